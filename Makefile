@@ -1,0 +1,39 @@
+# Two commands do everything: `make run` and `make test`. The rest is for daily work.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: run test lint format serve bench clean
+
+run: .venv/ready  ## twenty clients train one model through a coordinator
+	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
+
+test: .venv/ready lint  ## everything that must hold
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+serve: .venv/ready  ## a coordinator on this machine; its API docs are at /docs
+	$(BIN)/uvicorn app.main:app $(ARGS)
+
+bench: .venv/ready  ## the README's figures; takes about half an hour
+	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+
+# The stamp is younger than what it was made from, or all is installed again.
+.venv/ready: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed; set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[server,client,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

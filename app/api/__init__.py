@@ -1,0 +1,1 @@
+"""HTTP: routes, authentication, the one error table. Thin: parse, call the service, shape."""

@@ -1,0 +1,75 @@
+"""Who calls: bearer keys and tokens, as FastAPI dependencies."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from app.domain.errors import Unauthenticated
+from app.domain.records import Client
+from app.service import Coordinator
+from app.service.credentials import fingerprint, matches, slot_of
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="key",
+    description="The admin key, an experiment's enrolment key, or a client's token.",
+)
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+ExperimentId = Annotated[
+    str, Path(pattern=r"^[0-9a-z-]{1,40}$", examples=["20261124-101500-9f2c1a"])
+]
+
+
+def coordinator(request: Request) -> Coordinator:
+    found: Coordinator = request.app.state.coordinator
+    return found
+
+
+Service = Annotated[Coordinator, Depends(coordinator)]
+
+
+def bearer(credentials: Credentials) -> str:
+    if credentials is None:
+        raise Unauthenticated("Send a key or token: `Authorization: Bearer ...`.")
+    return credentials.credentials
+
+
+Bearer = Annotated[str, Depends(bearer)]
+
+
+def admin(request: Request, secret: Bearer) -> None:
+    if not is_admin(request, secret):
+        raise Unauthenticated("This needs the admin key (FL_ADMIN_KEY of the coordinator).")
+
+
+def is_admin(request: Request, secret: str) -> bool:
+    return matches(secret, fingerprint(request.app.state.admin_key))
+
+
+Admin = Depends(admin)
+
+
+async def client(service: Service, experiment_id: ExperimentId, secret: Bearer) -> Client:
+    return await service.enrolment.client_of(experiment_id, secret)
+
+
+CallingClient = Annotated[Client, Depends(client)]
+
+
+async def member(
+    request: Request, service: Service, experiment_id: ExperimentId, secret: Bearer
+) -> str:
+    """Anyone with a key to this experiment; gives the name under which they evaluate."""
+    if is_admin(request, secret):
+        await service.context.repo.experiment(experiment_id)
+        return "central"
+    if slot_of(secret) is not None:
+        return (await service.enrolment.client_of(experiment_id, secret)).id
+    await service.enrolment.require_enrolment_key(experiment_id, secret)
+    return ""
+
+
+Member = Annotated[str, Depends(member)]

@@ -1,0 +1,81 @@
+"""Binary bodies: parts coming in, byte ranges going out (RFC 9110, sections 13 and 14)."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.domain.errors import RangeNotSatisfiable
+from app.domain.records import ModelVersion
+from app.service import Coordinator
+from app.wire.schema import Sha256
+
+PartNumber = Annotated[int, Path(ge=0, lt=20_000, description="Counts from 0")]
+PartSha256 = Annotated[Sha256, Query(description="SHA-256 of this part's bytes")]
+OCTETS: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+WEIGHTS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": what,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "headers": {
+            "ETag": {"description": "The file's SHA-256", "schema": {"type": "string"}},
+            "X-Model-Version": {"schema": {"type": "integer"}},
+        },
+    }
+    for status, what in ((200, "A safetensors file"), (206, "The byte range asked for"))
+}
+WEIGHTS[304] = {"description": "You have it already"}
+_RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
+
+
+async def weights_response(request: Request, service: Coordinator, model: ModelVersion) -> Response:
+    """A model's bytes, whole or in part, or 304. Raises RangeNotSatisfiable."""
+    size, etag = model.blob.size, f'"{model.blob.sha256}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "X-Model-Version": str(model.version),
+        "Cache-Control": "private, no-cache",
+    }
+    known = request.headers.get("if-none-match", "")
+    if known == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
+        return Response(status_code=304, headers=headers)
+    start, stop, status = 0, size, 200
+    wanted = request.headers.get("range")
+    if wanted and request.headers.get("if-range", etag) == etag:
+        found = _parse_range(wanted, size)
+        if found is not None:
+            start, stop, status = *found, 206
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    headers["Content-Length"] = str(stop - start)
+    return StreamingResponse(
+        service.models.read(model, start, stop),
+        status,
+        headers=headers,
+        media_type="application/octet-stream",
+    )
+
+
+def _parse_range(header: str, size: int) -> tuple[int, int] | None:
+    """[start, stop) of a single range; None, as RFC 9110 allows, for forms that are not served."""
+    match = _RANGE.match(header.strip())
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if not first:
+        start, stop = max(0, size - int(last)), size
+    else:
+        start, stop = int(first), min(size, int(last) + 1 if last else size)
+        if last and int(last) < int(first):
+            return None
+    if start >= stop:
+        raise RangeNotSatisfiable(f"The model has {size} bytes.", size)
+    return start, stop

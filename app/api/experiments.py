@@ -1,0 +1,193 @@
+"""Routes of those who run an experiment and of those who watch it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from app.api.auth import Admin, ExperimentId, Member, Service
+from app.api.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, weights_response
+from app.api.errors import responses
+from app.domain.errors import Forbidden
+from app.service.views import evaluation_view, model_view
+from app.wire import schema
+
+admin = APIRouter(prefix="/experiments", tags=["Run an experiment"], dependencies=[Admin])
+reading = APIRouter(prefix="/experiments", tags=["Watch"])
+models = APIRouter(prefix="/experiments", tags=["Models"])
+routers = (admin, reading, models)
+
+Version = Annotated[int, Path(ge=0, le=10**6, examples=[10])]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=8,
+        max_length=200,
+        description="A retry with the same key gives the same experiment instead of a second one",
+    ),
+]
+
+
+@admin.post(
+    "",
+    status_code=201,
+    summary="Create an experiment",
+    responses=responses(401, 409, 413, 422, 503),
+)
+async def create_experiment(
+    service: Service,
+    request: schema.CreateExperiment,
+    idempotency_key: IdempotencyKey = None,
+) -> schema.CreatedExperiment:
+    """It awaits its initial weights: upload them in parts, then commit them. Nobody can enrol
+    before that.
+    """
+    experiment, key = await service.experiments.create(request, idempotency_key)
+    return schema.CreatedExperiment(
+        id=experiment.id,
+        state=experiment.state,
+        enrolment_key=key,
+        part_bytes=service.context.limits.part_bytes,
+    )
+
+
+@admin.put(
+    "/{experiment_id}/initial-model/parts/{number}",
+    summary="Upload a part of the initial weights",
+    responses=responses(401, 404, 409, 413, 422, 503),
+    openapi_extra=OCTETS,
+)
+async def put_initial_part(
+    service: Service,
+    experiment_id: ExperimentId,
+    number: PartNumber,
+    sha256: PartSha256,
+    request: Request,
+) -> schema.PartReceipt:
+    """Parts may come in any order and again."""
+    data = await request.body()
+    await service.experiments.store_initial_part(experiment_id, number, sha256, data)
+    return schema.PartReceipt(number=number, sha256=sha256, size=len(data))
+
+
+@admin.post(
+    "/{experiment_id}/initial-model",
+    summary="Commit the initial weights and open the enrolment",
+    responses=responses(401, 404, 409, 413, 422, 503),
+)
+async def commit_initial_model(
+    service: Service, experiment_id: ExperimentId, commit: schema.WeightsCommit
+) -> schema.ModelView:
+    """They become model version 0, and their tensors are what every update must have."""
+    return model_view(await service.experiments.commit_initial(experiment_id, commit), [])
+
+
+@admin.post(
+    "/{experiment_id}/stop",
+    summary="Stop an experiment",
+    responses=responses(401, 404, 422, 503),
+)
+async def stop_experiment(service: Service, experiment_id: ExperimentId) -> schema.ExperimentView:
+    """Its models stay. Stopping one that has ended changes nothing."""
+    await service.experiments.stop(experiment_id, "Stopped by the admin.")
+    return await service.views.experiment(experiment_id)
+
+
+@reading.get("", summary="List experiments", responses=responses(422, 503))
+async def list_experiments(
+    service: Service,
+    after: Annotated[str, Query(max_length=40, description="The last id of the page before")] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> list[schema.ExperimentSummary]:
+    """Oldest first."""
+    return await service.views.experiments(after, limit)
+
+
+@reading.get("/{experiment_id}", summary="Show an experiment", responses=responses(404, 422, 503))
+async def show_experiment(service: Service, experiment_id: ExperimentId) -> schema.ExperimentView:
+    """Config, state, what it waits for, the open round, and the history of rounds with metrics."""
+    return await service.views.experiment(experiment_id)
+
+
+@reading.get(
+    "/{experiment_id}/clients", summary="List the clients", responses=responses(404, 422, 503)
+)
+async def list_clients(
+    service: Service,
+    experiment_id: ExperimentId,
+    after: Annotated[int | None, Query(ge=0, description="Slot that ended the last page")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+) -> list[schema.ClientView]:
+    return await service.views.clients(experiment_id, after, limit)
+
+
+@reading.get(
+    "/{experiment_id}/rounds/{number}",
+    summary="Show a round",
+    responses=responses(404, 422, 503),
+)
+async def show_round(
+    service: Service,
+    experiment_id: ExperimentId,
+    number: Annotated[int, Path(ge=1, le=10**6, examples=[3])],
+) -> schema.RoundView:
+    """Who was drawn, who has reported, who is missing, and who was refused and why."""
+    return await service.views.round(experiment_id, number)
+
+
+@models.get("/{experiment_id}/models", summary="List models", responses=responses(404, 422, 503))
+async def list_models(service: Service, experiment_id: ExperimentId) -> list[schema.ModelView]:
+    """Every version with its hash and its evaluations."""
+    return await service.views.models(experiment_id)
+
+
+@models.get(
+    "/{experiment_id}/models/latest",
+    summary="Download the newest model",
+    response_class=Response,
+    responses={**WEIGHTS, **responses(401, 404, 416, 422, 503)},
+)
+async def download_latest(
+    service: Service, experiment_id: ExperimentId, member: Member, request: Request
+) -> Response:
+    """As for a version by its number."""
+    model = await service.models.version(experiment_id, None)
+    return await weights_response(request, service, model)
+
+
+@models.get(
+    "/{experiment_id}/models/{version}",
+    summary="Download a model version",
+    response_class=Response,
+    responses={**WEIGHTS, **responses(401, 404, 416, 422, 503)},
+)
+async def download_model(
+    service: Service,
+    experiment_id: ExperimentId,
+    version: Version,
+    member: Member,
+    request: Request,
+) -> Response:
+    """For the admin, holders of the enrolment key, and clients. Knows ETag and Range."""
+    model = await service.models.version(experiment_id, version)
+    return await weights_response(request, service, model)
+
+
+@models.post(
+    "/{experiment_id}/models/{version}/evaluations",
+    summary="Report an evaluation",
+    responses=responses(401, 403, 404, 409, 413, 422, 503),
+)
+async def report_evaluation(
+    service: Service,
+    experiment_id: ExperimentId,
+    version: Version,
+    member: Member,
+    report: schema.EvaluationReport,
+) -> schema.EvaluationView:
+    """By a client on data of its own, or by the admin on a central test set."""
+    if not member:
+        raise Forbidden("An enrolment key cannot report evaluations: enrol, then use the token.")
+    evaluation = await service.models.evaluate(experiment_id, version, member, report)
+    return evaluation_view(evaluation)

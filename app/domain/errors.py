@@ -1,0 +1,106 @@
+"""Everything that can be refused, as one tree. `app.api.errors` maps each class to an HTTP status.
+
+Every error carries a stable `code` for programs and a sentence that says what to do for people.
+"""
+
+from __future__ import annotations
+
+
+class CoordinatorError(Exception):
+    """Base of all errors that a caller may see. `code` is stable; the message is for people."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+
+
+class InvalidConfig(CoordinatorError):
+    """The experiment's settings contradict one another."""
+
+    code = "invalid-config"
+
+
+class NotFound(CoordinatorError):
+    """There is no such experiment, round, client or model version."""
+
+    code = "not-found"
+
+
+class Unauthenticated(CoordinatorError):
+    """No key or token was sent, or it is not one of ours."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(CoordinatorError):
+    """The key or token is good, but not for this."""
+
+    code = "forbidden"
+
+
+class Conflict(CoordinatorError):
+    """The request is well formed, but the state does not admit it now."""
+
+    code = "conflict"
+
+
+class ExperimentFull(Conflict):
+    """Every slot is taken."""
+
+    code = "experiment-full"
+
+
+class OutOfTurn(Conflict):
+    """The round, the cohort or the state is another one; the message says which."""
+
+    code = "out-of-turn"
+
+
+class AlreadyUploaded(Conflict):
+    """Another update of this client stands for this round."""
+
+    code = "already-uploaded"
+
+
+class PartsMissing(Conflict):
+    """The commit names parts that have not been uploaded."""
+
+    code = "parts-missing"
+
+
+class BadWeights(CoordinatorError):
+    """The bytes are not the weights that the experiment's model has. `code` says in what way."""
+
+    code = "malformed-weights"
+
+
+class DigestMismatch(CoordinatorError):
+    """The bytes that arrived are not the bytes that were announced. Send them again."""
+
+    code = "digest-mismatch"
+
+
+class TooLarge(CoordinatorError):
+    """The body is larger than the coordinator takes."""
+
+    code = "too-large"
+
+
+class RangeNotSatisfiable(CoordinatorError):
+    """The byte range lies outside of the model (RFC 9110, section 14)."""
+
+    code = "range-not-satisfiable"
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+class StoreUnavailable(CoordinatorError):
+    """The database did not answer. Nothing was lost; try again."""
+
+    code = "store-unavailable"

@@ -1,0 +1,125 @@
+"""An experiment: its settings, its state and the legal moves between states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from app.domain.errors import Conflict, InvalidConfig
+
+
+class ExperimentState(StrEnum):
+    """Where an experiment stands."""
+
+    AWAITING_MODEL = "awaiting_model"  # created; its initial weights are not uploaded yet
+    ENROLLING = "enrolling"  # the model is there; slots are free
+    RUNNING = "running"  # rounds are being trained
+    COMPLETED = "completed"  # all rounds are closed, or the target was reached
+    FAILED = "failed"  # a round found no quorum in any attempt; the last good model is kept
+    STOPPED = "stopped"  # the admin ended it
+
+
+_S = ExperimentState
+TERMINAL = frozenset({_S.COMPLETED, _S.FAILED, _S.STOPPED})
+MOVES: Mapping[ExperimentState, frozenset[ExperimentState]] = {
+    _S.AWAITING_MODEL: frozenset({_S.ENROLLING, _S.STOPPED}),
+    _S.ENROLLING: frozenset({_S.RUNNING, _S.STOPPED}),
+    _S.RUNNING: frozenset({_S.RUNNING, _S.COMPLETED, _S.FAILED, _S.STOPPED}),
+    _S.COMPLETED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.STOPPED: frozenset(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings of an experiment. Times are in seconds.
+
+    Raises InvalidConfig where two settings contradict each other; each one's own range is checked
+    where it comes in (`app.wire.schema`).
+    """
+
+    dataset: str
+    dataset_size: int
+    model: str
+    clients: int = 20
+    clients_per_round: int = 10
+    min_clients: int | None = None  # None: all of them
+    rounds: int = 10
+    local_epochs: int = 10
+    batch_size: int = 50
+    learning_rate: float = 0.05
+    momentum: float = 0.5
+    seed: int = 0
+    deadline_seconds: float = 600.0
+    quorum: int | None = None  # None: half of the cohort, rounded up
+    max_attempts: int = 3
+    target_accuracy: float | None = None
+    patience: int = 1
+    strategy: str = "fedavg"
+
+    def __post_init__(self) -> None:
+        if self.clients_per_round > self.clients:
+            raise InvalidConfig(
+                f"clients_per_round ({self.clients_per_round}) is more than clients "
+                f"({self.clients}): lower the one or raise the other."
+            )
+        if self.dataset_size < self.clients:
+            raise InvalidConfig(
+                f"A data set of {self.dataset_size} examples cannot be shared among "
+                f"{self.clients} clients: each needs at least one."
+            )
+        if not self.clients_per_round <= self.clients_to_start <= self.clients:
+            raise InvalidConfig(
+                f"min_clients ({self.clients_to_start}) must lie between clients_per_round "
+                f"({self.clients_per_round}) and clients ({self.clients})."
+            )
+        if self.updates_to_close > self.clients_per_round:
+            raise InvalidConfig(
+                f"quorum ({self.quorum}) is more than clients_per_round "
+                f"({self.clients_per_round}): no round could ever close."
+            )
+
+    @property
+    def clients_to_start(self) -> int:
+        """How many clients must be enrolled before the first round opens."""
+        return self.clients if self.min_clients is None else self.min_clients
+
+    @property
+    def updates_to_close(self) -> int:
+        """How many updates a round needs to close at its deadline."""
+        return math.ceil(self.clients_per_round / 2) if self.quorum is None else self.quorum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One training run. `round` is the open one (0 before the first), `model_version` the newest.
+
+    `streak` counts the rounds in a row whose global model met the target accuracy.
+    """
+
+    id: str
+    name: str
+    config: Config
+    created_at: float
+    enrol_key_hash: str
+    state: ExperimentState = ExperimentState.AWAITING_MODEL
+    round: int = 0
+    model_version: int | None = None
+    streak: int = 0
+    reason: str = ""
+    ended_at: float | None = None
+    revision: int = field(default=0, compare=False)
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL
+
+    def move(self, state: ExperimentState, **changes: Any) -> Experiment:
+        """This experiment in its next state. Raises Conflict where the move is not a legal one."""
+        if state not in MOVES[self.state]:
+            raise Conflict(f"The experiment is {self.state}; it cannot become {state}.")
+        return replace(self, state=state, **changes)

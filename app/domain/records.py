@@ -1,0 +1,97 @@
+"""What the store keeps of clients, blobs, updates, refusals, models and evaluations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+def client_id(slot: int) -> str:
+    """The name by which people and the API call the client in a slot: `client-07`."""
+    return f"client-{slot:02d}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """A party that holds data. Its key and its token are kept only as SHA-256 digests."""
+
+    experiment_id: str
+    slot: int
+    name: str
+    token_hash: str
+    enrolled_at: float
+    revision: int = field(default=0, compare=False)
+
+    @property
+    def id(self) -> str:
+        return client_id(self.slot)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blob:
+    """Bytes in the blob store: `parts` under `prefix`, in order, each named by its own SHA-256."""
+
+    prefix: str
+    sha256: str
+    parts: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(self.sizes)
+
+    def key(self, number: int) -> str:
+        return part_key(self.prefix, number, self.parts[number])
+
+
+def part_key(prefix: str, number: int, sha256: str) -> str:
+    """A part's key holds its digest: other bytes can never take its place."""
+    return f"{prefix}/{number:05d}-{sha256}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """An accepted upload of one client for one round."""
+
+    experiment_id: str
+    round: int
+    slot: int
+    blob: Blob
+    num_examples: int
+    metrics: dict[str, float]
+    received_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """An upload that was refused for what it holds, by whom and why."""
+
+    experiment_id: str
+    round: int
+    slot: int
+    code: str
+    reason: str
+    refused_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """A global model. Version 0 is the creator's; version n came of round n."""
+
+    experiment_id: str
+    version: int
+    blob: Blob
+    parent_sha256: str | None
+    created_at: float
+    header: str = ""  # of version 0 only: the safetensors header of every version, base64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What someone measured of a model version on data of their own."""
+
+    experiment_id: str
+    version: int
+    source: str  # a client's id, or "central"
+    num_examples: int
+    metrics: dict[str, float]
+    received_at: float

@@ -1,0 +1,90 @@
+"""A round: its cohort, its deadline, its lease and the legal moves between its states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from app.domain.errors import Conflict
+
+
+class RoundState(StrEnum):
+    """Where a round stands.
+
+    `SEALED` is what makes acceptance exact: an update is stored first and counts if the round was
+    not sealed by then; the list of updates is read only after the seal, so it holds every one of
+    them (docs/decisions/0005).
+    """
+
+    COLLECTING = "collecting"  # the cohort trains and uploads
+    SEALED = "sealed"  # no further update counts; the list is about to be frozen
+    AGGREGATING = "aggregating"  # the list is frozen; the holder of the lease averages it
+    CLOSED = "closed"  # the new model version is stored
+    ABANDONED = "abandoned"  # the experiment ended first
+
+
+_S = RoundState
+MOVES: Mapping[RoundState, frozenset[RoundState]] = {
+    _S.COLLECTING: frozenset({_S.COLLECTING, _S.SEALED, _S.ABANDONED}),
+    _S.SEALED: frozenset({_S.AGGREGATING, _S.ABANDONED}),
+    _S.AGGREGATING: frozenset({_S.AGGREGATING, _S.CLOSED, _S.ABANDONED}),
+    _S.CLOSED: frozenset(),
+    _S.ABANDONED: frozenset(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """Who aggregates, until when, and under which fencing number (it only ever grows)."""
+
+    owner: str
+    expires_at: float
+    fence: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """An attempt at a round that met its deadline, or its last answer, without a quorum."""
+
+    attempt: int
+    cohort: tuple[int, ...]
+    reported: tuple[int, ...]
+    refused: tuple[int, ...]
+    ended_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One cycle of an experiment. Slots number clients; `accepted` is frozen with the seal.
+
+    Round n trains from model version n - 1 and produces version n.
+    """
+
+    experiment_id: str
+    number: int
+    cohort: tuple[int, ...]
+    opened_at: float
+    deadline: float
+    attempt: int = 1
+    state: RoundState = RoundState.COLLECTING
+    accepted: tuple[int, ...] = ()
+    lease: Lease | None = None
+    earlier: tuple[Attempt, ...] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
+    num_examples: int = 0
+    update_bytes: int = 0
+    aggregation_seconds: float | None = None
+    closed_at: float | None = None
+    revision: int = field(default=0, compare=False)
+
+    @property
+    def base_version(self) -> int:
+        return self.number - 1
+
+    def move(self, state: RoundState, **changes: Any) -> Round:
+        """This round in its next state. Raises Conflict where the move is not a legal one."""
+        if state not in MOVES[self.state]:
+            raise Conflict(f"Round {self.number} is {self.state}; it cannot become {state}.")
+        return replace(self, state=state, **changes)

@@ -1,0 +1,27 @@
+"""The use cases. `Coordinator` holds them all; the API calls it and nothing below it."""
+
+from __future__ import annotations
+
+from app.service.context import Context, Limits
+from app.service.enrolment import Enrolment
+from app.service.experiments import Experiments
+from app.service.models import Models
+from app.service.participation import Participation
+from app.service.repository import Repository
+from app.service.rounds import Rounds
+from app.service.views import Views
+
+__all__ = ["Context", "Coordinator", "Limits", "Repository"]
+
+
+class Coordinator:
+    """Everything a coordinator does, over one context. It keeps no state between calls."""
+
+    def __init__(self, context: Context, admin_key: str) -> None:
+        self.context = context
+        self.rounds = Rounds(context)
+        self.experiments = Experiments(context, self.rounds, admin_key)
+        self.enrolment = Enrolment(context, self.rounds)
+        self.participation = Participation(context, self.rounds)
+        self.models = Models(context)
+        self.views = Views(context, self.rounds)

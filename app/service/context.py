@@ -1,0 +1,37 @@
+"""What every use case works with, and the limits that it works within."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from app.service.repository import Repository
+from app.store.port import Blobs
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Sizes in bytes, times in seconds."""
+
+    part_bytes: int = 8 * MIB  # must stay under what the database takes as one document
+    max_model_bytes: int = 1024 * MIB
+    lease_seconds: float = 30.0
+    poll_min_seconds: float = 0.2
+    poll_max_seconds: float = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The store, the clock and the dice. Tests hand in their own."""
+
+    repo: Repository
+    blobs: Blobs
+    limits: Limits = field(default_factory=Limits)
+    clock: Callable[[], float] = time.time
+    jitter: Callable[[], float] = random.random  # spreads polls; nothing is drawn by it
+    worker: str = field(default_factory=lambda: secrets.token_hex(6))

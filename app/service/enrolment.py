@@ -1,0 +1,100 @@
+"""Clients come in: keys and tokens are checked, slots are claimed, shards are assigned."""
+
+from __future__ import annotations
+
+from app.domain import draw
+from app.domain.errors import ExperimentFull, OutOfTurn, Unauthenticated
+from app.domain.experiment import Experiment, ExperimentState
+from app.domain.records import Client
+from app.service.context import Context
+from app.service.credentials import client_token, fingerprint, matches, slot_of
+from app.service.rounds import Rounds
+from app.wire.schema import Shard, Subscribe, Subscription
+
+
+class Enrolment:
+    """What makes a stranger a client, and knows it again."""
+
+    def __init__(self, context: Context, rounds: Rounds) -> None:
+        self.context = context
+        self.repo = context.repo
+        self.rounds = rounds
+
+    async def require_enrolment_key(self, experiment_id: str, key: str) -> Experiment:
+        """Raises Unauthenticated (also where there is no such experiment, to tell nothing)."""
+        experiment = await self.repo.experiment(experiment_id)
+        if not matches(key, experiment.enrol_key_hash):
+            raise Unauthenticated("This is not the experiment's enrolment key.")
+        return experiment
+
+    async def client_of(self, experiment_id: str, token: str) -> Client:
+        """The client whose token this is. Raises Unauthenticated."""
+        slot = slot_of(token)
+        client = None if slot is None else await self.repo.client(experiment_id, slot)
+        if client is None or not matches(token, client.token_hash):
+            raise Unauthenticated("This is not the token of a client of this experiment.")
+        return client
+
+    async def subscribe(self, experiment_id: str, key: str, request: Subscribe) -> Subscription:
+        """Claim a free slot; the same client key always has the same slot and token.
+
+        Raises Unauthenticated, OutOfTurn, ExperimentFull.
+        """
+        experiment = await self.require_enrolment_key(experiment_id, key)
+        unique = fingerprint(request.client_key)
+        client = await self.repo.client_by_key(experiment_id, unique)
+        if client is None:
+            client = await self._claim(experiment, request, unique)
+        await self.rounds.advance(experiment_id)  # the last slot opens the first round
+        return Subscription(
+            client_id=client.id,
+            token=client_token(request.client_key, experiment_id, client.slot),
+            shard_size=shard_size(experiment, client.slot),
+        )
+
+    async def _claim(self, experiment: Experiment, request: Subscribe, unique: str) -> Client:
+        if experiment.state not in (ExperimentState.ENROLLING, ExperimentState.RUNNING):
+            raise OutOfTurn(
+                f"The experiment is {experiment.state}: "
+                + (
+                    "its initial model has not been uploaded yet, try again."
+                    if experiment.state is ExperimentState.AWAITING_MODEL
+                    else "nobody can join any more."
+                )
+            )
+        slots = experiment.config.clients
+        first = await self.repo.count_clients(experiment.id)
+        for slot in (s % slots for s in range(first, first + slots)):
+            token = client_token(request.client_key, experiment.id, slot)
+            client = Client(
+                experiment_id=experiment.id,
+                slot=slot,
+                name=request.name,
+                token_hash=fingerprint(token),
+                enrolled_at=self.context.clock(),
+            )
+            if await self.repo.add_client(client, unique):
+                return client
+            # Either another client took the slot, or a copy of this very request was faster.
+            own = await self.repo.client_by_key(experiment.id, unique)
+            if own is not None:
+                return own
+        raise ExperimentFull(f"All {slots} slots of this experiment are taken.")
+
+    async def shard(self, client: Client) -> Shard:
+        """The client's part of the data set, as indices."""
+        experiment = await self.repo.experiment(client.experiment_id)
+        config = experiment.config
+        return Shard(
+            client_id=client.id,
+            dataset=config.dataset,
+            dataset_size=config.dataset_size,
+            indices=draw.shard(config.seed, config.dataset_size, config.clients, client.slot),
+        )
+
+
+def shard_size(experiment: Experiment, slot: int) -> int:
+    """How many examples a slot's shard holds."""
+    config = experiment.config
+    start, stop = draw.shard_bounds(config.dataset_size, config.clients, slot)
+    return stop - start

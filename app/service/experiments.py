@@ -1,0 +1,134 @@
+"""Create, start, list, show and stop experiments."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from datetime import UTC, datetime
+
+from app.domain.errors import Conflict, NotFound
+from app.domain.experiment import Config, Experiment, ExperimentState
+from app.domain.records import ModelVersion
+from app.service import repository, weights
+from app.service.context import Context
+from app.service.credentials import enrolment_key, fingerprint
+from app.service.rounds import Rounds
+from app.wire.schema import CreateExperiment, WeightsCommit
+
+
+class Experiments:
+    """What the admin does."""
+
+    def __init__(self, context: Context, rounds: Rounds, admin_key: str) -> None:
+        self.context = context
+        self.repo = context.repo
+        self.rounds = rounds
+        self._admin_key = admin_key
+
+    async def create(
+        self, request: CreateExperiment, idempotency_key: str | None
+    ) -> tuple[Experiment, str]:
+        """A new experiment and its enrolment key; the same Idempotency-Key gives the same one.
+
+        Raises InvalidConfig, or Conflict where the key was used with other settings.
+        """
+        config = Config(**request.config.model_dump())
+        now = self.context.clock()
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
+        experiment_id = f"{stamp}-{secrets.token_hex(3)}"
+        key = enrolment_key(self._admin_key, experiment_id)
+        experiment = Experiment(
+            id=experiment_id,
+            name=request.name or f"{config.dataset} {config.model}",
+            config=config,
+            created_at=now,
+            enrol_key_hash=fingerprint(key),
+        )
+        unique = fingerprint(idempotency_key or secrets.token_hex(16))
+        if await self.repo.add_experiment(experiment, unique):
+            return experiment, key
+        existing = await self.repo.experiment_by_key(unique)
+        if existing is None:  # six random digits met twice within a second
+            return await self.create(request, idempotency_key)
+        if existing.config != config:
+            raise Conflict(
+                f"This Idempotency-Key made experiment {existing.id} with other settings: "
+                "use a new key for a new experiment.",
+                code="idempotency-key-reused",
+            )
+        return existing, enrolment_key(self._admin_key, existing.id)
+
+    async def store_initial_part(
+        self, experiment_id: str, number: int, sha256: str, data: bytes
+    ) -> None:
+        """Take one part of the initial weights. Raises Conflict once they are committed."""
+        experiment = await self.repo.experiment(experiment_id)
+        if experiment.state is not ExperimentState.AWAITING_MODEL:
+            raise Conflict(f"The experiment is {experiment.state}: its initial model is settled.")
+        await weights.store_part(
+            self.context.blobs,
+            repository.model_blob(experiment_id, 0),
+            number,
+            sha256,
+            data,
+            limit=self.context.limits.max_model_bytes,
+        )
+
+    async def commit_initial(self, experiment_id: str, commit: WeightsCommit) -> ModelVersion:
+        """Check the initial weights, make them model version 0 and open the enrolment.
+
+        Idempotent for the same bytes. Raises Conflict for others, PartsMissing, DigestMismatch,
+        TooLarge, BadWeights.
+        """
+        experiment = await self.repo.experiment(experiment_id)
+        model = await self.repo.model(experiment_id, 0)
+        if model is None:
+            if experiment.ended:
+                raise Conflict(f"The experiment is {experiment.state}.")
+            model = await self._add_initial(experiment_id, commit)
+        if model.blob.sha256 != commit.sha256:
+            raise Conflict("The experiment has other initial weights already.")
+        experiment = await self.repo.experiment(experiment_id)
+        if experiment.state is ExperimentState.AWAITING_MODEL:
+            # Lost only to someone who did the same, or to a stop.
+            await self.repo.save_experiment(
+                experiment.move(ExperimentState.ENROLLING, model_version=0)
+            )
+        return model
+
+    async def _add_initial(self, experiment_id: str, commit: WeightsCommit) -> ModelVersion:
+        blob, layout = await weights.commit(
+            self.context.blobs,
+            repository.model_blob(experiment_id, 0),
+            commit.sha256,
+            commit.parts,
+            limit=self.context.limits.max_model_bytes,
+        )
+        model = ModelVersion(
+            experiment_id=experiment_id,
+            version=0,
+            blob=blob,
+            parent_sha256=None,
+            created_at=self.context.clock(),
+            header=base64.b64encode(layout.header).decode(),
+        )
+        if await self.repo.add_model(model):
+            return model
+        stored = await self.repo.model(experiment_id, 0)
+        if stored is None:
+            raise NotFound("The initial model is gone.")
+        return stored
+
+    async def stop(self, experiment_id: str, reason: str) -> Experiment:
+        """End an experiment; its last model stays. Nothing happens to one that has ended."""
+        while True:
+            experiment = await self.repo.experiment(experiment_id)
+            if experiment.ended:
+                break
+            stopped = experiment.move(
+                ExperimentState.STOPPED, reason=reason, ended_at=self.context.clock()
+            )
+            if await self.repo.save_experiment(stopped):
+                break
+        experiment, _ = await self.rounds.advance(experiment_id)
+        return experiment

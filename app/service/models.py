@@ -1,0 +1,61 @@
+"""Model versions go out, evaluations come in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from app.domain.errors import Conflict, NotFound
+from app.domain.records import Evaluation, ModelVersion
+from app.service import weights
+from app.service.context import Context
+from app.wire.schema import EvaluationReport
+
+
+class Models:
+    """The global models of an experiment; all versions are kept."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.repo = context.repo
+
+    async def version(self, experiment_id: str, version: int | None) -> ModelVersion:
+        """A model version, the newest for None. Raises NotFound."""
+        experiment = await self.repo.experiment(experiment_id)
+        newest = experiment.model_version
+        if newest is None:
+            raise NotFound("The experiment's initial model has not been uploaded yet.")
+        wanted = newest if version is None else version
+        model = await self.repo.model(experiment_id, wanted) if wanted <= newest else None
+        if model is None:
+            raise NotFound(f"There is no model version {wanted}; the newest is {newest}.")
+        return model
+
+    def read(self, model: ModelVersion, start: int, stop: int) -> AsyncIterator[bytes]:
+        """The bytes [start, stop) of its file, a part at a time."""
+        return weights.read(self.context.blobs, model.blob, start, stop)
+
+    async def evaluate(
+        self, experiment_id: str, version: int, source: str, report: EvaluationReport
+    ) -> Evaluation:
+        """Keep what `source` measured; the first report stands. Raises NotFound, Conflict."""
+        await self.version(experiment_id, version)
+        evaluation = Evaluation(
+            experiment_id=experiment_id,
+            version=version,
+            source=source,
+            num_examples=report.num_examples,
+            metrics=report.metrics,
+            received_at=self.context.clock(),
+        )
+        if await self.repo.add_evaluation(evaluation):
+            return evaluation
+        standing = await self.repo.evaluation(experiment_id, version, source)
+        if standing is None or (standing.num_examples, standing.metrics) != (
+            report.num_examples,
+            report.metrics,
+        ):
+            raise Conflict(
+                f"Another evaluation of model {version} by {source} stands.",
+                code="already-evaluated",
+            )
+        return standing

@@ -1,0 +1,219 @@
+"""A client's turn: what it shall do now, and what it uploads."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from app.domain.errors import (
+    AlreadyUploaded,
+    BadWeights,
+    OutOfTurn,
+    TooLarge,
+)
+from app.domain.experiment import Experiment, ExperimentState
+from app.domain.records import Client, Refusal, Update
+from app.domain.round import Round, RoundState
+from app.service import repository, weights
+from app.service.context import Context
+from app.service.enrolment import shard_size
+from app.service.rounds import Rounds
+from app.wire.schema import BlobInfo, Done, Train, Training, UpdateCommit, UpdateReceipt, Wait
+
+
+class Participation:
+    """Round status and uploads of one client."""
+
+    def __init__(self, context: Context, rounds: Rounds) -> None:
+        self.context = context
+        self.repo = context.repo
+        self.rounds = rounds
+
+    async def status(self, client: Client) -> Train | Wait | Done:
+        """What this client shall do now."""
+        experiment, round_ = await self.rounds.advance(client.experiment_id)
+        if experiment.ended:
+            return Done(
+                state=experiment.state,
+                reason=experiment.reason,
+                model_version=experiment.model_version,
+            )
+        if round_ is None:
+            enrolled = await self.repo.count_clients(experiment.id)
+            return self._wait(experiment, round_, f"{enrolled} of {_needed(experiment)} enrolled.")
+        if round_.state is not RoundState.COLLECTING:
+            return self._wait(experiment, round_, f"Round {round_.number} is being aggregated.")
+        if client.slot not in round_.cohort:
+            return self._wait(experiment, round_, f"Not in the cohort of round {round_.number}.")
+        if await self.repo.update(experiment.id, round_.number, client.slot):
+            return self._wait(experiment, round_, "Your update is in; others are still training.")
+        refusal = await self.repo.refusal(experiment.id, round_.number, client.slot)
+        if refusal is not None:
+            return self._wait(experiment, round_, f"Your update was refused: {refusal.reason}")
+        return await self._train(experiment, round_)
+
+    async def _train(self, experiment: Experiment, round_: Round) -> Train | Wait:
+        base = await self.repo.model(experiment.id, round_.base_version)
+        if base is None:
+            return self._wait(experiment, round_, "The base model is not there yet.")
+        config = experiment.config
+        return Train(
+            round=round_.number,
+            attempt=round_.attempt,
+            base_version=round_.base_version,
+            model=BlobInfo(sha256=base.blob.sha256, size=base.blob.size),
+            deadline=datetime.fromtimestamp(round_.deadline, UTC),
+            seconds_left=max(0.0, round_.deadline - self.context.clock()),
+            training=Training(
+                local_epochs=config.local_epochs,
+                batch_size=config.batch_size,
+                learning_rate=config.learning_rate,
+                momentum=config.momentum,
+                seed=config.seed,
+            ),
+            part_bytes=self.context.limits.part_bytes,
+            max_update_bytes=weights.max_update_bytes(base.blob.size),
+        )
+
+    def _wait(self, experiment: Experiment, round_: Round | None, message: str) -> Wait:
+        """Advise a pause in proportion to how long the round has taken: rounds that take hours
+        are not asked after every second, and short ones are not slept through.
+        """
+        limits, now = self.context.limits, self.context.clock()
+        since = round_.opened_at if round_ else experiment.created_at
+        pause = min(max(0.05 * (now - since), limits.poll_min_seconds), limits.poll_max_seconds)
+        return Wait(
+            round=experiment.round,
+            retry_after=round(pause * (0.75 + 0.5 * self.context.jitter()), 3),
+            message=message,
+        )
+
+    async def store_part(
+        self, client: Client, number: int, part: int, sha256: str, data: bytes
+    ) -> None:
+        """Take one part of an update. Raises OutOfTurn, DigestMismatch, Conflict."""
+        experiment = await self.repo.experiment(client.experiment_id)
+        await self._require_turn(experiment, client, number)
+        base = await self.repo.model(experiment.id, 0)
+        size = base.blob.size if base else 0
+        await weights.store_part(
+            self.context.blobs,
+            repository.update_blob(experiment.id, number, client.slot),
+            part,
+            sha256,
+            data,
+            limit=weights.max_update_bytes(size),
+        )
+
+    async def commit(self, client: Client, number: int, commit: UpdateCommit) -> UpdateReceipt:
+        """Accept an update: exactly once, and only if the round's aggregation will hold it.
+
+        The same upload again gets the same receipt, also after the round is closed. Raises
+        AlreadyUploaded for another one, OutOfTurn, PartsMissing, DigestMismatch, and BadWeights
+        or TooLarge for what it holds; these are noted in the round's record.
+        """
+        experiment = await self.repo.experiment(client.experiment_id)
+        standing = await self.repo.update(experiment.id, number, client.slot)
+        if standing is None:
+            await self._require_turn(experiment, client, number)
+            standing = await self._accept(experiment, client, number, commit)
+        if (standing.blob.sha256, standing.num_examples) != (commit.sha256, commit.num_examples):
+            raise AlreadyUploaded(
+                f"Another update of {client.id} stands for round {number} (SHA-256 "
+                f"{standing.blob.sha256}, {standing.num_examples} examples)."
+            )
+        await self._require_counted(experiment, client, number)
+        return UpdateReceipt(
+            round=number,
+            client_id=client.id,
+            sha256=standing.blob.sha256,
+            size=standing.blob.size,
+            num_examples=standing.num_examples,
+        )
+
+    async def _require_turn(self, experiment: Experiment, client: Client, number: int) -> Round:
+        """The open round, if it collects and the client is in its cohort. Raises OutOfTurn."""
+        if experiment.state is not ExperimentState.RUNNING:
+            raise OutOfTurn(f"The experiment is {experiment.state}; no round is open.")
+        if number != experiment.round:
+            raise OutOfTurn(f"Round {number} is not open; round {experiment.round} is.")
+        round_ = await self.repo.round(experiment.id, number)
+        if round_ is None or round_.state is not RoundState.COLLECTING:
+            state = "not open yet" if round_ is None else round_.state
+            raise OutOfTurn(f"Round {number} is {state}; it takes no updates.")
+        if client.slot not in round_.cohort:
+            raise OutOfTurn(f"{client.id} is not in the cohort of round {number}.")
+        return round_
+
+    async def _accept(
+        self, experiment: Experiment, client: Client, number: int, commit: UpdateCommit
+    ) -> Update:
+        """Check the upload and insert it; gives what stands, ours or a faster one."""
+        try:
+            most = shard_size(experiment, client.slot)
+            if commit.num_examples > most:
+                raise BadWeights(
+                    f"{commit.num_examples} examples, but the shard holds {most}.",
+                    code="examples-out-of-range",
+                )
+            layout = await self.repo.layout(experiment.id)
+            blob, _ = await weights.commit(
+                self.context.blobs,
+                repository.update_blob(experiment.id, number, client.slot),
+                commit.sha256,
+                commit.parts,
+                limit=weights.max_update_bytes(layout.total_bytes),
+                expected=layout,
+            )
+        except (BadWeights, TooLarge) as error:
+            await self._refuse(experiment, client, number, error)
+            raise
+        update = Update(
+            experiment_id=experiment.id,
+            round=number,
+            slot=client.slot,
+            blob=blob,
+            num_examples=commit.num_examples,
+            metrics=commit.metrics,
+            received_at=self.context.clock(),
+        )
+        await self.repo.add_update(update)
+        standing = await self.repo.update(experiment.id, number, client.slot)
+        return standing or update
+
+    async def _refuse(
+        self, experiment: Experiment, client: Client, number: int, error: BadWeights | TooLarge
+    ) -> None:
+        await self.repo.add_refusal(
+            Refusal(
+                experiment_id=experiment.id,
+                round=number,
+                slot=client.slot,
+                code=error.code,
+                reason=error.message,
+                refused_at=self.context.clock(),
+            )
+        )
+        await self.rounds.advance(experiment.id)  # the round may have waited for this client only
+
+    async def _require_counted(self, experiment: Experiment, client: Client, number: int) -> None:
+        """Raise OutOfTurn unless the stored update is, or is going to be, in the aggregation.
+
+        It is, if the round still collects now that the update is stored: the list is read only
+        after the seal. If the seal came first, the frozen list says it.
+        """
+        await self.rounds.advance(experiment.id)
+        round_ = await self.repo.round(experiment.id, number)
+        while round_ is not None and round_.state is RoundState.SEALED:
+            await self.rounds.advance(experiment.id)
+            round_ = await self.repo.round(experiment.id, number)
+        if round_ is None or round_.state is RoundState.ABANDONED:
+            raise OutOfTurn(f"The experiment ended before round {number} was closed.")
+        if round_.state is not RoundState.COLLECTING and client.slot not in round_.accepted:
+            raise OutOfTurn(f"Round {number} was closed before the update arrived.")
+
+
+def _needed(experiment: Experiment) -> str:
+    config = experiment.config
+    if config.clients_to_start == config.clients:
+        return f"{config.clients} clients"
+    return f"{config.clients_to_start} clients (at most {config.clients})"

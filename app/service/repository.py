@@ -1,0 +1,254 @@
+"""Domain objects in and out of the document store. The only file that knows kinds and keys."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict
+from typing import Any
+
+from app.domain.errors import NotFound
+from app.domain.experiment import Config, Experiment, ExperimentState
+from app.domain.records import (
+    Blob,
+    Client,
+    Evaluation,
+    ModelVersion,
+    Refusal,
+    Update,
+)
+from app.domain.round import Attempt, Lease, Round, RoundState
+from app.store.port import Documents
+from app.wire.codec import Layout, parse_header
+
+
+class Repository:
+    """Typed reads and writes. Inserts say whether they were first, saves whether they still fit."""
+
+    def __init__(self, documents: Documents) -> None:
+        self.documents = documents
+
+    # Experiments
+
+    async def add_experiment(self, experiment: Experiment, unique: str) -> bool:
+        return await self.documents.insert(
+            "experiments", experiment.id, _body(experiment), unique=unique
+        )
+
+    async def experiment(self, experiment_id: str) -> Experiment:
+        """Raises NotFound."""
+        found = await self.documents.get("experiments", experiment_id)
+        if found is None:
+            raise NotFound(f"There is no experiment {experiment_id[:80]!r}.")
+        return _experiment(found.body, found.revision)
+
+    async def experiment_by_key(self, unique: str) -> Experiment | None:
+        found = await self.documents.find("experiments", unique)
+        return None if found is None else _experiment(found.body, found.revision)
+
+    async def experiments(self, after: str, limit: int) -> list[Experiment]:
+        found = await self.documents.scan("experiments", "", after=after, limit=limit)
+        return [_experiment(d.body, d.revision) for d in found]
+
+    async def save_experiment(self, experiment: Experiment) -> bool:
+        """Compare-and-set on the revision that was read."""
+        return await self.documents.replace(
+            "experiments", experiment.id, experiment.revision, _body(experiment)
+        )
+
+    # Clients
+
+    async def add_client(self, client: Client, unique: str) -> bool:
+        """False where the slot is taken or the key (`unique`) has a slot already."""
+        key = _key(client.experiment_id, client.slot)
+        unique = f"{client.experiment_id}/{unique}"
+        return await self.documents.insert("clients", key, _body(client), unique=unique)
+
+    async def client_by_key(self, experiment_id: str, unique: str) -> Client | None:
+        found = await self.documents.find("clients", f"{experiment_id}/{unique}")
+        return None if found is None else Client(**found.body, revision=found.revision)
+
+    async def client(self, experiment_id: str, slot: int) -> Client | None:
+        found = await self.documents.get("clients", _key(experiment_id, slot))
+        return None if found is None else Client(**found.body, revision=found.revision)
+
+    async def count_clients(self, experiment_id: str) -> int:
+        return await self.documents.count("clients", f"{experiment_id}/")
+
+    async def enrolled_slots(self, experiment_id: str) -> list[int]:
+        return await self._slots("clients", f"{experiment_id}/")
+
+    async def clients(self, experiment_id: str, after: str, limit: int) -> list[Client]:
+        prefix = f"{experiment_id}/"
+        found = await self.documents.scan("clients", prefix, after=after, limit=limit)
+        return [Client(**d.body, revision=d.revision) for d in found]
+
+    # Rounds
+
+    async def add_round(self, round_: Round) -> bool:
+        key = _key(round_.experiment_id, round_.number)
+        return await self.documents.insert("rounds", key, _body(round_))
+
+    async def round(self, experiment_id: str, number: int) -> Round | None:
+        found = await self.documents.get("rounds", _key(experiment_id, number))
+        return None if found is None else _round(found.body, found.revision)
+
+    async def rounds(self, experiment_id: str) -> list[Round]:
+        found = await scan_all(self.documents, "rounds", f"{experiment_id}/")
+        return [_round(d.body, d.revision) for d in found]
+
+    async def save_round(self, round_: Round) -> bool:
+        """Compare-and-set on the revision that was read."""
+        key = _key(round_.experiment_id, round_.number)
+        return await self.documents.replace("rounds", key, round_.revision, _body(round_))
+
+    # Updates and refusals
+
+    async def add_update(self, update: Update) -> bool:
+        key = _key(update.experiment_id, update.round, update.slot)
+        return await self.documents.insert("updates", key, _body(update))
+
+    async def update(self, experiment_id: str, number: int, slot: int) -> Update | None:
+        found = await self.documents.get("updates", _key(experiment_id, number, slot))
+        return None if found is None else _update(found.body)
+
+    async def updates(self, experiment_id: str, number: int) -> list[Update]:
+        """All that were stored for the round, by slot; after the seal some may not be accepted."""
+        found = await scan_all(self.documents, "updates", f"{_key(experiment_id, number)}/")
+        return [_update(d.body) for d in found]
+
+    async def reported_slots(self, experiment_id: str, number: int) -> list[int]:
+        return await self._slots("updates", f"{_key(experiment_id, number)}/")
+
+    async def add_refusal(self, refusal: Refusal) -> None:
+        """One a client and a round: the first reason stands, so that nobody can fill the store."""
+        key = _key(refusal.experiment_id, refusal.round, refusal.slot)
+        await self.documents.insert("refusals", key, _body(refusal))
+
+    async def refusal(self, experiment_id: str, number: int, slot: int) -> Refusal | None:
+        found = await self.documents.get("refusals", _key(experiment_id, number, slot))
+        return None if found is None else Refusal(**found.body)
+
+    async def refusals(self, experiment_id: str, number: int) -> list[Refusal]:
+        found = await scan_all(self.documents, "refusals", f"{_key(experiment_id, number)}/")
+        return [Refusal(**d.body) for d in found]
+
+    async def refused_slots(self, experiment_id: str, number: int) -> list[int]:
+        return await self._slots("refusals", f"{_key(experiment_id, number)}/")
+
+    # Models and evaluations
+
+    async def add_model(self, model: ModelVersion) -> bool:
+        key = _key(model.experiment_id, model.version)
+        return await self.documents.insert("models", key, _body(model))
+
+    async def model(self, experiment_id: str, version: int) -> ModelVersion | None:
+        found = await self.documents.get("models", _key(experiment_id, version))
+        return None if found is None else _model(found.body)
+
+    async def layout(self, experiment_id: str) -> Layout:
+        """The tensors that every model and update of an experiment has. Raises NotFound."""
+        first = await self.model(experiment_id, 0)
+        if first is None:
+            raise NotFound("The experiment has no initial model yet.")
+        return parse_header(base64.b64decode(first.header))
+
+    async def models(self, experiment_id: str) -> list[ModelVersion]:
+        found = await scan_all(self.documents, "models", f"{experiment_id}/")
+        return [_model(d.body) for d in found]
+
+    async def add_evaluation(self, evaluation: Evaluation) -> bool:
+        key = f"{_key(evaluation.experiment_id, evaluation.version)}/{evaluation.source}"
+        return await self.documents.insert("evaluations", key, _body(evaluation))
+
+    async def evaluation(self, experiment_id: str, version: int, source: str) -> Evaluation | None:
+        found = await self.documents.get("evaluations", f"{_key(experiment_id, version)}/{source}")
+        return None if found is None else Evaluation(**found.body)
+
+    async def evaluations(self, experiment_id: str) -> list[Evaluation]:
+        found = await scan_all(self.documents, "evaluations", f"{experiment_id}/")
+        return [Evaluation(**d.body) for d in found]
+
+    async def _slots(self, kind: str, prefix: str) -> list[int]:
+        return [int(key[len(prefix) :]) for key in await self.documents.keys(kind, prefix)]
+
+
+def _key(experiment_id: str, *numbers: int) -> str:
+    """Numbers are padded, so that keys sort as numbers do."""
+    return "/".join([experiment_id, *(f"{n:07d}" for n in numbers)])
+
+
+def client_key(experiment_id: str, slot: int) -> str:
+    """The place of a client in `clients`, for paging."""
+    return _key(experiment_id, slot)
+
+
+def round_blobs(experiment_id: str, number: int | None = None) -> str:
+    """The blob prefix of a round's updates, or of all rounds'."""
+    prefix = f"{experiment_id}/rounds/"
+    return prefix if number is None else f"{prefix}{number:07d}/"
+
+
+def update_blob(experiment_id: str, number: int, slot: int) -> str:
+    return f"{round_blobs(experiment_id, number)}{slot:07d}"
+
+
+def model_blob(experiment_id: str, version: int) -> str:
+    return f"{experiment_id}/models/{version:07d}"
+
+
+async def scan_all(documents: Documents, kind: str, prefix: str) -> list[Any]:
+    """Every document under a prefix, page by page."""
+    found: list[Any] = []
+    while page := await documents.scan(
+        kind, prefix, after=found[-1].key if found else "", limit=1000
+    ):
+        found += page
+    return found
+
+
+def _body(value: Any) -> dict[str, Any]:
+    body = asdict(value)
+    body.pop("revision", None)  # the store counts revisions itself
+    return body
+
+
+def _experiment(body: dict[str, Any], revision: int) -> Experiment:
+    return Experiment(
+        **{
+            **body,
+            "revision": revision,
+            "config": Config(**body["config"]),
+            "state": ExperimentState(body["state"]),
+        }
+    )
+
+
+def _round(body: dict[str, Any], revision: int) -> Round:
+    return Round(
+        **{
+            **body,
+            "revision": revision,
+            "state": RoundState(body["state"]),
+            "cohort": tuple(body["cohort"]),
+            "accepted": tuple(body["accepted"]),
+            "lease": None if body["lease"] is None else Lease(**body["lease"]),
+            "earlier": tuple(_attempt(a) for a in body["earlier"]),
+        }
+    )
+
+
+def _attempt(body: dict[str, Any]) -> Attempt:
+    slots = {name: tuple(body[name]) for name in ("cohort", "reported", "refused")}
+    return Attempt(**{**body, **slots})
+
+
+def _blob(body: dict[str, Any]) -> Blob:
+    return Blob(**{**body, "parts": tuple(body["parts"]), "sizes": tuple(body["sizes"])})
+
+
+def _update(body: dict[str, Any]) -> Update:
+    return Update(**{**body, "blob": _blob(body["blob"])})
+
+
+def _model(body: dict[str, Any]) -> ModelVersion:
+    return ModelVersion(**{**body, "blob": _blob(body["blob"])})

@@ -1,0 +1,310 @@
+"""The state machine: `advance` looks at what is stored and does the next missing step.
+
+Uploads, polls and the scheduled tick all call it, and there is no other way forward. A step is one
+insert-if-absent or one compare-and-set; whoever loses a race finds the winner's result when it
+looks again. A process may die between any two lines here: the next call goes on from the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from app.domain import draw
+from app.domain.errors import DigestMismatch
+from app.domain.experiment import Experiment, ExperimentState
+from app.domain.records import ModelVersion, Update, client_id
+from app.domain.round import Attempt, Lease, Round, RoundState
+from app.service import repository, weights
+from app.service.context import Context
+from app.wire import codec
+
+
+class LostLease(Exception):
+    """Another process has taken the aggregation over; what we computed is of no use."""
+
+
+class Rounds:
+    """Opens, closes and repeats rounds."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.repo = context.repo
+
+    async def advance(self, experiment_id: str) -> tuple[Experiment, Round | None]:
+        """Do every step that can be done now; give the state after it. Raises NotFound."""
+        while True:
+            experiment = await self.repo.experiment(experiment_id)
+            round_ = None
+            if experiment.round:
+                round_ = await self.repo.round(experiment_id, experiment.round)
+            if not await self._step(experiment, round_):
+                return experiment, round_
+
+    async def _step(self, experiment: Experiment, round_: Round | None) -> bool:
+        """Do the next step if there is one; say whether to look again."""
+        match experiment.state:
+            case ExperimentState.AWAITING_MODEL:
+                return False
+            case ExperimentState.ENROLLING:
+                return await self._start(experiment)
+            case ExperimentState.RUNNING:
+                return await self._run(experiment, round_)
+            case _:
+                return await self._tidy(experiment, round_)
+
+    async def _start(self, experiment: Experiment) -> bool:
+        enrolled = await self.repo.count_clients(experiment.id)
+        if enrolled < experiment.config.clients_to_start:
+            return False
+        await self.repo.save_experiment(experiment.move(ExperimentState.RUNNING, round=1))
+        return True
+
+    async def _run(self, experiment: Experiment, round_: Round | None) -> bool:
+        if round_ is None:
+            return await self._open(experiment)
+        match round_.state:
+            case RoundState.COLLECTING:
+                return await self._collect(experiment, round_)
+            case RoundState.SEALED:
+                return await self._freeze(experiment, round_)
+            case RoundState.AGGREGATING:
+                return await self._take_over(experiment, round_)
+            case _:
+                return await self._conclude(experiment, round_)
+
+    async def _open(self, experiment: Experiment) -> bool:
+        config, number = experiment.config, experiment.round
+        slots = await self.repo.enrolled_slots(experiment.id)
+        now = self.context.clock()
+        await self.repo.add_round(
+            Round(
+                experiment_id=experiment.id,
+                number=number,
+                cohort=tuple(draw.cohort(config.seed, number, 1, slots, config.clients_per_round)),
+                opened_at=now,
+                deadline=now + config.deadline_seconds,
+            )
+        )
+        return True
+
+    async def _collect(self, experiment: Experiment, round_: Round) -> bool:
+        """Seal the round if it is due, or give it another attempt, or fail the experiment."""
+        reported = await self.repo.reported_slots(experiment.id, round_.number)
+        settled = set(round_.cohort) <= set(reported)
+        refused: list[int] = []
+        if not settled:
+            refused = await self.repo.refused_slots(experiment.id, round_.number)
+            settled = set(round_.cohort) <= {*reported, *refused}
+        if not settled and self.context.clock() < round_.deadline:
+            return False
+        if len(reported) >= experiment.config.updates_to_close:
+            await self.repo.save_round(round_.move(RoundState.SEALED))
+        elif round_.attempt < experiment.config.max_attempts:
+            await self._retry(experiment, round_, reported, refused)
+        else:
+            await self._fail(
+                experiment,
+                f"Round {round_.number} got {len(reported)} of the "
+                f"{experiment.config.updates_to_close} updates that it needs, in "
+                f"{round_.attempt} attempts. {_missing(round_, reported, refused)}",
+            )
+        return True
+
+    async def _retry(
+        self, experiment: Experiment, round_: Round, reported: list[int], refused: list[int]
+    ) -> None:
+        config, now = experiment.config, self.context.clock()
+        enrolled = await self.repo.enrolled_slots(experiment.id)
+        cohort = draw.next_cohort(
+            config.seed,
+            round_.number,
+            round_.attempt + 1,
+            enrolled=[slot for slot in enrolled if slot not in refused],
+            reported=reported,
+            absent=round_.cohort,
+            size=config.clients_per_round,
+        )
+        ended = Attempt(
+            attempt=round_.attempt,
+            cohort=round_.cohort,
+            reported=tuple(reported),
+            refused=tuple(refused),
+            ended_at=now,
+        )
+        await self.repo.save_round(
+            round_.move(
+                RoundState.COLLECTING,
+                attempt=round_.attempt + 1,
+                cohort=tuple(cohort),
+                deadline=now + config.deadline_seconds,
+                earlier=(*round_.earlier, ended),
+            )
+        )
+
+    async def _freeze(self, experiment: Experiment, round_: Round) -> bool:
+        """List what came before the seal, and aggregate it ourselves if our list is the one."""
+        accepted = await self.repo.reported_slots(experiment.id, round_.number)
+        frozen = round_.move(
+            RoundState.AGGREGATING, accepted=tuple(accepted), lease=self._lease(fence=1)
+        )
+        if await self.repo.save_round(frozen):
+            await self._aggregate(experiment, replace(frozen, revision=round_.revision + 1))
+        return True
+
+    async def _take_over(self, experiment: Experiment, round_: Round) -> bool:
+        """Aggregate in place of an owner whose lease has run out; otherwise leave it to them."""
+        lease = round_.lease
+        assert lease is not None  # noqa: S101  (the move into this state sets it)
+        if self.context.clock() < lease.expires_at:
+            return False
+        mine = round_.move(RoundState.AGGREGATING, lease=self._lease(lease.fence + 1))
+        if await self.repo.save_round(mine):
+            await self._aggregate(experiment, replace(mine, revision=round_.revision + 1))
+        return True
+
+    def _lease(self, fence: int) -> Lease:
+        expiry = self.context.clock() + self.context.limits.lease_seconds
+        return Lease(owner=self.context.worker, expires_at=expiry, fence=fence)
+
+    async def _aggregate(self, experiment: Experiment, round_: Round) -> None:
+        """Average the frozen list, store the model, close the round: under the lease held."""
+        started = self.context.clock()
+        try:
+            updates = [
+                update
+                for update in await self.repo.updates(experiment.id, round_.number)
+                if update.slot in round_.accepted
+            ]
+            round_, data = await self._fold(experiment, round_, updates)
+        except LostLease:
+            return
+        except (KeyError, DigestMismatch) as error:
+            await self._fail(experiment, f"Round {round_.number} lost an accepted update: {error}")
+            return
+        now = self.context.clock()
+        parent = await self.repo.model(experiment.id, round_.base_version)
+        blob = await weights.store(
+            self.context.blobs,
+            repository.model_blob(experiment.id, round_.number),
+            data,
+            self.context.limits.part_bytes,
+        )
+        await self.repo.add_model(
+            ModelVersion(
+                experiment_id=experiment.id,
+                version=round_.number,
+                blob=blob,
+                parent_sha256=parent.blob.sha256 if parent else None,
+                created_at=now,
+            )
+        )
+        # Fails where the lease was taken over meanwhile: the revision is the fence.
+        await self.repo.save_round(
+            round_.move(
+                RoundState.CLOSED,
+                closed_at=now,
+                metrics=mean_metrics(updates),
+                num_examples=sum(update.num_examples for update in updates),
+                update_bytes=sum(update.blob.size for update in updates),
+                aggregation_seconds=now - started,
+            )
+        )
+
+    async def _fold(
+        self, experiment: Experiment, round_: Round, updates: list[Update]
+    ) -> tuple[Round, bytearray]:
+        """The new model's bytes, one update in memory at a time; the lease is renewed on the way.
+
+        Raises LostLease, KeyError, DigestMismatch.
+        """
+        # Imported here: it brings NumPy, which a process that only answers polls never needs.
+        from app.aggregation import STRATEGIES
+
+        layout = await self.repo.layout(experiment.id)
+        strategy = STRATEGIES[experiment.config.strategy](layout)
+        for update in updates:
+            data = await weights.load(self.context.blobs, update.blob)
+            await asyncio.to_thread(strategy.add, data, update.num_examples)
+            del data  # before the next one is read
+            round_ = await self._renewed(round_)
+        values = await asyncio.to_thread(strategy.result)
+        return round_, await asyncio.to_thread(codec.assemble, layout, values)
+
+    async def _renewed(self, round_: Round) -> Round:
+        lease = round_.lease
+        assert lease is not None  # noqa: S101
+        if self.context.clock() < lease.expires_at - self.context.limits.lease_seconds / 2:
+            return round_
+        renewed = round_.move(RoundState.AGGREGATING, lease=self._lease(lease.fence))
+        if not await self.repo.save_round(renewed):
+            raise LostLease
+        return replace(renewed, revision=round_.revision + 1)
+
+    async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
+        """The round is closed: drop its uploads, then open the next one or complete."""
+        await self.context.blobs.delete(repository.round_blobs(experiment.id, round_.number))
+        config = experiment.config
+        changes = {"model_version": round_.number, "streak": _streak(experiment, round_)}
+        if config.target_accuracy is not None and changes["streak"] >= config.patience:
+            ended = experiment.move(
+                ExperimentState.COMPLETED,
+                reason=f"The target accuracy of {config.target_accuracy:.2%} was reached: "
+                f"{round_.metrics['accuracy_before']:.2%} with model {round_.base_version}.",
+                ended_at=self.context.clock(),
+                **changes,
+            )
+        elif round_.number >= config.rounds:
+            ended = experiment.move(
+                ExperimentState.COMPLETED,
+                reason=f"All {config.rounds} rounds are closed.",
+                ended_at=self.context.clock(),
+                **changes,
+            )
+        else:
+            ended = experiment.move(ExperimentState.RUNNING, round=round_.number + 1, **changes)
+        await self.repo.save_experiment(ended)
+        return True
+
+    async def _fail(self, experiment: Experiment, reason: str) -> None:
+        await self.repo.save_experiment(
+            experiment.move(
+                ExperimentState.FAILED, reason=reason.strip(), ended_at=self.context.clock()
+            )
+        )
+
+    async def _tidy(self, experiment: Experiment, round_: Round | None) -> bool:
+        """The experiment ended in the middle of a round: drop its uploads and close the record."""
+        if round_ is None or round_.state in (RoundState.CLOSED, RoundState.ABANDONED):
+            return False
+        await self.context.blobs.delete(repository.round_blobs(experiment.id))
+        await self.repo.save_round(round_.move(RoundState.ABANDONED))
+        return True
+
+
+def mean_metrics(updates: list[Update]) -> dict[str, float]:
+    """Each metric's mean over the updates that report it, weighted by their examples."""
+    names = sorted({name for update in updates for name in update.metrics})
+    means = {}
+    for name in names:
+        having = [u for u in updates if name in u.metrics]
+        total = sum(u.num_examples for u in having)
+        means[name] = sum(u.metrics[name] * u.num_examples for u in having) / total
+    return means
+
+
+def _streak(experiment: Experiment, round_: Round) -> int:
+    target = experiment.config.target_accuracy
+    if target is None or round_.metrics.get("accuracy_before", -1.0) < target:
+        return 0
+    return experiment.streak + 1
+
+
+def _missing(round_: Round, reported: list[int], refused: list[int]) -> str:
+    silent = [client_id(s) for s in round_.cohort if s not in reported and s not in refused]
+    named = [client_id(s) for s in refused]
+    return " ".join(
+        f"{what}: {', '.join(who[:20])}{' and more' if len(who) > 20 else ''}."
+        for what, who in (("Missing", silent), ("Refused", named))
+        if who
+    )

@@ -1,0 +1,221 @@
+"""What people and pages read, put together from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from app.domain.errors import NotFound
+from app.domain.experiment import Experiment, ExperimentState
+from app.domain.records import Client, Evaluation, ModelVersion, client_id
+from app.domain.round import Round, RoundState
+from app.service.context import Context
+from app.service.enrolment import shard_size
+from app.service.repository import client_key
+from app.service.rounds import Rounds
+from app.wire import schema
+
+
+class Views:
+    """Read-only. None of it holds a key, a token or a hash of one."""
+
+    def __init__(self, context: Context, rounds: Rounds) -> None:
+        self.context = context
+        self.repo = context.repo
+        self.rounds = rounds
+
+    async def experiments(self, after: str, limit: int) -> list[schema.ExperimentSummary]:
+        found = await self.repo.experiments(after, limit)
+        return [
+            schema.ExperimentSummary(
+                id=e.id,
+                name=e.name,
+                state=e.state,
+                round=e.round,
+                rounds=e.config.rounds,
+                model_version=e.model_version,
+                created_at=_time(e.created_at),
+                reason=e.reason,
+            )
+            for e in found
+        ]
+
+    async def experiment(self, experiment_id: str) -> schema.ExperimentView:
+        """Raises NotFound. Advances the experiment first, so that what is shown is not overdue."""
+        experiment, round_ = await self.rounds.advance(experiment_id)
+        enrolled = await self.repo.count_clients(experiment_id)
+        current = await self._round(round_) if round_ else None
+        history = await self.repo.rounds(experiment_id)
+        return schema.ExperimentView(
+            id=experiment.id,
+            name=experiment.name,
+            state=experiment.state,
+            progress=_progress(experiment, enrolled, current, self.context.clock()),
+            reason=experiment.reason,
+            config=schema.ExperimentConfig(**asdict(experiment.config)),
+            enrolled=enrolled,
+            round=experiment.round,
+            model_version=experiment.model_version,
+            created_at=_time(experiment.created_at),
+            ended_at=_maybe_time(experiment.ended_at),
+            current_round=current,
+            history=[_summary(r) for r in history],
+        )
+
+    async def round(self, experiment_id: str, number: int) -> schema.RoundView:
+        """Raises NotFound."""
+        experiment, current = await self.rounds.advance(experiment_id)
+        if current and current.number == number:
+            return await self._round(current)
+        round_ = await self.repo.round(experiment_id, number)
+        if round_ is None:
+            raise NotFound(f"Round {number} is not open yet; round {experiment.round} is the last.")
+        return await self._round(round_)
+
+    async def _round(self, round_: Round) -> schema.RoundView:
+        updates = await self.repo.updates(round_.experiment_id, round_.number)
+        if round_.state in (RoundState.AGGREGATING, RoundState.CLOSED):
+            updates = [u for u in updates if u.slot in round_.accepted]
+        refusals = await self.repo.refusals(round_.experiment_id, round_.number)
+        reported = [u.slot for u in updates]
+        refused = [r for r in refusals if r.slot not in reported]
+        settled = {*reported, *(r.slot for r in refused)}
+        return schema.RoundView(
+            number=round_.number,
+            attempt=round_.attempt,
+            state=round_.state,
+            base_version=round_.base_version,
+            cohort=_ids(round_.cohort),
+            reported=_ids(reported),
+            missing=_ids(s for s in round_.cohort if s not in settled),
+            refused=[
+                schema.RefusalView(client=client_id(r.slot), code=r.code, reason=r.reason)
+                for r in refused
+            ],
+            updates=[
+                schema.UpdateView(
+                    client=client_id(u.slot),
+                    num_examples=u.num_examples,
+                    sha256=u.blob.sha256,
+                    size=u.blob.size,
+                    metrics=u.metrics,
+                    received_at=_time(u.received_at),
+                )
+                for u in updates
+            ],
+            earlier_attempts=[
+                schema.AttemptView(
+                    attempt=a.attempt,
+                    cohort=_ids(a.cohort),
+                    reported=_ids(a.reported),
+                    missing=_ids(s for s in a.cohort if s not in {*a.reported, *a.refused}),
+                    ended_at=_time(a.ended_at),
+                )
+                for a in round_.earlier
+            ],
+            opened_at=_time(round_.opened_at),
+            deadline=_time(round_.deadline),
+            closed_at=_maybe_time(round_.closed_at),
+            num_examples=round_.num_examples,
+            update_bytes=round_.update_bytes,
+            aggregation_seconds=round_.aggregation_seconds,
+            metrics=round_.metrics,
+        )
+
+    async def clients(
+        self, experiment_id: str, after: int | None, limit: int
+    ) -> list[schema.ClientView]:
+        experiment = await self.repo.experiment(experiment_id)
+        place = "" if after is None else client_key(experiment_id, after)
+        found = await self.repo.clients(experiment_id, place, limit)
+        return [_client(experiment, c) for c in found]
+
+    async def models(self, experiment_id: str) -> list[schema.ModelView]:
+        experiment = await self.repo.experiment(experiment_id)
+        newest = -1 if experiment.model_version is None else experiment.model_version
+        by_version: dict[int, list[Evaluation]] = {}
+        for evaluation in await self.repo.evaluations(experiment_id):
+            by_version.setdefault(evaluation.version, []).append(evaluation)
+        return [
+            model_view(m, by_version.get(m.version, []))
+            for m in await self.repo.models(experiment_id)
+            if m.version <= newest
+        ]
+
+
+def model_view(model: ModelVersion, evaluations: list[Evaluation]) -> schema.ModelView:
+    return schema.ModelView(
+        version=model.version,
+        sha256=model.blob.sha256,
+        size=model.blob.size,
+        parent_sha256=model.parent_sha256,
+        created_at=_time(model.created_at),
+        evaluations=[evaluation_view(e) for e in evaluations],
+    )
+
+
+def evaluation_view(evaluation: Evaluation) -> schema.EvaluationView:
+    return schema.EvaluationView(
+        source=evaluation.source, num_examples=evaluation.num_examples, metrics=evaluation.metrics
+    )
+
+
+def _client(experiment: Experiment, client: Client) -> schema.ClientView:
+    return schema.ClientView(
+        id=client.id,
+        name=client.name,
+        shard_size=shard_size(experiment, client.slot),
+        enrolled_at=_time(client.enrolled_at),
+    )
+
+
+def _summary(round_: Round) -> schema.RoundSummary:
+    return schema.RoundSummary(
+        number=round_.number,
+        attempt=round_.attempt,
+        state=round_.state,
+        accepted=len(round_.accepted),
+        opened_at=_time(round_.opened_at),
+        closed_at=_maybe_time(round_.closed_at),
+        num_examples=round_.num_examples,
+        update_bytes=round_.update_bytes,
+        metrics=round_.metrics,
+    )
+
+
+def _progress(
+    experiment: Experiment, enrolled: int, current: schema.RoundView | None, now: float
+) -> str:
+    """One sentence: what is going on, and what it waits for."""
+    config = experiment.config
+    if experiment.ended:
+        return f"{experiment.state.capitalize()}: {experiment.reason}"
+    if experiment.state is ExperimentState.AWAITING_MODEL:
+        return "Waiting for the initial weights."
+    if current is None:
+        return f"{enrolled} of {config.clients_to_start} clients enrolled."
+    if current.state is not RoundState.COLLECTING:
+        return f"Round {current.number} of {config.rounds} is being aggregated."
+    text = (
+        f"Round {current.number} of {config.rounds}: "
+        f"{len(current.reported)} of {len(current.cohort)} updates"
+    )
+    if current.refused:
+        text += f", {len(current.refused)} refused"
+    if current.missing:
+        names = ", ".join(current.missing[:10]) + (" and more" if current.missing[10:] else "")
+        text += f"; waiting for {names}, {max(0.0, current.deadline.timestamp() - now):.0f} s left"
+    return text + "."
+
+
+def _ids(slots: Iterable[int]) -> list[str]:
+    return [client_id(slot) for slot in slots]
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _maybe_time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _time(seconds)

@@ -1,0 +1,129 @@
+"""Weights between the API and the blob store: parts in, checked files, ranges out."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
+
+from app.domain.errors import BadWeights, Conflict, DigestMismatch, PartsMissing, TooLarge
+from app.domain.records import Blob, part_key
+from app.store.port import Blobs
+from app.wire.codec import Layout, UpdateCheck
+
+T = TypeVar("T")
+_HEADER_SLACK = 64 * 1024  # an upload's header may hold other metadata than the model's
+_SMALL = 256 * 1024  # bytes that are judged faster than a thread is woken
+
+
+def max_update_bytes(model_bytes: int) -> int:
+    """The largest upload that can hold the tensors of a model of this size."""
+    return model_bytes + _HEADER_SLACK
+
+
+async def store_part(
+    blobs: Blobs, prefix: str, number: int, sha256: str, data: bytes, *, limit: int
+) -> None:
+    """Store one part of an upload under its digest.
+
+    Raises DigestMismatch, or Conflict where this upload's parts already take twice `limit` bytes:
+    parts are immutable, so someone who keeps sending other ones would otherwise fill the store.
+    """
+    if not data:
+        raise DigestMismatch("The part is empty.")
+    actual = await _beside_the_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
+    if actual != sha256:
+        raise DigestMismatch(f"The part's SHA-256 is {actual}, not {sha256}: send it again.")
+    stored = await blobs.sizes(f"{prefix}/")
+    if part_key(prefix, number, sha256) in stored:
+        return
+    if sum(stored.values()) + len(data) > 2 * limit:
+        raise Conflict("Too many different parts were uploaded for this round.", code="quota")
+    await blobs.put(part_key(prefix, number, sha256), data)
+
+
+async def commit(
+    blobs: Blobs,
+    prefix: str,
+    sha256: str,
+    parts: list[str],
+    *,
+    limit: int,
+    expected: Layout | None = None,
+) -> tuple[Blob, Layout]:
+    """Check that the parts make up the announced file and that it is sound; give its reference.
+
+    Raises PartsMissing, TooLarge, DigestMismatch, or BadWeights for what is in the file.
+    """
+    stored = await blobs.sizes(f"{prefix}/")
+    keys = [part_key(prefix, number, part) for number, part in enumerate(parts)]
+    missing = [number for number, key in enumerate(keys) if key not in stored]
+    if missing:
+        raise PartsMissing(f"Parts {missing[:20]} have not been uploaded: send them, then commit.")
+    blob = Blob(
+        prefix=prefix, sha256=sha256, parts=tuple(parts), sizes=tuple(stored[key] for key in keys)
+    )
+    if blob.size > limit:
+        raise TooLarge(f"The weights take {blob.size} bytes; at most {limit} are allowed.")
+    check, digest = UpdateCheck(expected), hashlib.sha256()
+    fault: BadWeights | None = None
+    for key in keys:
+        data = await blobs.get(key)
+        if data is None:
+            raise PartsMissing("The round was closed while the parts were read.")
+        digest.update(data)
+        if fault is None:
+            try:
+                await _beside_the_loop(len(data), lambda part=data: check.feed(part))  # type: ignore[misc]
+            except BadWeights as error:
+                fault = error
+    # First the digest: bytes that were mixed up on the way say nothing about the client's weights.
+    if digest.hexdigest() != sha256:
+        raise DigestMismatch(f"The parts' SHA-256 is {digest.hexdigest()}, not {sha256}.")
+    if fault is not None:
+        raise fault
+    return blob, check.finish()
+
+
+async def read(blobs: Blobs, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
+    """The bytes [start, stop) of a blob, a part at a time. Raises KeyError where one is gone."""
+    place = 0
+    for number, size in enumerate(blob.sizes):
+        low, high = max(start - place, 0), min(stop - place, size)
+        if low < high:
+            data = await blobs.get(blob.key(number))
+            if data is None:
+                raise KeyError(blob.key(number))
+            yield data[low:high]
+        place += size
+
+
+async def load(blobs: Blobs, blob: Blob) -> bytearray:
+    """A whole blob, verified. Raises KeyError where a part is gone, DigestMismatch if altered."""
+    data = bytearray(blob.size)
+    place = 0
+    async for part in read(blobs, blob, 0, blob.size):
+        data[place : place + len(part)] = part
+        place += len(part)
+    actual = await _beside_the_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
+    if actual != blob.sha256:
+        raise DigestMismatch(f"The store's bytes under {blob.prefix} are not what was accepted.")
+    return data
+
+
+async def store(blobs: Blobs, prefix: str, data: bytes | bytearray, part_bytes: int) -> Blob:
+    """Store bytes of the coordinator's own in parts."""
+    view = memoryview(data)
+    parts, sizes = [], []
+    for number, start in enumerate(range(0, len(data), part_bytes)):
+        piece = bytes(view[start : start + part_bytes])
+        parts.append(hashlib.sha256(piece).hexdigest())
+        sizes.append(len(piece))
+        await blobs.put(part_key(prefix, number, parts[-1]), piece)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Blob(prefix=prefix, sha256=sha256, parts=tuple(parts), sizes=tuple(sizes))
+
+
+async def _beside_the_loop(size: int, work: Callable[[], T]) -> T:
+    return work() if size < _SMALL else await asyncio.to_thread(work)

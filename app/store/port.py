@@ -1,0 +1,84 @@
+"""What the service needs of a database and of a blob store.
+
+Two short ports. Every write is an insert-if-absent or a compare-and-set on one document; there are
+no transactions, so that any database that can do these two atomically will serve. An adapter
+raises `app.domain.errors.StoreUnavailable` when its database does not answer, and nothing else.
+`tests/store/test_contract.py` is the adapters' specification.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Body = dict[str, Any]  # JSON values only
+
+
+@dataclass(frozen=True)
+class Document:
+    """A stored document. `revision` grows by one with each replacement, from 1."""
+
+    key: str
+    revision: int
+    body: Body
+
+
+class Documents(Protocol):
+    """Documents by kind and key. Keys sort by their UTF-8 bytes; `/` separates their parts."""
+
+    async def insert(self, kind: str, key: str, body: Body, *, unique: str | None = None) -> bool:
+        """Insert if neither `key` nor, where given, `unique` is taken in this kind; say if it was.
+
+        `unique` is a second name of the document, for `find`. Atomic, and durable on return.
+        """
+        ...
+
+    async def get(self, kind: str, key: str) -> Document | None:
+        """The document as of the last completed write, by any process."""
+        ...
+
+    async def find(self, kind: str, unique: str) -> Document | None:
+        """The document that was inserted with this second name."""
+        ...
+
+    async def replace(self, kind: str, key: str, revision: int, body: Body) -> bool:
+        """Replace the body if the revision is still this one; say if it was. Atomic, durable."""
+        ...
+
+    async def keys(self, kind: str, prefix: str) -> list[str]:
+        """All keys that start with `prefix`, ascending. Sees every insert completed before."""
+        ...
+
+    async def count(self, kind: str, prefix: str) -> int:
+        """How many keys start with `prefix`."""
+        ...
+
+    async def scan(
+        self, kind: str, prefix: str, *, after: str = "", limit: int = 1000
+    ) -> list[Document]:
+        """Up to `limit` documents whose keys start with `prefix` and are above `after`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and files."""
+        ...
+
+
+class Blobs(Protocol):
+    """Immutable byte strings of a few MiB at most by key. Keys hold the digest of the content."""
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Store; a key that is there already is left as it is. Durable on return."""
+        ...
+
+    async def get(self, key: str) -> bytes | None:
+        """The bytes, or None."""
+        ...
+
+    async def sizes(self, prefix: str) -> dict[str, int]:
+        """Key and size in bytes of every blob whose key starts with `prefix`."""
+        ...
+
+    async def delete(self, prefix: str) -> None:
+        """Delete every blob whose key starts with `prefix`."""
+        ...

@@ -1,0 +1,252 @@
+"""Weights on the wire: safetensors bytes, read without trusting them.
+
+The format is https://github.com/huggingface/safetensors#format: eight bytes with the header's
+length (little-endian), the header (JSON: name -> dtype, shape, data_offsets), the tensors' bytes.
+This reader is our own because it must judge strangers' bytes as they stream in, and must give
+views instead of copies to the aggregation (docs/decisions/0004); the tests hold it against the
+safetensors library in both directions. NumPy is imported where it is used: a coordinator that only
+answers polls never loads it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from app.domain.errors import BadWeights
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TYPE_SIZES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1,
+    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+_NUMPY = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+
+MAX_HEADER_BYTES = 4 * 1024 * 1024
+MAX_TENSORS = 10_000
+MAX_DIMENSIONS = 16
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor: its name, safetensors dtype, shape, and its bytes' place behind the header."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def kind(self) -> tuple[str, tuple[int, ...]]:
+        return self.dtype, self.shape
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A file's header: its tensors in the order of their bytes, its metadata, its length."""
+
+    header: bytes  # the length field and the JSON, as they stand at the start of the file
+    tensors: tuple[TensorSpec, ...]
+    metadata: Mapping[str, str]
+
+    @property
+    def data_bytes(self) -> int:
+        return self.tensors[-1].end if self.tensors else 0
+
+    @property
+    def total_bytes(self) -> int:
+        return len(self.header) + self.data_bytes
+
+    def require_same_tensors(self, other: Layout) -> None:
+        """Raise BadWeights(layout-mismatch) unless `other` has the same names, dtypes, shapes."""
+        mine = {t.name: t.kind for t in self.tensors}
+        theirs = {t.name: t.kind for t in other.tensors}
+        if mine == theirs:
+            return
+        for name in mine.keys() | theirs.keys():
+            if mine.get(name) != theirs.get(name):
+                raise BadWeights(
+                    f"Tensor {name[:80]!r} is {_say(theirs.get(name))}, but the experiment's model "
+                    f"has {_say(mine.get(name))}.",
+                    code="layout-mismatch",
+                )
+
+
+def _say(kind: tuple[str, tuple[int, ...]] | None) -> str:
+    return "no such tensor" if kind is None else f"{kind[0]} {list(kind[1])}"
+
+
+def header_length(prefix: bytes) -> int:
+    """How many bytes the header takes in all, of a file's first eight. Raises BadWeights."""
+    length = int.from_bytes(prefix[:8], "little")
+    if len(prefix) < 8 or not 2 <= length <= MAX_HEADER_BYTES:
+        raise BadWeights(
+            "These are not safetensors bytes: the header's length is missing or beyond "
+            f"{MAX_HEADER_BYTES} bytes."
+        )
+    return 8 + length
+
+
+def parse_header(header: bytes) -> Layout:
+    """Read a header (with its length field) strictly.
+
+    Raises BadWeights for anything but well-formed JSON with known dtypes, sane shapes and offsets
+    that cover the data once, without holes or overlaps.
+    """
+    try:
+        entries = json.loads(header[8 : header_length(header)], object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise BadWeights(f"The safetensors header is not valid JSON: {error}.") from error
+    if not isinstance(entries, dict):
+        raise BadWeights("The safetensors header is not a JSON object.")
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise BadWeights("The safetensors header's __metadata__ must map strings to strings.")
+    if len(entries) > MAX_TENSORS:
+        raise BadWeights(f"More than {MAX_TENSORS} tensors.")
+    tensors = sorted((_spec(n, e) for n, e in entries.items()), key=lambda t: (t.start, t.end))
+    place = 0
+    for tensor in tensors:
+        if tensor.start != place:
+            raise BadWeights(f"Tensor {tensor.name[:80]!r} leaves a hole or overlaps another.")
+        place = tensor.end
+    return Layout(bytes(header), tuple(tensors), metadata)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return entries
+
+
+def _spec(name: str, entry: Any) -> TensorSpec:
+    match entry:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
+            if dtype not in TYPE_SIZES:
+                raise BadWeights(f"Tensor {name[:80]!r} has dtype {dtype[:20]!r}, not one of ours.")
+            if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
+                raise BadWeights(f"Tensor {name[:80]!r} has an impossible shape.")
+            if start < 0 or end - start != math.prod(shape) * TYPE_SIZES[dtype]:
+                raise BadWeights(f"Tensor {name[:80]!r}: its offsets do not fit its shape.")
+            return TensorSpec(name, dtype, tuple(shape), start, end)
+    raise BadWeights(f"Tensor {name[:80]!r} lacks dtype, shape or data_offsets.")
+
+
+def layout_of(data: bytes | bytearray) -> Layout:
+    """The layout of a whole file. Raises BadWeights, also where its length is not what it says."""
+    layout = parse_header(bytes(data[: header_length(bytes(data[:8]))]))
+    if layout.total_bytes != len(data):
+        raise BadWeights(
+            f"The header announces {layout.total_bytes} bytes, but there are {len(data)}."
+        )
+    return layout
+
+
+def arrays(layout: Layout, data: bytes | bytearray) -> Iterator[tuple[TensorSpec, np.ndarray]]:
+    """Each tensor with its values: views of `data`, flat; BF16 as a float32 copy."""
+    import numpy as np
+
+    body = memoryview(data)[len(layout.header) :]
+    for tensor in layout.tensors:
+        flat = np.frombuffer(body[tensor.start : tensor.end], dtype=_NUMPY[tensor.dtype])
+        if tensor.dtype == "BF16":
+            flat = (flat.astype(np.uint32) << 16).view(np.float32)
+        yield tensor, flat
+
+
+def assemble(layout: Layout, values: Mapping[str, np.ndarray]) -> bytearray:
+    """A file with this layout's own header and these values, each cast to its tensor's dtype."""
+    import numpy as np
+
+    data = bytearray(layout.total_bytes)
+    data[: len(layout.header)] = layout.header
+    body = memoryview(data)[len(layout.header) :]
+    for tensor in layout.tensors:
+        out = np.frombuffer(body[tensor.start : tensor.end], dtype=_NUMPY[tensor.dtype])
+        value = values[tensor.name].reshape(-1)
+        if tensor.dtype == "BF16":
+            bits = value.astype(np.float32).view(np.uint32)
+            # Round to nearest, ties to even, by adding before the low half is cut off.
+            value = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+        np.copyto(out, value, casting="unsafe")
+    return data
+
+
+class UpdateCheck:
+    """Judges an upload as its bytes stream by, holding no more than its header and one part.
+
+    Feed it all bytes in order, then call `finish`. Both raise BadWeights: `malformed-weights`,
+    `layout-mismatch` (against `expected`), or `non-finite`.
+    """
+
+    def __init__(self, expected: Layout | None = None) -> None:
+        self.expected = expected
+        self.layout: Layout | None = None
+        self._pending = b""
+        self._position = 0  # bytes of tensor data seen, less what is pending
+        self._index = 0
+
+    def feed(self, chunk: bytes) -> None:
+        data = self._pending + chunk if self._pending else chunk
+        if self.layout is None:
+            if len(data) < 8 or len(data) < (length := header_length(data)):
+                self._pending = data
+                return
+            self.layout = parse_header(data[:length])
+            if self.expected is not None:
+                self.expected.require_same_tensors(self.layout)
+            data = data[length:]
+        self._pending = self._check_finite(self.layout, memoryview(data))
+
+    def _check_finite(self, layout: Layout, data: memoryview) -> bytes:
+        """Check the whole elements in `data`; return the bytes of a last, unfinished one."""
+        while data:
+            if self._index == len(layout.tensors):
+                raise BadWeights(f"There are more bytes than the {layout.total_bytes} announced.")
+            tensor = layout.tensors[self._index]
+            span = min(len(data), tensor.end - self._position)
+            span -= span % TYPE_SIZES[tensor.dtype]
+            if span == 0 and tensor.end > self._position:
+                break
+            if tensor.dtype in FLOATS:
+                _require_finite(tensor, data[:span])
+            data = data[span:]
+            self._position += span
+            if self._position == tensor.end:
+                self._index += 1
+        return bytes(data)
+
+    def finish(self) -> Layout:
+        """The layout of what was fed. Raises BadWeights where bytes are missing."""
+        if self.layout is None or self._pending or self._position != self.layout.data_bytes:
+            raise BadWeights("The safetensors bytes end too early.")
+        return self.layout
+
+
+def _require_finite(tensor: TensorSpec, data: memoryview) -> None:
+    import numpy as np
+
+    values = np.frombuffer(data, dtype=_NUMPY[tensor.dtype])
+    if tensor.dtype == "BF16":
+        finite = bool(((values & 0x7F80) != 0x7F80).all())
+    else:
+        finite = bool(np.isfinite(values).all())
+    if not finite:
+        raise BadWeights(
+            f"Tensor {tensor.name[:80]!r} holds NaN or infinity. The training diverged: lower the "
+            "learning rate.",
+            code="non-finite",
+        )

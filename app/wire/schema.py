@@ -1,0 +1,328 @@
+"""Request, response and error bodies: what travels as JSON. Times are UTC, durations seconds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+
+from app.domain.experiment import Config, ExperimentState
+from app.domain.round import RoundState
+
+Sha256 = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{64}$"),
+    Field(description="SHA-256, 64 hexadecimal digits", examples=["a1" * 32]),
+]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+# Bounded, so that a weighted mean of them cannot overflow.
+MetricValue = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+Metrics = Annotated[
+    dict[MetricName, MetricValue],
+    Field(max_length=32, examples=[{"loss_before": 0.31, "accuracy_before": 0.905}]),
+]
+ClientKey = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_-]{32,128}$"),
+    Field(
+        description=(
+            "A secret of the client's own making, at least 32 random characters. The same key "
+            "gets the same slot and the same token again, so a retry costs nothing."
+        ),
+        examples=["zKq3v0Wc1nJt8RmB5yXe2LhGd7PsUa4F"],
+    ),
+]
+
+
+class Body(BaseModel):
+    """Requests refuse fields that they do not know: a misspelt setting must not pass unseen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+_D = Config(dataset="", dataset_size=10**9, model="")  # the defaults, stated once
+
+
+class ExperimentConfig(Body):
+    """The settings of an experiment. The defaults are the classic run: 20 clients, 10 a round."""
+
+    dataset: Name = Field(examples=["mnist"], description="The data set's name, for people")
+    dataset_size: int = Field(
+        ge=1, le=10**9, examples=[60000], description="Training examples; shards are drawn of it"
+    )
+    model: Name = Field(examples=["mnist-cnn"], description="The model's name, for people")
+    clients: int = Field(_D.clients, ge=1, le=100_000, description="Slots for clients")
+    clients_per_round: int = Field(_D.clients_per_round, ge=1, le=10_000, description="Cohort size")
+    min_clients: int | None = Field(
+        None, ge=1, description="Enrolled clients at which the first round opens; default: all"
+    )
+    rounds: int = Field(_D.rounds, ge=1, le=1_000_000)
+    local_epochs: int = Field(_D.local_epochs, ge=1, le=10_000, description="Passes over a shard")
+    batch_size: int = Field(_D.batch_size, ge=1, le=1_000_000)
+    learning_rate: FiniteFloat = Field(_D.learning_rate, gt=0, le=1000)
+    momentum: FiniteFloat = Field(_D.momentum, ge=0, lt=1)
+    seed: int = Field(_D.seed, ge=0, lt=2**63, description="All draws are functions of it")
+    deadline_seconds: FiniteFloat = Field(
+        _D.deadline_seconds, gt=0, le=30 * 86400, description="Time for an attempt at a round"
+    )
+    quorum: int | None = Field(
+        None, ge=1, description="Updates that close a round at its deadline; default: half"
+    )
+    max_attempts: int = Field(
+        _D.max_attempts, ge=1, le=1000, description="Attempts at a round before it has failed"
+    )
+    target_accuracy: FiniteFloat | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description=(
+            "Stop early once the global model's accuracy on the cohort's held-out examples "
+            "(`accuracy_before` of the updates, weighted by examples) has reached this"
+        ),
+    )
+    patience: int = Field(_D.patience, ge=1, description="... in this many rounds in a row")
+    strategy: Literal["fedavg"] = Field("fedavg", description="How updates are aggregated")
+
+
+class CreateExperiment(Body):
+    name: Name = Field("", examples=["digits, first try"])
+    config: ExperimentConfig
+
+
+class WeightsCommit(Body):
+    """Names the uploaded parts, in order, that make up one safetensors file."""
+
+    sha256: Sha256 = Field(description="Of the whole file")
+    parts: list[Sha256] = Field(min_length=1, max_length=20_000, description="Of each part")
+
+
+class UpdateCommit(WeightsCommit):
+    num_examples: int = Field(ge=1, le=10**9, examples=[2700], description="Trained on")
+    metrics: Metrics = Field(default_factory=dict)
+
+
+class Subscribe(Body):
+    client_key: ClientKey
+    name: Name = Field("", examples=["St. Mary's, radiology"])
+
+
+class EvaluationReport(Body):
+    num_examples: int = Field(ge=1, le=10**9, examples=[10000])
+    metrics: Metrics = Field(examples=[{"loss": 0.05, "accuracy": 0.984}])
+
+
+class BlobInfo(BaseModel):
+    sha256: Sha256
+    size: int = Field(description="Bytes", examples=[87904])
+
+
+class PartReceipt(BaseModel):
+    number: int = Field(examples=[0])
+    sha256: Sha256
+    size: int = Field(examples=[87904])
+
+
+class CreatedExperiment(BaseModel):
+    """The enrolment key is shown here only; the same Idempotency-Key gets it again."""
+
+    id: str = Field(examples=["20261124-101500-9f2c1a"])
+    state: ExperimentState
+    enrolment_key: str = Field(examples=["enrol_3q2-7w..."])
+    part_bytes: int = Field(description="The most bytes of one uploaded part", examples=[8388608])
+
+
+class ClientView(BaseModel):
+    id: str = Field(examples=["client-07"])
+    name: str = Field(examples=["St. Mary's, radiology"])
+    shard_size: int = Field(examples=[3000])
+    enrolled_at: datetime
+
+
+class RefusalView(BaseModel):
+    client: str = Field(examples=["client-03"])
+    code: str = Field(examples=["non-finite"])
+    reason: str
+
+
+class AttemptView(BaseModel):
+    attempt: int
+    cohort: list[str]
+    reported: list[str]
+    missing: list[str]
+    ended_at: datetime
+
+
+class UpdateView(BaseModel):
+    client: str
+    num_examples: int
+    sha256: Sha256
+    size: int
+    metrics: dict[str, float]
+    received_at: datetime
+
+
+class RoundView(BaseModel):
+    """A round's record. `missing` has neither reported nor been refused."""
+
+    number: int
+    attempt: int
+    state: RoundState
+    base_version: int
+    cohort: list[str]
+    reported: list[str]
+    missing: list[str]
+    refused: list[RefusalView]
+    updates: list[UpdateView]
+    earlier_attempts: list[AttemptView]
+    opened_at: datetime
+    deadline: datetime
+    closed_at: datetime | None
+    num_examples: int
+    update_bytes: int
+    aggregation_seconds: float | None
+    metrics: dict[str, float] = Field(
+        description="Means of the updates' metrics, weighted by examples"
+    )
+
+
+class RoundSummary(BaseModel):
+    """A line of an experiment's history."""
+
+    number: int
+    attempt: int
+    state: RoundState
+    accepted: int
+    opened_at: datetime
+    closed_at: datetime | None
+    num_examples: int
+    update_bytes: int
+    metrics: dict[str, float]
+
+
+class ModelView(BaseModel):
+    version: int
+    sha256: Sha256
+    size: int
+    parent_sha256: str | None
+    created_at: datetime
+    evaluations: list[EvaluationView]
+
+
+class EvaluationView(BaseModel):
+    source: str = Field(examples=["central"], description="A client, or `central` for the admin")
+    num_examples: int
+    metrics: dict[str, float]
+
+
+class ExperimentSummary(BaseModel):
+    id: str
+    name: str
+    state: ExperimentState
+    round: int
+    rounds: int
+    model_version: int | None
+    created_at: datetime
+    reason: str
+
+
+class ExperimentView(BaseModel):
+    id: str
+    name: str
+    state: ExperimentState
+    progress: str = Field(examples=["Enrolling: 17 of 20 clients."])
+    reason: str = Field(description="Why it ended")
+    config: ExperimentConfig
+    enrolled: int
+    round: int = Field(description="The open round; 0 before the first")
+    model_version: int | None
+    created_at: datetime
+    ended_at: datetime | None
+    current_round: RoundView | None
+    history: list[RoundSummary]
+
+
+class Subscription(BaseModel):
+    """The token is shown to the holder of the client key only."""
+
+    client_id: str = Field(examples=["client-07"])
+    token: str = Field(examples=["7.tok_x1..."])
+    shard_size: int = Field(examples=[3000])
+
+
+class Shard(BaseModel):
+    client_id: str
+    dataset: str
+    dataset_size: int
+    indices: list[int] = Field(description="Positions in the training set, ascending")
+
+
+class Training(BaseModel):
+    """How to train: SGD over the shard."""
+
+    local_epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    seed: int = Field(description="The experiment's; derive your own of it, round and client")
+
+
+class Train(BaseModel):
+    """Train now."""
+
+    action: Literal["train"] = "train"
+    round: int
+    attempt: int
+    base_version: int
+    model: BlobInfo
+    deadline: datetime
+    seconds_left: float
+    training: Training
+    part_bytes: int = Field(description="The most bytes of one uploaded part")
+    max_update_bytes: int
+
+
+class Wait(BaseModel):
+    """Ask again after `retry_after` seconds; it is jittered so that clients do not come at once."""
+
+    action: Literal["wait"] = "wait"
+    round: int
+    retry_after: float
+    message: str = Field(examples=["17 of 20 clients enrolled."])
+
+
+class Done(BaseModel):
+    """The experiment has ended."""
+
+    action: Literal["done"] = "done"
+    state: ExperimentState
+    reason: str
+    model_version: int | None
+
+
+RoundStatus = Annotated[Train | Wait | Done, Field(discriminator="action")]
+
+
+class UpdateReceipt(BaseModel):
+    round: int
+    client_id: str
+    sha256: Sha256
+    size: int
+    num_examples: int
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457. `code` is for programs, `detail` says what to do."""
+
+    type: str = Field("about:blank")
+    title: str = Field(examples=["Conflict"])
+    status: int = Field(examples=[409])
+    code: str = Field(examples=["out-of-turn"])
+    detail: str = Field(examples=["Round 3 is closed; round 4 is collecting."])
+    errors: list[dict[str, str]] | None = Field(
+        None, description="Of a malformed request: where and what, one entry a fault"
+    )
+
+
+ModelView.model_rebuild()

@@ -1,0 +1,177 @@
+"""Arguments, dispatch and exit codes of `python -m client_sdk`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from app.domain.errors import InvalidConfig
+from client_sdk import errors, exits
+from client_sdk.datasets import DatasetError
+from client_sdk.models import ModelError
+from client_sdk.predict import PredictError
+
+COMMANDS = ("run", "join", "predict")
+
+
+def run(argv: list[str]) -> int:
+    """Run a command line; gives the exit code. Prints errors as one sentence."""
+    if not argv or (argv[0] not in COMMANDS and argv[0] not in ("-h", "--help")):
+        argv = ["run", *argv]  # the main job needs no name
+    arguments = _parser().parse_args(argv)
+    console = Console(stderr=bool(getattr(arguments, "json", False)), highlight=False)
+    # Imported here: `--help` and a mistyped option should not wait for PyTorch's commands.
+    from client_sdk import commands
+
+    try:
+        match arguments.command:
+            case "predict":
+                return commands.predict(arguments, console)
+            case "join":
+                return _run(commands.join(arguments, console))
+            case _:
+                return _run(commands.simulate(arguments, console))
+    except KeyboardInterrupt:
+        _complain("Interrupted. The same command with --resume goes on where it stopped.")
+        return exits.INTERRUPTED
+    except errors.RequestRefused as error:
+        _complain(f"The coordinator refused: {error.detail} ({error.code})")
+        return exits.UNREACHABLE if error.status >= 500 else exits.REFUSED
+    except errors.ClientError as error:
+        _complain(str(error))
+        return exits.UNREACHABLE
+    except ValidationError as error:
+        first = error.errors()[0]
+        _complain(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    except (exits.UsageError, InvalidConfig, DatasetError, ModelError, PredictError) as error:
+        _complain(str(error))
+    return exits.USAGE
+
+
+def _complain(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+
+
+def _run(command: Coroutine[Any, Any, int]) -> int:
+    """asyncio.run, with SIGTERM taken like Ctrl-C: stop cleanly, ready to resume."""
+
+    async def main() -> int:
+        task = asyncio.ensure_future(command)
+        if sys.platform != "win32":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+    return asyncio.run(main())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m client_sdk",
+        description="Federated learning: run an experiment, join one, or use its model. "
+        "Without a command: run.",
+        epilog=exits.TEXT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,join,predict}")
+    _add_run(commands.add_parser("run", **_help("create an experiment and run all its clients")))
+    _add_join(commands.add_parser("join", **_help("take part in an experiment as one client")))
+    _add_predict(commands.add_parser("predict", **_help("classify pictures with a global model")))
+    return parser
+
+
+def _help(text: str) -> dict[str, Any]:
+    return {
+        "help": text,
+        "description": text.capitalize() + ".",
+        "epilog": exits.TEXT,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
+def _add_data(parser: argparse.ArgumentParser, default: str | None, of: str) -> None:
+    parser.add_argument(
+        "--dataset",
+        default=default,
+        help=f"mnist, cifar10, digits, auto, a folder of images or an .npz file (default: {of})",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path("data"),
+        help="where mnist and cifar10 lie or are downloaded to (default: data)",
+    )
+    parser.add_argument("--workers", type=_positive, help="training processes (default: cores)")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    setting = parser.add_argument_group("settings of the experiment").add_argument
+    setting("--clients", type=int, default=20, help="default: 20")
+    setting("--clients-per-round", type=int, help="default: 10, or all where there are fewer")
+    setting("--min-clients", type=int, help="start with so many (default: all)")
+    setting("--rounds", type=int, default=10, help="default: 10")
+    setting("--local-epochs", type=int, default=10, help="default: 10")
+    setting("--batch-size", type=int, help="default: 50; 10 where shards are under 200 examples")
+    setting("--learning-rate", type=float, default=0.05, help="default: 0.05")
+    setting("--momentum", type=float, default=0.5, help="default: 0.5")
+    setting("--seed", type=int, default=0, help="everything random is a function of it")
+    setting("--deadline", type=float, default=600.0, help="seconds for a round (default: 600)")
+    setting("--quorum", type=int, help="updates that suffice at the deadline (default: half)")
+    setting("--max-attempts", type=int, default=3, help="attempts at a round (default: 3)")
+    setting("--target-accuracy", type=float, help="stop once the clients' held-out data reach it")
+    setting("--patience", type=int, default=1, help="... in so many rounds in a row (default: 1)")
+    setting("--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto")
+    setting("--name", default="", help="a name for people")
+    _add_data(parser, "auto", "auto: mnist where it can be had, else digits")
+    parser.add_argument("--server", help="a coordinator's URL (default: start one here)")
+    parser.add_argument(
+        "--admin-key",
+        default=os.environ.get("FL_ADMIN_KEY"),
+        help="of the coordinator at --server; better set as FL_ADMIN_KEY",
+    )
+    parser.add_argument("--out", type=Path, help="results go here (default: runs/TIME)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--json", action="store_true", help="print the report to standard output")
+
+
+def _add_join(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", required=True, help="the coordinator's URL")
+    parser.add_argument("--experiment", required=True, metavar="ID")
+    parser.add_argument(
+        "--enrol-key",
+        default=os.environ.get("FL_ENROL_KEY"),
+        help="the experiment's enrolment key; better set as FL_ENROL_KEY",
+    )
+    parser.add_argument("--name", default="", help="how the coordinator shows this client")
+    parser.add_argument(
+        "--key-file",
+        type=Path,
+        help="this client's secret; a restart with the same file goes on as the same client "
+        "(default: .serverless-fl/EXPERIMENT-NAME.key)",
+    )
+    _add_data(parser, None, "the experiment's")
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG or JPEG")
+    parser.add_argument("--model", type=Path, default=Path("global.safetensors"))
+    parser.add_argument("--top", type=_positive, default=3, help="classes to show (default: 3)")
+    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value

@@ -1,0 +1,242 @@
+"""What the CLI's commands do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+import time
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from app.domain.experiment import Config
+from app.wire.schema import ExperimentConfig
+from client_sdk import datasets, exits, models, progress, report
+from client_sdk.client import CoordinatorClient
+from client_sdk.embedded import EmbeddedCoordinator
+from client_sdk.participant import Event, Participant
+from client_sdk.predict import predict as classify
+from client_sdk.simulate import Simulation
+from client_sdk.workers import TrainingPool
+
+_SMALL_SHARD = 200  # examples; below, batches of 50 would leave an epoch a step or two
+
+
+async def simulate(arguments: argparse.Namespace, console: Console) -> int:
+    """Create an experiment, run all its clients here, leave a report behind."""
+    started = time.monotonic()
+    if arguments.server and not arguments.admin_key:
+        raise exits.UsageError("--server needs the coordinator's admin key: set FL_ADMIN_KEY.")
+    torch.set_num_threads(1)  # the workers have the cores
+    out, saved = _run_directory(arguments)
+    dataset = datasets.load(arguments.dataset, arguments.data_dir)
+    spec = models.spec_for(arguments.model, dataset.shape, len(dataset.classes))
+    config = _config(arguments, dataset, spec)
+    parameters = sum(p.numel() for p in models.build(spec).parameters())
+    async with AsyncExitStack() as stack:
+        view = progress.choose(console, config.rounds)
+        if dataset.note:
+            view.say(dataset.note)
+        view.say(
+            f"{dataset.name}: {config.dataset_size} training examples for {config.clients} "
+            f"clients, {len(dataset.test_y)} for the test; {spec.name} with {parameters} weights"
+        )
+        url, key = arguments.server, arguments.admin_key
+        if not url:
+            own = EmbeddedCoordinator(
+                out / "coordinator", saved["admin_key"], on_restart=lambda m: view.say(m)
+            )
+            await stack.enter_async_context(own)
+            url, key = own.url, own.admin_key
+        client = await stack.enter_async_context(
+            CoordinatorClient(url, key, on_retry=lambda m: view.say(m))
+        )
+        pool = stack.enter_context(TrainingPool(dataset, spec, arguments.workers))
+        simulation = Simulation(
+            client,
+            dataset,
+            spec,
+            config,
+            pool,
+            secret=saved["secret"],
+            name=arguments.name,
+            watchers=view.watchers,
+        )
+        await simulation.create()
+        view.say(
+            f"experiment {simulation.experiment_id} at {url} (API docs: {url}/docs); "
+            f"{pool.workers} training processes; results in {out}"
+        )
+        with view:
+            outcome = await simulation.run()
+    result = report.build_report(
+        outcome,
+        dataset=dataset.name,
+        note=dataset.note,
+        parameters=parameters,
+        wall_seconds=time.monotonic() - started,
+    )
+    files = report.write(out, result, outcome)
+    _conclude(console, result, outcome.rows, files)
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+    return exits.of_state(outcome.experiment.state)
+
+
+def _conclude(
+    console: Console, result: dict[str, Any], rows: list[report.Row], files: list[Path]
+) -> None:
+    totals = result["totals"]
+    console.print(progress.rounds_table(rows, f"{result['state']}: {result['reason']}"))
+    if rows:
+        console.print(
+            f"final accuracy {totals['final_accuracy']:.2%} on the test set "
+            f"(best {totals['best_accuracy']:.2%}), loss {totals['final_loss']:.4f}; "
+            f"{totals['wall_seconds']:.1f} s, {progress.human_bytes(totals['bytes_up'])} up, "
+            f"{progress.human_bytes(totals['bytes_down'])} down"
+        )
+    for file in files:
+        console.print(f"wrote {file}", soft_wrap=True)
+    model = next((f for f in files if f.suffix == ".safetensors"), None)
+    console.print(
+        f"try it: python -m client_sdk predict IMAGE... --model {model}", soft_wrap=True
+    )
+
+
+def _config(
+    arguments: argparse.Namespace, dataset: datasets.Dataset, spec: models.ModelSpec
+) -> ExperimentConfig:
+    """The experiment's settings, checked here already. Raises ValidationError, InvalidConfig."""
+    size = len(dataset.train_y)
+    shard = size // max(arguments.clients, 1)
+    per_round = arguments.clients_per_round
+    config = ExperimentConfig(
+        dataset=dataset.name,
+        dataset_size=size,
+        model=spec.name,
+        clients=arguments.clients,
+        clients_per_round=min(10, arguments.clients) if per_round is None else per_round,
+        min_clients=arguments.min_clients,
+        rounds=arguments.rounds,
+        local_epochs=arguments.local_epochs,
+        batch_size=arguments.batch_size or (10 if shard < _SMALL_SHARD else 50),
+        learning_rate=arguments.learning_rate,
+        momentum=arguments.momentum,
+        seed=arguments.seed,
+        deadline_seconds=arguments.deadline,
+        quorum=arguments.quorum,
+        max_attempts=arguments.max_attempts,
+        target_accuracy=arguments.target_accuracy,
+        patience=arguments.patience,
+    )
+    Config(**config.model_dump())
+    return config
+
+
+def _run_directory(arguments: argparse.Namespace) -> tuple[Path, dict[str, str]]:
+    """The run's folder and its secrets, new or (with --resume) as they were. Raises UsageError."""
+    runs = Path("runs")
+    out: Path = arguments.out
+    if arguments.resume:
+        if out is None:
+            earlier = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+            if not earlier:
+                raise exits.UsageError("There is no run under runs/ to resume.")
+            out = earlier[-1].parent
+        try:
+            saved = json.loads((out / "run.json").read_text())
+        except (OSError, ValueError) as error:
+            raise exits.UsageError(f"There is no run in {out} to resume: {error}.") from error
+        return out, saved
+    out = out or runs / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    if (out / "run.json").exists():
+        raise exits.UsageError(f"{out} holds a run already: add --resume, or choose another --out.")
+    saved = {"secret": secrets.token_urlsafe(32), "admin_key": secrets.token_urlsafe(32)}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        report.replace_file(out / "run.json", json.dumps(saved).encode(), mode=0o600)
+    except OSError as error:
+        raise exits.UsageError(f"Cannot write to {out}: {error}.") from error
+    return out, saved
+
+
+async def join(arguments: argparse.Namespace, console: Console) -> int:
+    """Be one client of an experiment until it ends."""
+    if not arguments.enrol_key:
+        raise exits.UsageError("The experiment's enrolment key is missing: set FL_ENROL_KEY.")
+    key = _client_key(arguments)
+    try:
+        client = CoordinatorClient(
+            arguments.server, arguments.enrol_key, on_retry=lambda m: console.print(m)
+        )
+    except ValueError as error:
+        raise exits.UsageError(f"--server: {error}.") from error
+    async with client:
+        experiment = await client.experiment(arguments.experiment)
+        config = experiment.config
+        dataset = datasets.load(arguments.dataset or config.dataset, arguments.data_dir)
+        if len(dataset.train_y) != config.dataset_size:
+            raise exits.UsageError(
+                f"{dataset.name} has {len(dataset.train_y)} training examples, but the experiment "
+                f"shares out {config.dataset_size} of {config.dataset}: give its --dataset."
+            )
+        initial = await client.download_model(arguments.experiment, 0)
+        spec = models.ModelSpec.from_json(models.read_metadata(initial).get("model", ""))
+        if spec != models.spec_for(spec.name, dataset.shape, len(dataset.classes)):
+            raise exits.UsageError(f"The experiment's model does not fit the data of {dataset.name}.")
+
+        def tell(event: Event) -> None:
+            if event.kind != "waiting":
+                about = f"round {event.round}: " if event.round else ""
+                end = f" ({event.message})" if event.message else ""
+                console.print(f"{event.client_id}: {about}{event.kind}{end}", soft_wrap=True)
+
+        with TrainingPool(dataset, spec, arguments.workers or 1) as pool:
+            participant = Participant(
+                client, arguments.experiment, key, pool, name=arguments.name, on_event=tell
+            )
+            await participant.enrol(arguments.enrol_key)
+            done = await participant.run()
+    return exits.of_state(done.state)
+
+
+def _client_key(arguments: argparse.Namespace) -> str:
+    """This client's secret: made at the first start, kept for its own eyes (0600)."""
+    name = "".join(c if c.isalnum() else "-" for c in arguments.name)[:40]
+    stem = "-".join(part for part in (arguments.experiment, name) if part)
+    path: Path = arguments.key_file or Path(".serverless-fl") / f"{stem}.key"
+    try:
+        if path.exists():
+            return path.read_text().strip()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        key = secrets.token_urlsafe(32)
+        report.replace_file(path, key.encode(), mode=0o600)
+    except OSError as error:
+        raise exits.UsageError(f"Cannot keep this client's key in {path}: {error}.") from error
+    return key
+
+
+def predict(arguments: argparse.Namespace, console: Console) -> int:
+    """Print class and probability of each picture."""
+    torch.set_num_threads(1)
+    predictions = classify(arguments.images, arguments.model, top=arguments.top)
+    if arguments.json:
+        json.dump([{**asdict(p), "path": str(p.path)} for p in predictions], sys.stdout, indent=2)
+        print()
+        return 0
+    for prediction in predictions:
+        others = ", ".join(f"{label} {share:.1%}" for label, share in prediction.top[1:])
+        console.print(
+            f"{prediction.path}: {prediction.label} {prediction.probability:.1%}"
+            + (f"  (then {others})" if others else ""),
+            soft_wrap=True,
+            markup=False,
+        )
+    return 0

@@ -1,0 +1,37 @@
+"""What can go wrong between a client and its coordinator, as one tree."""
+
+from __future__ import annotations
+
+
+class ClientError(Exception):
+    """Base of all errors of the SDK's network side."""
+
+
+class CoordinatorUnreachable(ClientError):
+    """No answer within the time allowed for retries."""
+
+
+class RequestRefused(ClientError):
+    """The coordinator answered with an error (RFC 9457). `code` is stable, for programs."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+class NotAuthorised(RequestRefused):
+    """401 or 403: the key or token is missing, wrong, or not for this."""
+
+
+class NotThere(RequestRefused):
+    """404: no such experiment, round or model."""
+
+
+class StateConflict(RequestRefused):
+    """409: well formed, but not now; `code` and `detail` say what the turn is."""
+
+
+class CorruptDownload(ClientError):
+    """A model's bytes did not have the digest that was announced, however often it was tried."""

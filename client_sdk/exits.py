@@ -1,0 +1,23 @@
+"""The exit codes of `python -m client_sdk`."""
+
+from app.domain.experiment import ExperimentState
+
+FAILED, USAGE, UNREACHABLE, REFUSED, STOPPED, INTERRUPTED = 1, 2, 3, 4, 5, 130
+TEXT = """exit codes:
+  0    the experiment completed
+  1    it failed (no quorum in any attempt); the last good model is kept
+  2    bad arguments, data or settings
+  3    the coordinator did not answer
+  4    the coordinator refused (wrong key, experiment full, ...)
+  5    the experiment was stopped by its admin
+  130  interrupted; the same command with --resume goes on
+"""
+
+
+class UsageError(Exception):
+    """The arguments make no sense together; the message says what to do."""
+
+
+def of_state(state: ExperimentState) -> int:
+    """The code for how an experiment ended."""
+    return {ExperimentState.COMPLETED: 0, ExperimentState.FAILED: FAILED}.get(state, STOPPED)

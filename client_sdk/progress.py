@@ -1,0 +1,176 @@
+"""What a person sees of a run: a live picture on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from app.wire.schema import ExperimentView
+from client_sdk.participant import Event
+from client_sdk.simulate import Row, Watchers
+
+_MARKS = {
+    "enrolled": ("·", "dim"),
+    "waiting": ("·", "dim"),
+    "training": ("▶", "yellow"),
+    "uploaded": ("✓", "green"),
+    "refused": ("✗", "red"),
+    "late": ("⌛", "magenta"),
+    "done": ("·", "dim"),
+}
+
+
+def human_bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def rounds_table(rows: list[Row], title: str = "") -> Table:
+    """A line a round: what the model is worth, what it took, and who did not make it."""
+    table = Table(title=title or None, title_justify="left")
+    for name, justify in (
+        ("round", "right"),
+        ("accuracy", "right"),
+        ("loss", "right"),
+        ("seconds", "right"),
+        ("updates", "right"),
+        ("up", "right"),
+        ("down", "right"),
+        ("refused or missing", "left"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(
+            str(row.round),
+            f"{row.accuracy:.2%}",
+            f"{row.loss:.4f}",
+            f"{row.seconds:.1f}",
+            str(row.updates),
+            human_bytes(row.bytes_up),
+            human_bytes(row.bytes_down),
+            Text(absentees(row)),
+        )
+    return table
+
+
+def absentees(row: Row) -> str:
+    named = [f"{client} refused: {reason}" for client, reason in row.refused.items()]
+    named += [f"{client} missing" for client in row.missing]
+    if row.attempts > 1:
+        named.append(f"{row.attempts} attempts")
+    return "; ".join(named)
+
+
+class PlainProgress:
+    """One line an event worth a line; for logs, pipes and CI."""
+
+    def __init__(self, console: Console, rounds: int) -> None:
+        self.console = console
+        self.rounds = rounds
+        self._last = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    @property
+    def watchers(self) -> Watchers:
+        return Watchers(self._event, self._experiment, self._row)
+
+    def say(self, message: str) -> None:
+        self.console.print(Text(message), soft_wrap=True)
+
+    def _event(self, event: Event) -> None:
+        if event.kind in ("refused", "late"):
+            self.say(f"round {event.round}: {event.client_id} {event.kind}: {event.message}")
+
+    def _experiment(self, experiment: ExperimentView) -> None:
+        if experiment.round == 0 and experiment.progress != self._last:
+            self.say(experiment.progress)
+            self._last = experiment.progress
+
+    def _row(self, row: Row) -> None:
+        gone = absentees(row)
+        self.say(
+            f"round {row.round}/{self.rounds}: accuracy {row.accuracy:.2%}, loss {row.loss:.4f}, "
+            f"{row.seconds:.1f} s, {row.updates} updates, {human_bytes(row.bytes_up)} up, "
+            f"{human_bytes(row.bytes_down)} down" + (f" ({gone})" if gone else "")
+        )
+
+
+class LiveProgress(PlainProgress):
+    """The overall bar, the cohort's clients, and the table of rounds, redrawn in place."""
+
+    def __init__(self, console: Console, rounds: int) -> None:
+        super().__init__(console, rounds)
+        self._rows: list[Row] = []
+        self._clients: dict[str, Event] = {}
+        self._cohort: list[str] = []
+        self._line = ""
+        self._bar = Progress(
+            TextColumn("rounds"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn()
+        )
+        self._task = self._bar.add_task("rounds", total=rounds)
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def _event(self, event: Event) -> None:
+        super()._event(event)
+        if event.kind != "waiting":  # it would wipe out what the client has just done
+            self._clients[event.client_id] = event
+
+    def _experiment(self, experiment: ExperimentView) -> None:
+        self._line = experiment.progress
+        if experiment.current_round:
+            self._cohort = experiment.current_round.cohort
+
+    def _row(self, row: Row) -> None:
+        self._rows.append(row)
+        self._bar.update(self._task, completed=row.round)
+
+    def _draw(self) -> Group:
+        parts: list[Any] = [self._bar]
+        if self._rows:
+            parts.append(rounds_table(self._rows[-12:]))
+        if self._cohort:
+            parts.append(self._cohort_line())
+        parts.append(Text(self._line, style="dim", no_wrap=True, overflow="ellipsis"))
+        return Group(*parts)
+
+    def _cohort_line(self) -> Text:
+        line = Text("cohort  ")
+        for client_id in self._cohort[:40]:
+            event = self._clients.get(client_id)
+            mark, style = _MARKS[event.kind if event else "waiting"]
+            line.append(f"{mark} {client_id.removeprefix('client-')}  ", style=style)
+        kinds = Counter(e.kind for c in self._cohort if (e := self._clients.get(c)))
+        line.append(f"({kinds['training']} training, {kinds['uploaded']} uploaded)", style="dim")
+        return line
+
+
+def choose(console: Console, rounds: int) -> PlainProgress:
+    """The live picture where there is a terminal to draw it on."""
+    return (LiveProgress if console.is_terminal else PlainProgress)(console, rounds)

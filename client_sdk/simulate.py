@@ -1,0 +1,224 @@
+"""Many participants on this machine: create the experiment, run the clients, watch the rounds."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from app.domain.experiment import TERMINAL, ExperimentState
+from app.domain.round import RoundState
+from app.wire.schema import (
+    Done,
+    ExperimentConfig,
+    ExperimentView,
+    ModelView,
+    RoundSummary,
+    RoundView,
+)
+from client_sdk.client import CoordinatorClient
+from client_sdk.datasets import Dataset
+from client_sdk.models import ModelSpec, TwoLayerCNN, build, describe, load_bytes, to_bytes
+from client_sdk.participant import Event, Participant, Trainer
+from client_sdk.train import Evaluation, derive_seed, evaluate
+
+WATCH_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Row:
+    """A closed round: what the new global model is worth, and what it took."""
+
+    round: int
+    accuracy: float
+    loss: float
+    seconds: float
+    bytes_up: int
+    bytes_down: int
+    updates: int
+    attempts: int
+    sha256: str
+    federated: dict[str, float]
+    refused: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a simulation ended, with its rows and the last global model (safetensors)."""
+
+    experiment: ExperimentView
+    rows: list[Row]
+    weights: bytes
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Who is told what happens. All are called from the event loop."""
+
+    on_event: Callable[[Event], None] = lambda event: None
+    on_experiment: Callable[[ExperimentView], None] = lambda experiment: None
+    on_row: Callable[[Row], None] = lambda row: None
+
+
+class Simulation:
+    """One experiment and all of its clients in this process; training goes to `trainer`.
+
+    `secret` makes the clients' keys: the same secret is the same clients, so a simulation that
+    was interrupted goes on where it stopped.
+    """
+
+    def __init__(
+        self,
+        client: CoordinatorClient,
+        dataset: Dataset,
+        spec: ModelSpec,
+        config: ExperimentConfig,
+        trainer: Trainer,
+        *,
+        secret: str,
+        name: str = "",
+        watchers: Watchers | None = None,
+    ) -> None:
+        self.client = client
+        self.dataset = dataset
+        self.spec = spec
+        self.config = config
+        self.trainer = trainer
+        self.name = name
+        self.watchers = watchers or Watchers()
+        self.experiment_id = ""
+        self.rows: list[Row] = []
+        self._secret = secret
+        self._model: TwoLayerCNN = build(spec)
+        self._test_x = dataset.normalise(dataset.test_x)
+
+    async def create(self) -> str:
+        """Create the experiment with its initial weights, or find it again; gives its id.
+
+        Raises RequestRefused (bad key, contradicting settings, or others than it was made with).
+        """
+        created = await self.client.create_experiment(
+            self.name, self.config, self._derive("experiment")
+        )
+        self.experiment_id = created.id
+        self._enrolment_key = created.enrolment_key
+        if created.state is not ExperimentState.AWAITING_MODEL:
+            return created.id
+        initial = build(self.spec, derive_seed(self.config.seed, "initial weights"))
+        await self.client.upload_initial_model(
+            created.id, to_bytes(initial, describe(self.dataset, self.spec)), created.part_bytes
+        )
+        return created.id
+
+    async def run(self) -> Outcome:
+        """Run all clients until the experiment ends."""
+        watch = asyncio.create_task(self._watch())
+        clients = [asyncio.create_task(self._participate(n)) for n in range(self.config.clients)]
+        try:
+            # Whoever fails first ends the run: a client that cannot go on would be waited for.
+            done, _ = await asyncio.wait([watch, *clients], return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+            experiment = await watch
+        finally:
+            for task in (watch, *clients):
+                task.cancel()
+            await asyncio.gather(watch, *clients, return_exceptions=True)
+        weights = await self.client.download_model(self.experiment_id)
+        return Outcome(experiment, self.rows, weights)
+
+    async def _participate(self, number: int) -> Done:
+        participant = Participant(
+            self.client,
+            self.experiment_id,
+            self._derive(f"client {number}"),
+            self.trainer,
+            name=f"simulated {number}",
+            on_event=self.watchers.on_event,
+        )
+        await participant.enrol(self._enrolment_key)
+        return await participant.run()
+
+    async def _watch(self) -> ExperimentView:
+        """Evaluate each new global model on the test set as it appears; ends with the experiment."""
+        evaluated = 0
+        while True:
+            experiment = await self.client.experiment(self.experiment_id)
+            self.watchers.on_experiment(experiment)
+            closed = [r for r in experiment.history if r.state is RoundState.CLOSED]
+            # A round is closed a moment before its model is announced.
+            newest = experiment.model_version or 0
+            for summary in closed[evaluated:newest]:
+                row = await self._row(summary)
+                self.rows.append(row)
+                self.watchers.on_row(row)
+                evaluated += 1
+            if experiment.state in TERMINAL:
+                return experiment
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _row(self, summary: RoundSummary) -> Row:
+        models = {m.version: m for m in await self.client.models(self.experiment_id)}
+        model = models[summary.number]
+        measured = await self._evaluate(model)
+        round_ = await self.client.round(self.experiment_id, summary.number)
+        cohorts = [a.cohort for a in round_.earlier_attempts] + [round_.cohort]
+        return Row(
+            round=summary.number,
+            accuracy=measured["accuracy"],
+            loss=measured["loss"],
+            seconds=_seconds(round_),
+            bytes_up=summary.update_bytes,
+            bytes_down=len({c for cohort in cohorts for c in cohort})
+            * models[round_.base_version].size,
+            updates=summary.accepted,
+            attempts=summary.attempt,
+            sha256=model.sha256,
+            federated=summary.metrics,
+            refused={r.client: r.reason for r in round_.refused},
+            missing=round_.missing,
+        )
+
+    async def _evaluate(self, model: ModelView) -> dict[str, float]:
+        """The central test set's loss and accuracy; what was reported before is not done again."""
+        for known in model.evaluations:
+            if known.source == "central":
+                return known.metrics
+        weights = await self.client.download_model(self.experiment_id, model.version)
+        result = await asyncio.to_thread(self._measure, weights)
+        metrics = {"accuracy": result.accuracy, "loss": min(result.loss, 1e30)}
+        await self.client.report_evaluation(
+            self.experiment_id, model.version, result.examples, metrics
+        )
+        return metrics
+
+    def _measure(self, weights: bytes) -> Evaluation:
+        load_bytes(self._model, weights)
+        return evaluate(self._model, self._test_x, self.dataset.test_y)
+
+    def _derive(self, purpose: str) -> str:
+        return hmac.new(self._secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()
+
+
+def _seconds(round_: RoundView) -> float:
+    return (round_.closed_at - round_.opened_at).total_seconds() if round_.closed_at else 0.0
+
+
+def versions() -> dict[str, str]:
+    """What a report must name so that its figures can be had again."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, Any] = {"python": platform.python_version(), "torch": torch.__version__}
+    for package in ("torchvision", "numpy", "httpx", "safetensors", "serverless-fl"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,113 @@
+"""Local training in worker processes: as many as there are cores, one data set in shared memory.
+
+PyTorch's threads and twenty clients' threads would fight for the cores; here each worker trains
+one client at a time on one core, and the processes share the data set's pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import Self
+
+import torch
+import torch.multiprocessing
+
+from app.wire.schema import Train
+from client_sdk.datasets import Dataset
+from client_sdk.models import ModelSpec
+from client_sdk.partition import split
+from client_sdk.train import LocalUpdate, TrainSettings, derive_seed, local_update
+
+_state: dict[str, object] = {}  # a worker's own: the data set and the model's shape
+
+
+def usable_cores() -> int:
+    """The cores that this process may use (containers and taskset limit them)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class TrainingPool:
+    """Trains clients of one data set side by side. Use it as a context manager.
+
+    Raises RuntimeError from `train` where a worker process died (out of memory, say).
+    """
+
+    def __init__(self, dataset: Dataset, spec: ModelSpec, workers: int | None = None) -> None:
+        self.workers = workers or usable_cores()
+        for tensor in (dataset.train_x, dataset.train_y):
+            tensor.share_memory_()  # handed to the workers by reference
+        # Spawned, not forked: a fork would copy PyTorch's thread pool in an unknown state.
+        self._pool = ProcessPoolExecutor(
+            self.workers,
+            mp_context=torch.multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(dataset, spec),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        processes = list((getattr(self._pool, "_processes", None) or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:  # a client may be in the middle of ten epochs
+            process.terminate()
+        for process in processes:
+            process.join(5)
+
+    async def train(
+        self, client_id: str, indices: Sequence[int], weights: bytes, task: Train
+    ) -> LocalUpdate:
+        """One client's local training for one round, on the next free core."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(
+                self._pool, _train, client_id, list(indices), weights, task
+            )
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "A training process died; is the machine out of memory? Fewer --workers need less."
+            ) from error
+
+
+def _start_worker(dataset: Dataset, spec: ModelSpec) -> None:
+    # Ctrl-C goes to the whole group of processes; only the first shall handle it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    _state["dataset"], _state["spec"] = dataset, spec
+
+
+def _train(client_id: str, indices: list[int], weights: bytes, task: Train) -> LocalUpdate:
+    dataset, spec = _state["dataset"], _state["spec"]
+    assert isinstance(dataset, Dataset)  # noqa: S101
+    assert isinstance(spec, ModelSpec)  # noqa: S101
+    settings, seed = task.training, task.training.seed
+    mine, held_out = split(indices, derive_seed(seed, "holdout", client_id))
+    return local_update(
+        weights,
+        spec,
+        dataset.normalise(dataset.train_x[mine]),
+        dataset.train_y[mine],
+        dataset.normalise(dataset.train_x[held_out]),
+        dataset.train_y[held_out],
+        TrainSettings(
+            epochs=settings.local_epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            momentum=settings.momentum,
+        ),
+        derive_seed(seed, "train", task.round, client_id),
+    )

@@ -1,0 +1,247 @@
+"""Whatever dies, in whatever order they come: every round closes once, over what was accepted."""
+
+import asyncio
+
+import pytest
+
+from app.domain.errors import OutOfTurn
+from app.domain.round import RoundState
+from app.service import weights as weights_service
+from client_sdk.errors import StateConflict
+from tests.app.conftest import Federation, value_of, weights
+
+
+class Died(BaseException):
+    """The process is gone: no handler may catch this."""
+
+
+class DyingStore:
+    """Passes calls on, and dies before or after its n-th write."""
+
+    WRITES = frozenset({"insert", "replace", "put", "delete"})
+
+    def __init__(self, inner, budget, after):
+        self._inner, self._budget, self._after = inner, budget, after
+
+    def __getattr__(self, name):
+        method = getattr(self._inner, name)
+        if name not in self.WRITES:
+            return method
+
+        async def write(*args, **kwargs):
+            self._budget[0] -= 1
+            if self._budget[0] == 0 and not self._after:
+                raise Died
+            result = await method(*args, **kwargs)
+            if self._budget[0] == 0:
+                raise Died
+            return result
+
+        return write
+
+
+async def whole_experiment(federation, coordinators):
+    """Run a small experiment; on each death another coordinator takes over. Gives what is left."""
+
+    async def call(work):
+        """A client's request, repeated until some process lives long enough to answer it."""
+        while True:
+            try:
+                return await work(coordinators[-1])
+            except Died:
+                coordinators.append(federation.coordinator())
+                federation.clock.now += federation.limits.lease_seconds
+
+    from app.wire import schema
+    from tests.app.conftest import config
+
+    request = schema.CreateExperiment(name="x", config=config(deadline_seconds=10**6))
+    made, key = await call(lambda c: c.experiments.create(request, "the-same-key"))
+    initial = weights(0)
+    sha = weights_service.hashlib.sha256(initial).hexdigest()
+
+    async def settle_model(c):
+        experiment = await c.context.repo.experiment(made.id)
+        if experiment.state == "awaiting_model":
+            await c.experiments.store_initial_part(made.id, 0, sha, initial)
+        await c.experiments.commit_initial(
+            made.id, schema.WeightsCommit(sha256=sha, parts=[sha])
+        )
+
+    await call(settle_model)
+    clients = []
+    for n in range(4):
+        subscribe = schema.Subscribe(client_key=f"{n}" * 40)
+        got = await call(lambda c, s=subscribe: c.enrolment.subscribe(made.id, key, s))
+        clients.append(await call(lambda c, t=got.token: c.enrolment.client_of(made.id, t)))
+    for number in (1, 2):
+        for client in clients:
+            status = await call(lambda c, who=client: c.participation.status(who))
+            if status.action != "train" or status.round != number:
+                continue
+            data = weights(10.0 * number + client.slot)
+            digest = weights_service.hashlib.sha256(data).hexdigest()
+            commit = schema.UpdateCommit(sha256=digest, parts=[digest], num_examples=5)
+
+            async def upload(c, who=client, n=number, d=data, h=digest, m=commit):
+                try:
+                    await c.participation.store_part(who, n, 0, h, d)
+                except OutOfTurn:
+                    pass  # the round has closed over it already; the commit tells
+                return await c.participation.commit(who, n, m)
+
+            await call(upload)
+    experiment, _ = await call(lambda c: c.rounds.advance(made.id))
+    repo = coordinators[-1].context.repo
+    rounds = await repo.rounds(made.id)
+    models = await repo.models(made.id)
+    return (
+        experiment.state,
+        [(r.number, r.attempt, r.state, r.cohort, r.accepted, r.num_examples) for r in rounds],
+        [(m.version, m.blob.sha256, m.parent_sha256) for m in models],
+        sorted(k.split("/", 1)[1] for k in await federation.blobs.sizes(f"{made.id}/")),
+        len(await repo.experiments("", 100)),
+        await repo.count_clients(made.id),
+    )
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_dying_at_any_write_changes_nothing_in_the_end(store, fresh_store, after):
+    quiet = Federation(store.documents, store.blobs)
+    expected = await whole_experiment(quiet, [quiet.coordinator()])
+    assert expected[0] == "completed"
+    assert len(expected[2]) == 3
+    deaths = 0
+    for n in range(1, 200):
+        other = await fresh_store()
+        federation = Federation(other.documents, other.blobs)
+        budget = [n]
+        dying = federation.coordinator(
+            DyingStore(other.documents, budget, after), DyingStore(other.blobs, budget, after)
+        )
+        coordinators = [dying]
+        assert await whole_experiment(federation, coordinators) == expected, f"write {n}"
+        if len(coordinators) == 1:
+            break
+        deaths += 1
+    assert deaths > 25  # the loop ended because all writes were tried, not at once
+
+
+async def test_a_lease_that_runs_out_is_taken_over_and_the_stale_owner_changes_nothing(store):
+    federation = Federation(store.documents, store.blobs)
+    async with federation.serving():
+        experiment, members = await federation.start(rounds=1)
+        asleep, wake = asyncio.Event(), asyncio.Event()
+
+        class Sleeper:
+            """A store whose owner dozes off just before it writes the model."""
+
+            def __getattr__(self, name):
+                return getattr(store.blobs, name)
+
+            async def put(self, key, data):
+                if "/models/0000001/" in key:
+                    asleep.set()
+                    await wake.wait()
+                await store.blobs.put(key, data)
+
+        cohort = await federation.cohort(experiment)
+        await members[cohort[0]].upload(1, 2.0)
+        federation.app.state.coordinator = federation.coordinator(blobs=Sleeper(), worker="old")
+        last = asyncio.create_task(members[cohort[1]].upload(1, 4.0))
+        await asleep.wait()
+        federation.app.state.coordinator = federation.coordinator(worker="new")
+        waiting = await members[cohort[0]].status()
+        assert (waiting.action, waiting.message) == ("wait", "Round 1 is being aggregated.")
+        federation.clock.now += 31
+        assert (await members[cohort[0]].status()).action == "done"
+        closed = await federation.coordinator().context.repo.round(experiment, 1)
+        assert (closed.lease.owner, closed.lease.fence) == ("new", 2)
+        wake.set()
+        await last
+        assert await federation.coordinator().context.repo.round(experiment, 1) == closed
+        assert value_of(await federation.admin.download_model(experiment)) == 3.0
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_an_update_counts_exactly_if_it_was_stored_before_the_seal(store, moment):
+    """The deadline strikes in another process just before, or just after, the update is stored."""
+    federation = Federation(store.documents, store.blobs)
+
+    class Struck:
+        def __init__(self):
+            self.armed = False
+
+        def __getattr__(self, name):
+            return getattr(store.documents, name)
+
+        async def insert(self, kind, key, body, **options):
+            strike = self.armed and kind == "updates"
+            if strike and moment == "before":
+                await self._strike(key)
+            result = await store.documents.insert(kind, key, body, **options)
+            if strike and moment == "after":
+                await self._strike(key)
+            return result
+
+        async def _strike(self, key):
+            self.armed = False
+            federation.clock.now += 61
+            await federation.coordinator().rounds.advance(key.split("/")[0])
+
+    struck = Struck()
+    async with federation.serving(federation.coordinator(struck)):
+        experiment, members = await federation.start(quorum=1)
+        cohort = await federation.cohort(experiment)
+        await members[cohort[0]].upload(1, 2.0)
+        struck.armed = True
+        if moment == "after":
+            await members[cohort[1]].upload(1, 4.0)
+            expected = (cohort, 3.0)
+        else:
+            with pytest.raises(StateConflict, match="closed before the update arrived"):
+                await members[cohort[1]].upload(1, 4.0)
+            with pytest.raises(StateConflict):  # and it stays so
+                await members[cohort[1]].upload(1, 4.0)
+            expected = (cohort[:1], 2.0)
+        round_ = await federation.admin.round(experiment, 1)
+        model = value_of(await federation.admin.download_model(experiment, 1))
+        assert (round_.reported, model) == expected
+
+
+async def test_forty_clients_at_once_through_four_coordinators(store):
+    federation = Federation(store.documents, store.blobs)
+    async with federation.serving():
+        experiment, key = await federation.create(
+            clients=40, clients_per_round=20, rounds=3, dataset_size=400
+        )
+        processes = [federation.coordinator(worker=f"w{n}") for n in range(4)]
+
+        async def client(n):
+            from app.wire import schema
+
+            mine = processes[n % 4]
+            subscribe = schema.Subscribe(client_key=f"{n:02d}" * 20)
+            got = await mine.enrolment.subscribe(experiment, key, subscribe)
+            who = await mine.enrolment.client_of(experiment, got.token)
+            uploads = 0
+            while True:
+                status = await mine.participation.status(who)
+                if status.action == "done":
+                    return uploads
+                if status.action == "wait":
+                    await asyncio.sleep(0.001)
+                    continue
+                data = weights(float(status.round))
+                digest = weights_service.hashlib.sha256(data).hexdigest()
+                await mine.participation.store_part(who, status.round, 0, digest, data)
+                commit = schema.UpdateCommit(sha256=digest, parts=[digest], num_examples=10)
+                await mine.participation.commit(who, status.round, commit)
+                uploads += 1
+
+        uploads = await asyncio.gather(*(client(n) for n in range(40)))
+        shown = await federation.admin.experiment(experiment)
+        assert shown.state == "completed"
+        assert [r.accepted for r in shown.history] == [20, 20, 20]
+        assert sum(uploads) == 60  # none twice, none lost
+        assert [m.version for m in await federation.admin.models(experiment)] == [0, 1, 2, 3]

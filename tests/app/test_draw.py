@@ -1,0 +1,91 @@
+"""The draws: random, disjoint, equal, and the same everywhere."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain import draw
+
+
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    clients=st.integers(1, 40),
+    extra=st.integers(0, 2000),
+)
+def test_shards_are_disjoint_cover_the_set_and_are_equal(seed, clients, extra):
+    size = clients + extra
+    shards = [draw.shard(seed, size, clients, slot) for slot in range(clients)]
+    assert sorted(i for shard in shards for i in shard) == list(range(size))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert all(
+        draw.shard_bounds(size, clients, slot)[1] - draw.shard_bounds(size, clients, slot)[0]
+        == len(shard)
+        for slot, shard in enumerate(shards)
+    )
+
+
+def test_a_shard_is_spread_over_the_whole_set():
+    # 60 bins of 1,000; a shard of 3,000 puts 50 in each on average. Chi-square with 59 degrees of
+    # freedom: 110 is beyond the 0.9999 quantile, so a biased shuffle shows and a good one does not.
+    shard = draw.shard(7, 60_000, 20, 3)
+    bins = [0] * 60
+    for index in shard:
+        bins[index // 1000] += 1
+    assert sum((count - 50) ** 2 / 50 for count in bins) < 110
+
+
+def test_neighbours_are_separated():
+    # Among 3,000 random of 60,000, about 1 in 20 is followed by its successor.
+    shard = set(draw.shard(11, 60_000, 20, 0))
+    followed = sum(index + 1 in shard for index in shard)
+    assert 90 < followed < 220
+
+
+def test_other_seeds_draw_other_shards():
+    assert draw.shard(1, 1000, 10, 0) != draw.shard(2, 1000, 10, 0)
+
+
+def test_known_draws_never_change():
+    # A coordinator of another version must draw the same: experiments outlive deployments.
+    assert draw.shard(0, 100, 20, 0) == KNOWN_SHARD
+    assert draw.cohort(0, 1, 1, range(20), 10) == KNOWN_COHORT
+
+
+KNOWN_SHARD = [9, 12, 17, 29, 65]
+KNOWN_COHORT = [0, 3, 4, 5, 6, 8, 9, 11, 13, 17]
+
+
+def test_every_client_is_drawn_equally_often():
+    times = [0] * 20
+    for number in range(1, 2001):
+        for slot in draw.cohort(5, number, 1, range(20), 10):
+            times[slot] += 1
+    # Binomial(2000, 1/2): mean 1000, deviation 22.
+    assert all(890 < count < 1110 for count in times)
+
+
+@given(st.integers(0, 99), st.integers(1, 50), st.integers(1, 50))
+def test_a_cohort_is_a_sorted_draw_without_replacement(seed, clients, size):
+    cohort = draw.cohort(seed, 3, 1, range(clients), size)
+    assert cohort == sorted(set(cohort))
+    assert len(cohort) == min(size, clients)
+    assert set(cohort) <= set(range(clients))
+
+
+def test_a_new_attempt_keeps_who_reported_and_replaces_who_was_absent():
+    cohort = draw.next_cohort(
+        0, 1, 2, enrolled=range(20), reported=[1, 2], absent=[1, 2, 3, 4], size=4
+    )
+    assert {1, 2} <= set(cohort)
+    assert len(cohort) == 4
+    assert not {3, 4} & set(cohort)
+
+
+def test_a_new_attempt_falls_back_on_absent_clients_when_there_are_no_others():
+    cohort = draw.next_cohort(0, 1, 2, enrolled=range(4), reported=[0], absent=[0, 1, 2], size=4)
+    assert cohort == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 255, 256, 257])
+def test_small_and_odd_sizes_are_permuted_whole(size):
+    assert draw.shard(3, size, 1, 0) == list(range(size))

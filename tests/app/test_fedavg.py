@@ -1,0 +1,139 @@
+"""FedAvg with numbers that can be checked by hand."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.aggregation import STRATEGIES
+from app.aggregation.fedavg import FedAvg
+from app.domain.errors import BadWeights
+from app.wire import codec, schema
+
+
+def average(*updates):
+    """Of (weights, examples) pairs, through the bytes that really travel."""
+    files = [(safetensors.numpy.save(weights), n) for weights, n in updates]
+    layout = codec.layout_of(files[0][0])
+    strategy = FedAvg(layout)
+    for data, n in files:
+        strategy.add(data, n)
+    return safetensors.numpy.load(bytes(codec.assemble(layout, strategy.result())))
+
+
+def one(value, dtype):
+    return {"w": np.array([value], dtype)}
+
+
+def test_the_mean_is_weighted_by_examples():
+    result = average(
+        ({"w": np.array([[1.0, 2.0]], np.float32)}, 1),
+        ({"w": np.array([[4.0, 8.0]], np.float32)}, 3),
+    )
+    np.testing.assert_array_equal(result["w"], np.array([[3.25, 6.5]], np.float32))
+
+
+def test_a_single_update_comes_out_as_it_went_in():
+    weights = {"w": np.random.default_rng(0).normal(size=1000).astype(np.float32)}
+    np.testing.assert_array_equal(average((weights, 77))["w"], weights["w"])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_dtype_is_kept_and_the_sum_does_not_overflow_it(dtype):
+    most = np.finfo(dtype).max / 4 if dtype is np.float64 else np.finfo(dtype).max
+    result = average((one(most, dtype), 2), (one(most, dtype), 1))
+    assert result["w"].dtype == dtype
+    assert result["w"][0] == dtype(most)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [([(1, 1), (2, 1)], 2), ([(2, 1), (3, 1)], 2), ([(10, 3), (20, 1)], 12), ([(-1, 1), (-2, 1)], -2)],
+)
+def test_counters_are_averaged_exactly_and_rounded_ties_to_even(values, mean):
+    result = average(*((one(v, np.int64), n) for v, n in values))
+    assert result["w"].dtype == np.int64
+    assert result["w"][0] == mean
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.int8, np.uint8, np.int32])
+def test_integers_at_their_limits_stay_there(dtype):
+    limits = np.iinfo(dtype)
+    for value in (limits.min, limits.max):
+        assert average((one(value, dtype), 5), (one(value, dtype), 2**20))["w"][0] == value
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(1, 2**20)), min_size=1, max_size=8
+    )
+)
+def test_integer_means_are_those_of_unbounded_arithmetic(pairs):
+    total, count = sum(v * n for v, n in pairs), sum(n for _, n in pairs)
+    floor, rest = divmod(total, count)
+    expected = floor + (2 * rest > count or (2 * rest == count and floor % 2 == 1))
+    assert average(*((one(v, np.int64), n) for v, n in pairs))["w"][0] == expected
+
+
+def test_masks_go_with_the_majority_of_examples():
+    assert average((one(True, np.bool_), 3), (one(False, np.bool_), 2))["w"][0]
+    assert not average((one(True, np.bool_), 2), (one(False, np.bool_), 3))["w"][0]
+
+
+def test_the_same_updates_in_the_same_order_give_the_same_bytes():
+    rng = np.random.default_rng(1)
+    updates = [({"w": rng.normal(size=(300, 400)).astype(np.float32)}, n) for n in (3, 9, 27)]
+    assert average(*updates)["w"].tobytes() == average(*updates)["w"].tobytes()
+
+
+def test_it_equals_numpys_own_average():
+    rng = np.random.default_rng(2)
+    arrays = [rng.normal(size=200_000).astype(np.float32) for _ in range(5)]
+    counts = [10, 20, 30, 5, 1]
+    expected = np.average(np.array(arrays, np.float64), axis=0, weights=counts)
+    result = average(*(({"w": a}, n) for a, n in zip(arrays, counts, strict=True)))
+    np.testing.assert_array_equal(result["w"], expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("count", [0, -1, 2**30 + 1])
+def test_counts_out_of_range_are_refused(count):
+    data = safetensors.numpy.save(one(1, np.float32))
+    with pytest.raises(ValueError, match="examples"):
+        FedAvg(codec.layout_of(data)).add(data, count)
+
+
+def test_nothing_to_average_is_an_error():
+    with pytest.raises(ValueError, match="nothing"):
+        FedAvg(codec.layout_of(safetensors.numpy.save(one(1, np.float32)))).result()
+
+
+def test_another_models_tensors_are_refused():
+    strategy = FedAvg(codec.layout_of(safetensors.numpy.save(one(1, np.float32))))
+    with pytest.raises(BadWeights):
+        strategy.add(safetensors.numpy.save({"v": np.ones(1, np.float32)}), 1)
+
+
+def test_memory_does_not_grow_with_the_number_of_updates():
+    data = safetensors.numpy.save({"w": np.ones(1_000_000, np.float32)})
+
+    def peak(updates):
+        tracemalloc.start()
+        strategy = FedAvg(codec.layout_of(data))
+        for _ in range(updates):
+            strategy.add(data, 1)
+        codec.assemble(strategy.layout, strategy.result())
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(20) < 1.02 * peak(2)
+    # The accumulator (float64: two models) and the result; the update itself is the caller's.
+    assert peak(5) < 3.3 * len(data)
+
+
+def test_every_strategy_of_the_api_is_in_the_table():
+    offered = schema.ExperimentConfig.model_json_schema()["properties"]["strategy"]
+    assert set(offered.get("enum", [offered.get("const")])) == set(STRATEGIES)
