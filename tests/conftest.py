@@ -1,15 +1,123 @@
-import pytest, dataclasses
-from app.store.sqlite import open_sqlite
-@dataclasses.dataclass
-class S:
-    documents: object; blobs: object
-@pytest.fixture
-async def fresh_store(tmp_path):
-    opened=[]
-    async def make():
-        d,b=await open_sqlite(tmp_path/f"s{len(opened)}.db"); opened.append(d); return S(d,b)
+"""What all tests share: the stores, and a MongoDB to talk to over TCP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
+
+from app.store.mongo import MongoBlobs, MongoDocuments, open_mongo
+from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
+
+# Nothing of the machine's own settings may reach the tests, but the MongoDB they shall use.
+MONGODB_URL = os.environ.pop("MONGODB_URL", None)
+for name in [n for n in os.environ if n.startswith("FL_")]:
+    del os.environ[name]
+
+
+class MongoServer:
+    """nx-27017, which speaks MongoDB's protocol, as a process of its own over a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"mongodb://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                str(Path(sys.executable).parent / "nx-27017"),
+                *("--db", str(self.folder / "db"), "-p", str(self.port)),
+                *("--pid-file", str(self.folder / "pid")),
+                *("--log-file", str(self.folder / "log")),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(400):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+        raise RuntimeError("nx-27017 did not start")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            (self.folder / "pid").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def mongodb_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The MongoDB of the environment's MONGODB_URL, or one that is started for the tests."""
+    if MONGODB_URL:
+        yield MONGODB_URL
+        return
+    server = MongoServer(tmp_path_factory.mktemp("mongo"))
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@dataclass
+class Store:
+    """Both ports over one database; `reopen` connects to it as another process would."""
+
+    documents: SQLiteDocuments | MongoDocuments
+    blobs: SQLiteBlobs | MongoBlobs
+    reopen: Callable[[], Awaitable[Store]]
+
+
+# nx-27017 was seen to keep all databases in one, and to drop them all with one: a test may make
+# several stores over it, but must not count on their being empty.
+@pytest.fixture(params=["sqlite", "mongo"])
+async def fresh_store(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Callable[[], Awaitable[Store]]]:
+    """Makes empty stores of one kind, as many as a test wants."""
+    opened: list[SQLiteDocuments | MongoDocuments] = []
+    names: list[str] = []
+
+    async def make() -> Store:
+        names.append(f"test_{secrets.token_hex(6)}")
+        return await connect(names[-1])
+
+    async def connect(name: str) -> Store:
+        documents: SQLiteDocuments | MongoDocuments
+        blobs: SQLiteBlobs | MongoBlobs
+        if request.param == "sqlite":
+            documents, blobs = await open_sqlite(tmp_path / f"{name}.sqlite3")
+        else:
+            documents, blobs = await open_mongo(request.getfixturevalue("mongodb_url"), name)
+        opened.append(documents)
+        return Store(documents, blobs, lambda: connect(name))
+
     yield make
-    for d in opened: await d.close()
+    for documents in opened:
+        await documents.close()
+    if request.param == "mongo":
+        client: AsyncIOMotorClient = AsyncIOMotorClient(request.getfixturevalue("mongodb_url"))
+        await asyncio.gather(*(client.drop_database(name) for name in names))
+        client.close()
+
+
 @pytest.fixture
-async def store(fresh_store):
+async def store(fresh_store: Callable[[], Awaitable[Store]]) -> Store:
     return await fresh_store()

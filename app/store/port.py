@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 Body = dict[str, Any]  # JSON values only
+KINDS_WITH_SECOND_NAMES = ("experiments", "clients")  # `unique` is for these; they are indexed
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,177 @@
+"""MongoDB through motor, and whatever speaks its protocol. The only file that knows motor.
+
+Majority writes with the journal, reads from the primary: an answered write is durable and seen by
+every later read. Each write is one operation on one document (docs/decisions/0003).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
+from pymongo import ReadPreference, WriteConcern
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from app.domain.errors import StoreUnavailable
+from app.store.port import KINDS_WITH_SECOND_NAMES, Body, Document
+
+SELECTION_MS = 3000  # a Lambda must answer long before the driver's own thirty seconds
+SOCKET_MS = 30_000
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        yield
+    except DuplicateKeyError:
+        raise
+    except PyMongoError as error:
+        text = str(error).split(", Timeout:")[0][:300]
+        raise StoreUnavailable(f"The database did not answer: {text}.") from error
+
+
+def _range(prefix: str) -> dict[str, Any]:
+    """Keys that start with `prefix`: U+10FFFF sorts last in UTF-8 bytes."""
+    return {"$gte": prefix, "$lt": prefix + "\U0010ffff"}
+
+
+class MongoDocuments:
+    """`app.store.port.Documents`: a collection a kind, `_id` the key.
+
+    Bodies are kept as JSON text: every value comes back exactly as it went in, and field names may
+    hold the dots and dollars that MongoDB reads as operators.
+    """
+
+    def __init__(self, client: AsyncIOMotorClient[Any], database: str) -> None:
+        self._client = client
+        self._database = client.get_database(
+            database,
+            write_concern=WriteConcern(w="majority", j=True),
+            read_preference=ReadPreference.PRIMARY,
+        )
+
+    def _collection(self, kind: str) -> AsyncIOMotorCollection[Any]:
+        return self._database[kind]
+
+    async def insert(self, kind: str, key: str, body: Body, *, unique: str | None = None) -> bool:
+        document: dict[str, Any] = {"_id": key, "revision": 1, "body": _dump(body)}
+        if unique is not None:
+            document["unique"] = unique
+        try:
+            async with _translated():
+                await self._collection(kind).insert_one(document)
+        except DuplicateKeyError:
+            return False
+        return True
+
+    async def get(self, kind: str, key: str) -> Document | None:
+        async with _translated():
+            return _document(await self._collection(kind).find_one({"_id": key}))
+
+    async def find(self, kind: str, unique: str) -> Document | None:
+        async with _translated():
+            return _document(await self._collection(kind).find_one({"unique": unique}))
+
+    async def replace(self, kind: str, key: str, revision: int, body: Body) -> bool:
+        async with _translated():
+            result = await self._collection(kind).update_one(
+                {"_id": key, "revision": revision},
+                {"$set": {"revision": revision + 1, "body": _dump(body)}},
+            )
+            return result.matched_count == 1
+
+    async def keys(self, kind: str, prefix: str) -> list[str]:
+        async with _translated():
+            cursor = self._collection(kind).find({"_id": _range(prefix)}, {"_id": 1})
+            return [d["_id"] for d in await cursor.sort("_id", 1).to_list(None)]
+
+    async def count(self, kind: str, prefix: str) -> int:
+        async with _translated():
+            return int(await self._collection(kind).count_documents({"_id": _range(prefix)}))
+
+    async def scan(
+        self, kind: str, prefix: str, *, after: str = "", limit: int = 1000
+    ) -> list[Document]:
+        bounds = _range(prefix)
+        if after >= prefix:
+            bounds = {"$gt": after, "$lt": bounds["$lt"]}
+        async with _translated():
+            cursor = self._collection(kind).find({"_id": bounds}).sort("_id", 1).limit(limit)
+            found = [_document(d) for d in await cursor.to_list(limit)]
+            return [d for d in found if d is not None]
+
+    async def close(self) -> None:
+        self._client.close()
+
+
+class MongoBlobs:
+    """`app.store.port.Blobs`: a document a blob; parts are far below MongoDB's 16 MB."""
+
+    def __init__(self, documents: MongoDocuments) -> None:
+        self._blobs = documents._collection("blobs")
+
+    async def put(self, key: str, data: bytes) -> None:
+        try:
+            async with _translated():
+                await self._blobs.insert_one({"_id": key, "size": len(data), "data": data})
+        except DuplicateKeyError:
+            return  # it is there already, and keys hold digests: it is the same
+
+    async def get(self, key: str) -> bytes | None:
+        async with _translated():
+            found = await self._blobs.find_one({"_id": key}, {"data": 1})
+            return None if found is None else bytes(found["data"])
+
+    async def sizes(self, prefix: str) -> dict[str, int]:
+        async with _translated():
+            cursor = self._blobs.find({"_id": _range(prefix)}, {"size": 1}).sort("_id", 1)
+            return {d["_id"]: int(d["size"]) for d in await cursor.to_list(None)}
+
+    async def delete(self, prefix: str) -> None:
+        async with _translated():
+            await self._blobs.delete_many({"_id": _range(prefix)})
+
+
+def _dump(body: Body) -> str:
+    return json.dumps(body, allow_nan=False, separators=(",", ":"))
+
+
+def _document(found: dict[str, Any] | None) -> Document | None:
+    if found is None:
+        return None
+    return Document(found["_id"], found["revision"], json.loads(found["body"]))
+
+
+async def open_mongo(url: str, database: str) -> tuple[MongoDocuments, MongoBlobs]:
+    """Connect and make sure of the indexes. Raises StoreUnavailable."""
+    try:
+        client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(
+            url,
+            serverSelectionTimeoutMS=SELECTION_MS,
+            connectTimeoutMS=SELECTION_MS,
+            socketTimeoutMS=SOCKET_MS,
+            appname="serverless-fl",
+        )
+    except (PyMongoError, ValueError) as error:
+        raise StoreUnavailable(f"MONGODB_URL is not one: {error}.") from error
+    documents = MongoDocuments(client, database)
+    try:
+        async with _translated():
+            await asyncio.gather(  # a cold start waits for one round trip, not for each
+                *(
+                    documents._collection(kind).create_index(
+                        "unique",
+                        unique=True,
+                        partialFilterExpression={"unique": {"$type": "string"}},
+                    )
+                    for kind in KINDS_WITH_SECOND_NAMES
+                )
+            )
+    except StoreUnavailable:
+        client.close()
+        raise
+    return documents, MongoBlobs(documents)

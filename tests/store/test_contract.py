@@ -1,0 +1,167 @@
+"""The adapters' specification: whatever the service relies on, on every adapter."""
+
+import asyncio
+
+import pytest
+
+KIND = "clients"
+VALUES = {
+    "float": 0.1 + 0.2,
+    "tiny": 5e-324,
+    "big": 2**63 - 1,
+    "negative": -(2**63),
+    "none": None,
+    "yes": True,
+    "text": "Zürich \u0000 \U0001f600",
+    "empty": {"list": [], "dict": {}, "text": ""},
+    "a.b": {"$set": [1, {"c.d": 2}]},
+}
+
+
+async def test_insert_if_absent(store):
+    assert await store.documents.insert(KIND, "a", {"n": 1})
+    assert not await store.documents.insert(KIND, "a", {"n": 2})
+    found = await store.documents.get(KIND, "a")
+    assert (found.key, found.revision, found.body) == ("a", 1, {"n": 1})
+
+
+async def test_kinds_do_not_share_keys_or_second_names(store):
+    assert await store.documents.insert("clients", "a", {}, unique="u")
+    assert await store.documents.insert("experiments", "a", {}, unique="u")
+
+
+async def test_a_second_name_is_taken_once_and_finds_the_document(store):
+    assert await store.documents.insert(KIND, "a", {"n": 1}, unique="u")
+    assert not await store.documents.insert(KIND, "b", {"n": 2}, unique="u")
+    assert await store.documents.get(KIND, "b") is None
+    assert (await store.documents.find(KIND, "u")).key == "a"
+    assert await store.documents.find(KIND, "v") is None
+
+
+async def test_documents_without_a_second_name_do_not_clash(store):
+    assert await store.documents.insert(KIND, "a", {})
+    assert await store.documents.insert(KIND, "b", {})
+
+
+async def test_the_second_name_stays_after_a_replacement(store):
+    await store.documents.insert(KIND, "a", {"n": 1}, unique="u")
+    await store.documents.replace(KIND, "a", 1, {"n": 2})
+    assert (await store.documents.find(KIND, "u")).body == {"n": 2}
+    assert not await store.documents.insert(KIND, "b", {}, unique="u")
+
+
+async def test_values_come_back_exactly(store):
+    await store.documents.insert(KIND, "a", VALUES)
+    assert (await store.documents.get(KIND, "a")).body == VALUES
+    await store.documents.replace(KIND, "a", 1, {"changed": VALUES})
+    assert (await store.documents.get(KIND, "a")).body == {"changed": VALUES}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+async def test_what_json_has_no_word_for_is_refused(store, value):
+    with pytest.raises(ValueError, match="JSON"):
+        await store.documents.insert(KIND, "a", {"n": value})
+    assert await store.documents.get(KIND, "a") is None
+
+
+async def test_replace_compares_the_revision(store):
+    await store.documents.insert(KIND, "a", {"n": 1})
+    assert await store.documents.replace(KIND, "a", 1, {"n": 2})
+    assert not await store.documents.replace(KIND, "a", 1, {"n": 3})
+    assert not await store.documents.replace(KIND, "a", 3, {"n": 3})
+    assert not await store.documents.replace(KIND, "nobody", 1, {})
+    found = await store.documents.get(KIND, "a")
+    assert (found.revision, found.body) == (2, {"n": 2})
+
+
+async def test_of_many_inserts_at_once_one_wins(store):
+    other = await store.reopen()
+    results = await asyncio.gather(
+        *((store, other)[n % 2].documents.insert(KIND, "a", {"n": n}) for n in range(50))
+    )
+    assert sum(results) == 1
+    assert (await other.documents.get(KIND, "a")).body == {"n": results.index(True)}
+
+
+async def test_of_many_second_names_at_once_one_wins(store):
+    other = await store.reopen()
+    results = await asyncio.gather(
+        *((store, other)[n % 2].documents.insert(KIND, f"k{n}", {}, unique="u") for n in range(50))
+    )
+    assert sum(results) == 1
+    assert await store.documents.keys(KIND, "") == [f"k{results.index(True)}"]
+
+
+async def test_no_increment_is_lost_among_many(store):
+    other = await store.reopen()
+    await store.documents.insert(KIND, "a", {"n": 0})
+
+    async def increment(documents):
+        while True:
+            found = await documents.get(KIND, "a")
+            if await documents.replace(KIND, "a", found.revision, {"n": found.body["n"] + 1}):
+                return
+
+    await asyncio.gather(*(increment((store, other)[n % 2].documents) for n in range(50)))
+    found = await store.documents.get(KIND, "a")
+    assert (found.revision, found.body) == (51, {"n": 50})
+
+
+KEYS = ["a", "a/1", "a/10", "a/2", "a/é", "a/\U0001f600", "a0", "ab/1", "a%/1", "a_/1", "a.*/1", "A/1"]
+
+
+@pytest.mark.parametrize("prefix", ["", "a", "a/", "a/1", "a%", "a_/", "a.*", "zz", "a/\U0001f600"])
+async def test_a_prefix_means_itself_and_keys_sort_by_their_bytes(store, prefix):
+    for key in KEYS:
+        await store.documents.insert(KIND, key, {"of": key})
+    expected = sorted((k for k in KEYS if k.startswith(prefix)), key=str.encode)
+    assert await store.documents.keys(KIND, prefix) == expected
+    assert await store.documents.count(KIND, prefix) == len(expected)
+    assert [d.body["of"] for d in await store.documents.scan(KIND, prefix)] == expected
+
+
+async def test_scan_goes_page_by_page(store):
+    for n in range(7):
+        await store.documents.insert(KIND, f"a/{n}", {"n": n})
+    await store.documents.insert(KIND, "b/0", {})
+    first = await store.documents.scan(KIND, "a/", limit=3)
+    second = await store.documents.scan(KIND, "a/", after=first[-1].key, limit=3)
+    third = await store.documents.scan(KIND, "a/", after=second[-1].key, limit=3)
+    assert [[d.body["n"] for d in page] for page in (first, second, third)] == [
+        [0, 1, 2],
+        [3, 4, 5],
+        [6],
+    ]
+    assert await store.documents.scan(KIND, "a/", after="a/6") == []
+    assert len(await store.documents.scan(KIND, "a/", after="A")) == 7
+
+
+async def test_blobs_are_kept_and_never_overwritten(store):
+    big = bytes(range(256)) * 32768  # 8 MiB, the largest part
+    await store.blobs.put("x/1", big)
+    await store.blobs.put("x/2", b"")
+    await store.blobs.put("x/1", b"other")
+    assert await store.blobs.get("x/1") == big
+    assert await store.blobs.get("x/2") == b""
+    assert await store.blobs.get("x/3") is None
+    assert await store.blobs.sizes("x/") == {"x/1": len(big), "x/2": 0}
+
+
+async def test_blobs_are_deleted_by_prefix_alone(store):
+    for key in ("x/1", "x/1/a", "x/10", "x/2", "y"):
+        await store.blobs.put(key, b"data")
+    await store.blobs.delete("x/1")
+    assert set(await store.blobs.sizes("")) == {"x/2", "y"}
+    await store.blobs.delete("nothing")
+
+
+async def test_what_one_process_wrote_another_sees_at_once(store):
+    other = await store.reopen()
+    await store.documents.insert(KIND, "a", {"n": 1}, unique="u")
+    assert (await other.documents.find(KIND, "u")).body == {"n": 1}
+    await other.documents.replace(KIND, "a", 1, {"n": 2})
+    assert (await store.documents.get(KIND, "a")).revision == 2
+    await store.blobs.put("x", b"1")
+    assert await other.blobs.get("x") == b"1"
+    await other.blobs.delete("x")
+    assert await store.blobs.get("x") is None

@@ -1,0 +1,74 @@
+"""What only a server can go through."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from app.domain.errors import StoreUnavailable
+from app.store import mongo
+from app.store.mongo import open_mongo
+from tests.conftest import MongoServer
+
+OPEN_AND_INSERT = """
+import asyncio, sys
+from app.store.mongo import open_mongo
+async def main():
+    documents, _ = await open_mongo(sys.argv[1], "together")
+    for n in range(10):
+        assert await documents.insert("rounds", f"{sys.argv[2]}/{n}", {})
+    await documents.close()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setattr(mongo, "SELECTION_MS", 500)
+    server = MongoServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_a_server_that_is_away_is_said_to_be_and_may_come_back(server):
+    documents, blobs = await open_mongo(server.url, "test")
+    await documents.insert("rounds", "a", {"n": 1})
+    server.stop()
+    for call in (
+        documents.get("rounds", "a"),
+        documents.insert("rounds", "b", {}),
+        documents.replace("rounds", "a", 1, {}),
+        documents.keys("rounds", ""),
+        blobs.put("x", b""),
+    ):
+        with pytest.raises(StoreUnavailable, match="did not answer"):
+            await call
+    server.start()
+    assert (await documents.get("rounds", "a")).body == {"n": 1}
+    assert await documents.insert("rounds", "b", {})
+    await documents.close()
+
+
+async def test_opening_without_a_server_fails_clearly(server):
+    server.stop()
+    with pytest.raises(StoreUnavailable, match="did not answer"):
+        await open_mongo(server.url, "test")
+    with pytest.raises(StoreUnavailable, match="MONGODB_URL"):
+        await open_mongo("http://elsewhere", "test")
+
+
+async def test_many_processes_may_open_a_new_database_at_once(server):
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", OPEN_AND_INSERT, server.url, str(n)), stderr=subprocess.PIPE
+        )
+        for n in range(4)
+    ]
+    for process in processes:
+        _, errors = await process.communicate()
+        assert process.returncode == 0, errors.decode()
+    documents, _ = await open_mongo(server.url, "together")
+    assert await documents.count("rounds", "") == 40
+    await documents.close()
