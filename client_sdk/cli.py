@@ -16,9 +16,6 @@ from rich.console import Console
 
 from app.domain.errors import InvalidConfig
 from client_sdk import errors, exits
-from client_sdk.datasets import DatasetError
-from client_sdk.models import ModelError
-from client_sdk.predict import PredictError
 
 COMMANDS = ("run", "join", "predict")
 
@@ -29,6 +26,8 @@ def run(argv: list[str]) -> int:
         argv = ["run", *argv]  # the main job needs no name
     arguments = _parser().parse_args(argv)
     console = Console(stderr=bool(getattr(arguments, "json", False)), highlight=False)
+    if not console.is_terminal:
+        console = Console(file=console.file, highlight=False, width=120)  # a log has no edge
     # Imported here: `--help` and a mistyped option should not wait for PyTorch's commands.
     from client_sdk import commands
 
@@ -52,7 +51,7 @@ def run(argv: list[str]) -> int:
     except ValidationError as error:
         first = error.errors()[0]
         _complain(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-    except (exits.UsageError, InvalidConfig, DatasetError, ModelError, PredictError) as error:
+    except (exits.UsageError, InvalidConfig, errors.DataError) as error:
         _complain(str(error))
     return exits.USAGE
 

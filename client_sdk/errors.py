@@ -1,4 +1,4 @@
-"""What can go wrong between a client and its coordinator, as one tree."""
+"""What can go wrong on the clients' side: the network's errors as one tree, and bad data."""
 
 from __future__ import annotations
 
@@ -35,3 +35,7 @@ class StateConflict(RequestRefused):
 
 class CorruptDownload(ClientError):
     """A model's bytes did not have the digest that was announced, however often it was tried."""
+
+
+class DataError(Exception):
+    """A data set, a model file or a picture that cannot be used; the message says what to do."""

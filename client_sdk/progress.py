@@ -38,17 +38,11 @@ def human_bytes(count: float) -> str:
 def rounds_table(rows: list[Row], title: str = "") -> Table:
     """A line a round: what the model is worth, what it took, and who did not make it."""
     table = Table(title=title or None, title_justify="left")
-    for name, justify in (
-        ("round", "right"),
-        ("accuracy", "right"),
-        ("loss", "right"),
-        ("seconds", "right"),
-        ("updates", "right"),
-        ("up", "right"),
-        ("down", "right"),
-        ("refused or missing", "left"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("round", "accuracy", "loss", "seconds", "updates", "up", "down"):
+        table.add_column(name, justify="right", no_wrap=True)
+    named = any(absentees(row) for row in rows)
+    if named:
+        table.add_column("refused or missing")
     for row in rows:
         table.add_row(
             str(row.round),
@@ -58,7 +52,7 @@ def rounds_table(rows: list[Row], title: str = "") -> Table:
             str(row.updates),
             human_bytes(row.bytes_up),
             human_bytes(row.bytes_down),
-            Text(absentees(row)),
+            *([Text(absentees(row))] if named else []),
         )
     return table
 
@@ -118,6 +112,7 @@ class LiveProgress(PlainProgress):
         self._rows: list[Row] = []
         self._clients: dict[str, Event] = {}
         self._cohort: list[str] = []
+        self._round = 0
         self._line = ""
         self._bar = Progress(
             TextColumn("rounds"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn()
@@ -146,6 +141,7 @@ class LiveProgress(PlainProgress):
         self._line = experiment.progress
         if experiment.current_round:
             self._cohort = experiment.current_round.cohort
+            self._round = experiment.current_round.number
 
     def _row(self, row: Row) -> None:
         self._rows.append(row)
@@ -162,11 +158,14 @@ class LiveProgress(PlainProgress):
 
     def _cohort_line(self) -> Text:
         line = Text("cohort  ")
-        for client_id in self._cohort[:40]:
+        kinds: Counter[str] = Counter()
+        for client_id in self._cohort:
             event = self._clients.get(client_id)
-            mark, style = _MARKS[event.kind if event else "waiting"]
-            line.append(f"{mark} {client_id.removeprefix('client-')}  ", style=style)
-        kinds = Counter(e.kind for c in self._cohort if (e := self._clients.get(c)))
+            kind = event.kind if event and event.round == self._round else "waiting"
+            kinds[kind] += 1
+            mark, style = _MARKS[kind]
+            if sum(kinds.values()) <= 40:
+                line.append(f"{mark} {client_id.removeprefix('client-')}  ", style=style)
         line.append(f"({kinds['training']} training, {kinds['uploaded']} uploaded)", style="dim")
         return line
 

@@ -1,0 +1,151 @@
+"""The two-layer CNNs, and their weights as safetensors bytes that say what they belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
+from torch import nn
+
+from client_sdk.datasets import Dataset
+from client_sdk.errors import DataError
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that is needed to build a network: image shape, classes, widths, kernel, padding."""
+
+    name: str
+    in_channels: int
+    height: int
+    width: int
+    classes: int
+    conv: tuple[int, int]
+    kernel: int
+    padding: int
+    hidden: int
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """Read a model file's own description, which may be a stranger's. Raises DataError."""
+        try:
+            fields = json.loads(text)
+            spec = cls(**{**fields, "conv": tuple(fields["conv"])})
+            sizes = [*spec.conv, *(v for k, v in asdict(spec).items() if k not in ("name", "conv"))]
+            if len(spec.conv) != 2 or not all(type(s) is int and 0 <= s <= 8192 for s in sizes):
+                raise ValueError("sizes out of range")
+            spec.flat_size()
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise DataError(f"The file does not describe a model of this SDK: {error}") from error
+        return spec
+
+    def flat_size(self) -> int:
+        """How many numbers the convolutions hand to the dense layers. Raises DataError."""
+        height, width = self.height, self.width
+        for _ in self.conv:
+            height = (height + 2 * self.padding - self.kernel + 1) // 2
+            width = (width + 2 * self.padding - self.kernel + 1) // 2
+        if height < 1 or width < 1:
+            raise DataError(f"Images of {self.height}x{self.width} are too small for {self.name}.")
+        return self.conv[1] * height * width
+
+
+class TwoLayerCNN(nn.Module):
+    """Convolution, pool, convolution, pool, dense, dense: [N, C, H, W] to logits [N, classes].
+
+    No dropout and no batch normalisation: a client's result is a function of its data and seed.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(spec.in_channels, spec.conv[0], spec.kernel, padding=spec.padding)
+        self.conv2 = nn.Conv2d(spec.conv[0], spec.conv[1], spec.kernel, padding=spec.padding)
+        self.fc1 = nn.Linear(spec.flat_size(), spec.hidden)
+        self.fc2 = nn.Linear(spec.hidden, spec.classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(self.fc1(x.flatten(1)))
+        logits: torch.Tensor = self.fc2(x)
+        return logits
+
+
+# Name: convolution widths, kernel, padding, hidden units. mnist-cnn has 21,840 weights.
+PRESETS: Mapping[str, tuple[tuple[int, int], int, int, int]] = {
+    "mnist-cnn": ((10, 20), 5, 0, 50),
+    "cifar10-cnn": ((32, 64), 5, 2, 128),
+    "digits-cnn": ((16, 32), 3, 1, 64),
+}
+
+
+def spec_for(name: str, shape: tuple[int, int, int], classes: int) -> ModelSpec:
+    """A preset for images of this shape (C, H, W); `auto` picks by size. Raises DataError."""
+    channels, height, width = shape
+    if name == "auto":
+        if min(height, width) < 16:
+            name = "digits-cnn"
+        else:
+            name = "mnist-cnn" if channels == 1 and max(height, width) <= 32 else "cifar10-cnn"
+    if name not in PRESETS:
+        raise DataError(f"There is no model {name!r}: give {', '.join(PRESETS)} or auto.")
+    conv, kernel, padding, hidden = PRESETS[name]
+    spec = ModelSpec(name, channels, height, width, classes, conv, kernel, padding, hidden)
+    spec.flat_size()
+    return spec
+
+
+def build(spec: ModelSpec, seed: int | None = None) -> TwoLayerCNN:
+    """A network with initial weights that are a function of the seed (PyTorch's default scheme)."""
+    with torch.random.fork_rng():
+        if seed is not None:
+            torch.manual_seed(seed)
+        return TwoLayerCNN(spec)
+
+
+def describe(dataset: Dataset, spec: ModelSpec) -> dict[str, str]:
+    """What a model file says of itself, so that `predict` needs nothing else."""
+    return {
+        "format": "pt",
+        "model": spec.to_json(),
+        "dataset": dataset.name,
+        "classes": json.dumps(dataset.classes),
+        "mean": json.dumps(dataset.mean),
+        "std": json.dumps(dataset.std),
+    }
+
+
+def to_bytes(model: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
+    """The weights as a safetensors file; the same weights give the same bytes."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    return safetensors.torch.save(tensors, dict(sorted((metadata or {}).items())) or None)
+
+
+def load_bytes(model: nn.Module, data: bytes) -> None:
+    """Put a safetensors file's weights into a model. Raises DataError where they do not fit."""
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise DataError(f"These are not safetensors bytes: {error}") from error
+    mine = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+    if mine != {name: (t.shape, t.dtype) for name, t in tensors.items()}:
+        raise DataError("The file's tensors are not the model's.")
+    model.load_state_dict(tensors)
+
+
+def read_metadata(data: bytes) -> dict[str, str]:
+    """A safetensors file's metadata. Raises DataError where it is not one."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        found = json.loads(data[8 : 8 + length])["__metadata__"]
+        return {str(k): str(v) for k, v in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError("The file says nothing of itself: is it a model of this SDK?") from error
