@@ -1,1 +1,1 @@
-"""The client SDK: enrol, train locally, upload. `python -m client_sdk --help` shows the commands."""
+"""The client SDK: enrol, train locally, upload. See `python -m client_sdk --help`."""

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -133,7 +134,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     setting("--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto")
     setting("--name", default="", help="a name for people")
     _add_data(parser, "auto", "auto: mnist where it can be had, else digits")
-    parser.add_argument("--server", help="a coordinator's URL (default: start one here)")
+    parser.add_argument(
+        "--server", type=_address, help="a coordinator's URL (default: start one here)"
+    )
     parser.add_argument(
         "--admin-key",
         default=os.environ.get("FL_ADMIN_KEY"),
@@ -145,7 +148,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_join(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--server", required=True, help="the coordinator's URL")
+    parser.add_argument("--server", type=_address, required=True, help="the coordinator's URL")
     parser.add_argument("--experiment", required=True, metavar="ID")
     parser.add_argument(
         "--enrol-key",
@@ -167,6 +170,13 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=Path("global.safetensors"))
     parser.add_argument("--top", type=_positive, default=3, help="classes to show (default: 3)")
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+
+
+def _address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"{text!r} is no http:// or https:// address")
+    return text
 
 
 def _positive(text: str) -> int:

@@ -26,6 +26,7 @@ from app.wire import schema
 from client_sdk import errors
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 _STATUS: TypeAdapter[schema.Train | schema.Wait | schema.Done] = TypeAdapter(schema.RoundStatus)
 _MODELS: TypeAdapter[list[schema.ModelView]] = TypeAdapter(list[schema.ModelView])
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
@@ -127,9 +128,7 @@ class CoordinatorClient:
         return await self._json(schema.ModelView, "POST", path, body=commit)
 
     async def stop_experiment(self, experiment_id: str) -> schema.ExperimentView:
-        return await self._json(
-            schema.ExperimentView, "POST", f"/experiments/{experiment_id}/stop"
-        )
+        return await self._json(schema.ExperimentView, "POST", f"/experiments/{experiment_id}/stop")
 
     # Anyone's
 
@@ -142,7 +141,7 @@ class CoordinatorClient:
 
     async def models(self, experiment_id: str) -> list[schema.ModelView]:
         response = await self._request("GET", f"/experiments/{experiment_id}/models")
-        return _MODELS.validate_json(response.content)
+        return _parse(_MODELS, response)
 
     async def download_model(
         self, experiment_id: str, version: int | str = "latest", part_bytes: int = 4 * 1024**2
@@ -201,7 +200,7 @@ class CoordinatorClient:
 
     async def status(self, experiment_id: str) -> schema.Train | schema.Wait | schema.Done:
         response = await self._request("GET", f"/experiments/{experiment_id}/status")
-        return _STATUS.validate_json(response.content)
+        return _parse(_STATUS, response)
 
     async def upload_update(
         self,
@@ -226,9 +225,7 @@ class CoordinatorClient:
 
     # The machinery
 
-    async def _upload_parts(
-        self, path: str, data: bytes, part_bytes: int
-    ) -> tuple[str, list[str]]:
+    async def _upload_parts(self, path: str, data: bytes, part_bytes: int) -> tuple[str, list[str]]:
         view = memoryview(data)
         pieces = [view[i : i + part_bytes] for i in range(0, len(data), part_bytes)]
         digests = [hashlib.sha256(piece).hexdigest() for piece in pieces]
@@ -266,12 +263,7 @@ class CoordinatorClient:
             sent["Content-Type"] = "application/json"
         content = None if body is None else body.model_dump_json().encode()
         response = await self._request(method, path, content=content, headers=sent)
-        try:
-            return model.model_validate_json(response.content)
-        except ValidationError as error:
-            raise errors.ClientError(
-                f"{method} {path}: the answer is not a coordinator's of this version: {error}"
-            ) from error
+        return _parse(TypeAdapter(model), response)
 
     async def _request(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any
@@ -306,6 +298,15 @@ class CoordinatorClient:
             self.traffic.retries += 1
             self._on_retry(f"{fault}; trying again in {wait:.1f} s")
             await asyncio.sleep(wait)
+
+
+def _parse(adapter: TypeAdapter[T], response: httpx.Response) -> T:
+    try:
+        return adapter.validate_json(response.content)
+    except ValidationError as error:
+        raise errors.ClientError(
+            f"{response.url}: the answer is not a coordinator's of this version: {error}"
+        ) from error
 
 
 def _refusal(response: httpx.Response) -> errors.RequestRefused:

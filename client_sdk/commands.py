@@ -23,7 +23,7 @@ from client_sdk.client import CoordinatorClient
 from client_sdk.embedded import EmbeddedCoordinator
 from client_sdk.participant import Event, Participant
 from client_sdk.predict import predict as classify
-from client_sdk.simulate import Simulation
+from client_sdk.simulate import Row, Simulation
 from client_sdk.workers import TrainingPool
 
 _SMALL_SHARD = 200  # examples; below, batches of 50 would leave an epoch a step or two
@@ -50,14 +50,10 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
         )
         url, key = arguments.server, arguments.admin_key
         if not url:
-            own = EmbeddedCoordinator(
-                out / "coordinator", saved["admin_key"], on_restart=lambda m: view.say(m)
-            )
+            own = EmbeddedCoordinator(out / "coordinator", saved["admin_key"], on_restart=view.say)
             await stack.enter_async_context(own)
             url, key = own.url, own.admin_key
-        client = await stack.enter_async_context(
-            CoordinatorClient(url, key, on_retry=lambda m: view.say(m))
-        )
+        client = await stack.enter_async_context(CoordinatorClient(url, key, on_retry=view.say))
         pool = stack.enter_context(TrainingPool(dataset, spec, arguments.workers))
         simulation = Simulation(
             client,
@@ -90,9 +86,7 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
     return exits.of_state(outcome.experiment.state)
 
 
-def _conclude(
-    console: Console, result: dict[str, Any], rows: list[report.Row], files: list[Path]
-) -> None:
+def _conclude(console: Console, result: dict[str, Any], rows: list[Row], files: list[Path]) -> None:
     totals = result["totals"]
     console.print(progress.rounds_table(rows, f"{result['state']}: {result['reason']}"))
     if rows:
@@ -105,9 +99,7 @@ def _conclude(
     for file in files:
         console.print(f"wrote {file}", soft_wrap=True)
     model = next((f for f in files if f.suffix == ".safetensors"), None)
-    console.print(
-        f"try it: python -m client_sdk predict IMAGE... --model {model}", soft_wrap=True
-    )
+    console.print(f"try it: python -m client_sdk predict IMAGE... --model {model}", soft_wrap=True)
 
 
 def _config(
@@ -172,12 +164,7 @@ async def join(arguments: argparse.Namespace, console: Console) -> int:
     if not arguments.enrol_key:
         raise exits.UsageError("The experiment's enrolment key is missing: set FL_ENROL_KEY.")
     key = _client_key(arguments)
-    try:
-        client = CoordinatorClient(
-            arguments.server, arguments.enrol_key, on_retry=lambda m: console.print(m)
-        )
-    except ValueError as error:
-        raise exits.UsageError(f"--server: {error}.") from error
+    client = CoordinatorClient(arguments.server, arguments.enrol_key, on_retry=console.print)
     async with client:
         experiment = await client.experiment(arguments.experiment)
         config = experiment.config
@@ -190,7 +177,9 @@ async def join(arguments: argparse.Namespace, console: Console) -> int:
         initial = await client.download_model(arguments.experiment, 0)
         spec = models.ModelSpec.from_json(models.read_metadata(initial).get("model", ""))
         if spec != models.spec_for(spec.name, dataset.shape, len(dataset.classes)):
-            raise exits.UsageError(f"The experiment's model does not fit the data of {dataset.name}.")
+            raise exits.UsageError(
+                f"The experiment's model does not fit the data of {dataset.name}."
+            )
 
         def tell(event: Event) -> None:
             if event.kind != "waiting":

@@ -140,7 +140,7 @@ def _torchvision_sets(kind: str, data_dir: Path, download: bool):  # type: ignor
 
 
 def _require_network(download: bool, missing: str) -> None:
-    """torchvision's downloads have no time limit: find out first whether there is a network."""
+    """Torchvision's downloads have no time limit: find out first whether there is a network."""
     if not download:
         raise DataError(f"{missing}, and downloads are off.")
     try:
@@ -179,12 +179,17 @@ def _npz(path: Path) -> Dataset:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as an .npz file of plain arrays: {error}") from error
+        raise DataError(
+            f"{path} cannot be read as an .npz file of plain arrays: {error}"
+        ) from error
     for name in ("x_train", "y_train"):
         if name not in arrays:
             raise DataError(f"{path} has no array {name!r}; it has {sorted(arrays)}.")
-    parts = [(_images(path, arrays[f"x_{part}"]), _labels(path, arrays[f"y_{part}"]))
-             for part in ("train", "test") if f"x_{part}" in arrays and f"y_{part}" in arrays]
+    parts = [
+        (_images(path, arrays[f"x_{part}"]), _labels(path, arrays[f"y_{part}"]))
+        for part in ("train", "test")
+        if f"x_{part}" in arrays and f"y_{part}" in arrays
+    ]
     most = max(int(y.max()) for _, y in parts)
     classes = tuple(str(c) for c in arrays.get("classes", range(most + 1)))
     if len(classes) <= most:

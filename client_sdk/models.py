@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import safetensors
 import safetensors.torch
 import torch
-import torch.nn.functional as F  # noqa: N812  (PyTorch's own convention)
+import torch.nn.functional as F
 from torch import nn
 
 from client_sdk.datasets import Dataset
@@ -126,7 +126,15 @@ def describe(dataset: Dataset, spec: ModelSpec) -> dict[str, str]:
 def to_bytes(model: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
     """The weights as a safetensors file; the same weights give the same bytes."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    return safetensors.torch.save(tensors, dict(sorted((metadata or {}).items())) or None)
+    data = safetensors.torch.save(tensors)
+    if not metadata:
+        return data
+    # The library writes metadata in an order that changes from process to process.
+    length = int.from_bytes(data[:8], "little")
+    entries = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8 : 8 + length])}
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
 def load_bytes(model: nn.Module, data: bytes) -> None:

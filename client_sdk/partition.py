@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import torch
 
 
-def split(
-    indices: Sequence[int], seed: int, holdout: float = 0.1
-) -> tuple[list[int], list[int]]:
+def split(indices: Sequence[int], seed: int, holdout: float = 0.1) -> tuple[list[int], list[int]]:
     """Split a shard at random into (training, held-out) indices; a function of the seed.
 
     At least one example of two or more is held out, and at least one always trains. Raises

@@ -132,7 +132,7 @@ def _ink(image: Image.Image) -> np.ndarray:
     low, high = np.percentile(grey, 5), grey.max()
     if high - low < 1:
         return np.zeros_like(grey)
-    return np.clip((grey - low) * (255 / (high - low)), 0, 255)
+    return np.asarray(np.clip((grey - low) * (255 / (high - low)), 0, 255))
 
 
 def _frame(ink: np.ndarray, height: int, width: int, share: float, by_mass: bool) -> np.ndarray:
@@ -144,7 +144,9 @@ def _frame(ink: np.ndarray, height: int, width: int, share: float, by_mass: bool
     cut = Image.fromarray(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
     scale = min(height * share / cut.height, width * share / cut.width)
     size = (max(1, round(cut.width * scale)), max(1, round(cut.height * scale)))
-    small = np.asarray(cut.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC))
+    small = np.asarray(
+        cut.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)
+    )
     small = np.clip(small, 0, 255)
     middle_y, middle_x = (small.shape[0] - 1) / 2, (small.shape[1] - 1) / 2
     if by_mass:

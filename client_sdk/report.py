@@ -79,7 +79,9 @@ def plot(path: Path, rows: list[Row], title: str) -> None:
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
     left.plot(numbers, [row.accuracy for row in rows], "o-", label="test set")
-    local = [(r.round, r.federated["accuracy_after"]) for r in rows if "accuracy_after" in r.federated]
+    local = [
+        (r.round, r.federated["accuracy_after"]) for r in rows if "accuracy_after" in r.federated
+    ]
     if local:
         left.plot(*zip(*local, strict=True), ".--", label="clients' own, after local training")
     left.set(xlabel="round", ylabel="accuracy", title=f"Accuracy: {rows[-1].accuracy:.2%}")

@@ -146,7 +146,7 @@ class Simulation:
         return await participant.run()
 
     async def _watch(self) -> ExperimentView:
-        """Evaluate each new global model on the test set as it appears; ends with the experiment."""
+        """Evaluate each new global model on the test set; ends with the experiment."""
         evaluated = 0
         while True:
             experiment = await self.client.experiment(self.experiment_id)

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import nn
 
 from client_sdk.models import ModelSpec, build, load_bytes, to_bytes

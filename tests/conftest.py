@@ -18,6 +18,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from app.store.mongo import MongoBlobs, MongoDocuments, open_mongo
 from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
+from tests.federation import Federation
 
 # Nothing of the machine's own settings may reach the tests, but the MongoDB they shall use.
 MONGODB_URL = os.environ.pop("MONGODB_URL", None)
@@ -121,3 +122,11 @@ async def fresh_store(
 @pytest.fixture
 async def store(fresh_store: Callable[[], Awaitable[Store]]) -> Store:
     return await fresh_store()
+
+
+@pytest.fixture
+async def federation(store: Store) -> AsyncIterator[Federation]:
+    """A coordinator over each store in turn, answering over ASGI; its clock stands still."""
+    federation = Federation(store.documents, store.blobs)
+    async with federation.serving():
+        yield federation

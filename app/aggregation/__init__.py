@@ -1,16 +1,15 @@
 """Strategies: how a round's updates become the next global model. One algorithm a file.
 
-A strategy is given the layout of the model once, then one update at a time in a fixed order, and
-gives the new values at the end: values in, new state out, and memory flat in the number of clients.
+A strategy is given one update at a time in a fixed order, and gives the new values at the end:
+values in, new state out, and memory flat in the number of clients. NumPy only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from app.aggregation.fedavg import FedAvg
-from app.wire.codec import Layout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 class Strategy(Protocol):
     """A running aggregation of one round."""
 
-    def add(self, update: bytes | bytearray, num_examples: int) -> None:
-        """Fold in one update (a whole safetensors file with the model's tensors)."""
+    def add(self, update: Iterable[tuple[str, np.ndarray]], num_examples: int) -> None:
+        """Fold in one update: each tensor's name and its values, flat."""
         ...
 
     def result(self) -> dict[str, np.ndarray]:
@@ -28,4 +27,4 @@ class Strategy(Protocol):
         ...
 
 
-STRATEGIES: dict[str, Callable[[Layout], Strategy]] = {"fedavg": FedAvg}
+STRATEGIES: dict[str, Callable[[], Strategy]] = {"fedavg": FedAvg}

@@ -7,9 +7,9 @@ data are much alike, and first in any case: every other strategy is measured aga
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable
 
-from app.wire.codec import FLOATS, Layout, arrays, layout_of
+import numpy as np
 
 _CHUNK = 1 << 16  # elements: a float64 chunk and its product stay in a core's cache
 _SPLIT = 32  # integers are summed as high and low halves of this many bits
@@ -24,33 +24,42 @@ class FedAvg:
     masks) are summed exactly and their mean is rounded to the nearest whole number, ties to even.
     """
 
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
+    def __init__(self) -> None:
         self.examples = 0
         self._sums: dict[str, np.ndarray] = {}
-        for tensor in layout.tensors:
-            size = int(np.prod(tensor.shape, dtype=np.int64))
-            if tensor.dtype in FLOATS:
-                self._sums[tensor.name] = np.zeros(size, np.float64)
-            else:
-                self._sums[tensor.name] = np.zeros((2, size), np.int64)
+        self._dtypes: dict[str, np.dtype] = {}
         self._product = np.empty(_CHUNK, np.float64)
 
-    def add(self, update: bytes | bytearray, num_examples: int) -> None:
-        """Fold in one update of `num_examples` examples.
+    def add(self, update: Iterable[tuple[str, np.ndarray]], num_examples: int) -> None:
+        """Fold in one update: each tensor's name and its values, flat.
 
-        Raises ValueError for counts out of range, BadWeights for other tensors than the model's.
+        Raises ValueError for counts out of range, and for other tensors than the first update's.
         """
         if num_examples < 1 or self.examples + num_examples > MAX_EXAMPLES:
             raise ValueError(f"{num_examples} examples: must be positive, {MAX_EXAMPLES} in all")
-        theirs = layout_of(update)
-        self.layout.require_same_tensors(theirs)
-        for tensor, values in arrays(theirs, update):
-            if tensor.dtype in FLOATS:
-                self._add_floats(self._sums[tensor.name], values, num_examples)
+        seen = 0
+        for name, values in update:
+            total = self._sum_of(name, values)
+            if values.dtype.kind == "f":
+                self._add_floats(total, values, num_examples)
             else:
-                _add_integers(self._sums[tensor.name], values, num_examples)
+                _add_integers(total, values, num_examples)
+            seen += 1
+        if seen != len(self._sums):
+            raise ValueError("the updates have different tensors")
         self.examples += num_examples
+
+    def _sum_of(self, name: str, values: np.ndarray) -> np.ndarray:
+        if not self.examples:
+            self._dtypes[name] = values.dtype
+            if values.dtype.kind == "f":
+                self._sums[name] = np.zeros(values.size, np.float64)
+            else:
+                self._sums[name] = np.zeros((2, values.size), np.int64)
+        total = self._sums.get(name)
+        if total is None or total.shape[-1] != values.size or self._dtypes[name] != values.dtype:
+            raise ValueError("the updates have different tensors")
+        return total
 
     def _add_floats(self, total: np.ndarray, values: np.ndarray, weight: int) -> None:
         # In chunks, so that the products never take a third model's worth of memory.
@@ -61,35 +70,37 @@ class FedAvg:
             total[start : start + _CHUNK] += product
 
     def result(self) -> dict[str, np.ndarray]:
-        """The weighted means, flat, by tensor name. Consumes the sums."""
+        """The weighted means by tensor name, flat: floats as float64. Consumes the sums.
+
+        Raises ValueError where nothing was added.
+        """
         if not self.examples:
             raise ValueError("nothing to average")
         means = {}
-        for tensor in self.layout.tensors:
-            total = self._sums.pop(tensor.name)
-            if tensor.dtype in FLOATS:
+        for name, dtype in self._dtypes.items():
+            total = self._sums.pop(name)
+            if dtype.kind == "f":
                 total /= self.examples
-                means[tensor.name] = total
+                means[name] = total
             else:
-                means[tensor.name] = _integer_mean(total, self.examples, tensor.dtype)
+                means[name] = _integer_mean(total, self.examples, dtype)
         return means
 
 
 def _add_integers(total: np.ndarray, values: np.ndarray, weight: int) -> None:
     """Add weight * values exactly: neither half can overflow while counts sum to under 2**30."""
-    if values.dtype == np.bool_:
-        values = values.view(np.uint8)
-    total[0] += (values >> _SPLIT if values.itemsize == 8 else values * 0).astype(np.int64) * weight
-    low = values & np.array((1 << _SPLIT) - 1, values.dtype) if values.itemsize == 8 else values
-    total[1] += low.astype(np.int64) * weight
+    if values.itemsize == 8:
+        total[0] += (values >> _SPLIT).astype(np.int64) * weight
+        values = values & np.array((1 << _SPLIT) - 1, values.dtype)
+    total[1] += values.astype(np.int64) * weight
 
 
-def _integer_mean(total: np.ndarray, count: int, dtype: str) -> np.ndarray:
+def _integer_mean(total: np.ndarray, count: int, dtype: np.dtype) -> np.ndarray:
     """round(sum / count), ties to even, by long division of the two halves."""
     high, rest = np.divmod(total[0], count)
     rest = (rest << _SPLIT) + total[1]
     low, rest = np.divmod(rest, count)
     low += (2 * rest > count) | ((2 * rest == count) & (low & 1 == 1))
-    if dtype == "U64":
-        return (high.astype(np.uint64) << np.uint64(_SPLIT)) + low.astype(np.uint64)
-    return (high << _SPLIT) + low
+    if dtype == np.uint64:
+        return np.asarray((high.astype(np.uint64) << np.uint64(_SPLIT)) + low.astype(np.uint64))
+    return np.asarray((high << _SPLIT) + low)

@@ -222,10 +222,12 @@ class Rounds:
         from app.aggregation import STRATEGIES
 
         layout = await self.repo.layout(experiment.id)
-        strategy = STRATEGIES[experiment.config.strategy](layout)
+        strategy = STRATEGIES[experiment.config.strategy]()
         for update in updates:
             data = await weights.load(self.context.blobs, update.blob)
-            await asyncio.to_thread(strategy.add, data, update.num_examples)
+            theirs = codec.layout_of(data)
+            layout.require_same_tensors(theirs)
+            await asyncio.to_thread(strategy.add, codec.arrays(theirs, data), update.num_examples)
             del data  # before the next one is read
             round_ = await self._renewed(round_)
         values = await asyncio.to_thread(strategy.result)

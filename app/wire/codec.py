@@ -155,8 +155,8 @@ def layout_of(data: bytes | bytearray) -> Layout:
     return layout
 
 
-def arrays(layout: Layout, data: bytes | bytearray) -> Iterator[tuple[TensorSpec, np.ndarray]]:
-    """Each tensor with its values: views of `data`, flat; BF16 as a float32 copy."""
+def arrays(layout: Layout, data: bytes | bytearray) -> Iterator[tuple[str, np.ndarray]]:
+    """Each tensor's name and its values, flat: views of `data`; BF16 as a float32 copy."""
     import numpy as np
 
     body = memoryview(data)[len(layout.header) :]
@@ -164,7 +164,7 @@ def arrays(layout: Layout, data: bytes | bytearray) -> Iterator[tuple[TensorSpec
         flat = np.frombuffer(body[tensor.start : tensor.end], dtype=_NUMPY[tensor.dtype])
         if tensor.dtype == "BF16":
             flat = (flat.astype(np.uint32) << 16).view(np.float32)
-        yield tensor, flat
+        yield tensor.name, flat
 
 
 def assemble(layout: Layout, values: Mapping[str, np.ndarray]) -> bytearray:

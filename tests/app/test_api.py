@@ -8,7 +8,7 @@ import pytest
 from app.config import Settings
 from app.main import create_app
 from client_sdk.client import CoordinatorClient, Retry
-from tests.app.conftest import ADMIN_KEY, config, weights
+from tests.federation import ADMIN_KEY, config, weights
 
 BEARER = {"Authorization": f"Bearer {ADMIN_KEY}"}
 

@@ -43,15 +43,16 @@ def test_reads_what_the_library_wrote():
     data = safetensors.numpy.save(WEIGHTS, {"who": "we"})
     layout = codec.layout_of(data)
     assert layout.metadata == {"who": "we"}
-    for tensor, values in codec.arrays(layout, data):
-        np.testing.assert_array_equal(values.reshape(tensor.shape), WEIGHTS[tensor.name])
-        assert values.dtype == WEIGHTS[tensor.name].dtype
+    assert {t.name: t.shape for t in layout.tensors} == {n: v.shape for n, v in WEIGHTS.items()}
+    for name, values in codec.arrays(layout, data):
+        np.testing.assert_array_equal(values, WEIGHTS[name].reshape(-1))
+        assert values.dtype == WEIGHTS[name].dtype
 
 
 def test_writes_what_the_library_reads_and_keeps_the_header():
     data = safetensors.numpy.save(WEIGHTS, {"who": "we"})
     layout = codec.layout_of(data)
-    doubled = {t.name: v * 2 for t, v in codec.arrays(layout, data)}
+    doubled = {name: values * 2 for name, values in codec.arrays(layout, data)}
     written = bytes(codec.assemble(layout, doubled))
     assert codec.layout_of(written).header == layout.header
     for name, values in safetensors.numpy.load(written).items():
@@ -61,9 +62,7 @@ def test_writes_what_the_library_reads_and_keeps_the_header():
 @given(st.lists(st.floats(-(2.0**120), 2.0**120, width=32), min_size=1, max_size=20))
 def test_bfloat16_is_read_exactly_and_rounded_to_nearest(values):
     exact = np.array(values, np.float32)
-    layout = codec.parse_header(
-        file_of({"b": entry("BF16", [len(values)], [0, 2 * len(values)])})
-    )
+    layout = codec.parse_header(file_of({"b": entry("BF16", [len(values)], [0, 2 * len(values)])}))
     data = codec.assemble(layout, {"b": exact})
     ((_, back),) = codec.arrays(layout, data)
     # bfloat16 keeps eight bits of the significand: half a unit in the last place is 2**-9.

@@ -2,14 +2,14 @@
 
 import asyncio
 import secrets
+from contextlib import suppress
 
 import pytest
 
 from app.domain.errors import OutOfTurn
-from app.domain.round import RoundState
 from app.service import weights as weights_service
 from client_sdk.errors import StateConflict
-from tests.app.conftest import Federation, value_of, weights
+from tests.federation import Federation, value_of, weights
 
 
 class Died(BaseException):
@@ -54,7 +54,7 @@ async def whole_experiment(federation, coordinators):
                 federation.clock.now += federation.limits.lease_seconds
 
     from app.wire import schema
-    from tests.app.conftest import config
+    from tests.federation import config
 
     request = schema.CreateExperiment(name="x", config=config(deadline_seconds=10**6))
     # nx-27017 keeps all databases in one: what other runs left there is not ours.
@@ -68,9 +68,7 @@ async def whole_experiment(federation, coordinators):
         experiment = await c.context.repo.experiment(made.id)
         if experiment.state == "awaiting_model":
             await c.experiments.store_initial_part(made.id, 0, sha, initial)
-        await c.experiments.commit_initial(
-            made.id, schema.WeightsCommit(sha256=sha, parts=[sha])
-        )
+        await c.experiments.commit_initial(made.id, schema.WeightsCommit(sha256=sha, parts=[sha]))
 
     await call(settle_model)
     clients = []
@@ -88,10 +86,8 @@ async def whole_experiment(federation, coordinators):
             commit = schema.UpdateCommit(sha256=digest, parts=[digest], num_examples=5)
 
             async def upload(c, who=client, n=number, d=data, h=digest, m=commit):
-                try:
+                with suppress(OutOfTurn):  # the round may have closed over it: the commit tells
                     await c.participation.store_part(who, n, 0, h, d)
-                except OutOfTurn:
-                    pass  # the round has closed over it already; the commit tells
                 return await c.participation.commit(who, n, m)
 
             await call(upload)

@@ -58,7 +58,7 @@ async def test_full_is_said_before_and_after_the_start(federation):
 
 
 async def test_nobody_enrols_before_the_initial_model_is_there(federation):
-    from tests.app.conftest import config
+    from tests.federation import config
 
     made = await federation.admin.create_experiment("x", config(), "early-bird")
     with pytest.raises(StateConflict, match="initial model has not been uploaded"):

@@ -5,7 +5,7 @@ import pytest
 
 from app.domain.round import RoundState
 from client_sdk.errors import RequestRefused, StateConflict
-from tests.app.conftest import value_of, weights
+from tests.federation import value_of, weights
 
 
 async def test_two_rounds_of_fedavg_by_hand(federation):

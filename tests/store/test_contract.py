@@ -107,7 +107,20 @@ async def test_no_increment_is_lost_among_many(store):
     assert (found.revision, found.body) == (51, {"n": 50})
 
 
-KEYS = ["a", "a/1", "a/10", "a/2", "a/é", "a/\U0001f600", "a0", "ab/1", "a%/1", "a_/1", "a.*/1", "A/1"]
+KEYS = [
+    "a",
+    "a/1",
+    "a/10",
+    "a/2",
+    "a/é",
+    "a/\U0001f600",
+    "a0",
+    "ab/1",
+    "a%/1",
+    "a_/1",
+    "a.*/1",
+    "A/1",
+]
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "a/", "a/1", "a%", "a_/", "a.*", "zz", "a/\U0001f600"])

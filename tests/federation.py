@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 
 import httpx
 import numpy as np
-import pytest
 import safetensors.numpy
 
 from app.config import Settings
@@ -121,9 +120,7 @@ class Federation:
     async def enrol(self, experiment_id: str, key: str, number: int) -> Member:
         secret = hashlib.sha256(f"client {number}".encode()).hexdigest()
         subscription = await self.admin.using(key).subscribe(experiment_id, secret, f"c{number}")
-        return Member(
-            self.admin.using(subscription.token), experiment_id, subscription.client_id
-        )
+        return Member(self.admin.using(subscription.token), experiment_id, subscription.client_id)
 
     async def start(self, **changes) -> tuple[str, dict[str, Member]]:
         """A running experiment with all its clients, by id."""
@@ -135,10 +132,3 @@ class Federation:
     async def cohort(self, experiment_id: str) -> list[str]:
         shown = await self.admin.experiment(experiment_id)
         return shown.current_round.cohort
-
-
-@pytest.fixture
-async def federation(store) -> AsyncIterator[Federation]:
-    federation = Federation(store.documents, store.blobs)
-    async with federation.serving():
-        yield federation

@@ -1,0 +1,171 @@
+"""Pictures that no client ever saw, of any size and polarity."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from client_sdk import datasets, models, predict
+from client_sdk.errors import DataError
+from client_sdk.train import TrainSettings, train
+from tests.client_sdk.test_datasets import SHARED, needs_mnist
+
+
+def trained(dataset, folder, examples, epochs):
+    torch.set_num_threads(2)
+    spec = models.spec_for("auto", dataset.shape, len(dataset.classes))
+    model = models.build(spec, 0)
+    x = dataset.normalise(dataset.train_x[:examples])
+    settings = TrainSettings(epochs=epochs, batch_size=20, learning_rate=0.05, momentum=0.5)
+    train(model, x, dataset.train_y[:examples], settings, seed=0)
+    path = folder / f"{dataset.name}.safetensors"
+    path.write_bytes(models.to_bytes(model, models.describe(dataset, spec)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return datasets.load("digits", Path("nowhere"))
+
+
+@pytest.fixture(scope="module")
+def digits_model(digits, tmp_path_factory):
+    return trained(digits, tmp_path_factory.mktemp("model"), 1438, 20)
+
+
+@pytest.fixture(scope="module")
+def mnist():
+    return datasets.load("mnist", SHARED, download=False)
+
+
+@pytest.fixture(scope="module")
+def mnist_model(mnist, tmp_path_factory):
+    return trained(mnist, tmp_path_factory.mktemp("model"), 12_000, 2)
+
+
+def as_stored(pixels):
+    return Image.fromarray(pixels)
+
+
+def enlarged(pixels):
+    return Image.fromarray(pixels).resize((200, 200), Image.Resampling.NEAREST)
+
+
+def ink_on_paper(pixels):
+    return Image.fromarray(255 - pixels).resize((160, 160), Image.Resampling.BICUBIC)
+
+
+def in_a_wide_margin(pixels):
+    page = Image.new("RGB", (400, 300), (240, 235, 220))
+    glyph = Image.fromarray(pixels).resize((120, 120), Image.Resampling.BICUBIC)
+    page.paste((20, 20, 90), (250, 30), glyph)
+    return page
+
+
+def transparent(pixels):
+    picture = Image.new("RGBA", (128, 128), (0, 0, 0, 0))
+    glyph = Image.fromarray(pixels).resize((100, 100), Image.Resampling.BICUBIC)
+    picture.paste((0, 0, 0, 255), (14, 14), glyph)
+    return picture
+
+
+LOOKS = [as_stored, enlarged, ink_on_paper, in_a_wide_margin, transparent]
+
+
+def accuracy(dataset, model, look, folder, suffix, count=100):
+    chosen = random.Random(0).sample(range(len(dataset.test_y)), count)
+    paths = []
+    for index in chosen:
+        path = folder / f"{index}{suffix}"
+        picture = look(dataset.test_x[index, 0].numpy())
+        picture.convert("RGB" if suffix == ".jpg" else picture.mode).save(path)
+        paths.append(path)
+    found = predict.predict(paths, model)
+    assert [p.path for p in found] == paths
+    right = [p.label == str(int(dataset.test_y[i])) for p, i in zip(found, chosen, strict=True)]
+    return sum(right) / count
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_pictures_of_digits(digits, digits_model, tmp_path, look):
+    assert accuracy(digits, digits_model, look, tmp_path, ".png") >= 0.9
+
+
+@needs_mnist
+@pytest.mark.parametrize("look", LOOKS)
+def test_pictures_in_mnists_style(mnist, mnist_model, tmp_path, look):
+    assert accuracy(mnist, mnist_model, look, tmp_path, ".png") >= 0.93
+
+
+def test_jpegs(digits, digits_model, tmp_path):
+    assert accuracy(digits, digits_model, ink_on_paper, tmp_path, ".jpg") >= 0.9
+
+
+def test_probabilities_are_sorted_and_sum_to_one(digits_model, tmp_path):
+    Image.new("L", (50, 50), 255).save(tmp_path / "blank.png")
+    (found,) = predict.predict([tmp_path / "blank.png"], digits_model, top=99)
+    shares = [share for _, share in found.top]
+    assert len(shares) == 10
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_colour_pictures_for_a_colour_model(tmp_path):
+    spec = models.spec_for("auto", (3, 32, 32), 2)
+    metadata = {
+        "model": spec.to_json(),
+        "dataset": "pets",
+        "classes": '["cat", "dog"]',
+        "mean": "[0.5, 0.5, 0.5]",
+        "std": "[0.2, 0.2, 0.2]",
+    }
+    path = tmp_path / "pets.safetensors"
+    path.write_bytes(models.to_bytes(models.build(spec, 0), metadata))
+    for mode, size in (("RGB", (640, 480)), ("L", (9, 20)), ("P", (33, 33))):
+        Image.new(mode, size).save(tmp_path / "pet.png")
+        (found,) = predict.predict([tmp_path / "pet.png"], path)
+        assert {label for label, _ in found.top} == {"cat", "dog"}
+
+
+def test_sixteen_bits_a_pixel(digits_model, tmp_path):
+    Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    assert predict.predict([tmp_path / "deep.png"], digits_model)
+
+
+def test_bad_pictures_and_bad_models_are_named(digits_model, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    Image.new("L", (8, 8)).save(tmp_path / "fine.png")
+    (tmp_path / "noise.safetensors").write_bytes(b"\x80\x04 pickled?")
+    plain = models.to_bytes(models.build(models.spec_for("auto", (1, 8, 8), 10)))
+    (tmp_path / "plain.safetensors").write_bytes(plain)
+    for image, model, says in (
+        ("text.png", digits_model, "text.png"),
+        ("gone.png", digits_model, "gone.png"),
+        ("fine.png", tmp_path / "gone.safetensors", "gone.safetensors"),
+        ("fine.png", tmp_path / "noise.safetensors", "model of this SDK"),
+        ("fine.png", tmp_path / "plain.safetensors", "model of this SDK"),
+    ):
+        with pytest.raises(DataError, match=says):
+            predict.predict([tmp_path / image], model)
+
+
+def test_the_command_prints_class_and_probability(digits, digits_model, tmp_path):
+    paths = []
+    for index in (0, 1):
+        paths.append(str(tmp_path / f"{index}.png"))
+        ink_on_paper(digits.test_x[index, 0].numpy()).save(paths[-1])
+    command = [sys.executable, "-m", "client_sdk", "predict", "--model", str(digits_model), *paths]
+    plain = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    label = int(digits.test_y[0])
+    assert plain.splitlines()[0].startswith(f"{paths[0]}: {label} ")
+    as_json = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    assert [p["path"] for p in json.loads(as_json.stdout)] == paths
+    wrong = subprocess.run([*command, "nowhere.png"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: nowhere.png cannot be read")

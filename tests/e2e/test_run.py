@@ -1,0 +1,412 @@
+"""The main job for real: processes, TCP, SQLite and MongoDB, SIGKILL and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from client_sdk import datasets
+
+SMALL = [
+    *("--dataset", "digits", "--clients", "6", "--clients-per-round", "4", "--rounds", "3"),
+    *("--local-epochs", "2"),
+]
+KEY = "an-admin-key-for-e2e"
+MODULE = [sys.executable, "-m", "client_sdk"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | more
+
+
+def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*MODULE, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(**more),
+        timeout=300,
+        check=False,
+    )
+
+
+def wait_for(condition, seconds: float = 60.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come about in time")
+
+
+class Server:
+    """`uvicorn app.main:app` as an operator starts it."""
+
+    def __init__(self, *options: str, **settings: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.options, self.settings = options, {"FL_ADMIN_KEY": KEY} | settings
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(self.port)),
+                *("--log-level", "warning", *self.options),
+            ],
+            env=environment(**self.settings),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        wait_for(self.is_up)
+
+    def is_up(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health", trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL, workers included."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.communicate(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def quiet_run(tmp_path_factory):
+    """One small run that nothing disturbs: what the others are compared with."""
+    out = tmp_path_factory.mktemp("quiet") / "out"
+    done = run(*SMALL, "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def model_of(out: Path) -> bytes:
+    return (out / "global.safetensors").read_bytes()
+
+
+def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):
+    out, done = quiet_run
+    report = json.loads((out / "report.json").read_text())
+    assert json.loads(done.stdout) == report
+    assert report["state"] == "completed"
+    assert [row["round"] for row in report["rounds"]] == [1, 2, 3]
+    for row in report["rounds"]:
+        assert row["updates"] == 4
+        assert row["bytes_up"] > 4 * 50_000
+        assert 0 <= row["accuracy"] <= 1
+        assert {"accuracy_before", "accuracy_after", "train_loss"} <= set(row["federated"])
+    assert report["totals"]["final_accuracy"] == report["rounds"][-1]["accuracy"] > 0.5
+    assert report["config"]["clients"] == 6
+    assert report["versions"]["torch"].startswith("2.")
+    with Image.open(out / "accuracy.png") as plot:
+        assert plot.format == "PNG"
+        assert plot.width > 600
+    assert (out / "run.json").stat().st_mode & 0o777 == 0o600
+    assert "round 3/3: accuracy" in done.stderr
+    assert "final accuracy" in done.stderr
+
+
+def test_the_same_seed_gives_the_same_bytes(quiet_run, tmp_path):
+    assert run(*SMALL, "--out", str(tmp_path / "again")).returncode == 0
+    assert model_of(tmp_path / "again") == model_of(quiet_run[0])
+    assert run(*SMALL, "--seed", "1", "--out", str(tmp_path / "other")).returncode == 0
+    assert model_of(tmp_path / "other") != model_of(quiet_run[0])
+
+
+def test_on_mongodb_with_four_workers_the_bytes_are_the_same(quiet_run, tmp_path, mongodb_url):
+    settings = {"MONGODB_URL": mongodb_url, "FL_MONGODB_DATABASE": "e2e_bytes"}
+    with Server("--workers", "4", **settings) as server:
+        done = run(*SMALL, "--server", server.url, "--out", str(tmp_path), FL_ADMIN_KEY=KEY)
+    assert done.returncode == 0, done.stderr
+    assert model_of(tmp_path) == model_of(quiet_run[0])
+
+
+@pytest.mark.parametrize("store", ["sqlite", "mongo"])
+def test_forty_clients_and_four_workers_close_every_round_once(tmp_path, request, store):
+    settings = {"FL_DATA_DIR": str(tmp_path / "data")}
+    if store == "mongo":
+        settings = {
+            "MONGODB_URL": request.getfixturevalue("mongodb_url"),
+            "FL_MONGODB_DATABASE": "e2e_forty",
+        }
+    with Server("--workers", "4", **settings) as server:
+        done = run(
+            *("--dataset", "digits", "--clients", "40", "--clients-per-round", "20"),
+            *("--rounds", "4", "--local-epochs", "1", "--server", server.url),
+            *("--out", str(tmp_path / "out"), "--json"),
+            FL_ADMIN_KEY=KEY,
+        )
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        path = f"{server.url}/v1/experiments/{report['experiment']}"
+        rounds = [httpx.get(f"{path}/rounds/{n}", trust_env=False).json() for n in range(1, 5)]
+        models = httpx.get(f"{path}/models", trust_env=False).json()
+        clients = httpx.get(f"{path}/clients", trust_env=False).json()
+    assert [m["version"] for m in models] == [0, 1, 2, 3, 4]
+    assert [m["parent_sha256"] for m in models[1:]] == [m["sha256"] for m in models[:-1]]
+    assert len({c["id"] for c in clients}) == 40
+    for round_ in rounds:
+        assert (round_["state"], round_["attempt"]) == ("closed", 1)
+        assert sorted(u["client"] for u in round_["updates"]) == round_["cohort"]
+        assert len(round_["cohort"]) == 20
+        assert round_["num_examples"] == sum(u["num_examples"] for u in round_["updates"])
+
+
+def test_a_coordinator_killed_in_mid_round_and_restarted_changes_nothing(quiet_run, tmp_path):
+    server = Server(FL_DATA_DIR=str(tmp_path / "data"))
+    server.start()
+    client = subprocess.Popen(
+        [*MODULE, *SMALL, "--server", server.url, "--out", str(tmp_path / "out")],
+        env=environment(FL_ADMIN_KEY=KEY),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    def shown():
+        found = httpx.get(f"{server.url}/v1/experiments", trust_env=False).json()
+        if not found:
+            return None
+        path = f"{server.url}/v1/experiments/{found[0]['id']}"
+        return httpx.get(path, trust_env=False).json()
+
+    for number in (1, 2):
+        wait_for(
+            lambda n=number: (
+                (s := shown())
+                and s["round"] == n
+                and s["current_round"]["state"] == "collecting"
+                and s["current_round"]["missing"]
+            )
+        )
+        server.kill()
+        time.sleep(0.5)
+        server.start()
+    output, _ = client.communicate(timeout=120)
+    server.kill()
+    assert client.returncode == 0, output
+    assert "trying again" in output
+    assert model_of(tmp_path / "out") == model_of(quiet_run[0])
+
+
+def test_the_embedded_coordinator_is_started_again_when_it_dies(quiet_run, tmp_path):
+    client = subprocess.Popen(
+        [*MODULE, *SMALL, "--out", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+    )
+    lines = []
+    for line in client.stdout:
+        lines.append(line)
+        if line.startswith("round 1/3"):
+            break
+    port = re.search(r"127\.0\.0\.1:(\d+)", "".join(lines))[1]
+    (pid,) = _listening_on(int(port))
+    os.kill(pid, signal.SIGKILL)
+    rest = client.communicate(timeout=120)[0]
+    assert client.returncode == 0, rest
+    assert "The coordinator died (exit code -9); starting it again." in rest
+    assert model_of(tmp_path) == model_of(quiet_run[0])
+
+
+def _listening_on(port: int) -> set[int]:
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"uvicorn" in command and str(port).encode() in command:
+            found.add(int(folder.name))
+    return found
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_stops_cleanly_and_resumes_where_it_was(quiet_run, tmp_path, by):
+    command = [*MODULE, *SMALL, "--out", str(tmp_path)]
+    client = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    lines = []
+    for line in client.stdout:
+        lines.append(line)
+        if line.startswith("round 1/3"):
+            break
+    # Ctrl-C reaches the whole process group, SIGTERM one process.
+    (os.killpg if by is signal.SIGINT else os.kill)(client.pid, by)
+    rest = client.communicate(timeout=60)[0]
+    assert client.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert "--resume" in rest
+    port = int(re.search(r"127\.0\.0\.1:(\d+)", "".join(lines))[1])
+    assert not _listening_on(port)
+    refused = run(*SMALL, "--out", str(tmp_path))
+    assert refused.returncode == 2
+    assert "add --resume" in refused.stderr
+    done = run(*SMALL, "--out", str(tmp_path), "--resume", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["experiment"] in "".join(lines)
+    assert [row["round"] for row in report["rounds"]] == [1, 2, 3]
+    assert model_of(tmp_path) == model_of(quiet_run[0])
+
+
+def test_one_participant_joins_and_its_model_predicts(tmp_path):
+    """A second machine's view: `join` beside a simulation that leaves one slot free."""
+    with Server(FL_DATA_DIR=str(tmp_path / "data")) as server:
+        http = httpx.Client(
+            base_url=f"{server.url}/v1",
+            headers={"Authorization": f"Bearer {KEY}"},
+            trust_env=False,
+        )
+        experiment, key = _create_digits_experiment(http, clients=2)
+        joined = [
+            subprocess.Popen(
+                [
+                    *(*MODULE, "join", "--server", server.url, "--experiment", experiment),
+                    *("--name", f"site {n}", "--key-file", str(tmp_path / f"{n}.key")),
+                ],
+                env=environment(FL_ENROL_KEY=key),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for n in range(2)
+        ]
+        outputs = [process.communicate(timeout=120)[0] for process in joined]
+        assert [process.returncode for process in joined] == [0, 0], outputs
+        assert "round 2: uploaded" in outputs[0]
+        assert (tmp_path / "0.key").stat().st_mode & 0o777 == 0o600
+        shown = http.get(f"/experiments/{experiment}").json()
+        assert shown["state"] == "completed"
+        clients = http.get(f"/experiments/{experiment}/clients").json()
+        assert {c["name"] for c in clients} == {"site 0", "site 1"}
+        late = run(
+            *("join", "--server", server.url, "--experiment", experiment),
+            *("--key-file", str(tmp_path / "late.key")),
+            FL_ENROL_KEY=key,
+        )
+        assert late.returncode == 4
+        assert "nobody can join any more" in late.stderr
+        again = run(
+            *("join", "--server", server.url, "--experiment", experiment),
+            *("--key-file", str(tmp_path / "0.key")),
+            FL_ENROL_KEY=key,
+        )
+        assert again.returncode == 0, again.stderr
+        model = http.get(f"/experiments/{experiment}/models/latest").content
+    (tmp_path / "model.safetensors").write_bytes(model)
+    digits = datasets.load("digits", tmp_path)
+    Image.fromarray(digits.test_x[0, 0].numpy()).save(tmp_path / "digit.png")
+    files = (str(tmp_path / "digit.png"), "--model", str(tmp_path / "model.safetensors"))
+    told = run("predict", *files)
+    assert told.returncode == 0, told.stderr
+
+
+def _create_digits_experiment(http: httpx.Client, clients: int) -> tuple[str, str]:
+    """By plain HTTP, as anyone may who reads the API's documentation."""
+    import hashlib
+
+    from client_sdk import models
+
+    digits = datasets.load("digits", Path("nowhere"))
+    spec = models.spec_for("auto", digits.shape, 10)
+    weights = models.to_bytes(models.build(spec, 0), models.describe(digits, spec))
+    config = {
+        "dataset": "digits",
+        "dataset_size": len(digits.train_y),
+        "model": spec.name,
+        "clients": clients,
+        "clients_per_round": clients,
+        "rounds": 2,
+        "local_epochs": 1,
+    }
+    made = http.post("/experiments", json={"config": config}).json()
+    sha = hashlib.sha256(weights).hexdigest()
+    path = f"/experiments/{made['id']}/initial-model"
+    http.put(f"{path}/parts/0", params={"sha256": sha}, content=weights).raise_for_status()
+    http.post(path, json={"sha256": sha, "parts": [sha]}).raise_for_status()
+    return made["id"], made["enrolment_key"]
+
+
+def test_a_client_that_never_uploads_fails_the_run_with_its_reason(tmp_path):
+    # The deadline is shorter than any training: no round can get its quorum.
+    done = run(
+        *(*SMALL, "--local-epochs", "150", "--deadline", "0.5", "--max-attempts", "2"),
+        *("--out", str(tmp_path), "--json"),
+    )
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    assert report["state"] == "failed"
+    assert "in 2 attempts. Missing: client-0" in report["reason"]
+    assert model_of(tmp_path)  # the initial one
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--clients", "0"], 2, "clients"),
+        (["--clients", "five"], 2, "invalid int"),
+        (["--clients-per-round", "30"], 2, "clients_per_round (30) is more than clients (20)"),
+        (["--clients", "5000"], 2, "cannot be shared among 5000 clients"),
+        (["--learning-rate", "nan"], 2, "learning_rate"),
+        (["--dataset", "nonsense"], 2, "There is no data set 'nonsense'"),
+        (["--model", "resnet"], 2, "There is no model 'resnet'"),
+        (["--server", "http://127.0.0.1:9"], 2, "FL_ADMIN_KEY"),
+        (["--resume", "--out", "no/such/run"], 2, "no run in no/such/run to resume"),
+        (["--out", "/proc/nowhere"], 2, "Cannot write to /proc/nowhere"),
+        (["--server", "localhost:1", "--admin-key", "k" * 20], 2, "no http"),
+        (["join", "--server", "http://127.0.0.1:9", "--experiment", "x"], 2, "FL_ENROL_KEY"),
+        (["predict", "x.png", "--model", "nowhere"], 2, "The model nowhere cannot be read"),
+    ],
+)
+def test_bad_usage_is_one_sentence_and_a_code(tmp_path, arguments, code, says):
+    if arguments[0].startswith("--") and "--dataset" not in arguments:
+        arguments = [*arguments, "--dataset", "digits"]
+    if arguments[0].startswith("--") and "--out" not in arguments:
+        arguments = [*arguments, "--out", str(tmp_path / "out")]
+    done = run(*arguments)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_admin_key_is_refused(tmp_path):
+    with Server(FL_DATA_DIR=str(tmp_path / "data")) as server:
+        done = run(
+            *(*SMALL, "--server", server.url, "--out", str(tmp_path / "out")),
+            FL_ADMIN_KEY="not-the-admins-key",
+        )
+    assert done.returncode == 4
+    assert "admin key" in done.stderr
