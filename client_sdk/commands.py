@@ -35,10 +35,10 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.server and not arguments.admin_key:
         raise exits.UsageError("--server needs the coordinator's admin key: set FL_ADMIN_KEY.")
     torch.set_num_threads(1)  # the workers have the cores
-    out, saved = _run_directory(arguments)
     dataset = datasets.load(arguments.dataset, arguments.data_dir)
     spec = models.spec_for(arguments.model, dataset.shape, len(dataset.classes))
     config = _config(arguments, dataset, spec)
+    out, saved = _run_directory(arguments)
     parameters = sum(p.numel() for p in models.build(spec).parameters())
     async with AsyncExitStack() as stack:
         view = progress.choose(console, config.rounds)

@@ -82,7 +82,7 @@ class TwoLayerCNN(nn.Module):
 # Name: convolution widths, kernel, padding, hidden units. mnist-cnn has 21,840 weights.
 PRESETS: Mapping[str, tuple[tuple[int, int], int, int, int]] = {
     "mnist-cnn": ((10, 20), 5, 0, 50),
-    "cifar10-cnn": ((32, 64), 5, 2, 128),
+    "cifar10-cnn": ((32, 64), 3, 0, 128),
     "digits-cnn": ((16, 32), 3, 1, 64),
 }
 

@@ -284,12 +284,14 @@ def test_interrupted_it_stops_cleanly_and_resumes_where_it_was(quiet_run, tmp_pa
 
 def test_one_participant_joins_and_its_model_predicts(tmp_path):
     """A second machine's view: `join` beside a simulation that leaves one slot free."""
-    with Server(FL_DATA_DIR=str(tmp_path / "data")) as server:
-        http = httpx.Client(
+    with (
+        Server(FL_DATA_DIR=str(tmp_path / "data")) as server,
+        httpx.Client(
             base_url=f"{server.url}/v1",
             headers={"Authorization": f"Bearer {KEY}"},
             trust_env=False,
-        )
+        ) as http,
+    ):
         experiment, key = _create_digits_experiment(http, clients=2)
         joined = [
             subprocess.Popen(

@@ -1,0 +1,82 @@
+"""Accuracy of the default run over several seeds, through the real coordinator over HTTP.
+
+    python -m benchmarks.accuracy --dataset mnist --data-dir DIR --seeds 0 1 2
+
+Writes benchmarks/results/accuracy-NAME.json and prints a table. Options that are not known here go
+to `python -m client_sdk` as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def run(dataset: str, seed: int, options: list[str]) -> dict[str, Any]:
+    """One run's report."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "client_sdk", "--dataset", dataset, "--seed", str(seed)]
+        done = subprocess.run(
+            [*command, "--out", out, "--json", *options], stdout=subprocess.PIPE, check=True
+        )
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def machine() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    return f"{cores} cores, {model}, {platform.system()}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="digits")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments, options = parser.parse_known_args()
+    reports = [run(arguments.dataset, seed, options) for seed in arguments.seeds]
+    finals = [report["totals"]["final_accuracy"] for report in reports]
+    spread = statistics.stdev(finals) if len(finals) > 1 else 0.0
+    result = {
+        "command": " ".join(["python -m benchmarks.accuracy", *sys.argv[1:]]),
+        "dataset": reports[0]["dataset"],
+        "machine": machine(),
+        "versions": reports[0]["versions"],
+        "config": {k: v for k, v in reports[0]["config"].items() if k != "seed"},
+        "mean": statistics.mean(finals),
+        "standard_deviation": spread,
+        "runs": [
+            {"seed": seed, **report["totals"], "by_round": [r["accuracy"] for r in report["rounds"]]}
+            for seed, report in zip(arguments.seeds, reports, strict=True)
+        ],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    name = "".join(c if c.isalnum() else "-" for c in str(result["dataset"]))
+    (RESULTS / f"accuracy-{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    print("| seed | final accuracy | rounds' seconds | up | down |")
+    print("|---:|---:|---:|---:|---:|")
+    for row in result["runs"]:
+        print(
+            f"| {row['seed']} | {row['final_accuracy']:.2%} | {row['round_seconds']:.0f} "
+            f"| {row['bytes_up'] / 1e6:.1f} MB | {row['bytes_down'] / 1e6:.1f} MB |"
+        )
+    print(f"\nmean {result['mean']:.2%}, standard deviation {spread * 100:.2f} points")
+    print(f"({result['machine']})")
+
+
+if __name__ == "__main__":
+    main()
