@@ -11,7 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """What an operator may set; each name in the environment carries the prefix `FL_`."""
 
-    model_config = SettingsConfigDict(env_prefix="FL_", populate_by_name=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="FL_", populate_by_name=True, extra="ignore", hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(Path("fl-data"), description="Where the embedded database lies")
     mongodb_url: SecretStr | None = Field(

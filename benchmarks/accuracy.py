@@ -60,7 +60,11 @@ def main() -> None:
         "mean": statistics.mean(finals),
         "standard_deviation": spread,
         "runs": [
-            {"seed": seed, **report["totals"], "by_round": [r["accuracy"] for r in report["rounds"]]}
+            {
+                "seed": seed,
+                **report["totals"],
+                "by_round": [r["accuracy"] for r in report["rounds"]],
+            }
             for seed, report in zip(arguments.seeds, reports, strict=True)
         ],
     }

@@ -41,7 +41,8 @@ def run(argv: list[str]) -> int:
             case _:
                 return _run(commands.simulate(arguments, console))
     except KeyboardInterrupt:
-        _complain("Interrupted. The same command with --resume goes on where it stopped.")
+        resume = " with --resume" if arguments.command == "run" else ""
+        _complain(f"Interrupted. The same command{resume} goes on where it stopped.")
         return exits.INTERRUPTED
     except errors.RequestRefused as error:
         _complain(f"The coordinator refused: {error.detail} ({error.code})")
@@ -49,6 +50,9 @@ def run(argv: list[str]) -> int:
     except errors.ClientError as error:
         _complain(str(error))
         return exits.UNREACHABLE
+    except errors.TrainingFailed as error:
+        _complain(str(error))
+        return exits.TRAINING
     except ValidationError as error:
         first = error.errors()[0]
         _complain(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -110,41 +112,44 @@ def _has_mnist(data_dir: Path) -> bool:
 
 
 def _mnist(data_dir: Path, download: bool) -> Dataset:
-    if not _has_mnist(data_dir):
-        _require_network(download, f"MNIST is not in {data_dir}")
-    sets = _torchvision_sets("MNIST", data_dir, download and not _has_mnist(data_dir))
-    (train_x, train_y), (test_x, test_y) = ((s.data.unsqueeze(1), s.targets) for s in sets)
+    train, test = _torchvision_sets("MNIST", data_dir, _has_mnist(data_dir), download)
+    (train_x, train_y), (test_x, test_y) = (
+        (part.data.unsqueeze(1), part.targets) for part in (train, test)
+    )
     return _dataset("mnist", tuple("0123456789"), train_x, train_y, test_x, test_y)
 
 
 def _cifar10(data_dir: Path, download: bool) -> Dataset:
-    there = (data_dir / "cifar-10-batches-py").is_dir()
-    if not there:
-        _require_network(download, f"CIFAR-10 is not in {data_dir}")
     # torchvision compares each file with its MD5 before it reads it, so only the original, never
     # a stranger's file, is unpickled.
-    train, test = _torchvision_sets("CIFAR10", data_dir, download and not there)
-    images = [torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous() for s in (train, test)]
-    labels = [torch.tensor(s.targets) for s in (train, test)]
+    there = (data_dir / "cifar-10-batches-py").is_dir()
+    train, test = _torchvision_sets("CIFAR10", data_dir, there, download)
+    images = [torch.from_numpy(p.data).permute(0, 3, 1, 2).contiguous() for p in (train, test)]
+    labels = [torch.tensor(p.targets) for p in (train, test)]
     return _dataset("cifar10", tuple(train.classes), images[0], labels[0], images[1], labels[1])
 
 
-def _torchvision_sets(kind: str, data_dir: Path, download: bool):  # type: ignore[no-untyped-def]
+def _torchvision_sets(kind: str, data_dir: Path, there: bool, download: bool) -> tuple[Any, Any]:
+    """The (train, test) sets of a torchvision class, downloaded where they must be and may."""
     from client_sdk._torchvision import import_datasets
 
     make = getattr(import_datasets(), kind)
+    if not there:
+        source = make.mirrors[0] if hasattr(make, "mirrors") else make.url
+        _require_network(f"{kind} is not in {data_dir}", download, urlsplit(source).hostname or "")
     try:
-        return [make(root=data_dir, train=train, download=download) for train in (True, False)]
+        train, test = (make(root=data_dir, train=t, download=not there) for t in (True, False))
     except (RuntimeError, OSError, ValueError) as error:
         raise DataError(f"{kind} cannot be read from {data_dir}: {error}") from error
+    return train, test
 
 
-def _require_network(download: bool, missing: str) -> None:
+def _require_network(missing: str, download: bool, host: str) -> None:
     """Torchvision's downloads have no time limit: find out first whether there is a network."""
     if not download:
         raise DataError(f"{missing}, and downloads are off.")
     try:
-        socket.create_connection(("ossci-datasets.s3.amazonaws.com", 443), timeout=3).close()
+        socket.create_connection((host, 443), timeout=3).close()
     except OSError as error:
         raise DataError(f"{missing}, and there is no internet here.") from error
 

@@ -14,13 +14,15 @@ from typing import Self
 
 import httpx
 
+from client_sdk.errors import CoordinatorUnreachable
+
 START_SECONDS = 60.0
 
 
 class EmbeddedCoordinator:
     """Runs on a free loopback port with its state in `data_dir` for as long as it is entered.
 
-    Raises RuntimeError where it does not come up; the message ends with what it printed.
+    Raises CoordinatorUnreachable where it does not come up; the message ends with what it printed.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class EmbeddedCoordinator:
                 else:
                     return
         log = (self.data_dir / "coordinator.log").read_text(errors="replace")
-        raise RuntimeError(f"The embedded coordinator did not start:\n{log[-2000:]}")
+        raise CoordinatorUnreachable(f"The embedded coordinator did not start:\n{log[-2000:]}")
 
     async def _keep(self) -> None:
         """Restart it whenever it dies; clients retry meanwhile, and nothing is lost."""

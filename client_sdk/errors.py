@@ -37,5 +37,9 @@ class CorruptDownload(ClientError):
     """A model's bytes did not have the digest that was announced, however often it was tried."""
 
 
+class TrainingFailed(Exception):
+    """A training process died on this machine."""
+
+
 class DataError(Exception):
     """A data set, a model file or a picture that cannot be used; the message says what to do."""

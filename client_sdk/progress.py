@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from app.wire.schema import ExperimentView
+from app.wire.views import ExperimentView
 from client_sdk.participant import Event
 from client_sdk.simulate import Row, Watchers
 

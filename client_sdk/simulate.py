@@ -13,14 +13,8 @@ import torch
 
 from app.domain.experiment import TERMINAL, ExperimentState
 from app.domain.round import RoundState
-from app.wire.schema import (
-    Done,
-    ExperimentConfig,
-    ExperimentView,
-    ModelView,
-    RoundSummary,
-    RoundView,
-)
+from app.wire.schema import Done, ExperimentConfig
+from app.wire.views import ExperimentView, ModelView, RoundSummary, RoundView
 from client_sdk.client import CoordinatorClient
 from client_sdk.datasets import Dataset
 from client_sdk.models import ModelSpec, TwoLayerCNN, build, describe, load_bytes, to_bytes

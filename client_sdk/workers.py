@@ -20,6 +20,7 @@ import torch.multiprocessing
 
 from app.wire.schema import Train
 from client_sdk.datasets import Dataset
+from client_sdk.errors import TrainingFailed
 from client_sdk.models import ModelSpec
 from client_sdk.partition import split
 from client_sdk.train import LocalUpdate, TrainSettings, derive_seed, local_update
@@ -37,7 +38,7 @@ def usable_cores() -> int:
 class TrainingPool:
     """Trains clients of one data set side by side. Use it as a context manager.
 
-    Raises RuntimeError from `train` where a worker process died (out of memory, say).
+    Raises TrainingFailed from `train` where a worker process died (out of memory, say).
     """
 
     def __init__(self, dataset: Dataset, spec: ModelSpec, workers: int | None = None) -> None:
@@ -78,7 +79,7 @@ class TrainingPool:
                 self._pool, _train, client_id, list(indices), weights, task
             )
         except BrokenProcessPool as error:
-            raise RuntimeError(
+            raise TrainingFailed(
                 "A training process died; is the machine out of memory? Fewer --workers need less."
             ) from error
 

@@ -15,7 +15,8 @@ from app.config import Settings
 from app.main import create_app
 from app.service import Context, Coordinator, Limits, Repository
 from app.wire.schema import ExperimentConfig
-from client_sdk.client import CoordinatorClient, Retry
+from client_sdk.client import CoordinatorClient
+from client_sdk.connection import Retry
 
 ADMIN_KEY = "an-admin-key-for-tests"
 

@@ -11,7 +11,7 @@ from app.api.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, weights_resp
 from app.api.errors import responses
 from app.domain.errors import Forbidden
 from app.service.views import evaluation_view, model_view
-from app.wire import schema
+from app.wire import schema, views
 
 admin = APIRouter(prefix="/experiments", tags=["Run an experiment"], dependencies=[Admin])
 reading = APIRouter(prefix="/experiments", tags=["Watch"])
@@ -78,7 +78,7 @@ async def put_initial_part(
 )
 async def commit_initial_model(
     service: Service, experiment_id: ExperimentId, commit: schema.WeightsCommit
-) -> schema.ModelView:
+) -> views.ModelView:
     """They become model version 0, and their tensors are what every update must have."""
     return model_view(await service.experiments.commit_initial(experiment_id, commit), [])
 
@@ -88,7 +88,7 @@ async def commit_initial_model(
     summary="Stop an experiment",
     responses=responses(401, 404, 422, 503),
 )
-async def stop_experiment(service: Service, experiment_id: ExperimentId) -> schema.ExperimentView:
+async def stop_experiment(service: Service, experiment_id: ExperimentId) -> views.ExperimentView:
     """Its models stay. Stopping one that has ended changes nothing."""
     await service.experiments.stop(experiment_id, "Stopped by the admin.")
     return await service.views.experiment(experiment_id)
@@ -99,13 +99,13 @@ async def list_experiments(
     service: Service,
     after: Annotated[str, Query(max_length=40, description="The last id of the page before")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> list[schema.ExperimentSummary]:
+) -> list[views.ExperimentSummary]:
     """Oldest first."""
     return await service.views.experiments(after, limit)
 
 
 @reading.get("/{experiment_id}", summary="Show an experiment", responses=responses(404, 422, 503))
-async def show_experiment(service: Service, experiment_id: ExperimentId) -> schema.ExperimentView:
+async def show_experiment(service: Service, experiment_id: ExperimentId) -> views.ExperimentView:
     """Config, state, what it waits for, the open round, and the history of rounds with metrics."""
     return await service.views.experiment(experiment_id)
 
@@ -118,7 +118,7 @@ async def list_clients(
     experiment_id: ExperimentId,
     after: Annotated[int | None, Query(ge=0, description="Slot that ended the last page")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
-) -> list[schema.ClientView]:
+) -> list[views.ClientView]:
     return await service.views.clients(experiment_id, after, limit)
 
 
@@ -131,13 +131,13 @@ async def show_round(
     service: Service,
     experiment_id: ExperimentId,
     number: Annotated[int, Path(ge=1, le=10**6, examples=[3])],
-) -> schema.RoundView:
+) -> views.RoundView:
     """Who was drawn, who has reported, who is missing, and who was refused and why."""
     return await service.views.round(experiment_id, number)
 
 
 @models.get("/{experiment_id}/models", summary="List models", responses=responses(404, 422, 503))
-async def list_models(service: Service, experiment_id: ExperimentId) -> list[schema.ModelView]:
+async def list_models(service: Service, experiment_id: ExperimentId) -> list[views.ModelView]:
     """Every version with its hash and its evaluations."""
     return await service.views.models(experiment_id)
 
@@ -185,7 +185,7 @@ async def report_evaluation(
     version: Version,
     member: Member,
     report: schema.EvaluationReport,
-) -> schema.EvaluationView:
+) -> views.EvaluationView:
     """By a client on data of its own, or by the admin on a central test set."""
     if not member:
         raise Forbidden("An enrolment key cannot report evaluations: enrol, then use the token.")

@@ -7,10 +7,10 @@ import logging
 import re
 import secrets
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import problem
-from app.domain.errors import TooLarge
 
 log = logging.getLogger("app")
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9_.-]{1,64}$")
@@ -63,7 +63,7 @@ class Guard:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self.max_body:
-                raise TooLarge(_too_large(self.max_body))
+                raise HTTPException(413, _too_large(self.max_body))  # FastAPI passes these on
             return message
 
         try:

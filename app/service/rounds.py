@@ -7,21 +7,15 @@ looks again. A process may die between any two lines here: the next call goes on
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from app.domain import draw
-from app.domain.errors import DigestMismatch
 from app.domain.experiment import Experiment, ExperimentState
-from app.domain.records import ModelVersion, Update, client_id
-from app.domain.round import Attempt, Lease, Round, RoundState
-from app.service import repository, weights
+from app.domain.records import client_id
+from app.domain.round import Attempt, Round, RoundState
+from app.service import repository
+from app.service.aggregate import LostUpdate, aggregate, new_lease
 from app.service.context import Context
-from app.wire import codec
-
-
-class LostLease(Exception):
-    """Another process has taken the aggregation over; what we computed is of no use."""
 
 
 class Rounds:
@@ -146,7 +140,7 @@ class Rounds:
         """List what came before the seal, and aggregate it ourselves if our list is the one."""
         accepted = await self.repo.reported_slots(experiment.id, round_.number)
         frozen = round_.move(
-            RoundState.AGGREGATING, accepted=tuple(accepted), lease=self._lease(fence=1)
+            RoundState.AGGREGATING, accepted=tuple(accepted), lease=new_lease(self.context, fence=1)
         )
         if await self.repo.save_round(frozen):
             await self._aggregate(experiment, replace(frozen, revision=round_.revision + 1))
@@ -158,90 +152,16 @@ class Rounds:
         assert lease is not None  # noqa: S101  (the move into this state sets it)
         if self.context.clock() < lease.expires_at:
             return False
-        mine = round_.move(RoundState.AGGREGATING, lease=self._lease(lease.fence + 1))
+        mine = round_.move(RoundState.AGGREGATING, lease=new_lease(self.context, lease.fence + 1))
         if await self.repo.save_round(mine):
             await self._aggregate(experiment, replace(mine, revision=round_.revision + 1))
         return True
 
-    def _lease(self, fence: int) -> Lease:
-        expiry = self.context.clock() + self.context.limits.lease_seconds
-        return Lease(owner=self.context.worker, expires_at=expiry, fence=fence)
-
     async def _aggregate(self, experiment: Experiment, round_: Round) -> None:
-        """Average the frozen list, store the model, close the round: under the lease held."""
-        started = self.context.clock()
         try:
-            updates = [
-                update
-                for update in await self.repo.updates(experiment.id, round_.number)
-                if update.slot in round_.accepted
-            ]
-            round_, data = await self._fold(experiment, round_, updates)
-        except LostLease:
-            return
-        except (KeyError, DigestMismatch) as error:
+            await aggregate(self.context, experiment, round_)
+        except LostUpdate as error:
             await self._fail(experiment, f"Round {round_.number} lost an accepted update: {error}")
-            return
-        now = self.context.clock()
-        parent = await self.repo.model(experiment.id, round_.base_version)
-        blob = await weights.store(
-            self.context.blobs,
-            repository.model_blob(experiment.id, round_.number),
-            data,
-            self.context.limits.part_bytes,
-        )
-        await self.repo.add_model(
-            ModelVersion(
-                experiment_id=experiment.id,
-                version=round_.number,
-                blob=blob,
-                parent_sha256=parent.blob.sha256 if parent else None,
-                created_at=now,
-            )
-        )
-        # Fails where the lease was taken over meanwhile: the revision is the fence.
-        await self.repo.save_round(
-            round_.move(
-                RoundState.CLOSED,
-                closed_at=now,
-                metrics=mean_metrics(updates),
-                num_examples=sum(update.num_examples for update in updates),
-                update_bytes=sum(update.blob.size for update in updates),
-                aggregation_seconds=now - started,
-            )
-        )
-
-    async def _fold(
-        self, experiment: Experiment, round_: Round, updates: list[Update]
-    ) -> tuple[Round, bytearray]:
-        """The new model's bytes, one update in memory at a time; the lease is renewed on the way.
-
-        Raises LostLease, KeyError, DigestMismatch.
-        """
-        # Imported here: it brings NumPy, which a process that only answers polls never needs.
-        from app.aggregation import STRATEGIES
-
-        layout = await self.repo.layout(experiment.id)
-        strategy = STRATEGIES[experiment.config.strategy]()
-        for update in updates:
-            data = await weights.load(self.context.blobs, update.blob)
-            theirs = codec.layout_of(data)
-            layout.require_same_tensors(theirs)
-            await asyncio.to_thread(strategy.add, codec.arrays(theirs, data), update.num_examples)
-            del data  # before the next one is read
-            round_ = await self._renewed(round_)
-        values = await asyncio.to_thread(strategy.result)
-        return round_, await asyncio.to_thread(codec.assemble, layout, values)
-
-    async def _renewed(self, round_: Round) -> Round:
-        lease = round_.lease
-        assert lease is not None  # noqa: S101
-        if self.context.clock() < lease.expires_at - self.context.limits.lease_seconds / 2:
-            return round_
-        renewed = round_.move(RoundState.AGGREGATING, lease=self._lease(lease.fence))
-        if not await self.repo.save_round(renewed):
-            raise LostLease
-        return replace(renewed, revision=round_.revision + 1)
 
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
         """The round is closed: drop its uploads, then open the next one or complete."""
@@ -282,17 +202,6 @@ class Rounds:
         await self.context.blobs.delete(repository.round_blobs(experiment.id))
         await self.repo.save_round(round_.move(RoundState.ABANDONED))
         return True
-
-
-def mean_metrics(updates: list[Update]) -> dict[str, float]:
-    """Each metric's mean over the updates that report it, weighted by their examples."""
-    names = sorted({name for update in updates for name in update.metrics})
-    means = {}
-    for name in names:
-        having = [u for u in updates if name in u.metrics]
-        total = sum(u.num_examples for u in having)
-        means[name] = sum(u.metrics[name] * u.num_examples for u in having) / total
-    return means
 
 
 def _streak(experiment: Experiment, round_: Round) -> int:

@@ -14,7 +14,7 @@ from app.service.context import Context
 from app.service.enrolment import shard_size
 from app.service.repository import client_key
 from app.service.rounds import Rounds
-from app.wire import schema
+from app.wire import schema, views
 
 
 class Views:
@@ -25,10 +25,10 @@ class Views:
         self.repo = context.repo
         self.rounds = rounds
 
-    async def experiments(self, after: str, limit: int) -> list[schema.ExperimentSummary]:
+    async def experiments(self, after: str, limit: int) -> list[views.ExperimentSummary]:
         found = await self.repo.experiments(after, limit)
         return [
-            schema.ExperimentSummary(
+            views.ExperimentSummary(
                 id=e.id,
                 name=e.name,
                 state=e.state,
@@ -41,13 +41,13 @@ class Views:
             for e in found
         ]
 
-    async def experiment(self, experiment_id: str) -> schema.ExperimentView:
+    async def experiment(self, experiment_id: str) -> views.ExperimentView:
         """Raises NotFound. Advances the experiment first, so that what is shown is not overdue."""
         experiment, round_ = await self.rounds.advance(experiment_id)
         enrolled = await self.repo.count_clients(experiment_id)
         current = await self._round(round_) if round_ else None
         history = await self.repo.rounds(experiment_id)
-        return schema.ExperimentView(
+        return views.ExperimentView(
             id=experiment.id,
             name=experiment.name,
             state=experiment.state,
@@ -63,7 +63,7 @@ class Views:
             history=[_summary(r) for r in history],
         )
 
-    async def round(self, experiment_id: str, number: int) -> schema.RoundView:
+    async def round(self, experiment_id: str, number: int) -> views.RoundView:
         """Raises NotFound."""
         experiment, current = await self.rounds.advance(experiment_id)
         if current and current.number == number:
@@ -73,7 +73,7 @@ class Views:
             raise NotFound(f"Round {number} is not open yet; round {experiment.round} is the last.")
         return await self._round(round_)
 
-    async def _round(self, round_: Round) -> schema.RoundView:
+    async def _round(self, round_: Round) -> views.RoundView:
         updates = await self.repo.updates(round_.experiment_id, round_.number)
         if round_.state in (RoundState.AGGREGATING, RoundState.CLOSED):
             updates = [u for u in updates if u.slot in round_.accepted]
@@ -81,7 +81,7 @@ class Views:
         reported = [u.slot for u in updates]
         refused = [r for r in refusals if r.slot not in reported]
         settled = {*reported, *(r.slot for r in refused)}
-        return schema.RoundView(
+        return views.RoundView(
             number=round_.number,
             attempt=round_.attempt,
             state=round_.state,
@@ -90,11 +90,11 @@ class Views:
             reported=_ids(reported),
             missing=_ids(s for s in round_.cohort if s not in settled),
             refused=[
-                schema.RefusalView(client=client_id(r.slot), code=r.code, reason=r.reason)
+                views.RefusalView(client=client_id(r.slot), code=r.code, reason=r.reason)
                 for r in refused
             ],
             updates=[
-                schema.UpdateView(
+                views.UpdateView(
                     client=client_id(u.slot),
                     num_examples=u.num_examples,
                     sha256=u.blob.sha256,
@@ -105,7 +105,7 @@ class Views:
                 for u in updates
             ],
             earlier_attempts=[
-                schema.AttemptView(
+                views.AttemptView(
                     attempt=a.attempt,
                     cohort=_ids(a.cohort),
                     reported=_ids(a.reported),
@@ -125,13 +125,13 @@ class Views:
 
     async def clients(
         self, experiment_id: str, after: int | None, limit: int
-    ) -> list[schema.ClientView]:
+    ) -> list[views.ClientView]:
         experiment = await self.repo.experiment(experiment_id)
         place = "" if after is None else client_key(experiment_id, after)
         found = await self.repo.clients(experiment_id, place, limit)
         return [_client(experiment, c) for c in found]
 
-    async def models(self, experiment_id: str) -> list[schema.ModelView]:
+    async def models(self, experiment_id: str) -> list[views.ModelView]:
         experiment = await self.repo.experiment(experiment_id)
         newest = -1 if experiment.model_version is None else experiment.model_version
         by_version: dict[int, list[Evaluation]] = {}
@@ -144,8 +144,8 @@ class Views:
         ]
 
 
-def model_view(model: ModelVersion, evaluations: list[Evaluation]) -> schema.ModelView:
-    return schema.ModelView(
+def model_view(model: ModelVersion, evaluations: list[Evaluation]) -> views.ModelView:
+    return views.ModelView(
         version=model.version,
         sha256=model.blob.sha256,
         size=model.blob.size,
@@ -155,14 +155,14 @@ def model_view(model: ModelVersion, evaluations: list[Evaluation]) -> schema.Mod
     )
 
 
-def evaluation_view(evaluation: Evaluation) -> schema.EvaluationView:
-    return schema.EvaluationView(
+def evaluation_view(evaluation: Evaluation) -> views.EvaluationView:
+    return views.EvaluationView(
         source=evaluation.source, num_examples=evaluation.num_examples, metrics=evaluation.metrics
     )
 
 
-def _client(experiment: Experiment, client: Client) -> schema.ClientView:
-    return schema.ClientView(
+def _client(experiment: Experiment, client: Client) -> views.ClientView:
+    return views.ClientView(
         id=client.id,
         name=client.name,
         shard_size=shard_size(experiment, client.slot),
@@ -170,8 +170,8 @@ def _client(experiment: Experiment, client: Client) -> schema.ClientView:
     )
 
 
-def _summary(round_: Round) -> schema.RoundSummary:
-    return schema.RoundSummary(
+def _summary(round_: Round) -> views.RoundSummary:
+    return views.RoundSummary(
         number=round_.number,
         attempt=round_.attempt,
         state=round_.state,
@@ -185,7 +185,7 @@ def _summary(round_: Round) -> schema.RoundSummary:
 
 
 def _progress(
-    experiment: Experiment, enrolled: int, current: schema.RoundView | None, now: float
+    experiment: Experiment, enrolled: int, current: views.RoundView | None, now: float
 ) -> str:
     """One sentence: what is going on, and what it waits for."""
     config = experiment.config

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
 from app.domain.experiment import Config, ExperimentState
-from app.domain.round import RoundState
 
 Sha256 = Annotated[
     str,
@@ -133,116 +132,6 @@ class CreatedExperiment(BaseModel):
     part_bytes: int = Field(description="The most bytes of one uploaded part", examples=[8388608])
 
 
-class ClientView(BaseModel):
-    id: str = Field(examples=["client-07"])
-    name: str = Field(examples=["St. Mary's, radiology"])
-    shard_size: int = Field(examples=[3000])
-    enrolled_at: datetime
-
-
-class RefusalView(BaseModel):
-    client: str = Field(examples=["client-03"])
-    code: str = Field(examples=["non-finite"])
-    reason: str
-
-
-class AttemptView(BaseModel):
-    attempt: int
-    cohort: list[str]
-    reported: list[str]
-    missing: list[str]
-    ended_at: datetime
-
-
-class UpdateView(BaseModel):
-    client: str
-    num_examples: int
-    sha256: Sha256
-    size: int
-    metrics: dict[str, float]
-    received_at: datetime
-
-
-class RoundView(BaseModel):
-    """A round's record. `missing` has neither reported nor been refused."""
-
-    number: int
-    attempt: int
-    state: RoundState
-    base_version: int
-    cohort: list[str]
-    reported: list[str]
-    missing: list[str]
-    refused: list[RefusalView]
-    updates: list[UpdateView]
-    earlier_attempts: list[AttemptView]
-    opened_at: datetime
-    deadline: datetime
-    closed_at: datetime | None
-    num_examples: int
-    update_bytes: int
-    aggregation_seconds: float | None
-    metrics: dict[str, float] = Field(
-        description="Means of the updates' metrics, weighted by examples"
-    )
-
-
-class RoundSummary(BaseModel):
-    """A line of an experiment's history."""
-
-    number: int
-    attempt: int
-    state: RoundState
-    accepted: int
-    opened_at: datetime
-    closed_at: datetime | None
-    num_examples: int
-    update_bytes: int
-    metrics: dict[str, float]
-
-
-class ModelView(BaseModel):
-    version: int
-    sha256: Sha256
-    size: int
-    parent_sha256: str | None
-    created_at: datetime
-    evaluations: list[EvaluationView]
-
-
-class EvaluationView(BaseModel):
-    source: str = Field(examples=["central"], description="A client, or `central` for the admin")
-    num_examples: int
-    metrics: dict[str, float]
-
-
-class ExperimentSummary(BaseModel):
-    id: str
-    name: str
-    state: ExperimentState
-    round: int
-    rounds: int
-    model_version: int | None
-    created_at: datetime
-    reason: str
-
-
-class ExperimentView(BaseModel):
-    id: str
-    name: str
-    state: ExperimentState
-    progress: str = Field(examples=["Enrolling: 17 of 20 clients."])
-    reason: str = Field(description="Why it ended")
-    config: ExperimentConfig
-    enrolled: int
-    round: int = Field(description="The open round; 0 before the first")
-    model_version: int | None
-    created_at: datetime
-    ended_at: datetime | None
-    current_round: RoundView | None
-    history: list[RoundSummary]
-
-
 class Subscription(BaseModel):
     """The token is shown to the holder of the client key only."""
 
@@ -323,6 +212,3 @@ class Problem(BaseModel):
     errors: list[dict[str, str]] | None = Field(
         None, description="Of a malformed request: where and what, one entry a fault"
     )
-
-
-ModelView.model_rebuild()

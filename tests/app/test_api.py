@@ -7,7 +7,8 @@ import pytest
 
 from app.config import Settings
 from app.main import create_app
-from client_sdk.client import CoordinatorClient, Retry
+from client_sdk.client import CoordinatorClient
+from client_sdk.connection import Retry
 from tests.federation import ADMIN_KEY, config, weights
 
 BEARER = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -218,7 +219,11 @@ async def test_bodies_over_the_limit_are_refused_announced_or_not(federation):
         path = "/v1/experiments/x/initial-model/parts/0?sha256=" + "0" * 64
         assert is_problem(await http.put(path, content=b"x" * 70_000), 413, "too-large")
         assert is_problem(await http.put(path, content=endless()), 413, "too-large")
-        assert taken < 100_000
+        create = await http.post(
+            "/v1/experiments", content=endless(), headers={"Content-Type": "application/json"}
+        )
+        assert is_problem(create, 413, "too-large")
+        assert taken < 200_000
 
 
 async def test_without_an_admin_key_only_this_machine_is_answered(tmp_path):

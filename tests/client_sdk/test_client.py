@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from client_sdk import errors
-from client_sdk.client import CoordinatorClient, Retry
+from client_sdk.client import CoordinatorClient
+from client_sdk.connection import Retry
 from tests.federation import ADMIN_KEY, config, value_of, weights
 
 QUICK = Retry(give_up_after=20, first_pause=0.001, longest_pause=0.01)

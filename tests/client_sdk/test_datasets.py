@@ -1,5 +1,6 @@
 """Data sets: real ones where they are, small ones of one's own, and clear words for bad ones."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,25 @@ def test_torchvision_imports_beside_this_torch_and_keeps_its_types():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "torchvision.datasets.mnist"
+
+
+def test_a_cifar10_archive_that_was_tampered_with_is_not_unpickled(tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta"]:
+        # A pickle that would make a file if anyone loaded it.
+        (folder / name).write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    with pytest.raises(DataError, match="corrupted"):
+        datasets.load("cifar10", tmp_path, download=False)
+    assert not (tmp_path / "exploded").exists()
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path(self.path).touch, ())
 
 
 def make_folder(root, parts=("train", "test"), classes=("cat", "dog"), size=(6, 5), mode="RGB"):
@@ -224,11 +244,9 @@ def test_what_is_wrong_with_an_npz_is_said(tmp_path, changes, says):
 
 
 def test_an_npz_is_never_unpickled(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return (Path(tmp_path / "exploded").touch, ())
-
-    np.savez(tmp_path / "own.npz", **arrays(x_train=np.array([Bomb()] * 20, object)))
+    np.savez(
+        tmp_path / "own.npz", **arrays(x_train=np.array([Bomb(tmp_path / "exploded")] * 20, object))
+    )
     with pytest.raises(DataError):
         datasets.load(str(tmp_path / "own.npz"), Path("nowhere"))
     assert not (tmp_path / "exploded").exists()

@@ -18,7 +18,7 @@ from tests.client_sdk.test_datasets import SHARED, needs_mnist
 
 
 def trained(dataset, folder, examples, epochs):
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     spec = models.spec_for("auto", dataset.shape, len(dataset.classes))
     model = models.build(spec, 0)
     x = dataset.normalise(dataset.train_x[:examples])

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
-import socket
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -17,95 +11,7 @@ import pytest
 from PIL import Image
 
 from client_sdk import datasets
-
-SMALL = [
-    *("--dataset", "digits", "--clients", "6", "--clients-per-round", "4", "--rounds", "3"),
-    *("--local-epochs", "2"),
-]
-KEY = "an-admin-key-for-e2e"
-MODULE = [sys.executable, "-m", "client_sdk"]
-
-
-def environment(**more: str) -> dict[str, str]:
-    return os.environ | more
-
-
-def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*MODULE, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment(**more),
-        timeout=300,
-        check=False,
-    )
-
-
-def wait_for(condition, seconds: float = 60.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not come about in time")
-
-
-class Server:
-    """`uvicorn app.main:app` as an operator starts it."""
-
-    def __init__(self, *options: str, **settings: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.options, self.settings = options, {"FL_ADMIN_KEY": KEY} | settings
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(self.port)),
-                *("--log-level", "warning", *self.options),
-            ],
-            env=environment(**self.settings),
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        wait_for(self.is_up)
-
-    def is_up(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health", trust_env=False).is_success
-        except httpx.HTTPError:
-            return False
-
-    def kill(self) -> None:
-        """SIGKILL, workers included."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.communicate(timeout=20)
-
-
-@pytest.fixture(scope="module")
-def quiet_run(tmp_path_factory):
-    """One small run that nothing disturbs: what the others are compared with."""
-    out = tmp_path_factory.mktemp("quiet") / "out"
-    done = run(*SMALL, "--out", str(out), "--json")
-    assert done.returncode == 0, done.stderr
-    return out, done
-
-
-def model_of(out: Path) -> bytes:
-    return (out / "global.safetensors").read_bytes()
+from tests.e2e.processes import KEY, MODULE, SMALL, Server, environment, model_of, run
 
 
 def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):
@@ -174,112 +80,6 @@ def test_forty_clients_and_four_workers_close_every_round_once(tmp_path, request
         assert sorted(u["client"] for u in round_["updates"]) == round_["cohort"]
         assert len(round_["cohort"]) == 20
         assert round_["num_examples"] == sum(u["num_examples"] for u in round_["updates"])
-
-
-def test_a_coordinator_killed_in_mid_round_and_restarted_changes_nothing(quiet_run, tmp_path):
-    server = Server(FL_DATA_DIR=str(tmp_path / "data"))
-    server.start()
-    client = subprocess.Popen(
-        [*MODULE, *SMALL, "--server", server.url, "--out", str(tmp_path / "out")],
-        env=environment(FL_ADMIN_KEY=KEY),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-    def shown():
-        found = httpx.get(f"{server.url}/v1/experiments", trust_env=False).json()
-        if not found:
-            return None
-        path = f"{server.url}/v1/experiments/{found[0]['id']}"
-        return httpx.get(path, trust_env=False).json()
-
-    for number in (1, 2):
-        wait_for(
-            lambda n=number: (
-                (s := shown())
-                and s["round"] == n
-                and s["current_round"]["state"] == "collecting"
-                and s["current_round"]["missing"]
-            )
-        )
-        server.kill()
-        time.sleep(0.5)
-        server.start()
-    output, _ = client.communicate(timeout=120)
-    server.kill()
-    assert client.returncode == 0, output
-    assert "trying again" in output
-    assert model_of(tmp_path / "out") == model_of(quiet_run[0])
-
-
-def test_the_embedded_coordinator_is_started_again_when_it_dies(quiet_run, tmp_path):
-    client = subprocess.Popen(
-        [*MODULE, *SMALL, "--out", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-    )
-    lines = []
-    for line in client.stdout:
-        lines.append(line)
-        if line.startswith("round 1/3"):
-            break
-    port = re.search(r"127\.0\.0\.1:(\d+)", "".join(lines))[1]
-    (pid,) = _listening_on(int(port))
-    os.kill(pid, signal.SIGKILL)
-    rest = client.communicate(timeout=120)[0]
-    assert client.returncode == 0, rest
-    assert "The coordinator died (exit code -9); starting it again." in rest
-    assert model_of(tmp_path) == model_of(quiet_run[0])
-
-
-def _listening_on(port: int) -> set[int]:
-    found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"uvicorn" in command and str(port).encode() in command:
-            found.add(int(folder.name))
-    return found
-
-
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_stops_cleanly_and_resumes_where_it_was(quiet_run, tmp_path, by):
-    command = [*MODULE, *SMALL, "--out", str(tmp_path)]
-    client = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-        start_new_session=True,
-    )
-    lines = []
-    for line in client.stdout:
-        lines.append(line)
-        if line.startswith("round 1/3"):
-            break
-    # Ctrl-C reaches the whole process group, SIGTERM one process.
-    (os.killpg if by is signal.SIGINT else os.kill)(client.pid, by)
-    rest = client.communicate(timeout=60)[0]
-    assert client.returncode == 130, rest
-    assert "Traceback" not in rest
-    assert "--resume" in rest
-    port = int(re.search(r"127\.0\.0\.1:(\d+)", "".join(lines))[1])
-    assert not _listening_on(port)
-    refused = run(*SMALL, "--out", str(tmp_path))
-    assert refused.returncode == 2
-    assert "add --resume" in refused.stderr
-    done = run(*SMALL, "--out", str(tmp_path), "--resume", "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["experiment"] in "".join(lines)
-    assert [row["round"] for row in report["rounds"]] == [1, 2, 3]
-    assert model_of(tmp_path) == model_of(quiet_run[0])
 
 
 def test_one_participant_joins_and_its_model_predicts(tmp_path):

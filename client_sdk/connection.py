@@ -1,0 +1,178 @@
+"""One caller's connection to a coordinator: retries, errors, and bodies as models.
+
+Every call of the API may be repeated without harm, so all of them are retried: on connection
+errors, on 429 and on 5xx, with exponential backoff and full jitter (Brooker, "Exponential Backoff
+and Jitter", AWS Architecture Blog, 2015), and never before the server's Retry-After.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from app.wire.schema import Problem
+from client_sdk import errors
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+_RETRIED = frozenset({429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How long to go on trying. All in seconds."""
+
+    give_up_after: float = 300.0
+    first_pause: float = 0.2
+    longest_pause: float = 10.0
+
+
+@dataclass
+class Traffic:
+    """Bytes of bodies moved by a client and those that share its connections."""
+
+    sent: int = 0
+    received: int = 0
+    requests: int = 0
+    retries: int = 0
+
+
+class Connection:
+    """The machinery below `client_sdk.client.CoordinatorClient`, which has the arguments."""
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str | None = None,
+        *,
+        retry: Retry | None = None,
+        timeout: float = 60.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+        on_retry: Callable[[str], None] | None = None,
+    ) -> None:
+        if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
+            raise ValueError(f"{base_url!r} is no http:// or https:// address")
+        self.base_url = base_url.rstrip("/")
+        self.retry = retry or Retry()
+        self.traffic = Traffic()
+        self._key = key
+        self._on_retry = on_retry or (lambda message: None)
+        self._http = httpx.AsyncClient(
+            base_url=self.base_url,
+            timeout=httpx.Timeout(timeout, connect=10.0),
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=32),
+            transport=transport,
+            # A proxy from the environment is for the outside, never for this machine itself.
+            trust_env=urlsplit(base_url).hostname not in ("127.0.0.1", "::1", "localhost"),
+        )
+
+    def using(self, key: str) -> Self:
+        """Another caller over the same connections; closing the first closes both."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._key = key
+        return other
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._http.aclose()
+
+    async def _json(
+        self,
+        model: type[M],
+        method: str,
+        path: str,
+        *,
+        body: BaseModel | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> M:
+        sent = dict(headers or {})
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        content = None if body is None else body.model_dump_json().encode()
+        response = await self._request(method, path, content=content, headers=sent)
+        return parse(TypeAdapter(model), response)
+
+    async def _request(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any
+    ) -> httpx.Response:
+        """One call with its retries. Raises RequestRefused or CoordinatorUnreachable."""
+        sent = dict(headers or {})
+        if self._key is not None:
+            sent["Authorization"] = f"Bearer {self._key}"
+        started, pause = time.monotonic(), self.retry.first_pause
+        while True:
+            least = 0.0
+            try:
+                response = await self._http.request(method, f"/v1{path}", headers=sent, **options)
+            except httpx.TransportError as error:
+                fault: Exception = errors.CoordinatorUnreachable(
+                    f"{self.base_url} did not answer: {str(error) or type(error).__name__}"
+                )
+            else:
+                self.traffic.requests += 1
+                self.traffic.sent += len(options.get("content") or b"")
+                self.traffic.received += len(response.content)
+                if response.is_success:
+                    return response
+                fault = _refusal(response)
+                if response.status_code not in _RETRIED:
+                    raise fault
+                least = _retry_after(response)
+            wait = max(least, random.uniform(0, pause))  # noqa: S311  (spreads retries, no secret)
+            pause = min(2 * pause, self.retry.longest_pause)
+            if time.monotonic() - started + wait > self.retry.give_up_after:
+                raise fault
+            self.traffic.retries += 1
+            self._on_retry(f"{fault}; trying again in {wait:.1f} s")
+            await asyncio.sleep(wait)
+
+
+def parse(adapter: TypeAdapter[T], response: httpx.Response) -> T:
+    try:
+        return adapter.validate_json(response.content)
+    except ValidationError as error:
+        raise errors.ClientError(
+            f"{response.url}: the answer is not a coordinator's of this version: {error}"
+        ) from error
+
+
+def _refusal(response: httpx.Response) -> errors.RequestRefused:
+    kind = {
+        401: errors.NotAuthorised,
+        403: errors.NotAuthorised,
+        404: errors.NotThere,
+        409: errors.StateConflict,
+    }.get(response.status_code, errors.RequestRefused)
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        text = response.text.strip()[:200] or response.reason_phrase
+        return kind(response.status_code, "unknown", f"HTTP {response.status_code}: {text}")
+    return kind(response.status_code, problem.code, problem.detail)
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds that the server asks for (RFC 9110, section 10.2.3), at most five minutes."""
+    value = response.headers.get("retry-after", "")
+    if value.isascii() and value.isdigit():
+        return min(float(value), 300.0)
+    moment = email.utils.parsedate_tz(value)
+    return min(max(email.utils.mktime_tz(moment) - time.time(), 0.0), 300.0) if moment else 0.0

@@ -1,0 +1,93 @@
+"""The commands as processes of their own, as people start them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+SMALL = [
+    *("--dataset", "digits", "--clients", "6", "--clients-per-round", "4", "--rounds", "3"),
+    *("--local-epochs", "2"),
+]
+KEY = "an-admin-key-for-e2e"
+MODULE = [sys.executable, "-m", "client_sdk"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | more
+
+
+def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*MODULE, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(**more),
+        timeout=300,
+        check=False,
+    )
+
+
+def wait_for(condition, seconds: float = 60.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come about in time")
+
+
+class Server:
+    """`uvicorn app.main:app` as an operator starts it."""
+
+    def __init__(self, *options: str, **settings: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.options, self.settings = options, {"FL_ADMIN_KEY": KEY} | settings
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(self.port)),
+                *("--log-level", "warning", *self.options),
+            ],
+            env=environment(**self.settings),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        wait_for(self.is_up)
+
+    def is_up(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health", trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL, workers included."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.communicate(timeout=20)
+
+
+def model_of(out: Path) -> bytes:
+    return (out / "global.safetensors").read_bytes()

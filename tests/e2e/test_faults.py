@@ -1,0 +1,122 @@
+"""SIGKILL, SIGTERM and Ctrl-C in the middle of a run: the end is the same, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.processes import KEY, MODULE, SMALL, Server, environment, model_of, run, wait_for
+
+
+def test_a_coordinator_killed_in_mid_round_and_restarted_changes_nothing(quiet_run, tmp_path):
+    server = Server(FL_DATA_DIR=str(tmp_path / "data"))
+    server.start()
+    client = subprocess.Popen(
+        [*MODULE, *SMALL, "--server", server.url, "--out", str(tmp_path / "out")],
+        env=environment(FL_ADMIN_KEY=KEY),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    def shown():
+        found = httpx.get(f"{server.url}/v1/experiments", trust_env=False).json()
+        if not found:
+            return None
+        path = f"{server.url}/v1/experiments/{found[0]['id']}"
+        return httpx.get(path, trust_env=False).json()
+
+    for number in (1, 2):
+        wait_for(
+            lambda n=number: (
+                (s := shown())
+                and s["round"] == n
+                and s["current_round"]["state"] == "collecting"
+                and s["current_round"]["missing"]
+            )
+        )
+        server.kill()
+        time.sleep(0.5)
+        server.start()
+    output, _ = client.communicate(timeout=120)
+    server.kill()
+    assert client.returncode == 0, output
+    assert "trying again" in output
+    assert model_of(tmp_path / "out") == model_of(quiet_run[0])
+
+
+def test_the_embedded_coordinator_is_started_again_when_it_dies(quiet_run, tmp_path):
+    client = subprocess.Popen(
+        [*MODULE, *SMALL, "--out", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+    )
+    lines = []
+    for line in client.stdout:
+        lines.append(line)
+        if line.startswith("round 1/3"):
+            break
+    port = re.search(r"127\.0\.0\.1:(\d+)", "".join(lines))[1]
+    (pid,) = _listening_on(int(port))
+    os.kill(pid, signal.SIGKILL)
+    rest = client.communicate(timeout=120)[0]
+    assert client.returncode == 0, rest
+    assert "The coordinator died (exit code -9); starting it again." in rest
+    assert model_of(tmp_path) == model_of(quiet_run[0])
+
+
+def _listening_on(port: int) -> set[int]:
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"uvicorn" in command and str(port).encode() in command:
+            found.add(int(folder.name))
+    return found
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_stops_cleanly_and_resumes_where_it_was(quiet_run, tmp_path, by):
+    command = [*MODULE, *SMALL, "--out", str(tmp_path)]
+    client = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    lines = []
+    for line in client.stdout:
+        lines.append(line)
+        if line.startswith("round 1/3"):
+            break
+    # Ctrl-C reaches the whole process group, SIGTERM one process.
+    (os.killpg if by is signal.SIGINT else os.kill)(client.pid, by)
+    rest = client.communicate(timeout=60)[0]
+    assert client.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert "--resume" in rest
+    port = int(re.search(r"127\.0\.0\.1:(\d+)", "".join(lines))[1])
+    assert not _listening_on(port)
+    refused = run(*SMALL, "--out", str(tmp_path))
+    assert refused.returncode == 2
+    assert "add --resume" in refused.stderr
+    done = run(*SMALL, "--out", str(tmp_path), "--resume", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["experiment"] in "".join(lines)
+    assert [row["round"] for row in report["rounds"]] == [1, 2, 3]
+    assert model_of(tmp_path) == model_of(quiet_run[0])
