@@ -7,6 +7,8 @@ clients on one machine share one copy.
 from __future__ import annotations
 
 import socket
+import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from client_sdk.errors import DataError
 
 NAMES = ("mnist", "cifar10", "digits", "auto")
 MNIST_FILES = ("train-images", "train-labels", "t10k-images", "t10k-labels")
+MAX_CLASSES = 8192  # labels count from 0: a stray large one is a mistake, not a class
 _TEST_SHARE = 0.2  # where a set has no test part of its own
 _SEED = 2017  # of that split: the same on every machine, or shards would overlap the test set
 
@@ -181,22 +184,27 @@ def _held_out(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def _npz(path: Path) -> Dataset:
     """Arrays x_train, y_train and perhaps x_test, y_test, classes. Pickled arrays are refused."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+        # Opened here: numpy leaves its own file open where the archive is broken.
+        with path.open("rb") as file, zipfile.ZipFile(file):
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as found:
+                arrays = {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read as an .npz file of plain arrays: {error}"
         ) from error
     for name in ("x_train", "y_train"):
         if name not in arrays:
             raise DataError(f"{path} has no array {name!r}; it has {sorted(arrays)}.")
+    if ("x_test" in arrays) != ("y_test" in arrays):
+        raise DataError(f"{path} has only one of 'x_test' and 'y_test'; give both or neither.")
     parts = [
         (_images(path, arrays[f"x_{part}"]), _labels(path, arrays[f"y_{part}"]))
         for part in ("train", "test")
-        if f"x_{part}" in arrays and f"y_{part}" in arrays
+        if f"x_{part}" in arrays
     ]
     most = max(int(y.max()) for _, y in parts)
-    classes = tuple(str(c) for c in arrays.get("classes", range(most + 1)))
+    classes = tuple(str(c) for c in np.atleast_1d(arrays.get("classes", np.arange(most + 1))))
     if len(classes) <= most:
         raise DataError(f"{path} names {len(classes)} classes, but has the label {most}.")
     return _own(path.stem, classes, *parts)
@@ -212,15 +220,20 @@ def _images(path: Path, x: np.ndarray) -> torch.Tensor:
             f"{path}: images must be [N, H, W], [N, H, W, C] or [N, C, H, W], not {list(x.shape)}."
         )
     if x.dtype != np.uint8:
-        if not np.issubdtype(x.dtype, np.number) or not np.isfinite(x).all():
+        if x.dtype.kind not in "iuf":
+            raise DataError(f"{path}: images must be finite numbers, not {x.dtype}.")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            x = x.astype(np.float32)
+        if not np.isfinite(x).all():
             raise DataError(f"{path}: images must be finite numbers.")
-        x = x.astype(np.float32)
     return torch.from_numpy(np.ascontiguousarray(x))
 
 
 def _labels(path: Path, y: np.ndarray) -> torch.Tensor:
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or (len(y) and y.min() < 0):
         raise DataError(f"{path}: labels must be one non-negative whole number an image.")
+    if len(y) and y.max() >= MAX_CLASSES:
+        raise DataError(f"{path}: labels must be below {MAX_CLASSES}, not {y.max()}.")
     return torch.from_numpy(y.astype(np.int64))
 
 

@@ -19,7 +19,8 @@ Part = tuple[torch.Tensor, torch.Tensor]
 def read_folder(root: Path) -> tuple[tuple[str, ...], Part, Part | None]:
     """Class names, the training part and, where there is one, the test part.
 
-    All images get the size of the first and its mode: greyscale or RGB. Raises DataError.
+    All images get the size of the first, and are greyscale where each class's first is, else RGB.
+    Raises DataError.
     """
     train = root / "train"
     if not train.is_dir():
@@ -31,7 +32,10 @@ def read_folder(root: Path) -> tuple[tuple[str, ...], Part, Part | None]:
     if not files:
         raise DataError(f"{train} has no images.")
     first = _open(files[0][0])
-    mode = "L" if first.mode in ("1", "L", "I", "I;16", "LA") else "RGB"
+    # One look a class: a grey picture that sorts first must not cost the others their colour.
+    firsts = {label: path for path, label in reversed(files)}
+    grey = all(_open(path).mode in ("1", "L", "I", "I;16", "LA") for path in firsts.values())
+    mode = "L" if grey else "RGB"
     test = None
     if (root / "test").is_dir():
         unknown = {p.name for p in (root / "test").iterdir() if p.is_dir()} - set(classes)

@@ -15,6 +15,8 @@ from torch import nn
 from client_sdk.datasets import Dataset
 from client_sdk.errors import DataError
 
+MAX_WORKING = 2**28  # a gigabyte for one image: a stranger's file must not take all memory
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -39,13 +41,36 @@ class ModelSpec:
         try:
             fields = json.loads(text)
             spec = cls(**{**fields, "conv": tuple(fields["conv"])})
-            sizes = [*spec.conv, *(v for k, v in asdict(spec).items() if k not in ("name", "conv"))]
-            if len(spec.conv) != 2 or not all(type(s) is int and 0 <= s <= 8192 for s in sizes):
+            others = {k: v for k, v in asdict(spec).items() if k not in ("name", "conv", "padding")}
+            sizes = [*spec.conv, *others.values(), spec.padding + 1]
+            if len(spec.conv) != 2 or not all(type(s) is int and 1 <= s <= 8192 for s in sizes):
                 raise ValueError("sizes out of range")
-            spec.flat_size()
+            if type(spec.name) is not str or type(spec.padding) is not int:
+                raise ValueError("a field of the wrong type")
+            if spec.working_size() > MAX_WORKING:
+                raise ValueError("it would need too much memory")
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(f"The file does not describe a model of this SDK: {error}") from error
         return spec
+
+    def weights(self) -> int:
+        """How many weights the network has. Raises DataError."""
+        first, second = self.conv
+        area = self.kernel**2
+        return (
+            first * (self.in_channels * area + 1)
+            + second * (first * area + 1)
+            + self.hidden * (self.flat_size() + 1)
+            + self.classes * (self.hidden + 1)
+        )
+
+    def working_size(self) -> int:
+        """How many numbers the larger convolution gives for one image. Raises DataError."""
+        self.flat_size()
+        grown = 2 * self.padding - self.kernel + 1
+        height, width = self.height + grown, self.width + grown
+        first = self.conv[0] * height * width
+        return max(first, self.conv[1] * (height // 2 + grown) * (width // 2 + grown))
 
     def flat_size(self) -> int:
         """How many numbers the convolutions hand to the dense layers. Raises DataError."""

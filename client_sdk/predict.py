@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,11 @@ class Classifier:
             raise DataError(f"{path} lacks its classes, mean or std.") from error
         if (len(classes), len(mean), len(std)) != (spec.classes, *[spec.in_channels] * 2):
             raise DataError(f"{path}: its classes, mean or std do not fit its model.")
+        if not all(map(math.isfinite, mean)) or not all(0 < s < math.inf for s in std):
+            raise DataError(f"{path}: its mean or std cannot scale a picture.")
+        # Before the network is built: a description may be larger than the memory, a file is not.
+        if 4 * spec.weights() > len(data):
+            raise DataError(f"{path} holds fewer weights than the model it describes.")
         model = build(spec)
         load_bytes(model, data)
         return cls(model.eval(), spec, about.get("dataset", ""), classes, mean, std)
@@ -79,7 +85,8 @@ class Classifier:
     def prepare(self, image: Image.Image) -> torch.Tensor:
         """A picture of any size and polarity as the model's input, [1, C, H, W]."""
         image = _flatten(image)
-        if self.dataset in _FRAMING:
+        # A user's colour set may be called digits, too.
+        if self.dataset in _FRAMING and self.spec.in_channels == 1:
             share, by_mass = _FRAMING[self.dataset]
             pixels = _frame(_ink(image), self.spec.height, self.spec.width, share, by_mass)
         else:

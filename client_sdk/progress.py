@@ -117,7 +117,9 @@ class LiveProgress(PlainProgress):
             TextColumn("rounds"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn()
         )
         self._task = self._bar.add_task("rounds", total=rounds)
-        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4)
+        self._live = Live(
+            console=console, get_renderable=self._draw, refresh_per_second=4, transient=True
+        )
 
     def __enter__(self) -> Self:
         self._live.start()

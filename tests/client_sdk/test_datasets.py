@@ -142,6 +142,14 @@ def test_images_of_other_sizes_are_fitted_to_the_first(tmp_path):
     assert datasets.load(str(tmp_path / "pets"), Path("nowhere")).shape == (3, 5, 6)
 
 
+def test_one_grey_picture_does_not_cost_the_others_their_colour(tmp_path):
+    make_folder(tmp_path / "pets")
+    Image.new("L", (6, 5), 9).save(tmp_path / "pets" / "train" / "cat" / "0.png")
+    data = datasets.load(str(tmp_path / "pets"), Path("nowhere"))
+    assert data.shape == (3, 5, 6)
+    assert data.train_x[4, :, 0, 0].tolist() == [100, 1, 7]
+
+
 def damage_image(root):
     (root / "train" / "cat" / "1.png").write_bytes(b"not an image")
 
@@ -233,6 +241,12 @@ def test_npz_of_floats_and_class_names_and_no_test_part(tmp_path):
         ({"x_train": np.zeros((20, 72), np.uint8)}, "images must be"),
         ({"x_train": np.zeros((20, 0, 9), np.uint8)}, "images must be"),
         ({"x_test": np.zeros((8, 9, 8), np.uint8)}, "not like the training images"),
+        ({"y_test": None}, "only one of"),
+        ({"y_train": np.arange(20) + 10**10}, "labels must be below"),
+        ({"y_train": np.arange(20, dtype=np.uint64) + 2**63}, "labels must be below"),
+        ({"x_train": np.zeros((20, 8, 9), complex)}, "finite"),
+        ({"x_train": np.full((20, 8, 9), 1e300)}, "finite"),
+        ({"classes": np.array("abcd")}, "1 classes, but has the label 3"),
         ({"classes": np.array(["a"])}, "1 classes, but has the label 3"),
         ({"x_train": np.array([{"a": 1}] * 20)}, "plain arrays"),
         ({"x_train": np.zeros((0, 8, 9), np.uint8), "y_train": np.zeros(0, int)}, "images must be"),
@@ -241,6 +255,27 @@ def test_npz_of_floats_and_class_names_and_no_test_part(tmp_path):
 def test_what_is_wrong_with_an_npz_is_said(tmp_path, changes, says):
     with pytest.raises(DataError, match=says):
         datasets.load(save(tmp_path, **changes), Path("nowhere"))
+
+
+def flipped(data):
+    return data[:200] + bytes([data[200] ^ 255]) + data[201:]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda d: b"", lambda d: b"PK\x03\x04", lambda d: d[:900], flipped]
+)
+def test_a_broken_npz_is_named(tmp_path, damage):
+    path = Path(save(tmp_path))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=r"own\.npz cannot be read"):
+        datasets.load(str(path), Path("nowhere"))
+
+
+def test_an_npy_file_called_npz_is_named(tmp_path):
+    with (tmp_path / "own.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(DataError, match=r"own\.npz cannot be read"):
+        datasets.load(str(tmp_path / "own.npz"), Path("nowhere"))
 
 
 def test_an_npz_is_never_unpickled(tmp_path):

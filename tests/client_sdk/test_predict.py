@@ -17,6 +17,15 @@ from client_sdk.train import TrainSettings, train
 from tests.client_sdk.test_datasets import SHARED, needs_mnist
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    # Networks this small gain nothing from a second thread, and wait for it on a busy machine.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def trained(dataset, folder, examples, epochs):
     torch.set_num_threads(1)
     spec = models.spec_for("auto", dataset.shape, len(dataset.classes))
@@ -131,6 +140,40 @@ def test_colour_pictures_for_a_colour_model(tmp_path):
         Image.new(mode, size).save(tmp_path / "pet.png")
         (found,) = predict.predict([tmp_path / "pet.png"], path)
         assert {label for label, _ in found.top} == {"cat", "dog"}
+
+
+def test_a_colour_set_called_digits_keeps_its_colours(tmp_path):
+    spec = models.spec_for("auto", (3, 32, 32), 2)
+    metadata = {
+        "model": spec.to_json(),
+        "dataset": "digits",
+        "classes": '["cat", "dog"]',
+        "mean": "[0, 0, 0]",
+        "std": "[1, 1, 1]",
+    }
+    path = tmp_path / "pets.safetensors"
+    path.write_bytes(models.to_bytes(models.build(spec, 0), metadata))
+    pixels = predict.Classifier.load(path).prepare(Image.new("RGB", (50, 40), (255, 51, 0)))
+    assert pixels[0, :, 9, 9].tolist() == pytest.approx([1.0, 0.2, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"std": "[0.0]"}, "cannot scale"),
+        ({"mean": "[NaN]"}, "cannot scale"),
+        ({"hidden": 8192}, "fewer weights"),
+    ],
+)
+def test_a_strangers_model_file_is_checked_before_it_is_used(digits, tmp_path, changes, says):
+    spec = models.spec_for("auto", (1, 8, 8), 10)
+    metadata = models.describe(digits, spec) | changes
+    if "hidden" in changes:
+        metadata["model"] = spec.to_json().replace('"hidden": 64', '"hidden": 8192')
+    path = tmp_path / "strange.safetensors"
+    path.write_bytes(models.to_bytes(models.build(spec, 0), metadata))
+    with pytest.raises(DataError, match=says):
+        predict.Classifier.load(path)
 
 
 def test_sixteen_bits_a_pixel(digits_model, tmp_path):

@@ -1,5 +1,6 @@
 """Partition, models and the local loop."""
 
+import json
 from itertools import chain
 from pathlib import Path
 
@@ -119,9 +120,20 @@ def test_a_strangers_description_is_refused(text):
 
 def test_a_description_that_would_eat_all_memory_is_refused(digits):
     text = models.spec_for("auto", digits.shape, 10).to_json()
-    for change in ('"hidden": 1000000000', '"hidden": -1', '"hidden": 1.5', '"hidden": "64"'):
+    for field, value in (
+        *(("hidden", value) for value in (1_000_000_000, -1, 0, 1.5, "64", True)),
+        *(("kernel", 0), ("classes", 0), ("padding", True), ("name", 7), ("conv", [0, 32])),
+        ("padding", 8000),  # each size is allowed, the images in between are not
+    ):
         with pytest.raises(DataError):
-            models.ModelSpec.from_json(text.replace('"hidden": 64', change))
+            models.ModelSpec.from_json(json.dumps({**json.loads(text), field: value}))
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 224, 200)])
+def test_a_spec_knows_its_networks_size(shape):
+    spec = models.spec_for("auto", shape, 7)
+    assert spec.weights() == sum(p.numel() for p in models.build(spec).parameters())
+    assert models.ModelSpec.from_json(spec.to_json()) == spec
 
 
 def test_weights_that_do_not_fit_are_refused(digits):
