@@ -175,7 +175,7 @@ async def join(arguments: argparse.Namespace, console: Console) -> int:
                 f"shares out {config.dataset_size} of {config.dataset}: give its --dataset."
             )
         initial = await client.download_model(arguments.experiment, 0)
-        spec = models.ModelSpec.from_json(models.read_metadata(initial).get("model", ""))
+        spec = models.spec_of(initial)
         if spec != models.spec_for(spec.name, dataset.shape, len(dataset.classes)):
             raise exits.UsageError(
                 f"The experiment's model does not fit the data of {dataset.name}."

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 import torch
@@ -31,7 +32,8 @@ class Dataset:
     """A classification set: images [N, C, H, W] (uint8 or float32), labels [N] (int64).
 
     `mean` and `std` are the training images' own, a value a channel, of bytes scaled to [0, 1] or
-    of floats as they are. `note` says in a sentence what `auto` chose, and why.
+    of floats as they are; `white` is a white pixel's value on that scale. `note` says in a
+    sentence what `auto` chose, and why.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     note: str = ""
+    white: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -140,17 +143,23 @@ def _torchvision_sets(kind: str, data_dir: Path, there: bool, download: bool) ->
     if not there:
         source = make.mirrors[0] if hasattr(make, "mirrors") else make.url
         _require_network(f"{kind} is not in {data_dir}", download, urlsplit(source).hostname or "")
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # torchvision sets none: a download might stand still for ever
     try:
         train, test = (make(root=data_dir, train=t, download=not there) for t in (True, False))
     except (RuntimeError, OSError, ValueError) as error:
         raise DataError(f"{kind} cannot be read from {data_dir}: {error}") from error
+    finally:
+        socket.setdefaulttimeout(patience)
     return train, test
 
 
 def _require_network(missing: str, download: bool, host: str) -> None:
-    """Torchvision's downloads have no time limit: find out first whether there is a network."""
+    """Find out in seconds whether there is a network: a download would wait much longer."""
     if not download:
         raise DataError(f"{missing}, and downloads are off.")
+    if getproxies():  # a proxy's answers come over HTTP alone
+        return
     try:
         socket.create_connection((host, 443), timeout=3).close()
     except OSError as error:
@@ -272,4 +281,6 @@ def _dataset(
     channels = [train_x[:, c].double() / scale for c in range(train_x.shape[1])]
     mean = tuple(c.mean().item() for c in channels)
     std = tuple(c.std(correction=0).item() or 1.0 for c in channels)
-    return Dataset(name, classes, train_x, train_y, test_x, test_y, mean, std)
+    # Floats come as 0 to 1 or as 0 to 255; `predict` must put pictures on the same scale.
+    white = 255.0 if train_x.is_floating_point() and train_x.max() > 2 else 1.0
+    return Dataset(name, classes, train_x, train_y, test_x, test_y, mean, std, white=white)

@@ -145,6 +145,7 @@ def describe(dataset: Dataset, spec: ModelSpec) -> dict[str, str]:
         "classes": json.dumps(dataset.classes),
         "mean": json.dumps(dataset.mean),
         "std": json.dumps(dataset.std),
+        "white": json.dumps(dataset.white),
     }
 
 
@@ -172,6 +173,15 @@ def load_bytes(model: nn.Module, data: bytes) -> None:
     if mine != {name: (t.shape, t.dtype) for name, t in tensors.items()}:
         raise DataError("The file's tensors are not the model's.")
     model.load_state_dict(tensors)
+
+
+def spec_of(data: bytes) -> ModelSpec:
+    """The network that a model file describes, which may be a stranger's. Raises DataError."""
+    spec = ModelSpec.from_json(read_metadata(data).get("model", ""))
+    # Before the network is built: a description may be larger than the memory, a file is not.
+    if 4 * spec.weights() > len(data):
+        raise DataError("The file holds fewer weights than the model that it describes.")
+    return spec
 
 
 def read_metadata(data: bytes) -> dict[str, str]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from client_sdk.datasets import normalise
 from client_sdk.errors import DataError
-from client_sdk.models import ModelSpec, TwoLayerCNN, build, load_bytes, read_metadata
+from client_sdk.models import ModelSpec, TwoLayerCNN, build, load_bytes, read_metadata, spec_of
 
 # The share of the frame that a digit's longer side fills, and whether its centre of mass, or its
 # box, stands in the middle. MNIST: 20 of 28 pixels, by mass (http://yann.lecun.com/exdb/mnist/).
@@ -47,6 +47,7 @@ class Classifier:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    white: float = 1.0
 
     @classmethod
     def load(cls, path: Path) -> Classifier:
@@ -56,23 +57,21 @@ class Classifier:
         except OSError as error:
             raise DataError(f"The model {path} cannot be read: {error.strerror}.") from error
         about = read_metadata(data)
-        spec = ModelSpec.from_json(about.get("model", ""))
+        spec = spec_of(data)
         try:
             classes = tuple(str(c) for c in json.loads(about["classes"]))
             mean = tuple(float(v) for v in json.loads(about["mean"]))
             std = tuple(float(v) for v in json.loads(about["std"]))
+            white = float(json.loads(about.get("white", "1")))
         except (KeyError, ValueError, TypeError) as error:
             raise DataError(f"{path} lacks its classes, mean or std.") from error
         if (len(classes), len(mean), len(std)) != (spec.classes, *[spec.in_channels] * 2):
             raise DataError(f"{path}: its classes, mean or std do not fit its model.")
-        if not all(map(math.isfinite, mean)) or not all(0 < s < math.inf for s in std):
+        if not all(map(math.isfinite, (*mean, white))) or not all(0 < s < math.inf for s in std):
             raise DataError(f"{path}: its mean or std cannot scale a picture.")
-        # Before the network is built: a description may be larger than the memory, a file is not.
-        if 4 * spec.weights() > len(data):
-            raise DataError(f"{path} holds fewer weights than the model it describes.")
         model = build(spec)
         load_bytes(model, data)
-        return cls(model.eval(), spec, about.get("dataset", ""), classes, mean, std)
+        return cls(model.eval(), spec, about.get("dataset", ""), classes, mean, std, white)
 
     @torch.no_grad()
     def predict(self, image: Image.Image, top: int = 3) -> list[tuple[str, float]]:
@@ -95,7 +94,8 @@ class Classifier:
             fitted = ImageOps.fit(image.convert(mode), size, Image.Resampling.LANCZOS)
             pixels = np.asarray(fitted)
         images = torch.from_numpy(pixels.reshape(self.spec.height, self.spec.width, -1).copy())
-        return normalise(images.permute(2, 0, 1).unsqueeze(0), self.mean, self.std)
+        shares = images.permute(2, 0, 1).unsqueeze(0) / 255
+        return normalise(shares * self.white, self.mean, self.std)
 
 
 def predict(images: Sequence[Path], model: Path, top: int = 3) -> list[Prediction]:

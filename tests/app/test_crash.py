@@ -209,6 +209,50 @@ async def test_an_update_counts_exactly_if_it_was_stored_before_the_seal(store, 
         assert (round_.reported, model) == expected
 
 
+async def test_an_update_that_slips_in_behind_the_frozen_list_is_refused_and_not_averaged(store):
+    """Its turn was checked before the seal, its insert comes after the list is frozen."""
+    federation = Federation(store.documents, store.blobs)
+    checked, frozen, inserted = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Late:
+        def __getattr__(self, name):
+            return getattr(store.documents, name)
+
+        async def insert(self, kind, key, body, **options):
+            if kind == "updates":
+                checked.set()
+                await frozen.wait()
+            result = await store.documents.insert(kind, key, body, **options)
+            if kind == "updates":
+                inserted.set()
+            return result
+
+    class Closing(Late):
+        async def insert(self, kind, key, body, **options):
+            return await store.documents.insert(kind, key, body, **options)
+
+        async def replace(self, kind, key, revision, body):
+            result = await store.documents.replace(kind, key, revision, body)
+            if body.get("state") == "aggregating":
+                frozen.set()
+                await inserted.wait()
+            return result
+
+    async with federation.serving():
+        experiment, members = await federation.start(quorum=1)
+        cohort = await federation.cohort(experiment)
+        await members[cohort[0]].upload(1, 2.0)
+        federation.app.state.coordinator = federation.coordinator(Late())
+        late = asyncio.create_task(members[cohort[1]].upload(1, 4.0))
+        await checked.wait()
+        federation.clock.now += 61
+        await federation.coordinator(Closing()).rounds.advance(experiment)
+        with pytest.raises(StateConflict, match="closed before the update arrived"):
+            await late
+        assert (await federation.admin.round(experiment, 1)).reported == cohort[:1]
+        assert value_of(await federation.admin.download_model(experiment, 1)) == 2.0
+
+
 async def test_forty_clients_at_once_through_four_coordinators(store):
     federation = Federation(store.documents, store.blobs)
     async with federation.serving():

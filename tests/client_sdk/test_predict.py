@@ -112,6 +112,28 @@ def test_pictures_in_mnists_style(mnist, mnist_model, tmp_path, look):
     assert accuracy(mnist, mnist_model, look, tmp_path, ".png") >= 0.93
 
 
+@pytest.mark.parametrize("white", [1.0, 255.0])
+def test_a_model_of_floats_takes_pictures_on_its_own_scale(digits, tmp_path, white):
+    def floats(x):
+        return x[:, 0].numpy().astype(np.float32) * (white / 255)
+
+    np.savez(
+        tmp_path / "own.npz",
+        x_train=floats(digits.train_x),
+        y_train=digits.train_y.numpy(),
+        x_test=floats(digits.test_x),
+        y_test=digits.test_y.numpy(),
+    )
+    own = datasets.load(str(tmp_path / "own.npz"), tmp_path)
+    model = trained(own, tmp_path, 1438, 8)
+    right = 0
+    for index in range(50):
+        Image.fromarray(digits.test_x[index, 0].numpy()).save(tmp_path / "digit.png")
+        (found,) = predict.predict([tmp_path / "digit.png"], model)
+        right += found.label == str(int(digits.test_y[index]))
+    assert right >= 45
+
+
 def test_jpegs(digits, digits_model, tmp_path):
     assert accuracy(digits, digits_model, ink_on_paper, tmp_path, ".jpg") >= 0.9
 
