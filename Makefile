@@ -24,7 +24,7 @@ format: .venv/ready
 serve: .venv/ready  ## a coordinator on this machine; its API docs are at /docs
 	$(BIN)/uvicorn app.main:app $(ARGS)
 
-bench: .venv/ready  ## the README's figures; takes about half an hour
+bench: .venv/ready  ## accuracy over three seeds; ARGS choose the data set
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
 
 # The stamp is younger than what it was made from, or all is installed again.

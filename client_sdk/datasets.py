@@ -97,18 +97,11 @@ def load(name: str, data_dir: Path, *, download: bool = True) -> Dataset:
 
 
 def _auto(data_dir: Path, download: bool) -> Dataset:
-    if _has_mnist(data_dir):
-        return replace(_mnist(data_dir, False), note=f"Data: MNIST, found in {data_dir}.")
-    why = "downloads are off"
-    if download:
-        try:
-            return replace(_mnist(data_dir, True), note=f"Data: MNIST, downloaded to {data_dir}.")
-        except DataError as error:
-            why = str(error)
-    note = (
-        f"Data: the 8x8 digits that come with scikit-learn, because MNIST is not in {data_dir} "
-        f"and cannot be downloaded ({why.rstrip('.')})."
-    )
+    how = "found in" if _has_mnist(data_dir) else "downloaded to"
+    try:
+        return replace(_mnist(data_dir, download), note=f"Data: MNIST, {how} {data_dir}.")
+    except DataError as error:
+        note = f"Data: the 8x8 digits that come with scikit-learn. {error}"
     return replace(_digits(), note=note)
 
 
