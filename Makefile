@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: run test lint format serve bench clean
+.PHONY: run test lint format serve lambda-local bench clean
 
 run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
@@ -24,6 +24,9 @@ format: .venv/ready
 serve: .venv/ready  ## a coordinator on this machine; its API docs are at /docs
 	$(BIN)/uvicorn app.main:app $(ARGS)
 
+lambda-local: .venv/ready  ## the same under Lambda's emulator
+	$(BIN)/python -m examples.lambda_local $(ARGS)
+
 bench: .venv/ready  ## accuracy over three seeds; ARGS choose the data set
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
 
@@ -33,6 +36,8 @@ bench: .venv/ready  ## accuracy over three seeds; ARGS choose the data set
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[server,client,dev]'
+	@# For Lambda's emulator, which it carries; its own dependencies clash with ours.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps aws-sam-cli==1.170.0
 	@touch $@
 
 clean:

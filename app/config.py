@@ -28,6 +28,11 @@ class Settings(BaseSettings):
         description="Creates and stops experiments. Without one the coordinator makes one, prints "
         "it, and answers callers on this machine only",
     )
+    secret_id: str | None = Field(
+        None,
+        description="On AWS: the secret (or, with a leading slash, the SSM parameter) whose JSON "
+        "holds MONGODB_URL and FL_ADMIN_KEY",
+    )
     part_bytes: int = Field(8 * 1024**2, ge=64 * 1024, le=8 * 1024**2)
     max_model_bytes: int = Field(1024**3, ge=1024)
     lease_seconds: float = Field(30.0, gt=0)

@@ -18,6 +18,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from app.store.mongo import MongoBlobs, MongoDocuments, open_mongo
 from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
+from tests.e2e.processes import SMALL, run
 from tests.federation import Federation
 
 # Nothing of the machine's own settings may reach the tests, but the MongoDB they shall use.
@@ -130,3 +131,12 @@ async def federation(store: Store) -> AsyncIterator[Federation]:
     federation = Federation(store.documents, store.blobs)
     async with federation.serving():
         yield federation
+
+
+@pytest.fixture(scope="session")
+def quiet_run(tmp_path_factory):
+    """One small run that nothing disturbs: what the others are compared with."""
+    out = tmp_path_factory.mktemp("quiet") / "out"
+    done = run(*SMALL, "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr
+    return out, done

@@ -25,3 +25,14 @@ class Coordinator:
         self.participation = Participation(context, self.rounds)
         self.models = Models(context)
         self.views = Views(context, self.rounds)
+
+    async def tick(self) -> list[str]:
+        """Advance every open experiment, for schedulers; gives the ids of those looked at."""
+        looked_at, after = [], ""
+        while page := await self.context.repo.experiments(after, 1000):
+            for experiment in page:
+                if not experiment.ended:
+                    await self.rounds.advance(experiment.id)
+                    looked_at.append(experiment.id)
+            after = page[-1].id
+        return looked_at

@@ -14,7 +14,7 @@ import httpx
 
 SMALL = [
     *("--dataset", "digits", "--clients", "6", "--clients-per-round", "4", "--rounds", "3"),
-    *("--local-epochs", "2"),
+    *("--local-epochs", "8"),
 ]
 KEY = "an-admin-key-for-e2e"
 MODULE = [sys.executable, "-m", "client_sdk"]

@@ -20,7 +20,7 @@ def test_a_coordinator_killed_in_mid_round_and_restarted_changes_nothing(quiet_r
     server = Server(FL_DATA_DIR=str(tmp_path / "data"))
     server.start()
     client = subprocess.Popen(
-        [*MODULE, *SMALL, "--server", server.url, "--out", str(tmp_path / "out")],
+        [*MODULE, *SMALL, "--workers", "1", "--server", server.url, "--out", str(tmp_path / "out")],
         env=environment(FL_ADMIN_KEY=KEY),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -55,7 +55,7 @@ def test_a_coordinator_killed_in_mid_round_and_restarted_changes_nothing(quiet_r
 
 def test_the_embedded_coordinator_is_started_again_when_it_dies(quiet_run, tmp_path):
     client = subprocess.Popen(
-        [*MODULE, *SMALL, "--out", str(tmp_path)],
+        [*MODULE, *SMALL, "--workers", "1", "--out", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -89,7 +89,8 @@ def _listening_on(port: int) -> set[int]:
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_stops_cleanly_and_resumes_where_it_was(quiet_run, tmp_path, by):
-    command = [*MODULE, *SMALL, "--out", str(tmp_path)]
+    # One training process, so that there is time to interrupt it.
+    command = [*MODULE, *SMALL, "--workers", "1", "--out", str(tmp_path)]
     client = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -97,6 +98,8 @@ def test_interrupted_it_stops_cleanly_and_resumes_where_it_was(quiet_run, tmp_pa
         text=True,
         env=environment(),
         start_new_session=True,
+        # A shell's background jobs ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     lines = []
     for line in client.stdout:

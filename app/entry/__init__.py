@@ -1,0 +1,1 @@
+"""Entries for platforms that are not servers. One file a platform; none knows another."""

@@ -1,0 +1,86 @@
+"""AWS Lambda: `app.entry.aws_lambda.handler`, through Mangum.
+
+The application is opened once, when the container starts, on an event loop that lives as long as
+the container: Mangum's own lifespan support would open and close the database on every call.
+HTTP API, REST API, load balancer and Function URL events go to the application; a scheduled event
+(or any with `{"tick": true}`) advances the open experiments, so that deadlines strike though
+nobody asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from mangum import Mangum
+from pydantic import SecretStr
+
+from app.config import Settings
+from app.main import create_app
+
+PART_BYTES = 4 * 1024**2  # a call takes 6 MB after base64
+_TEXT_TYPES = ["text/", "application/json", "application/problem+json"]
+
+
+def load_settings() -> Settings:
+    """Settings that can work here, secrets fetched. Raises RuntimeError with what to set."""
+    settings = Settings()
+    changes: dict[str, Any] = {"part_bytes": min(settings.part_bytes, PART_BYTES)}
+    if settings.secret_id:
+        secret = fetch_secret(settings.secret_id)
+        changes |= {
+            name: SecretStr(secret[key])
+            for name, key in (("mongodb_url", "MONGODB_URL"), ("admin_key", "FL_ADMIN_KEY"))
+            if key in secret
+        }
+    settings = settings.model_copy(update=changes)
+    if settings.mongodb_url is None:
+        raise RuntimeError(
+            "On Lambda the disk is each container's own, so SQLite would lose the experiment: set "
+            "MONGODB_URL, or FL_SECRET_ID to a secret whose JSON holds MONGODB_URL."
+        )
+    if settings.admin_key is None:
+        raise RuntimeError(
+            "On Lambda every container would make an admin key of its own: set FL_ADMIN_KEY, or "
+            "FL_SECRET_ID to a secret whose JSON holds FL_ADMIN_KEY."
+        )
+    return settings
+
+
+def fetch_secret(secret_id: str) -> dict[str, str]:
+    """A secret's JSON object, of Secrets Manager, or of SSM where the id starts with a slash.
+
+    Raises RuntimeError, without the secret in it, where it is not a JSON object of strings.
+    """
+    import boto3  # where it is used: it costs a tenth of a second of every cold start
+
+    if secret_id.startswith("/"):
+        client = boto3.client("ssm")
+        text = client.get_parameter(Name=secret_id, WithDecryption=True)["Parameter"]["Value"]
+    else:
+        text = boto3.client("secretsmanager").get_secret_value(SecretId=secret_id)["SecretString"]
+    try:
+        secret = json.loads(text)
+    except ValueError:
+        secret = None  # the error itself would quote the secret
+    if not isinstance(secret, dict) or not all(isinstance(v, str) for v in secret.values()):
+        raise RuntimeError(f"The secret {secret_id!r} is not a JSON object of strings.")
+    return secret
+
+
+_loop = asyncio.new_event_loop()
+asyncio.set_event_loop(_loop)
+_app = create_app(load_settings())
+_loop.run_until_complete(_app.router.lifespan_context(_app).__aenter__())
+_http = Mangum(_app, lifespan="off", text_mime_types=_TEXT_TYPES)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Answer one event."""
+    asyncio.set_event_loop(_loop)  # the database's connections belong to it
+    if event.get("tick") or event.get("detail-type") == "Scheduled Event":
+        advanced = _loop.run_until_complete(_app.state.coordinator.tick())
+        return {"advanced": advanced}
+    answer: dict[str, Any] = _http(event, context)
+    return answer
