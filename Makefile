@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: run test lint format serve lambda-local bench clean
+.PHONY: run test lint format serve lambda-local container-test bench clean
 
 run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
@@ -27,6 +27,9 @@ serve: .venv/ready  ## a coordinator on this machine; its API docs are at /docs
 lambda-local: .venv/ready  ## the same under Lambda's emulator
 	$(BIN)/python -m examples.lambda_local $(ARGS)
 
+container-test: .venv/ready  ## the Dockerfile, built by buildah
+	tests/container.sh
+
 bench: .venv/ready  ## accuracy over three seeds; ARGS choose the data set
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
 
@@ -35,7 +38,7 @@ bench: .venv/ready  ## accuracy over three seeds; ARGS choose the data set
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed; set PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[server,client,dev]'
+		--constraint constraints.txt --editable '.[server,client,aws,dev]'
 	@# For Lambda's emulator, which it carries; its own dependencies clash with ours.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps aws-sam-cli==1.170.0
 	@touch $@

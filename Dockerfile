@@ -1,0 +1,26 @@
+# The coordinator alone: no torch, no client SDK.
+#   docker build -t coordinator .
+#   docker run -p 8000:8000 -e FL_ADMIN_KEY=... -v fl-data:/data coordinator        a server, on SQLite
+#   docker run -p 8080:8080 -e FL_ADMIN_KEY=... -e MONGODB_URL=... coordinator lambda     the emulator
+# `sam build` builds it for Lambda.
+ARG BASE=public.ecr.aws/lambda/python:3.11
+
+FROM ${BASE} AS build
+WORKDIR /build
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY app ./app
+RUN python3 -m pip install --no-cache-dir --disable-pip-version-check \
+        --constraint constraints.txt --target /coordinator '.[server,aws]'
+# Lambda's disk is read-only: without these files every cold start would compile everything again.
+RUN python3 -m compileall -q -j 0 /coordinator
+
+FROM ${BASE}
+COPY --from=build /coordinator /coordinator
+COPY docker/entrypoint.sh /entrypoint.sh
+RUN mkdir -p /data && chown 10001:10001 /data
+ENV PYTHONPATH=/coordinator PYTHONUNBUFFERED=1 FL_DATA_DIR=/data
+WORKDIR /coordinator
+# Lambda runs every image as a user of its own; elsewhere this one has no rights to anything.
+USER 10001:10001
+EXPOSE 8000 8080
+ENTRYPOINT ["/entrypoint.sh"]
