@@ -1,0 +1,156 @@
+"""Apache OpenWhisk: `main(args)` of a raw web action, and the server of a Docker action.
+
+    uvicorn app.entry.openwhisk:action --host 0.0.0.0 --port 8080
+
+The Docker action answers `/init` and `/run` itself (docs/actions-new.md of OpenWhisk), so there is
+no proxy and no process a call. Parameters bound to the action (MONGODB_URL, FL_ADMIN_KEY and the
+other settings, by the same names as in the environment) arrive with every call; the application is
+opened with those of the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mangum import Mangum
+from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, Response, Scope
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from app.config import Settings
+from app.main import create_app
+
+PART_BYTES = 512 * 1024  # a payload or a result takes 1 MiB, after base64 too
+END_OF_LOG = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
+
+
+class RawWebAction:
+    """Mangum's handler for a raw web action's arguments and result."""
+
+    def __init__(self, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> None:
+        self.event = event
+        self.config = config
+
+    @classmethod
+    def infer(cls, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> bool:
+        return "__ow_method" in event
+
+    @property
+    def body(self) -> bytes:
+        """The request's body: the controller hands over all but text in base64."""
+        body = self.event.get("__ow_body") or ""
+        kind = _headers(self.event).get("content-type", "")
+        return body.encode() if kind.startswith("text/") else base64.b64decode(body)
+
+    @property
+    def scope(self) -> Scope:
+        headers = _headers(self.event)
+        forwarded = headers.get("x-forwarded-for", "").split(",")[0].strip()
+        path = self.event.get("__ow_path") or "/"
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "http_version": "1.1",
+            "method": self.event["__ow_method"].upper(),
+            "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers.items()],
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "scheme": headers.get("x-forwarded-proto", "https"),
+            "query_string": (self.event.get("__ow_query") or "").encode(),
+            "server": (headers.get("host", "openwhisk"), 443),
+            "client": (forwarded or "0.0.0.0", 0),  # noqa: S104  (nobody, not an interface)
+            "extensions": {},
+        }
+
+    def __call__(self, response: Response) -> dict[str, Any]:
+        """The result: every body but text in base64, which the controller undoes."""
+        headers = {k.decode(): v.decode() for k, v in response["headers"]}
+        content = response["body"]
+        text = headers.get("content-type", "").startswith("text/")
+        body = content.decode() if text else base64.b64encode(content).decode()
+        return {"statusCode": response["status"], "headers": headers, "body": body}
+
+
+def _headers(event: LambdaEvent) -> dict[str, str]:
+    return {k.lower(): str(v) for k, v in (event.get("__ow_headers") or {}).items()}
+
+
+def settings_of(args: dict[str, Any]) -> Settings:
+    """The settings bound to the action. Raises RuntimeError that says what to bind."""
+    named = {
+        name.removeprefix("FL_").lower(): value
+        for name, value in args.items()
+        if name.startswith("FL_") or name == "MONGODB_URL"
+    }
+    settings = Settings(**named)
+    if settings.mongodb_url is None or settings.admin_key is None:
+        raise RuntimeError(
+            "On OpenWhisk each container has a disk and a memory of its own: bind MONGODB_URL and "
+            "FL_ADMIN_KEY to the action (wsk action update ... --param NAME VALUE)."
+        )
+    return settings.model_copy(update={"part_bytes": min(settings.part_bytes, PART_BYTES)})
+
+
+class _Container:
+    """The application on an event loop of its own, opened with the first call's parameters."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self.app = create_app(settings_of(args))
+        self.loop.run_until_complete(self.app.router.lifespan_context(self.app).__aenter__())
+        self.http = Mangum(self.app, lifespan="off", custom_handlers=[RawWebAction])
+
+    def answer(self, args: dict[str, Any]) -> dict[str, Any]:
+        asyncio.set_event_loop(self.loop)  # the database's connections belong to it
+        if "__ow_method" not in args:  # a trigger: the alarm's tick
+            return {"advanced": self.loop.run_until_complete(self.app.state.coordinator.tick())}
+        found: dict[str, Any] = self.http(args, None)  # type: ignore[arg-type]
+        return found
+
+
+_opened: list[_Container] = []
+
+
+def main(args: dict[str, Any]) -> dict[str, Any]:
+    """Answer one activation: a web request, or (without `__ow_method`) the tick."""
+    if not _opened:
+        _opened.append(_Container(args))
+    return _opened[0].answer(args)
+
+
+# All activations run in this one thread, because the event loop lives there; a container gets one
+# at a time anyway.
+_thread = ThreadPoolExecutor(1)
+
+
+async def _init(request: Request) -> JSONResponse:
+    await request.body()  # code and settings for generic runtimes; ours are in the image
+    return JSONResponse({"ok": True})
+
+
+async def _run(request: Request) -> JSONResponse:
+    try:
+        value = json.loads(await request.body()).get("value") or {}
+        result = await asyncio.get_running_loop().run_in_executor(_thread, main, value)
+        return JSONResponse(result)
+    except Exception as error:  # whatever it was, the activation must end with a result
+        print(f"activation failed: {type(error).__name__}: {error}", file=sys.stderr)
+        detail = str(error) if isinstance(error, RuntimeError) else "The activation failed."
+        return JSONResponse({"error": detail}, 502)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            print(END_OF_LOG, file=stream, flush=True)
+
+
+action = Starlette(
+    routes=[Route("/init", _init, methods=["POST"]), Route("/run", _run, methods=["POST"])]
+)
