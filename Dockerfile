@@ -2,7 +2,7 @@
 #   docker build -t coordinator .
 #   docker run -p 8000:8000 -e FL_ADMIN_KEY=... -v fl-data:/data coordinator        a server, on SQLite
 #   docker run -p 8080:8080 -e FL_ADMIN_KEY=... -e MONGODB_URL=... coordinator lambda     the emulator
-# `sam build` builds it for Lambda.
+# `sam build` builds it for Lambda; with --build-arg ROLE=openwhisk it is an OpenWhisk Docker action.
 ARG BASE=public.ecr.aws/lambda/python:3.11
 
 FROM ${BASE} AS build
@@ -15,10 +15,11 @@ RUN python3 -m pip install --no-cache-dir --disable-pip-version-check \
 RUN python3 -m compileall -q -j 0 /coordinator
 
 FROM ${BASE}
+ARG ROLE=server
 COPY --from=build /coordinator /coordinator
 COPY docker/entrypoint.sh /entrypoint.sh
 RUN mkdir -p /data && chown 10001:10001 /data
-ENV PYTHONPATH=/coordinator PYTHONUNBUFFERED=1 FL_DATA_DIR=/data
+ENV PYTHONPATH=/coordinator PYTHONUNBUFFERED=1 FL_DATA_DIR=/data ROLE=${ROLE}
 WORKDIR /coordinator
 # Lambda runs every image as a user of its own; elsewhere this one has no rights to anything.
 USER 10001:10001

@@ -1,12 +1,16 @@
 #!/bin/sh
-# One image, three ways to run it.
+# One image for every platform. ROLE is what it is without arguments (a build argument).
 set -eu
 HANDLER=app.entry.aws_lambda.handler
 if [ -n "${AWS_LAMBDA_RUNTIME_API:-}" ]; then # on Lambda
     exec python3 -m awslambdaric "$HANDLER"
-elif [ "${1:-}" = lambda ]; then # under the emulator that AWS's base image carries, on port 8080
-    exec /usr/local/bin/aws-lambda-rie python3 -m awslambdaric "$HANDLER"
-elif [ $# -gt 0 ]; then
-    exec "$@"
 fi
-exec python3 -m uvicorn app.main:app --host 0.0.0.0 --port 8000
+[ $# -gt 0 ] || set -- "$ROLE"
+case $1 in
+    server) exec python3 -m uvicorn app.main:app --host 0.0.0.0 --port 8000 ;;
+    # Under the emulator that AWS's base image carries.
+    lambda) exec /usr/local/bin/aws-lambda-rie python3 -m awslambdaric "$HANDLER" ;;
+    openwhisk) exec python3 -m uvicorn app.entry.openwhisk:action --host 0.0.0.0 --port 8080 \
+        --log-level warning --no-access-log ;;
+    *) exec "$@" ;;
+esac

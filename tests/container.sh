@@ -11,7 +11,10 @@ PYTHON=${PYTHON:-.venv/bin/python}
 BASE=localhost/fl/python-base
 work=$(mktemp -d)
 container=
+# buildah's own end does not end what it runs; nothing else on the machine has the image's user.
+stop() { pkill -KILL -u 10001 || true; sleep 0.3; }
 finish() {
+    stop
     [ -z "$container" ] || buildah rm "$container" >/dev/null
     kill $(jobs -p) 2>/dev/null || true
     rm -rf "$work"
@@ -53,7 +56,14 @@ echo "not root; no torch, no client SDK"
 in_image --env FL_ADMIN_KEY=a-key-for-the-container "$container" -- /entrypoint.sh &
 until_up http://127.0.0.1:8000/v1/experiments
 echo "server on 8000: answers, with SQLite in /data"
-kill $! && wait $! 2>/dev/null || true
+stop
+
+in_image "$container" -- /entrypoint.sh openwhisk &
+until_up --request POST --data '{"value": {}}' http://127.0.0.1:8080/init
+curl --silent --data '{"value": {"__ow_method": "get", "__ow_path": "/health"}}' \
+    http://127.0.0.1:8080/run | grep --quiet "bind MONGODB_URL and FL_ADMIN_KEY"
+echo "OpenWhisk action on 8080: answers, and says what to bind"
+stop
 
 "$PYTHON" -c '
 from examples.lambda_local import LocalMongo
