@@ -197,10 +197,16 @@ class Rounds:
 
     async def _tidy(self, experiment: Experiment, round_: Round | None) -> bool:
         """The experiment ended in the middle of a round: drop its uploads and close the record."""
-        if round_ is None or round_.state in (RoundState.CLOSED, RoundState.ABANDONED):
+        if round_ is None or round_.state is RoundState.ABANDONED:
+            return False
+        closed = round_.state is RoundState.CLOSED
+        if closed and experiment.model_version == round_.number:
             return False
         await self.context.blobs.delete(repository.round_blobs(experiment.id))
-        await self.repo.save_round(round_.move(RoundState.ABANDONED))
+        if closed:  # the stop came between the close and its announcement
+            await self.repo.save_experiment(replace(experiment, model_version=round_.number))
+        else:
+            await self.repo.save_round(round_.move(RoundState.ABANDONED))
         return True
 
 

@@ -253,6 +253,29 @@ async def test_an_update_that_slips_in_behind_the_frozen_list_is_refused_and_not
         assert value_of(await federation.admin.download_model(experiment, 1)) == 2.0
 
 
+async def test_a_stop_just_after_a_round_is_closed_does_not_lose_its_model(store):
+    federation = Federation(store.documents, store.blobs)
+
+    class Stopped:
+        def __getattr__(self, name):
+            return getattr(store.documents, name)
+
+        async def replace(self, kind, key, revision, body):
+            result = await store.documents.replace(kind, key, revision, body)
+            if kind == "rounds" and body["state"] == "closed":
+                await federation.coordinator().experiments.stop(key.split("/")[0], "Enough.")
+            return result
+
+    async with federation.serving(federation.coordinator(Stopped())):
+        experiment, members = await federation.start(rounds=5)
+        for client in await federation.cohort(experiment):
+            await members[client].upload(1, 7.0)
+        shown = await federation.admin.experiment(experiment)
+        assert (shown.state, shown.model_version) == ("stopped", 1)
+        assert value_of(await federation.admin.download_model(experiment)) == 7.0
+        assert await store.blobs.sizes(f"{experiment}/rounds/") == {}
+
+
 async def test_forty_clients_at_once_through_four_coordinators(store):
     federation = Federation(store.documents, store.blobs)
     async with federation.serving():
