@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m client_sdk",
         description="Federated learning: run an experiment, join one, or use its model. "
-        "Without a command: run.",
+        "Without a command: run, whose settings `python -m client_sdk run --help` lists.",
         epilog=exits.TEXT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
