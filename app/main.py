@@ -71,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     errors.install(app)
     for router in (*experiments.routers, participation.router):
-        app.include_router(router, prefix="/v1", responses=errors.responses(403, 500))
+        app.include_router(router, prefix="/v1", responses=errors.responses(403, 413, 500))
 
     @app.get("/health", tags=["Watch"], summary="Is the process up?")
     async def health() -> dict[str, str]:

@@ -11,9 +11,9 @@ from fastapi.responses import StreamingResponse
 from app.domain.errors import RangeNotSatisfiable
 from app.domain.records import ModelVersion
 from app.service import Coordinator
-from app.wire.schema import Sha256
+from app.wire.schema import MAX_PARTS, Sha256
 
-PartNumber = Annotated[int, Path(ge=0, lt=20_000, description="Counts from 0")]
+PartNumber = Annotated[int, Path(ge=0, lt=MAX_PARTS, description="Counts from 0")]
 PartSha256 = Annotated[Sha256, Query(description="SHA-256 of this part's bytes")]
 OCTETS: dict[str, Any] = {
     "requestBody": {

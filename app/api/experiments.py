@@ -33,7 +33,7 @@ IdempotencyKey = Annotated[
     "",
     status_code=201,
     summary="Create an experiment",
-    responses=responses(401, 409, 413, 422, 503),
+    responses=responses(401, 409, 422, 503),
 )
 async def create_experiment(
     service: Service,
@@ -55,7 +55,7 @@ async def create_experiment(
 @admin.put(
     "/{experiment_id}/initial-model/parts/{number}",
     summary="Upload a part of the initial weights",
-    responses=responses(401, 404, 409, 413, 422, 503),
+    responses=responses(401, 404, 409, 422, 503),
     openapi_extra=OCTETS,
 )
 async def put_initial_part(
@@ -74,7 +74,7 @@ async def put_initial_part(
 @admin.post(
     "/{experiment_id}/initial-model",
     summary="Commit the initial weights and open the enrolment",
-    responses=responses(401, 404, 409, 413, 422, 503),
+    responses=responses(401, 404, 409, 422, 503),
 )
 async def commit_initial_model(
     service: Service, experiment_id: ExperimentId, commit: schema.WeightsCommit
@@ -177,7 +177,7 @@ async def download_model(
 @models.post(
     "/{experiment_id}/models/{version}/evaluations",
     summary="Report an evaluation",
-    responses=responses(401, 403, 404, 409, 413, 422, 503),
+    responses=responses(401, 403, 404, 409, 422, 503),
 )
 async def report_evaluation(
     service: Service,

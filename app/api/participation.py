@@ -19,7 +19,7 @@ RoundNumber = Annotated[int, Path(ge=1, le=10**6, examples=[3])]
     "/clients",
     status_code=201,
     summary="Subscribe",
-    responses=responses(401, 404, 409, 413, 422, 503),
+    responses=responses(401, 404, 409, 422, 503),
 )
 async def subscribe(
     service: Service, experiment_id: ExperimentId, key: Bearer, request: schema.Subscribe
@@ -43,7 +43,7 @@ async def get_status(service: Service, client: CallingClient) -> schema.RoundSta
 @router.put(
     "/rounds/{number}/update/parts/{part}",
     summary="Upload a part of an update",
-    responses=responses(401, 404, 409, 413, 422, 503),
+    responses=responses(401, 404, 409, 422, 503),
     openapi_extra=OCTETS,
 )
 async def put_update_part(
@@ -63,7 +63,7 @@ async def put_update_part(
 @router.post(
     "/rounds/{number}/update",
     summary="Commit an update",
-    responses=responses(401, 404, 409, 413, 422, 503),
+    responses=responses(401, 404, 409, 422, 503),
 )
 async def commit_update(
     service: Service, client: CallingClient, number: RoundNumber, commit: schema.UpdateCommit

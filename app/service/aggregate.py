@@ -13,6 +13,8 @@ from app.service import repository, weights
 from app.service.context import Context
 from app.wire import codec
 
+_MOST_LEASES = 60  # of the first lease's length, that the longest one has
+
 
 class LostLease(Exception):
     """Another process has taken the aggregation over; what we computed is of no use."""
@@ -23,8 +25,12 @@ class LostUpdate(Exception):
 
 
 def new_lease(context: Context, fence: int) -> Lease:
-    """A lease of this process, from now."""
-    expiry = context.clock() + context.limits.lease_seconds
+    """A lease of this process, from now; longer with each takeover.
+
+    It is renewed between updates only. Were it always as short, a model that takes longer to load
+    or to store than that would be taken over for ever, and no owner would ever come to its commit.
+    """
+    expiry = context.clock() + context.limits.lease_seconds * min(fence, _MOST_LEASES)
     return Lease(owner=context.worker, expires_at=expiry, fence=fence)
 
 

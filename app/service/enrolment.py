@@ -21,7 +21,7 @@ class Enrolment:
         self.rounds = rounds
 
     async def require_enrolment_key(self, experiment_id: str, key: str) -> Experiment:
-        """Raises Unauthenticated (also where there is no such experiment, to tell nothing)."""
+        """Raises Unauthenticated, or NotFound (which experiments there are is no secret)."""
         experiment = await self.repo.experiment(experiment_id)
         if not matches(key, experiment.enrol_key_hash):
             raise Unauthenticated("This is not the experiment's enrolment key.")

@@ -161,6 +161,11 @@ class Rounds:
         try:
             await aggregate(self.context, experiment, round_)
         except LostUpdate as error:
+            # An owner that was too slow finds the uploads of a closed round gone, rightly so: they
+            # are deleted after the close only, and so nothing is lost while it still aggregates.
+            now = await self.repo.round(experiment.id, round_.number)
+            if now is None or now.state is not RoundState.AGGREGATING:
+                return
             await self._fail(experiment, f"Round {round_.number} lost an accepted update: {error}")
 
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:

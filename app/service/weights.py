@@ -11,6 +11,7 @@ from app.domain.errors import BadWeights, Conflict, DigestMismatch, PartsMissing
 from app.domain.records import Blob, part_key
 from app.store.port import Blobs
 from app.wire.codec import Layout, UpdateCheck
+from app.wire.schema import MAX_PARTS
 
 T = TypeVar("T")
 _HEADER_SLACK = 64 * 1024  # an upload's header may hold other metadata than the model's
@@ -27,8 +28,9 @@ async def store_part(
 ) -> None:
     """Store one part of an upload under its digest.
 
-    Raises DigestMismatch, or Conflict where this upload's parts already take twice `limit` bytes:
-    parts are immutable, so someone who keeps sending other ones would otherwise fill the store.
+    Raises DigestMismatch, or Conflict where this upload's parts already take twice `limit` bytes,
+    or are twice as many as a file may have: parts are immutable, so someone who keeps sending
+    other ones would otherwise fill the store.
     """
     if not data:
         raise DigestMismatch("The part is empty.")
@@ -38,7 +40,7 @@ async def store_part(
     stored = await blobs.sizes(f"{prefix}/")
     if part_key(prefix, number, sha256) in stored:
         return
-    if sum(stored.values()) + len(data) > 2 * limit:
+    if len(stored) >= 2 * MAX_PARTS or sum(stored.values()) + len(data) > 2 * limit:
         raise Conflict("Too many different parts were uploaded for this round.", code="quota")
     await blobs.put(part_key(prefix, number, sha256), data)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraint
 
 from app.domain.experiment import Config, ExperimentState
 
+MAX_PARTS = 20_000  # of one file
 Sha256 = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9a-f]{64}$"),
@@ -94,7 +95,7 @@ class WeightsCommit(Body):
     """Names the uploaded parts, in order, that make up one safetensors file."""
 
     sha256: Sha256 = Field(description="Of the whole file")
-    parts: list[Sha256] = Field(min_length=1, max_length=20_000, description="Of each part")
+    parts: list[Sha256] = Field(min_length=1, max_length=MAX_PARTS, description="Of each part")
 
 
 class UpdateCommit(WeightsCommit):

@@ -126,6 +126,17 @@ async def test_parts_are_checked_as_they_arrive(http, federation):
         assert (await http.post(path, json=commit, headers=BEARER)).json()["version"] == 0
 
 
+async def test_tiny_parts_without_end_are_refused(http, federation, monkeypatch):
+    monkeypatch.setattr("app.service.weights.MAX_PARTS", 5)
+    made = await federation.admin.create_experiment("x", config(), "tiny-parts")
+    path = f"/v1/experiments/{made.id}/initial-model/parts/0"
+    for n in range(11):
+        data = bytes([n])
+        sha256 = hashlib.sha256(data).hexdigest()
+        put = await http.put(path, params={"sha256": sha256}, content=data, headers=BEARER)
+        assert put.status_code == 200 if n < 10 else is_problem(put, 409, "quota")
+
+
 async def test_a_model_in_many_parts_arrives_whole(federation):
     import numpy as np
 
@@ -279,7 +290,7 @@ def test_every_operation_is_documented():
             assert operation["summary"], (method, path)
             assert set(operation["tags"]) <= tags
             if path.startswith("/v1"):
-                assert "503" in operation["responses"], (method, path)
+                assert {"413", "503"} <= operation["responses"].keys(), (method, path)
                 for status, response in operation["responses"].items():
                     assert response["description"], (method, path, status)
                     if status >= "400":

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from app.domain.errors import OutOfTurn
+from app.domain.errors import OutOfTurn, StoreUnavailable
 from app.service import weights as weights_service
 from client_sdk.errors import StateConflict
 from tests.federation import Federation, value_of, weights
@@ -161,6 +161,75 @@ async def test_a_lease_that_runs_out_is_taken_over_and_the_stale_owner_changes_n
         await last
         assert await federation.coordinator().context.repo.round(experiment, 1) == closed
         assert value_of(await federation.admin.download_model(experiment)) == 3.0
+
+
+async def test_a_stale_owner_that_finds_the_uploads_deleted_fails_nothing(store):
+    """The new owner closed the round and deleted its uploads, and died before it concluded."""
+    federation = Federation(store.documents, store.blobs)
+    asleep, wake = asyncio.Event(), asyncio.Event()
+
+    class Sleeper:
+        def __getattr__(self, name):
+            return getattr(store.blobs, name)
+
+        async def get(self, key):
+            if asyncio.current_task() is slow:
+                asleep.set()
+                await wake.wait()
+            return await store.blobs.get(key)
+
+    class Dying:
+        def __getattr__(self, name):
+            return getattr(store.documents, name)
+
+        async def replace(self, kind, *args):
+            if kind == "experiments":
+                raise StoreUnavailable("Away.")
+            return await store.documents.replace(kind, *args)
+
+    async with federation.serving():
+        experiment, members = await federation.start(rounds=1, quorum=1)
+        cohort = await federation.cohort(experiment)
+        await members[cohort[0]].upload(1, 2.0)
+        federation.clock.now += 61
+        old = federation.coordinator(blobs=Sleeper())
+        slow = asyncio.create_task(old.rounds.advance(experiment))
+        await asleep.wait()
+        federation.clock.now += 31
+        with pytest.raises(StoreUnavailable):
+            await federation.coordinator(Dying()).rounds.advance(experiment)
+        wake.set()
+        await slow
+        shown = await federation.admin.experiment(experiment)
+        assert (shown.state, shown.model_version) == ("completed", 1), shown.reason
+
+
+async def test_an_aggregation_longer_than_a_lease_ends_though_others_poll(store):
+    federation = Federation(store.documents, store.blobs)
+    owners = 0
+
+    class Slow:
+        """Storing the model takes longer than a lease, and somebody asks meanwhile."""
+
+        def __getattr__(self, name):
+            return getattr(store.blobs, name)
+
+        async def put(self, key, data):
+            nonlocal owners
+            if "/models/0000001/" in key:
+                owners += 1
+                assert owners < 9, "nobody ever comes to the commit"
+                federation.clock.now += federation.limits.lease_seconds * 1.5
+                await federation.coordinator(blobs=Slow()).rounds.advance(key.split("/")[0])
+            await store.blobs.put(key, data)
+
+    async with federation.serving():
+        experiment, members = await federation.start(rounds=1, quorum=1)
+        cohort = await federation.cohort(experiment)
+        await members[cohort[0]].upload(1, 2.0)
+        federation.clock.now += 61
+        await federation.coordinator(blobs=Slow()).rounds.advance(experiment)
+        assert (await federation.admin.experiment(experiment)).state == "completed"
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
