@@ -14,6 +14,7 @@ import importlib.util
 import os
 import platform
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -130,6 +131,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--containers", type=int, default=2)
     arguments = parser.parse_args()
+    # SIGTERM would end this process at once and leave the emulators and the database behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     key = os.environ.get("FL_ADMIN_KEY") or secrets.token_urlsafe(32)
     print(
         f"Lambda emulators behind http://127.0.0.1:{arguments.port} (API docs: /docs)\n"

@@ -57,6 +57,7 @@ class MongoServer:
                 time.sleep(0.05)
             else:
                 return
+        self.stop()
         raise RuntimeError("nx-27017 did not start")
 
     def stop(self) -> None:

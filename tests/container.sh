@@ -67,7 +67,8 @@ stop
 
 "$PYTHON" -c '
 from examples.lambda_local import LocalMongo
-import sys
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 with LocalMongo() as url:
     print(url, flush=True)
     sys.stdin.read()' > "$work/mongo" < <(sleep 120) &

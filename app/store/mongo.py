@@ -35,8 +35,13 @@ async def _translated() -> AsyncIterator[None]:
 
 
 def _range(prefix: str) -> dict[str, Any]:
-    """Keys that start with `prefix`: U+10FFFF sorts last in UTF-8 bytes."""
-    return {"$gte": prefix, "$lt": prefix + "\U0010ffff"}
+    """Keys that start with `prefix`: below the prefix with its last character moved on by one."""
+    head = prefix.rstrip("\U0010ffff")  # the last character there is cannot be moved on
+    if not head:
+        return {"$gte": prefix}
+    # Surrogates, U+D800 to U+DFFF, are no characters.
+    following = 0xE000 if head[-1] == "\ud7ff" else ord(head[-1]) + 1
+    return {"$gte": prefix, "$lt": head[:-1] + chr(following)}
 
 
 class MongoDocuments:
@@ -98,7 +103,8 @@ class MongoDocuments:
     ) -> list[Document]:
         bounds = _range(prefix)
         if after >= prefix:
-            bounds = {"$gt": after, "$lt": bounds["$lt"]}
+            del bounds["$gte"]
+            bounds["$gt"] = after
         async with _translated():
             cursor = self._collection(kind).find({"_id": bounds}).sort("_id", 1).limit(limit)
             found = [_document(d) for d in await cursor.to_list(limit)]

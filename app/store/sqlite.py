@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from app.store.port import Body, Document
 T = TypeVar("T")
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 10.0
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS documents (
         kind TEXT NOT NULL, key TEXT NOT NULL, second TEXT,
@@ -35,6 +37,7 @@ class _Database:
         self.path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
 
     async def open(self) -> None:
         await self.run(self._open)
@@ -65,18 +68,22 @@ class _Database:
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run in the connection's thread. Raises StoreUnavailable for anything SQLite says."""
+        if self._closed:
+            raise StoreUnavailable(f"The database {self.path} is closed.")
 
         def guarded() -> T:
             try:
                 return work(self._connection)  # type: ignore[arg-type]
-            except sqlite3.IntegrityError:
-                raise
             except sqlite3.Error as error:
                 raise StoreUnavailable(f"The database {self.path} failed: {error}.") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
 
     async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+
         def shut() -> None:
             if self._connection is not None:
                 self._connection.close()
@@ -88,23 +95,22 @@ class _Database:
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
     # The switch takes an exclusive lock and does not honour the busy timeout, so that of several
     # workers that start at once on a new file some would fail: try again, as the timeout would.
-    import time
-
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF in _BUSY
+            if not busy or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
         else:
             return
 
 
-def _upper(prefix: str) -> str:
-    """Above every string that starts with `prefix`: U+10FFFF sorts last in UTF-8 bytes."""
-    return prefix + "\U0010ffff"
+def _upper(prefix: str) -> bytes:
+    """Above every string that starts with `prefix`: UTF-8 never uses the byte FF."""
+    return prefix.encode() + b"\xff"
 
 
 class SQLiteDocuments:
@@ -151,13 +157,16 @@ class SQLiteDocuments:
         return await self._database.run(work)
 
     async def keys(self, kind: str, prefix: str) -> list[str]:
-        sql = "SELECT key FROM documents WHERE kind = ? AND key >= ? AND key < ? ORDER BY key"
+        sql = (
+            "SELECT key FROM documents "
+            "WHERE kind = ? AND key >= ? AND key < CAST(? AS TEXT) ORDER BY key"
+        )
         bounds = (kind, prefix, _upper(prefix))
         rows = await self._database.run(lambda c: c.execute(sql, bounds).fetchall())
         return [key for (key,) in rows]
 
     async def count(self, kind: str, prefix: str) -> int:
-        sql = "SELECT count(*) FROM documents WHERE kind = ? AND key >= ? AND key < ?"
+        sql = "SELECT count(*) FROM documents WHERE kind = ? AND key >= ? AND key < CAST(? AS TEXT)"
         bounds = (kind, prefix, _upper(prefix))
         row = await self._database.run(lambda c: c.execute(sql, bounds).fetchone())
         return int(row[0])
@@ -167,7 +176,7 @@ class SQLiteDocuments:
     ) -> list[Document]:
         sql = (
             "SELECT key, revision, body FROM documents "
-            "WHERE kind = ? AND key >= ? AND key < ? AND key > ? ORDER BY key LIMIT ?"
+            "WHERE kind = ? AND key >= ? AND key < CAST(? AS TEXT) AND key > ? ORDER BY key LIMIT ?"
         )
         bounds = (kind, prefix, _upper(prefix), after, limit)
         rows = await self._database.run(lambda c: c.execute(sql, bounds).fetchall())
@@ -193,12 +202,12 @@ class SQLiteBlobs:
         return None if row is None else bytes(row[0])
 
     async def sizes(self, prefix: str) -> dict[str, int]:
-        sql = "SELECT key, size FROM blobs WHERE key >= ? AND key < ? ORDER BY key"
+        sql = "SELECT key, size FROM blobs WHERE key >= ? AND key < CAST(? AS TEXT) ORDER BY key"
         bounds = (prefix, _upper(prefix))
         return dict(await self._database.run(lambda c: c.execute(sql, bounds).fetchall()))
 
     async def delete(self, prefix: str) -> None:
-        sql = "DELETE FROM blobs WHERE key >= ? AND key < ?"
+        sql = "DELETE FROM blobs WHERE key >= ? AND key < CAST(? AS TEXT)"
         await self._database.run(lambda c: c.execute(sql, (prefix, _upper(prefix))))
 
 

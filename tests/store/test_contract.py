@@ -1,8 +1,11 @@
 """The adapters' specification: whatever the service relies on, on every adapter."""
 
 import asyncio
+import json
 
 import pytest
+
+from app.domain.errors import StoreUnavailable
 
 KIND = "clients"
 VALUES = {
@@ -12,6 +15,8 @@ VALUES = {
     "negative": -(2**63),
     "none": None,
     "yes": True,
+    "whole": 1.0,
+    "negative zero": -0.0,
     "text": "Zürich \u0000 \U0001f600",
     "empty": {"list": [], "dict": {}, "text": ""},
     "a.b": {"$set": [1, {"c.d": 2}]},
@@ -52,9 +57,11 @@ async def test_the_second_name_stays_after_a_replacement(store):
 
 async def test_values_come_back_exactly(store):
     await store.documents.insert(KIND, "a", VALUES)
-    assert (await store.documents.get(KIND, "a")).body == VALUES
+    found = await store.documents.get(KIND, "a")
+    assert json.dumps(found.body) == json.dumps(VALUES)  # to Python, True == 1 == 1.0
     await store.documents.replace(KIND, "a", 1, {"changed": VALUES})
-    assert (await store.documents.get(KIND, "a")).body == {"changed": VALUES}
+    found = await store.documents.get(KIND, "a")
+    assert json.dumps(found.body) == json.dumps({"changed": VALUES})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -133,6 +140,30 @@ async def test_a_prefix_means_itself_and_keys_sort_by_their_bytes(store, prefix)
     assert [d.body["of"] for d in await store.documents.scan(KIND, prefix)] == expected
 
 
+EDGES = ["\x00", "\x7f", "\x80", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\U0010ffff"]
+
+
+@pytest.mark.parametrize("prefix", ["", "a/", *(f"a/{edge}" for edge in EDGES)], ids=ascii)
+async def test_no_character_is_beyond_a_prefix(store, prefix):
+    keys = [
+        "a",
+        "a/",
+        "a0",
+        "\U0010ffffz",
+        *(f"a/{e}{end}" for e in EDGES for end in ("", "x", "\U0010ffff")),
+    ]
+    for key in keys:
+        await store.documents.insert(KIND, key, {})
+        await store.blobs.put(key, key.encode())
+    expected = sorted((k for k in keys if k.startswith(prefix)), key=str.encode)
+    assert await store.documents.keys(KIND, prefix) == expected
+    assert await store.documents.count(KIND, prefix) == len(expected)
+    assert [d.key for d in await store.documents.scan(KIND, prefix)] == expected
+    assert set(await store.blobs.sizes(prefix)) == set(expected)
+    await store.blobs.delete(prefix)
+    assert set(await store.blobs.sizes("")) == set(keys) - set(expected)
+
+
 async def test_scan_goes_page_by_page(store):
     for n in range(7):
         await store.documents.insert(KIND, f"a/{n}", {"n": n})
@@ -178,3 +209,23 @@ async def test_what_one_process_wrote_another_sees_at_once(store):
     assert await other.blobs.get("x") == b"1"
     await other.blobs.delete("x")
     assert await store.blobs.get("x") is None
+
+
+async def test_reopening_sees_everything(store):
+    await store.documents.insert(KIND, "a", VALUES, unique="u")
+    await store.documents.replace(KIND, "a", 1, {"n": 2})
+    await store.blobs.put("x", b"1")
+    await store.documents.close()
+    again = await store.reopen()
+    found = await again.documents.find(KIND, "u")
+    assert (found.key, found.revision, found.body) == ("a", 2, {"n": 2})
+    assert await again.blobs.get("x") == b"1"
+
+
+async def test_a_closed_store_is_unavailable_and_may_be_closed_again(store):
+    await store.documents.close()
+    with pytest.raises(StoreUnavailable, match="close"):
+        await store.documents.get(KIND, "a")
+    with pytest.raises(StoreUnavailable, match="close"):
+        await store.blobs.put("x", b"")
+    await store.documents.close()

@@ -115,6 +115,18 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         await open_sqlite(tmp_path / "file" / "store.sqlite3")
 
 
+def test_only_a_busy_file_is_tried_again(tmp_path, monkeypatch):
+    path = tmp_path / "store.sqlite3"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE t (a)")
+    connection.close()
+    monkeypatch.setattr(sqlite.time, "sleep", lambda _: pytest.fail("it was tried again"))
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        sqlite._switch_to_wal(connection)
+    connection.close()
+
+
 async def test_a_newer_schema_is_refused(tmp_path):
     path = tmp_path / "store.sqlite3"
     with sqlite3.connect(path) as connection:
