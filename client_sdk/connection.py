@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
+from functools import cache
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -86,12 +86,7 @@ class Connection:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
     async def _json(
@@ -108,7 +103,8 @@ class Connection:
             sent["Content-Type"] = "application/json"
         content = None if body is None else body.model_dump_json().encode()
         response = await self._request(method, path, content=content, headers=sent)
-        return parse(TypeAdapter(model), response)
+        adapter: TypeAdapter[M] = _adapter(model)
+        return parse(adapter, response)
 
     async def _request(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any
@@ -143,6 +139,9 @@ class Connection:
             self.traffic.retries += 1
             self._on_retry(f"{fault}; trying again in {wait:.1f} s")
             await asyncio.sleep(wait)
+
+
+_adapter = cache(TypeAdapter)  # building one costs more than a call of it
 
 
 def parse(adapter: TypeAdapter[T], response: httpx.Response) -> T:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import httpx
@@ -38,7 +37,7 @@ class EmbeddedCoordinator:
 
     async def __aenter__(self) -> Self:
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._port = _free_port()
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._start()
         try:
@@ -49,12 +48,7 @@ class EmbeddedCoordinator:
         self._keeper = asyncio.create_task(self._keep())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._keeper:
             self._keeper.cancel()
         self._stop()
@@ -117,7 +111,8 @@ class EmbeddedCoordinator:
 _SERVER_VARIABLES = frozenset({"MONGODB_URL", "FL_MONGODB_URL", "FL_DATA_DIR", "FL_ADMIN_KEY"})
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

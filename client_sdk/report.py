@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from client_sdk.simulate import Outcome, Row, versions
+import torch
+
+from client_sdk.simulate import Outcome, Row
 
 
 def build_report(
@@ -41,6 +45,17 @@ def build_report(
             "missing": sum(len(row.missing) for row in rows),
         },
     }
+
+
+def versions() -> dict[str, str]:
+    """What a report must name so that its figures can be had again."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for package in ("torchvision", "numpy", "httpx", "safetensors", "serverless-fl"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def write(out: Path, report: dict[str, Any], outcome: Outcome) -> list[Path]:

@@ -7,9 +7,6 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
 
 from app.domain.experiment import TERMINAL, ExperimentState
 from app.domain.round import RoundState
@@ -202,17 +199,3 @@ class Simulation:
 
 def _seconds(round_: RoundView) -> float:
     return (round_.closed_at - round_.opened_at).total_seconds() if round_.closed_at else 0.0
-
-
-def versions() -> dict[str, str]:
-    """What a report must name so that its figures can be had again."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    found: dict[str, Any] = {"python": platform.python_version(), "torch": torch.__version__}
-    for package in ("torchvision", "numpy", "httpx", "safetensors", "serverless-fl"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

@@ -9,7 +9,6 @@ nobody asks.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -17,7 +16,7 @@ from mangum import Mangum
 from pydantic import SecretStr
 
 from app.config import Settings
-from app.main import create_app
+from app.entry.container import Container
 
 PART_BYTES = 4 * 1024**2  # a call takes 6 MB after base64
 _TEXT_TYPES = ["text/", "application/json", "application/problem+json"]
@@ -69,18 +68,14 @@ def fetch_secret(secret_id: str) -> dict[str, str]:
     return secret
 
 
-_loop = asyncio.new_event_loop()
-asyncio.set_event_loop(_loop)
-_app = create_app(load_settings())
-_loop.run_until_complete(_app.router.lifespan_context(_app).__aenter__())
-_http = Mangum(_app, lifespan="off", text_mime_types=_TEXT_TYPES)
+_container = Container(load_settings())
+_http = Mangum(_container.app, lifespan="off", text_mime_types=_TEXT_TYPES)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Answer one event."""
-    asyncio.set_event_loop(_loop)  # the database's connections belong to it
+    _container.enter()
     if event.get("tick") or event.get("detail-type") == "Scheduled Event":
-        advanced = _loop.run_until_complete(_app.state.coordinator.tick())
-        return {"advanced": advanced}
+        return _container.tick()
     answer: dict[str, Any] = _http(event, context)
     return answer

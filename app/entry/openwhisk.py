@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from app.config import Settings
-from app.main import create_app
+from app.entry.container import Container
 
 PART_BYTES = 512 * 1024  # a payload or a result takes 1 MiB, after base64 too
 END_OF_LOG = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
@@ -99,32 +99,21 @@ def settings_of(args: dict[str, Any]) -> Settings:
     return settings.model_copy(update={"part_bytes": min(settings.part_bytes, PART_BYTES)})
 
 
-class _Container:
-    """The application on an event loop of its own, opened with the first call's parameters."""
-
-    def __init__(self, args: dict[str, Any]) -> None:
-        self.loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(self.loop)
-        self.app = create_app(settings_of(args))
-        self.loop.run_until_complete(self.app.router.lifespan_context(self.app).__aenter__())
-        self.http = Mangum(self.app, lifespan="off", custom_handlers=[RawWebAction])
-
-    def answer(self, args: dict[str, Any]) -> dict[str, Any]:
-        asyncio.set_event_loop(self.loop)  # the database's connections belong to it
-        if "__ow_method" not in args:  # a trigger: the alarm's tick
-            return {"advanced": self.loop.run_until_complete(self.app.state.coordinator.tick())}
-        found: dict[str, Any] = self.http(args, None)  # type: ignore[arg-type]
-        return found
-
-
-_opened: list[_Container] = []
+_opened: list[tuple[Container, Mangum]] = []  # empty until the first call brings the settings
 
 
 def main(args: dict[str, Any]) -> dict[str, Any]:
-    """Answer one activation: a web request, or (without `__ow_method`) the tick."""
+    """Answer one activation: a web request, or (without `__ow_method`) the alarm's tick."""
     if not _opened:
-        _opened.append(_Container(args))
-    return _opened[0].answer(args)
+        container = Container(settings_of(args))
+        http = Mangum(container.app, lifespan="off", custom_handlers=[RawWebAction])
+        _opened.append((container, http))
+    container, http = _opened[0]
+    container.enter()
+    if "__ow_method" not in args:
+        return container.tick()
+    found: dict[str, Any] = http(args, None)  # type: ignore[arg-type]
+    return found
 
 
 # All activations run in this one thread, because the event loop lives there; a container gets one

@@ -176,7 +176,8 @@ class Participation:
             metrics=commit.metrics,
             received_at=self.context.clock(),
         )
-        await self.repo.add_update(update)
+        if await self.repo.add_update(update):
+            return update
         standing = await self.repo.update(experiment.id, number, client.slot)
         return standing or update
 
@@ -199,12 +200,11 @@ class Participation:
         """Raise OutOfTurn unless the stored update is, or is going to be, in the aggregation.
 
         It is, if the round still collects now that the update is stored: the list is read only
-        after the seal. If the seal came first, the frozen list says it.
+        after the seal. If the seal came first, the frozen list says it; `advance` never leaves a
+        round sealed.
         """
-        await self.rounds.advance(experiment.id)
-        round_ = await self.repo.round(experiment.id, number)
-        while round_ is not None and round_.state is RoundState.SEALED:
-            await self.rounds.advance(experiment.id)
+        _, round_ = await self.rounds.advance(experiment.id)
+        if round_ is None or round_.number != number:  # it was closed, and another is open
             round_ = await self.repo.round(experiment.id, number)
         if round_ is None or round_.state is RoundState.ABANDONED:
             raise OutOfTurn(f"The experiment ended before round {number} was closed.")

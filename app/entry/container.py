@@ -1,0 +1,29 @@
+"""What the serverless entries share: the application, opened once, on a loop that stays."""
+
+from __future__ import annotations
+
+import asyncio
+
+from app.config import Settings
+from app.main import create_app
+
+
+class Container:
+    """A started application and its event loop, for as long as the platform keeps the process.
+
+    Nothing here closes it: serverless platforms end a container without saying so.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._loop = asyncio.new_event_loop()
+        self.enter()
+        self.app = create_app(settings)
+        self._loop.run_until_complete(self.app.router.lifespan_context(self.app).__aenter__())
+
+    def enter(self) -> None:
+        """Make its loop the current one: the database's connections belong to it."""
+        asyncio.set_event_loop(self._loop)
+
+    def tick(self) -> dict[str, list[str]]:
+        """Advance the open experiments; the answer to a scheduled event."""
+        return {"advanced": self._loop.run_until_complete(self.app.state.coordinator.tick())}
