@@ -26,8 +26,7 @@ class FedAvg:
 
     def __init__(self) -> None:
         self.examples = 0
-        self._sums: dict[str, np.ndarray] = {}
-        self._dtypes: dict[str, np.dtype] = {}
+        self._sums: dict[str, np.ndarray] = {}  # float64; for integers two rows of int64
         self._product = np.empty(_CHUNK, np.float64)
 
     def add(self, update: Iterable[tuple[str, np.ndarray]], num_examples: int) -> None:
@@ -35,31 +34,31 @@ class FedAvg:
 
         Raises ValueError for counts out of range, and for other tensors than the first update's.
         """
-        if num_examples < 1 or self.examples + num_examples > MAX_EXAMPLES:
-            raise ValueError(f"{num_examples} examples: must be positive, {MAX_EXAMPLES} in all")
+        first = not self.examples
+        self._count(num_examples)
         seen = 0
         for name, values in update:
-            total = self._sum_of(name, values)
-            if values.dtype.kind == "f":
+            floats = values.dtype.kind == "f"
+            total = self._sums.get(name)
+            if total is None and first:
+                total = np.zeros(
+                    values.size if floats else (2, values.size), np.float64 if floats else np.int64
+                )
+                self._sums[name] = total
+            if total is None or total.shape[-1] != values.size or (total.ndim == 1) != floats:
+                raise ValueError("the updates have different tensors")
+            if floats:
                 self._add_floats(total, values, num_examples)
             else:
                 _add_integers(total, values, num_examples)
             seen += 1
         if seen != len(self._sums):
             raise ValueError("the updates have different tensors")
-        self.examples += num_examples
 
-    def _sum_of(self, name: str, values: np.ndarray) -> np.ndarray:
-        if not self.examples:
-            self._dtypes[name] = values.dtype
-            if values.dtype.kind == "f":
-                self._sums[name] = np.zeros(values.size, np.float64)
-            else:
-                self._sums[name] = np.zeros((2, values.size), np.int64)
-        total = self._sums.get(name)
-        if total is None or total.shape[-1] != values.size or self._dtypes[name] != values.dtype:
-            raise ValueError("the updates have different tensors")
-        return total
+    def _count(self, num_examples: int) -> None:
+        if num_examples < 1 or self.examples + num_examples > MAX_EXAMPLES:
+            raise ValueError(f"{num_examples} examples: must be positive, {MAX_EXAMPLES} in all")
+        self.examples += num_examples
 
     def _add_floats(self, total: np.ndarray, values: np.ndarray, weight: int) -> None:
         # In chunks, so that the products never take a third model's worth of memory.
@@ -69,21 +68,41 @@ class FedAvg:
             np.multiply(piece, float(weight), out=product, dtype=np.float64)
             total[start : start + _CHUNK] += product
 
+    def partial(self) -> dict[str, np.ndarray]:
+        """What was folded so far, for `merge`: float64 or int64 arrays by tensor name, flat."""
+        return {name: total.reshape(-1) for name, total in self._sums.items()}
+
+    def merge(self, partial: Iterable[tuple[str, np.ndarray]], num_examples: int) -> None:
+        """Fold in what another one folded, of updates with so many examples in all.
+
+        The result is that of one after the other only in the same groups: float64 sums depend on
+        how they are bracketed. Raises ValueError as `add` does.
+        """
+        self._count(num_examples)
+        for name, values in partial:
+            sums = values if values.dtype.kind == "f" else values.reshape(2, -1)
+            if name not in self._sums:
+                self._sums[name] = sums.copy()
+            elif self._sums[name].shape != sums.shape:
+                raise ValueError("the updates have different tensors")
+            else:
+                self._sums[name] += sums
+
     def result(self) -> dict[str, np.ndarray]:
-        """The weighted means by tensor name, flat: floats as float64. Consumes the sums.
+        """The weighted means by tensor name, flat, as float64 or whole numbers. Consumes the sums.
 
         Raises ValueError where nothing was added.
         """
         if not self.examples:
             raise ValueError("nothing to average")
         means = {}
-        for name, dtype in self._dtypes.items():
-            total = self._sums.pop(name)
-            if dtype.kind == "f":
+        while self._sums:
+            name, total = self._sums.popitem()
+            if total.ndim == 1:
                 total /= self.examples
                 means[name] = total
             else:
-                means[name] = _integer_mean(total, self.examples, dtype)
+                means[name] = _integer_mean(total, self.examples)
         return means
 
 
@@ -95,12 +114,11 @@ def _add_integers(total: np.ndarray, values: np.ndarray, weight: int) -> None:
     total[1] += values.astype(np.int64) * weight
 
 
-def _integer_mean(total: np.ndarray, count: int, dtype: np.dtype) -> np.ndarray:
-    """round(sum / count), ties to even, by long division of the two halves."""
+def _integer_mean(total: np.ndarray, count: int) -> np.ndarray:
+    """round(sum / count), ties to even, by long division of the two halves; modulo 2**64."""
     high, rest = np.divmod(total[0], count)
     rest = (rest << _SPLIT) + total[1]
     low, rest = np.divmod(rest, count)
     low += (2 * rest > count) | ((2 * rest == count) & (low & 1 == 1))
-    if dtype == np.uint64:
-        return np.asarray((high.astype(np.uint64) << np.uint64(_SPLIT)) + low.astype(np.uint64))
+    # Unsigned means beyond 2**63 wrap here, and wrap back where they are cast to their own type.
     return np.asarray((high << _SPLIT) + low)

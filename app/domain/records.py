@@ -50,15 +50,25 @@ def part_key(prefix: str, number: int, sha256: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """An accepted upload of one client for one round."""
+    """An accepted upload of one client for one round. Its tensors begin at byte `offset`."""
 
     experiment_id: str
     round: int
     slot: int
     blob: Blob
+    offset: int
     num_examples: int
     metrics: dict[str, float]
     received_at: float
+    header: str = ""  # base64; only where its tensors lie in another order than the model's
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A span of the model times a group of the cohort: what is folded without a pause."""
+
+    span: int
+    group: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,11 +37,25 @@ MOVES: Mapping[RoundState, frozenset[RoundState]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """Who aggregates, until when, and under which fencing number (it only ever grows)."""
+    """Who aggregates, until when, and under which fencing number (it only ever grows).
+
+    `released`: the owner's time was over, and the next call goes on. `deaths` counts the owners
+    that never said anything of that kind.
+    """
 
     owner: str
     expires_at: float
     fence: int
+    released: bool = False
+    deaths: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How the aggregation is cut into cells: settled once, for all that take part in it."""
+
+    span_bytes: int
+    group_size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +85,7 @@ class Round:
     state: RoundState = RoundState.COLLECTING
     accepted: tuple[int, ...] = ()
     lease: Lease | None = None
+    cut: Cut | None = None  # frozen with the list
     earlier: tuple[Attempt, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     num_examples: int = 0

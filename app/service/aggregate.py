@@ -2,60 +2,63 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from app.domain.errors import DigestMismatch
 from app.domain.experiment import Experiment
 from app.domain.records import ModelVersion, Update
 from app.domain.round import Lease, Round, RoundState
-from app.service import repository, weights
 from app.service.context import Context
-from app.wire import codec
-
-_MOST_LEASES = 60  # of the first lease's length, that the longest one has
 
 
 class LostLease(Exception):
-    """Another process has taken the aggregation over; what we computed is of no use."""
+    """Another process has taken the aggregation over; it goes on from what we stored."""
 
 
 class LostUpdate(Exception):
     """The store no longer has what was accepted. Nothing that runs here can bring it about."""
 
 
-def new_lease(context: Context, fence: int) -> Lease:
-    """A lease of this process, from now; longer with each takeover.
+def new_lease(context: Context, fence: int, deaths: int = 0) -> Lease:
+    """A lease of this process, from now; longer after each owner that died.
 
-    It is renewed between updates only. Were it always as short, a model that takes longer to load
-    or to store than that would be taken over for ever, and no owner would ever come to its commit.
+    It is renewed between cells only. Were it always as short, a cell that takes longer than that
+    would be taken over for ever, and no owner would ever come to its end.
     """
-    expiry = context.clock() + context.limits.lease_seconds * min(fence, _MOST_LEASES)
-    return Lease(owner=context.worker, expires_at=expiry, fence=fence)
+    expiry = context.clock() + context.limits.lease_seconds * (1 + deaths)
+    return Lease(owner=context.worker, expires_at=expiry, fence=fence, deaths=deaths)
 
 
-async def aggregate(context: Context, experiment: Experiment, round_: Round) -> None:
-    """Average the round's frozen list, store the model, close the round.
+async def aggregate(context: Context, experiment: Experiment, round_: Round) -> bool:
+    """Do one step's worth of the aggregation; at its end store the model and close the round.
 
-    Gives up in silence where another process has taken over. Raises LostUpdate.
+    Says whether to look at the round again: not where the step's time is over and the next call
+    shall go on. Raises LostUpdate.
     """
+    # Imported here: it brings NumPy, which a process that only answers polls never needs.
+    from app.service.fold import Fold
+
     started = context.clock()
     stored = await context.repo.updates(experiment.id, round_.number)
     updates = [update for update in stored if update.slot in round_.accepted]
+    layout = await context.repo.layout(experiment.id)
+    fold = Fold(context, experiment, round_, updates, layout)
     try:
-        round_, data = await _fold(context, experiment, round_, updates)
+        if round_.lease is not None and round_.lease.fence > 1:
+            await fold.resume()
+        async for _ in fold.cells():
+            round_ = await _renewed(context, round_)
+            if context.clock() - started >= context.limits.step_seconds:
+                await _release(context, round_, context.clock() - started)
+                return False
+        blob = await fold.model()
+        round_ = await _renewed(context, round_)
     except LostLease:
-        return
+        return True
     except (KeyError, DigestMismatch) as error:
         raise LostUpdate(str(error)) from error
     now = context.clock()
     parent = await context.repo.model(experiment.id, round_.base_version)
-    blob = await weights.store(
-        context.blobs,
-        repository.model_blob(experiment.id, round_.number),
-        data,
-        context.limits.part_bytes,
-    )
     await context.repo.add_model(
         ModelVersion(
             experiment_id=experiment.id,
@@ -73,32 +76,10 @@ async def aggregate(context: Context, experiment: Experiment, round_: Round) -> 
             metrics=mean_metrics(updates),
             num_examples=sum(update.num_examples for update in updates),
             update_bytes=sum(update.blob.size for update in updates),
-            aggregation_seconds=now - started,
+            aggregation_seconds=(round_.aggregation_seconds or 0.0) + now - started,
         )
     )
-
-
-async def _fold(
-    context: Context, experiment: Experiment, round_: Round, updates: list[Update]
-) -> tuple[Round, bytearray]:
-    """The new model's bytes, one update in memory at a time; the lease is renewed on the way.
-
-    Raises LostLease, KeyError, DigestMismatch.
-    """
-    # Imported here: it brings NumPy, which a process that only answers polls never needs.
-    from app.aggregation import STRATEGIES
-
-    layout = await context.repo.layout(experiment.id)
-    strategy = STRATEGIES[experiment.config.strategy]()
-    for update in updates:
-        data = await weights.load(context.blobs, update.blob)
-        theirs = codec.layout_of(data)
-        layout.require_same_tensors(theirs)
-        await asyncio.to_thread(strategy.add, codec.arrays(theirs, data), update.num_examples)
-        del data  # before the next one is read
-        round_ = await _renewed(context, round_)
-    values = await asyncio.to_thread(strategy.result)
-    return round_, await asyncio.to_thread(codec.assemble, layout, values)
+    return True
 
 
 async def _renewed(context: Context, round_: Round) -> Round:
@@ -107,10 +88,24 @@ async def _renewed(context: Context, round_: Round) -> Round:
     assert lease is not None  # noqa: S101  (whoever folds holds one)
     if context.clock() < lease.expires_at - context.limits.lease_seconds / 2:
         return round_
-    renewed = round_.move(RoundState.AGGREGATING, lease=new_lease(context, lease.fence))
+    renewed = round_.move(
+        RoundState.AGGREGATING, lease=new_lease(context, lease.fence, lease.deaths)
+    )
     if not await context.repo.save_round(renewed):
         raise LostLease
     return replace(renewed, revision=round_.revision + 1)
+
+
+async def _release(context: Context, round_: Round, seconds: float) -> None:
+    """Let the next call go on at once. Where the lease was lost, it does so anyway."""
+    assert round_.lease is not None  # noqa: S101
+    await context.repo.save_round(
+        round_.move(
+            RoundState.AGGREGATING,
+            lease=replace(round_.lease, expires_at=context.clock(), released=True),
+            aggregation_seconds=(round_.aggregation_seconds or 0.0) + seconds,
+        )
+    )
 
 
 def mean_metrics(updates: list[Update]) -> dict[str, float]:

@@ -20,7 +20,10 @@ class Limits:
 
     part_bytes: int = 8 * MIB  # must stay under what the database takes as one document
     max_model_bytes: int = 1024 * MIB
+    answer_bytes: int | None = None  # the most that an answer may hold, where there is such a limit
     lease_seconds: float = 30.0
+    step_seconds: float = 10.0  # of aggregation within one call; the next call goes on
+    fold_updates: int = 64  # are folded in a row; of more, groups of so many are summed first
     poll_min_seconds: float = 0.2
     poll_max_seconds: float = 15.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime
 
 from app.domain.errors import (
@@ -156,7 +157,7 @@ class Participation:
                     code="examples-out-of-range",
                 )
             layout = await self.repo.layout(experiment.id)
-            blob, _ = await weights.commit(
+            blob, found = await weights.commit(
                 self.context.blobs,
                 repository.update_blob(experiment.id, number, client.slot),
                 commit.sha256,
@@ -172,6 +173,8 @@ class Participation:
             round=number,
             slot=client.slot,
             blob=blob,
+            offset=len(found.header),
+            header="" if layout.same_order(found) else base64.b64encode(found.header).decode(),
             num_examples=commit.num_examples,
             metrics=commit.metrics,
             received_at=self.context.clock(),

@@ -10,13 +10,14 @@ from app.domain.errors import NotFound
 from app.domain.experiment import Config, Experiment, ExperimentState
 from app.domain.records import (
     Blob,
+    Cell,
     Client,
     Evaluation,
     ModelVersion,
     Refusal,
     Update,
 )
-from app.domain.round import Attempt, Lease, Round, RoundState
+from app.domain.round import Attempt, Cut, Lease, Round, RoundState
 from app.store.port import Documents
 from app.wire.codec import Layout, parse_header
 
@@ -135,6 +136,16 @@ class Repository:
     async def refused_slots(self, experiment_id: str, number: int) -> list[int]:
         return await self._slots("refusals", f"{_key(experiment_id, number)}/")
 
+    async def add_sums(self, experiment_id: str, number: int, cell: Cell, blob: Blob) -> None:
+        """Of the same updates they are the same bytes, whoever added them up."""
+        key = _key(experiment_id, number, cell.span, cell.group)
+        await self.documents.insert("sums", key, _body(blob))
+
+    async def sums(self, experiment_id: str, number: int, cell: Cell) -> Blob | None:
+        key = _key(experiment_id, number, cell.span, cell.group)
+        found = await self.documents.get("sums", key)
+        return None if found is None else _blob(found.body)
+
     # Models and evaluations
 
     async def add_model(self, model: ModelVersion) -> bool:
@@ -184,7 +195,7 @@ def client_key(experiment_id: str, slot: int) -> str:
 
 def round_blobs(experiment_id: str, number: int | None = None) -> str:
     """The blob prefix of a round's updates, or of all rounds'."""
-    prefix = f"{experiment_id}/rounds/"
+    prefix = f"uploads/{experiment_id}/"
     return prefix if number is None else f"{prefix}{number:07d}/"
 
 
@@ -192,8 +203,13 @@ def update_blob(experiment_id: str, number: int, slot: int) -> str:
     return f"{round_blobs(experiment_id, number)}{slot:07d}"
 
 
+def sums_blob(experiment_id: str, number: int, cell: Cell) -> str:
+    """Beside the round's updates, so that it goes when they go."""
+    return f"{round_blobs(experiment_id, number)}sums/{cell.span:05d}-{cell.group:05d}"
+
+
 def model_blob(experiment_id: str, version: int) -> str:
-    return f"{experiment_id}/models/{version:07d}"
+    return f"models/{experiment_id}/{version:07d}"
 
 
 async def scan_all(documents: Documents, kind: str, prefix: str) -> list[Any]:
@@ -232,6 +248,7 @@ def _round(body: dict[str, Any], revision: int) -> Round:
             "cohort": tuple(body["cohort"]),
             "accepted": tuple(body["accepted"]),
             "lease": None if body["lease"] is None else Lease(**body["lease"]),
+            "cut": None if body["cut"] is None else Cut(**body["cut"]),
             "earlier": tuple(_attempt(a) for a in body["earlier"]),
         }
     )

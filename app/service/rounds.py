@@ -7,15 +7,20 @@ looks again. A process may die between any two lines here: the next call goes on
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from app.domain import draw
+from app.domain.errors import StoreUnavailable
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import client_id
-from app.domain.round import Attempt, Round, RoundState
+from app.domain.round import Attempt, Cut, Round, RoundState
 from app.service import repository
 from app.service.aggregate import LostUpdate, aggregate, new_lease
 from app.service.context import Context
+
+log = logging.getLogger("app")
+MAX_DEATHS = 20  # of calls that aggregate one round
 
 
 class Rounds:
@@ -139,34 +144,56 @@ class Rounds:
     async def _freeze(self, experiment: Experiment, round_: Round) -> bool:
         """List what came before the seal, and aggregate it ourselves if our list is the one."""
         accepted = await self.repo.reported_slots(experiment.id, round_.number)
+        limits = self.context.limits
         frozen = round_.move(
-            RoundState.AGGREGATING, accepted=tuple(accepted), lease=new_lease(self.context, fence=1)
+            RoundState.AGGREGATING,
+            accepted=tuple(accepted),
+            lease=new_lease(self.context, fence=1),
+            cut=Cut(span_bytes=limits.part_bytes, group_size=limits.fold_updates),
         )
         if await self.repo.save_round(frozen):
-            await self._aggregate(experiment, replace(frozen, revision=round_.revision + 1))
+            return await self._aggregate(experiment, replace(frozen, revision=round_.revision + 1))
         return True
 
     async def _take_over(self, experiment: Experiment, round_: Round) -> bool:
-        """Aggregate in place of an owner whose lease has run out; otherwise leave it to them."""
+        """Go on with an aggregation that its owner has let go of, by word or by silence."""
         lease = round_.lease
         assert lease is not None  # noqa: S101  (the move into this state sets it)
         if self.context.clock() < lease.expires_at:
             return False
-        mine = round_.move(RoundState.AGGREGATING, lease=new_lease(self.context, lease.fence + 1))
+        deaths = lease.deaths + (not lease.released)
+        if deaths >= MAX_DEATHS:
+            await self._fail(
+                experiment,
+                f"Round {round_.number} could not be aggregated: {deaths} calls began it and never "
+                "came to an end. See the coordinator's log; it may need more memory or time.",
+            )
+            return True
+        mine = round_.move(
+            RoundState.AGGREGATING, lease=new_lease(self.context, lease.fence + 1, deaths)
+        )
         if await self.repo.save_round(mine):
-            await self._aggregate(experiment, replace(mine, revision=round_.revision + 1))
+            return await self._aggregate(experiment, replace(mine, revision=round_.revision + 1))
         return True
 
-    async def _aggregate(self, experiment: Experiment, round_: Round) -> None:
+    async def _aggregate(self, experiment: Experiment, round_: Round) -> bool:
+        """One step of it; says whether to look again."""
         try:
-            await aggregate(self.context, experiment, round_)
+            return await aggregate(self.context, experiment, round_)
+        except StoreUnavailable:
+            raise
         except LostUpdate as error:
             # An owner that was too slow finds the uploads of a closed round gone, rightly so: they
             # are deleted after the close only, and so nothing is lost while it still aggregates.
             now = await self.repo.round(experiment.id, round_.number)
             if now is None or now.state is not RoundState.AGGREGATING:
-                return
+                return True
             await self._fail(experiment, f"Round {round_.number} lost an accepted update: {error}")
+            return True
+        except Exception:
+            # The caller only asked for its status. The lease runs out, and another call tries.
+            log.exception("aggregating round %s of %s failed", round_.number, experiment.id)
+            return False
 
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
         """The round is closed: drop its uploads, then open the next one or complete."""

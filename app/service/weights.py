@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable
+from itertools import accumulate
 from typing import TypeVar
 
 from app.domain.errors import BadWeights, Conflict, DigestMismatch, PartsMissing, TooLarge
@@ -34,7 +36,7 @@ async def store_part(
     """
     if not data:
         raise DigestMismatch("The part is empty.")
-    actual = await _beside_the_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
+    actual = await _digest(data)
     if actual != sha256:
         raise DigestMismatch(f"The part's SHA-256 is {actual}, not {sha256}: send it again.")
     stored = await blobs.sizes(f"{prefix}/")
@@ -101,16 +103,41 @@ async def read(blobs: Blobs, blob: Blob, start: int, stop: int) -> AsyncIterator
         place += size
 
 
-async def load(blobs: Blobs, blob: Blob) -> bytearray:
-    """A whole blob, verified. Raises KeyError where a part is gone, DigestMismatch if altered."""
-    data = bytearray(blob.size)
-    place = 0
-    async for part in read(blobs, blob, 0, blob.size):
-        data[place : place + len(part)] = part
-        place += len(part)
-    actual = await _beside_the_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
-    if actual != blob.sha256:
-        raise DigestMismatch(f"The store's bytes under {blob.prefix} are not what was accepted.")
+class Reader:
+    """Verified ranges of one blob; it keeps the part that it read last."""
+
+    def __init__(self, blobs: Blobs, blob: Blob) -> None:
+        self._blobs, self._blob = blobs, blob
+        self._ends = list(accumulate(blob.sizes))
+        self._held: tuple[int, bytes] = (-1, b"")
+
+    async def read(self, start: int, stop: int) -> memoryview:
+        """The bytes [start, stop). Raises KeyError where a part is gone, DigestMismatch."""
+        found = []
+        number = bisect_right(self._ends, start)
+        while start < stop:
+            data = await self._part(number)
+            first = self._ends[number] - len(data)
+            piece = memoryview(data)[start - first : stop - first]
+            found.append(piece)
+            start += len(piece)
+            number += 1
+        return found[0] if len(found) == 1 else memoryview(b"".join(found))
+
+    async def _part(self, number: int) -> bytes:
+        if self._held[0] != number:
+            self._held = (-1, b"")  # let go of it before the next one is read
+            self._held = (number, await verified_part(self._blobs, self._blob, number))
+        return self._held[1]
+
+
+async def verified_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
+    """Raises KeyError where the part is gone, DigestMismatch where it is not what was accepted."""
+    data = await blobs.get(blob.key(number))
+    if data is None:
+        raise KeyError(blob.key(number))
+    if await _digest(data) != blob.parts[number]:
+        raise DigestMismatch(f"The store's bytes under {blob.key(number)} were altered.")
     return data
 
 
@@ -120,11 +147,20 @@ async def store(blobs: Blobs, prefix: str, data: bytes | bytearray, part_bytes: 
     parts, sizes = [], []
     for number, start in enumerate(range(0, len(data), part_bytes)):
         piece = bytes(view[start : start + part_bytes])
-        parts.append(hashlib.sha256(piece).hexdigest())
+        parts.append(await put_part(blobs, prefix, number, piece))
         sizes.append(len(piece))
-        await blobs.put(part_key(prefix, number, parts[-1]), piece)
-    sha256 = hashlib.sha256(data).hexdigest()
-    return Blob(prefix=prefix, sha256=sha256, parts=tuple(parts), sizes=tuple(sizes))
+    return Blob(prefix=prefix, sha256=await _digest(data), parts=tuple(parts), sizes=tuple(sizes))
+
+
+async def put_part(blobs: Blobs, prefix: str, number: int, data: bytes) -> str:
+    """Store one part of the coordinator's own; gives its digest."""
+    sha256 = await _digest(data)
+    await blobs.put(part_key(prefix, number, sha256), data)
+    return sha256
+
+
+async def _digest(data: bytes | bytearray) -> str:
+    return await _beside_the_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
 
 
 async def _beside_the_loop(size: int, work: Callable[[], T]) -> T:

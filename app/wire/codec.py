@@ -2,31 +2,28 @@
 
 The format is https://github.com/huggingface/safetensors#format: eight bytes with the header's
 length (little-endian), the header (JSON: name -> dtype, shape, data_offsets), the tensors' bytes.
-This reader is our own because it must judge strangers' bytes as they stream in, and must give
-views instead of copies to the aggregation (docs/decisions/0004); the tests hold it against the
-safetensors library in both directions. NumPy is imported where it is used: a coordinator that only
-answers polls never loads it.
+This reader is our own because it must judge strangers' bytes as they stream in, and the aggregation
+must find any element's bytes without the rest (docs/decisions/0004, `app.wire.spans`); the tests
+hold it against the safetensors library in both directions. NumPy is imported where it is used: a
+coordinator that only answers polls never loads it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.domain.errors import BadWeights
-
-if TYPE_CHECKING:
-    import numpy as np
 
 TYPE_SIZES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1,
     "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
-_NUMPY = {
+NUMPY_TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
@@ -36,6 +33,7 @@ FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 MAX_HEADER_BYTES = 4 * 1024 * 1024
 MAX_TENSORS = 10_000
 MAX_DIMENSIONS = 16
+MAX_F64 = 2.0**990  # times 2**30 examples it is still a float64
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,11 @@ class Layout:
                     f"has {_say(mine.get(name))}.",
                     code="layout-mismatch",
                 )
+
+    def same_order(self, other: Layout) -> bool:
+        """Whether the same tensors' bytes lie in the same places behind the header."""
+        mine, theirs = self.tensors, other.tensors
+        return [(t.name, t.end) for t in mine] == [(t.name, t.end) for t in theirs]
 
 
 def _say(kind: tuple[str, tuple[int, ...]] | None) -> str:
@@ -155,36 +158,6 @@ def layout_of(data: bytes | bytearray) -> Layout:
     return layout
 
 
-def arrays(layout: Layout, data: bytes | bytearray) -> Iterator[tuple[str, np.ndarray]]:
-    """Each tensor's name and its values, flat: views of `data`; BF16 as a float32 copy."""
-    import numpy as np
-
-    body = memoryview(data)[len(layout.header) :]
-    for tensor in layout.tensors:
-        flat = np.frombuffer(body[tensor.start : tensor.end], dtype=_NUMPY[tensor.dtype])
-        if tensor.dtype == "BF16":
-            flat = (flat.astype(np.uint32) << 16).view(np.float32)
-        yield tensor.name, flat
-
-
-def assemble(layout: Layout, values: Mapping[str, np.ndarray]) -> bytearray:
-    """A file with this layout's own header and these values, each cast to its tensor's dtype."""
-    import numpy as np
-
-    data = bytearray(layout.total_bytes)
-    data[: len(layout.header)] = layout.header
-    body = memoryview(data)[len(layout.header) :]
-    for tensor in layout.tensors:
-        out = np.frombuffer(body[tensor.start : tensor.end], dtype=_NUMPY[tensor.dtype])
-        value = values[tensor.name].reshape(-1)
-        if tensor.dtype == "BF16":
-            bits = value.astype(np.float32).view(np.uint32)
-            # Round to nearest, ties to even, by adding before the low half is cut off.
-            value = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-        np.copyto(out, value, casting="unsafe")
-    return data
-
-
 class UpdateCheck:
     """Judges an upload as its bytes stream by, holding no more than its header and one part.
 
@@ -239,7 +212,7 @@ class UpdateCheck:
 def _require_finite(tensor: TensorSpec, data: memoryview) -> None:
     import numpy as np
 
-    values = np.frombuffer(data, dtype=_NUMPY[tensor.dtype])
+    values = np.frombuffer(data, dtype=NUMPY_TYPES[tensor.dtype])
     if tensor.dtype == "BF16":
         finite = bool(((values & 0x7F80) != 0x7F80).all())
     else:
@@ -248,5 +221,11 @@ def _require_finite(tensor: TensorSpec, data: memoryview) -> None:
         raise BadWeights(
             f"Tensor {tensor.name[:80]!r} holds NaN or infinity. The training diverged: lower the "
             "learning rate.",
+            code="non-finite",
+        )
+    if tensor.dtype == "F64" and len(values) and np.abs(values).max() > MAX_F64:
+        raise BadWeights(
+            f"Tensor {tensor.name[:80]!r} holds values beyond {MAX_F64:.0e}: their weighted sum "
+            "could overflow.",
             code="non-finite",
         )

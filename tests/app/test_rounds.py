@@ -232,7 +232,7 @@ async def test_stopping_keeps_the_model_and_drops_the_uploads(federation):
     assert (await federation.admin.stop_experiment(experiment)).ended_at == stopped.ended_at
     with pytest.raises(StateConflict, match="stopped"):
         await members[cohort[1]].upload(1, 1.0)
-    assert await federation.blobs.sizes(f"{experiment}/rounds/") == {}
+    assert await federation.blobs.sizes(f"uploads/{experiment}/") == {}
     assert value_of(await federation.admin.download_model(experiment)) == 0.0
 
 
@@ -242,8 +242,8 @@ async def test_only_the_models_are_left_of_a_completed_experiment(federation):
         for client in await federation.cohort(experiment):
             # The base model itself, unchanged: its bytes must survive the cleaning up.
             await members[client].upload(number, 0.0)
-    left = await federation.blobs.sizes(f"{experiment}/")
-    assert sorted(key.split("/")[1] for key in left) == ["models"] * 3
+    left = [key for key in await federation.blobs.sizes("") if experiment in key]
+    assert [key.split("/")[0] for key in left] == ["models"] * 3
     for version in range(3):
         assert value_of(await federation.admin.download_model(experiment, version)) == 0.0
 

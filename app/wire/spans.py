@@ -1,0 +1,116 @@
+"""A model cut into spans: runs of elements that are read, averaged and stored by themselves.
+
+However large a model is, no more than one span of it need be in memory. Spans are cut where the
+parts of an upload end, so that reading a span of an update reads one part.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.wire.codec import NUMPY_TYPES, TYPE_SIZES, Layout, TensorSpec
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The elements [first, last) of a tensor, counted in the order of its bytes."""
+
+    tensor: TensorSpec
+    first: int
+    last: int
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return (self.last - self.first) * TYPE_SIZES[self.tensor.dtype]
+
+    def start_in(self, tensor: TensorSpec) -> int:
+        """Where it begins in the tensor data of a file that holds the same tensor there."""
+        return tensor.start + self.first * TYPE_SIZES[tensor.dtype]
+
+
+Span = tuple[Piece, ...]
+
+
+def cut(layout: Layout, part_bytes: int) -> list[Span]:
+    """All elements of a file, one span for each part that it is uploaded in, the header counted.
+
+    An element that lies across the end of a part belongs to the next span. A header that is longer
+    than a part stands in the first one. There is always one span; the first may be empty.
+    """
+    edge = part_bytes - len(layout.header) % part_bytes
+    spans: list[Span] = []
+    pieces: list[Piece] = []
+    for tensor in layout.tensors:
+        width = TYPE_SIZES[tensor.dtype]
+        count, first = (tensor.end - tensor.start) // width, 0
+        while first < count:
+            last = min(count, max(first, (edge - tensor.start) // width))
+            if last > first:
+                pieces.append(Piece(tensor, first, last))
+            if last < count:
+                spans.append(tuple(pieces))
+                pieces = []
+                edge += part_bytes
+            first = last
+    if pieces or not spans:
+        spans.append(tuple(pieces))
+    return spans
+
+
+def unpack(piece: Piece, data: memoryview) -> np.ndarray:
+    """A piece's values, flat: a view of its bytes; for BF16 a float32 copy."""
+    flat = np.frombuffer(data, dtype=NUMPY_TYPES[piece.tensor.dtype])
+    if piece.tensor.dtype == "BF16":
+        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+    return flat
+
+
+def pack(span: Span, values: Mapping[str, np.ndarray]) -> bytearray:
+    """The bytes of a span, of each piece's values by its tensor's name, cast to its dtype."""
+    data = bytearray(sum(piece.size for piece in span))
+    body, place = memoryview(data), 0
+    for piece in span:
+        dtype = piece.tensor.dtype
+        out = np.frombuffer(body[place : place + piece.size], dtype=NUMPY_TYPES[dtype])
+        value = values[piece.tensor.name].reshape(-1)
+        if dtype == "BF16":
+            bits = value.astype(np.float32).view(np.uint32)
+            # Round to nearest, ties to even, by adding before the low half is cut off.
+            value = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+        np.copyto(out, value, casting="unsafe")
+        place += piece.size
+    return data
+
+
+def whole(layout: Layout) -> Span:
+    """All of a file as one span."""
+    tensors = layout.tensors
+    return tuple(Piece(t, 0, (t.end - t.start) // TYPE_SIZES[t.dtype]) for t in tensors)
+
+
+def arrays(layout: Layout, data: bytes | bytearray) -> Iterator[tuple[str, np.ndarray]]:
+    """Each tensor of a whole file: its name and its values, flat."""
+    body = memoryview(data)[len(layout.header) :]
+    for piece in whole(layout):
+        yield piece.tensor.name, unpack(piece, body[piece.tensor.start : piece.tensor.end])
+
+
+def dump(values: Mapping[str, np.ndarray]) -> bytes:
+    """A safetensors file of float64 and int64 arrays: partial sums, which only we read again."""
+    entries, place = {}, 0
+    for name, value in values.items():
+        end = place + value.nbytes
+        entries[name] = {
+            "dtype": {"f": "F64", "i": "I64"}[value.dtype.kind],
+            "shape": value.shape,
+            "data_offsets": [place, end],
+        }
+        place = end
+    header = json.dumps(entries).encode()
+    header += b" " * (-len(header) % 8)
+    return b"".join([len(header).to_bytes(8, "little"), header, *map(bytes, values.values())])
