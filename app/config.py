@@ -33,8 +33,27 @@ class Settings(BaseSettings):
         description="On AWS: the secret (or, with a leading slash, the SSM parameter) whose JSON "
         "holds MONGODB_URL and FL_ADMIN_KEY",
     )
+    s3_bucket: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        description="Keep weights in this bucket instead of the database; clients then move them "
+        "by presigned URLs",
+    )
+    s3_url_seconds: int = Field(900, ge=60, le=7 * 86400, description="A presigned URL's life")
     part_bytes: int = Field(8 * 1024**2, ge=64 * 1024, le=8 * 1024**2)
     max_model_bytes: int = Field(1024**3, ge=1024)
     lease_seconds: float = Field(30.0, gt=0)
+    step_seconds: float = Field(
+        10.0, gt=0, description="Of aggregation within one call; the next call goes on"
+    )
+    tick_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="How often a server advances the open experiments though nobody asks; 0 for "
+        "never, where a scheduler does it",
+    )
+    abandon_days: float = Field(
+        7.0, gt=0, description="An experiment without initial weights for so long is stopped"
+    )
     poll_min_seconds: float = Field(0.2, gt=0)
     poll_max_seconds: float = Field(15.0, gt=0)

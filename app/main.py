@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -14,7 +15,9 @@ from fastapi import FastAPI
 from app.api import errors, experiments, participation
 from app.api.guard import Guard
 from app.config import Settings
+from app.domain.errors import StoreUnavailable
 from app.service import Context, Coordinator, Limits, Repository
+from app.service.sweep import ticking
 from app.store.port import Blobs, Documents
 
 DESCRIPTION = """
@@ -51,13 +54,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             part_bytes=settings.part_bytes,
             max_model_bytes=settings.max_model_bytes,
             lease_seconds=settings.lease_seconds,
+            step_seconds=settings.step_seconds,
+            abandon_seconds=settings.abandon_days * 86400,
             poll_min_seconds=settings.poll_min_seconds,
             poll_max_seconds=settings.poll_max_seconds,
         )
         context = Context(repo=Repository(documents), blobs=blobs, limits=limits)
         app.state.admin_key = key
         app.state.coordinator = Coordinator(context, key)
-        yield
+        async with ticking(app.state.coordinator, settings.tick_seconds):
+            yield
         await documents.close()
 
     app = FastAPI(
@@ -83,13 +89,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
     """The adapters are imported here, each only where it is used: they cost start-up time."""
+    documents: Documents
+    blobs: Blobs
     if settings.mongodb_url is not None:
         from app.store.mongo import open_mongo
 
-        return await open_mongo(settings.mongodb_url.get_secret_value(), settings.mongodb_database)
-    from app.store.sqlite import open_sqlite
+        url = settings.mongodb_url.get_secret_value()
+        documents, blobs = await open_mongo(url, settings.mongodb_database)
+    else:
+        from app.store.sqlite import open_sqlite
 
-    return await open_sqlite(settings.data_dir / "coordinator.sqlite3")
+        documents, blobs = await open_sqlite(settings.data_dir / "coordinator.sqlite3")
+    if settings.s3_bucket is not None:
+        from app.store.s3 import S3Blobs
+
+        if find_spec("boto3") is None:
+            raise StoreUnavailable("FL_S3_BUCKET needs boto3: pip install 'serverless-fl[aws]'.")
+        blobs = S3Blobs(settings.s3_bucket, url_seconds=settings.s3_url_seconds)
+    return documents, blobs
 
 
 def _local_admin_key(data_dir: Path) -> str:

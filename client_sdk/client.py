@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import re
 from collections.abc import Mapping
+from typing import TypeVar
 
-import httpx
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from app.wire import schema, views
 from client_sdk import errors
 from client_sdk.connection import Connection, parse
+from client_sdk.transfer import TRIES, Upload, download
 
 _STATUS: TypeAdapter[schema.Train | schema.Wait | schema.Done] = TypeAdapter(schema.RoundStatus)
 _MODELS: TypeAdapter[list[views.ModelView]] = TypeAdapter(list[views.ModelView])
-_CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
-PARALLEL_PARTS = 4
+M = TypeVar("M", bound=BaseModel)
 
 
 class CoordinatorClient(Connection):
@@ -42,13 +39,29 @@ class CoordinatorClient(Connection):
         )
 
     async def upload_initial_model(
-        self, experiment_id: str, weights: bytes, part_bytes: int
+        self, experiment_id: str, weights: bytes, part_bytes: int, *, direct: bool = False
     ) -> views.ModelView:
-        """Upload the initial weights (safetensors) and open the enrolment."""
+        """Upload the initial weights (safetensors) and open the enrolment.
+
+        `part_bytes` and `direct` are as the created experiment said.
+        """
         path = f"/experiments/{experiment_id}/initial-model"
-        sha256, parts = await self._upload_parts(path, weights, part_bytes)
-        commit = schema.WeightsCommit(sha256=sha256, parts=parts)
-        return await self._json(views.ModelView, "POST", path, body=commit)
+        upload = Upload(self, path, weights, part_bytes, direct=direct)
+        commit = schema.WeightsCommit(sha256=upload.sha256, parts=upload.parts)
+        return await self._send_and_commit(upload, views.ModelView, path, commit)
+
+    async def _send_and_commit(
+        self, upload: Upload, answer: type[M], path: str, commit: BaseModel
+    ) -> M:
+        for _ in range(TRIES):
+            await upload.send()
+            try:
+                return await self._json(answer, "POST", path, body=commit)
+            except errors.StateConflict as error:
+                if error.code != "parts-missing":
+                    raise
+                fault = error
+        raise fault
 
     async def stop_experiment(self, experiment_id: str) -> views.ExperimentView:
         return await self._json(views.ExperimentView, "POST", f"/experiments/{experiment_id}/stop")
@@ -63,37 +76,27 @@ class CoordinatorClient(Connection):
         return await self._json(views.RoundView, "GET", path)
 
     async def models(self, experiment_id: str) -> list[views.ModelView]:
-        response = await self._request("GET", f"/experiments/{experiment_id}/models")
+        response = await self.request("GET", f"/experiments/{experiment_id}/models")
         return parse(_MODELS, response)
 
     async def download_model(
-        self, experiment_id: str, version: int | str = "latest", part_bytes: int = 4 * 1024**2
+        self,
+        experiment_id: str,
+        version: int | str = "latest",
+        part_bytes: int = 4 * 1024**2,
+        *,
+        direct: bool = False,
     ) -> bytes:
-        """A model's safetensors bytes, fetched in ranges of `part_bytes` and verified.
+        """A model's safetensors bytes, verified: in ranges of `part_bytes`, or (with `direct`)
+        from the coordinator's blob store. An experiment's view says both.
 
         Raises CorruptDownload, NotThere, NotAuthorised.
         """
         path = f"/experiments/{experiment_id}/models/{version}"
-        for _ in range(3):
-            data, etag = await self._download(path, part_bytes)
-            if f'"{hashlib.sha256(data).hexdigest()}"' == etag:
-                return bytes(data)
-        raise errors.CorruptDownload(f"{path}: the bytes do not have the digest {etag}")
-
-    async def _download(self, path: str, part_bytes: int) -> tuple[bytearray, str]:
-        data, etag, size = bytearray(), "", None
-        while size is None or len(data) < size:
-            headers = {"Range": f"bytes={len(data)}-{len(data) + part_bytes - 1}"}
-            if etag:
-                headers["If-Range"] = etag
-            response = await self._request("GET", path, headers=headers)
-            etag = response.headers.get("etag", "")
-            found = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
-            if response.status_code != httpx.codes.PARTIAL_CONTENT or found is None:
-                return bytearray(response.content), etag  # the whole file, in one answer
-            size = int(found[3])
-            data += response.content
-        return data, etag
+        if version == "latest" and direct:
+            newest = (await self.experiment(experiment_id)).model_version
+            path = f"/experiments/{experiment_id}/models/{newest or 0}"
+        return await download(self, path, part_bytes, direct=direct)
 
     async def report_evaluation(
         self, experiment_id: str, version: int, num_examples: int, metrics: Mapping[str, float]
@@ -122,7 +125,7 @@ class CoordinatorClient(Connection):
         return await self._json(schema.Shard, "GET", f"/experiments/{experiment_id}/shard")
 
     async def status(self, experiment_id: str) -> schema.Train | schema.Wait | schema.Done:
-        response = await self._request("GET", f"/experiments/{experiment_id}/status")
+        response = await self.request("GET", f"/experiments/{experiment_id}/status")
         return parse(_STATUS, response)
 
     async def upload_update(
@@ -133,6 +136,8 @@ class CoordinatorClient(Connection):
         num_examples: int,
         metrics: Mapping[str, float],
         part_bytes: int,
+        *,
+        direct: bool = False,
     ) -> schema.UpdateReceipt:
         """Upload an update and commit it.
 
@@ -140,32 +145,11 @@ class CoordinatorClient(Connection):
         it holds.
         """
         path = f"/experiments/{experiment_id}/rounds/{round_number}/update"
-        sha256, parts = await self._upload_parts(path, weights, part_bytes)
+        upload = Upload(self, path, weights, part_bytes, direct=direct)
         commit = schema.UpdateCommit(
-            sha256=sha256, parts=parts, num_examples=num_examples, metrics=dict(metrics)
+            sha256=upload.sha256,
+            parts=upload.parts,
+            num_examples=num_examples,
+            metrics=dict(metrics),
         )
-        return await self._json(schema.UpdateReceipt, "POST", path, body=commit)
-
-    async def _upload_parts(self, path: str, data: bytes, part_bytes: int) -> tuple[str, list[str]]:
-        view = memoryview(data)
-        pieces = [view[i : i + part_bytes] for i in range(0, len(data), part_bytes)]
-        digests = [hashlib.sha256(piece).hexdigest() for piece in pieces]
-        gate = asyncio.Semaphore(PARALLEL_PARTS)
-
-        async def put(number: int) -> None:
-            async with gate:
-                await self._request(
-                    "PUT",
-                    f"{path}/parts/{number}",
-                    params={"sha256": digests[number]},
-                    content=bytes(pieces[number]),
-                    headers={"Content-Type": "application/octet-stream"},
-                )
-
-        tasks = [asyncio.create_task(put(number)) for number in range(len(pieces))]
-        try:
-            await asyncio.gather(*tasks)
-        finally:  # the first fault ends the others
-            for task in tasks:
-                task.cancel()
-        return hashlib.sha256(data).hexdigest(), digests
+        return await self._send_and_commit(upload, schema.UpdateReceipt, path, commit)

@@ -174,7 +174,9 @@ async def join(arguments: argparse.Namespace, console: Console) -> int:
                 f"{dataset.name} has {len(dataset.train_y)} training examples, but the experiment "
                 f"shares out {config.dataset_size} of {config.dataset}: give its --dataset."
             )
-        initial = await client.download_model(arguments.experiment, 0)
+        initial = await client.download_model(
+            arguments.experiment, 0, experiment.part_bytes, direct=experiment.direct
+        )
         spec = models.spec_of(initial)
         if spec != models.spec_for(spec.name, dataset.shape, len(dataset.classes)):
             raise exits.UsageError(

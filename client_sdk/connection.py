@@ -11,7 +11,7 @@ import asyncio
 import email.utils
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Self, TypeVar
@@ -98,37 +98,83 @@ class Connection:
         body: BaseModel | None = None,
         headers: dict[str, str] | None = None,
     ) -> M:
-        sent = dict(headers or {})
-        if body is not None:
-            sent["Content-Type"] = "application/json"
-        content = None if body is None else body.model_dump_json().encode()
-        response = await self._request(method, path, content=content, headers=sent)
         adapter: TypeAdapter[M] = _adapter(model)
-        return parse(adapter, response)
+        if body is None:
+            return parse(adapter, await self.request(method, path, headers=headers))
+        return parse(adapter, await self.post(path, body, headers=headers))
 
-    async def _request(
+    async def post(
+        self, path: str, body: BaseModel, *, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        """POST a body as JSON. Raises as `request` does."""
+        sent = {**(headers or {}), "Content-Type": "application/json"}
+        return await self.request(
+            "POST", path, content=body.model_dump_json().encode(), headers=sent
+        )
+
+    async def request(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any
     ) -> httpx.Response:
-        """One call with its retries. Raises RequestRefused or CoordinatorUnreachable."""
+        """One call of the API with its retries. Raises RequestRefused, CoordinatorUnreachable."""
         sent = dict(headers or {})
         if self._key is not None:
             sent["Authorization"] = f"Bearer {self._key}"
+        return await self._retried(
+            self.base_url, _refusal, method, f"/v1{path}", headers=sent, **options
+        )
+
+    async def direct(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        content: bytes = b"",
+        fine: Collection[int] = (),
+    ) -> httpx.Response:
+        """One call by a signed URL, which no key of ours goes with; statuses in `fine` are good.
+
+        Raises DirectRefused, CoordinatorUnreachable.
+        """
+        host = urlsplit(url).hostname or ""
+        return await self._retried(
+            host,
+            lambda response: errors.DirectRefused(
+                response.status_code, "direct", f"{host} answered {response.status_code}"
+            ),
+            method,
+            url,
+            fine=fine,
+            headers=headers,
+            content=content or None,
+        )
+
+    async def _retried(
+        self,
+        whom: str,
+        refusal: Callable[[httpx.Response], errors.RequestRefused],
+        method: str,
+        url: str,
+        *,
+        fine: Collection[int] = (),
+        **options: Any,
+    ) -> httpx.Response:
         started, pause = time.monotonic(), self.retry.first_pause
         while True:
             least = 0.0
             try:
-                response = await self._http.request(method, f"/v1{path}", headers=sent, **options)
+                response = await self._http.request(method, url, **options)
             except httpx.TransportError as error:
                 fault: Exception = errors.CoordinatorUnreachable(
-                    f"{self.base_url} did not answer: {str(error) or type(error).__name__}"
+                    f"{whom} did not answer: {str(error) or type(error).__name__}"
                 )
             else:
                 self.traffic.requests += 1
                 self.traffic.sent += len(options.get("content") or b"")
                 self.traffic.received += len(response.content)
-                if response.is_success:
+                if response.is_success or response.status_code in fine:
                     return response
-                fault = _refusal(response)
+                fault = refusal(response)
                 if response.status_code not in _RETRIED:
                     raise fault
                 least = _retry_after(response)

@@ -33,6 +33,10 @@ class StateConflict(RequestRefused):
     """409: well formed, but not now; `code` and `detail` say what the turn is."""
 
 
+class DirectRefused(RequestRefused):
+    """The blob store refused a signed URL: it has run out, or the bytes are not what was signed."""
+
+
 class CorruptDownload(ClientError):
     """A model's bytes did not have the digest that was announced, however often it was tried."""
 

@@ -92,7 +92,7 @@ class Participant:
         self._tell("training", task.round)
         try:
             weights = await self._client.download_model(
-                self.experiment_id, task.base_version, task.part_bytes
+                self.experiment_id, task.base_version, task.part_bytes, direct=task.direct
             )
             update = await self._trainer.train(self.id, self._indices, weights, task)
             await self._client.upload_update(
@@ -103,6 +103,7 @@ class Participant:
                 # A diverged loss is no JSON number; the weights themselves will tell.
                 {k: v for k, v in update.metrics.items() if math.isfinite(v) and abs(v) < 1e30},
                 task.part_bytes,
+                direct=task.direct,
             )
         except StateConflict as error:
             if error.code != "out-of-turn":

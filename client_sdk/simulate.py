@@ -99,11 +99,15 @@ class Simulation:
         )
         self.experiment_id = created.id
         self._enrolment_key = created.enrolment_key
+        self._part_bytes, self._direct = created.part_bytes, created.direct
         if created.state is not ExperimentState.AWAITING_MODEL:
             return created.id
         initial = build(self.spec, derive_seed(self.config.seed, "initial weights"))
         await self.client.upload_initial_model(
-            created.id, to_bytes(initial, describe(self.dataset, self.spec)), created.part_bytes
+            created.id,
+            to_bytes(initial, describe(self.dataset, self.spec)),
+            created.part_bytes,
+            direct=created.direct,
         )
         return created.id
 
@@ -121,7 +125,7 @@ class Simulation:
             for task in (watch, *clients):
                 task.cancel()
             await asyncio.gather(watch, *clients, return_exceptions=True)
-        weights = await self.client.download_model(self.experiment_id)
+        weights = await self._download(experiment.model_version or 0)
         return Outcome(experiment, self.rows, weights)
 
     async def _participate(self, number: int) -> Done:
@@ -181,13 +185,18 @@ class Simulation:
         for known in model.evaluations:
             if known.source == "central":
                 return known.metrics
-        weights = await self.client.download_model(self.experiment_id, model.version)
+        weights = await self._download(model.version)
         result = await asyncio.to_thread(self._measure, weights)
         metrics = {"accuracy": result.accuracy, "loss": min(result.loss, 1e30)}
         await self.client.report_evaluation(
             self.experiment_id, model.version, result.examples, metrics
         )
         return metrics
+
+    async def _download(self, version: int) -> bytes:
+        return await self.client.download_model(
+            self.experiment_id, version, self._part_bytes, direct=self._direct
+        )
 
     def _measure(self, weights: bytes) -> Evaluation:
         load_bytes(self._model, weights)

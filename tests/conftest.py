@@ -18,6 +18,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from app.store.mongo import MongoBlobs, MongoDocuments, open_mongo
 from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
+from examples.lambda_local import free_port, wait_for_port
 from tests.e2e.processes import SMALL, run
 from tests.federation import Federation
 
@@ -119,6 +120,40 @@ async def fresh_store(
         client: AsyncIOMotorClient = AsyncIOMotorClient(request.getfixturevalue("mongodb_url"))
         await asyncio.gather(*(client.drop_database(name) for name in names))
         client.close()
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """moto's server, which speaks S3's protocol (and others of AWS) over TCP."""
+    port = free_port()
+    process = subprocess.Popen(
+        [str(Path(sys.executable).parent / "moto_server"), "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for_port(port, 60)
+    yield f"http://127.0.0.1:{port}"
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def bucket(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket; the environment leads boto3 to it."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": aws_endpoint,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    import boto3
+
+    name = f"weights-{secrets.token_hex(6)}"
+    boto3.client("s3").create_bucket(
+        Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+    )
+    return name
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ async def create_experiment(
         state=experiment.state,
         enrolment_key=key,
         part_bytes=service.context.limits.part_bytes,
+        direct=service.context.direct,
     )
 
 
@@ -69,6 +70,18 @@ async def put_initial_part(
     data = await request.body()
     await service.experiments.store_initial_part(experiment_id, number, sha256, data)
     return schema.PartReceipt(number=number, sha256=sha256, size=len(data))
+
+
+@admin.post(
+    "/{experiment_id}/initial-model/parts",
+    summary="Announce parts of the initial weights",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def announce_initial_parts(
+    service: Service, experiment_id: ExperimentId, request: schema.PartAnnouncements
+) -> list[schema.PartPlan]:
+    """Which are stored already, and where to bring the others: an interrupted upload goes on."""
+    return await service.experiments.plan_initial_parts(experiment_id, request.parts)
 
 
 @admin.post(
@@ -172,6 +185,24 @@ async def download_model(
     """For the admin, holders of the enrolment key, and clients. Knows ETag and Range."""
     model = await service.models.version(experiment_id, version)
     return await weights_response(request, service, model)
+
+
+@models.get(
+    "/{experiment_id}/models/{version}/parts",
+    summary="List the parts of a model's file",
+    responses=responses(401, 404, 422, 503),
+)
+async def list_model_parts(
+    service: Service,
+    experiment_id: ExperimentId,
+    version: Version,
+    member: Member,
+    first: Annotated[int, Query(ge=0, lt=schema.MAX_PARTS)] = 0,
+    limit: Annotated[int, Query(ge=1, le=schema.MAX_ANNOUNCED)] = schema.MAX_ANNOUNCED,
+) -> list[views.ModelPart]:
+    """With a URL each, where the blob store answers clients itself (`direct`)."""
+    model = await service.models.version(experiment_id, version)
+    return await service.models.parts(model, first, limit)
 
 
 @models.post(

@@ -61,6 +61,18 @@ async def put_update_part(
 
 
 @router.post(
+    "/rounds/{number}/update/parts",
+    summary="Announce parts of an update",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def announce_update_parts(
+    service: Service, client: CallingClient, number: RoundNumber, request: schema.PartAnnouncements
+) -> list[schema.PartPlan]:
+    """Which are stored already, and where to bring the others: an interrupted upload goes on."""
+    return await service.participation.plan_parts(client, number, request.parts)
+
+
+@router.post(
     "/rounds/{number}/update",
     summary="Commit an update",
     responses=responses(401, 404, 409, 422, 503),

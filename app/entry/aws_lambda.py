@@ -25,7 +25,10 @@ _TEXT_TYPES = ["text/", "application/json", "application/problem+json"]
 def load_settings() -> Settings:
     """Settings that can work here, secrets fetched. Raises RuntimeError with what to set."""
     settings = Settings()
-    changes: dict[str, Any] = {"part_bytes": min(settings.part_bytes, PART_BYTES)}
+    changes: dict[str, Any] = {
+        "part_bytes": min(settings.part_bytes, PART_BYTES),
+        "tick_seconds": 0,  # nothing runs between two calls; the schedule ticks
+    }
     if settings.secret_id:
         secret = fetch_secret(settings.secret_id)
         changes |= {

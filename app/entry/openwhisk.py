@@ -96,7 +96,12 @@ def settings_of(args: dict[str, Any]) -> Settings:
             "On OpenWhisk each container has a disk and a memory of its own: bind MONGODB_URL and "
             "FL_ADMIN_KEY to the action (wsk action update ... --param NAME VALUE)."
         )
-    return settings.model_copy(update={"part_bytes": min(settings.part_bytes, PART_BYTES)})
+    return settings.model_copy(
+        update={
+            "part_bytes": min(settings.part_bytes, PART_BYTES),
+            "tick_seconds": 0,  # nothing runs between two calls; the alarm ticks
+        }
+    )
 
 
 _opened: list[tuple[Container, Mangum]] = []  # empty until the first call brings the settings

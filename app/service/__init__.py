@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.service import sweep
 from app.service.context import Context, Limits
 from app.service.enrolment import Enrolment
 from app.service.experiments import Experiments
@@ -27,12 +28,17 @@ class Coordinator:
         self.views = Views(context, self.rounds)
 
     async def tick(self) -> list[str]:
-        """Advance every open experiment, for schedulers; gives the ids of those looked at."""
+        """Advance every open experiment and sweep, for schedulers; gives the ids looked at."""
         looked_at, after = [], ""
         while page := await self.context.repo.experiments(after, 1000):
             for experiment in page:
-                if not experiment.ended:
+                if sweep.abandoned(self.context, experiment):
+                    await self.experiments.stop(
+                        experiment.id, "Its initial weights were never committed."
+                    )
+                elif not experiment.ended:
                     await self.rounds.advance(experiment.id)
                     looked_at.append(experiment.id)
             after = page[-1].id
+        await sweep.sweep_uploads(self.context)
         return looked_at

@@ -32,8 +32,8 @@ def new_lease(context: Context, fence: int, deaths: int = 0) -> Lease:
 async def aggregate(context: Context, experiment: Experiment, round_: Round) -> bool:
     """Do one step's worth of the aggregation; at its end store the model and close the round.
 
-    Says whether to look at the round again: not where the step's time is over and the next call
-    shall go on. Raises LostUpdate.
+    Says whether this process has nothing more to do here: not so where the step's time is over and
+    the next call shall go on. Raises LostUpdate.
     """
     # Imported here: it brings NumPy, which a process that only answers polls never needs.
     from app.service.fold import Fold

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.service.repository import Repository
-from app.store.port import Blobs
+from app.store.port import Blobs, DirectBlobs
 
 MIB = 1024 * 1024
 
@@ -24,6 +24,7 @@ class Limits:
     lease_seconds: float = 30.0
     step_seconds: float = 10.0  # of aggregation within one call; the next call goes on
     fold_updates: int = 64  # are folded in a row; of more, groups of so many are summed first
+    abandon_seconds: float = 7 * 86400.0  # an experiment may wait so long for its initial weights
     poll_min_seconds: float = 0.2
     poll_max_seconds: float = 15.0
 
@@ -38,3 +39,8 @@ class Context:
     clock: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random  # spreads polls; nothing is drawn by it
     worker: str = field(default_factory=lambda: secrets.token_hex(6))
+
+    @property
+    def direct(self) -> bool:
+        """Whether clients move weights past the coordinator."""
+        return isinstance(self.blobs, DirectBlobs)

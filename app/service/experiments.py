@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from app.domain.errors import Conflict, NotFound
 from app.domain.experiment import Config, Experiment, ExperimentState
 from app.domain.records import ModelVersion
-from app.service import repository, weights
+from app.service import repository, sweep, weights
 from app.service.context import Context
 from app.service.credentials import enrolment_key, fingerprint
 from app.service.rounds import Rounds
-from app.wire.schema import CreateExperiment, WeightsCommit
+from app.service.uploads import Uploads
+from app.wire.schema import CreateExperiment, PartAnnouncement, PartPlan, WeightsCommit
 
 
 class Experiments:
@@ -62,17 +63,21 @@ class Experiments:
         self, experiment_id: str, number: int, sha256: str, data: bytes
     ) -> None:
         """Take one part of the initial weights. Raises Conflict once they are committed."""
+        uploads = await self._initial_uploads(experiment_id)
+        await uploads.store(number, sha256, data)
+
+    async def plan_initial_parts(
+        self, experiment_id: str, parts: list[PartAnnouncement]
+    ) -> list[PartPlan]:
+        """Which parts are here, and how to bring the rest. Raises Conflict, TooLarge."""
+        return await (await self._initial_uploads(experiment_id)).plan(parts)
+
+    async def _initial_uploads(self, experiment_id: str) -> Uploads:
         experiment = await self.repo.experiment(experiment_id)
         if experiment.state is not ExperimentState.AWAITING_MODEL:
             raise Conflict(f"The experiment is {experiment.state}: its initial model is settled.")
-        await weights.store_part(
-            self.context.blobs,
-            repository.model_blob(experiment_id, 0),
-            number,
-            sha256,
-            data,
-            limit=self.context.limits.max_model_bytes,
-        )
+        prefix = repository.model_blob(experiment_id, 0)
+        return Uploads(self.context, prefix, self.context.limits.max_model_bytes)
 
     async def commit_initial(self, experiment_id: str, commit: WeightsCommit) -> ModelVersion:
         """Check the initial weights, make them model version 0 and open the enrolment.
@@ -90,6 +95,7 @@ class Experiments:
             raise Conflict("The experiment has other initial weights already.")
         experiment = await self.repo.experiment(experiment_id)
         if experiment.state is ExperimentState.AWAITING_MODEL:
+            await sweep.drop_other_parts(self.context, model.blob)
             # Lost only to someone who did the same, or to a stop.
             await self.repo.save_experiment(
                 experiment.move(ExperimentState.ENROLLING, model_version=0)

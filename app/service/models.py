@@ -8,7 +8,9 @@ from app.domain.errors import Conflict, NotFound
 from app.domain.records import Evaluation, ModelVersion
 from app.service import weights
 from app.service.context import Context
+from app.store.port import DirectBlobs
 from app.wire.schema import EvaluationReport
+from app.wire.views import ModelPart
 
 
 class Models:
@@ -33,6 +35,21 @@ class Models:
     def read(self, model: ModelVersion, start: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes [start, stop) of its file, a part at a time."""
         return weights.read(self.context.blobs, model.blob, start, stop)
+
+    async def parts(self, model: ModelVersion, first: int, limit: int) -> list[ModelPart]:
+        """The pieces of its file from number `first` on, with URLs where there are such."""
+        blobs, blob = self.context.blobs, model.blob
+        return [
+            ModelPart(
+                number=number,
+                sha256=blob.parts[number],
+                size=blob.sizes[number],
+                url=(await blobs.sign_get(blob.key(number))).url
+                if isinstance(blobs, DirectBlobs)
+                else None,
+            )
+            for number in range(first, min(first + limit, len(blob.parts)))
+        ]
 
     async def evaluate(
         self, experiment_id: str, version: int, source: str, report: EvaluationReport

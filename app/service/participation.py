@@ -18,7 +18,18 @@ from app.service import repository, weights
 from app.service.context import Context
 from app.service.enrolment import shard_size
 from app.service.rounds import Rounds
-from app.wire.schema import BlobInfo, Done, Train, Training, UpdateCommit, UpdateReceipt, Wait
+from app.service.uploads import Uploads, max_update_bytes
+from app.wire.schema import (
+    BlobInfo,
+    Done,
+    PartAnnouncement,
+    PartPlan,
+    Train,
+    Training,
+    UpdateCommit,
+    UpdateReceipt,
+    Wait,
+)
 
 
 class Participation:
@@ -72,7 +83,8 @@ class Participation:
                 seed=config.seed,
             ),
             part_bytes=self.context.limits.part_bytes,
-            max_update_bytes=weights.max_update_bytes(base.blob.size),
+            direct=self.context.direct,
+            max_update_bytes=max_update_bytes(base.blob.size),
         )
 
     def _wait(self, experiment: Experiment, round_: Round | None, message: str) -> Wait:
@@ -92,17 +104,24 @@ class Participation:
         self, client: Client, number: int, part: int, sha256: str, data: bytes
     ) -> None:
         """Take one part of an update. Raises OutOfTurn, DigestMismatch, Conflict."""
+        uploads = await self._uploads(client, number)
+        await uploads.store(part, sha256, data)
+
+    async def plan_parts(
+        self, client: Client, number: int, parts: list[PartAnnouncement]
+    ) -> list[PartPlan]:
+        """Which parts are here, and how to bring the rest. Raises OutOfTurn, TooLarge, Conflict."""
+        return await (await self._uploads(client, number)).plan(parts)
+
+    async def _uploads(self, client: Client, number: int) -> Uploads:
+        """Raises OutOfTurn."""
         experiment = await self.repo.experiment(client.experiment_id)
         await self._require_turn(experiment, client, number)
         base = await self.repo.model(experiment.id, 0)
-        size = base.blob.size if base else 0
-        await weights.store_part(
-            self.context.blobs,
+        return Uploads(
+            self.context,
             repository.update_blob(experiment.id, number, client.slot),
-            part,
-            sha256,
-            data,
-            limit=weights.max_update_bytes(size),
+            max_update_bytes(base.blob.size if base else 0),
         )
 
     async def commit(self, client: Client, number: int, commit: UpdateCommit) -> UpdateReceipt:
@@ -162,7 +181,7 @@ class Participation:
                 repository.update_blob(experiment.id, number, client.slot),
                 commit.sha256,
                 commit.parts,
-                limit=weights.max_update_bytes(layout.total_bytes),
+                limit=max_update_bytes(layout.total_bytes),
                 expected=layout,
             )
         except (BadWeights, TooLarge) as error:

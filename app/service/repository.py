@@ -199,6 +199,12 @@ def round_blobs(experiment_id: str, number: int | None = None) -> str:
     return prefix if number is None else f"{prefix}{number:07d}/"
 
 
+def round_of(key: str) -> tuple[str, int]:
+    """The experiment and the round of a key under `round_blobs`."""
+    _, experiment_id, number, *_ = key.split("/")
+    return experiment_id, int(number)
+
+
 def update_blob(experiment_id: str, number: int, slot: int) -> str:
     return f"{round_blobs(experiment_id, number)}{slot:07d}"
 

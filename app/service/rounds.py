@@ -23,6 +23,10 @@ log = logging.getLogger("app")
 MAX_DEATHS = 20  # of calls that aggregate one round
 
 
+class Paused(Exception):
+    """This call has done its share of an aggregation; another one goes on."""
+
+
 class Rounds:
     """Opens, closes and repeats rounds."""
 
@@ -32,13 +36,17 @@ class Rounds:
 
     async def advance(self, experiment_id: str) -> tuple[Experiment, Round | None]:
         """Do every step that can be done now; give the state after it. Raises NotFound."""
+        paused = False
         while True:
             experiment = await self.repo.experiment(experiment_id)
             round_ = None
             if experiment.round:
                 round_ = await self.repo.round(experiment_id, experiment.round)
-            if not await self._step(experiment, round_):
-                return experiment, round_
+            try:
+                if paused or not await self._step(experiment, round_):
+                    return experiment, round_
+            except Paused:
+                paused = True  # look once more, for what is returned
 
     async def _step(self, experiment: Experiment, round_: Round | None) -> bool:
         """Do the next step if there is one; say whether to look again."""
@@ -152,7 +160,7 @@ class Rounds:
             cut=Cut(span_bytes=limits.part_bytes, group_size=limits.fold_updates),
         )
         if await self.repo.save_round(frozen):
-            return await self._aggregate(experiment, replace(frozen, revision=round_.revision + 1))
+            await self._aggregate(experiment, replace(frozen, revision=round_.revision + 1))
         return True
 
     async def _take_over(self, experiment: Experiment, round_: Round) -> bool:
@@ -173,13 +181,13 @@ class Rounds:
             RoundState.AGGREGATING, lease=new_lease(self.context, lease.fence + 1, deaths)
         )
         if await self.repo.save_round(mine):
-            return await self._aggregate(experiment, replace(mine, revision=round_.revision + 1))
+            await self._aggregate(experiment, replace(mine, revision=round_.revision + 1))
         return True
 
-    async def _aggregate(self, experiment: Experiment, round_: Round) -> bool:
-        """One step of it; says whether to look again."""
+    async def _aggregate(self, experiment: Experiment, round_: Round) -> None:
+        """One step of it. Raises Paused where there is more to do, but not in this call."""
         try:
-            return await aggregate(self.context, experiment, round_)
+            done = await aggregate(self.context, experiment, round_)
         except StoreUnavailable:
             raise
         except LostUpdate as error:
@@ -187,13 +195,15 @@ class Rounds:
             # are deleted after the close only, and so nothing is lost while it still aggregates.
             now = await self.repo.round(experiment.id, round_.number)
             if now is None or now.state is not RoundState.AGGREGATING:
-                return True
+                return
             await self._fail(experiment, f"Round {round_.number} lost an accepted update: {error}")
-            return True
-        except Exception:
+        except Exception as error:
             # The caller only asked for its status. The lease runs out, and another call tries.
             log.exception("aggregating round %s of %s failed", round_.number, experiment.id)
-            return False
+            raise Paused from error
+        else:
+            if not done:
+                raise Paused
 
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
         """The round is closed: drop its uploads, then open the next one or complete."""
@@ -228,16 +238,22 @@ class Rounds:
         )
 
     async def _tidy(self, experiment: Experiment, round_: Round | None) -> bool:
-        """The experiment ended in the middle of a round: drop its uploads and close the record."""
-        if round_ is None or round_.state is RoundState.ABANDONED:
+        """The experiment ended before its time: drop what is left over and close the record."""
+        blobs = self.context.blobs
+        if round_ is None:
+            if experiment.model_version is None:
+                await blobs.delete(f"{repository.model_blob(experiment.id, 0)}/")
+            return False
+        if round_.state is RoundState.ABANDONED:
             return False
         closed = round_.state is RoundState.CLOSED
         if closed and experiment.model_version == round_.number:
             return False
-        await self.context.blobs.delete(repository.round_blobs(experiment.id))
+        await blobs.delete(repository.round_blobs(experiment.id))
         if closed:  # the stop came between the close and its announcement
             await self.repo.save_experiment(replace(experiment, model_version=round_.number))
         else:
+            await blobs.delete(f"{repository.model_blob(experiment.id, round_.number)}/")
             await self.repo.save_round(round_.move(RoundState.ABANDONED))
         return True
 

@@ -59,6 +59,8 @@ class Views:
             model_version=experiment.model_version,
             created_at=_time(experiment.created_at),
             ended_at=_maybe_time(experiment.ended_at),
+            part_bytes=self.context.limits.part_bytes,
+            direct=self.context.direct,
             current_round=current,
             history=[_summary(r) for r in history],
         )

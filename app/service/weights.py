@@ -1,4 +1,4 @@
-"""Weights between the API and the blob store: parts in, checked files, ranges out."""
+"""Weights in the blob store: checked files, verified ranges, files of the coordinator's own."""
 
 from __future__ import annotations
 
@@ -9,42 +9,13 @@ from collections.abc import AsyncIterator, Callable
 from itertools import accumulate
 from typing import TypeVar
 
-from app.domain.errors import BadWeights, Conflict, DigestMismatch, PartsMissing, TooLarge
+from app.domain.errors import BadWeights, DigestMismatch, PartsMissing, TooLarge
 from app.domain.records import Blob, part_key
 from app.store.port import Blobs
 from app.wire.codec import Layout, UpdateCheck
-from app.wire.schema import MAX_PARTS
 
 T = TypeVar("T")
-_HEADER_SLACK = 64 * 1024  # an upload's header may hold other metadata than the model's
 _SMALL = 256 * 1024  # bytes that are judged faster than a thread is woken
-
-
-def max_update_bytes(model_bytes: int) -> int:
-    """The largest upload that can hold the tensors of a model of this size."""
-    return model_bytes + _HEADER_SLACK
-
-
-async def store_part(
-    blobs: Blobs, prefix: str, number: int, sha256: str, data: bytes, *, limit: int
-) -> None:
-    """Store one part of an upload under its digest.
-
-    Raises DigestMismatch, or Conflict where this upload's parts already take twice `limit` bytes,
-    or are twice as many as a file may have: parts are immutable, so someone who keeps sending
-    other ones would otherwise fill the store.
-    """
-    if not data:
-        raise DigestMismatch("The part is empty.")
-    actual = await _digest(data)
-    if actual != sha256:
-        raise DigestMismatch(f"The part's SHA-256 is {actual}, not {sha256}: send it again.")
-    stored = await blobs.sizes(f"{prefix}/")
-    if part_key(prefix, number, sha256) in stored:
-        return
-    if len(stored) >= 2 * MAX_PARTS or sum(stored.values()) + len(data) > 2 * limit:
-        raise Conflict("Too many different parts were uploaded for this round.", code="quota")
-    await blobs.put(part_key(prefix, number, sha256), data)
 
 
 async def commit(
@@ -70,24 +41,43 @@ async def commit(
     )
     if blob.size > limit:
         raise TooLarge(f"The weights take {blob.size} bytes; at most {limit} are allowed.")
-    check, digest = UpdateCheck(expected), hashlib.sha256()
-    fault: BadWeights | None = None
-    for key in keys:
+    judge = _Judge(expected)
+    for number, key in enumerate(keys):
         data = await blobs.get(key)
         if data is None:
             raise PartsMissing("The round was closed while the parts were read.")
-        digest.update(data)
-        if fault is None:
+        if await _beside_the_loop(len(data), lambda part=data: judge.feed(part)) != parts[number]:  # type: ignore[misc]
+            # Only a store that clients write to themselves, and that checks no digests, has such.
+            await blobs.delete(key)
+            raise PartsMissing(f"Part {number} holds other bytes than it says: send it again.")
+    return blob, judge.verdict(sha256)
+
+
+class _Judge:
+    """Digests and checks a file's parts as they come."""
+
+    def __init__(self, expected: Layout | None) -> None:
+        self._check, self._digest = UpdateCheck(expected), hashlib.sha256()
+        self._fault: BadWeights | None = None
+
+    def feed(self, part: bytes) -> str:
+        """Take the next part; gives its SHA-256."""
+        self._digest.update(part)
+        if self._fault is None:
             try:
-                await _beside_the_loop(len(data), lambda part=data: check.feed(part))  # type: ignore[misc]
+                self._check.feed(part)
             except BadWeights as error:
-                fault = error
-    # First the digest: bytes that were mixed up on the way say nothing about the client's weights.
-    if digest.hexdigest() != sha256:
-        raise DigestMismatch(f"The parts' SHA-256 is {digest.hexdigest()}, not {sha256}.")
-    if fault is not None:
-        raise fault
-    return blob, check.finish()
+                self._fault = error
+        return hashlib.sha256(part).hexdigest()
+
+    def verdict(self, sha256: str) -> Layout:
+        """Raises DigestMismatch, BadWeights."""
+        # First the digest: bytes that were mixed up on the way say nothing about the weights.
+        if self._digest.hexdigest() != sha256:
+            raise DigestMismatch(f"The parts' SHA-256 is {self._digest.hexdigest()}, not {sha256}.")
+        if self._fault is not None:
+            raise self._fault
+        return self._check.finish()
 
 
 async def read(blobs: Blobs, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
@@ -136,7 +126,7 @@ async def verified_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
     data = await blobs.get(blob.key(number))
     if data is None:
         raise KeyError(blob.key(number))
-    if await _digest(data) != blob.parts[number]:
+    if await digest_of(data) != blob.parts[number]:
         raise DigestMismatch(f"The store's bytes under {blob.key(number)} were altered.")
     return data
 
@@ -149,17 +139,18 @@ async def store(blobs: Blobs, prefix: str, data: bytes | bytearray, part_bytes: 
         piece = bytes(view[start : start + part_bytes])
         parts.append(await put_part(blobs, prefix, number, piece))
         sizes.append(len(piece))
-    return Blob(prefix=prefix, sha256=await _digest(data), parts=tuple(parts), sizes=tuple(sizes))
+    return Blob(prefix=prefix, sha256=await digest_of(data), parts=tuple(parts), sizes=tuple(sizes))
 
 
 async def put_part(blobs: Blobs, prefix: str, number: int, data: bytes) -> str:
     """Store one part of the coordinator's own; gives its digest."""
-    sha256 = await _digest(data)
+    sha256 = await digest_of(data)
     await blobs.put(part_key(prefix, number, sha256), data)
     return sha256
 
 
-async def _digest(data: bytes | bytearray) -> str:
+async def digest_of(data: bytes | bytearray) -> str:
+    """SHA-256, in hexadecimal."""
     return await _beside_the_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
 
 

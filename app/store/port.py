@@ -8,8 +8,9 @@ raises `app.domain.errors.StoreUnavailable` when its database does not answer, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Body = dict[str, Any]  # JSON values only
 KINDS_WITH_SECOND_NAMES = ("experiments", "clients")  # `unique` is for these; they are indexed
@@ -82,4 +83,27 @@ class Blobs(Protocol):
 
     async def delete(self, prefix: str) -> None:
         """Delete every blob whose key starts with `prefix`."""
+        ...
+
+
+@dataclass(frozen=True)
+class SignedRequest:
+    """A request that its holder may make of the blob store itself, for so many seconds."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    seconds: int
+
+
+@runtime_checkable
+class DirectBlobs(Blobs, Protocol):
+    """A blob store that clients can reach themselves, so that weights pass the coordinator by."""
+
+    async def sign_put(self, key: str, sha256: str, size: int) -> SignedRequest:
+        """Permission to store exactly these bytes under the key, where nothing is yet."""
+        ...
+
+    async def sign_get(self, key: str) -> SignedRequest:
+        """Permission to read the key."""
         ...

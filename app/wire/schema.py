@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraint
 from app.domain.experiment import Config, ExperimentState
 
 MAX_PARTS = 20_000  # of one file
+MAX_ANNOUNCED = 256  # parts in one call: signed URLs are long, and answers are limited too
 Sha256 = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9a-f]{64}$"),
@@ -124,6 +125,34 @@ class PartReceipt(BaseModel):
     size: int = Field(examples=[87904])
 
 
+class PartAnnouncement(Body):
+    """A part that is about to be uploaded."""
+
+    number: int = Field(ge=0, lt=MAX_PARTS, examples=[0])
+    sha256: Sha256
+    size: int = Field(ge=1, examples=[87904], description="Bytes")
+
+
+class PartAnnouncements(Body):
+    parts: list[PartAnnouncement] = Field(min_length=1, max_length=MAX_ANNOUNCED)
+
+
+class SignedUpload(BaseModel):
+    """A PUT of the part's bytes to `url`, with these headers and no others of ours."""
+
+    url: str = Field(examples=["https://bucket.s3.amazonaws.com/uploads/...?X-Amz-Signature=..."])
+    headers: dict[str, str]
+    seconds: int = Field(description="For so long the URL is good", examples=[900])
+
+
+class PartPlan(BaseModel):
+    """What to do with a part: nothing where it is stored, else `upload`, else PUT it here."""
+
+    number: int
+    stored: bool
+    upload: SignedUpload | None = None
+
+
 class CreatedExperiment(BaseModel):
     """The enrolment key is shown here only; the same Idempotency-Key gets it again."""
 
@@ -131,6 +160,9 @@ class CreatedExperiment(BaseModel):
     state: ExperimentState
     enrolment_key: str = Field(examples=["enrol_3q2-7w..."])
     part_bytes: int = Field(description="The most bytes of one uploaded part", examples=[8388608])
+    direct: bool = Field(
+        False, description="Parts go to the blob store itself, by URLs of `POST .../parts`"
+    )
 
 
 class Subscription(BaseModel):
@@ -170,6 +202,9 @@ class Train(BaseModel):
     seconds_left: float
     training: Training
     part_bytes: int = Field(description="The most bytes of one uploaded part")
+    direct: bool = Field(
+        False, description="Parts go to the blob store itself, by URLs of `POST .../parts`"
+    )
     max_update_bytes: int
 
 

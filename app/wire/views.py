@@ -94,6 +94,15 @@ class ModelView(BaseModel):
     evaluations: list[EvaluationView]
 
 
+class ModelPart(BaseModel):
+    """A piece of a model's file. `url` gives it, where the blob store answers clients itself."""
+
+    number: int
+    sha256: Sha256
+    size: int
+    url: str | None
+
+
 class ExperimentSummary(BaseModel):
     id: str
     name: str
@@ -117,5 +126,7 @@ class ExperimentView(BaseModel):
     model_version: int | None
     created_at: datetime
     ended_at: datetime | None
+    part_bytes: int = Field(description="The most bytes of one uploaded part")
+    direct: bool = Field(description="Weights move by URLs of the blob store itself")
     current_round: RoundView | None
     history: list[RoundSummary]

@@ -127,7 +127,7 @@ async def test_parts_are_checked_as_they_arrive(http, federation):
 
 
 async def test_tiny_parts_without_end_are_refused(http, federation, monkeypatch):
-    monkeypatch.setattr("app.service.weights.MAX_PARTS", 5)
+    monkeypatch.setattr("app.service.uploads.MAX_PARTS", 5)
     made = await federation.admin.create_experiment("x", config(), "tiny-parts")
     path = f"/v1/experiments/{made.id}/initial-model/parts/0"
     for n in range(11):

@@ -82,6 +82,19 @@ def test_forty_clients_and_four_workers_close_every_round_once(tmp_path, request
         assert round_["num_examples"] == sum(u["num_examples"] for u in round_["updates"])
 
 
+def test_weights_through_s3_give_the_same_bytes(quiet_run, bucket, tmp_path):
+    with Server(FL_DATA_DIR=str(tmp_path / "data"), FL_S3_BUCKET=bucket) as server:
+        done = run(
+            *(*SMALL, "--server", server.url, "--out", str(tmp_path / "out")), FL_ADMIN_KEY=KEY
+        )
+        assert done.returncode == 0, done.stderr
+    assert model_of(tmp_path / "out") == model_of(quiet_run[0])
+    import boto3
+
+    kept = boto3.client("s3").list_objects_v2(Bucket=bucket)["Contents"]
+    assert [found["Key"].split("/")[0] for found in kept] == ["models"] * 4
+
+
 def test_one_participant_joins_and_its_model_predicts(tmp_path):
     """A second machine's view: `join` beside a simulation that leaves one slot free."""
     with (

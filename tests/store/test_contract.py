@@ -6,6 +6,7 @@ import json
 import pytest
 
 from app.domain.errors import StoreUnavailable
+from app.store.s3 import S3Blobs
 
 KIND = "clients"
 VALUES = {
@@ -180,23 +181,29 @@ async def test_scan_goes_page_by_page(store):
     assert len(await store.documents.scan(KIND, "a/", after="A")) == 7
 
 
-async def test_blobs_are_kept_and_never_overwritten(store):
+@pytest.fixture(params=["database", "s3"])
+def blobs(request, store, bucket):
+    """Every blob store: those in the databases, and the one beside them."""
+    return S3Blobs(bucket, url_seconds=60) if request.param == "s3" else store.blobs
+
+
+async def test_blobs_are_kept_and_never_overwritten(blobs):
     big = bytes(range(256)) * 32768  # 8 MiB, the largest part
-    await store.blobs.put("x/1", big)
-    await store.blobs.put("x/2", b"")
-    await store.blobs.put("x/1", b"other")
-    assert await store.blobs.get("x/1") == big
-    assert await store.blobs.get("x/2") == b""
-    assert await store.blobs.get("x/3") is None
-    assert await store.blobs.sizes("x/") == {"x/1": len(big), "x/2": 0}
+    await blobs.put("x/1", big)
+    await blobs.put("x/2", b"")
+    await blobs.put("x/1", b"other")
+    assert await blobs.get("x/1") == big
+    assert await blobs.get("x/2") == b""
+    assert await blobs.get("x/3") is None
+    assert await blobs.sizes("x/") == {"x/1": len(big), "x/2": 0}
 
 
-async def test_blobs_are_deleted_by_prefix_alone(store):
+async def test_blobs_are_deleted_by_prefix_alone(blobs):
     for key in ("x/1", "x/1/a", "x/10", "x/2", "y"):
-        await store.blobs.put(key, b"data")
-    await store.blobs.delete("x/1")
-    assert set(await store.blobs.sizes("")) == {"x/2", "y"}
-    await store.blobs.delete("nothing")
+        await blobs.put(key, b"data")
+    await blobs.delete("x/1")
+    assert set(await blobs.sizes("")) == {"x/2", "y"}
+    await blobs.delete("nothing")
 
 
 async def test_what_one_process_wrote_another_sees_at_once(store):

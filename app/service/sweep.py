@@ -1,0 +1,81 @@
+"""What nobody will ever ask for again is deleted, and the tick that sees to it.
+
+Uploads go when their round is closed. What is swept here came too late for that: parts that were
+stored at the very moment of the close, or by a presigned URL after it, and initial weights that
+were begun and never committed. Everything here may run anywhere at any time, and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from app.domain.errors import CoordinatorError
+from app.domain.experiment import Experiment, ExperimentState
+from app.domain.records import Blob
+from app.domain.round import RoundState
+from app.service import repository
+from app.service.context import Context
+
+if TYPE_CHECKING:
+    from app.service import Coordinator
+
+log = logging.getLogger("app")
+
+
+async def drop_stale_uploads(context: Context, experiment_id: str, number: int) -> None:
+    """Delete a round's uploads, unless somebody may still aggregate them.
+
+    Those of an experiment that is unknown here stay: a bucket may serve other databases too.
+    """
+    round_ = await context.repo.round(experiment_id, number)
+    if round_ is not None and round_.state in (RoundState.CLOSED, RoundState.ABANDONED):
+        await context.blobs.delete(repository.round_blobs(experiment_id, number))
+
+
+async def drop_other_parts(context: Context, blob: Blob) -> None:
+    """Delete what was uploaded beside a file that is committed, and is no part of it."""
+    own = {blob.key(number) for number in range(len(blob.parts))}
+    for key in await context.blobs.sizes(f"{blob.prefix}/"):
+        if key not in own:
+            await context.blobs.delete(key)
+
+
+async def sweep_uploads(context: Context) -> None:
+    """Drop the uploads of every round that is over."""
+    rounds = {repository.round_of(key) for key in await context.blobs.sizes("uploads/")}
+    for experiment_id, number in sorted(rounds):
+        await drop_stale_uploads(context, experiment_id, number)
+
+
+def abandoned(context: Context, experiment: Experiment) -> bool:
+    """Whether its initial weights will not come any more."""
+    age = context.clock() - experiment.created_at
+    awaited = experiment.state is ExperimentState.AWAITING_MODEL
+    return awaited and age > context.limits.abandon_seconds
+
+
+@asynccontextmanager
+async def ticking(coordinator: Coordinator, seconds: float) -> AsyncIterator[None]:
+    """Tick every so often while the server runs, so that deadlines strike though nobody polls."""
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await coordinator.tick()
+            except CoordinatorError as error:
+                log.warning("tick: %s", error.message)  # the next one tries again
+            except Exception:
+                log.exception("tick failed")
+
+    task = asyncio.create_task(tick()) if seconds else None
+    try:
+        yield
+    finally:
+        if task:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,172 @@
+"""Weights on their way: parts up, ranges or parts down, a few at a time, each verified.
+
+What the coordinator advertises decides: `part_bytes` how large a part may be, `direct` whether
+parts go to its blob store itself, by signed URLs. A transfer that was interrupted goes on: parts
+that are stored already are not sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import httpx
+from pydantic import TypeAdapter
+
+from app.wire import schema, views
+from client_sdk import errors
+from client_sdk.connection import Connection, parse
+
+T = TypeVar("T")
+PARALLEL_PARTS = 4
+TRIES = 3  # for the whole of a transfer; each request of it has retries of its own
+_PLANS: TypeAdapter[list[schema.PartPlan]] = TypeAdapter(list[schema.PartPlan])
+_PARTS: TypeAdapter[list[views.ModelPart]] = TypeAdapter(list[views.ModelPart])
+_CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
+
+
+class Upload:
+    """One file on its way to `path`, of whose parts the coordinator takes the digests."""
+
+    def __init__(
+        self, connection: Connection, path: str, data: bytes, part_bytes: int, *, direct: bool
+    ) -> None:
+        self._connection, self._path, self._direct = connection, path, direct
+        view = memoryview(data)
+        self._pieces = [view[i : i + part_bytes] for i in range(0, len(data), part_bytes)]
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self.parts = [hashlib.sha256(piece).hexdigest() for piece in self._pieces]
+
+    async def send(self) -> None:
+        """Bring every part that is not there. Raises RequestRefused, CoordinatorUnreachable."""
+        # Whether a single part is there already costs as much to ask as to send it.
+        if len(self._pieces) == 1 and not self._direct:
+            await self._put(0)
+            return
+        for start in range(0, len(self._pieces), schema.MAX_ANNOUNCED):
+            batch = range(start, min(start + schema.MAX_ANNOUNCED, len(self._pieces)))
+            for attempt in range(TRIES):
+                missing = [plan for plan in await self._plan(batch) if not plan.stored]
+                try:
+                    await at_once(self._bring, missing)
+                    break
+                except errors.DirectRefused:  # its URL has run out, perhaps: ask for others
+                    if attempt == TRIES - 1:
+                        raise
+
+    async def _plan(self, numbers: range) -> list[schema.PartPlan]:
+        announced = schema.PartAnnouncements(
+            parts=[
+                schema.PartAnnouncement(number=n, sha256=self.parts[n], size=len(self._pieces[n]))
+                for n in numbers
+            ]
+        )
+        response = await self._connection.post(f"{self._path}/parts", announced)
+        return parse(_PLANS, response)
+
+    async def _bring(self, plan: schema.PartPlan) -> None:
+        if plan.upload is None:
+            await self._put(plan.number)
+            return
+        await self._connection.direct(
+            "PUT",
+            plan.upload.url,
+            headers=plan.upload.headers,
+            content=bytes(self._pieces[plan.number]),
+            # It is there: an earlier try got through, though its answer did not.
+            fine=(httpx.codes.PRECONDITION_FAILED,),
+        )
+
+    async def _put(self, number: int) -> None:
+        await self._connection.request(
+            "PUT",
+            f"{self._path}/parts/{number}",
+            params={"sha256": self.parts[number]},
+            content=bytes(self._pieces[number]),
+            headers={"Content-Type": "application/octet-stream"},
+        )
+
+
+async def download(connection: Connection, path: str, part_bytes: int, *, direct: bool) -> bytes:
+    """A model's file, verified. Raises CorruptDownload, RequestRefused, CoordinatorUnreachable."""
+    for _ in range(TRIES):
+        try:
+            fetch = _direct_parts if direct else _ranges
+            return await fetch(connection, path, part_bytes)
+        except (errors.CorruptDownload, errors.DirectRefused) as error:
+            fault = error
+    raise fault
+
+
+async def _ranges(connection: Connection, path: str, part_bytes: int) -> bytes:
+    first = await _range(connection, path, 0, part_bytes)
+    etag = first.headers.get("etag", "")
+    found = _CONTENT_RANGE.match(first.headers.get("content-range", ""))
+    if first.status_code != httpx.codes.PARTIAL_CONTENT or found is None:
+        return _verified(path, first.content, etag.strip('"'))  # the whole file in one answer
+    data = bytearray(int(found[3]))
+    data[: len(first.content)] = first.content
+
+    async def fetch(start: int) -> None:
+        response = await _range(connection, path, start, part_bytes, etag)
+        piece = response.content
+        if len(piece) != min(part_bytes, len(data) - start):
+            raise errors.CorruptDownload(f"{path}: another file took its place; try again")
+        data[start : start + len(piece)] = piece
+
+    await at_once(fetch, range(len(first.content), len(data), part_bytes))
+    return _verified(path, data, etag.strip('"'))
+
+
+async def _range(
+    connection: Connection, path: str, start: int, size: int, etag: str = ""
+) -> httpx.Response:
+    headers = {"Range": f"bytes={start}-{start + size - 1}"}
+    if etag:
+        headers["If-Range"] = etag
+    return await connection.request("GET", path, headers=headers)
+
+
+async def _direct_parts(connection: Connection, path: str, part_bytes: int) -> bytes:
+    """From the blob store, by the URLs of the parts as they are stored."""
+    found: list[views.ModelPart] = []
+    while page := parse(
+        _PARTS,
+        await connection.request("GET", f"{path}/parts", params={"first": len(found)}),
+    ):
+        found += page
+    pieces: dict[int, bytes] = {}
+
+    async def fetch(part: views.ModelPart) -> None:
+        if part.url is None:
+            raise errors.CorruptDownload(f"{path}: part {part.number} has no URL")
+        response = await connection.direct("GET", part.url)
+        pieces[part.number] = _verified(path, response.content, part.sha256)
+
+    await at_once(fetch, found)
+    return b"".join(pieces[number] for number in range(len(found)))
+
+
+def _verified(path: str, data: bytes | bytearray, sha256: str) -> bytes:
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise errors.CorruptDownload(f"{path}: the bytes do not have the digest {sha256}")
+    return bytes(data)
+
+
+async def at_once(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
+    """Do the work for each item, a few at a time. The first fault ends the others; it is raised."""
+    gate = asyncio.Semaphore(PARALLEL_PARTS)
+
+    async def run(item: T) -> None:
+        async with gate:
+            await work(item)
+
+    tasks = [asyncio.create_task(run(item)) for item in items]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
