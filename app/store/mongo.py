@@ -115,30 +115,43 @@ class MongoDocuments:
 
 
 class MongoBlobs:
-    """`app.store.port.Blobs`: a document a blob; parts are far below MongoDB's 16 MB."""
+    """`app.store.port.Blobs`: a document a blob; parts are far below MongoDB's 16 MB.
+
+    Sizes are documents of their own: to list them must not read the blobs. A blob is there once
+    its size is, so the size is written last and deleted first.
+    """
 
     def __init__(self, documents: MongoDocuments) -> None:
         self._blobs = documents._collection("blobs")
+        self._sizes = documents._collection("blob_sizes")
 
     async def put(self, key: str, data: bytes) -> None:
+        # A key that is there holds the same bytes: keys hold digests.
+        await self._insert(self._blobs, {"_id": key, "data": data})
+        await self._insert(self._sizes, {"_id": key, "size": len(data)})
+
+    async def _insert(
+        self, collection: AsyncIOMotorCollection[Any], document: dict[str, Any]
+    ) -> None:
         try:
             async with _translated():
-                await self._blobs.insert_one({"_id": key, "size": len(data), "data": data})
+                await collection.insert_one(document)
         except DuplicateKeyError:
-            return  # it is there already, and keys hold digests: it is the same
+            return
 
     async def get(self, key: str) -> bytes | None:
         async with _translated():
-            found = await self._blobs.find_one({"_id": key}, {"data": 1})
+            found = await self._blobs.find_one({"_id": key})
             return None if found is None else bytes(found["data"])
 
     async def sizes(self, prefix: str) -> dict[str, int]:
         async with _translated():
-            cursor = self._blobs.find({"_id": _range(prefix)}, {"size": 1}).sort("_id", 1)
+            cursor = self._sizes.find({"_id": _range(prefix)}).sort("_id", 1)
             return {d["_id"]: int(d["size"]) for d in await cursor.to_list(None)}
 
     async def delete(self, prefix: str) -> None:
         async with _translated():
+            await self._sizes.delete_many({"_id": _range(prefix)})
             await self._blobs.delete_many({"_id": _range(prefix)})
 
 
