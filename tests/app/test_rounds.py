@@ -269,3 +269,15 @@ async def test_it_may_start_with_fewer_and_take_latecomers(federation):
         await member.upload(1, 1.0)
     assert (await federation.admin.experiment(experiment)).enrolled == 3
     assert (await late.status()).round == 2
+
+
+async def test_who_seals_a_round_that_takes_long_to_aggregate_is_not_told_it_came_too_late(
+    federation, monkeypatch
+):
+    async def time_is_over(*_):
+        return False
+
+    monkeypatch.setattr("app.service.rounds.aggregate", time_is_over)
+    experiment, members = await federation.start()
+    for client in await federation.cohort(experiment):
+        assert (await members[client].upload(1, 1.0)).client_id == client
