@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -27,6 +28,12 @@ class Settings(BaseSettings):
         min_length=16,
         description="Creates and stops experiments. Without one the coordinator makes one, prints "
         "it, and answers callers on this machine only",
+    )
+    admin_key_previous: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="The admin key until now, while it is being changed: both work meanwhile, and "
+        "enrolment keys made under it can be shown",
     )
     secret_id: str | None = Field(
         None,
@@ -57,3 +64,34 @@ class Settings(BaseSettings):
     )
     poll_min_seconds: float = Field(0.2, gt=0)
     poll_max_seconds: float = Field(15.0, gt=0)
+    rate_per_second: float = Field(
+        50.0,
+        ge=0,
+        description="Requests that a client may make in the long run, of each process; "
+        "an address may make 20 times as many. 0: no limit",
+    )
+    rate_burst: int = Field(500, ge=1, description="... and at once")
+    max_experiments: int = Field(1000, ge=1, description="That have not ended, at a time")
+    max_clients: int = Field(100_000, ge=1, description="Slots of one experiment")
+    cors_origins: str = Field(
+        "",
+        description="Web pages' origins that may call, separated by commas, such as "
+        "https://example.org; * for all. Without it browsers let no other page read an answer",
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_only(cls, value: str) -> str:
+        for origin in _listed(value):
+            parts = urlsplit(origin)
+            if origin not in ("*", f"{parts.scheme}://{parts.netloc}"):
+                raise ValueError("each must be an origin such as https://example.org, or *")
+        return value
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        return _listed(self.cors_origins)
+
+
+def _listed(value: str) -> list[str]:
+    return [item.strip() for item in value.split(",") if item.strip()]

@@ -11,9 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
-from app.api import errors, experiments, participation
+from app.api import docs, errors, experiments, participation
+from app.api.envelope import Envelope
 from app.api.guard import Guard
+from app.api.rate import RateLimit
 from app.config import Settings
 from app.domain.errors import StoreUnavailable
 from app.service import Context, Coordinator, Limits, Repository
@@ -39,6 +42,10 @@ TAGS = [
     {"name": "Models", "description": "With any key to the experiment."},
     {"name": "Watch", "description": "Without a key."},
 ]
+
+# What pages of other origins may send and read, beyond what browsers let through anyway.
+REQUEST_HEADERS = ("Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Range")
+ANSWER_HEADERS = ("Content-Range", "ETag", "Retry-After", "X-Model-Version", "X-Request-Id")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -74,17 +81,41 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_tags=TAGS,
         lifespan=lifespan,
         separate_input_output_schemas=False,
+        docs_url=None,  # ours, below
+        redoc_url=None,
     )
     errors.install(app)
+    docs.install(app)
     for router in (*experiments.routers, participation.router):
-        app.include_router(router, prefix="/v1", responses=errors.responses(403, 413, 500))
+        app.include_router(router, prefix="/v1", responses=errors.responses(403, 413, 429, 500))
 
     @app.get("/health", tags=["Watch"], summary="Is the process up?")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    app.add_middleware(Guard, max_body=settings.part_bytes, loopback_only=admin_key is None)
+    _add_middleware(app, settings)
     return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """From the inside out: what is added last is met first."""
+    app.add_middleware(
+        Guard,
+        max_body=settings.part_bytes,
+        loopback_only=settings.admin_key is None,
+        rate=RateLimit(settings.rate_per_second, settings.rate_burst)
+        if settings.rate_per_second
+        else None,
+    )
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "PUT"],
+            allow_headers=REQUEST_HEADERS,
+            expose_headers=ANSWER_HEADERS,
+        )
+    app.add_middleware(Envelope)
 
 
 async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:

@@ -52,8 +52,12 @@ def is_admin(request: Request, secret: str) -> bool:
 Admin = Depends(admin)
 
 
-async def client(service: Service, experiment_id: ExperimentId, secret: Bearer) -> Client:
-    return await service.enrolment.client_of(experiment_id, secret)
+async def client(
+    request: Request, service: Service, experiment_id: ExperimentId, secret: Bearer
+) -> Client:
+    found = await service.enrolment.client_of(experiment_id, secret)
+    request.state.client_proven = True  # its token has a rate of its own from now on
+    return found
 
 
 CallingClient = Annotated[Client, Depends(client)]
@@ -67,7 +71,7 @@ async def member(
         await service.context.repo.experiment(experiment_id)
         return "central"
     if slot_of(secret) is not None:
-        return (await service.enrolment.client_of(experiment_id, secret)).id
+        return (await client(request, service, experiment_id, secret)).id
     await service.enrolment.require_enrolment_key(experiment_id, secret)
     return ""
 

@@ -11,7 +11,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
+from app.api import correlation
 from app.domain import errors
 from app.wire.schema import Problem
 
@@ -35,9 +37,17 @@ RETRY_AFTER_SECONDS = 2
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI declaration of a route's error responses."""
-    return {
+    declared: dict[int | str, dict[str, Any]] = {
         status: {"description": HTTPStatus(status).phrase, "model": Problem} for status in statuses
     }
+    for status in declared.keys() & {429, 503}:
+        declared[status]["headers"] = {
+            "Retry-After": {
+                "description": "Seconds to wait before the next try",
+                "schema": {"type": "integer"},
+            }
+        }
+    return declared
 
 
 def declare_media_type(document: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +70,12 @@ def problem(
     errors: list[dict[str, str]] | None = None,
 ) -> JSONResponse:
     body = Problem(
-        title=HTTPStatus(status).phrase, status=status, code=code, detail=detail, errors=errors
+        title=HTTPStatus(status).phrase,
+        status=status,
+        code=code,
+        detail=detail,
+        request_id=correlation.request_id.get(),
+        errors=errors,
     )
     return JSONResponse(
         body.model_dump(exclude_none=True),
@@ -71,7 +86,8 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Give the application its error handlers."""
+    """Give the application its error handlers, and its log lines the request's id."""
+    correlation.install()
     app.add_exception_handler(errors.CoordinatorError, _coordinator_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -79,18 +95,26 @@ def install(app: FastAPI) -> None:
     app.openapi = lambda: declare_media_type(build())  # type: ignore[method-assign]
 
 
+def log_refusal(scope: Scope, status: HTTPStatus, code: str) -> None:
+    """Note who was turned away from where. Never what was sent: it may hold a secret."""
+    log.info("refused %d %s: %s %a", status, code, scope["method"], scope["path"][:200])
+
+
 def _coordinator_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.CoordinatorError)  # noqa: S101
     status = next(STATUS[c] for c in type(error).__mro__ if c in STATUS)
-    headers: dict[str, str] = {}
+    detail, headers = error.message, dict[str, str]()
+    log_refusal(request.scope, HTTPStatus(status), error.code)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        # What the driver says names hosts and files: it is for the log, not for callers.
         log.warning("store unavailable: %s", error.message)
+        detail = "The database did not answer. Nothing is lost: try again; the cause is logged."
     if isinstance(error, errors.RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
-    return problem(status, error.code, error.message, headers=headers)
+    return problem(status, error.code, detail, headers=headers)
 
 
 def _validation_error(request: Request, error: Exception) -> JSONResponse:
@@ -99,6 +123,7 @@ def _validation_error(request: Request, error: Exception) -> JSONResponse:
         {"where": ".".join(str(p) for p in e["loc"])[:200], "what": str(e["msg"])[:300]}
         for e in error.errors()[:20]
     ]
+    log_refusal(request.scope, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request")
     first = f"{faults[0]['where']}: {faults[0]['what']}" if faults else "see errors"
     return problem(422, "invalid-request", f"The request is malformed: {first}.", errors=faults)
 
@@ -110,5 +135,6 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return problem(413, errors.TooLarge.code, str(error.detail))
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    log_refusal(request.scope, HTTPStatus(error.status_code), code)
     detail = f"{request.method} {request.url.path[:200]}: {error.detail}."
     return problem(error.status_code, code, detail, headers=error.headers)

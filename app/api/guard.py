@@ -1,62 +1,48 @@
-"""What every request passes first: an id, a limit on its body, and who may call at all."""
+"""What every request passes first: who may call at all, how often, and how large a body."""
 
 from __future__ import annotations
 
 import ipaddress
 import logging
-import re
-import secrets
+import math
+from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import problem
+from app.api.errors import log_refusal, problem
+from app.api.rate import RateLimit
 
 log = logging.getLogger("app")
-_REQUEST_ID = re.compile(rb"^[A-Za-z0-9_.-]{1,64}$")
 
 
 class Guard:
     """Plain ASGI middleware: a few microseconds a request, and bodies stay streams."""
 
-    def __init__(self, app: ASGIApp, *, max_body: int, loopback_only: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_body: int, loopback_only: bool, rate: RateLimit | None = None
+    ) -> None:
         self.app = app
         self.max_body = max_body
         self.loopback_only = loopback_only
+        self.rate = rate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
         seen, started = 0, False
-        request_id = given if _REQUEST_ID.match(given) else secrets.token_hex(8).encode()
 
-        async def send_with_id(message: Message) -> None:
+        async def send_noted(message: Message) -> None:
             nonlocal started
             started = True
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
-
-        if self.loopback_only and not _is_loopback(scope):
-            refusal = problem(
-                403,
-                "loopback-only",
-                "This coordinator was started without FL_ADMIN_KEY, so it answers callers on its "
-                "own machine only. Set one to let others in.",
-            )
-            await refusal(scope, receive, send_with_id)
-            return
-        try:
-            length = int(headers.get(b"content-length", b"0"))
-        except ValueError:
-            length = 0
-        if length > self.max_body:
-            refusal = problem(413, "too-large", _too_large(self.max_body))
-            await refusal(scope, receive, send_with_id)
-            return
 
         async def receive_counted() -> Message:
             nonlocal seen
@@ -67,25 +53,67 @@ class Guard:
             return message
 
         try:
-            await self.app(scope, receive_counted, send_with_id)
+            await self.app(scope, receive_counted, send_noted)
         except Exception:
             # Anything that was not foreseen: logged under the request's id, shown to nobody.
-            log.exception("request %s failed", request_id.decode())
+            log.exception("failed")
             if started:
                 raise
             answer = problem(500, "internal-error", "Something went wrong here; it is logged.")
-            await answer(scope, receive, send_with_id)
+            await answer(scope, receive, send)
+        if self.rate is not None and scope.get("state", {}).get("client_proven"):
+            self.rate.proven(headers.get(b"authorization", b""))
+
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
+        """What is answered before anything is read or looked up."""
+        if self.loopback_only and not _is_loopback(scope):
+            return _refused(
+                scope,
+                403,
+                "loopback-only",
+                "This coordinator was started without FL_ADMIN_KEY, so it answers callers on its "
+                "own machine only. Set one to let others in.",
+            )
+        if self.rate is not None and scope["path"] != "/health":
+            wait = self.rate.take(headers.get(b"authorization", b""), _address(scope))
+            if wait > 0:
+                pause = max(1, math.ceil(wait))
+                answer = _refused(
+                    scope,
+                    429,
+                    "too-many-requests",
+                    f"More requests than a caller may make here. Wait {pause} s, then go on.",
+                )
+                answer.headers["Retry-After"] = str(pause)
+                return answer
+        try:
+            length = int(headers.get(b"content-length", b"0"))
+        except ValueError:
+            length = 0
+        if length > self.max_body:
+            return _refused(scope, 413, "too-large", _too_large(self.max_body))
+        return None
+
+
+def _refused(scope: Scope, status: int, code: str, detail: str) -> Response:
+    log_refusal(scope, HTTPStatus(status), code)
+    return problem(status, code, detail)
 
 
 def _too_large(limit: int) -> str:
     return f"The body is too large: at most {limit} bytes. Send weights in parts."
 
 
-def _is_loopback(scope: Scope) -> bool:
+def _address(scope: Scope) -> str | None:
     client = scope.get("client")
-    if client is None:  # a Unix socket: its file's permissions decide
+    return client[0] if client else None
+
+
+def _is_loopback(scope: Scope) -> bool:
+    address = _address(scope)
+    if address is None:  # a Unix socket: its file's permissions decide
         return True
     try:
-        return ipaddress.ip_address(client[0]).is_loopback
+        return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False

@@ -245,6 +245,11 @@ class Problem(BaseModel):
     status: int = Field(examples=[409])
     code: str = Field(examples=["out-of-turn"])
     detail: str = Field(examples=["Round 3 is closed; round 4 is collecting."])
+    request_id: str | None = Field(
+        None,
+        examples=["5f0c3a9be1d24f77"],
+        description="As in the header X-Request-Id: what the coordinator's log calls this request",
+    )
     errors: list[dict[str, str]] | None = Field(
         None, description="Of a malformed request: where and what, one entry a fault"
     )

@@ -1,0 +1,36 @@
+"""The security headers of every answer, by path. The only place that knows them."""
+
+from __future__ import annotations
+
+from starlette.types import Scope
+
+Header = tuple[bytes, bytes]
+
+# Answers for programs: should a browser ever render one, nothing in it runs, loads or is framed.
+API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+# The page: its own files and nothing else. No inline script, no other host, no frame around it.
+PAGE_POLICY = (
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "object-src 'none'"
+)
+YEAR = 365 * 86400
+
+_ALWAYS: tuple[Header, ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_HTTPS: tuple[Header, ...] = ((b"strict-transport-security", b"max-age=%d" % YEAR),)
+_PAGE: tuple[Header, ...] = ((b"content-security-policy", PAGE_POLICY.encode()),)
+# Answers hold keys, tokens or what is true for a second: no cache may keep one unless it says so.
+_API: tuple[Header, ...] = (
+    (b"content-security-policy", API_POLICY.encode()),
+    (b"cache-control", b"no-store"),
+)
+
+
+def security_headers(scope: Scope) -> tuple[Header, ...]:
+    """What an answer to this request carries unless its route has set the same header itself."""
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    page = path == "/" or path.startswith("/static/")
+    headers = _ALWAYS + (_PAGE if page else _API)
+    return headers + _HTTPS if scope.get("scheme") == "https" else headers
