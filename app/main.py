@@ -13,7 +13,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.api import docs, errors, experiments, participation
+from app.api import access, docs, errors, experiments, participation
 from app.api.envelope import Envelope
 from app.api.guard import Guard
 from app.api.rate import RateLimit
@@ -51,7 +51,10 @@ ANSWER_HEADERS = ("Content-Range", "ETag", "Retry-After", "X-Model-Version", "X-
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Wire an application. The store is opened with the application's lifespan."""
     settings = settings or Settings()
-    admin_key = settings.admin_key.get_secret_value() if settings.admin_key else None
+    admin_key, previous_key = (
+        key.get_secret_value() if key else None
+        for key in (settings.admin_key, settings.admin_key_previous)
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -63,12 +66,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             lease_seconds=settings.lease_seconds,
             step_seconds=settings.step_seconds,
             abandon_seconds=settings.abandon_days * 86400,
+            max_experiments=settings.max_experiments,
+            max_clients=settings.max_clients,
             poll_min_seconds=settings.poll_min_seconds,
             poll_max_seconds=settings.poll_max_seconds,
         )
         context = Context(repo=Repository(documents), blobs=blobs, limits=limits)
         app.state.admin_key = key
-        app.state.coordinator = Coordinator(context, key)
+        app.state.coordinator = Coordinator(context, key, previous_key)
         async with ticking(app.state.coordinator, settings.tick_seconds):
             yield
         await documents.close()
@@ -86,7 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     errors.install(app)
     docs.install(app)
-    for router in (*experiments.routers, participation.router):
+    for router in (*experiments.routers, *access.routers, participation.router):
         app.include_router(router, prefix="/v1", responses=errors.responses(403, 413, 429, 500))
 
     @app.get("/health", tags=["Watch"], summary="Is the process up?")

@@ -66,6 +66,26 @@ class CoordinatorClient(Connection):
     async def stop_experiment(self, experiment_id: str) -> views.ExperimentView:
         return await self._json(views.ExperimentView, "POST", f"/experiments/{experiment_id}/stop")
 
+    async def revoke_client(self, experiment_id: str, client_id: str) -> views.ClientView:
+        """End a client's part; its token stops working. What of it was accepted stands."""
+        path = f"/experiments/{experiment_id}/clients/{client_id}/revoke"
+        return await self._json(views.ClientView, "POST", path)
+
+    async def enrolment_key(self, experiment_id: str) -> schema.EnrolmentKey:
+        path = f"/experiments/{experiment_id}/enrolment-key"
+        return await self._json(schema.EnrolmentKey, "GET", path)
+
+    async def replace_enrolment_key(
+        self, experiment_id: str, idempotency_key: str
+    ) -> schema.EnrolmentKey:
+        """Make another enrolment key; the old one stops working. A retry makes no third."""
+        return await self._json(
+            schema.EnrolmentKey,
+            "POST",
+            f"/experiments/{experiment_id}/enrolment-key",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+
     # Anyone's
 
     async def experiment(self, experiment_id: str) -> views.ExperimentView:
@@ -119,6 +139,15 @@ class CoordinatorClient(Connection):
             "POST",
             f"/experiments/{experiment_id}/clients",
             body=schema.Subscribe(client_key=client_key, name=name),
+        )
+
+    async def replace_token(self, experiment_id: str, client_key: str) -> schema.ReplacedToken:
+        """Another token for this client, whose token is this caller's key and stops working."""
+        return await self._json(
+            schema.ReplacedToken,
+            "POST",
+            f"/experiments/{experiment_id}/token",
+            body=schema.ReplaceToken(client_key=client_key),
         )
 
     async def shard(self, experiment_id: str) -> schema.Shard:

@@ -108,7 +108,9 @@ class EmbeddedCoordinator:
 
 
 # What is set for another coordinator on this machine is not meant for this one.
-_SERVER_VARIABLES = frozenset({"MONGODB_URL", "FL_MONGODB_URL", "FL_DATA_DIR", "FL_ADMIN_KEY"})
+_SERVER_VARIABLES = frozenset(
+    {"MONGODB_URL", "FL_MONGODB_URL", "FL_DATA_DIR", "FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS"}
+)
 
 
 def free_port() -> int:

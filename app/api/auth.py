@@ -10,7 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from app.domain.errors import Unauthenticated
 from app.domain.records import Client
 from app.service import Coordinator
-from app.service.credentials import fingerprint, matches, slot_of
+from app.service.credentials import slot_of
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -40,16 +40,16 @@ def bearer(credentials: Credentials) -> str:
 Bearer = Annotated[str, Depends(bearer)]
 
 
-def admin(request: Request, secret: Bearer) -> None:
-    if not is_admin(request, secret):
+def admin(service: Service, secret: Bearer) -> str:
+    """The name under which the admin is noted."""
+    name = service.admin_keys.caller(secret)
+    if name is None:
         raise Unauthenticated("This needs the admin key (FL_ADMIN_KEY of the coordinator).")
-
-
-def is_admin(request: Request, secret: str) -> bool:
-    return matches(secret, fingerprint(request.app.state.admin_key))
+    return name
 
 
 Admin = Depends(admin)
+AdminCaller = Annotated[str, Admin]
 
 
 async def client(
@@ -67,7 +67,7 @@ async def member(
     request: Request, service: Service, experiment_id: ExperimentId, secret: Bearer
 ) -> str:
     """Anyone with a key to this experiment; gives the name under which they evaluate."""
-    if is_admin(request, secret):
+    if service.admin_keys.caller(secret) is not None:
         await service.context.repo.experiment(experiment_id)
         return "central"
     if slot_of(secret) is not None:

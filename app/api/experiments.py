@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from app.api.auth import Admin, ExperimentId, Member, Service
+from app.api.auth import Admin, AdminCaller, ExperimentId, Member, Service
 from app.api.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, weights_response
 from app.api.errors import responses
 from app.domain.errors import Forbidden
@@ -38,12 +38,13 @@ IdempotencyKey = Annotated[
 async def create_experiment(
     service: Service,
     request: schema.CreateExperiment,
+    by: AdminCaller,
     idempotency_key: IdempotencyKey = None,
 ) -> schema.CreatedExperiment:
     """It awaits its initial weights: upload them in parts, then commit them. Nobody can enrol
     before that.
     """
-    experiment, key = await service.experiments.create(request, idempotency_key)
+    experiment, key = await service.experiments.create(request, idempotency_key, by)
     return schema.CreatedExperiment(
         id=experiment.id,
         state=experiment.state,
@@ -101,9 +102,11 @@ async def commit_initial_model(
     summary="Stop an experiment",
     responses=responses(401, 404, 422, 503),
 )
-async def stop_experiment(service: Service, experiment_id: ExperimentId) -> views.ExperimentView:
+async def stop_experiment(
+    service: Service, experiment_id: ExperimentId, by: AdminCaller
+) -> views.ExperimentView:
     """Its models stay. Stopping one that has ended changes nothing."""
-    await service.experiments.stop(experiment_id, "Stopped by the admin.")
+    await service.experiments.stop(experiment_id, "Stopped by the admin.", by)
     return await service.views.experiment(experiment_id)
 
 

@@ -36,6 +36,12 @@ class Unauthenticated(CoordinatorError):
     code = "unauthenticated"
 
 
+class Revoked(Unauthenticated):
+    """The token was a client's until an admin revoked it."""
+
+    code = "revoked"
+
+
 class Forbidden(CoordinatorError):
     """The key or token is good, but not for this."""
 

@@ -95,10 +95,25 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rotation:
+    """A new enrolment key: when, by whom, and (hashed) by which Idempotency-Key."""
+
+    generation: int
+    unique: str
+    rotated_at: float
+    rotated_by: str
+
+
+MAX_ROTATIONS = 100  # are remembered; the generation counts all of them
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One training run. `round` is the open one (0 before the first), `model_version` the newest.
 
-    `streak` counts the rounds in a row whose global model met the target accuracy.
+    `streak` counts the rounds in a row whose global model met the target accuracy. `revoked` are
+    the slots of clients that take part no more. `created_by` and `ended_by` name an admin key or
+    the coordinator.
     """
 
     id: str
@@ -112,6 +127,11 @@ class Experiment:
     streak: int = 0
     reason: str = ""
     ended_at: float | None = None
+    created_by: str = "admin"
+    ended_by: str = ""
+    revoked: tuple[int, ...] = ()
+    enrol_generation: int = 0  # of the enrolment key
+    rotations: tuple[Rotation, ...] = ()
     revision: int = field(default=0, compare=False)
 
     @property

@@ -10,15 +10,32 @@ def client_id(slot: int) -> str:
     return f"client-{slot:02d}"
 
 
+def slot_named(name: str) -> int | None:
+    """The slot of a client's name, or None where no client is called that."""
+    digits = name.removeprefix("client-")
+    slot = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 7 else -1
+    return slot if slot >= 0 and client_id(slot) == name else None
+
+
+MAX_TOKEN_CHANGES = 100  # are remembered; the generation counts all of them
+
+
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """A party that holds data. Its key and its token are kept only as SHA-256 digests."""
+    """A party that holds data. Its key and its token are kept only as SHA-256 digests.
+
+    `token_changes` are the times at which it got another token, the latest ones.
+    """
 
     experiment_id: str
     slot: int
     name: str
     token_hash: str
     enrolled_at: float
+    token_generation: int = 0
+    token_changes: tuple[float, ...] = ()
+    revoked_at: float | None = None
+    revoked_by: str = ""
     revision: int = field(default=0, compare=False)
 
     @property

@@ -67,6 +67,12 @@ class Attempt:
     reported: tuple[int, ...]
     refused: tuple[int, ...]
     ended_at: float
+    revoked: tuple[int, ...] = ()  # before they reported
+
+    @property
+    def settled(self) -> frozenset[int]:
+        """Of whom nothing more was to be expected."""
+        return frozenset({*self.reported, *self.refused, *self.revoked})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +90,7 @@ class Round:
     attempt: int = 1
     state: RoundState = RoundState.COLLECTING
     accepted: tuple[int, ...] = ()
+    revoked: tuple[int, ...] = ()  # of the cohort, before they reported; frozen with the seal
     lease: Lease | None = None
     cut: Cut | None = None  # frozen with the list
     earlier: tuple[Attempt, ...] = ()

@@ -33,7 +33,11 @@ def load_settings() -> Settings:
         secret = fetch_secret(settings.secret_id)
         changes |= {
             name: SecretStr(secret[key])
-            for name, key in (("mongodb_url", "MONGODB_URL"), ("admin_key", "FL_ADMIN_KEY"))
+            for name, key in (
+                ("mongodb_url", "MONGODB_URL"),
+                ("admin_key", "FL_ADMIN_KEY"),
+                ("admin_key_previous", "FL_ADMIN_KEY_PREVIOUS"),
+            )
             if key in secret
         }
     settings = settings.model_copy(update=changes)

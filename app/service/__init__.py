@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from app.service import sweep
+from app.service.access import Access
 from app.service.context import Context, Limits
+from app.service.credentials import AdminKeys
 from app.service.enrolment import Enrolment
 from app.service.experiments import Experiments
 from app.service.models import Models
 from app.service.participation import Participation
 from app.service.repository import Repository
-from app.service.rounds import Rounds
+from app.service.rounds import COORDINATOR, Rounds
 from app.service.views import Views
 
 __all__ = ["Context", "Coordinator", "Limits", "Repository"]
@@ -18,10 +20,14 @@ __all__ = ["Context", "Coordinator", "Limits", "Repository"]
 class Coordinator:
     """Everything a coordinator does, over one context. It keeps no state between calls."""
 
-    def __init__(self, context: Context, admin_key: str) -> None:
+    def __init__(
+        self, context: Context, admin_key: str, previous_admin_key: str | None = None
+    ) -> None:
         self.context = context
+        self.admin_keys = AdminKeys(admin_key, previous_admin_key)
         self.rounds = Rounds(context)
-        self.experiments = Experiments(context, self.rounds, admin_key)
+        self.experiments = Experiments(context, self.rounds, self.admin_keys)
+        self.access = Access(context, self.rounds, self.admin_keys)
         self.enrolment = Enrolment(context, self.rounds)
         self.participation = Participation(context, self.rounds)
         self.models = Models(context)
@@ -34,7 +40,7 @@ class Coordinator:
             for experiment in page:
                 if sweep.abandoned(self.context, experiment):
                     await self.experiments.stop(
-                        experiment.id, "Its initial weights were never committed."
+                        experiment.id, "Its initial weights were never committed.", COORDINATOR
                     )
                 elif not experiment.ended:
                     await self.rounds.advance(experiment.id)

@@ -25,6 +25,8 @@ class Limits:
     step_seconds: float = 10.0  # of aggregation within one call; the next call goes on
     fold_updates: int = 64  # are folded in a row; of more, groups of so many are summed first
     abandon_seconds: float = 7 * 86400.0  # an experiment may wait so long for its initial weights
+    max_experiments: int = 1000  # that have not ended, at a time
+    max_clients: int = 100_000  # of one experiment
     poll_min_seconds: float = 0.2
     poll_max_seconds: float = 15.0
 

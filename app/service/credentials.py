@@ -5,6 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from dataclasses import dataclass, field
+
+from app.domain.errors import Conflict
+from app.domain.experiment import Experiment
 
 
 def fingerprint(secret: str) -> str:
@@ -23,14 +27,45 @@ def derive(secret: str, purpose: str) -> str:
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
-def enrolment_key(admin_key: str, experiment_id: str) -> str:
+def enrolment_key(admin_key: str, experiment_id: str, generation: int = 0) -> str:
     """Derived, so that the admin can always see it again though only its hash is stored."""
-    return "enrol_" + derive(admin_key, f"enrolment/{experiment_id}")
+    purpose = f"enrolment/{experiment_id}" + (f"/{generation}" if generation else "")
+    return "enrol_" + derive(admin_key, purpose)
 
 
-def client_token(client_key: str, experiment_id: str, slot: int) -> str:
+def client_token(client_key: str, experiment_id: str, slot: int, generation: int = 0) -> str:
     """Derived from the client's own key: a retried subscription gets the same token again."""
-    return f"{slot}.tok_" + derive(client_key, f"client/{experiment_id}/{slot}")
+    purpose = f"client/{experiment_id}/{slot}" + (f"/{generation}" if generation else "")
+    return f"{slot}.tok_" + derive(client_key, purpose)
+
+
+@dataclass(frozen=True)
+class AdminKeys:
+    """The admin key and, while it is being changed, the one until now."""
+
+    current: str = field(repr=False)
+    previous: str | None = field(default=None, repr=False)
+
+    def caller(self, secret: str) -> str | None:
+        """The name under which the holder of `secret` is noted; None for no admin."""
+        found = None
+        for key, name in ((self.current, "admin"), (self.previous, "admin (previous key)")):
+            if key is not None and matches(secret, fingerprint(key)):
+                found = found or name
+        return found
+
+    def enrolment_key(self, experiment: Experiment) -> str:
+        """The one that enrols now. Raises Conflict where it came of a third admin key."""
+        for key in (self.current, self.previous):
+            if key is not None:
+                found = enrolment_key(key, experiment.id, experiment.enrol_generation)
+                if matches(found, experiment.enrol_key_hash):
+                    return found
+        raise Conflict(
+            "The enrolment key was made under another admin key. It works, but can be shown only "
+            "while FL_ADMIN_KEY_PREVIOUS is that key; or make a new one.",
+            code="enrolment-key-not-shown",
+        )
 
 
 def slot_of(token: str) -> int | None:

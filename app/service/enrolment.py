@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.domain import draw
-from app.domain.errors import ExperimentFull, OutOfTurn, Unauthenticated
+from app.domain.errors import ExperimentFull, OutOfTurn, Revoked, Unauthenticated
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import Client
 from app.service.context import Context
@@ -28,27 +28,31 @@ class Enrolment:
         return experiment
 
     async def client_of(self, experiment_id: str, token: str) -> Client:
-        """The client whose token this is. Raises Unauthenticated."""
+        """The client whose token this is. Raises Unauthenticated, and Revoked of its kind."""
         slot = slot_of(token)
         client = None if slot is None else await self.repo.client(experiment_id, slot)
         if client is None or not matches(token, client.token_hash):
             raise Unauthenticated("This is not the token of a client of this experiment.")
+        require_not_revoked(client)
         return client
 
     async def subscribe(self, experiment_id: str, key: str, request: Subscribe) -> Subscription:
         """Claim a free slot; the same client key always has the same slot and token.
 
-        Raises Unauthenticated, OutOfTurn, ExperimentFull.
+        Raises Unauthenticated, Revoked, OutOfTurn, ExperimentFull.
         """
         experiment = await self.require_enrolment_key(experiment_id, key)
         unique = fingerprint(request.client_key)
         client = await self.repo.client_by_key(experiment_id, unique)
         if client is None:
             client = await self._claim(experiment, request, unique)
+        require_not_revoked(client)
         await self.rounds.advance(experiment_id)  # the last slot opens the first round
         return Subscription(
             client_id=client.id,
-            token=client_token(request.client_key, experiment_id, client.slot),
+            token=client_token(
+                request.client_key, experiment_id, client.slot, client.token_generation
+            ),
             shard_size=shard_size(experiment, client.slot),
         )
 
@@ -90,6 +94,15 @@ class Enrolment:
             dataset=config.dataset,
             dataset_size=config.dataset_size,
             indices=draw.shard(config.seed, config.dataset_size, config.clients, client.slot),
+        )
+
+
+def require_not_revoked(client: Client) -> None:
+    """Raises Revoked."""
+    if client.revoked_at is not None:
+        raise Revoked(
+            f"{client.id} was revoked by the admin: it takes part no more. Ask them if that is "
+            "a mistake."
         )
 
 

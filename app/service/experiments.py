@@ -6,12 +6,12 @@ import base64
 import secrets
 from datetime import UTC, datetime
 
-from app.domain.errors import Conflict, NotFound
+from app.domain.errors import Conflict, InvalidConfig, NotFound
 from app.domain.experiment import Config, Experiment, ExperimentState
 from app.domain.records import ModelVersion
 from app.service import repository, sweep, weights
 from app.service.context import Context
-from app.service.credentials import enrolment_key, fingerprint
+from app.service.credentials import AdminKeys, enrolment_key, fingerprint
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads
 from app.wire.schema import CreateExperiment, PartAnnouncement, PartPlan, WeightsCommit
@@ -20,44 +20,75 @@ from app.wire.schema import CreateExperiment, PartAnnouncement, PartPlan, Weight
 class Experiments:
     """What the admin does."""
 
-    def __init__(self, context: Context, rounds: Rounds, admin_key: str) -> None:
+    def __init__(self, context: Context, rounds: Rounds, keys: AdminKeys) -> None:
         self.context = context
         self.repo = context.repo
         self.rounds = rounds
-        self._admin_key = admin_key
+        self._keys = keys
 
     async def create(
-        self, request: CreateExperiment, idempotency_key: str | None
+        self, request: CreateExperiment, idempotency_key: str | None, by: str = "admin"
     ) -> tuple[Experiment, str]:
         """A new experiment and its enrolment key; the same Idempotency-Key gives the same one.
 
-        Raises InvalidConfig, or Conflict where the key was used with other settings.
+        Raises InvalidConfig, or Conflict where the key was used with other settings, or where as
+        many experiments are open as may be.
         """
         config = Config(**request.config.model_dump())
-        now = self.context.clock()
-        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
-        experiment_id = f"{stamp}-{secrets.token_hex(3)}"
-        key = enrolment_key(self._admin_key, experiment_id)
-        experiment = Experiment(
-            id=experiment_id,
-            name=request.name or f"{config.dataset} {config.model}",
-            config=config,
-            created_at=now,
-            enrol_key_hash=fingerprint(key),
-        )
+        if config.clients > self.context.limits.max_clients:
+            raise InvalidConfig(
+                f"clients ({config.clients}) is more than this coordinator takes in an experiment "
+                f"({self.context.limits.max_clients}, FL_MAX_CLIENTS).",
+                code="too-many-clients",
+            )
         unique = fingerprint(idempotency_key or secrets.token_hex(16))
-        if await self.repo.add_experiment(experiment, unique):
-            return experiment, key
-        existing = await self.repo.experiment_by_key(unique)
-        if existing is None:  # six random digits met twice within a second
-            return await self.create(request, idempotency_key)
+        existing = await self.repo.experiment_by_key(unique) if idempotency_key else None
+        if existing is None:
+            existing = await self._create(request.name, config, unique, by)
         if existing.config != config:
             raise Conflict(
                 f"This Idempotency-Key made experiment {existing.id} with other settings: "
                 "use a new key for a new experiment.",
                 code="idempotency-key-reused",
             )
-        return existing, enrolment_key(self._admin_key, existing.id)
+        return existing, self._keys.enrolment_key(existing)
+
+    async def _create(self, name: str, config: Config, unique: str, by: str) -> Experiment:
+        """A new experiment, or the one of the same key that was faster. Raises Conflict."""
+        await self._require_room()
+        now = self.context.clock()
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
+        experiment_id = f"{stamp}-{secrets.token_hex(3)}"
+        key = enrolment_key(self._keys.current, experiment_id)
+        experiment = Experiment(
+            id=experiment_id,
+            name=name or f"{config.dataset} {config.model}",
+            config=config,
+            created_at=now,
+            enrol_key_hash=fingerprint(key),
+            created_by=by,
+        )
+        if await self.repo.add_experiment(experiment, unique):
+            return experiment
+        existing = await self.repo.experiment_by_key(unique)
+        if existing is None:  # six random digits met twice within a second
+            return await self._create(name, config, unique, by)
+        return existing
+
+    async def _require_room(self) -> None:
+        """Raises Conflict. Those who create at one moment may pass together: it is a fence against
+        running full, not a quota to the last one.
+        """
+        most, count, after = self.context.limits.max_experiments, 0, ""
+        while page := await self.repo.experiments(after, 1000):
+            count += sum(not experiment.ended for experiment in page)
+            after = page[-1].id
+        if count >= most:
+            raise Conflict(
+                f"{count} experiments are open, and this coordinator takes {most} "
+                "(FL_MAX_EXPERIMENTS): stop one, or wait until one has ended.",
+                code="too-many-experiments",
+            )
 
     async def store_initial_part(
         self, experiment_id: str, number: int, sha256: str, data: bytes
@@ -125,14 +156,17 @@ class Experiments:
             raise NotFound("The initial model is gone.")
         return stored
 
-    async def stop(self, experiment_id: str, reason: str) -> Experiment:
+    async def stop(self, experiment_id: str, reason: str, by: str = "admin") -> Experiment:
         """End an experiment; its last model stays. Nothing happens to one that has ended."""
         while True:
             experiment = await self.repo.experiment(experiment_id)
             if experiment.ended:
                 break
             stopped = experiment.move(
-                ExperimentState.STOPPED, reason=reason, ended_at=self.context.clock()
+                ExperimentState.STOPPED,
+                reason=reason,
+                ended_at=self.context.clock(),
+                ended_by=by,
             )
             if await self.repo.save_experiment(stopped):
                 break

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from app.domain.errors import NotFound
-from app.domain.experiment import Config, Experiment, ExperimentState
+from app.domain.experiment import Config, Experiment, ExperimentState, Rotation
 from app.domain.records import (
     Blob,
     Cell,
@@ -66,11 +66,11 @@ class Repository:
 
     async def client_by_key(self, experiment_id: str, unique: str) -> Client | None:
         found = await self.documents.find("clients", f"{experiment_id}/{unique}")
-        return None if found is None else Client(**found.body, revision=found.revision)
+        return None if found is None else _client(found.body, found.revision)
 
     async def client(self, experiment_id: str, slot: int) -> Client | None:
         found = await self.documents.get("clients", _key(experiment_id, slot))
-        return None if found is None else Client(**found.body, revision=found.revision)
+        return None if found is None else _client(found.body, found.revision)
 
     async def count_clients(self, experiment_id: str) -> int:
         return await self.documents.count("clients", f"{experiment_id}/")
@@ -81,7 +81,12 @@ class Repository:
     async def clients(self, experiment_id: str, after: str, limit: int) -> list[Client]:
         prefix = f"{experiment_id}/"
         found = await self.documents.scan("clients", prefix, after=after, limit=limit)
-        return [Client(**d.body, revision=d.revision) for d in found]
+        return [_client(d.body, d.revision) for d in found]
+
+    async def save_client(self, client: Client) -> bool:
+        """Compare-and-set on the revision that was read."""
+        key = _key(client.experiment_id, client.slot)
+        return await self.documents.replace("clients", key, client.revision, _body(client))
 
     # Rounds
 
@@ -241,8 +246,15 @@ def _experiment(body: dict[str, Any], revision: int) -> Experiment:
             "revision": revision,
             "config": Config(**body["config"]),
             "state": ExperimentState(body["state"]),
+            "revoked": tuple(body.get("revoked", ())),
+            "rotations": tuple(Rotation(**r) for r in body.get("rotations", ())),
         }
     )
+
+
+def _client(body: dict[str, Any], revision: int) -> Client:
+    changes = tuple(body.get("token_changes", ()))
+    return Client(**{**body, "revision": revision, "token_changes": changes})
 
 
 def _round(body: dict[str, Any], revision: int) -> Round:
@@ -253,6 +265,7 @@ def _round(body: dict[str, Any], revision: int) -> Round:
             "state": RoundState(body["state"]),
             "cohort": tuple(body["cohort"]),
             "accepted": tuple(body["accepted"]),
+            "revoked": tuple(body.get("revoked", ())),
             "lease": None if body["lease"] is None else Lease(**body["lease"]),
             "cut": None if body["cut"] is None else Cut(**body["cut"]),
             "earlier": tuple(_attempt(a) for a in body["earlier"]),
@@ -261,7 +274,8 @@ def _round(body: dict[str, Any], revision: int) -> Round:
 
 
 def _attempt(body: dict[str, Any]) -> Attempt:
-    slots = {name: tuple(body[name]) for name in ("cohort", "reported", "refused")}
+    names = ("cohort", "reported", "refused", "revoked")
+    slots = {name: tuple(body.get(name, ())) for name in names}
     return Attempt(**{**body, **slots})
 
 

@@ -8,6 +8,7 @@ looks again. A process may die between any two lines here: the next call goes on
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 
 from app.domain import draw
@@ -20,6 +21,7 @@ from app.service.aggregate import LostUpdate, aggregate, new_lease
 from app.service.context import Context
 
 log = logging.getLogger("app")
+COORDINATOR = "coordinator"  # who did it, where nobody asked for it
 MAX_DEATHS = 20  # of calls that aggregate one round
 
 
@@ -82,7 +84,7 @@ class Rounds:
 
     async def _open(self, experiment: Experiment) -> bool:
         config, number = experiment.config, experiment.round
-        slots = await self.repo.enrolled_slots(experiment.id)
+        slots = await self._taking_part(experiment)
         now = self.context.clock()
         await self.repo.add_round(
             Round(
@@ -102,11 +104,12 @@ class Rounds:
         refused: list[int] = []
         if not settled:
             refused = await self.repo.refused_slots(experiment.id, round_.number)
-            settled = set(round_.cohort) <= {*reported, *refused}
+            settled = set(round_.cohort) <= {*reported, *refused, *experiment.revoked}
+        revoked = _silent(experiment.revoked, round_, {*reported, *refused})
         if not settled and self.context.clock() < round_.deadline:
             return False
         if len(reported) >= experiment.config.updates_to_close:
-            await self.repo.save_round(round_.move(RoundState.SEALED))
+            await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked))
         elif round_.attempt < experiment.config.max_attempts:
             await self._retry(experiment, round_, reported, refused)
         else:
@@ -114,7 +117,7 @@ class Rounds:
                 experiment,
                 f"Round {round_.number} got {len(reported)} of the "
                 f"{experiment.config.updates_to_close} updates that it needs, in "
-                f"{round_.attempt} attempts. {_missing(round_, reported, refused)}",
+                f"{round_.attempt} attempts. {_missing(round_, reported, refused, revoked)}",
             )
         return True
 
@@ -122,7 +125,7 @@ class Rounds:
         self, experiment: Experiment, round_: Round, reported: list[int], refused: list[int]
     ) -> None:
         config, now = experiment.config, self.context.clock()
-        enrolled = await self.repo.enrolled_slots(experiment.id)
+        enrolled = await self._taking_part(experiment)
         cohort = draw.next_cohort(
             config.seed,
             round_.number,
@@ -138,6 +141,7 @@ class Rounds:
             reported=tuple(reported),
             refused=tuple(refused),
             ended_at=now,
+            revoked=_silent(experiment.revoked, round_, {*reported, *refused}),
         )
         await self.repo.save_round(
             round_.move(
@@ -148,6 +152,12 @@ class Rounds:
                 earlier=(*round_.earlier, ended),
             )
         )
+
+    async def _taking_part(self, experiment: Experiment) -> list[int]:
+        """The slots from which cohorts are drawn."""
+        enrolled = await self.repo.enrolled_slots(experiment.id)
+        revoked = set(experiment.revoked)
+        return [slot for slot in enrolled if slot not in revoked]
 
     async def _freeze(self, experiment: Experiment, round_: Round) -> bool:
         """List what came before the seal, and aggregate it ourselves if our list is the one."""
@@ -216,6 +226,7 @@ class Rounds:
                 reason=f"The target accuracy of {config.target_accuracy:.2%} was reached: "
                 f"{round_.metrics['accuracy_before']:.2%} with model {round_.base_version}.",
                 ended_at=self.context.clock(),
+                ended_by=COORDINATOR,
                 **changes,
             )
         elif round_.number >= config.rounds:
@@ -223,6 +234,7 @@ class Rounds:
                 ExperimentState.COMPLETED,
                 reason=f"All {config.rounds} rounds are closed.",
                 ended_at=self.context.clock(),
+                ended_by=COORDINATOR,
                 **changes,
             )
         else:
@@ -233,7 +245,10 @@ class Rounds:
     async def _fail(self, experiment: Experiment, reason: str) -> None:
         await self.repo.save_experiment(
             experiment.move(
-                ExperimentState.FAILED, reason=reason.strip(), ended_at=self.context.clock()
+                ExperimentState.FAILED,
+                reason=reason.strip(),
+                ended_at=self.context.clock(),
+                ended_by=COORDINATOR,
             )
         )
 
@@ -265,11 +280,17 @@ def _streak(experiment: Experiment, round_: Round) -> int:
     return experiment.streak + 1
 
 
-def _missing(round_: Round, reported: list[int], refused: list[int]) -> str:
-    silent = [client_id(s) for s in round_.cohort if s not in reported and s not in refused]
-    named = [client_id(s) for s in refused]
+def _silent(slots: Collection[int], round_: Round, heard: Collection[int]) -> tuple[int, ...]:
+    """Those of the cohort among `slots` that were not heard of."""
+    return tuple(s for s in round_.cohort if s in slots and s not in heard)
+
+
+def _missing(
+    round_: Round, reported: list[int], refused: list[int], revoked: Collection[int]
+) -> str:
+    silent = _silent(round_.cohort, round_, {*reported, *refused, *revoked})
     return " ".join(
-        f"{what}: {', '.join(who[:20])}{' and more' if len(who) > 20 else ''}."
-        for what, who in (("Missing", silent), ("Refused", named))
+        f"{what}: {', '.join(map(client_id, who[:20]))}{' and more' if len(who) > 20 else ''}."
+        for what, who in (("Missing", silent), ("Refused", refused), ("Revoked", [*revoked]))
         if who
     )

@@ -16,6 +16,8 @@ from app.service.repository import client_key
 from app.service.rounds import Rounds
 from app.wire import schema, views
 
+_UNSEALED = frozenset({RoundState.COLLECTING, RoundState.ABANDONED})
+
 
 class Views:
     """Read-only. None of it holds a key, a token or a hash of one."""
@@ -45,7 +47,7 @@ class Views:
         """Raises NotFound. Advances the experiment first, so that what is shown is not overdue."""
         experiment, round_ = await self.rounds.advance(experiment_id)
         enrolled = await self.repo.count_clients(experiment_id)
-        current = await self._round(round_) if round_ else None
+        current = await self._round(experiment, round_) if round_ else None
         history = await self.repo.rounds(experiment_id)
         return views.ExperimentView(
             id=experiment.id,
@@ -69,13 +71,13 @@ class Views:
         """Raises NotFound."""
         experiment, current = await self.rounds.advance(experiment_id)
         if current and current.number == number:
-            return await self._round(current)
+            return await self._round(experiment, current)
         round_ = await self.repo.round(experiment_id, number)
         if round_ is None:
             raise NotFound(f"Round {number} is not open yet; round {experiment.round} is the last.")
-        return await self._round(round_)
+        return await self._round(experiment, round_)
 
-    async def _round(self, round_: Round) -> views.RoundView:
+    async def _round(self, experiment: Experiment, round_: Round) -> views.RoundView:
         updates = await self.repo.updates(round_.experiment_id, round_.number)
         if round_.state in (RoundState.AGGREGATING, RoundState.CLOSED):
             updates = [u for u in updates if u.slot in round_.accepted]
@@ -83,6 +85,10 @@ class Views:
         reported = [u.slot for u in updates]
         refused = [r for r in refusals if r.slot not in reported]
         settled = {*reported, *(r.slot for r in refused)}
+        # What was so when the round was sealed; until then, what is so now.
+        out = experiment.revoked if round_.state in _UNSEALED else round_.revoked
+        revoked = [s for s in round_.cohort if s in out and s not in settled]
+        settled.update(revoked)
         return views.RoundView(
             number=round_.number,
             attempt=round_.attempt,
@@ -95,6 +101,7 @@ class Views:
                 views.RefusalView(client=client_id(r.slot), code=r.code, reason=r.reason)
                 for r in refused
             ],
+            revoked=_ids(revoked),
             updates=[
                 views.UpdateView(
                     client=client_id(u.slot),
@@ -111,7 +118,8 @@ class Views:
                     attempt=a.attempt,
                     cohort=_ids(a.cohort),
                     reported=_ids(a.reported),
-                    missing=_ids(s for s in a.cohort if s not in {*a.reported, *a.refused}),
+                    missing=_ids(s for s in a.cohort if s not in a.settled),
+                    revoked=_ids(a.revoked),
                     ended_at=_time(a.ended_at),
                 )
                 for a in round_.earlier
@@ -131,7 +139,7 @@ class Views:
         experiment = await self.repo.experiment(experiment_id)
         place = "" if after is None else client_key(experiment_id, after)
         found = await self.repo.clients(experiment_id, place, limit)
-        return [_client(experiment, c) for c in found]
+        return [client_view(experiment, c) for c in found]
 
     async def models(self, experiment_id: str) -> list[views.ModelView]:
         experiment = await self.repo.experiment(experiment_id)
@@ -163,12 +171,13 @@ def evaluation_view(evaluation: Evaluation) -> views.EvaluationView:
     )
 
 
-def _client(experiment: Experiment, client: Client) -> views.ClientView:
+def client_view(experiment: Experiment, client: Client) -> views.ClientView:
     return views.ClientView(
         id=client.id,
         name=client.name,
         shard_size=shard_size(experiment, client.slot),
         enrolled_at=_time(client.enrolled_at),
+        revoked_at=_maybe_time(client.revoked_at),
     )
 
 

@@ -109,6 +109,10 @@ class Subscribe(Body):
     name: Name = Field("", examples=["St. Mary's, radiology"])
 
 
+class ReplaceToken(Body):
+    client_key: ClientKey
+
+
 class EvaluationReport(Body):
     num_examples: int = Field(ge=1, le=10**9, examples=[10000])
     metrics: Metrics = Field(examples=[{"loss": 0.05, "accuracy": 0.984}])
@@ -154,7 +158,7 @@ class PartPlan(BaseModel):
 
 
 class CreatedExperiment(BaseModel):
-    """The enrolment key is shown here only; the same Idempotency-Key gets it again."""
+    """The same Idempotency-Key gets the same answer again."""
 
     id: str = Field(examples=["20261124-101500-9f2c1a"])
     state: ExperimentState
@@ -171,6 +175,19 @@ class Subscription(BaseModel):
     client_id: str = Field(examples=["client-07"])
     token: str = Field(examples=["7.tok_x1..."])
     shard_size: int = Field(examples=[3000])
+
+
+class EnrolmentKey(BaseModel):
+    """What clients subscribe with. `generation` counts its replacements."""
+
+    enrolment_key: str = Field(examples=["enrol_3q2-7w..."])
+    generation: int = Field(examples=[1])
+
+
+class ReplacedToken(BaseModel):
+    """The client's token from now on."""
+
+    token: str = Field(examples=["7.tok_x1..."])
 
 
 class Shard(BaseModel):

@@ -22,6 +22,7 @@ class ClientView(BaseModel):
     name: str = Field(examples=["St. Mary's, radiology"])
     shard_size: int = Field(examples=[3000])
     enrolled_at: datetime
+    revoked_at: datetime | None
 
 
 class RefusalView(BaseModel):
@@ -35,6 +36,7 @@ class AttemptView(BaseModel):
     cohort: list[str]
     reported: list[str]
     missing: list[str]
+    revoked: list[str]
     ended_at: datetime
 
 
@@ -48,7 +50,7 @@ class UpdateView(BaseModel):
 
 
 class RoundView(BaseModel):
-    """A round's record. `missing` has neither reported nor been refused."""
+    """A round's record. `missing` has neither reported, nor been refused, nor been revoked."""
 
     number: int
     attempt: int
@@ -58,6 +60,7 @@ class RoundView(BaseModel):
     reported: list[str]
     missing: list[str]
     refused: list[RefusalView]
+    revoked: list[str]
     updates: list[UpdateView]
     earlier_attempts: list[AttemptView]
     opened_at: datetime
