@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from app.domain.round import RoundState
+from app.service import Limits
 from client_sdk.errors import RequestRefused, StateConflict
 from tests.federation import value_of, weights
 
@@ -181,6 +182,25 @@ async def test_a_receipt_can_be_had_again_after_the_round_is_closed(federation):
         json=await _commit_of(federation, experiment, cohort[0]),
     )
     assert committed.status_code == 200
+
+
+async def test_the_last_upload_has_its_receipt_though_the_aggregation_goes_on_in_later_calls(
+    federation,
+):
+    federation.app.state.coordinator = federation.coordinator(
+        limits=Limits(part_bytes=256, step_seconds=0)
+    )
+    initial = weights(0, big=np.zeros(200, np.float32))
+    experiment, key = await federation.create(initial, clients=2, rounds=1)
+    members = [await federation.enrol(experiment, key, n) for n in range(2)]
+    for member in members:
+        await member.upload_bytes(1, initial)
+        shown = await federation.admin.round(experiment, 1)
+        assert member.id in shown.reported
+    assert shown.state == RoundState.AGGREGATING
+    while (await members[0].status()).action == "wait":
+        pass
+    assert (await federation.admin.experiment(experiment)).state == "completed"
 
 
 async def _commit_of(federation, experiment, client):
