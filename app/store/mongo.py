@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
@@ -115,17 +115,24 @@ class MongoDocuments:
 
 
 class MongoBlobs:
-    """`app.store.port.Blobs`: a document a blob; parts are far below MongoDB's 16 MB."""
+    """`app.store.port.Blobs`: a document a blob; parts are far below MongoDB's 16 MB.
+
+    Sizes stand in a collection of their own, or listing them would fetch all the data: no index
+    covers a field that is not in it, and an upload's parts are listed with every part that comes.
+    A blob is listed once its data is there, and until just before it goes.
+    """
 
     def __init__(self, documents: MongoDocuments) -> None:
         self._blobs = documents._collection("blobs")
+        self._sizes = documents._collection("blob_sizes")
 
     async def put(self, key: str, data: bytes) -> None:
-        try:
-            async with _translated():
-                await self._blobs.insert_one({"_id": key, "size": len(data), "data": data})
-        except DuplicateKeyError:
-            return  # it is there already, and keys hold digests: it is the same
+        async with _translated():
+            # Where it is there already it is the same: keys hold digests.
+            with suppress(DuplicateKeyError):
+                await self._blobs.insert_one({"_id": key, "data": data})
+            with suppress(DuplicateKeyError):
+                await self._sizes.insert_one({"_id": key, "size": len(data)})
 
     async def get(self, key: str) -> bytes | None:
         async with _translated():
@@ -134,11 +141,12 @@ class MongoBlobs:
 
     async def sizes(self, prefix: str) -> dict[str, int]:
         async with _translated():
-            cursor = self._blobs.find({"_id": _range(prefix)}, {"size": 1}).sort("_id", 1)
+            cursor = self._sizes.find({"_id": _range(prefix)}).sort("_id", 1)
             return {d["_id"]: int(d["size"]) for d in await cursor.to_list(None)}
 
     async def delete(self, prefix: str) -> None:
         async with _translated():
+            await self._sizes.delete_many({"_id": _range(prefix)})
             await self._blobs.delete_many({"_id": _range(prefix)})
 
 
