@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     )
     part_bytes: int = Field(8 * 1024**2, ge=64 * 1024, le=8 * 1024**2)
     max_model_bytes: int = Field(1024**3, ge=1024)
+    answer_bytes: int | None = Field(
+        None,
+        ge=64 * 1024,
+        description="The most bytes of a model in one answer, where the platform has such a limit",
+    )
     lease_seconds: float = Field(30.0, gt=0)
     poll_min_seconds: float = Field(0.2, gt=0)
     poll_max_seconds: float = Field(15.0, gt=0)

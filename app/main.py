@@ -50,6 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         limits = Limits(
             part_bytes=settings.part_bytes,
             max_model_bytes=settings.max_model_bytes,
+            answer_bytes=settings.answer_bytes,
             lease_seconds=settings.lease_seconds,
             poll_min_seconds=settings.poll_min_seconds,
             poll_max_seconds=settings.poll_max_seconds,

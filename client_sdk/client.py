@@ -93,6 +93,9 @@ class CoordinatorClient(Connection):
                 return bytearray(response.content), etag  # the whole file, in one answer
             size = int(found[3])
             data += response.content
+            # The rest is of the same version, though `latest` may be another by now.
+            if path.endswith("/latest"):
+                path = path.removesuffix("latest") + response.headers["x-model-version"]
         return data, etag
 
     async def report_evaluation(

@@ -8,6 +8,14 @@ from app.config import Settings
 from app.main import create_app
 
 
+def within(settings: Settings, call_bytes: int) -> dict[str, int]:
+    """What of the settings must change where a call carries `call_bytes` of weights either way."""
+    return {
+        "part_bytes": min(settings.part_bytes, call_bytes),
+        "answer_bytes": min(settings.answer_bytes or call_bytes, call_bytes),
+    }
+
+
 class Container:
     """A started application and its event loop, for as long as the platform keeps the process.
 
