@@ -3,13 +3,17 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: run test lint format serve lambda-local container-test bench clean
+.PHONY: run test conformance lint format serve lambda-local openwhisk-local sam-validate
+.PHONY: container-test bench bench-platforms clean
 
 run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
 
 test: .venv/ready lint  ## everything that must hold
 	$(BIN)/python -m pytest $(ARGS)
+
+conformance: .venv/ready  ## the API through every way in, a model of 100 MB included
+	$(BIN)/python -m pytest tests/conformance -m "large or not large" $(ARGS)
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -27,11 +31,20 @@ serve: .venv/ready  ## a coordinator on this machine; its API docs are at /docs
 lambda-local: .venv/ready  ## the same under Lambda's emulator
 	$(BIN)/python -m examples.lambda_local $(ARGS)
 
+openwhisk-local: .venv/ready  ## and as Docker actions of OpenWhisk
+	$(BIN)/python -m examples.openwhisk_local $(ARGS)
+
+sam-validate: .venv-sam/ready  ## template.yaml, by the SAM CLI
+	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 .venv-sam/bin/sam validate --lint
+
 container-test: .venv/ready  ## the Dockerfile, built by buildah
 	tests/container.sh
 
 bench: .venv/ready  ## accuracy over three seeds; ARGS choose the data set
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+
+bench-platforms: .venv/ready  ## cold start and warm request on each platform
+	$(BIN)/python -m benchmarks.platforms $(ARGS)
 
 # The stamp is younger than what it was made from, or all is installed again.
 .venv/ready: pyproject.toml constraints.txt
@@ -43,5 +56,11 @@ bench: .venv/ready  ## accuracy over three seeds; ARGS choose the data set
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps aws-sam-cli==1.170.0
 	@touch $@
 
+# The SAM CLI in a place of its own, because it pins what we need newer.
+.venv-sam/ready: Makefile
+	$(PYTHON) -m venv .venv-sam
+	.venv-sam/bin/python -m pip install --quiet --disable-pip-version-check aws-sam-cli==1.170.0
+	@touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf .venv .venv-sam .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     s3_url_seconds: int = Field(900, ge=60, le=7 * 86400, description="A presigned URL's life")
     part_bytes: int = Field(8 * 1024**2, ge=64 * 1024, le=8 * 1024**2)
     max_model_bytes: int = Field(1024**3, ge=1024)
+    answer_bytes: int | None = Field(
+        None,
+        ge=64 * 1024,
+        description="The most bytes of a model in one answer, where the platform has such a limit",
+    )
     lease_seconds: float = Field(30.0, gt=0)
     step_seconds: float = Field(
         10.0, gt=0, description="Of aggregation within one call; the next call goes on"

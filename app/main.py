@@ -63,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         limits = Limits(
             part_bytes=settings.part_bytes,
             max_model_bytes=settings.max_model_bytes,
+            answer_bytes=settings.answer_bytes,
             lease_seconds=settings.lease_seconds,
             step_seconds=settings.step_seconds,
             abandon_seconds=settings.abandon_days * 86400,

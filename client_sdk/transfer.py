@@ -107,17 +107,20 @@ async def _ranges(connection: Connection, path: str, part_bytes: int) -> bytes:
     found = _CONTENT_RANGE.match(first.headers.get("content-range", ""))
     if first.status_code != httpx.codes.PARTIAL_CONTENT or found is None:
         return _verified(path, first.content, etag.strip('"'))  # the whole file in one answer
-    data = bytearray(int(found[3]))
-    data[: len(first.content)] = first.content
+    data, step = bytearray(int(found[3])), len(first.content)  # perhaps less than was asked for
+    data[:step] = first.content
+    # The rest is of the same version, though `latest` may be another by now.
+    if path.endswith("/latest"):
+        path = path.removesuffix("latest") + first.headers.get("x-model-version", "latest")
 
     async def fetch(start: int) -> None:
-        response = await _range(connection, path, start, part_bytes, etag)
+        response = await _range(connection, path, start, step, etag)
         piece = response.content
-        if len(piece) != min(part_bytes, len(data) - start):
+        if len(piece) != min(step, len(data) - start):
             raise errors.CorruptDownload(f"{path}: another file took its place; try again")
         data[start : start + len(piece)] = piece
 
-    await at_once(fetch, range(len(first.content), len(data), part_bytes))
+    await at_once(fetch, range(step, len(data), step))
     return _verified(path, data, etag.strip('"'))
 
 

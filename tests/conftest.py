@@ -18,7 +18,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from app.store.mongo import MongoBlobs, MongoDocuments, open_mongo
 from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
-from examples.lambda_local import free_port, wait_for_port
+from examples.containers import free_port, wait_for_port
 from tests.e2e.processes import SMALL, run
 from tests.federation import Federation
 

@@ -66,11 +66,11 @@ echo "OpenWhisk action on 8080: answers, and says what to bind"
 stop
 
 "$PYTHON" -c '
-from examples.lambda_local import LocalMongo
+from examples.containers import LocalMongo
 import signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-with LocalMongo() as url:
-    print(url, flush=True)
+with LocalMongo() as mongo:
+    print(mongo.url, flush=True)
     sys.stdin.read()' > "$work/mongo" < <(sleep 120) &
 until [ -s "$work/mongo" ]; do sleep 0.1; done
 in_image --env FL_ADMIN_KEY=a-key-for-the-container --env MONGODB_URL="$(cat "$work/mongo")" \

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.domain.errors import RangeNotSatisfiable
+from app.domain.errors import AnswerTooLarge, RangeNotSatisfiable
 from app.domain.records import ModelVersion
 from app.service import Coordinator
 from app.wire.schema import MAX_PARTS, Sha256
@@ -30,14 +30,21 @@ WEIGHTS: dict[int | str, dict[str, Any]] = {
             "X-Model-Version": {"schema": {"type": "integer"}},
         },
     }
-    for status, what in ((200, "A safetensors file"), (206, "The byte range asked for"))
+    for status, what in (
+        (200, "A safetensors file"),
+        (206, "The byte range asked for, or as much of it as one answer holds"),
+    )
 }
 WEIGHTS[304] = {"description": "You have it already"}
 _RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
 
 
 async def weights_response(request: Request, service: Coordinator, model: ModelVersion) -> Response:
-    """A model's bytes, whole or in part, or 304. Raises RangeNotSatisfiable."""
+    """A model's bytes, whole or in part, or 304. Raises RangeNotSatisfiable, AnswerTooLarge.
+
+    Where the platform limits an answer (`Limits.answer_bytes`), a 206 may hold less than was asked
+    for, as RFC 9110 (section 15.3.7) allows: Content-Range says what it is.
+    """
     size, etag = model.blob.size, f'"{model.blob.sha256}"'
     headers = {
         "ETag": etag,
@@ -54,7 +61,16 @@ async def weights_response(request: Request, service: Coordinator, model: ModelV
         found = _parse_range(wanted, size)
         if found is not None:
             start, stop, status = *found, 206
-            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    limit = service.context.limits.answer_bytes
+    if limit is not None and stop - start > limit:
+        if status == 200:
+            raise AnswerTooLarge(
+                f"The model takes {size} bytes; an answer holds at most {limit} here. "
+                f"Ask for ranges (`Range: bytes=0-{limit - 1}`, and so on)."
+            )
+        stop = start + limit
+    if status == 206:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     headers["Content-Length"] = str(stop - start)
     return StreamingResponse(
         service.models.read(model, start, stop),

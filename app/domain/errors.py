@@ -96,6 +96,12 @@ class TooLarge(CoordinatorError):
     code = "too-large"
 
 
+class AnswerTooLarge(TooLarge):
+    """The answer would be larger than the platform carries. Ask for it in ranges."""
+
+    code = "answer-too-large"
+
+
 class RangeNotSatisfiable(CoordinatorError):
     """The byte range lies outside of the model (RFC 9110, section 14)."""
 

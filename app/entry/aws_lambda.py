@@ -16,7 +16,7 @@ from mangum import Mangum
 from pydantic import SecretStr
 
 from app.config import Settings
-from app.entry.container import Container
+from app.entry.container import Container, within
 
 PART_BYTES = 4 * 1024**2  # a call takes 6 MB after base64
 _TEXT_TYPES = ["text/", "application/json", "application/problem+json"]
@@ -25,10 +25,7 @@ _TEXT_TYPES = ["text/", "application/json", "application/problem+json"]
 def load_settings() -> Settings:
     """Settings that can work here, secrets fetched. Raises RuntimeError with what to set."""
     settings = Settings()
-    changes: dict[str, Any] = {
-        "part_bytes": min(settings.part_bytes, PART_BYTES),
-        "tick_seconds": 0,  # nothing runs between two calls; the schedule ticks
-    }
+    changes: dict[str, Any] = within(settings, PART_BYTES)
     if settings.secret_id:
         secret = fetch_secret(settings.secret_id)
         changes |= {

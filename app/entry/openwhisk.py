@@ -16,6 +16,7 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import unquote
 
 from mangum import Mangum
 from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, Response, Scope
@@ -25,7 +26,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from app.config import Settings
-from app.entry.container import Container
+from app.entry.container import Container, within
 
 PART_BYTES = 512 * 1024  # a payload or a result takes 1 MiB, after base64 too
 END_OF_LOG = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
@@ -60,7 +61,7 @@ class RawWebAction:
             "http_version": "1.1",
             "method": self.event["__ow_method"].upper(),
             "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers.items()],
-            "path": path,
+            "path": unquote(path),
             "raw_path": path.encode(),
             "root_path": "",
             "scheme": headers.get("x-forwarded-proto", "https"),
@@ -96,12 +97,7 @@ def settings_of(args: dict[str, Any]) -> Settings:
             "On OpenWhisk each container has a disk and a memory of its own: bind MONGODB_URL and "
             "FL_ADMIN_KEY to the action (wsk action update ... --param NAME VALUE)."
         )
-    return settings.model_copy(
-        update={
-            "part_bytes": min(settings.part_bytes, PART_BYTES),
-            "tick_seconds": 0,  # nothing runs between two calls; the alarm ticks
-        }
-    )
+    return settings.model_copy(update=within(settings, PART_BYTES))
 
 
 _opened: list[tuple[Container, Mangum]] = []  # empty until the first call brings the settings

@@ -20,7 +20,7 @@ class Limits:
 
     part_bytes: int = 8 * MIB  # must stay under what the database takes as one document
     max_model_bytes: int = 1024 * MIB
-    answer_bytes: int | None = None  # the most that an answer may hold, where there is such a limit
+    answer_bytes: int | None = None  # the most of a model in one answer, where a platform limits it
     lease_seconds: float = 30.0
     step_seconds: float = 10.0  # of aggregation within one call; the next call goes on
     fold_updates: int = 64  # are folded in a row; of more, groups of so many are summed first

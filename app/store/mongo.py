@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
@@ -117,8 +117,9 @@ class MongoDocuments:
 class MongoBlobs:
     """`app.store.port.Blobs`: a document a blob; parts are far below MongoDB's 16 MB.
 
-    Sizes are documents of their own: to list them must not read the blobs. A blob is there once
-    its size is, so the size is written last and deleted first.
+    Sizes stand in a collection of their own, or listing them would fetch all the data: no index
+    covers a field that is not in it, and an upload's parts are listed with every part that comes.
+    A blob is listed once its data is there, and until just before it goes.
     """
 
     def __init__(self, documents: MongoDocuments) -> None:
@@ -126,18 +127,12 @@ class MongoBlobs:
         self._sizes = documents._collection("blob_sizes")
 
     async def put(self, key: str, data: bytes) -> None:
-        # A key that is there holds the same bytes: keys hold digests.
-        await self._insert(self._blobs, {"_id": key, "data": data})
-        await self._insert(self._sizes, {"_id": key, "size": len(data)})
-
-    async def _insert(
-        self, collection: AsyncIOMotorCollection[Any], document: dict[str, Any]
-    ) -> None:
-        try:
-            async with _translated():
-                await collection.insert_one(document)
-        except DuplicateKeyError:
-            return
+        async with _translated():
+            # Where it is there already it is the same: keys hold digests.
+            with suppress(DuplicateKeyError):
+                await self._blobs.insert_one({"_id": key, "data": data})
+            with suppress(DuplicateKeyError):
+                await self._sizes.insert_one({"_id": key, "size": len(data)})
 
     async def get(self, key: str) -> bytes | None:
         async with _translated():

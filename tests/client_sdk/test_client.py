@@ -7,6 +7,7 @@ import socket
 import httpx
 import pytest
 
+from app.service import Limits
 from client_sdk import errors
 from client_sdk.client import CoordinatorClient
 from client_sdk.connection import Retry
@@ -172,3 +173,25 @@ async def test_what_is_no_coordinator_is_said_so(federation):
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ValueError, match="address"):
         CoordinatorClient(url)
+
+
+async def test_a_model_that_is_succeeded_while_it_comes_still_comes_whole(federation):
+    federation.app.state.coordinator = federation.coordinator(limits=Limits(answer_bytes=50))
+    experiment, members = await federation.start(clients=1, clients_per_round=1, rounds=1)
+    (member,) = members.values()
+
+    class Between(httpx.ASGITransport):
+        ranges = 0
+
+        async def handle_async_request(self, request):
+            response = await super().handle_async_request(request)
+            self.ranges += 1
+            if self.ranges == 1:
+                await member.upload(1, 7.0)
+            return response
+
+    network = Between(federation.app)
+    async with client(network) as api:
+        assert value_of(await api.download_model(experiment, part_bytes=40)) == 0.0
+        assert network.ranges > 2
+        assert value_of(await api.download_model(experiment, part_bytes=40)) == 7.0

@@ -75,3 +75,13 @@ async def test_many_processes_may_open_a_new_database_at_once(server):
     documents, _ = await open_mongo(server.url, "together")
     assert await documents.count("rounds", "") == 40
     await documents.close()
+
+
+async def test_listing_sizes_reads_no_data(server):
+    documents, blobs = await open_mongo(server.url, "sizes")
+    await blobs.put("a/1", b"x" * 1000)
+    listed = await documents._database["blob_sizes"].find({}).to_list(None)
+    assert listed == [{"_id": "a/1", "size": 1000}]
+    await documents._database["blobs"].delete_many({})
+    assert await blobs.sizes("a/") == {"a/1": 1000}
+    await documents.close()

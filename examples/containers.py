@@ -1,0 +1,169 @@
+"""Processes that stand in for a platform's containers, and what starts a pool of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Self
+
+from starlette.applications import Starlette
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int, seconds: float = 60.0) -> None:
+    """Raises RuntimeError where nothing listens in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.2).close()
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return
+    raise RuntimeError(f"nothing listens on port {port}")
+
+
+class Container:
+    """A process that answers on a port of this machine, at `url`. Use it as a context manager.
+
+    It gets this process's environment, less `hidden`, and `environment`; `log` takes what it says.
+    """
+
+    hidden: tuple[str, ...] = ()  # prefixes of names
+
+    def __init__(self, environment: Mapping[str, str], log: IO[bytes] | None = None) -> None:
+        self.environment = dict(environment)
+        self.log = log
+        self.url = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self, port: int) -> list[str]:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(self.hidden)}
+        self._process = subprocess.Popen(
+            self.command(port),
+            env=inherited | self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,  # Ctrl-C is for us; it stops when we say so
+        )
+        try:
+            wait_for_port(port)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def peak_memory(self) -> int:
+        """The most bytes that its largest process has had resident. Linux only."""
+        assert self._process is not None
+        peaks = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.getpgid(int(folder.name)) == self._process.pid:
+                    fields = dict(
+                        line.split(":", 1) for line in (folder / "status").read_text().splitlines()
+                    )
+                    peaks.append(int(fields["VmHWM"].split()[0]) * 1024)
+            except (OSError, KeyError):
+                continue  # it has just ended
+        return max(peaks)
+
+
+class LocalMongo(Container):
+    """nx-27017, which speaks MongoDB's protocol, over a temporary folder; entering gives it."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self._folder = tempfile.TemporaryDirectory()
+
+    def command(self, port: int) -> list[str]:
+        at = Path(self._folder.name)
+        return [
+            *(str(Path(sys.executable).parent / "nx-27017"), "--db", str(at / "db")),
+            *("-p", str(port), "--pid-file", str(at / "pid"), "--log-file", str(at / "log")),
+        ]
+
+    def __enter__(self) -> Self:
+        self.log = Path(self._folder.name, "output").open("wb")
+        super().__enter__()
+        self.url = self.url.replace("http:", "mongodb:")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        self._process.kill()  # it has nothing to keep, and takes its time to end by itself
+        self._process.wait()
+        assert self.log is not None
+        self.log.close()
+        self._folder.cleanup()
+
+
+def serve(
+    platform: str,
+    arguments: argparse.Namespace,
+    make_container: Callable[[dict[str, str]], Container],
+    make_gateway: Callable[[Sequence[str], dict[str, str]], Starlette],
+) -> None:
+    """Serve a pool of containers behind a gateway until interrupted, and say how to use it.
+
+    Both makers get the coordinator's settings. State is in MongoDB: MONGODB_URL, or an nx-27017 of
+    its own where that is not set.
+    """
+    import uvicorn
+
+    # SIGTERM would end this process at once and leave the containers and the database behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    settings = {k: v for k, v in os.environ.items() if k.startswith("FL_")}
+    settings.setdefault("FL_ADMIN_KEY", secrets.token_urlsafe(32))
+    with ExitStack() as stack:
+        settings["MONGODB_URL"] = (
+            os.environ.get("MONGODB_URL") or stack.enter_context(LocalMongo()).url
+        )
+        started = [
+            stack.enter_context(make_container(settings)) for _ in range(arguments.containers)
+        ]
+        print(
+            f"{platform} behind http://127.0.0.1:{arguments.port} (API docs: /docs)\n"
+            f"FL_ADMIN_KEY={settings['FL_ADMIN_KEY']} python -m client_sdk --clients 20 "
+            f"--server http://127.0.0.1:{arguments.port}",
+            flush=True,
+        )
+        app = make_gateway([container.url for container in started], settings)
+        uvicorn.run(app, port=arguments.port, log_level="warning")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=description)
+    found.add_argument("--port", type=int, default=8000)
+    found.add_argument("--containers", type=int, default=2)
+    return found

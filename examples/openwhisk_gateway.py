@@ -1,0 +1,96 @@
+"""A small OpenWhisk controller: plain HTTP in front of Docker actions.
+
+Each request becomes an activation of a raw web action, shaped as in OpenWhisk's WebActions.scala,
+with its default limits; the result becomes the response.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+
+from examples.gateway import Call, Pool, gateway
+
+MAX_BYTES = 1024**2  # of a payload and of a result, as JSON
+SECONDS = 60  # of a blocking call; after them the caller gets an activation's id
+
+
+def arguments(call: Call) -> dict[str, Any]:
+    """What a raw web action gets of a request."""
+    found: dict[str, Any] = {
+        "__ow_method": call.method.lower(),
+        "__ow_path": call.path,
+        "__ow_query": call.query,
+        "__ow_headers": call.headers,
+    }
+    if call.body:
+        kind = call.headers.get("content-type", "")
+        plain = kind.startswith("text/")
+        found["__ow_body"] = call.body.decode() if plain else base64.b64encode(call.body).decode()
+    return found
+
+
+def response_of(result: dict[str, Any]) -> Response:
+    """The HTTP response of an action's result."""
+    headers, body = result.get("headers") or {}, result.get("body") or ""
+    plain = headers.get("content-type", "").startswith("text/")
+    content = body.encode() if plain else base64.b64decode(body)
+    return Response(content, result.get("statusCode", 200), headers=headers)
+
+
+class RateLimit:
+    """So many invocations in each minute of the clock."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.time) -> None:
+        self.per_minute = per_minute
+        self._clock = clock
+        self._minute, self._count = 0, 0
+
+    def seconds_to_wait(self) -> int:
+        """Count one invocation; 0, or the seconds until the next one is let through."""
+        minute, second = divmod(self._clock(), 60)
+        if minute != self._minute:
+            self._minute, self._count = int(minute), 0
+        if self._count >= self.per_minute:
+            return int(60 - second) + 1
+        self._count += 1
+        return 0
+
+
+def create_app(
+    actions: Sequence[str], bound: Mapping[str, str], rate: RateLimit | None = None
+) -> Starlette:
+    """A gateway to the initialised actions at these URLs, with the parameters bound to them."""
+
+    async def forward(call: Call, pool: Pool) -> Response:
+        if rate is not None and (seconds := rate.seconds_to_wait()):
+            return JSONResponse(
+                {"error": f"Too many requests in the last minute (allowed: {rate.per_minute})."},
+                429,
+                headers={"Retry-After": str(seconds)},
+            )
+        args = {**bound, **arguments(call)}
+        if len(json.dumps(args)) > MAX_BYTES:
+            return JSONResponse({"error": f"Request larger than allowed: {MAX_BYTES} bytes."}, 413)
+        activation = secrets.token_hex(16)
+        try:
+            answer = await pool.invoke(
+                json.dumps({"value": args, "activation_id": activation}).encode()
+            )
+        except httpx.TimeoutException:
+            return JSONResponse({"error": "Response not yet ready.", "code": activation}, 202)
+        if len(answer.content) > MAX_BYTES:
+            return JSONResponse({"error": "The action produced a response that is too large."}, 502)
+        if not answer.is_success:
+            return JSONResponse({"error": "There was an error processing your request."}, 400)
+        return response_of(answer.json())
+
+    return gateway([f"{url}/run" for url in actions], forward, timeout=SECONDS)

@@ -1,0 +1,73 @@
+"""Each way in is opened once for the session, and each test gets them all in turn."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from examples.containers import Container
+from examples.lambda_local import LambdaContainer
+from examples.openwhisk_local import OpenWhiskContainer
+from tests.conformance.ways import WAYS, Api, Way, api_at, settings_of
+from tests.e2e.processes import Server
+from tests.federation import ADMIN_KEY
+
+
+@pytest.fixture(scope="session")
+def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(
+        FL_DATA_DIR=str(tmp_path_factory.mktemp("conformance")), FL_ADMIN_KEY=ADMIN_KEY
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongo_server(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[Server]:
+    settings = settings_of(request, "mongo", tmp_path_factory.getbasetemp())
+    with Server(FL_ADMIN_KEY=ADMIN_KEY, **settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def lambda_containers(mongodb_url: str) -> Iterator[list[Container]]:
+    """Two, so that one request's container is not the next one's."""
+    settings = {
+        "MONGODB_URL": mongodb_url,
+        "FL_MONGODB_DATABASE": f"conformance_{secrets.token_hex(4)}",
+        "FL_ADMIN_KEY": ADMIN_KEY,
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }
+    with LambdaContainer(settings) as a, LambdaContainer(settings) as b:
+        yield [a, b]
+
+
+@pytest.fixture(scope="session")
+def openwhisk_parameters(mongodb_url: str) -> dict[str, str]:
+    return {
+        "MONGODB_URL": mongodb_url,
+        "FL_MONGODB_DATABASE": f"conformance_{secrets.token_hex(4)}",
+        "FL_ADMIN_KEY": ADMIN_KEY,
+    }
+
+
+@pytest.fixture(scope="session")
+def openwhisk_containers(tmp_path_factory) -> Iterator[list[Container]]:
+    with (
+        (tmp_path_factory.mktemp("openwhisk") / "log").open("wb") as log,
+        OpenWhiskContainer({}, log) as a,
+        OpenWhiskContainer({}, log) as b,
+    ):
+        yield [a, b]
+
+
+@pytest.fixture(params=WAYS, ids=lambda way: way.name)
+def way(request: pytest.FixtureRequest) -> Way:
+    return request.param
+
+
+@pytest.fixture
+async def api(way: Way, request: pytest.FixtureRequest) -> AsyncIterator[Api]:
+    async with api_at(way.open(request), way) as api:
+        yield api

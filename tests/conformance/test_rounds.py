@@ -1,0 +1,107 @@
+"""A whole federated round: the mean is exact, to the byte, and everything around it is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from client_sdk.errors import RequestRefused, StateConflict
+from tests.federation import value_of, weights
+
+
+def model(seed: int) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    shapes = {"w": (17, 33), "b": (5,), "scale": ()}
+    values = {k: generator.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+    return values | {"counter": generator.integers(0, 1000, (3,))}
+
+
+def weighted_mean(models: list[dict[str, np.ndarray]], counts: list[int]) -> bytes:
+    """By the book, in float64; counters to the nearest whole number."""
+    mean = {}
+    for name, first in models[0].items():
+        total = sum(m[name].astype(np.float64) * n for m, n in zip(models, counts, strict=True))
+        value = total / sum(counts)
+        mean[name] = np.asarray(np.rint(value) if first.dtype.kind == "i" else value, first.dtype)
+    return safetensors.numpy.save(mean)
+
+
+async def test_a_round_gives_the_exact_weighted_mean(api):
+    initial = safetensors.numpy.save(model(0))
+    experiment, members = await api.start(
+        initial, clients=3, clients_per_round=3, rounds=1, dataset_size=60
+    )
+    updates, counts = [model(seed) for seed in (1, 2, 3)], [7, 20, 11]
+    for place, member in enumerate(members):
+        task = await member.status()
+        assert (task.action, task.round, task.base_version) == ("train", 1, 0)
+        assert task.part_bytes == api.way.part_bytes
+        assert task.model.size == len(initial)
+        data = safetensors.numpy.save(updates[place])
+        receipt = await member.upload_bytes(1, data, counts[place], loss_before=float(place))
+        assert (receipt.client_id, receipt.num_examples) == (member.id, counts[place])
+        if place == 0:
+            assert await member.upload_bytes(1, data, counts[0], loss_before=0.0) == receipt
+            with pytest.raises(StateConflict) as other:
+                await member.upload_bytes(1, initial, counts[0])
+            assert other.value.code == "already-uploaded"
+            waiting = await member.status()
+            assert (waiting.action, waiting.round) == ("wait", 1)
+            assert waiting.retry_after > 0
+    done = await members[1].status()
+    assert (done.action, done.state, done.model_version) == ("done", "completed", 1)
+    assert await api.admin.download_model(experiment) == weighted_mean(updates, counts)
+    round_ = await api.admin.round(experiment, 1)
+    assert (round_.state, round_.num_examples) == ("closed", 38)
+    assert round_.metrics == {"loss_before": pytest.approx((20 + 2 * 11) / 38)}
+    versions = await api.admin.models(experiment)
+    assert [m.version for m in versions] == [0, 1]
+    assert versions[1].parent_sha256 == versions[0].sha256
+
+
+async def test_rounds_follow_one_another_and_take_nothing_out_of_turn(api):
+    experiment, members = await api.start(clients=3, clients_per_round=2, rounds=2)
+    for number in (1, 2):
+        cohort = (await api.admin.experiment(experiment)).current_round.cohort
+        (outside,) = [m for m in members if m.id not in cohort]
+        assert (await outside.status()).action == "wait"
+        with pytest.raises(StateConflict) as refused:
+            await outside.upload(number, 1.0)
+        assert refused.value.code == "out-of-turn"
+        inside = [m for m in members if m.id in cohort]
+        with pytest.raises(StateConflict):
+            await inside[0].upload(number + 1, 1.0)
+        await inside[0].upload(number, 2.0 * number, examples=10)
+        await inside[1].upload(number, 4.0 * number, examples=10)
+        assert value_of(await api.admin.download_model(experiment)) == 3.0 * number
+    assert (await api.admin.experiment(experiment)).state == "completed"
+
+
+async def test_an_update_of_another_kind_is_refused_by_name_and_the_round_goes_on(api):
+    experiment, members = await api.start(clients=2, rounds=1, quorum=1)
+    bad = safetensors.numpy.save({"w": np.full((2, 3), np.nan, np.float32)})
+    with pytest.raises(RequestRefused) as refused:
+        await members[0].upload_bytes(1, bad)
+    assert (refused.value.status, refused.value.code) == (422, "non-finite")
+    await members[1].upload(1, 5.0)
+    round_ = await api.admin.round(experiment, 1)
+    assert [(r.client, r.code) for r in round_.refused] == [(members[0].id, "non-finite")]
+    assert value_of(await api.admin.download_model(experiment)) == 5.0
+
+
+async def test_evaluations_are_kept_by_who_measured(api):
+    experiment, members = await api.start(clients=2)
+    report = {"loss": 0.25, "accuracy": 0.75}
+    for _ in range(2):
+        await api.admin.report_evaluation(experiment, 0, 9, report)
+    await members[0].api.report_evaluation(experiment, 0, 3, {"loss": 1.0})
+    with pytest.raises(StateConflict) as other:
+        await api.admin.report_evaluation(experiment, 0, 10, report)
+    assert other.value.code == "already-evaluated"
+    (found,) = await api.admin.models(experiment)
+    assert [(e.source, e.num_examples, e.metrics) for e in found.evaluations] == [
+        ("central", 9, report),
+        (members[0].id, 3, {"loss": 1.0}),
+    ]
+    assert weights(0) == await members[1].api.download_model(experiment, 0)

@@ -1,0 +1,41 @@
+"""`make lambda-local` and `make openwhisk-local`, as people use them, to the last byte."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from examples.containers import free_port
+from tests.e2e.processes import SMALL, model_of, run
+
+
+@pytest.mark.parametrize("platform", ["lambda", "openwhisk"])
+def test_the_command_that_it_prints_trains_the_same_model(
+    platform, quiet_run, tmp_path, mongodb_url
+):
+    port = free_port()
+    local = subprocess.Popen(
+        [sys.executable, "-m", f"examples.{platform}_local", "--port", str(port)],
+        env=os.environ | {"MONGODB_URL": mongodb_url, "FL_MONGODB_DATABASE": f"local_{platform}"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert f"http://127.0.0.1:{port}" in local.stdout.readline()
+        setting, *command = local.stdout.readline().split()
+        assert command[1:5] == ["-m", "client_sdk", "--clients", "20"]
+        name, _, key = setting.partition("=")
+        done = run(*command[5:], *SMALL, "--out", str(tmp_path), **{name: key})
+        assert done.returncode == 0, done.stderr
+        assert model_of(tmp_path) == model_of(quiet_run[0])
+    finally:
+        local.send_signal(signal.SIGTERM)
+        assert local.wait(20) == 143
+        local.stdout.close()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
