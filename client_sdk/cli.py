@@ -18,7 +18,7 @@ from rich.console import Console
 from app.domain.errors import InvalidConfig
 from client_sdk import errors, exits
 
-COMMANDS = ("run", "join", "predict")
+COMMANDS = ("run", "join", "predict", "verify")
 
 
 def run(argv: list[str]) -> int:
@@ -36,6 +36,8 @@ def run(argv: list[str]) -> int:
         match arguments.command:
             case "predict":
                 return commands.predict(arguments, console)
+            case "verify":
+                return _run(commands.verify(arguments, console))
             case "join":
                 return _run(commands.join(arguments, console))
             case _:
@@ -88,10 +90,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog=exits.TEXT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,join,predict}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", **_help("create an experiment and run all its clients")))
     _add_join(commands.add_parser("join", **_help("take part in an experiment as one client")))
     _add_predict(commands.add_parser("predict", **_help("classify pictures with a global model")))
+    _add_verify(
+        commands.add_parser("verify", **_help("recompute what a coordinator says that it did"))
+    )
     return parser
 
 
@@ -135,17 +140,16 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     setting("--max-attempts", type=int, default=3, help="attempts at a round (default: 3)")
     setting("--target-accuracy", type=float, help="stop once the clients' held-out data reach it")
     setting("--patience", type=int, default=1, help="... in so many rounds in a row (default: 1)")
+    setting("--max-update-norm", type=float, help="bound an update's distance from its base model")
+    setting("--norm-action", choices=["clip", "reject"], default="clip", help="... default: clip")
+    setting("--keep-updates", type=int, default=0, help="rounds to keep for verify (default: 0)")
     setting("--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto")
     setting("--name", default="", help="a name for people")
     _add_data(parser, "auto", "auto: mnist where it can be had, else digits")
     parser.add_argument(
         "--server", type=_address, help="a coordinator's URL (default: start one here)"
     )
-    parser.add_argument(
-        "--admin-key",
-        default=os.environ.get("FL_ADMIN_KEY"),
-        help="of the coordinator at --server; better set as FL_ADMIN_KEY",
-    )
+    _add_admin_key(parser)
     parser.add_argument("--out", type=Path, help="results go here (default: runs/TIME)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--json", action="store_true", help="print the report to standard output")
@@ -167,6 +171,28 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
         "(default: .serverless-fl/EXPERIMENT-NAME.key)",
     )
     _add_data(parser, None, "the experiment's")
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", type=_address, required=True, help="the coordinator's URL")
+    parser.add_argument("--experiment", required=True, metavar="ID")
+    parser.add_argument(
+        "--round",
+        type=_positive,
+        action="append",
+        dest="rounds",
+        help="recompute this round's model; may be repeated (default: every round that is kept)",
+    )
+    _add_admin_key(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+
+
+def _add_admin_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--admin-key",
+        default=os.environ.get("FL_ADMIN_KEY"),
+        help="of the coordinator at --server; better set as FL_ADMIN_KEY",
+    )
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:

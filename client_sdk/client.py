@@ -118,6 +118,13 @@ class CoordinatorClient(Connection):
             path = f"/experiments/{experiment_id}/models/{newest or 0}"
         return await download(self, path, part_bytes, direct=direct)
 
+    async def download_update(
+        self, experiment_id: str, number: int, slot: int, part_bytes: int = 4 * 1024**2
+    ) -> bytes:
+        """A kept update, verified; for the admin. Raises NotThere, CorruptDownload."""
+        path = f"/experiments/{experiment_id}/rounds/{number}/updates/{slot}"
+        return await download(self, path, part_bytes, direct=False)
+
     async def report_evaluation(
         self, experiment_id: str, version: int, num_examples: int, metrics: Mapping[str, float]
     ) -> views.EvaluationView:

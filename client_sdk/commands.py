@@ -24,6 +24,8 @@ from client_sdk.embedded import EmbeddedCoordinator
 from client_sdk.participant import Event, Participant
 from client_sdk.predict import predict as classify
 from client_sdk.simulate import Row, Simulation
+from client_sdk.verify import Finding
+from client_sdk.verify import verify as check
 from client_sdk.workers import TrainingPool
 
 _SMALL_SHARD = 200  # examples; below, batches of 50 would leave an epoch a step or two
@@ -127,6 +129,9 @@ def _config(
         max_attempts=arguments.max_attempts,
         target_accuracy=arguments.target_accuracy,
         patience=arguments.patience,
+        max_update_norm=arguments.max_update_norm,
+        norm_action=arguments.norm_action,
+        keep_updates=arguments.keep_updates,
     )
     Config(**config.model_dump())
     return config
@@ -196,6 +201,28 @@ async def join(arguments: argparse.Namespace, console: Console) -> int:
             await participant.enrol(arguments.enrol_key)
             done = await participant.run()
     return exits.of_state(done.state)
+
+
+async def verify(arguments: argparse.Namespace, console: Console) -> int:
+    """Check an experiment's records; print what was found in each model version."""
+    if not arguments.admin_key:
+        raise exits.UsageError("verify needs the coordinator's admin key: set FL_ADMIN_KEY.")
+
+    def tell(finding: Finding) -> None:
+        mark = {True: "✓", False: "✗", None: "·"}[finding.good]
+        console.print(f"{mark} model {finding.version}: {finding.message}", soft_wrap=True)
+
+    say = console.print
+    async with CoordinatorClient(arguments.server, arguments.admin_key, on_retry=say) as client:
+        findings = await check(client, arguments.experiment, arguments.rounds, tell)
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    unknown = set(arguments.rounds or ()) - {finding.version for finding in findings}
+    if unknown:
+        raise exits.UsageError(f"There is no model of round {min(unknown)}.")
+    bad = sum(finding.good is False for finding in findings)
+    console.print(f"{bad} faults" if bad else "Everything that could be looked at is as recorded.")
+    return exits.DIFFERS if bad else 0
 
 
 def _client_key(arguments: argparse.Namespace) -> str:

@@ -2,7 +2,8 @@
 
 from app.domain.experiment import ExperimentState
 
-FAILED, USAGE, UNREACHABLE, REFUSED, STOPPED, TRAINING, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+FAILED, USAGE, UNREACHABLE, REFUSED, STOPPED, TRAINING, DIFFERS = 1, 2, 3, 4, 5, 6, 7
+INTERRUPTED = 130
 TEXT = """exit codes:
   0    the experiment completed
   1    it failed (no quorum in any attempt); the last good model is kept
@@ -11,6 +12,7 @@ TEXT = """exit codes:
   4    the coordinator refused (wrong key, experiment full, ...)
   5    the experiment was stopped by its admin
   6    a training process died on this machine
+  7    verify: a model is not what the records say
   130  interrupted; the same command with --resume goes on
 """
 

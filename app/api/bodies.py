@@ -9,7 +9,7 @@ from fastapi import Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.domain.errors import AnswerTooLarge, RangeNotSatisfiable
-from app.domain.records import ModelVersion
+from app.domain.records import Blob
 from app.service import Coordinator
 from app.wire.schema import MAX_PARTS, Sha256
 
@@ -39,18 +39,20 @@ WEIGHTS[304] = {"description": "You have it already"}
 _RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
 
 
-async def weights_response(request: Request, service: Coordinator, model: ModelVersion) -> Response:
-    """A model's bytes, whole or in part, or 304. Raises RangeNotSatisfiable, AnswerTooLarge.
+async def weights_response(
+    request: Request, service: Coordinator, blob: Blob, **more: str
+) -> Response:
+    """A file's bytes, whole or in part, or 304. Raises RangeNotSatisfiable, AnswerTooLarge.
 
     Where the platform limits an answer (`Limits.answer_bytes`), a 206 may hold less than was asked
     for, as RFC 9110 (section 15.3.7) allows: Content-Range says what it is.
     """
-    size, etag = model.blob.size, f'"{model.blob.sha256}"'
+    size, etag = blob.size, f'"{blob.sha256}"'
     headers = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
-        "X-Model-Version": str(model.version),
         "Cache-Control": "private, no-cache",
+        **more,
     }
     known = request.headers.get("if-none-match", "")
     if known == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
@@ -65,7 +67,7 @@ async def weights_response(request: Request, service: Coordinator, model: ModelV
     if limit is not None and stop - start > limit:
         if status == 200:
             raise AnswerTooLarge(
-                f"The model takes {size} bytes; an answer holds at most {limit} here. "
+                f"The file takes {size} bytes; an answer holds at most {limit} here. "
                 f"Ask for ranges (`Range: bytes=0-{limit - 1}`, and so on)."
             )
         stop = start + limit
@@ -73,7 +75,7 @@ async def weights_response(request: Request, service: Coordinator, model: ModelV
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     headers["Content-Length"] = str(stop - start)
     return StreamingResponse(
-        service.models.read(model, start, stop),
+        service.models.read(blob, start, stop),
         status,
         headers=headers,
         media_type="application/octet-stream",
@@ -93,5 +95,5 @@ def _parse_range(header: str, size: int) -> tuple[int, int] | None:
         if last and int(last) < int(first):
             return None
     if start >= stop:
-        raise RangeNotSatisfiable(f"The model has {size} bytes.", size)
+        raise RangeNotSatisfiable(f"The file has {size} bytes.", size)
     return start, stop

@@ -10,6 +10,7 @@ from app.api.auth import Admin, AdminCaller, ExperimentId, Member, Service
 from app.api.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, weights_response
 from app.api.errors import responses
 from app.domain.errors import Forbidden
+from app.domain.records import ModelVersion
 from app.service.views import evaluation_view, model_view
 from app.wire import schema, views
 
@@ -18,6 +19,7 @@ reading = APIRouter(prefix="/experiments", tags=["Watch"])
 models = APIRouter(prefix="/experiments", tags=["Models"])
 routers = (admin, reading, models)
 
+RoundNumber = Annotated[int, Path(ge=1, le=10**6, examples=[3])]
 Version = Annotated[int, Path(ge=0, le=10**6, examples=[10])]
 IdempotencyKey = Annotated[
     str | None,
@@ -146,7 +148,7 @@ async def list_clients(
 async def show_round(
     service: Service,
     experiment_id: ExperimentId,
-    number: Annotated[int, Path(ge=1, le=10**6, examples=[3])],
+    number: RoundNumber,
 ) -> views.RoundView:
     """Who was drawn, who has reported, who is missing, and who was refused and why."""
     return await service.views.round(experiment_id, number)
@@ -156,6 +158,28 @@ async def show_round(
 async def list_models(service: Service, experiment_id: ExperimentId) -> list[views.ModelView]:
     """Every version with its hash and its evaluations."""
     return await service.views.models(experiment_id)
+
+
+def version_header(model: ModelVersion) -> dict[str, str]:
+    return {"X-Model-Version": str(model.version)}
+
+
+@admin.get(
+    "/{experiment_id}/rounds/{number}/updates/{slot}",
+    summary="Download a kept update",
+    response_class=Response,
+    responses={**WEIGHTS, **responses(401, 404, 416, 422, 503)},
+)
+async def download_update(
+    service: Service,
+    experiment_id: ExperimentId,
+    number: RoundNumber,
+    slot: Annotated[int, Path(ge=0, le=10**6, description="7 of client-07", examples=[7])],
+    request: Request,
+) -> Response:
+    """An accepted update of one of the last `keep_updates` rounds, to verify a model by."""
+    update = await service.models.update(experiment_id, number, slot)
+    return await weights_response(request, service, update.blob)
 
 
 @models.get(
@@ -169,7 +193,7 @@ async def download_latest(
 ) -> Response:
     """As for a version by its number."""
     model = await service.models.version(experiment_id, None)
-    return await weights_response(request, service, model)
+    return await weights_response(request, service, model.blob, **version_header(model))
 
 
 @models.get(
@@ -187,7 +211,7 @@ async def download_model(
 ) -> Response:
     """For the admin, holders of the enrolment key, and clients. Knows ETag and Range."""
     model = await service.models.version(experiment_id, version)
-    return await weights_response(request, service, model)
+    return await weights_response(request, service, model.blob, **version_header(model))
 
 
 @models.get(

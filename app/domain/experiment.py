@@ -60,6 +60,9 @@ class Config:
     target_accuracy: float | None = None
     patience: int = 1
     strategy: str = "fedavg"
+    max_update_norm: float | None = None  # an update's distance from the base model
+    norm_action: str = "clip"  # or "reject": what becomes of one beyond that
+    keep_updates: int = 0  # rounds whose updates are kept, for `verify`
 
     def __post_init__(self) -> None:
         if self.clients_per_round > self.clients:

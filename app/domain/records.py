@@ -67,7 +67,11 @@ def part_key(prefix: str, number: int, sha256: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """An accepted upload of one client for one round. Its tensors begin at byte `offset`."""
+    """An accepted upload of one client for one round. Its tensors begin at byte `offset`.
+
+    `norm` is its distance from the base model, where the experiment bounds that; only `scale` of
+    the distance goes into the mean.
+    """
 
     experiment_id: str
     round: int
@@ -77,6 +81,8 @@ class Update:
     num_examples: int
     metrics: dict[str, float]
     received_at: float
+    norm: float | None = None
+    scale: float = 1.0
     header: str = ""  # base64; only where its tensors lie in another order than the model's
 
 
@@ -109,6 +115,10 @@ class ModelVersion:
     blob: Blob
     parent_sha256: str | None
     created_at: float
+    config_sha256: str = ""
+    updates_sha256: str | None = (
+        None  # of the accepted updates in their order (app.domain.provenance)
+    )
     header: str = ""  # of version 0 only: the safetensors header of every version, base64
 
 

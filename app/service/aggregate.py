@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from app.domain.errors import DigestMismatch
 from app.domain.experiment import Experiment
-from app.domain.records import ModelVersion, Update
+from app.domain.provenance import Contribution, config_digest, updates_digest
+from app.domain.records import ModelVersion, Update, client_id
 from app.domain.round import Lease, Round, RoundState
 from app.service.context import Context
 
@@ -42,7 +43,9 @@ async def aggregate(context: Context, experiment: Experiment, round_: Round) -> 
     stored = await context.repo.updates(experiment.id, round_.number)
     updates = [update for update in stored if update.slot in round_.accepted]
     layout = await context.repo.layout(experiment.id)
-    fold = Fold(context, experiment, round_, updates, layout)
+    base = await context.repo.model(experiment.id, round_.base_version)
+    assert base is not None  # noqa: S101  (the round before was closed with it)
+    fold = Fold(context, experiment, round_, updates, layout, base)
     try:
         if round_.lease is not None and round_.lease.fence > 1:
             await fold.resume()
@@ -58,13 +61,16 @@ async def aggregate(context: Context, experiment: Experiment, round_: Round) -> 
     except (KeyError, DigestMismatch) as error:
         raise LostUpdate(str(error)) from error
     now = context.clock()
-    parent = await context.repo.model(experiment.id, round_.base_version)
     await context.repo.add_model(
         ModelVersion(
             experiment_id=experiment.id,
             version=round_.number,
             blob=blob,
-            parent_sha256=parent.blob.sha256 if parent else None,
+            parent_sha256=base.blob.sha256,
+            config_sha256=config_digest(experiment.config),
+            updates_sha256=updates_digest(
+                contribution(update) for group in fold.groups for update in group
+            ),
             created_at=now,
         )
     )
@@ -105,6 +111,13 @@ async def _release(context: Context, round_: Round, seconds: float) -> None:
             lease=replace(round_.lease, expires_at=context.clock(), released=True),
             aggregation_seconds=(round_.aggregation_seconds or 0.0) + seconds,
         )
+    )
+
+
+def contribution(update: Update) -> Contribution:
+    """How an update stands in the record of the model that it went into."""
+    return Contribution(
+        client_id(update.slot), update.blob.sha256, update.num_examples, update.scale
     )
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from app.domain.errors import Conflict, InvalidConfig, NotFound
 from app.domain.experiment import Config, Experiment, ExperimentState
+from app.domain.provenance import config_digest
 from app.domain.records import ModelVersion
 from app.service import repository, sweep, weights
 from app.service.context import Context
@@ -121,7 +122,7 @@ class Experiments:
         if model is None:
             if experiment.ended:
                 raise Conflict(f"The experiment is {experiment.state}.")
-            model = await self._add_initial(experiment_id, commit)
+            model = await self._add_initial(experiment, commit)
         if model.blob.sha256 != commit.sha256:
             raise Conflict("The experiment has other initial weights already.")
         experiment = await self.repo.experiment(experiment_id)
@@ -133,7 +134,8 @@ class Experiments:
             )
         return model
 
-    async def _add_initial(self, experiment_id: str, commit: WeightsCommit) -> ModelVersion:
+    async def _add_initial(self, experiment: Experiment, commit: WeightsCommit) -> ModelVersion:
+        experiment_id = experiment.id
         blob, layout = await weights.commit(
             self.context.blobs,
             repository.model_blob(experiment_id, 0),
@@ -146,6 +148,7 @@ class Experiments:
             version=0,
             blob=blob,
             parent_sha256=None,
+            config_sha256=config_digest(experiment.config),
             created_at=self.context.clock(),
             header=base64.b64encode(layout.header).decode(),
         )

@@ -10,18 +10,17 @@ updates, so it is the same bytes whoever folded what.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
-
-import numpy as np
+from collections.abc import AsyncIterator, Sequence
 
 from app.aggregation import STRATEGIES, Strategy
+from app.domain import provenance
 from app.domain.experiment import Experiment
-from app.domain.records import Blob, Cell, Update
+from app.domain.records import Blob, Cell, ModelVersion, Update
 from app.domain.round import Round
 from app.service import repository, weights
 from app.service.context import Context
+from app.service.sources import Clipped, Source
 from app.wire import codec, spans
 
 
@@ -35,6 +34,7 @@ class Fold:
         round_: Round,
         updates: Sequence[Update],
         layout: codec.Layout,
+        base: ModelVersion,
     ) -> None:
         self.context = context
         self.experiment = experiment
@@ -42,12 +42,23 @@ class Fold:
         self.layout = layout
         assert round_.cut is not None  # noqa: S101  (frozen with the list of updates)
         self.spans = spans.cut(layout, round_.cut.span_bytes)
-        self.groups = _groups(round_.cohort, updates, round_.cut.group_size)
+        by_slot = {update.slot: update for update in updates}
+        self.groups = [
+            [by_slot[slot] for slot in group]
+            for group in provenance.groups(round_.cohort, by_slot, round_.cut.group_size)
+        ]
         self._prefix = repository.model_blob(experiment.id, round_.number)
         self._parts: dict[int, tuple[str, int]] = {}  # SHA-256 and bytes of the new model's parts
         self._digest = hashlib.sha256()
         self._digested = 0  # parts of which it is, from the first one on
-        self._sources = {update.slot: _Source(context, update, layout) for update in updates}
+        self._sources = {update.slot: self._source(update, base) for update in updates}
+
+    def _source(self, update: Update, base: ModelVersion) -> Source | Clipped:
+        blobs = self.context.blobs
+        source = Source.of_update(blobs, update, self.layout)
+        if update.scale == 1.0:
+            return source
+        return Clipped(source, Source.of_model(blobs, base, self.layout), update.scale)
 
     async def resume(self) -> None:
         """Find what other processes did before."""
@@ -145,39 +156,5 @@ class Fold:
         return strategy
 
 
-class _Source:
-    """An update's values, span by span."""
-
-    def __init__(self, context: Context, update: Update, layout: codec.Layout) -> None:
-        self._context = context
-        self._update = update
-        theirs = codec.parse_header(base64.b64decode(update.header)) if update.header else layout
-        self._tensors = {tensor.name: tensor for tensor in theirs.tensors}
-
-    async def read(self, span: spans.Span) -> list[tuple[str, np.ndarray]]:
-        """Each piece's tensor name and values. Raises KeyError, DigestMismatch."""
-        values = []
-        reader = weights.Reader(self._context.blobs, self._update.blob)
-        for piece in span:
-            start = self._update.offset + piece.start_in(self._tensors[piece.tensor.name])
-            data = await reader.read(start, start + piece.size)
-            values.append((piece.tensor.name, spans.unpack(piece, data)))
-        return values
-
-
 def _result(span: spans.Span, strategy: Strategy) -> bytes:
     return bytes(spans.pack(span, strategy.result()))
-
-
-def _groups(cohort: Iterable[int], updates: Sequence[Update], size: int) -> list[list[Update]]:
-    """The updates by place in the sorted cohort, so many places a group, empty groups left out.
-
-    Who is in a group does not depend on who reported. Updates of an earlier attempt's cohort that
-    came while the new one was drawn are a last group.
-    """
-    slots = sorted(cohort)
-    place = {slot: number // size for number, slot in enumerate(slots)}
-    groups: dict[int, list[Update]] = {}
-    for update in sorted(updates, key=lambda u: u.slot):
-        groups.setdefault(place.get(update.slot, len(slots)), []).append(update)
-    return [groups[number] for number in sorted(groups)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from app.domain.errors import Conflict, NotFound
-from app.domain.records import Evaluation, ModelVersion
+from app.domain.records import Blob, Evaluation, ModelVersion, Update, client_id
 from app.service import weights
 from app.service.context import Context
 from app.store.port import DirectBlobs
@@ -32,9 +32,21 @@ class Models:
             raise NotFound(f"There is no model version {wanted}; the newest is {newest}.")
         return model
 
-    def read(self, model: ModelVersion, start: int, stop: int) -> AsyncIterator[bytes]:
-        """The bytes [start, stop) of its file, a part at a time."""
-        return weights.read(self.context.blobs, model.blob, start, stop)
+    async def update(self, experiment_id: str, number: int, slot: int) -> Update:
+        """A kept update. Raises NotFound."""
+        experiment = await self.repo.experiment(experiment_id)
+        update = await self.repo.update(experiment_id, number, slot)
+        blobs = self.context.blobs
+        if update is None or update.blob.key(0) not in await blobs.sizes(update.blob.key(0)):
+            raise NotFound(
+                f"There is no update of {client_id(slot)} for round {number}, or it is not kept "
+                f"any more (keep_updates is {experiment.config.keep_updates})."
+            )
+        return update
+
+    def read(self, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
+        """The bytes [start, stop) of a file, a part at a time."""
+        return weights.read(self.context.blobs, blob, start, stop)
 
     async def parts(self, model: ModelVersion, first: int, limit: int) -> list[ModelPart]:
         """The pieces of its file from number `first` on, with URLs where there are such."""

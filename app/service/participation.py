@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from app.domain.errors import (
@@ -11,7 +13,7 @@ from app.domain.errors import (
     OutOfTurn,
     TooLarge,
 )
-from app.domain.experiment import Experiment, ExperimentState
+from app.domain.experiment import Config, Experiment, ExperimentState
 from app.domain.records import Client, Refusal, Update
 from app.domain.round import Round, RoundState
 from app.service import repository, weights
@@ -19,6 +21,7 @@ from app.service.context import Context
 from app.service.enrolment import shard_size
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads, max_update_bytes
+from app.wire.codec import Layout
 from app.wire.schema import (
     BlobInfo,
     Done,
@@ -169,24 +172,34 @@ class Participation:
     ) -> Update:
         """Check the upload and insert it; gives what stands, ours or a faster one."""
         try:
-            most = shard_size(experiment, client.slot)
-            if commit.num_examples > most:
-                raise BadWeights(
-                    f"{commit.num_examples} examples, but the shard holds {most}.",
-                    code="examples-out-of-range",
-                )
-            layout = await self.repo.layout(experiment.id)
-            blob, found = await weights.commit(
-                self.context.blobs,
-                repository.update_blob(experiment.id, number, client.slot),
-                commit.sha256,
-                commit.parts,
-                limit=max_update_bytes(layout.total_bytes),
-                expected=layout,
-            )
+            update = await self._checked(experiment, client, number, commit)
         except (BadWeights, TooLarge) as error:
             await self._refuse(experiment, client, number, error)
             raise
+        if await self.repo.add_update(update):
+            return update
+        standing = await self.repo.update(experiment.id, number, client.slot)
+        return standing or update
+
+    async def _checked(
+        self, experiment: Experiment, client: Client, number: int, commit: UpdateCommit
+    ) -> Update:
+        """The update, if it is sound. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch."""
+        most = shard_size(experiment, client.slot)
+        if commit.num_examples > most:
+            raise BadWeights(
+                f"{commit.num_examples} examples, but the shard holds {most}.",
+                code="examples-out-of-range",
+            )
+        layout = await self.repo.layout(experiment.id)
+        blob, found = await weights.commit(
+            self.context.blobs,
+            repository.update_blob(experiment.id, number, client.slot),
+            commit.sha256,
+            commit.parts,
+            limit=max_update_bytes(layout.total_bytes),
+            expected=layout,
+        )
         update = Update(
             experiment_id=experiment.id,
             round=number,
@@ -198,10 +211,33 @@ class Participation:
             metrics=commit.metrics,
             received_at=self.context.clock(),
         )
-        if await self.repo.add_update(update):
+        if experiment.config.max_update_norm is None:
             return update
-        standing = await self.repo.update(experiment.id, number, client.slot)
-        return standing or update
+        return await self._bounded(experiment.config, update, layout)
+
+    async def _bounded(self, config: Config, update: Update, layout: Layout) -> Update:
+        """The update with its norm, and with what of it may count. Raises BadWeights."""
+        # Imported here: it brings NumPy, which a process that only answers polls never needs.
+        from app.service.sources import Source, distance
+        from app.wire import spans
+
+        base = await self.repo.model(update.experiment_id, update.round - 1)
+        assert base is not None and config.max_update_norm is not None  # noqa: S101
+        blobs, bound = self.context.blobs, config.max_update_norm
+        norm = await distance(
+            Source.of_update(blobs, update, layout),
+            Source.of_model(blobs, base, layout),
+            spans.cut(layout, self.context.limits.part_bytes),
+        )
+        if norm <= bound:
+            return replace(update, norm=norm)
+        if config.norm_action == "reject" or not math.isfinite(norm):
+            raise BadWeights(
+                f"The update differs from the base model by {norm:.4g}; at most {bound:.4g} is "
+                "allowed. Lower the learning rate or the number of local epochs.",
+                code="norm-exceeded",
+            )
+        return replace(update, norm=norm, scale=bound / norm)
 
     async def _refuse(
         self, experiment: Experiment, client: Client, number: int, error: BadWeights | TooLarge

@@ -198,10 +198,14 @@ def client_key(experiment_id: str, slot: int) -> str:
     return _key(experiment_id, slot)
 
 
-def round_blobs(experiment_id: str, number: int | None = None) -> str:
-    """The blob prefix of a round's updates, or of all rounds'."""
-    prefix = f"uploads/{experiment_id}/"
-    return prefix if number is None else f"{prefix}{number:07d}/"
+def round_blobs(experiment_id: str, number: int) -> str:
+    """The blob prefix of a round's updates."""
+    return f"uploads/{experiment_id}/{number:07d}/"
+
+
+def round_sums(experiment_id: str, number: int) -> str:
+    """The blob prefix of what an aggregation kept of a round for itself."""
+    return f"{round_blobs(experiment_id, number)}sums/"
 
 
 def round_of(key: str) -> tuple[str, int]:
@@ -215,8 +219,7 @@ def update_blob(experiment_id: str, number: int, slot: int) -> str:
 
 
 def sums_blob(experiment_id: str, number: int, cell: Cell) -> str:
-    """Beside the round's updates, so that it goes when they go."""
-    return f"{round_blobs(experiment_id, number)}sums/{cell.span:05d}-{cell.group:05d}"
+    return f"{round_sums(experiment_id, number)}{cell.span:05d}-{cell.group:05d}"
 
 
 def model_blob(experiment_id: str, version: int) -> str:

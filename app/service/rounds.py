@@ -19,6 +19,7 @@ from app.domain.round import Attempt, Cut, Round, RoundState
 from app.service import repository
 from app.service.aggregate import LostUpdate, aggregate, new_lease
 from app.service.context import Context
+from app.service.sweep import drop_uploads
 
 log = logging.getLogger("app")
 COORDINATOR = "coordinator"  # who did it, where nobody asked for it
@@ -217,7 +218,7 @@ class Rounds:
 
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
         """The round is closed: drop its uploads, then open the next one or complete."""
-        await self.context.blobs.delete(repository.round_blobs(experiment.id, round_.number))
+        await drop_uploads(self.context, experiment, round_.number)
         config = experiment.config
         changes = {"model_version": round_.number, "streak": _streak(experiment, round_)}
         if config.target_accuracy is not None and changes["streak"] >= config.patience:
@@ -264,10 +265,11 @@ class Rounds:
         closed = round_.state is RoundState.CLOSED
         if closed and experiment.model_version == round_.number:
             return False
-        await blobs.delete(repository.round_blobs(experiment.id))
         if closed:  # the stop came between the close and its announcement
+            await drop_uploads(self.context, experiment, round_.number)
             await self.repo.save_experiment(replace(experiment, model_version=round_.number))
         else:
+            await blobs.delete(repository.round_blobs(experiment.id, round_.number))
             await blobs.delete(f"{repository.model_blob(experiment.id, round_.number)}/")
             await self.repo.save_round(round_.move(RoundState.ABANDONED))
         return True

@@ -26,13 +26,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("app")
 
 
-async def drop_stale_uploads(context: Context, experiment_id: str, number: int) -> None:
-    """Delete a round's uploads, unless somebody may still aggregate them.
+async def drop_uploads(context: Context, experiment: Experiment, closed: int) -> None:
+    """Round `closed` is closed: delete the uploads that are not to be kept any longer."""
+    await context.blobs.delete(repository.round_sums(experiment.id, closed))
+    expired = closed - experiment.config.keep_updates
+    if expired > 0:
+        await context.blobs.delete(repository.round_blobs(experiment.id, expired))
+
+
+async def _drop_stale_uploads(context: Context, experiment_id: str, number: int) -> None:
+    """Delete a round's uploads, unless somebody may still aggregate them, or they are kept.
 
     Those of an experiment that is unknown here stay: a bucket may serve other databases too.
     """
     round_ = await context.repo.round(experiment_id, number)
-    if round_ is not None and round_.state in (RoundState.CLOSED, RoundState.ABANDONED):
+    if round_ is None or round_.state not in (RoundState.CLOSED, RoundState.ABANDONED):
+        return
+    experiment = await context.repo.experiment(experiment_id)
+    kept = number > (experiment.model_version or 0) - experiment.config.keep_updates
+    if round_.state is RoundState.ABANDONED or not kept:
         await context.blobs.delete(repository.round_blobs(experiment_id, number))
 
 
@@ -48,7 +60,7 @@ async def sweep_uploads(context: Context) -> None:
     """Drop the uploads of every round that is over."""
     rounds = {repository.round_of(key) for key in await context.blobs.sizes("uploads/")}
     for experiment_id, number in sorted(rounds):
-        await drop_stale_uploads(context, experiment_id, number)
+        await _drop_stale_uploads(context, experiment_id, number)
 
 
 def abandoned(context: Context, experiment: Experiment) -> bool:

@@ -110,6 +110,8 @@ class Views:
                     size=u.blob.size,
                     metrics=u.metrics,
                     received_at=_time(u.received_at),
+                    norm=u.norm,
+                    scale=u.scale,
                 )
                 for u in updates
             ],
@@ -124,6 +126,7 @@ class Views:
                 )
                 for a in round_.earlier
             ],
+            group_size=round_.cut.group_size if round_.cut else None,
             opened_at=_time(round_.opened_at),
             deadline=_time(round_.deadline),
             closed_at=_maybe_time(round_.closed_at),
@@ -160,6 +163,8 @@ def model_view(model: ModelVersion, evaluations: list[Evaluation]) -> views.Mode
         sha256=model.blob.sha256,
         size=model.blob.size,
         parent_sha256=model.parent_sha256,
+        config_sha256=model.config_sha256,
+        updates_sha256=model.updates_sha256,
         created_at=_time(model.created_at),
         evaluations=[evaluation_view(e) for e in evaluations],
     )

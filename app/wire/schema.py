@@ -85,6 +85,22 @@ class ExperimentConfig(Body):
     )
     patience: int = Field(_D.patience, ge=1, description="... in this many rounds in a row")
     strategy: Literal["fedavg"] = Field("fedavg", description="How updates are aggregated")
+    max_update_norm: FiniteFloat | None = Field(
+        None,
+        gt=0,
+        description="The most that an update may differ from its base model (Euclidean norm over "
+        "all floating-point weights), so that no client can throw the model away",
+    )
+    norm_action: Literal["clip", "reject"] = Field(
+        "clip", description="What becomes of an update beyond that: scaled down to it, or refused"
+    )
+    keep_updates: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Keep the updates of so many rounds, so that `verify` can recompute their "
+        "models; they are sensitive, and only the admin can download them",
+    )
 
 
 class CreateExperiment(Body):

@@ -47,6 +47,10 @@ class UpdateView(BaseModel):
     size: int
     metrics: dict[str, float]
     received_at: datetime
+    norm: float | None = Field(
+        None, description="Distance from the base model, where the experiment bounds it"
+    )
+    scale: float = Field(1.0, description="What was left of that distance; below 1 it was clipped")
 
 
 class RoundView(BaseModel):
@@ -63,6 +67,9 @@ class RoundView(BaseModel):
     revoked: list[str]
     updates: list[UpdateView]
     earlier_attempts: list[AttemptView]
+    group_size: int | None = Field(
+        None, description="Updates that were summed in a row; then the sums of such groups"
+    )
     opened_at: datetime
     deadline: datetime
     closed_at: datetime | None
@@ -93,6 +100,8 @@ class ModelView(BaseModel):
     sha256: Sha256
     size: int
     parent_sha256: str | None
+    config_sha256: str = Field(description="Of the settings (app/domain/provenance.py)")
+    updates_sha256: str | None = Field(description="Of the accepted updates, in their order")
     created_at: datetime
     evaluations: list[EvaluationView]
 

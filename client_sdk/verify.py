@@ -1,0 +1,209 @@
+"""Compute again what a coordinator says that it did: hashes, then a round's model bit by bit.
+
+The arithmetic here is written on its own, plainly and with the whole model in memory, so that an
+error of the coordinator's would show. What it must have in common with it is stated in
+`app.domain.provenance`: the order of the updates and how they are bracketed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.domain import provenance
+from app.domain.errors import BadWeights
+from app.domain.experiment import Config
+from app.domain.round import RoundState
+from app.wire import codec, spans, views
+from client_sdk.client import CoordinatorClient
+from client_sdk.errors import NotThere
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at in a model version, and whether it is as it should be.
+
+    `good` is None where it could not be looked at.
+    """
+
+    version: int
+    good: bool | None
+    message: str
+
+
+async def verify(
+    client: CoordinatorClient,
+    experiment_id: str,
+    rounds: Sequence[int] | None = None,
+    tell: Callable[[Finding], None] = lambda finding: None,
+) -> list[Finding]:
+    """Check the chain of all models, and recompute those of `rounds` (default: all that are kept).
+
+    Each round that is named must be kept; of the others those that are not are said to be so.
+    Raises RequestRefused (it needs the admin key), CorruptDownload.
+    """
+    check = _Check(client, await client.experiment(experiment_id), tell)
+    models = await client.models(experiment_id)
+    for parent, model in zip([None, *models[:-1]], models, strict=True):
+        round_ = await client.round(experiment_id, model.version) if model.version else None
+        check.chain(parent, model, round_)
+        wanted = rounds is None or model.version in rounds
+        if wanted and round_ is not None and parent is not None:
+            await check.recompute(parent, model, round_, required=rounds is not None)
+    return check.findings
+
+
+class _Check:
+    def __init__(
+        self,
+        client: CoordinatorClient,
+        experiment: views.ExperimentView,
+        tell: Callable[[Finding], None],
+    ) -> None:
+        self.findings: list[Finding] = []
+        self._client, self._experiment, self._tell = client, experiment, tell
+        self._config = Config(**experiment.config.model_dump())
+
+    def _note(self, version: int, good: bool | None, message: str) -> None:
+        self.findings.append(Finding(version, good, message))
+        self._tell(self.findings[-1])
+
+    def chain(
+        self, parent: views.ModelView | None, model: views.ModelView, round_: views.RoundView | None
+    ) -> None:
+        """Do the recorded hashes say what the records say?"""
+        faults = []
+        if model.config_sha256 != provenance.config_digest(self._config):
+            faults.append("the settings are not those that it was made with")
+        if model.parent_sha256 != (parent.sha256 if parent else None):
+            faults.append("its parent is not the version before it")
+        if round_ is not None:
+            if round_.state is not RoundState.CLOSED:
+                faults.append(f"its round is {round_.state}")
+            updates = provenance.updates_digest(
+                _contribution(update) for group in _groups(round_) for update in group
+            )
+            if model.updates_sha256 != updates:
+                faults.append("the updates on record are not those that it was made of")
+        self._note(model.version, not faults, "; ".join(faults) or "hashes as recorded")
+
+    async def recompute(
+        self,
+        parent: views.ModelView,
+        model: views.ModelView,
+        round_: views.RoundView,
+        *,
+        required: bool,
+    ) -> None:
+        """Is the model the mean of the updates?"""
+        try:
+            updates = await self._fetch(round_)
+        except NotThere as error:
+            self._note(model.version, False if required else None, error.detail)
+            return
+        base = await self._model(parent.version)
+        found = await self._model(model.version)
+        try:
+            mean = _mean(base, [[(u, updates[u.client]) for u in g] for g in _groups(round_)])
+        except (BadWeights, KeyError) as error:
+            self._note(model.version, False, f"an update cannot be read: {error}")
+            return
+        fault = _difference(mean, found)
+        self._note(model.version, fault is None, fault or f"recomputed of {len(updates)} updates")
+
+    async def _fetch(self, round_: views.RoundView) -> dict[str, bytes]:
+        return {
+            update.client: await self._client.download_update(
+                self._experiment.id,
+                round_.number,
+                _slot(update.client),
+                self._experiment.part_bytes,
+            )
+            for update in round_.updates
+        }
+
+    async def _model(self, version: int) -> bytes:
+        shown = self._experiment
+        return await self._client.download_model(
+            shown.id, version, shown.part_bytes, direct=shown.direct
+        )
+
+
+def _slot(client: str) -> int:
+    return int(client.rpartition("-")[2])
+
+
+def _contribution(update: views.UpdateView) -> provenance.Contribution:
+    return provenance.Contribution(update.client, update.sha256, update.num_examples, update.scale)
+
+
+def _groups(round_: views.RoundView) -> list[list[views.UpdateView]]:
+    by_slot = {_slot(update.client): update for update in round_.updates}
+    cohort = [_slot(client) for client in round_.cohort]
+    size = round_.group_size or len(cohort)
+    return [[by_slot[s] for s in group] for group in provenance.groups(cohort, by_slot, size)]
+
+
+def _mean(base: bytes, groups: list[list[tuple[views.UpdateView, bytes]]]) -> bytes:
+    """FedAvg of the updates, as a file with the base model's header."""
+    layout = codec.layout_of(base)
+    start = dict(spans.arrays(layout, base))
+    partial = []
+    for group in groups:
+        sums: dict[str, Any] = {}
+        for update, data in group:
+            values = dict(spans.arrays(codec.layout_of(data), data))
+            for name, before in start.items():
+                own = values[name]
+                if own.dtype.kind == "f":
+                    own = own.astype(np.float64)
+                    if update.scale != 1.0:
+                        wide = before.astype(np.float64)
+                        own = wide + update.scale * (own - wide)
+                    sums.setdefault(name, np.zeros(own.size))
+                else:
+                    own = own.astype(object)  # Python's integers: exact
+                sums[name] = sums.get(name, 0) + own * update.num_examples
+        partial.append(sums)
+    total = sum(update.num_examples for group in groups for update, _ in group)
+    means: Arrays = {}
+    for name, like in start.items():
+        added = partial[0][name]
+        for sums in partial[1:]:
+            added = added + sums[name]
+        if like.dtype.kind == "f":
+            means[name] = added / total
+        else:
+            halves = [_half_even(value, total) for value in added]
+            means[name] = np.array(halves, dtype=object).astype(like.dtype)
+    return layout.header + bytes(spans.pack(spans.whole(layout), means))
+
+
+def _half_even(value: int, total: int) -> int:
+    low, rest = divmod(value, total)
+    return int(low + (2 * rest > total or (2 * rest == total and low % 2 == 1)))
+
+
+def _difference(ours: bytes, theirs: bytes) -> str | None:
+    """Where two files differ first, in words; None where they are the same bytes."""
+    if ours == theirs:
+        return None
+    mine, found = codec.layout_of(ours), codec.layout_of(theirs)
+    if mine.header != found.header:
+        return "its header is not the initial model's"
+    for (name, a), (_, b) in zip(
+        spans.arrays(mine, ours), spans.arrays(found, theirs), strict=True
+    ):
+        wrong = np.flatnonzero(a.view(np.uint8) != b.view(np.uint8)) // a.itemsize
+        if len(wrong):
+            at = int(wrong[0])
+            return (
+                f"tensor {name!r} differs in {len(set(wrong.tolist()))} of {a.size} values, first "
+                f"at {at}: {b[at]!r}, but the updates give {a[at]!r}"
+            )
+    return "the files differ"

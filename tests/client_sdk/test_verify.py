@@ -1,0 +1,155 @@
+"""`verify` finds every lie that the records could tell."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from app.service import Limits
+from client_sdk.errors import NotAuthorised
+from client_sdk.verify import verify
+from tests.federation import weights
+
+
+def model(seed: int) -> bytes:
+    draw = np.random.default_rng(seed)
+    return safetensors.numpy.save(
+        {
+            "a": draw.normal(size=(50, 3)).astype(np.float32),
+            "b": draw.normal(size=70).astype(np.float16),
+            "c": draw.integers(-(2**60), 2**60, size=9),
+            "d": draw.normal(size=33),
+        }
+    )
+
+
+async def finished(federation, **settings):
+    """An experiment of two rounds, closed; three updates each."""
+    config = {"clients": 4, "clients_per_round": 3, "rounds": 2, "keep_updates": 2} | settings
+    experiment, members = await federation.start(initial=model(0), **config)
+    for number in (1, 2):
+        for n, name in enumerate(await federation.cohort(experiment)):
+            await members[name].upload_bytes(number, model(10 * number + n), examples=n + 1)
+    return experiment
+
+
+def faults(findings):
+    return [(f.version, f.message) for f in findings if f.good is False]
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_update_norm": 5.0}], ids=["plain", "clipped"])
+@pytest.mark.parametrize("group", [64, 2])
+async def test_an_honest_coordinator_is_found_honest(federation, settings, group):
+    federation.limits = Limits(part_bytes=256, fold_updates=group)
+    federation.app.state.coordinator = federation.coordinator()
+    experiment = await finished(federation, **settings)
+    findings = await verify(federation.admin, experiment)
+    assert [f.good for f in findings] == [True] * 5  # two for each version but the initial one
+    assert [f.message for f in findings][2] == "recomputed of 3 updates"
+
+
+async def test_rounds_that_are_not_kept_are_said_to_be_so(federation):
+    experiment = await finished(federation, keep_updates=1)
+    findings = await verify(federation.admin, experiment)
+    assert [(f.version, f.good) for f in findings] == [
+        (0, True), (1, True), (1, None), (2, True), (2, True),
+    ]  # fmt: skip
+    assert "keep_updates is 1" in findings[2].message
+    assert faults(await verify(federation.admin, experiment, [1]))
+    left = [key for key in await federation.blobs.sizes("uploads/") if experiment in key]
+    assert {key.split("/")[2] for key in left} == {"0000002"}
+    await federation.app.state.coordinator.tick()
+    again = [key for key in await federation.blobs.sizes("uploads/") if experiment in key]
+    assert again == left  # what is kept is not swept
+
+
+async def forge(federation, kind, key, change):
+    """Alter a stored document, as someone with the database may."""
+    found = await federation.documents.get(kind, key)
+    body = json.loads(json.dumps(found.body))
+    change(body)
+    assert await federation.documents.replace(kind, key, found.revision, body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tail", "change", "says"),
+    [
+        ("models", "/0000001", {"parent_sha256": "0" * 64}, "parent is not the version before"),
+        ("models", "/0000002", {"config_sha256": "0" * 64}, "settings are not those"),
+        ("models", "/0000001", {"updates_sha256": "0" * 64}, "updates on record are not those"),
+        ("rounds", "/0000002", {"state": "abandoned"}, "its round is abandoned"),
+    ],
+)
+async def test_a_forged_record_is_found(federation, kind, tail, change, says):
+    experiment = await finished(federation)
+    await forge(federation, kind, f"{experiment}{tail}", lambda body: body.update(change))
+    found = faults(await verify(federation.admin, experiment))
+    assert any(version == int(tail[1:]) and says in message for version, message in found)
+
+
+async def test_settings_changed_afterwards_are_found_in_every_version(federation):
+    experiment = await finished(federation)
+    await forge(
+        federation, "experiments", experiment, lambda body: body["config"].update(learning_rate=1.0)
+    )
+    found = faults(await verify(federation.admin, experiment))
+    assert [version for version, _ in found] == [0, 1, 2]
+
+
+async def test_examples_changed_afterwards_are_found(federation):
+    experiment = await finished(federation)
+    round_ = await federation.admin.round(experiment, 1)
+    slot = int(round_.updates[0].client.split("-")[1])
+    key = f"{experiment}/0000001/{slot:07d}"
+    await forge(federation, "updates", key, lambda body: body.update(num_examples=9))
+    found = faults(await verify(federation.admin, experiment))
+    assert {version for version, _ in found} == {1}
+
+
+async def test_a_model_that_is_not_the_mean_is_told_by_tensor_and_place(federation):
+    experiment = await finished(federation)
+    honest = await federation.admin.download_model(experiment, 2)
+    forged = safetensors.numpy.load(honest)
+    forged["a"][7, 1] += 1e-3
+    # The same header, other numbers.
+    data = honest[:8] + honest[8 : 8 + int.from_bytes(honest[:8], "little")]
+    import hashlib
+
+    from app.wire import codec, spans
+
+    layout = codec.layout_of(honest)
+    data = layout.header + bytes(spans.pack(spans.whole(layout), forged))
+    sha256 = hashlib.sha256(data).hexdigest()
+    prefix = f"models/{experiment}/forged"
+    await federation.blobs.put(f"{prefix}/00000-{sha256}", data)
+    blob = {"prefix": prefix, "sha256": sha256, "parts": [sha256], "sizes": [len(data)]}
+    await forge(federation, "models", f"{experiment}/0000002", lambda body: body.update(blob=blob))
+    ((version, message),) = faults(await verify(federation.admin, experiment))
+    assert version == 2
+    assert "tensor 'a' differs in 1 of 150 values, first at 22" in message
+
+
+async def test_kept_updates_are_for_the_admin_alone(federation):
+    experiment, members = await federation.start(keep_updates=1, rounds=1)
+    cohort = await federation.cohort(experiment)
+    for name in cohort:
+        await members[name].upload(1, 2.0)
+    slot = int(cohort[0].split("-")[1])
+    assert await federation.admin.download_update(experiment, 1, slot) == weights(2.0)
+    assert await federation.admin.download_update(experiment, 1, slot, 7) == weights(2.0)
+    with pytest.raises(NotAuthorised):
+        await members[cohort[0]].api.download_update(experiment, 1, slot)
+
+
+async def test_stopping_drops_the_open_rounds_uploads_and_keeps_the_kept(federation):
+    experiment, members = await federation.start(keep_updates=5, rounds=5)
+    for name in await federation.cohort(experiment):
+        await members[name].upload(1, 2.0)
+    cohort = await federation.cohort(experiment)
+    await members[cohort[0]].upload(2, 2.0)
+    await federation.admin.stop_experiment(experiment)
+    left = [key for key in await federation.blobs.sizes("uploads/") if experiment in key]
+    assert {key.split("/")[2] for key in left} == {"0000001"}
+    assert faults(await asyncio.wait_for(verify(federation.admin, experiment), 60)) == []
