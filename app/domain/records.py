@@ -109,6 +109,7 @@ class ModelVersion:
     blob: Blob
     parent_sha256: str | None
     created_at: float
+    created_by: str = "coordinator"
     header: str = ""  # of version 0 only: the safetensors header of every version, base64
 
 
