@@ -114,7 +114,7 @@ class AuditAction(StrEnum):
     INITIAL_MODEL_COMMITTED = "initial-model-committed"
     ENROLMENT_KEY_REPLACED = "enrolment-key-replaced"
     CLIENT_ENROLLED = "client-enrolled"
-    TOKEN_REPLACED = "token-replaced"  # noqa: S105  (an action's name)
+    TOKEN_REPLACED = "token-replaced"  # noqa: S105  (an action's name)  # nosec B105
     CLIENT_REVOKED = "client-revoked"
     ROUND_OPENED = "round-opened"
     ROUND_RETRIED = "round-retried"  # another attempt, with another cohort
