@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: run test conformance lint format serve lambda-local openwhisk-local sam-validate
+.PHONY: run test conformance lint audit format serve lambda-local openwhisk-local sam-validate
 .PHONY: container-test bench bench-platforms clean
 
 run: .venv/ready  ## twenty clients train one model through a coordinator
@@ -20,6 +20,10 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app client_sdk
+
+audit: .venv/ready  ## known vulnerabilities of what is pinned; needs a network, so no part of lint
+	$(BIN)/python .ci/audit.py $(ARGS)
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

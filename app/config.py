@@ -26,8 +26,8 @@ class Settings(BaseSettings):
     admin_key: SecretStr | None = Field(
         None,
         min_length=16,
-        description="Creates and stops experiments. Without one the coordinator makes one, prints "
-        "it, and answers callers on this machine only",
+        description="Creates and stops experiments. Without one the coordinator makes one, keeps "
+        "it beside the database, and answers callers on this machine only",
     )
     admin_key_previous: SecretStr | None = Field(
         None,

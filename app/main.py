@@ -147,7 +147,7 @@ async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
 
 
 def _local_admin_key(data_dir: Path) -> str:
-    """Without FL_ADMIN_KEY: one for this machine, kept in the data directory, printed."""
+    """Without FL_ADMIN_KEY: one for this machine, kept in the data directory."""
     path = data_dir / "admin-key"
     data_dir.mkdir(parents=True, exist_ok=True)
     # Written whole and then linked into place, so that of several workers exactly one makes it.
@@ -162,9 +162,11 @@ def _local_admin_key(data_dir: Path) -> str:
     finally:
         draft.unlink()
     key = path.read_text().strip()
+    # A log is kept and read by others: there the key has no place.
+    shown = f"Admin key: {key}\n" if sys.stderr.isatty() else ""
     print(
-        f"Admin key: {key}\n(kept in {path}; FL_ADMIN_KEY is not set, so only callers on this "
-        "machine are answered)",
+        f"{shown}The admin key is kept in {path}; FL_ADMIN_KEY is not set, so only callers on this "
+        "machine are answered.",
         file=sys.stderr,
     )
     return key

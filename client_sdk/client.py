@@ -14,6 +14,7 @@ from client_sdk.transfer import TRIES, Upload, download
 
 _STATUS: TypeAdapter[schema.Train | schema.Wait | schema.Done] = TypeAdapter(schema.RoundStatus)
 _MODELS: TypeAdapter[list[views.ModelView]] = TypeAdapter(list[views.ModelView])
+_AUDIT: TypeAdapter[list[views.AuditEvent]] = TypeAdapter(list[views.AuditEvent])
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -85,6 +86,14 @@ class CoordinatorClient(Connection):
             f"/experiments/{experiment_id}/enrolment-key",
             headers={"Idempotency-Key": idempotency_key},
         )
+
+    async def audit(
+        self, experiment_id: str, after: str = "", limit: int = 100
+    ) -> list[views.AuditEvent]:
+        """A page of who did what, and when, oldest first; `after` is the last one's cursor."""
+        path = f"/experiments/{experiment_id}/audit"
+        response = await self.request("GET", path, params={"after": after, "limit": str(limit)})
+        return parse(_AUDIT, response)
 
     # Anyone's
 

@@ -178,7 +178,7 @@ class Connection:
                 if response.status_code not in _RETRIED:
                     raise fault
                 least = _retry_after(response)
-            wait = max(least, random.uniform(0, pause))  # noqa: S311  (spreads retries, no secret)
+            wait = max(least, random.uniform(0, pause))  # noqa: S311  (spreads retries, no secret)  # nosec B311
             pause = min(2 * pause, self.retry.longest_pause)
             if time.monotonic() - started + wait > self.retry.give_up_after:
                 raise fault

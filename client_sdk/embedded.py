@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import subprocess
+import subprocess  # nosec B404
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +61,7 @@ class EmbeddedCoordinator:
         environment = {k: v for k, v in os.environ.items() if k not in _SERVER_VARIABLES}
         environment |= {"FL_DATA_DIR": str(self.data_dir), "FL_ADMIN_KEY": self.admin_key}
         with (self.data_dir / "coordinator.log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
+            self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)  # nosec B603
                 [
                     *(sys.executable, "-m", "uvicorn", "app.main:app"),
                     *("--host", "127.0.0.1", "--port", str(self._port)),

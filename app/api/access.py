@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 
 from app.api.auth import Admin, AdminCaller, Bearer, ExperimentId, Service
 from app.api.errors import responses
@@ -58,6 +58,19 @@ async def replace_enrolment_key(
 ) -> schema.EnrolmentKey:
     """The key until now stops working; who is enrolled stays so."""
     return await service.access.replace_enrolment_key(experiment_id, idempotency_key, by)
+
+
+@admin.get("/audit", summary="Read the audit log", responses=responses(401, 404, 422, 503))
+async def read_audit_log(
+    service: Service,
+    experiment_id: ExperimentId,
+    after: Annotated[
+        str, Query(max_length=60, description="The `cursor` of the last event of the page before")
+    ] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> list[views.AuditEvent]:
+    """Who did what, and when; oldest first."""
+    return await service.audit.events(experiment_id, after, limit)
 
 
 @own.post("/token", summary="Replace one's token", responses=responses(401, 404, 422, 503))

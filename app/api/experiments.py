@@ -93,10 +93,10 @@ async def announce_initial_parts(
     responses=responses(401, 404, 409, 422, 503),
 )
 async def commit_initial_model(
-    service: Service, experiment_id: ExperimentId, commit: schema.WeightsCommit
+    service: Service, experiment_id: ExperimentId, commit: schema.WeightsCommit, by: AdminCaller
 ) -> views.ModelView:
     """They become model version 0, and their tensors are what every update must have."""
-    return model_view(await service.experiments.commit_initial(experiment_id, commit), [])
+    return model_view(await service.experiments.commit_initial(experiment_id, commit, by), [])
 
 
 @admin.post(

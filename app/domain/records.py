@@ -116,9 +116,8 @@ class ModelVersion:
     parent_sha256: str | None
     created_at: float
     config_sha256: str = ""
-    updates_sha256: str | None = (
-        None  # of the accepted updates in their order (app.domain.provenance)
-    )
+    updates_sha256: str | None = None  # of the accepted ones in their order, `domain.provenance`
+    created_by: str = "coordinator"
     header: str = ""  # of version 0 only: the safetensors header of every version, base64
 
 

@@ -29,6 +29,7 @@ from app.config import Settings
 from app.entry.container import Container, within
 
 PART_BYTES = 512 * 1024  # a payload or a result takes 1 MiB, after base64 too
+NOBODY = "0.0.0.0"  # noqa: S104  (a caller, not an interface)  # nosec B104
 END_OF_LOG = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 
 
@@ -67,7 +68,7 @@ class RawWebAction:
             "scheme": headers.get("x-forwarded-proto", "https"),
             "query_string": (self.event.get("__ow_query") or "").encode(),
             "server": (headers.get("host", "openwhisk"), 443),
-            "client": (forwarded or "0.0.0.0", 0),  # noqa: S104  (nobody, not an interface)
+            "client": (forwarded or NOBODY, 0),
             "extensions": {},
         }
 

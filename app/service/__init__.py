@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.service import sweep
 from app.service.access import Access
+from app.service.audit import Audit
 from app.service.context import Context, Limits
 from app.service.credentials import AdminKeys
 from app.service.enrolment import Enrolment
@@ -31,6 +32,7 @@ class Coordinator:
         self.enrolment = Enrolment(context, self.rounds)
         self.participation = Participation(context, self.rounds)
         self.models = Models(context)
+        self.audit = Audit(context)
         self.views = Views(context, self.rounds)
 
     async def tick(self) -> list[str]:

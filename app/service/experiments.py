@@ -111,7 +111,9 @@ class Experiments:
         prefix = repository.model_blob(experiment_id, 0)
         return Uploads(self.context, prefix, self.context.limits.max_model_bytes)
 
-    async def commit_initial(self, experiment_id: str, commit: WeightsCommit) -> ModelVersion:
+    async def commit_initial(
+        self, experiment_id: str, commit: WeightsCommit, by: str = "admin"
+    ) -> ModelVersion:
         """Check the initial weights, make them model version 0 and open the enrolment.
 
         Idempotent for the same bytes. Raises Conflict for others, PartsMissing, DigestMismatch,
@@ -122,7 +124,7 @@ class Experiments:
         if model is None:
             if experiment.ended:
                 raise Conflict(f"The experiment is {experiment.state}.")
-            model = await self._add_initial(experiment, commit)
+            model = await self._add_initial(experiment, commit, by)
         if model.blob.sha256 != commit.sha256:
             raise Conflict("The experiment has other initial weights already.")
         experiment = await self.repo.experiment(experiment_id)
@@ -134,7 +136,9 @@ class Experiments:
             )
         return model
 
-    async def _add_initial(self, experiment: Experiment, commit: WeightsCommit) -> ModelVersion:
+    async def _add_initial(
+        self, experiment: Experiment, commit: WeightsCommit, by: str
+    ) -> ModelVersion:
         experiment_id = experiment.id
         blob, layout = await weights.commit(
             self.context.blobs,
@@ -150,6 +154,7 @@ class Experiments:
             parent_sha256=None,
             config_sha256=config_digest(experiment.config),
             created_at=self.context.clock(),
+            created_by=by,
             header=base64.b64encode(layout.header).decode(),
         )
         if await self.repo.add_model(model):

@@ -170,8 +170,12 @@ async def open_mongo(url: str, database: str) -> tuple[MongoDocuments, MongoBlob
             socketTimeoutMS=SOCKET_MS,
             appname="serverless-fl",
         )
-    except (PyMongoError, ValueError) as error:
-        raise StoreUnavailable(f"MONGODB_URL is not one: {error}.") from error
+    except (PyMongoError, ValueError):
+        # What the driver says may quote a piece of the password, its chain of errors too.
+        raise StoreUnavailable(
+            "MONGODB_URL is no MongoDB connection string. Special characters in its user name and "
+            "password must be percent-encoded."
+        ) from None
     documents = MongoDocuments(client, database)
     try:
         async with _translated():

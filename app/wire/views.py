@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 
 from pydantic import BaseModel, Field
 
@@ -113,6 +114,39 @@ class ModelPart(BaseModel):
     sha256: Sha256
     size: int
     url: str | None
+
+
+class AuditAction(StrEnum):
+    """What was done; in the order in which it happens, where it happens at one moment."""
+
+    EXPERIMENT_CREATED = "experiment-created"
+    INITIAL_MODEL_COMMITTED = "initial-model-committed"
+    ENROLMENT_KEY_REPLACED = "enrolment-key-replaced"
+    CLIENT_ENROLLED = "client-enrolled"
+    TOKEN_REPLACED = "token-replaced"  # noqa: S105  (an action's name)  # nosec B105
+    CLIENT_REVOKED = "client-revoked"
+    ROUND_OPENED = "round-opened"
+    ROUND_RETRIED = "round-retried"  # another attempt, with another cohort
+    UPDATE_REFUSED = "update-refused"
+    ROUND_CLOSED = "round-closed"
+    EXPERIMENT_ENDED = "experiment-ended"
+    EVALUATION_REPORTED = "evaluation-reported"
+
+
+class AuditEvent(BaseModel):
+    """Who did what, and when. `clients` are those whom it is about."""
+
+    cursor: str = Field(description="Where to go on reading: the next page's `after`")
+    at: datetime
+    who: str = Field(
+        examples=["admin"],
+        description="`admin`, `admin (previous key)`, a client, or `coordinator` where nobody "
+        "asked for it",
+    )
+    what: AuditAction
+    round: int | None
+    clients: list[str]
+    detail: str
 
 
 class ExperimentSummary(BaseModel):
