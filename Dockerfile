@@ -3,6 +3,13 @@
 #   docker run -p 8000:8000 -e FL_ADMIN_KEY=... -v fl-data:/data coordinator        a server, on SQLite
 #   docker run -p 8080:8080 -e FL_ADMIN_KEY=... -e MONGODB_URL=... coordinator lambda     the emulator
 # `sam build` builds it for Lambda; with --build-arg ROLE=openwhisk it is an OpenWhisk Docker action.
+#
+# Nothing here knows the architecture: wheels and base come for the platform that is asked for.
+#   docker buildx build --platform linux/amd64 --provenance=false -t coordinator:amd64 --load .
+#   docker buildx build --platform linux/arm64 --provenance=false -t coordinator:arm64 --load .
+# Another one than the machine's needs QEMU (docker run --privileged tonistiigi/binfmt --install all).
+# Lambda takes plain manifests only, therefore no provenance; elsewhere both may go under one name:
+#   docker buildx build --platform linux/amd64,linux/arm64 -t YOU/coordinator --push .
 ARG BASE=public.ecr.aws/lambda/python:3.11
 
 FROM ${BASE} AS build

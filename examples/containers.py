@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Self
 
@@ -86,17 +86,23 @@ class Container:
     def peak_memory(self) -> int:
         """The most bytes that its largest process has had resident. Linux only."""
         assert self._process is not None
-        peaks = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if os.getpgid(int(folder.name)) == self._process.pid:
-                    fields = dict(
-                        line.split(":", 1) for line in (folder / "status").read_text().splitlines()
-                    )
-                    peaks.append(int(fields["VmHWM"].split()[0]) * 1024)
-            except (OSError, KeyError):
-                continue  # it has just ended
+        peaks, found, statuses = [0], {self._process.pid}, dict(_statuses())
+        while family := {pid for pid in statuses if pid in found}:
+            peaks += [_number(statuses.pop(pid).get("VmHWM")) * 1024 for pid in family]
+            found = {pid for pid, status in statuses.items() if _number(status["PPid"]) in family}
         return max(peaks)
+
+
+def _statuses() -> Iterator[tuple[int, dict[str, str]]]:
+    """Every process's /proc/PID/status."""
+    for path in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):  # it may just have ended
+            fields = (line.partition(":") for line in path.read_text().splitlines())
+            yield int(path.parent.name), {name: value for name, _, value in fields}
+
+
+def _number(value: str | None) -> int:
+    return int(value.split()[0]) if value else 0
 
 
 class LocalMongo(Container):
@@ -131,13 +137,13 @@ class LocalMongo(Container):
 def serve(
     platform: str,
     arguments: argparse.Namespace,
-    make_container: Callable[[dict[str, str]], Container],
+    make_container: Callable[[dict[str, str], IO[bytes]], Container],
     make_gateway: Callable[[Sequence[str], dict[str, str]], Starlette],
 ) -> None:
     """Serve a pool of containers behind a gateway until interrupted, and say how to use it.
 
-    Both makers get the coordinator's settings. State is in MongoDB: MONGODB_URL, or an nx-27017 of
-    its own where that is not set.
+    Both makers get the coordinator's settings; a container also where to write its log. State is
+    in MongoDB: MONGODB_URL, or an nx-27017 of its own where that is not set.
     """
     import uvicorn
 
@@ -149,13 +155,18 @@ def serve(
         settings["MONGODB_URL"] = (
             os.environ.get("MONGODB_URL") or stack.enter_context(LocalMongo()).url
         )
+        log = stack.enter_context(
+            tempfile.NamedTemporaryFile(prefix="containers-", suffix=".log", delete=False)
+        )
         started = [
-            stack.enter_context(make_container(settings)) for _ in range(arguments.containers)
+            stack.enter_context(make_container(settings, log.file))
+            for _ in range(arguments.containers)
         ]
         print(
             f"{platform} behind http://127.0.0.1:{arguments.port} (API docs: /docs)\n"
             f"FL_ADMIN_KEY={settings['FL_ADMIN_KEY']} python -m client_sdk --clients 20 "
-            f"--server http://127.0.0.1:{arguments.port}",
+            f"--server http://127.0.0.1:{arguments.port}\n"
+            f"(what the containers say goes to {log.name})",
             flush=True,
         )
         app = make_gateway([container.url for container in started], settings)

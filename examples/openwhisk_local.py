@@ -53,7 +53,7 @@ def main() -> None:
     serve(
         "OpenWhisk actions",
         given,
-        lambda settings: OpenWhiskContainer({}),
+        lambda settings, log: OpenWhiskContainer({}, log),
         lambda urls, settings: create_app(urls, settings, rate),
     )
 

@@ -31,7 +31,7 @@ def mongo_server(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[S
 
 
 @pytest.fixture(scope="session")
-def lambda_containers(mongodb_url: str) -> Iterator[list[Container]]:
+def lambda_containers(mongodb_url: str, tmp_path_factory) -> Iterator[list[Container]]:
     """Two, so that one request's container is not the next one's."""
     settings = {
         "MONGODB_URL": mongodb_url,
@@ -39,7 +39,11 @@ def lambda_containers(mongodb_url: str) -> Iterator[list[Container]]:
         "FL_ADMIN_KEY": ADMIN_KEY,
         "AWS_DEFAULT_REGION": "eu-west-1",
     }
-    with LambdaContainer(settings) as a, LambdaContainer(settings) as b:
+    with (
+        (tmp_path_factory.mktemp("lambda") / "log").open("wb") as log,
+        LambdaContainer(settings, log) as a,
+        LambdaContainer(settings, log) as b,
+    ):
         yield [a, b]
 
 

@@ -38,7 +38,8 @@ class Way:
     open: Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Carrier]]
     part_bytes: int = 8 * 1024**2
     answer_bytes: int | None = None
-    memory: int | None = None  # bytes that the platform gives a container
+    containers: str = ""  # the fixture that holds them
+    memory: int = 0  # bytes that the platform gives a container
 
 
 def settings_of(request: pytest.FixtureRequest, store: str, folder: Path) -> dict[str, str]:
@@ -105,7 +106,7 @@ def lambda_way(shape: Shape) -> Way:
 
     size = LAMBDA_PART_BYTES
     name = f"lambda-{shape.__name__}".replace("_", "-")
-    return Way(name, open_, size, size, memory=1024 * 1024**2)
+    return Way(name, open_, size, size, "lambda_containers", 1024 * 1024**2)
 
 
 def openwhisk_way() -> Way:
@@ -114,7 +115,7 @@ def openwhisk_way() -> Way:
         return through_openwhisk(request.getfixturevalue("openwhisk_containers"), bound)
 
     size = openwhisk.PART_BYTES
-    return Way("openwhisk", open_, size, size, memory=512 * 1024**2)
+    return Way("openwhisk", open_, size, size, "openwhisk_containers", 512 * 1024**2)
 
 
 WAYS = [
