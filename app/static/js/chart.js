@@ -109,7 +109,7 @@ function drawPlot(plot, width, series, { last, x: cursor, tick, bounds }) {
 }
 
 /** Lowest and highest line and the step between, of 1, 2 or 5 times a power of ten. */
-function scale(min, max, [floor, ceiling], lines = 4) {
+function scale(min, max, [floor, ceiling], lines = 5) {
   const spread = max - min || Math.abs(max) || 1;
   const raw = spread / lines;
   const power = 10 ** Math.floor(Math.log10(raw));
