@@ -47,6 +47,7 @@ class Settings(BaseSettings):
         "by presigned URLs",
     )
     s3_url_seconds: int = Field(900, ge=60, le=7 * 86400, description="A presigned URL's life")
+    live: bool = Field(True, description="Server-sent events; off where answers cannot be streamed")
     part_bytes: int = Field(8 * 1024**2, ge=64 * 1024, le=8 * 1024**2)
     max_model_bytes: int = Field(1024**3, ge=1024)
     answer_bytes: int | None = Field(

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.api import access, docs, errors, experiments, participation
+from app.api import access, errors, events, experiments, page, participation
 from app.api.envelope import Envelope
 from app.api.guard import Guard
 from app.api.rate import RateLimit
@@ -76,7 +76,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.admin_key = key
         app.state.coordinator = Coordinator(context, key, previous_key)
         async with ticking(app.state.coordinator, settings.tick_seconds):
-            yield
+            with live.ending_with_the_server():
+                yield
         await documents.close()
 
     app = FastAPI(
@@ -87,13 +88,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_tags=TAGS,
         lifespan=lifespan,
         separate_input_output_schemas=False,
-        docs_url=None,  # ours, below
+        docs_url=None,  # ours needs no network
         redoc_url=None,
     )
+    app.state.live = live = events.Live(settings.live)
     errors.install(app)
-    docs.install(app)
-    for router in (*experiments.routers, *access.routers, participation.router):
+    for router in (*experiments.routers, events.router, *access.routers, participation.router):
         app.include_router(router, prefix="/v1", responses=errors.responses(403, 413, 429, 500))
+
+    app.include_router(page.router)
 
     @app.get("/health", tags=["Watch"], summary="Is the process up?")
     async def health() -> dict[str, str]:

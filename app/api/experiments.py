@@ -17,7 +17,8 @@ from app.wire import schema, views
 admin = APIRouter(prefix="/experiments", tags=["Run an experiment"], dependencies=[Admin])
 reading = APIRouter(prefix="/experiments", tags=["Watch"])
 models = APIRouter(prefix="/experiments", tags=["Models"])
-routers = (admin, reading, models)
+key = APIRouter(tags=["Run an experiment"], dependencies=[Admin])
+routers = (admin, reading, models, key)
 
 RoundNumber = Annotated[int, Path(ge=1, le=10**6, examples=[3])]
 Version = Annotated[int, Path(ge=0, le=10**6, examples=[10])]
@@ -112,6 +113,11 @@ async def stop_experiment(
     return await service.views.experiment(experiment_id)
 
 
+@key.get("/key", status_code=204, summary="Check the admin key", responses=responses(401, 503))
+async def check_key() -> None:
+    """204 where the key is the admin's. It changes nothing."""
+
+
 @reading.get("", summary="List experiments", responses=responses(422, 503))
 async def list_experiments(
     service: Service,
@@ -123,9 +129,15 @@ async def list_experiments(
 
 
 @reading.get("/{experiment_id}", summary="Show an experiment", responses=responses(404, 422, 503))
-async def show_experiment(service: Service, experiment_id: ExperimentId) -> views.ExperimentView:
+async def show_experiment(
+    service: Service,
+    experiment_id: ExperimentId,
+    after_round: Annotated[
+        int, Query(ge=0, le=10**6, description="Leave the history up to this round out")
+    ] = 0,
+) -> views.ExperimentView:
     """Config, state, what it waits for, the open round, and the history of rounds with metrics."""
-    return await service.views.experiment(experiment_id)
+    return await service.views.experiment(experiment_id, after_round)
 
 
 @reading.get(
@@ -155,9 +167,15 @@ async def show_round(
 
 
 @models.get("/{experiment_id}/models", summary="List models", responses=responses(404, 422, 503))
-async def list_models(service: Service, experiment_id: ExperimentId) -> list[views.ModelView]:
+async def list_models(
+    service: Service,
+    experiment_id: ExperimentId,
+    after: Annotated[
+        int, Query(ge=-1, le=10**6, description="Leave the versions up to this one out")
+    ] = -1,
+) -> list[views.ModelView]:
     """Every version with its hash and its evaluations."""
-    return await service.views.models(experiment_id)
+    return await service.views.models(experiment_id, after)
 
 
 def version_header(model: ModelVersion) -> dict[str, str]:

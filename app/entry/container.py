@@ -17,6 +17,7 @@ def within(settings: Settings, call_bytes: int) -> dict[str, Any]:
         "part_bytes": min(settings.part_bytes, call_bytes),
         "answer_bytes": min(settings.answer_bytes or call_bytes, call_bytes),
         "tick_seconds": 0,  # the platform's schedule ticks
+        "live": False,  # an answer is sent when it is whole
     }
 
 

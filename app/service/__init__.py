@@ -14,6 +14,7 @@ from app.service.participation import Participation
 from app.service.repository import Repository
 from app.service.rounds import COORDINATOR, Rounds
 from app.service.views import Views
+from app.service.watch import Watch
 
 __all__ = ["Context", "Coordinator", "Limits", "Repository"]
 
@@ -34,6 +35,7 @@ class Coordinator:
         self.models = Models(context)
         self.audit = Audit(context)
         self.views = Views(context, self.rounds)
+        self.watch = Watch(context, self.rounds)
 
     async def tick(self) -> list[str]:
         """Advance every open experiment and sweep, for schedulers; gives the ids looked at."""

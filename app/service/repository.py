@@ -98,8 +98,9 @@ class Repository:
         found = await self.documents.get("rounds", _key(experiment_id, number))
         return None if found is None else _round(found.body, found.revision)
 
-    async def rounds(self, experiment_id: str) -> list[Round]:
-        found = await scan_all(self.documents, "rounds", f"{experiment_id}/")
+    async def rounds(self, experiment_id: str, after: int = 0) -> list[Round]:
+        place = _key(experiment_id, after) if after else ""
+        found = await scan_all(self.documents, "rounds", f"{experiment_id}/", place)
         return [_round(d.body, d.revision) for d in found]
 
     async def save_round(self, round_: Round) -> bool:
@@ -168,8 +169,9 @@ class Repository:
             raise NotFound("The experiment has no initial model yet.")
         return parse_header(base64.b64decode(first.header))
 
-    async def models(self, experiment_id: str) -> list[ModelVersion]:
-        found = await scan_all(self.documents, "models", f"{experiment_id}/")
+    async def models(self, experiment_id: str, after: int = -1) -> list[ModelVersion]:
+        place = "" if after < 0 else _key(experiment_id, after)
+        found = await scan_all(self.documents, "models", f"{experiment_id}/", place)
         return [_model(d.body) for d in found]
 
     async def add_evaluation(self, evaluation: Evaluation) -> bool:
@@ -180,9 +182,15 @@ class Repository:
         found = await self.documents.get("evaluations", f"{_key(experiment_id, version)}/{source}")
         return None if found is None else Evaluation(**found.body)
 
-    async def evaluations(self, experiment_id: str) -> list[Evaluation]:
-        found = await scan_all(self.documents, "evaluations", f"{experiment_id}/")
+    async def evaluations(self, experiment_id: str, after: int = -1) -> list[Evaluation]:
+        """Of the model versions above `after`."""
+        # The next version's prefix itself: keys below it are of the versions before.
+        place = _key(experiment_id, after + 1)
+        found = await scan_all(self.documents, "evaluations", f"{experiment_id}/", place)
         return [Evaluation(**d.body) for d in found]
+
+    async def count_evaluations(self, experiment_id: str) -> int:
+        return await self.documents.count("evaluations", f"{experiment_id}/")
 
     async def _slots(self, kind: str, prefix: str) -> list[int]:
         return [int(key[len(prefix) :]) for key in await self.documents.keys(kind, prefix)]
@@ -226,11 +234,11 @@ def model_blob(experiment_id: str, version: int) -> str:
     return f"models/{experiment_id}/{version:07d}"
 
 
-async def scan_all(documents: Documents, kind: str, prefix: str) -> list[Any]:
-    """Every document under a prefix, page by page."""
+async def scan_all(documents: Documents, kind: str, prefix: str, after: str = "") -> list[Any]:
+    """Every document under a prefix and above `after`, page by page."""
     found: list[Any] = []
     while page := await documents.scan(
-        kind, prefix, after=found[-1].key if found else "", limit=1000
+        kind, prefix, after=found[-1].key if found else after, limit=1000
     ):
         found += page
     return found

@@ -43,17 +43,21 @@ class Views:
             for e in found
         ]
 
-    async def experiment(self, experiment_id: str) -> views.ExperimentView:
-        """Raises NotFound. Advances the experiment first, so that what is shown is not overdue."""
+    async def experiment(self, experiment_id: str, after_round: int = 0) -> views.ExperimentView:
+        """With the history above `after_round`. Raises NotFound.
+
+        Advances the experiment first, so that what is shown is not overdue.
+        """
         experiment, round_ = await self.rounds.advance(experiment_id)
         enrolled = await self.repo.count_clients(experiment_id)
+        now = self.context.clock()
         current = await self._round(experiment, round_) if round_ else None
-        history = await self.repo.rounds(experiment_id)
+        history = await self.repo.rounds(experiment_id, after_round)
         return views.ExperimentView(
             id=experiment.id,
             name=experiment.name,
             state=experiment.state,
-            progress=_progress(experiment, enrolled, current, self.context.clock()),
+            progress=_progress(experiment, enrolled, current, now),
             reason=experiment.reason,
             config=schema.ExperimentConfig(**asdict(experiment.config)),
             enrolled=enrolled,
@@ -65,7 +69,15 @@ class Views:
             direct=self.context.direct,
             current_round=current,
             history=[_summary(r) for r in history],
+            evaluations=await self.repo.count_evaluations(experiment_id),
+            now=_time(now),
+            retry_after=self._pause(experiment, round_, now),
         )
+
+    def _pause(self, experiment: Experiment, round_: Round | None, now: float) -> float:
+        """Seconds that grow with the time waited: nobody asks often where nothing happens."""
+        since = round_.opened_at if round_ else experiment.created_at
+        return round(max(1.0, min(0.05 * (now - since), self.context.limits.poll_max_seconds)), 1)
 
     async def round(self, experiment_id: str, number: int) -> views.RoundView:
         """Raises NotFound."""
@@ -144,15 +156,15 @@ class Views:
         found = await self.repo.clients(experiment_id, place, limit)
         return [client_view(experiment, c) for c in found]
 
-    async def models(self, experiment_id: str) -> list[views.ModelView]:
+    async def models(self, experiment_id: str, after: int = -1) -> list[views.ModelView]:
         experiment = await self.repo.experiment(experiment_id)
         newest = -1 if experiment.model_version is None else experiment.model_version
         by_version: dict[int, list[Evaluation]] = {}
-        for evaluation in await self.repo.evaluations(experiment_id):
+        for evaluation in await self.repo.evaluations(experiment_id, after):
             by_version.setdefault(evaluation.version, []).append(evaluation)
         return [
             model_view(m, by_version.get(m.version, []))
-            for m in await self.repo.models(experiment_id)
+            for m in await self.repo.models(experiment_id, after)
             if m.version <= newest
         ]
 
@@ -192,6 +204,7 @@ def _summary(round_: Round) -> views.RoundSummary:
         attempt=round_.attempt,
         state=round_.state,
         accepted=len(round_.accepted),
+        contributors=_ids(round_.accepted),
         opened_at=_time(round_.opened_at),
         closed_at=_maybe_time(round_.closed_at),
         num_examples=round_.num_examples,

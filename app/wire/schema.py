@@ -104,7 +104,18 @@ class ExperimentConfig(Body):
 
 
 class CreateExperiment(Body):
-    name: Name = Field("", examples=["digits, first try"])
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "MNIST, first try",
+                    "config": {"dataset": "mnist", "dataset_size": 60000, "model": "mnist-cnn"},
+                }
+            ]
+        }
+    )
+
+    name: Name = Field("", examples=["MNIST, first try"])
     config: ExperimentConfig
 
 

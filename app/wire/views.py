@@ -89,6 +89,7 @@ class RoundSummary(BaseModel):
     attempt: int
     state: RoundState
     accepted: int
+    contributors: list[str] = Field(description="Whose updates are in the new model")
     opened_at: datetime
     closed_at: datetime | None
     num_examples: int
@@ -176,3 +177,6 @@ class ExperimentView(BaseModel):
     direct: bool = Field(description="Weights move by URLs of the blob store itself")
     current_round: RoundView | None
     history: list[RoundSummary]
+    evaluations: int = Field(description="How many were reported, of all model versions")
+    now: datetime = Field(description="By the coordinator's clock, which its deadlines go by")
+    retry_after: float = Field(description="Seconds after which it is worth to look again")

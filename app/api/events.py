@@ -1,0 +1,148 @@
+"""Server-sent events: an experiment's view whenever it has changed.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import StreamingResponse
+
+from app.api.auth import ExperimentId, Service
+from app.api.errors import responses
+from app.domain.errors import CoordinatorError, NotFound, StoreUnavailable
+from app.service import Coordinator
+from app.wire.views import ExperimentView
+
+log = logging.getLogger("app")
+router = APIRouter(prefix="/experiments", tags=["Watch"])
+CHECK_SECONDS = 1.0
+HEARTBEAT_SECONDS = 15.0
+MAX_STREAMS = 200  # of one process; whoever comes later is told to poll
+
+
+class Live:
+    """The open streams of this process: whether there may be any, and that they end with it."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self.open = 0
+        self.closing = asyncio.Event()
+
+    async def pause(self, seconds: float) -> bool:
+        """Wait; True as soon as the server is about to stop."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.closing.wait()
+        except TimeoutError:
+            return False
+
+    @contextmanager
+    def ending_with_the_server(self) -> Iterator[None]:
+        """End the streams on SIGINT and SIGTERM, then let the server's own handlers do theirs.
+
+        The lifespan's end would be too late: a server first waits for the answers that it is in
+        the middle of, and these would never come to an end.
+        """
+        if not self.enabled or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+        def close(number: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self.closing.set)
+            handler = before[signal.Signals(number)]
+            assert callable(handler)  # noqa: S101  (others are left alone)
+            handler(number, frame)
+
+        wrapped = [s for s, handler in before.items() if callable(handler)]
+        for number in wrapped:
+            signal.signal(number, close)
+        try:
+            yield
+        finally:
+            self.closing.set()
+            for number in wrapped:
+                if signal.getsignal(number) is close:
+                    signal.signal(number, before[number])
+
+
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events named `experiment`, each an ExperimentView as JSON; comments between"
+        " them show that the connection lives. It ends when the experiment has ended.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.get(
+    "/{experiment_id}/events",
+    summary="Watch an experiment",
+    response_class=StreamingResponse,
+    responses={**STREAM, **responses(404, 422, 503)},
+)
+async def watch_experiment(
+    request: Request,
+    service: Service,
+    experiment_id: ExperimentId,
+    after_round: Annotated[
+        int, Query(ge=0, le=10**6, description="The last closed round that you know")
+    ] = 0,
+    last_event_id: Annotated[str | None, Header(max_length=20)] = None,
+) -> StreamingResponse:
+    """As it stands now, then after every change. An event's history holds only rounds that the
+    events before it did not show as closed. Where the platform cannot stream (FL_LIVE) it answers
+    404: poll instead, after the view's `retry_after`.
+    """
+    live: Live = request.app.state.live
+    if not live.enabled:
+        raise NotFound("This coordinator does not stream (FL_LIVE): poll the experiment instead.")
+    if live.open >= MAX_STREAMS:
+        raise StoreUnavailable("Too many are watching already: poll the experiment instead.")
+    if last_event_id is not None and last_event_id.isdecimal():
+        after_round = int(last_event_id)
+    mark = await service.watch.mark(experiment_id)
+    first = await service.views.experiment(experiment_id, after_round)
+    return StreamingResponse(
+        _stream(live, service, first, mark, after_round),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _stream(
+    live: Live, service: Coordinator, view: ExperimentView, mark: object, after_round: int
+) -> AsyncIterator[str]:
+    live.open += 1
+    try:
+        yield "retry: 2000\n\n"
+        while True:
+            after_round = max([after_round, *(r.number for r in view.history if r.closed_at)])
+            yield f"event: experiment\nid: {after_round}\ndata: {view.model_dump_json()}\n\n"
+            if view.ended_at:
+                return
+            quiet = 0.0
+            while (now := await service.watch.mark(view.id)) == mark:
+                if await live.pause(CHECK_SECONDS):
+                    return
+                quiet += CHECK_SECONDS
+                if quiet >= HEARTBEAT_SECONDS:
+                    quiet = 0.0
+                    yield ": quiet\n\n"
+            mark = now
+            view = await service.views.experiment(view.id, after_round)
+    except CoordinatorError as error:  # the store is gone, say; whoever watches comes again
+        log.warning("a stream ended: %s", error.message)
+    finally:
+        live.open -= 1

@@ -1,0 +1,46 @@
+// Calls of the API. Addresses are relative to the page's, so a prefix in front of it does no harm.
+import { adminKey } from "./key.js";
+
+/** What the coordinator answered instead of what was asked for (RFC 9457). */
+export class Problem extends Error {
+  constructor(status, body, retryAfter) {
+    super(body.detail ?? `The coordinator answered ${status}.`);
+    this.status = status;
+    this.code = body.code ?? "unknown";
+    this.errors = body.errors ?? [];
+    this.retryAfter = retryAfter;
+  }
+}
+
+export const address = (path) => new URL(path, document.baseURI);
+export const here = () => address(".").href.replace(/\/$/, "");
+
+/** A response, or a Problem; status 0 where there was no answer at all. */
+export async function send(method, path, { body, headers = {}, key = adminKey(), signal } = {}) {
+  const sent = new Headers(headers);
+  if (key) sent.set("Authorization", `Bearer ${key}`);
+  let response;
+  try {
+    response = await fetch(address(path), { method, body, headers: sent, signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, { detail: "The coordinator does not answer." });
+  }
+  if (response.ok) return response;
+  const problem = await response.json().catch(() => ({}));
+  throw new Problem(response.status, problem, Number(response.headers.get("Retry-After")) || undefined);
+}
+
+export async function get(path, options) {
+  return (await send("GET", path, options)).json();
+}
+
+export async function post(path, body, headers = {}) {
+  const json = { "Content-Type": "application/json", ...headers };
+  const sent = body === undefined ? { headers } : { body: JSON.stringify(body), headers: json };
+  return (await send("POST", path, sent)).json();
+}
+
+/** Raises Problem where it is not the admin key. */
+export const checkKey = (key) => send("GET", "v1/key", { key });
+export const experimentPath = (id) => `v1/experiments/${encodeURIComponent(id)}`;

@@ -1,0 +1,121 @@
+// A line chart in SVG. The pointer or the arrow keys move a cursor; the legend shows its values.
+import { h, keyed, svg } from "./dom.js";
+
+const HEIGHT = 230;
+const EDGE = { left: 48, right: 14, top: 10, bottom: 26 };
+const MANY = 60; // points, above which only the cursor's is marked
+
+/**
+ * `update(series, last)`: series as of `seriesOf`, x from 0 to `last`. `bounds` holds what the
+ * y axis must not go beyond, or null; `tick` formats its figures.
+ */
+export function lineChart(title, format, bounds, tick = format) {
+  const plot = svg("svg", { height: HEIGHT, "aria-hidden": "true" });
+  const legend = h("ul.legend");
+  const place = h("p.small.muted.num", { "aria-live": "polite" });
+  const table = h("tbody");
+  const names = h("tr");
+  const empty = h("p.empty", {}, "Nothing has been measured yet.");
+  const frame = h("div.chart", {
+    tabindex: "0", role: "group", "aria-label": `${title}. Left and right arrows move along the rounds.`,
+  }, plot, legend, place);
+  const numbers = h("details.small", {}, h("summary", {}, "As a table"),
+    h("div.scroll", { tabindex: "0", role: "group", "aria-label": `${title} as a table` },
+      h("table", {}, h("thead", {}, names), table)));
+  const node = h("div", {}, empty, frame, numbers);
+
+  let series = [];
+  let last = 1;
+  let cursor = null; // an x; null: the newest
+
+  const xs = () => [...new Set(series.flatMap((s) => s.points.map(([x]) => x)))].sort((a, b) => a - b);
+  const at = () => cursor ?? xs().at(-1);
+  const valueAt = (s, x) => s.points.find(([px]) => px === x)?.[1];
+
+  const draw = () => {
+    const any = xs().length > 0;
+    empty.classList.toggle("hidden", any);
+    frame.classList.toggle("hidden", !any);
+    numbers.classList.toggle("hidden", !any);
+    if (!any) return;
+    const x = at();
+    place.textContent = `Model ${x}${cursor === null ? " (newest)" : ""}`;
+    legend.replaceChildren(...series.map((s, i) => s.points.length > 0 && h(`li.s${i}`, {}, h("i.swatch"),
+      h("span", {}, s.name), h("b", {}, valueAt(s, x) === undefined ? "–" : format(valueAt(s, x))))).filter(Boolean));
+    drawPlot(plot, frame.clientWidth, series, { last, x, tick, bounds });
+  };
+  const move = (x) => {
+    cursor = x;
+    draw();
+  };
+  const step = (by) => {
+    const all = xs();
+    move(all[Math.max(0, Math.min(all.length - 1, all.indexOf(at()) + by))]);
+  };
+  frame.addEventListener("keydown", (event) => {
+    const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
+    if (event.key === "Escape") move(null);
+    if (!(event.key in steps)) return;
+    event.preventDefault();
+    step(steps[event.key]);
+  });
+  plot.addEventListener("pointermove", (event) => {
+    const box = plot.getBoundingClientRect();
+    const share = (event.clientX - box.left - EDGE.left) / (box.width - EDGE.left - EDGE.right);
+    const all = xs();
+    move(all.reduce((best, x) => (Math.abs(x - share * last) < Math.abs(best - share * last) ? x : best), all[0]));
+  });
+  plot.addEventListener("pointerleave", () => move(null));
+  new ResizeObserver(draw).observe(node);
+
+  const update = (news, rounds) => {
+    series = news;
+    last = Math.max(rounds, ...xs(), 1);
+    if (cursor !== null && !xs().includes(cursor)) cursor = null;
+    const shown = series.filter((s) => s.points.length);
+    names.replaceChildren(h("th", { scope: "col" }, "Model"), ...shown.map((s) => h("th", { scope: "col" }, s.name)));
+    const rows = xs().map((x) => [x, ...shown.map((s) => valueAt(s, x))]);
+    keyed(table, rows, ([x]) => x, ([x, ...values]) => h("tr", {}, h("td", {}, x),
+      values.map((v) => h("td", {}, v === undefined || v === null ? "–" : format(v)))));
+    draw();
+  };
+  return { node, update };
+}
+
+function drawPlot(plot, width, series, { last, x: cursor, tick, bounds }) {
+  if (width < 1) return; // not on the page yet
+  plot.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+  const values = series.flatMap((s) => s.points.map(([, y]) => y));
+  const [low, high, step] = scale(Math.min(...values), Math.max(...values), bounds);
+  const px = (x) => EDGE.left + (x / last) * (width - EDGE.left - EDGE.right);
+  const py = (y) => HEIGHT - EDGE.bottom - ((y - low) / (high - low)) * (HEIGHT - EDGE.top - EDGE.bottom);
+  const parts = [];
+  for (let y = low; y <= high + step / 2; y += step) {
+    parts.push(svg("line.grid", { x1: EDGE.left, x2: width - EDGE.right, y1: py(y), y2: py(y) }),
+      svg("text", { x: EDGE.left - 8, y: py(y) + 4, "text-anchor": "end" }, tick(Number(y.toPrecision(6)))));
+  }
+  const [, , stride] = scale(0, last, [0, null], Math.max(2, Math.floor(width / 70)));
+  for (let x = 0; x <= last; x += Math.max(1, stride)) {
+    parts.push(svg("text", { x: px(x), y: HEIGHT - 6, "text-anchor": "middle" }, x));
+  }
+  parts.push(svg("line.cursor", { x1: px(cursor), x2: px(cursor), y1: EDGE.top, y2: HEIGHT - EDGE.bottom }));
+  series.forEach((s, i) => {
+    const d = s.points.map(([x, y], n) => `${n ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("");
+    const marked = s.points.filter(([x]) => x === cursor || s.points.length <= MANY);
+    parts.push(svg(`g.s${i}`, {}, svg("path", { d }), marked.map(([x, y]) =>
+      svg(x === cursor ? "circle.on" : "circle", { cx: px(x), cy: py(y), r: x === cursor ? 5 : 3 }))));
+  });
+  plot.replaceChildren(...parts);
+}
+
+/** Lowest and highest line and the step between, of 1, 2 or 5 times a power of ten. */
+function scale(min, max, [floor, ceiling], lines = 5) {
+  const spread = max - min || Math.abs(max) || 1;
+  const raw = spread / lines;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].find((m) => m * power >= raw) * power;
+  const low = Math.max(Math.floor(min / step) * step, floor ?? -Infinity);
+  let high = Math.ceil(max / step) * step;
+  if (high === low) high = low + step;
+  return [low, Math.min(high, ceiling ?? Infinity), step];
+}

@@ -1,0 +1,91 @@
+// Elements out of data. Data becomes text and attributes only: nothing here parses markup.
+
+/** An element: `h("p.muted", { onclick }, "text", node)`. Null, false and undefined are left out. */
+export function h(what, props = {}, ...children) {
+  const [tag, ...classes] = what.split(".");
+  const node = document.createElement(tag);
+  if (classes.length) node.className = classes.join(" ");
+  return dress(node, props, children);
+}
+
+/** The same in SVG. */
+export function svg(what, props = {}, ...children) {
+  const [tag, ...classes] = what.split(".");
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  if (classes.length) node.setAttribute("class", classes.join(" "));
+  return dress(node, props, children);
+}
+
+function dress(node, props, children) {
+  for (const [name, value] of Object.entries(props)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((c) => c !== null && c !== undefined && c !== false));
+  return node;
+}
+
+/** Children by key: only those whose data changed are made anew, so focus and scroll stay. */
+export function keyed(parent, items, keyOf, make) {
+  const before = new Map([...parent.children].map((node) => [node.flKey, node]));
+  const after = items.map((item) => {
+    const key = String(keyOf(item));
+    const data = JSON.stringify(item);
+    const known = before.get(key);
+    if (known?.flData === data) return known;
+    const node = make(item);
+    node.flKey = key;
+    node.flData = data;
+    return node;
+  });
+  for (const node of [...parent.children]) if (!after.includes(node)) node.remove();
+  after.forEach((node, at) => {
+    if (parent.children[at] !== node) parent.insertBefore(node, parent.children[at] ?? null);
+  });
+}
+
+/** Calls `make` only when `data` differs from the last time: sections don't flicker or lose focus. */
+export function once(make) {
+  let last;
+  return (data) => {
+    const now = JSON.stringify(data);
+    if (now === last) return;
+    last = now;
+    make(data);
+  };
+}
+
+/** A card with a heading; sections fill its body. */
+export function card(title, ...body) {
+  const id = `h-${title.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
+  return h("section.card", { "aria-labelledby": id }, h("header", {}, h("h2", { id }, title)), body);
+}
+
+let hush;
+/** A word at the bottom of the page, for screen readers too. */
+export function say(text) {
+  const place = document.getElementById("say");
+  place.textContent = text;
+  clearTimeout(hush);
+  hush = setTimeout(() => place.replaceChildren(), 4000);
+}
+
+/** A button that copies a text. */
+export function copyButton(text, what) {
+  const copy = async () => {
+    await toClipboard(text);
+    say(`${what} copied.`);
+  };
+  return h("button.tiny", { type: "button", "aria-label": `Copy ${what}`, onclick: copy }, "Copy");
+}
+
+async function toClipboard(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  // Browsers keep the clipboard for https and localhost; this is what is left elsewhere.
+  const area = h("textarea.sr", { readonly: true }, text);
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}

@@ -1,0 +1,31 @@
+// A model's file: fetched in ranges, as platforms bound an answer, and checked by its hash.
+import { Problem, experimentPath, send } from "./api.js";
+import { h } from "./dom.js";
+import { sha256Hex } from "./sha256.js";
+
+const RANGE = 4 * 1024 * 1024;
+
+/** The bytes of a model version. Raises Problem, also where they have another hash. */
+export async function fetchModel(id, { version, sha256, size }) {
+  const data = new Uint8Array(size);
+  let have = 0;
+  while (have < size) {
+    const range = { Range: `bytes=${have}-${Math.min(have + RANGE, size) - 1}` };
+    const response = await send("GET", `${experimentPath(id)}/models/${version}`, { headers: range });
+    const part = new Uint8Array(await response.arrayBuffer());
+    if (part.length === 0 || have + part.length > size) break;
+    data.set(part, have);
+    have += part.length;
+  }
+  if (have !== size || (await sha256Hex(data)) !== sha256) {
+    throw new Problem(0, { detail: `What came is not model ${version}: its hash is another.` });
+  }
+  return data;
+}
+
+/** Save a model version as a file. */
+export async function download(id, model) {
+  const url = URL.createObjectURL(new Blob([await fetchModel(id, model)]));
+  h("a", { href: url, download: `${id}-model-${model.version}.safetensors` }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}

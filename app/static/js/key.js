@@ -1,0 +1,68 @@
+// The admin key: typed into a dialog, kept for this tab only, sent in a header and nowhere else.
+import { checkKey } from "./api.js";
+import { h, say } from "./dom.js";
+
+const NAME = "fl-admin-key";
+const listeners = new Set();
+
+export const adminKey = () => sessionStorage.getItem(NAME);
+export const enrolKey = (id) => sessionStorage.getItem(`fl-enrol-${id}`);
+export const keepEnrolKey = (id, key) => sessionStorage.setItem(`fl-enrol-${id}`, key);
+
+/** Calls back when a key comes or goes; gives a function that ends it. */
+export function onKeyChange(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+function change(key) {
+  if (key === null) sessionStorage.clear();
+  else sessionStorage.setItem(NAME, key);
+  for (const listener of [...listeners]) listener();
+}
+
+/** Wires the button in the page's head. */
+export function keyButton(button) {
+  const show = () => {
+    button.textContent = adminKey() ? "Forget key" : "Admin key";
+    button.setAttribute("aria-pressed", String(Boolean(adminKey())));
+  };
+  button.addEventListener("click", () => {
+    if (!adminKey()) return askForKey();
+    change(null);
+    say("The key is forgotten.");
+  });
+  onKeyChange(show);
+  show();
+}
+
+export function askForKey() {
+  const input = h("input", {
+    type: "password", id: "key-input", autocomplete: "off", required: true, "aria-describedby": "key-fault",
+  });
+  const fault = h("p.fault", { id: "key-fault", role: "alert" });
+  const close = () => dialog.close();
+  const submit = async (event) => {
+    event.preventDefault();
+    fault.textContent = "";
+    try {
+      await checkKey(input.value.trim());
+      change(input.value.trim());
+      dialog.close();
+      say("The key fits: you may create and stop experiments.");
+    } catch (error) {
+      input.setAttribute("aria-invalid", "true");
+      fault.textContent = error.status === 401 ? "This is not the coordinator's admin key." : error.message;
+    }
+  };
+  const dialog = h("dialog", { "aria-labelledby": "key-title", onclose: () => dialog.remove() },
+    h("form", { onsubmit: submit },
+      h("h2", { id: "key-title" }, "Admin key"),
+      h("p.muted.small", {}, "FL_ADMIN_KEY of this coordinator. It stays in this tab and is gone when the tab is closed."),
+      h("div.field", {}, h("label", { for: "key-input" }, "Key"), input, fault),
+      h("div.row.end", {},
+        h("button", { type: "button", onclick: close }, "Cancel"),
+        h("button.primary", { type: "submit" }, "Use it"))));
+  document.body.append(dialog);
+  dialog.showModal();
+}

@@ -1,0 +1,69 @@
+// The model versions with their hashes; with a key in the tab, each can be downloaded.
+import { experimentPath, get } from "./api.js";
+import { card, copyButton, h, keyed, say } from "./dom.js";
+import { download } from "./download.js";
+import { bytes, percent, when } from "./format.js";
+import { adminKey } from "./key.js";
+
+/** The models of an experiment; `refresh(view)` fetches what a view says is new. */
+export function modelsOf(id) {
+  const known = new Map();
+  let seen = "";
+  const catalogue = {
+    models: [],
+    async refresh(view) {
+      const now = `${view.model_version} ${view.evaluations}`;
+      if (now === seen) return false;
+      seen = now;
+      // Evaluations come after their models; the last few versions are asked for again.
+      const newest = Math.max(...known.keys());
+      const after = known.size && !view.ended_at ? Math.max(-1, newest - 3) : -1;
+      try {
+        for (const model of await get(`${experimentPath(id)}/models?after=${after}`)) known.set(model.version, model);
+      } catch (error) {
+        seen = ""; // with the next view again
+        throw error;
+      }
+      catalogue.models = [...known.values()].sort((a, b) => a.version - b.version);
+      return true;
+    },
+  };
+  return catalogue;
+}
+
+export function modelsSection(id) {
+  const body = h("tbody");
+  const note = h("p.muted.small");
+  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Model versions" },
+    h("table", {}, h("thead", {}, h("tr", {},
+      ["Version", "SHA-256", "Size", "Accuracy", "Made", ""].map((name) =>
+        h("th", { scope: "col" }, name || h("span.sr", {}, "Actions"))))), body));
+  const node = card("Model versions", note, table);
+  const update = (view, models) => {
+    const key = Boolean(adminKey());
+    table.classList.toggle("hidden", !models.length);
+    note.textContent = models.length === 0 ? "The initial weights have not been uploaded yet."
+      : key ? "Version 0 is the initial model; round n makes version n."
+        : "Version 0 is the initial model; round n makes version n. A download needs a key.";
+    keyed(body, models.toReversed().map((m) => ({ ...m, key })), (m) => m.version, (model) => row(id, model));
+  };
+  return { node, update };
+}
+
+function row(id, { version, sha256, size, created_at, evaluations, key }) {
+  const central = evaluations.find((e) => e.source === "central")?.metrics.accuracy;
+  const fetchIt = async (event) => {
+    const button = event.currentTarget;
+    button.disabled = true;
+    try {
+      await download(id, { version, sha256, size });
+    } catch (error) {
+      say(error.message);
+    }
+    button.disabled = false;
+  };
+  const take = h("button.tiny", { type: "button", "aria-label": `Download model ${version}`, onclick: fetchIt }, "Download");
+  return h("tr", {}, h("td", {}, version), h("td", {}, h("code", { title: sha256 }, `${sha256.slice(0, 12)}…`)),
+    h("td", {}, bytes(size)), h("td", {}, central === undefined ? "–" : percent(central)), h("td", {}, when(created_at)),
+    h("td.right", {}, h("div.row", {}, copyButton(sha256, `hash of model ${version}`), key && take)));
+}

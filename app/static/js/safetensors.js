@@ -1,0 +1,31 @@
+// What a safetensors file says of itself (https://github.com/huggingface/safetensors#format).
+
+const LONGEST_HEADER = 100 * 1024 * 1024;
+
+/** The header of a file's bytes: `{entries, metadata, offset}`. Raises Error in one sentence. */
+export function parseHeader(data) {
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  const length = data.length < 8 ? NaN : Number(view.getBigUint64(0, true));
+  try {
+    if (!(length <= data.length - 8)) throw new Error("too short");
+    const { __metadata__: metadata = {}, ...entries } = JSON.parse(new TextDecoder().decode(data.subarray(8, 8 + length)));
+    return { entries, metadata, offset: 8 + length };
+  } catch {
+    throw new Error("This is not a safetensors file.");
+  }
+}
+
+/** The data set's and the model's name, where a File of this SDK states them. Raises Error. */
+export async function describe(file) {
+  const start = new DataView(await file.slice(0, 8).arrayBuffer());
+  const length = start.byteLength < 8 ? 0 : Number(start.getBigUint64(0, true));
+  const whole = length > 0 && length <= LONGEST_HEADER && 8 + length <= file.size;
+  const { metadata } = parseHeader(new Uint8Array(whole ? await file.slice(0, 8 + length).arrayBuffer() : 0));
+  let model = "";
+  try {
+    model = JSON.parse(metadata.model).name;
+  } catch {
+    // somebody else's model: it need not say
+  }
+  return { dataset: metadata.dataset ?? "", model };
+}

@@ -1,0 +1,37 @@
+// Runs before the first paint, so that a chosen theme doesn't flash. Not a module for that reason.
+(() => {
+  const root = document.documentElement;
+  const names = { auto: ["◐", "Auto"], light: ["☀", "Light"], dark: ["☾", "Dark"] };
+  let theme = "auto";
+  try {
+    theme = localStorage.getItem("fl-theme") ?? "auto";
+  } catch {
+    // storage is off: the system's theme will do
+  }
+  const show = () => {
+    if (!(theme in names)) theme = "auto";
+    if (theme === "auto") delete root.dataset.theme;
+    else root.dataset.theme = theme;
+    const button = document.getElementById("theme");
+    if (!button) return;
+    const word = document.createElement("span");
+    word.className = "word";
+    word.textContent = names[theme][1];
+    button.replaceChildren(names[theme][0], word);
+    button.setAttribute("aria-label", `Theme: ${theme}`);
+  };
+  show();
+  addEventListener("DOMContentLoaded", () => {
+    show();
+    document.getElementById("theme").addEventListener("click", () => {
+      const order = Object.keys(names);
+      theme = order[(order.indexOf(theme) + 1) % order.length];
+      try {
+        localStorage.setItem("fl-theme", theme);
+      } catch {
+        // as above
+      }
+      show();
+    });
+  });
+})();

@@ -1,0 +1,34 @@
+// The figures that one looks for first.
+import { h, once } from "./dom.js";
+import { bytes, number, percent } from "./format.js";
+import { seriesOf } from "./metrics.js";
+
+export function tilesSection() {
+  const node = h("dl.tiles");
+  const show = once((tiles) => {
+    node.replaceChildren(...tiles.map(([name, value, note]) =>
+      h("div", {}, h("dt", {}, name), h("dd", {}, value), note && h("dd.note", {}, note))));
+  });
+  const update = (view, models) => {
+    const { config, history } = view;
+    const received = history.reduce((sum, round) => sum + round.update_bytes, 0);
+    const size = models[0]?.size ?? 0;
+    const sent = history.reduce((sum, round) => sum + round.accepted * size, 0);
+    show([
+      ["Accuracy", ...newest(seriesOf(view, models, "accuracy"), percent)],
+      ["Loss", ...newest(seriesOf(view, models, "loss"), number)],
+      ["Round", `${view.round} of ${config.rounds}`, `${config.clients_per_round} clients each`],
+      ["Clients", `${view.enrolled} of ${config.clients}`, "enrolled"],
+      ["Updates received", bytes(received), `at least ${bytes(sent)} of models sent`],
+    ]);
+  };
+  return { node, update };
+}
+
+/** The last value of the first series that has any, and where it comes from. */
+function newest(series, show) {
+  const found = series.find((s) => s.points.length);
+  if (!found) return ["–", "nothing measured yet"];
+  const [version, value] = found.points.at(-1);
+  return [show(value), `model ${version}, ${found.name}`];
+}

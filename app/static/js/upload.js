@@ -1,0 +1,20 @@
+// Weights in parts of the size that the coordinator takes, each named by its hash.
+import { experimentPath, post, send } from "./api.js";
+import { sha256Hex } from "./sha256.js";
+
+/** Uploads an experiment's initial weights and opens its enrolment; `told(share)` on the way. */
+export async function uploadInitial({ id, part_bytes }, file, told) {
+  const data = new Uint8Array(await file.arrayBuffer());
+  const path = `${experimentPath(id)}/initial-model`;
+  const parts = [];
+  for (let at = 0; at < data.length; at += part_bytes) {
+    const part = data.subarray(at, at + part_bytes);
+    const sha256 = await sha256Hex(part);
+    await send("PUT", `${path}/parts/${parts.length}?sha256=${sha256}`, {
+      body: part, headers: { "Content-Type": "application/octet-stream" },
+    });
+    parts.push(sha256);
+    told(Math.min(1, (at + part_bytes) / data.length));
+  }
+  await post(path, { sha256: await sha256Hex(data), parts });
+}

@@ -1,0 +1,54 @@
+"""Debian's Chromium under Playwright, cut off from everything but this machine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    *(
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-dev-shm-usage",
+    ),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """A page, with what went wrong on it: errors, refused contents, requests to elsewhere."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.faults: list[str] = []
+        context.route("**/*", self._keep_here)
+        self.page: Page = context.new_page()
+        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        self.page.on("console", self._console)
+
+    def _keep_here(self, route) -> None:
+        if urlsplit(route.request.url).hostname in LOOPBACK:
+            route.continue_()
+        else:
+            self.faults.append(f"asked elsewhere: {route.request.url}")
+            route.abort()
+
+    def _console(self, message) -> None:
+        # A status that the page asks for and deals with is logged by Chromium all the same.
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            self.faults.append(f"console: {message.text}")

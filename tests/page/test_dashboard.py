@@ -1,0 +1,271 @@
+"""The dashboard in a real browser, cut off from the network."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.processes import KEY, MODULE, environment
+from tests.page.conftest import create, enrol
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
+
+
+def give_key(page, key: str = KEY) -> None:
+    page.get_by_role("button", name="Admin key").click()
+    page.get_by_label("Key", exact=True).fill(key)
+    page.get_by_role("button", name="Use it").click()
+
+
+def axe(page) -> list[tuple[str, list[str]]]:
+    """axe-core's serious and critical findings: rule and elements."""
+    import importlib.util
+    from pathlib import Path
+
+    spec = importlib.util.find_spec("axe_playwright_python")
+    page.evaluate((Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text())
+    found = page.evaluate("axe.run(document)")["violations"]
+    return [
+        (v["id"], [n["html"] for n in v["nodes"]])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
+def no_sideways_scroll(page) -> bool:
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_an_experiment_is_created_joined_and_watched_to_its_end(
+    server, open_page, digits_model, tmp_path
+):
+    path, examples = digits_model
+    page = open_page().page
+    page.goto(server.url)
+    expect(page.get_by_text("There is none yet.")).to_be_visible()
+    give_key(page)
+    page.get_by_role("link", name="New experiment").click()
+    page.get_by_label("initial weights").set_input_files(path)
+    expect(page.get_by_label("model", exact=True)).to_have_value("digits-cnn")  # the file says so
+    settings = {"name": "made in the page", "dataset size": examples, "clients": 2}
+    settings |= {"clients per round": 3, "rounds": 0, "local epochs": 1}
+    for label, value in settings.items():
+        page.get_by_label(label, exact=True).fill(str(value))
+    page.get_by_role("button", name="Create experiment").click()
+    expect(page.locator("#f-rounds-fault")).to_have_text(re.compile("greater than or equal to 1"))
+    page.get_by_label("rounds", exact=True).fill("2")
+    page.get_by_role("button", name="Create experiment").click()
+    expect(page.get_by_role("alert").last).to_contain_text("clients_per_round (3) is more than")
+    page.get_by_label("clients per round", exact=True).fill("2")
+    page.get_by_role("button", name="Create experiment").click()
+
+    expect(page.get_by_role("heading", name="made in the page")).to_be_visible()
+    expect(page.get_by_role("status").first).to_contain_text("0 of 2 clients enrolled")
+    command = page.locator(".command code").inner_text()
+    key, experiment = re.search(r"FL_ENROL_KEY=(\S+) .* --experiment (\S+)", command).groups()
+    assert f"--server {server.url} " in command
+    joined = [
+        subprocess.Popen(
+            [
+                *(*MODULE, "join", "--server", server.url, "--experiment", experiment),
+                *("--name", f"site {n}", "--key-file", str(tmp_path / f"{n}.key")),
+                *("--workers", "1"),
+            ],
+            env=environment(FL_ENROL_KEY=key),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for n in range(2)
+    ]
+    expect(page.get_by_text("Completed: All 2 rounds are closed.")).to_be_visible(timeout=90_000)
+    outputs = [process.communicate(timeout=60)[0] for process in joined]
+    assert [process.returncode for process in joined] == [0, 0], outputs
+    for n in range(2):
+        expect(page.get_by_role("cell", name=f"site {n}")).to_be_visible()
+    rounds = page.locator("section:has(h2:text-is('Clients')) tbody td:nth-child(4)")
+    assert sum(int(text) for text in rounds.all_inner_texts()) == 4  # two clients in two rounds
+    expect(page.locator(".tiles")).to_contain_text("clients’ held-out data")
+    assert page.locator(".chart path").count() >= 2
+    expect(page.get_by_text("Take part")).to_be_hidden()
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download model 2").click()
+    data = download.value.path().read_bytes()
+    title = page.locator("tbody code").first.get_attribute("title")
+    assert hashlib.sha256(data).hexdigest() == title
+    # The tab alone holds the key: another one of the same browser is read-only.
+    assert KEY not in page.url
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.get_by_role("heading", name="made in the page")).to_be_visible()
+    expect(other.get_by_role("button", name="Download model 2")).to_have_count(0)
+
+
+def test_without_a_key_it_reads_only_and_a_wrong_key_is_named(server, http, open_page):
+    experiment, _ = create(http, "read only")
+    page = open_page().page
+    page.goto(f"{server.url}/#/experiments/{experiment}")
+    expect(page.get_by_role("heading", name="read only")).to_be_visible()
+    expect(page.get_by_role("button", name="Stop …")).to_have_count(0)
+    give_key(page, "not the admin key")
+    expect(page.get_by_text("This is not the coordinator's admin key.")).to_be_visible()
+    assert page.evaluate("sessionStorage.length") == 0
+    page.get_by_label("Key", exact=True).fill(KEY)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Stop …").click()
+    page.get_by_role("button", name="Keep it running").click()
+    assert http.get(f"/experiments/{experiment}").json()["state"] == "enrolling"
+    page.get_by_role("button", name="Stop …").click()
+    page.get_by_role("button", name="Stop it").click()
+    expect(page.get_by_text("Stopped: Stopped by the admin.")).to_be_visible()
+    page.get_by_role("button", name="Forget key").click()
+    assert page.evaluate("sessionStorage.length + localStorage.length") == 0
+    page.goto(f"{server.url}/#/new")
+    expect(page.get_by_text("This needs the admin key.")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_and_a_phone_needs_no_sideways_scroll(server, http, open_page, scheme):
+    experiment, key = create(http, f"a running one, {scheme}", clients=2)
+    for n in range(2):
+        enrol(http, experiment, key, f"a client with a rather long name, number {n}")
+    report = {"num_examples": 10, "metrics": {"accuracy": 0.25, "loss": 2.0}}
+    path = f"/experiments/{experiment}/models/0/evaluations"
+    http.post(path, json=report).raise_for_status()
+    page = open_page(color_scheme=scheme, **PHONE).page
+    page.goto(server.url)
+    give_key(page)
+    expect(page.get_by_role("link", name=experiment)).to_be_visible()
+    assert (axe(page), no_sideways_scroll(page)) == ([], True)
+    page.goto(f"{server.url}/#/experiments/{experiment}")
+    expect(page.locator(".chart path").first).to_be_attached()
+    expect(page.get_by_text(re.compile(r"\d+ min \d\d s left|1 h 0 min left"))).to_be_visible()
+    assert (axe(page), no_sideways_scroll(page)) == ([], True)
+    page.goto(f"{server.url}/#/new")
+    page.get_by_text("More settings").click()
+    assert (axe(page), no_sideways_scroll(page)) == ([], True)
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (dark == "rgb(16, 19, 24)") == (scheme == "dark")
+
+
+def test_the_theme_is_chosen_and_kept(server, open_page):
+    page = open_page(color_scheme="light").page
+    page.goto(server.url)
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(background) == "rgb(246, 247, 249)"
+    for _ in range(2):
+        page.get_by_role("button", name=re.compile("^Theme")).click()
+    assert page.evaluate(background) == "rgb(16, 19, 24)"
+    page.reload()
+    assert page.evaluate(background) == "rgb(16, 19, 24)"
+
+
+def test_the_keyboard_is_enough(server, http, open_page):
+    experiment, _ = create(http, "by keyboard")
+    report = {"num_examples": 8, "metrics": {"accuracy": 0.125}}
+    http.post(f"/experiments/{experiment}/models/0/evaluations", json=report).raise_for_status()
+    page = open_page().page
+    page.goto(server.url)
+
+    def tab_to(name: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            focus = page.evaluate(
+                "(({ activeElement: e, body }) => e === body ? '' : e.ariaLabel ?? e.textContent)"
+                "(document)"
+            )
+            if name in focus:
+                return
+        raise AssertionError(f"Tab does not lead to {name}")
+
+    tab_to("Admin key")
+    page.keyboard.press("Enter")
+    page.keyboard.type(KEY)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Forget key")).to_be_visible()
+    expect(page.get_by_role("link", name="by keyboard")).to_be_visible()
+    tab_to("by keyboard")
+    page.keyboard.press("Enter")
+    expect(page.locator(".chart path").first).to_be_attached()
+    tab_to("Accuracy by round.")
+    page.keyboard.press("End")
+    expect(page.locator(".chart").first).to_contain_text("12.5%")
+    expect(page.locator(".chart").first).to_contain_text("Model 0")
+    tab_to("Stop …")  # round the page
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_what_clients_call_themselves_is_text(server, http, open_page):
+    experiment, key = create(http, HOSTILE)
+    enrol(http, experiment, key, HOSTILE)
+    page = open_page().page
+    page.on("dialog", lambda dialog: pytest.fail("a script ran"))
+    page.goto(server.url)
+    expect(page.get_by_text(HOSTILE)).to_be_visible()
+    page.goto(f"{server.url}/#/experiments/{experiment}")
+    expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
+    expect(page.get_by_role("cell", name=HOSTILE)).to_be_visible()
+    assert page.locator("main img").count() == 0
+
+
+def test_an_unknown_experiment_is_named(server, open_page):
+    page = open_page().page
+    page.goto(f"{server.url}/#/experiments/nowhere")
+    expect(page.get_by_role("alert")).to_have_text("There is no experiment 'nowhere'.")
+
+
+def test_the_api_documentation_needs_no_network(server, open_page):
+    page = open_page().page
+    page.goto(f"{server.url}/docs")
+    expect(page.locator(".opblock").first).to_be_visible(timeout=20_000)
+    page.locator("#operations-Watch-health_health_get .opblock-summary-control").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".responses-table.live-responses-table")).to_contain_text('"status": "ok"')
+
+
+@pytest.mark.parametrize("size", [0, 1, 55, 56, 63, 64, 65, 119, 120, 1000])
+def test_our_sha256_is_sha256(server, open_page, size):
+    data = bytes(i * 7 % 256 for i in range(size))
+    page = open_page().page
+    page.goto(server.url)
+    module = page.evaluate("document.querySelector('script[type=module]').src")
+    found = page.evaluate(
+        "async ([at, data]) => [...(await import(at)).sha256(Uint8Array.from(data))]",
+        [module.replace("main.js", "sha256.js"), list(data)],
+    )
+    assert bytes(found) == hashlib.sha256(data).digest()
+
+
+def test_it_polls_where_the_coordinator_does_not_stream(tmp_path, open_page):
+    import httpx
+
+    from tests.e2e.processes import Server
+
+    with (
+        Server(FL_DATA_DIR=str(tmp_path), FL_LIVE="false") as server,
+        httpx.Client(
+            base_url=f"{server.url}/v1",
+            headers={"Authorization": f"Bearer {KEY}"},
+            trust_env=False,
+        ) as http,
+    ):
+        experiment, key = create(http, "polled")
+        page = open_page().page
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{server.url}/#/experiments/{experiment}")
+        expect(page.get_by_role("status").first).to_contain_text("0 of 4 clients")
+        enrol(http, experiment, key, "one")
+        expect(page.get_by_role("status").first).to_contain_text("1 of 4 clients")
+        assert not any(url.endswith("/events") for url in asked)
+        page.goto("about:blank")

@@ -1,0 +1,104 @@
+"""The page's files over HTTP: types, caching, compression, and what the page may load."""
+
+from __future__ import annotations
+
+import gzip
+import re
+
+import httpx
+import pytest
+
+from app.api.assets import FOLDER, Assets
+from app.api.page import assets
+from app.config import Settings
+from app.main import create_app
+from tests.federation import ADMIN_KEY
+
+
+@pytest.fixture
+async def http():
+    transport = httpx.ASGITransport(create_app(Settings(admin_key=ADMIN_KEY)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        yield http
+
+
+async def test_the_page_may_load_its_own_files_only_and_names_them_by_digest(http):
+    answer = await http.get("/")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("default-src 'self';")
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-cache"
+    named = re.findall(r'(?:src|href)="(static/[^"]+)"', answer.text)
+    assert len(named) >= 5
+    for path in named:
+        file = await http.get(f"/{path}")
+        assert file.status_code == 200
+        assert file.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert file.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_every_module_that_a_module_imports_is_there():
+    for path in FOLDER.glob("js/*.js"):
+        for name in re.findall(r'from "\./([^"]+)"', path.read_text()):
+            assert (FOLDER / "js" / name).is_file(), (path.name, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("js/main.js", "text/javascript; charset=utf-8"),
+        ("page.css", "text/css; charset=utf-8"),
+        ("icon.svg", "image/svg+xml"),
+        ("swagger/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
+    ],
+)
+async def test_files_have_their_types_and_tags(http, name, kind):
+    path = f"/static/{assets.digest}/{name}"
+    file = await http.get(path, headers={"Accept-Encoding": "identity"})
+    assert (file.status_code, file.headers["content-type"]) == (200, kind)
+    assert "content-encoding" not in file.headers
+    known = await http.get(path, headers={"If-None-Match": file.headers["etag"]})
+    assert (known.status_code, known.content) == (304, b"")
+    async with http.stream("GET", path, headers={"Accept-Encoding": "gzip"}) as zipped:
+        raw = b"".join([chunk async for chunk in zipped.aiter_raw()])
+    if zipped.headers.get("content-encoding") == "gzip":
+        raw = gzip.decompress(raw)
+    assert raw == file.content
+    head = await http.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_an_older_digest_gets_the_present_file_for_now(http):
+    file = await http.get("/static/0123456789abcdef/page.css")
+    assert (file.status_code, file.headers["cache-control"]) == (200, "no-cache")
+
+
+@pytest.mark.parametrize("name", ["nothing.js", "..%2fmain.py", "%2e%2e/main.py", "", "index.html"])
+async def test_nothing_else_is_served(http, name):
+    answer = await http.get(f"/static/{assets.digest}/{name}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_documentation_names_no_other_host(http):
+    answer = await http.get("/docs")
+    assert "//" not in answer.text.replace("<!doctype", "")
+    assert (await http.get("/openapi.json")).json()["openapi"].startswith("3.1")
+
+
+def test_another_file_is_another_digest(tmp_path, monkeypatch):
+    before = Assets().digest
+    (tmp_path / "page.css").write_text("body {}")
+    monkeypatch.setattr("app.api.assets.FOLDER", tmp_path)
+    assert Assets().digest != before
+
+
+async def test_the_key_is_checked_without_changing_anything(http):
+    http_of = create_app(Settings(admin_key=ADMIN_KEY))
+    http_of.state.admin_key = ADMIN_KEY
+    transport = httpx.ASGITransport(http_of)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        for key, status in [(ADMIN_KEY, 204), ("another", 401)]:
+            answer = await http.get("/v1/key", headers={"Authorization": f"Bearer {key}"})
+            assert answer.status_code == status
+        assert (await http.get("/v1/key")).status_code == 401
