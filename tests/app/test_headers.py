@@ -1,7 +1,5 @@
 """What every answer carries: a request id, security headers, and CORS where it is asked for."""
 
-import base64
-import hashlib
 import logging
 import re
 from contextlib import asynccontextmanager
