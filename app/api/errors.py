@@ -30,6 +30,7 @@ STATUS: Mapping[type[errors.CoordinatorError], int] = {
     errors.Conflict: 409,
     errors.TooLarge: 413,
     errors.RangeNotSatisfiable: 416,
+    errors.Busy: 503,
     errors.StoreUnavailable: 503,
 }
 RETRY_AFTER_SECONDS = 2
@@ -109,6 +110,7 @@ def _coordinator_error(request: Request, error: Exception) -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(error, errors.StoreUnavailable):
         # What the driver says names hosts and files: it is for the log, not for callers.
         log.warning("store unavailable: %s", error.message)
         detail = "The database did not answer. Nothing is lost: try again; the cause is logged."

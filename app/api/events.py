@@ -19,7 +19,7 @@ from fastapi.responses import StreamingResponse
 
 from app.api.auth import ExperimentId, Service
 from app.api.errors import responses
-from app.domain.errors import CoordinatorError, NotFound, StoreUnavailable
+from app.domain.errors import Busy, CoordinatorError, NotFound
 from app.service import Coordinator
 from app.wire.views import ExperimentView
 
@@ -109,7 +109,7 @@ async def watch_experiment(
     if not live.enabled:
         raise NotFound("This coordinator does not stream (FL_LIVE): poll the experiment instead.")
     if live.open >= MAX_STREAMS:
-        raise StoreUnavailable("Too many are watching already: poll the experiment instead.")
+        raise Busy("Too many are watching already: poll the experiment instead.")
     if last_event_id is not None and last_event_id.isdecimal():
         after_round = int(last_event_id)
     mark = await service.watch.mark(experiment_id)

@@ -112,6 +112,12 @@ class RangeNotSatisfiable(CoordinatorError):
         self.size = size
 
 
+class Busy(CoordinatorError):
+    """This process has as much to do as it takes. Try again, or do as the message says."""
+
+    code = "busy"
+
+
 class StoreUnavailable(CoordinatorError):
     """The database did not answer. Nothing was lost; try again."""
 
