@@ -100,6 +100,26 @@ async def test_a_known_client_is_not_shut_out_by_a_flood_from_its_address(federa
         assert (await http.get(path, headers=bearer(member))).status_code == 200
 
 
+async def test_what_one_request_proved_is_not_anothers_proof(federation):
+    """A server may hand the same state to every request, as serverless adapters do."""
+    experiment, members = await federation.start()
+    app = create_app(Settings(admin_key=ADMIN_KEY, rate_per_second=0.001, rate_burst=BURST))
+    app.state.coordinator = federation.app.state.coordinator
+    state = {}
+
+    async def with_state(scope, receive, send):
+        await app(scope | {"state": state}, receive, send)
+
+    path = f"/v1/experiments/{experiment}/status"
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(with_state), base_url="http://c"
+    ) as http:
+        assert (await http.get(path, headers=bearer(next(iter(members.values()))))).is_success
+        guess = {"Authorization": "Bearer 0.tok_guess"}
+        codes = [(await http.get(path, headers=guess)).status_code for _ in range(BURST * 20)]
+    assert codes == [401] * (BURST * 20 - 1) + [429]
+
+
 async def test_zero_is_no_limit(federation):
     async with caller(federation, rate_per_second=0, rate_burst=1) as http:
         for _ in range(50):
