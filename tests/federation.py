@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import httpx
 import numpy as np
+import pytest
 import safetensors.numpy
 
 from app.config import Settings
@@ -18,6 +19,8 @@ from app.wire.schema import ExperimentConfig
 from client_sdk.client import CoordinatorClient
 from client_sdk.connection import Retry
 
+# For tests that are not about the store: one will do.
+ONE_STORE = pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
 ADMIN_KEY = "an-admin-key-for-tests"
 
 

@@ -33,6 +33,8 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        # A server may hand one state to all requests; what is noted of this one is its own.
+        scope = {**scope, "state": dict(scope.get("state", {}))}
         refusal = self._refusal(scope, headers)
         if refusal is not None:
             await refusal(scope, receive, send)
@@ -61,7 +63,7 @@ class Guard:
                 raise
             answer = problem(500, "internal-error", "Something went wrong here; it is logged.")
             await answer(scope, receive, send)
-        if self.rate is not None and scope.get("state", {}).get("client_proven"):
+        if self.rate is not None and scope["state"].get("client_proven"):
             self.rate.proven(headers.get(b"authorization", b""))
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:

@@ -26,11 +26,15 @@ _API: tuple[Header, ...] = (
     (b"content-security-policy", API_POLICY.encode()),
     (b"cache-control", b"no-store"),
 )
+_BY_KIND = {
+    (page, https): _ALWAYS + (_PAGE if page else _API) + (_HTTPS if https else ())
+    for page in (False, True)
+    for https in (False, True)
+}
 
 
 def security_headers(scope: Scope) -> tuple[Header, ...]:
     """What an answer to this request carries unless its route has set the same header itself."""
     path = scope["path"].removeprefix(scope.get("root_path", ""))
     page = path == "/" or path.startswith("/static/")
-    headers = _ALWAYS + (_PAGE if page else _API)
-    return headers + _HTTPS if scope.get("scheme") == "https" else headers
+    return _BY_KIND[page, scope.get("scheme") == "https"]

@@ -13,6 +13,7 @@ import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 MOST_BUCKETS = 20_000  # of each kind; the least recently used one goes, and comes back full
 ADDRESS_FACTOR = 20  # a hospital's clients, or a whole simulation, come from one address
@@ -84,6 +85,7 @@ def _digest(authorization: bytes) -> bytes:
     return hashlib.blake2b(authorization, digest_size=16).digest()  # no secret stays in memory
 
 
+@lru_cache(MOST_BUCKETS)  # parsing an address takes longer than all the rest here
 def _network(address: str | None) -> str:
     """An IPv4 address, or an IPv6 address's /64: whoever has one of it has all of it."""
     try:

@@ -54,6 +54,8 @@ class RawWebAction:
     @property
     def scope(self) -> Scope:
         headers = _headers(self.event)
+        # A result's text is a string: what is compressed could not be one.
+        headers.pop("accept-encoding", None)
         forwarded = headers.get("x-forwarded-for", "").split(",")[0].strip()
         path = self.event.get("__ow_path") or "/"
         return {

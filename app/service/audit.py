@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 
 from app.domain.experiment import Experiment
 from app.domain.records import Client, Evaluation, ModelVersion, Refusal, client_id
@@ -34,23 +35,21 @@ class Audit:
     async def events(self, experiment_id: str, after: str, limit: int) -> list[AuditEvent]:
         """Up to `limit` events that come after the one whose `cursor` is `after`, by time.
 
-        Raises NotFound. Reads all records of the experiment for a page, but holds one page of
-        clients and one of events.
+        Raises NotFound. A page costs a read of all the experiment's records.
         """
         experiment = await self.repo.experiment(experiment_id)
         found = _first(_of_experiment(experiment), after, limit)
         initial = await self.repo.model(experiment_id, 0)
-        found = _first([*found, *_of_initial_model(initial)], after, limit)
+        found = _first(chain(found, _of_initial_model(initial)), after, limit)
         place = ""
         while clients := await self.repo.clients(experiment_id, place, CLIENTS_A_PAGE):
-            events = (event for client in clients for event in _of_client(client))
-            found = _first([*found, *events], after, limit)
+            found = _first(chain(found, *map(_of_client, clients)), after, limit)
             place = client_key(experiment_id, clients[-1].slot)
-        for round_ in await self.repo.rounds(experiment_id):
-            refusals = await self.repo.refusals(experiment_id, round_.number)
-            found = _first([*found, *_of_round(round_), *_of_refusals(refusals)], after, limit)
-        evaluations = await self.repo.evaluations(experiment_id)
-        return _first([*found, *_of_evaluations(evaluations)], after, limit)
+        rounds = await self.repo.rounds(experiment_id)
+        found = _first(chain(found, *map(_of_round, rounds)), after, limit)
+        refusals = _of_refusals(await self.repo.refusals(experiment_id))
+        evaluations = _of_evaluations(await self.repo.evaluations(experiment_id))
+        return _first(chain(found, refusals, evaluations), after, limit)
 
 
 def _first(events: Iterable[AuditEvent], after: str, limit: int) -> list[AuditEvent]:

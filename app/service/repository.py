@@ -135,8 +135,10 @@ class Repository:
         found = await self.documents.get("refusals", _key(experiment_id, number, slot))
         return None if found is None else Refusal(**found.body)
 
-    async def refusals(self, experiment_id: str, number: int) -> list[Refusal]:
-        found = await scan_all(self.documents, "refusals", f"{_key(experiment_id, number)}/")
+    async def refusals(self, experiment_id: str, number: int | None = None) -> list[Refusal]:
+        """Of one round, or of all of them."""
+        numbers = () if number is None else (number,)
+        found = await scan_all(self.documents, "refusals", f"{_key(experiment_id, *numbers)}/")
         return [Refusal(**d.body) for d in found]
 
     async def refused_slots(self, experiment_id: str, number: int) -> list[int]:

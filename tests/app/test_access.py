@@ -139,6 +139,27 @@ async def test_many_revoke_at_once_and_none_is_lost(federation):
     assert stored.revoked == (0, 1, 2, 3, 4, 5)
 
 
+async def test_what_was_stored_before_there_were_revocations_is_read_as_it_was(federation):
+    experiment, members = await federation.start()
+    documents = federation.documents
+    new = {
+        "experiments": {"created_by", "ended_by", "revoked", "enrol_generation", "rotations"},
+        "clients": {"token_generation", "token_changes", "revoked_at", "revoked_by"},
+        "rounds": {"revoked"},
+        "models": {"created_by"},
+    }
+    for kind, names in new.items():
+        for found in await documents.scan(kind, experiment):
+            assert names <= found.body.keys()
+            body = {k: v for k, v in found.body.items() if k not in names}
+            await documents.replace(kind, found.key, found.revision, body)
+    for client in await federation.cohort(experiment):
+        await members[client].upload(1, 1.0)
+    await federation.admin.revoke_client(experiment, "client-00")
+    await federation.admin.replace_enrolment_key(experiment, "rotate-once")
+    assert len(await federation.admin.audit(experiment)) == 11
+
+
 # The enrolment key
 
 

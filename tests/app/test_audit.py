@@ -6,7 +6,7 @@ import pytest
 
 from client_sdk.errors import NotThere, RequestRefused
 from tests.app.test_access import key_of
-from tests.federation import weights
+from tests.federation import ONE_STORE, weights
 
 
 async def everything(federation, experiment, limit=1000):
@@ -83,6 +83,7 @@ async def test_it_says_who_did_what_and_when_in_order(federation):
     assert events[0].at == datetime.fromtimestamp(start, UTC)
 
 
+@ONE_STORE
 @pytest.mark.parametrize("limit", [1, 2, 7])
 async def test_its_pages_are_its_whole_in_the_same_order(federation, limit):
     experiment, *_ = await eventful(federation)

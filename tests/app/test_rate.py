@@ -10,7 +10,7 @@ from app.config import Settings
 from app.main import create_app
 from client_sdk.client import CoordinatorClient
 from client_sdk.connection import Retry
-from tests.federation import ADMIN_KEY, Clock
+from tests.federation import ADMIN_KEY, ONE_STORE, Clock
 
 BURST = 5
 
@@ -63,6 +63,7 @@ def test_made_up_tokens_share_their_address_and_ipv6_its_network():
     assert len(rate.addresses) == 3
 
 
+@ONE_STORE
 async def test_a_client_that_floods_is_told_to_wait_and_the_others_go_on(federation):
     experiment, members = await federation.start()
     one, other, *_ = members.values()
@@ -79,6 +80,7 @@ async def test_a_client_that_floods_is_told_to_wait_and_the_others_go_on(federat
         assert (await http.get(path, headers=bearer(other))).status_code == 200
 
 
+@ONE_STORE
 async def test_an_address_without_a_token_has_a_larger_share(federation):
     async with caller(federation) as http:
         codes = [(await http.get("/v1/experiments")).status_code for _ in range(BURST * 20 + 1)]
@@ -88,6 +90,7 @@ async def test_an_address_without_a_token_has_a_larger_share(federation):
         assert (await http.get("/health")).status_code == 200  # or it would be taken for dead
 
 
+@ONE_STORE
 async def test_a_known_client_is_not_shut_out_by_a_flood_from_its_address(federation):
     experiment, members = await federation.start()
     member = next(iter(members.values()))
@@ -100,12 +103,35 @@ async def test_a_known_client_is_not_shut_out_by_a_flood_from_its_address(federa
         assert (await http.get(path, headers=bearer(member))).status_code == 200
 
 
+@ONE_STORE
+async def test_what_one_request_proved_is_not_anothers_proof(federation):
+    """A server may hand the same state to every request, as serverless adapters do."""
+    experiment, members = await federation.start()
+    app = create_app(Settings(admin_key=ADMIN_KEY, rate_per_second=0.001, rate_burst=BURST))
+    app.state.coordinator = federation.app.state.coordinator
+    state = {}
+
+    async def with_state(scope, receive, send):
+        await app(scope | {"state": state}, receive, send)
+
+    path = f"/v1/experiments/{experiment}/status"
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(with_state), base_url="http://c"
+    ) as http:
+        assert (await http.get(path, headers=bearer(next(iter(members.values()))))).is_success
+        guess = {"Authorization": "Bearer 0.tok_guess"}
+        codes = [(await http.get(path, headers=guess)).status_code for _ in range(BURST * 20)]
+    assert codes == [401] * (BURST * 20 - 1) + [429]
+
+
+@ONE_STORE
 async def test_zero_is_no_limit(federation):
     async with caller(federation, rate_per_second=0, rate_burst=1) as http:
         for _ in range(50):
             assert (await http.get("/v1/experiments")).status_code == 200
 
 
+@ONE_STORE
 async def test_the_sdk_waits_as_it_is_told_and_goes_on(federation, monkeypatch):
     from client_sdk import connection
 
