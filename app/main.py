@@ -93,7 +93,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     errors.install(app)
     docs.install(app)
     for router in (*experiments.routers, *access.routers, participation.router):
-        app.include_router(router, prefix="/v1", responses=errors.responses(403, 413, 429, 500))
+        app.include_router(
+            router, prefix="/v1", responses=errors.responses(403, 413, 415, 429, 500)
+        )
 
     @app.get("/health", tags=["Watch"], summary="Is the process up?")
     async def health() -> dict[str, str]:
