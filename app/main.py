@@ -93,8 +93,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.live = live = events.Live(settings.live)
     errors.install(app)
-    for router in (*experiments.routers, events.router, *access.routers, participation.router):
-        app.include_router(router, prefix="/v1", responses=errors.responses(403, 413, 429, 500))
+    routers = (*experiments.routers, events.router, *access.routers, participation.router)
+    for router in routers:
+        app.include_router(
+            router, prefix="/v1", responses=errors.responses(403, 413, 415, 429, 500)
+        )
 
     app.include_router(page.router)
 

@@ -109,7 +109,8 @@ def parse_header(header: bytes) -> Layout:
     that cover the data once, without holes or overlaps.
     """
     try:
-        entries = json.loads(header[8 : header_length(header)], object_pairs_hook=_no_duplicates)
+        text = header[8 : header_length(header)].decode()  # left to json, UTF-16 would pass as well
+        entries = json.loads(text, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
         raise BadWeights(f"The safetensors header is not valid JSON: {error}.") from error
     if not isinstance(entries, dict):

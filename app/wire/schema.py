@@ -38,9 +38,12 @@ ClientKey = Annotated[
 
 
 class Body(BaseModel):
-    """Requests refuse fields that they do not know: a misspelt setting must not pass unseen."""
+    """Requests refuse fields that they do not know: a misspelt setting must not pass unseen.
 
-    model_config = ConfigDict(extra="forbid")
+    Nor is `true` or `"20"` taken for a number.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 _D = Config(dataset="", dataset_size=10**9, model="")  # the defaults, stated once
