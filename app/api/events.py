@@ -16,10 +16,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
 
 from app.api.auth import ExperimentId, Service
 from app.api.errors import responses
-from app.domain.errors import CoordinatorError, NotFound, StoreUnavailable
+from app.domain.errors import CoordinatorError, NotFound
 from app.service import Coordinator
 from app.wire.views import ExperimentView
 
@@ -109,7 +110,7 @@ async def watch_experiment(
     if not live.enabled:
         raise NotFound("This coordinator does not stream (FL_LIVE): poll the experiment instead.")
     if live.open >= MAX_STREAMS:
-        raise StoreUnavailable("Too many are watching already: poll the experiment instead.")
+        raise HTTPException(503, "Too many are watching: poll instead", {"Retry-After": "10"})
     if last_event_id is not None and last_event_id.isdecimal():
         after_round = int(last_event_id)
     mark = await service.watch.mark(experiment_id)
