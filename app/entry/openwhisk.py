@@ -63,7 +63,12 @@ class RawWebAction:
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "http_version": "1.1",
             "method": self.event["__ow_method"].upper(),
-            "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers.items()],
+            # Text must come as text: the controller would pass base64 of it on as it is.
+            "headers": [
+                (k.encode("latin-1"), v.encode("latin-1"))
+                for k, v in headers.items()
+                if k != "accept-encoding"
+            ],
             "path": unquote(path),
             "raw_path": path.encode(),
             "root_path": "",

@@ -1,49 +1,50 @@
-// What was done to the experiment and by whom: for the admin, where the coordinator keeps a log.
+// Who did what to the experiment, and when: for the admin, where the coordinator keeps a log.
 import { experimentPath, get } from "./api.js";
 import { card, h, keyed } from "./dom.js";
-import { when, words } from "./format.js";
+import { when } from "./format.js";
 import { adminKey } from "./key.js";
 
 const PAGE = 200;
-const TIMES = ["at", "time", "when", "created_at"];
 
 export function auditSection(id) {
-  const list = h("tbody");
-  const more = h("button.tiny", { type: "button" }, "More");
-  const node = card("Audit log",
-    h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Audit log" }, h("table", {}, list)), h("div.row", {}, more));
+  const body = h("tbody");
+  const more = h("button.tiny", { type: "button", onclick: () => look() }, "Show more");
+  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Audit log" },
+    h("table", {}, h("thead", {}, h("tr", {},
+      ["When", "Who", "What", "Detail"].map((name) => h("th", { scope: "col" }, name)))), body));
+  const node = card("Audit log", table, h("div.row", {}, more));
   node.classList.add("hidden");
-  const entries = [];
+  const events = [];
   let seen = null;
+  let busy = false;
 
-  const fetchPage = async () => {
-    const last = entries.at(-1);
-    const after = last ? `&after=${encodeURIComponent(last.id ?? last.number ?? last.key ?? entries.length)}` : "";
-    const answer = await get(`${experimentPath(id)}/audit?limit=${PAGE}${after}`);
-    const page = Array.isArray(answer) ? answer : (answer.entries ?? []);
-    entries.push(...page);
-    more.classList.toggle("hidden", page.length < PAGE);
-    node.classList.remove("hidden");
-    keyed(list, entries.map((entry, at) => ({ at, entry })), ({ at }) => at, row);
+  /** The events after the last one that is shown. */
+  const look = async () => {
+    if (busy) return;
+    busy = true;
+    try {
+      const after = encodeURIComponent(events.at(-1)?.cursor ?? "");
+      const page = await get(`${experimentPath(id)}/audit?limit=${PAGE}&after=${after}`);
+      events.push(...page);
+      more.classList.toggle("hidden", page.length < PAGE);
+      node.classList.toggle("hidden", !adminKey());
+      keyed(body, events, (event) => event.cursor, row);
+    } catch (error) {
+      if (error.status !== 404) seen = null; // with the next view again; 404: it keeps none
+    }
+    busy = false;
   };
-  const attempt = () => fetchPage().catch(() => node.classList.toggle("hidden", !entries.length));
-  more.addEventListener("click", attempt);
   const update = (view) => {
-    const now = adminKey() && `${view.state} ${view.enrolled} ${view.round}`;
-    if (!now) node.classList.add("hidden");
-    if (now && now !== seen) attempt();
+    if (!adminKey()) node.classList.add("hidden");
+    const now = adminKey() && `${view.state} ${view.enrolled} ${view.round} ${view.evaluations}`;
+    if (now && now !== seen) look();
     seen = now;
   };
   return { node, update };
 }
 
-/** The log's own fields, whichever there are: the time first, then the rest by name. */
-function row({ entry }) {
-  const time = TIMES.find((name) => name in entry);
-  const rest = Object.entries(entry).filter(([name, value]) => name !== time && value !== null && value !== "");
-  return h("tr", {}, h("td.muted", {}, time ? moment(entry[time]) : ""),
-    h("td", {}, rest.map(([name, value]) => h("span", {}, h("span.muted", {}, `${words(name)} `), `${display(value)}  `))));
+function row({ at, who, what, round, clients, detail }) {
+  const about = [round === null ? "" : `round ${round}`, clients.join(", "), detail];
+  return h("tr", {}, h("td", {}, when(at)), h("td", {}, who), h("td", {}, what.replaceAll("-", " ")),
+    h("td.wrap", {}, about.filter(Boolean).join(" · ")));
 }
-
-const moment = (value) => (typeof value === "number" ? when(value * 1000) : when(value));
-const display = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));

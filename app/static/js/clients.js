@@ -1,7 +1,9 @@
 // The enrolled clients, and in how many rounds each one's update was taken.
-import { experimentPath, get } from "./api.js";
-import { card, h, keyed } from "./dom.js";
+import { experimentPath, get, post } from "./api.js";
+import { confirm } from "./confirm.js";
+import { card, h, keyed, say } from "./dom.js";
 import { count, when } from "./format.js";
+import { adminKey } from "./key.js";
 
 const PAGE = 1000;
 
@@ -10,14 +12,15 @@ export function clientsSection(id) {
   const note = h("p.muted");
   const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Clients" },
     h("table", {}, h("thead", {}, h("tr", {},
-      ["Client", "Name", "Shard", "Rounds", "Enrolled"].map((name) => h("th", { scope: "col" }, name)))), body));
+      ["Client", "Name", "Shard", "Rounds", "Enrolled", ""].map((name) =>
+        h("th", { scope: "col" }, name || h("span.sr", {}, "Actions"))))), body));
   const node = card("Clients", note, table);
   let clients = [];
-  let asked = 0;
+  let seen = "0 0"; // nobody enrolled, nobody revoked
 
-  const fetchMore = async (enrolled) => {
-    if (enrolled <= asked) return;
-    asked = enrolled; // slots are taken in no order, so a new one may lie between
+  const fetchAll = async (now) => {
+    if (now === seen) return;
+    seen = now; // slots are taken in no order, so a new one may lie between
     const found = [];
     let page;
     do {
@@ -32,11 +35,14 @@ export function clientsSection(id) {
     const show = () => {
       note.textContent = clients.length ? "" : "Nobody has enrolled yet.";
       table.classList.toggle("hidden", !clients.length);
-      keyed(body, clients.map((c) => ({ ...c, rounds: rounds.get(c.id) ?? 0 })), (c) => c.id, row);
+      const revocable = Boolean(adminKey()) && !view.ended_at;
+      const rows = clients.map((c) => ({ ...c, rounds: rounds.get(c.id) ?? 0, revocable }));
+      keyed(body, rows, (c) => c.id, (client) => row(client, revoke));
     };
+    const revoke = (client) => confirmRevoke(id, client, () => fetchAll("again").then(show));
     show();
-    fetchMore(view.enrolled).then(show, (error) => {
-      asked = 0; // with the next view again
+    fetchAll(`${view.enrolled} ${view.current_round?.revoked.length ?? 0}`).then(show, (error) => {
+      seen = ""; // with the next view again
       note.textContent = error.message;
     });
   };
@@ -55,7 +61,24 @@ function contributions(history) {
   return rounds;
 }
 
-function row(client) {
+function row(client, revoke) {
+  const button = h("button.tiny.danger",
+    { type: "button", "aria-label": `Revoke ${client.id}`, onclick: () => revoke(client) }, "Revoke …");
+  const end = client.revoked_at ? h("span.muted", {}, "revoked") : client.revocable && button;
   return h("tr", {}, h("td", {}, client.id), h("td", {}, client.name || "–"), h("td", {}, count(client.shard_size)),
-    h("td", {}, count(client.rounds)), h("td", {}, when(client.enrolled_at)));
+    h("td", {}, count(client.rounds)), h("td", {}, when(client.enrolled_at)), h("td.right", {}, end));
+}
+
+function confirmRevoke(id, { id: client, name }, done) {
+  const question = {
+    title: `Revoke ${client}${name && ` (${name})`}?`,
+    text: "Its token stops working and no cohort includes it any more. That cannot be undone.",
+    yes: "Revoke it",
+    no: "Keep it",
+  };
+  confirm(question, async () => {
+    await post(`${experimentPath(id)}/clients/${encodeURIComponent(client)}/revoke`);
+    say(`${client} is revoked.`);
+    await done();
+  });
 }

@@ -2,7 +2,7 @@
 import { get, post } from "./api.js";
 import { fieldsOf, formField, readFields, showFaults } from "./fields.js";
 import { h, say } from "./dom.js";
-import { adminKey, askForKey, keepEnrolKey, onKeyChange } from "./key.js";
+import { adminKey, askForKey, onKeyChange } from "./key.js";
 import { describe } from "./safetensors.js";
 import { uploadInitial } from "./upload.js";
 
@@ -67,7 +67,6 @@ function createForm(fields) {
     once ??= [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
     const body = { name: form.elements.name.value, config: readFields(form, fields) };
     const made = await post("v1/experiments", body, { "Idempotency-Key": once });
-    keepEnrolKey(made.id, made.enrolment_key);
     progress.classList.remove("hidden");
     await uploadInitial(made, file.files[0], (share) => (progress.value = share));
     say("Created. Hand the enrolment key to the parties.");

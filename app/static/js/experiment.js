@@ -3,6 +3,7 @@ import { experimentPath, post } from "./api.js";
 import { auditSection } from "./audit.js";
 import { clientsSection } from "./clients.js";
 import { configSection } from "./config.js";
+import { confirm } from "./confirm.js";
 import { copyButton, h, once, say } from "./dom.js";
 import { stateName, when } from "./format.js";
 import { joinSection } from "./join.js";
@@ -19,7 +20,7 @@ export function experimentView(main, id) {
   const tiles = tilesSection();
   const charts = chartsSection();
   const round = roundSection();
-  const join = joinSection();
+  const join = joinSection(id);
   const models = modelsSection(id);
   const clients = clientsSection(id);
   const config = configSection();
@@ -85,25 +86,14 @@ function headSection() {
 }
 
 function confirmStop(id, name) {
-  const fault = h("p.fault", { role: "alert" });
-  const submit = async (event) => {
-    event.preventDefault();
-    try {
-      await post(`${experimentPath(id)}/stop`);
-      dialog.close();
-      say("The experiment is stopped.");
-    } catch (error) {
-      fault.textContent = error.message;
-    }
+  const question = {
+    title: `Stop “${name}”?`,
+    text: "It cannot be started again. Its models stay and can be downloaded.",
+    yes: "Stop it",
+    no: "Keep it running",
   };
-  const dialog = h("dialog", { "aria-labelledby": "stop-title", onclose: () => dialog.remove() },
-    h("form", { onsubmit: submit },
-      h("h2", { id: "stop-title" }, `Stop “${name}”?`),
-      h("p", {}, "It cannot be started again. Its models stay and can be downloaded."),
-      fault,
-      h("div.row.end", {},
-        h("button", { type: "button", onclick: () => dialog.close() }, "Keep it running"),
-        h("button.danger", { type: "submit" }, "Stop it"))));
-  document.body.append(dialog);
-  dialog.showModal();
+  confirm(question, async () => {
+    await post(`${experimentPath(id)}/stop`);
+    say("The experiment is stopped.");
+  });
 }

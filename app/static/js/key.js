@@ -6,8 +6,6 @@ const NAME = "fl-admin-key";
 const listeners = new Set();
 
 export const adminKey = () => sessionStorage.getItem(NAME);
-export const enrolKey = (id) => sessionStorage.getItem(`fl-enrol-${id}`);
-export const keepEnrolKey = (id, key) => sessionStorage.setItem(`fl-enrol-${id}`, key);
 
 /** Calls back when a key comes or goes; gives a function that ends it. */
 export function onKeyChange(listener) {
@@ -16,7 +14,7 @@ export function onKeyChange(listener) {
 }
 
 function change(key) {
-  if (key === null) sessionStorage.clear();
+  if (key === null) sessionStorage.removeItem(NAME);
   else sessionStorage.setItem(NAME, key);
   for (const listener of [...listeners]) listener();
 }

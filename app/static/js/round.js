@@ -52,6 +52,7 @@ function membersOf(round) {
   return all.map((id) => {
     if (updates.has(id)) return { id, what: "reported", note: `trained on ${count(updates.get(id).num_examples)} examples` };
     if (refusals.has(id)) return { id, what: "refused", note: `refused: ${refusals.get(id).reason}` };
+    if (round.revoked.includes(id)) return { id, what: "refused", note: "revoked by the admin" };
     const open = round.state === "collecting";
     return { id, what: "missing", note: open ? "in training" : "did not report in time" };
   });
