@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.wire.schema import Done, Train, Wait
+from app.wire.schema import MAX_METRIC, Done, Train, Wait
 from client_sdk.client import CoordinatorClient
 from client_sdk.errors import NotAuthorised, NotThere, RequestRefused, StateConflict
 from client_sdk.train import LocalUpdate
@@ -101,7 +100,7 @@ class Participant:
                 update.weights,
                 update.num_examples,
                 # A diverged loss is no JSON number; the weights themselves will tell.
-                {k: v for k, v in update.metrics.items() if math.isfinite(v) and abs(v) < 1e30},
+                {k: v for k, v in update.metrics.items() if abs(v) <= MAX_METRIC},
                 task.part_bytes,
                 direct=task.direct,
             )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.domain.experiment import TERMINAL, ExperimentState
 from app.domain.round import RoundState
-from app.wire.schema import Done, ExperimentConfig
+from app.wire.schema import MAX_METRIC, Done, ExperimentConfig
 from app.wire.views import ExperimentView, ModelView, RoundSummary, RoundView
 from client_sdk.client import CoordinatorClient
 from client_sdk.datasets import Dataset
@@ -187,7 +188,9 @@ class Simulation:
                 return known.metrics
         weights = await self._download(model.version)
         result = await asyncio.to_thread(self._measure, weights)
-        metrics = {"accuracy": result.accuracy, "loss": min(result.loss, 1e30)}
+        # The loss of a model that diverged is no JSON number.
+        loss = min(result.loss, MAX_METRIC) if math.isfinite(result.loss) else MAX_METRIC
+        metrics = {"accuracy": result.accuracy, "loss": loss}
         await self.client.report_evaluation(
             self.experiment_id, model.version, result.examples, metrics
         )

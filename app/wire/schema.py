@@ -18,8 +18,8 @@ Sha256 = Annotated[
 ]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
-# Bounded, so that a weighted mean of them cannot overflow.
-MetricValue = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+MAX_METRIC = 1e30  # so that a weighted mean of them cannot overflow
+MetricValue = Annotated[float, Field(ge=-MAX_METRIC, le=MAX_METRIC, allow_inf_nan=False)]
 Metrics = Annotated[
     dict[MetricName, MetricValue],
     Field(max_length=32, examples=[{"loss_before": 0.31, "accuracy_before": 0.905}]),
