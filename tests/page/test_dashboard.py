@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.processes import KEY, MODULE, environment
+from tests.page.browser import axe
 from tests.page.conftest import create, enrol
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -20,21 +21,6 @@ def give_key(page, key: str = KEY) -> None:
     page.get_by_role("button", name="Admin key").click()
     page.get_by_label("Key", exact=True).fill(key)
     page.get_by_role("button", name="Use it").click()
-
-
-def axe(page) -> list[tuple[str, list[str]]]:
-    """axe-core's serious and critical findings: rule and elements."""
-    import importlib.util
-    from pathlib import Path
-
-    spec = importlib.util.find_spec("axe_playwright_python")
-    page.evaluate((Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text())
-    found = page.evaluate("axe.run(document)")["violations"]
-    return [
-        (v["id"], [n["html"] for n in v["nodes"]])
-        for v in found
-        if v["impact"] in ("serious", "critical")
-    ]
 
 
 def no_sideways_scroll(page) -> bool:

@@ -17,6 +17,7 @@ from client_sdk.datasets import normalise
 from client_sdk.predict import Classifier
 from client_sdk.train import TrainSettings, train
 from tests.e2e.processes import KEY
+from tests.page.browser import axe
 from tests.page.conftest import create
 
 RUN = """async ([at, model, picture]) => {
@@ -101,3 +102,4 @@ def test_pictures_are_classified_in_the_tab(server, http, open_page, trained):
     page.mouse.move(x, box["y"] + box["height"] - 30, steps=5)
     page.mouse.up()
     expect(page.locator(".guesses b").first).to_have_text("1")
+    assert axe(page) == []
