@@ -29,7 +29,7 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-serve: .venv/ready  ## a coordinator on this machine; its API docs are at /docs
+serve: .venv/ready  ## a coordinator on this machine; a dashboard at /, its API documentation at /docs
 	$(BIN)/uvicorn app.main:app $(ARGS)
 
 lambda-local: .venv/ready  ## the same under Lambda's emulator

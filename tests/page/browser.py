@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -53,3 +55,15 @@ class Watched:
         # A status that the page asks for and deals with is logged by Chromium all the same.
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.faults.append(f"console: {message.text}")
+
+
+def axe(page) -> list[tuple[str, list[str]]]:
+    """axe-core's serious and critical findings: rule and elements."""
+    spec = importlib.util.find_spec("axe_playwright_python")
+    page.evaluate((Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text())
+    found = page.evaluate("axe.run(document)")["violations"]
+    return [
+        (v["id"], [n["html"] for n in v["nodes"]])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]

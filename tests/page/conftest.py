@@ -60,7 +60,9 @@ def digits_model(tmp_path_factory):
     return path, len(digits.train_y)
 
 
-def create(http: httpx.Client, name: str, **changes) -> tuple[str, str]:
+def create(
+    http: httpx.Client, name: str, initial: bytes | None = None, **changes
+) -> tuple[str, str]:
     """An enrolling toy experiment: its id and enrolment key."""
     import hashlib
 
@@ -70,7 +72,7 @@ def create(http: httpx.Client, name: str, **changes) -> tuple[str, str]:
     }
     body = {"name": name, "config": settings | changes}
     made = http.post("/experiments", json=body).raise_for_status().json()
-    data = weights(0)
+    data = initial or weights(0)
     digest = hashlib.sha256(data).hexdigest()
     path = f"/experiments/{made['id']}/initial-model"
     http.put(f"{path}/parts/0", params={"sha256": digest}, content=data).raise_for_status()

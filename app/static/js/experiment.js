@@ -11,6 +11,7 @@ import { adminKey, onKeyChange } from "./key.js";
 import { follow } from "./live.js";
 import { chartsSection } from "./metrics.js";
 import { modelsSection, modelsOf } from "./models.js";
+import { predictSection } from "./predict.js";
 import { roundSection } from "./round.js";
 import { tilesSection } from "./tiles.js";
 
@@ -21,11 +22,12 @@ export function experimentView(main, id) {
   const charts = chartsSection();
   const round = roundSection();
   const join = joinSection(id);
+  const predict = predictSection(id);
   const models = modelsSection(id);
   const clients = clientsSection(id);
   const config = configSection();
   const audit = auditSection(id);
-  const sections = [head, tiles, charts, round, join, models, clients, config, audit];
+  const sections = [head, tiles, charts, round, join, predict, models, clients, config, audit];
   main.append(h("a", { href: "#/" }, "← All experiments"), problem, h("p.muted", {}, "Loading …"));
 
   const catalogue = modelsOf(id);
@@ -39,7 +41,7 @@ export function experimentView(main, id) {
     if (!view) {
       document.title = `${news.name} · Federated learning`;
       main.lastChild.replaceWith(head.node, tiles.node, charts.node,
-        h("div.pair", {}, round.node, join.node), models.node, clients.node, config.node, audit.node);
+        h("div.pair", {}, round.node, join.node), predict.node, models.node, clients.node, config.node, audit.node);
     }
     view = news;
     showAll();

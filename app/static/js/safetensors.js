@@ -29,3 +29,13 @@ export async function describe(file) {
   }
   return { dataset: metadata.dataset ?? "", model };
 }
+
+/** Every tensor's numbers by name, as Float32Array. Raises Error for other types than F32. */
+export function tensorsOf(data) {
+  const { entries, offset } = parseHeader(data);
+  const found = Object.entries(entries).map(([name, { dtype, data_offsets: [start, stop] }]) => {
+    if (dtype !== "F32") throw new Error(`The model’s numbers are ${dtype}; this page reads F32 only.`);
+    return [name, new Float32Array(data.slice(offset + start, offset + stop).buffer)]; // aligned
+  });
+  return Object.fromEntries(found);
+}

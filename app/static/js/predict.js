@@ -1,0 +1,111 @@
+// Try the newest model on a drawing or a picture. All of it happens here: no picture leaves the tab.
+import { classify, readModel } from "./cnn.js";
+import { card, h, keyed, once } from "./dom.js";
+import { fetchModel } from "./download.js";
+import { bytes, percent } from "./format.js";
+import { adminKey } from "./key.js";
+import { inputOf } from "./picture.js";
+
+const SIDE = 280;
+const PEN = 24;
+
+export function predictSection(id) {
+  const note = h("p.muted.small");
+  const load = h("button", { type: "button" });
+  const canvas = h("canvas", { width: SIDE, height: SIDE, "aria-label": "Draw here", role: "img" });
+  const file = h("input", { type: "file", id: "predict-file", accept: "image/*" });
+  const clear = h("button", { type: "button" }, "Clear");
+  const result = h("ul.guesses", { "aria-live": "polite" });
+  const desk = h("div.desk.hidden", {}, canvas, h("div.field", {},
+    h("label", { for: "predict-file" }, "Draw, or choose a picture"), file, h("div.row", {}, clear), result));
+  const node = card("Try the model", note, h("div.row", {}, load), desk);
+  let model = null;
+  let newest = null;
+
+  const guess = () => {
+    const guesses = classify(model, inputOf(canvas, model)).slice(0, 3);
+    keyed(result, guesses, ([name]) => name, ([name, share]) => h("li", {}, h("b", {}, name),
+      h("progress", { max: 1, value: share, "aria-label": `Probability of ${name}` }), h("span.num", {}, percent(share))));
+  };
+  const wipe = () => {
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.fillStyle = "white"; // paper, in either theme
+    context.fillRect(0, 0, SIDE, SIDE);
+    result.replaceChildren();
+    file.value = "";
+  };
+  drawing(canvas, guess);
+  clear.addEventListener("click", wipe);
+  file.addEventListener("change", async () => {
+    if (!file.files[0]) return;
+    try {
+      await show(file.files[0], canvas);
+      guess();
+    } catch {
+      note.textContent = "This file cannot be read as a picture.";
+    }
+  });
+  load.addEventListener("click", async () => {
+    load.disabled = true;
+    try {
+      const { version } = newest;
+      model = readModel(await fetchModel(id, newest));
+      note.textContent = `Model ${version} of ${model.dataset || "its data set"} is in this tab. What you draw stays here.`;
+      desk.classList.remove("hidden");
+      wipe();
+    } catch (error) {
+      note.textContent = error.message;
+    }
+    load.disabled = false;
+  });
+  const tell = once(({ version, size }) => {
+    load.textContent = `Load model ${version} (${bytes(size)})`;
+  });
+  const update = (view, models) => {
+    newest = models.at(-1);
+    node.classList.toggle("hidden", !newest || !adminKey());
+    if (newest) tell(newest);
+    if (!model && !note.textContent) note.textContent = "Draw a digit, say, and see what the newest model takes it for.";
+  };
+  return { node, update };
+}
+
+/** The pen: pointers draw lines, and `done` is called after each. */
+function drawing(canvas, done) {
+  let last = null;
+  const place = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [((event.clientX - box.left) / box.width) * SIDE, ((event.clientY - box.top) / box.height) * SIDE];
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    last = place(event);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!last) return;
+    const context = canvas.getContext("2d");
+    const next = place(event);
+    Object.assign(context, { lineWidth: PEN, lineCap: "round", lineJoin: "round", strokeStyle: "black" });
+    context.beginPath();
+    context.moveTo(...last);
+    context.lineTo(...next);
+    context.stroke();
+    last = next;
+  });
+  canvas.addEventListener("pointerup", () => {
+    last = null;
+    done();
+  });
+}
+
+/** A picture file on the canvas, whole and in the middle. */
+async function show(file, canvas) {
+  const picture = await createImageBitmap(file);
+  const scale = Math.min(SIDE / picture.width, SIDE / picture.height);
+  const [w, h_] = [picture.width * scale, picture.height * scale];
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, SIDE, SIDE);
+  context.imageSmoothingEnabled = scale < 1;
+  context.drawImage(picture, (SIDE - w) / 2, (SIDE - h_) / 2, w, h_);
+}
