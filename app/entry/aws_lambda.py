@@ -73,7 +73,7 @@ def fetch_secret(secret_id: str) -> dict[str, str]:
 
 
 _container = Container(load_settings())
-_http = Mangum(_container.app, lifespan="off", text_mime_types=_TEXT_TYPES)
+_http = Mangum(_container.http, lifespan="off", text_mime_types=_TEXT_TYPES)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

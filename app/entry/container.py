@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.errors import problem
 from app.config import Settings
+from app.domain.errors import AnswerTooLarge
 from app.main import create_app
 
 
@@ -21,16 +25,64 @@ def within(settings: Settings, call_bytes: int) -> dict[str, Any]:
     }
 
 
+class Bounded:
+    """ASGI: an answer of more than `most` bytes becomes a problem that says so.
+
+    The platform would fail the call with a status that explains nothing. Answers are held until
+    they are whole, as Mangum does in any case.
+    """
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app = app
+        self.most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            held.append(message)
+
+        await self.app(scope, receive, hold)
+        size = sum(len(message.get("body", b"")) for message in held)
+        if size > self.most:
+            held = _refusal(held[0], size, self.most)
+        for message in held:
+            await send(message)
+
+
+_OF_THE_BODY = (b"content-type", b"content-length", b"content-encoding", b"content-range", b"etag")
+
+
+def _refusal(start: Message, size: int, most: int) -> list[Message]:
+    """The problem, under the answer's headers that are not about its body."""
+    answer = problem(
+        413,
+        AnswerTooLarge.code,
+        f"The answer takes {size} bytes; one holds at most {most} here. Ask for less at a time.",
+    )
+    kept = [(name, value) for name, value in start["headers"] if name not in _OF_THE_BODY]
+    headers = [*answer.raw_headers, *kept]
+    return [
+        {"type": "http.response.start", "status": answer.status_code, "headers": headers},
+        {"type": "http.response.body", "body": answer.body},
+    ]
+
+
 class Container:
     """A started application and its event loop, for as long as the platform keeps the process.
 
-    Nothing here closes it: serverless platforms end a container without saying so.
+    `http` is what answers requests. Nothing here closes it: serverless platforms end a container
+    without saying so.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._loop = asyncio.new_event_loop()
         self.enter()
         self.app = create_app(settings)
+        self.http = Bounded(self.app, settings.answer_bytes) if settings.answer_bytes else self.app
         self._loop.run_until_complete(self.app.router.lifespan_context(self.app).__aenter__())
 
     def enter(self) -> None:

@@ -115,7 +115,7 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
     """Answer one activation: a web request, or (without `__ow_method`) the alarm's tick."""
     if not _opened:
         container = Container(settings_of(args))
-        http = Mangum(container.app, lifespan="off", custom_handlers=[RawWebAction])
+        http = Mangum(container.http, lifespan="off", custom_handlers=[RawWebAction])
         _opened.append((container, http))
     container, http = _opened[0]
     container.enter()

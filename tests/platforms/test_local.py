@@ -14,6 +14,7 @@ from examples.containers import free_port
 from tests.e2e.processes import SMALL, model_of, run
 
 
+@pytest.mark.timeout(400)  # two whole runs, on a machine that others may use
 @pytest.mark.parametrize("platform", ["lambda", "openwhisk"])
 def test_the_command_that_it_prints_trains_the_same_model(
     platform, quiet_run, tmp_path, mongodb_url

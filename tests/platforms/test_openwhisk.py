@@ -11,7 +11,7 @@ import pytest
 from app.entry.openwhisk import PART_BYTES
 from examples.openwhisk_gateway import MAX_BYTES, RateLimit, create_app
 from examples.openwhisk_local import OpenWhiskContainer
-from tests.conformance.ways import api_at, openwhisk_way, through, through_openwhisk
+from tests.conformance.ways import api_at, is_problem, openwhisk_way, through, through_openwhisk
 from tests.federation import ADMIN_KEY
 
 END = b"XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
@@ -81,6 +81,16 @@ async def test_a_payload_is_measured_after_base64(api):
     assert str(PART_BYTES) in largest.json()["detail"]
     refused = await api.send("PUT", "/v1/nothing", content=b"x" * (MAX_BYTES * 3 // 4))
     assert (refused.status_code, refused.json().keys()) == (413, {"error"})  # the platform's
+
+
+async def test_an_answer_that_no_result_holds_is_said_to_be_too_large(api):
+    """150,000 indices are over a mebibyte as JSON: a problem, not a failed activation."""
+    experiment, (member,) = await api.start(clients=1, clients_per_round=1, dataset_size=150_000)
+    path = f"/v1/experiments/{experiment}/shard"
+    refused = await api.send("GET", path, member.api._key)
+    assert is_problem(refused, 413, "answer-too-large")
+    assert {"x-request-id", "content-security-policy"} <= refused.headers.keys()
+    assert str(PART_BYTES) in refused.json()["detail"]
 
 
 async def test_a_rate_limit_says_when_to_come_again(action, bound):
