@@ -26,5 +26,8 @@ async def test_every_round_closes_once_over_what_was_accepted(tmp_path, request,
     settings |= {"FL_LEASE_SECONDS": "1", "FL_STEP_SECONDS": "0.001", "FL_RATE_PER_SECOND": "0"}
     with Server("--workers", "2", **settings) as server:
         record = await chaos.run(server, seed=SEED, kills=KILLS, rounds=max(4, KILLS))
-    print(f"{record.kills} kills, {len(record.receipts)} receipts")
+    rounds = max(4, KILLS)
+    print(
+        f"figure: {store}: {record.kills} kills, {rounds} rounds, {len(record.receipts)} receipts"
+    )
     assert record.kills > 0
