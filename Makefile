@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .PHONY: run test conformance lint format serve lambda-local openwhisk-local sam-validate
-.PHONY: container-test bench bench-platforms soak clean
+.PHONY: container-test bench bench-platforms clean
 
 run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
@@ -15,6 +15,7 @@ test: .venv/ready lint  ## everything that must hold
 conformance: .venv/ready  ## the API through every way in, a model of 100 MB included
 	$(BIN)/python -m pytest tests/conformance -m "large or not large" $(ARGS)
 
+.PHONY: soak
 soak: .venv/ready  ## the long forms of faults and bad input, about twenty minutes, and a table
 	$(BIN)/python -m tests.soak $(ARGS)
 
