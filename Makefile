@@ -15,6 +15,10 @@ test: .venv/ready lint  ## everything that must hold
 conformance: .venv/ready  ## the API through every way in, a model of 100 MB included
 	$(BIN)/python -m pytest tests/conformance -m "large or not large" $(ARGS)
 
+.PHONY: soak
+soak: .venv/ready  ## the long forms of faults and bad input, about twenty minutes, and a table
+	$(BIN)/python -m tests.soak $(ARGS)
+
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

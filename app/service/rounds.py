@@ -269,10 +269,10 @@ class Rounds:
         if closed:  # the stop came between the close and its announcement
             await drop_uploads(self.context, experiment, round_.number)
             await self.repo.save_experiment(replace(experiment, model_version=round_.number))
-        else:
+        elif await self.repo.save_round(round_.move(RoundState.ABANDONED)):
+            # Only now: up to here an owner could still close the round, and then its model counts.
             await blobs.delete(repository.round_blobs(experiment.id, round_.number))
             await blobs.delete(f"{repository.model_blob(experiment.id, round_.number)}/")
-            await self.repo.save_round(round_.move(RoundState.ABANDONED))
         return True
 
 

@@ -88,6 +88,8 @@ class Network:
     limits: Limits
     clock: Clock = field(default_factory=Clock)
     pending: list[Callable[[Coordinator], Awaitable[None]]] = field(default_factory=list)
+    delivered: int = 0
+    deaths: int = 0
     calls: int = 0  # of the store, in this delivery
     closes: Counter[str] = field(default_factory=Counter)  # successful closes by round
 
@@ -100,7 +102,9 @@ class Network:
         dice.shuffle(self.pending)
         chosen, self.pending = self.pending[:count], self.pending[count:]
         work = [request(self.process(dice, risk)) for request in chosen]
+        self.delivered += len(chosen)
         for result in await asyncio.gather(*work, return_exceptions=True):
+            self.deaths += isinstance(result, Died)
             if isinstance(result, BaseException) and not isinstance(result, Died):
                 raise result
 

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 import random
+from collections import Counter
 from contextlib import suppress
 
 import numpy as np
@@ -31,6 +32,7 @@ SLOTS, PARTIES, SIZE = 5, 7, 40
 SEED = st.integers(0, 2**32)
 RISK = st.builds(Risk, st.sampled_from([0.0, 0.0, 0.02]), st.just(0) | st.integers(10, 150))
 LIMITS = Limits(part_bytes=256, fold_updates=2, lease_seconds=20, step_seconds=0)
+TALLY: Counter[str] = Counter()  # over all examples, for the soak's table
 
 
 def values_of(*seed: int) -> np.ndarray:
@@ -269,9 +271,16 @@ class Delivery(RuleBasedStateMachine):
         await service.tick()
         assert await self.net.blobs.sizes("uploads/") == {}
         await self.net.documents.close()
+        TALLY.update(examples=1, rounds=len(self.closed), receipts=len(self.receipts))
+        TALLY.update(requests=self.net.delivered, deaths=self.net.deaths)
 
 
-TestDelivery = Delivery.TestCase
+class TestDelivery(Delivery.TestCase):
+    @classmethod
+    def tearDownClass(cls) -> None:
+        print("figure:", ", ".join(f"{count} {what}" for what, count in TALLY.items()))
+
+
 TestDelivery.settings = settings(
     max_examples=int(os.environ.get("DELIVERY_EXAMPLES", "15")),
     stateful_step_count=60,

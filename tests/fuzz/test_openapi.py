@@ -62,4 +62,5 @@ def test_every_answer_is_declared(tmp_path, caller, phases):
             timeout=1500,
         )
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-        print(*(line for line in done.stdout.splitlines() if " generated, " in line))
+        cases = next(line for line in done.stdout.splitlines() if " generated, " in line)
+        print(f"figure: {caller}:{cases}")

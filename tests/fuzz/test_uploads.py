@@ -159,9 +159,13 @@ def test_a_file_beyond_what_the_model_can_take_is_too_large(server):
 @pytest.fixture(scope="module")
 def victim(server):
     """Many are sent for one round: the store's quota makes a new one of it now and then."""
-    held = [Victim(server), 0]
+    held, before = [Victim(server), 0], rss_of(server)
     yield held
     held[0].end()
+    grown = (peak_rss_of(server) - before) / 2**20
+    print(
+        f"figure: {EXAMPLES} files; resident memory {before / 2**20:.0f} MiB, peak +{grown:.0f} MiB"
+    )
 
 
 JSON = st.recursive(
@@ -247,6 +251,8 @@ def test_a_body_ten_times_too_large_is_cut_off_while_it_streams(tmp_path):
                 except ConnectionError:
                     answer = b""  # it hung up on us: just as well
                 assert not answer or answer.split()[1] in (b"413", b"401"), answer
-        assert peak_rss_of(server) - before < 8 * 2**20
+        grown = peak_rss_of(server) - before
+        print(f"figure: {sent / 2**20:.1f} MiB sent, peak +{grown / 2**20:.1f} MiB")
+        assert grown < 8 * 2**20
         victim.rubbish(HAND_MADE["NaN"])  # or the round would wait for this client
         victim.end()

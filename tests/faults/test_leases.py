@@ -1,0 +1,116 @@
+"""Several processes at one aggregation of several cells: one model, of the same bytes."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from app.service import Limits
+from tests.federation import Federation, value_of, weights
+
+CELLS = Limits(part_bytes=256, fold_updates=1, lease_seconds=30)  # four spans, two groups
+
+
+def model(value: float) -> bytes:
+    return weights(value, big=np.full(200, value, np.float32))
+
+
+class Slow:
+    """A store at whose n-th write of a kind a process falls asleep."""
+
+    def __init__(self, inner, name, wanted, count=1):
+        self._inner, self._name, self._wanted, self._left = inner, name, wanted, count
+        self.asleep, self.wake = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name):
+        method = getattr(self._inner, name)
+        if name != self._name:
+            return method
+
+        async def call(*args):
+            if self._wanted(*args):
+                self._left -= 1
+                if self._left == 0:
+                    self.asleep.set()
+                    await self.wake.wait()
+            return await method(*args)
+
+        return call
+
+
+async def ready_to_close(federation):
+    """A round whose last update is in, at its deadline: the next call closes it."""
+    experiment, key = await federation.create(model(0), clients=3, rounds=1, clients_per_round=3)
+    members = [await federation.enrol(experiment, key, n) for n in range(3)]
+    for number, member in enumerate(members[:2]):
+        await member.upload_bytes(1, model(2.0 * number))
+    federation.clock.now += 61
+    return experiment
+
+
+@pytest.mark.parametrize("cell", [1, 2, 4])
+async def test_an_owner_that_sleeps_past_its_lease_in_any_cell_changes_nothing(store, cell):
+    federation = Federation(store.documents, store.blobs, limits=CELLS)
+    async with federation.serving():
+        experiment = await ready_to_close(federation)
+        slow = Slow(store.blobs, "put", lambda key, _: key.startswith("models/"), cell)
+        old = federation.coordinator(blobs=slow, worker="old")
+        sleeper = asyncio.create_task(old.rounds.advance(experiment))
+        await slow.asleep.wait()
+        federation.clock.now += 31
+        new = federation.coordinator(worker="new")
+        found, closed = await new.rounds.advance(experiment)
+        assert (found.state, closed.lease.owner, closed.lease.fence) == ("completed", "new", 2)
+        before = await new.context.repo.models(experiment)
+        blobs = await store.blobs.sizes("")
+        slow.wake.set()
+        assert (await sleeper)[0] == found
+        assert await new.context.repo.models(experiment) == before
+        assert await new.context.repo.round(experiment, 1) == closed
+        assert await store.blobs.sizes("") == blobs
+        assert value_of(await federation.admin.download_model(experiment)) == 1.0
+
+
+async def test_many_that_close_one_round_at_once_close_it_once(store):
+    federation = Federation(store.documents, store.blobs, limits=CELLS)
+    async with federation.serving():
+        experiment = await ready_to_close(federation)
+        processes = [federation.coordinator(worker=f"w{n}") for n in range(8)]
+        await asyncio.gather(*(p.rounds.advance(experiment) for p in processes))
+        shown = await federation.admin.experiment(experiment)
+        assert (shown.state, shown.history[0].accepted) == ("completed", 2)
+        closed = await processes[0].context.repo.round(experiment, 1)
+        assert closed.lease.fence == 1
+        assert value_of(await federation.admin.download_model(experiment)) == 1.0
+        assert await store.blobs.sizes(f"uploads/{experiment}/") == {}
+
+
+async def test_a_stop_that_crosses_the_close_announces_no_model_that_is_gone(store):
+    """The stopper has looked, and the round is closed before it writes what it saw."""
+    federation = Federation(store.documents, store.blobs, limits=CELLS)
+    async with federation.serving():
+        experiment = await ready_to_close(federation)
+
+        def closing(kind, _key, _revision, body):
+            return kind == "rounds" and body["state"] == "closed"
+
+        def abandoning(kind, _key, _revision, body):
+            return kind == "rounds" and body["state"] == "abandoned"
+
+        closer = Slow(store.documents, "replace", closing)
+        owner = asyncio.create_task(federation.coordinator(closer).rounds.advance(experiment))
+        await closer.asleep.wait()
+        stopper = Slow(store.documents, "replace", abandoning)
+        stop = asyncio.create_task(
+            federation.coordinator(stopper).experiments.stop(experiment, "Enough.")
+        )
+        await stopper.asleep.wait()
+        closer.wake.set()
+        await owner
+        stopper.wake.set()
+        await stop
+        shown = await federation.admin.experiment(experiment)
+        assert shown.state == "stopped"
+        expected = 1.0 if shown.model_version == 1 else 0.0
+        assert value_of(await federation.admin.download_model(experiment)) == expected
+        assert await store.blobs.sizes(f"uploads/{experiment}/") == {}
