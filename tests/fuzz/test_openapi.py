@@ -33,7 +33,9 @@ def document_of(server: Server, experiment: str) -> dict:
                     parameter["schema"] = {"type": "string", "enum": [experiment]}
                     parameter.pop("example", None)
                     parameter.pop("examples", None)
-    del document["paths"]["/v1/experiments/{experiment_id}/stop"]  # or all the rest meets a ruin
+    # A stopped experiment would answer all the rest with 409; a stream of events never ends.
+    for path in [p for p in document["paths"] if p.endswith(("/stop", "/events"))]:
+        del document["paths"][path]
     return document
 
 
