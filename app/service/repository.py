@@ -280,7 +280,7 @@ def _round(body: dict[str, Any], revision: int) -> Round:
             "accepted": tuple(body["accepted"]),
             "revoked": tuple(body.get("revoked", ())),
             "lease": None if body["lease"] is None else Lease(**body["lease"]),
-            "cut": None if body["cut"] is None else Cut(**body["cut"]),
+            "cut": Cut(**body["cut"]) if body.get("cut") else None,
             "earlier": tuple(_attempt(a) for a in body["earlier"]),
         }
     )
