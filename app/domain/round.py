@@ -31,7 +31,7 @@ MOVES: Mapping[RoundState, frozenset[RoundState]] = {
     _S.SEALED: frozenset({_S.AGGREGATING, _S.ABANDONED}),
     _S.AGGREGATING: frozenset({_S.AGGREGATING, _S.CLOSED, _S.ABANDONED}),
     _S.CLOSED: frozenset(),
-    _S.ABANDONED: frozenset(),
+    _S.ABANDONED: frozenset({_S.ABANDONED}),
 }
 
 
@@ -99,6 +99,7 @@ class Round:
     update_bytes: int = 0
     aggregation_seconds: float | None = None
     closed_at: float | None = None
+    swept: bool = False  # of an abandoned round: nothing of it is left in the blob store
     revision: int = field(default=0, compare=False)
 
     @property

@@ -16,10 +16,9 @@ from app.domain.errors import StoreUnavailable
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import client_id
 from app.domain.round import Attempt, Cut, Round, RoundState
-from app.service import repository
+from app.service import sweep
 from app.service.aggregate import LostUpdate, aggregate, new_lease
 from app.service.context import Context
-from app.service.sweep import drop_uploads
 
 log = logging.getLogger("app")
 COORDINATOR = "coordinator"  # who did it, where nobody asked for it
@@ -61,7 +60,7 @@ class Rounds:
             case ExperimentState.RUNNING:
                 return await self._run(experiment, round_)
             case _:
-                return await self._tidy(experiment, round_)
+                return await sweep.tidy(self.context, experiment, round_)
 
     async def _start(self, experiment: Experiment) -> bool:
         enrolled = await self.repo.count_clients(experiment.id)
@@ -219,7 +218,7 @@ class Rounds:
 
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
         """The round is closed: drop its uploads, then open the next one or complete."""
-        await drop_uploads(self.context, experiment, round_.number)
+        await sweep.drop_uploads(self.context, experiment, round_.number)
         config = experiment.config
         changes = {"model_version": round_.number, "streak": _streak(experiment, round_)}
         if config.target_accuracy is not None and changes["streak"] >= config.patience:
@@ -253,27 +252,6 @@ class Rounds:
                 ended_by=COORDINATOR,
             )
         )
-
-    async def _tidy(self, experiment: Experiment, round_: Round | None) -> bool:
-        """The experiment ended before its time: drop what is left over and close the record."""
-        blobs = self.context.blobs
-        if round_ is None:
-            if experiment.model_version is None:
-                await blobs.delete(f"{repository.model_blob(experiment.id, 0)}/")
-            return False
-        if round_.state is RoundState.ABANDONED:
-            return False
-        closed = round_.state is RoundState.CLOSED
-        if closed and experiment.model_version == round_.number:
-            return False
-        if closed:  # the stop came between the close and its announcement
-            await drop_uploads(self.context, experiment, round_.number)
-            await self.repo.save_experiment(replace(experiment, model_version=round_.number))
-        elif await self.repo.save_round(round_.move(RoundState.ABANDONED)):
-            # Only now: up to here an owner could still close the round, and then its model counts.
-            await blobs.delete(repository.round_blobs(experiment.id, round_.number))
-            await blobs.delete(f"{repository.model_blob(experiment.id, round_.number)}/")
-        return True
 
 
 def _streak(experiment: Experiment, round_: Round) -> int:

@@ -5,6 +5,7 @@ import hashlib
 import httpx
 import pytest
 
+from app.domain.errors import StoreUnavailable
 from app.service import Limits
 from app.store.s3 import S3Blobs
 from app.wire import schema
@@ -166,6 +167,32 @@ async def test_a_part_that_came_after_its_round_is_swept(small_parts):
     await small_parts.app.state.coordinator.tick()
     assert await small_parts.blobs.sizes(f"uploads/{experiment}/") == {}
     assert await small_parts.blobs.sizes(f"uploads/{running}/") == needed != {}
+
+
+async def test_what_a_stopped_round_left_goes_though_processes_die_or_write_late(small_parts):
+    experiment, members = await small_parts.start(rounds=2)
+    cohort = await small_parts.cohort(experiment)
+    await members[cohort[0]].upload(1, 2.0)
+
+    class Dying:
+        def __getattr__(self, name):
+            return getattr(small_parts.blobs, name)
+
+        async def delete(self, prefix):
+            raise StoreUnavailable("Away.")
+
+    with pytest.raises(StoreUnavailable):  # after the round is abandoned
+        await small_parts.coordinator(blobs=Dying()).experiments.stop(experiment, "Enough.", "x")
+    assert await small_parts.blobs.sizes(f"uploads/{experiment}/")
+    await small_parts.app.state.coordinator.tick()
+    assert await small_parts.blobs.sizes(f"uploads/{experiment}/") == {}
+    # An owner that has not heard of it stores a part of the next model.
+    await small_parts.blobs.put(f"models/{experiment}/0000001/00000-late", b"late")
+    small_parts.clock.now += 900
+    await small_parts.app.state.coordinator.tick()
+    assert await small_parts.blobs.sizes(f"models/{experiment}/0000001/") == {}
+    repo = small_parts.app.state.coordinator.context.repo
+    assert (await repo.round(experiment, 1)).swept
 
 
 @pytest.fixture
