@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -105,6 +105,10 @@ class Round:
     @property
     def base_version(self) -> int:
         return self.number - 1
+
+    def silent(self, slots: Collection[int], heard: Collection[int]) -> tuple[int, ...]:
+        """Those of the cohort among `slots` that were not heard of."""
+        return tuple(s for s in self.cohort if s in slots and s not in heard)
 
     def move(self, state: RoundState, **changes: Any) -> Round:
         """This round in its next state. Raises Conflict where the move is not a legal one."""

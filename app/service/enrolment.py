@@ -8,6 +8,7 @@ from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import Client
 from app.service.context import Context
 from app.service.credentials import client_token, fingerprint, matches, slot_of
+from app.service.look import in_passing
 from app.service.rounds import Rounds
 from app.wire.schema import Shard, Subscribe, Subscription
 
@@ -47,7 +48,7 @@ class Enrolment:
         if client is None:
             client = await self._claim(experiment, request, unique)
         require_not_revoked(client)
-        await self.rounds.advance(experiment_id)  # the last slot opens the first round
+        await self.rounds.advance(experiment_id, in_passing)  # the last slot opens the first round
         return Subscription(
             client_id=client.id,
             token=client_token(
@@ -67,8 +68,9 @@ class Enrolment:
                 )
             )
         slots = experiment.config.clients
-        first = await self.repo.count_clients(experiment.id)
-        for slot in (s % slots for s in range(first, first + slots)):
+        # In their order, each only once the one before is known to be taken: `count_clients`
+        # counts on it.
+        for slot in range(await self.repo.count_clients(experiment.id), slots):
             token = client_token(request.client_key, experiment.id, slot)
             client = Client(
                 experiment_id=experiment.id,

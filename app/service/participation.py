@@ -19,6 +19,7 @@ from app.domain.round import Round, RoundState
 from app.service import repository, weights
 from app.service.context import Context
 from app.service.enrolment import shard_size
+from app.service.look import around, in_passing
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads, max_update_bytes
 from app.wire.codec import Layout
@@ -45,7 +46,7 @@ class Participation:
 
     async def status(self, client: Client) -> Train | Wait | Done:
         """What this client shall do now."""
-        experiment, round_ = await self.rounds.advance(client.experiment_id)
+        experiment, round_ = await self.rounds.advance(client.experiment_id, in_passing)
         if experiment.ended:
             return Done(
                 state=experiment.state,
@@ -252,7 +253,8 @@ class Participation:
                 refused_at=self.context.clock(),
             )
         )
-        await self.rounds.advance(experiment.id)  # the round may have waited for this client only
+        # The round may have waited for this client only.
+        await self.rounds.advance(experiment.id, around(client.slot))
 
     async def _require_counted(self, experiment: Experiment, client: Client, number: int) -> None:
         """Raise OutOfTurn unless the stored update is, or is going to be, in the aggregation.
@@ -261,7 +263,7 @@ class Participation:
         after the seal. If the seal came first, the frozen list says it; `advance` never leaves a
         round sealed.
         """
-        _, round_ = await self.rounds.advance(experiment.id)
+        _, round_ = await self.rounds.advance(experiment.id, around(client.slot))
         if round_ is None or round_.number != number:  # it was closed, and another is open
             round_ = await self.repo.round(experiment.id, number)
         if round_ is None or round_.state is RoundState.ABANDONED:

@@ -21,6 +21,8 @@ from app.domain.round import Attempt, Cut, Lease, Round, RoundState
 from app.store.port import Documents
 from app.wire.codec import Layout, parse_header
 
+SLOT_DIGITS = 7  # of every number in a key
+
 
 class Repository:
     """Typed reads and writes. Inserts say whether they were first, saves whether they still fit."""
@@ -73,7 +75,10 @@ class Repository:
         return None if found is None else _client(found.body, found.revision)
 
     async def count_clients(self, experiment_id: str) -> int:
-        return await self.documents.count("clients", f"{experiment_id}/")
+        """Slots are claimed in their order, so the last one that is taken tells."""
+        prefix = f"{experiment_id}/"
+        last = await self.documents.last_key("clients", prefix)
+        return 0 if last is None else int(last[len(prefix) :]) + 1
 
     async def enrolled_slots(self, experiment_id: str) -> list[int]:
         return await self._slots("clients", f"{experiment_id}/")
@@ -123,8 +128,9 @@ class Repository:
         found = await scan_all(self.documents, "updates", f"{_key(experiment_id, number)}/")
         return [_update(d.body) for d in found]
 
-    async def reported_slots(self, experiment_id: str, number: int) -> list[int]:
-        return await self._slots("updates", f"{_key(experiment_id, number)}/")
+    async def reported_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
+        """Only of slots that start with the digits `leading`, where such are given."""
+        return await self._slots("updates", f"{_key(experiment_id, number)}/", leading)
 
     async def add_refusal(self, refusal: Refusal) -> None:
         """One a client and a round: the first reason stands, so that nobody can fill the store."""
@@ -141,8 +147,9 @@ class Repository:
         found = await scan_all(self.documents, "refusals", f"{_key(experiment_id, *numbers)}/")
         return [Refusal(**d.body) for d in found]
 
-    async def refused_slots(self, experiment_id: str, number: int) -> list[int]:
-        return await self._slots("refusals", f"{_key(experiment_id, number)}/")
+    async def refused_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
+        """As `reported_slots`."""
+        return await self._slots("refusals", f"{_key(experiment_id, number)}/", leading)
 
     async def add_sums(self, experiment_id: str, number: int, cell: Cell, blob: Blob) -> None:
         """Of the same updates they are the same bytes, whoever added them up."""
@@ -194,13 +201,14 @@ class Repository:
     async def count_evaluations(self, experiment_id: str) -> int:
         return await self.documents.count("evaluations", f"{experiment_id}/")
 
-    async def _slots(self, kind: str, prefix: str) -> list[int]:
-        return [int(key[len(prefix) :]) for key in await self.documents.keys(kind, prefix)]
+    async def _slots(self, kind: str, prefix: str, leading: str = "") -> list[int]:
+        keys = await self.documents.keys(kind, prefix + leading)
+        return [int(key[len(prefix) :]) for key in keys]
 
 
 def _key(experiment_id: str, *numbers: int) -> str:
     """Numbers are padded, so that keys sort as numbers do."""
-    return "/".join([experiment_id, *(f"{n:07d}" for n in numbers)])
+    return "/".join([experiment_id, *(f"{n:0{SLOT_DIGITS}d}" for n in numbers)])
 
 
 def client_key(experiment_id: str, slot: int) -> str:

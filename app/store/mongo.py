@@ -98,6 +98,13 @@ class MongoDocuments:
         async with _translated():
             return int(await self._collection(kind).count_documents({"_id": _range(prefix)}))
 
+    async def last_key(self, kind: str, prefix: str) -> str | None:
+        async with _translated():
+            found = await self._collection(kind).find_one(
+                {"_id": _range(prefix)}, {"_id": 1}, sort=[("_id", -1)]
+            )
+            return None if found is None else str(found["_id"])
+
     async def scan(
         self, kind: str, prefix: str, *, after: str = "", limit: int = 1000
     ) -> list[Document]:
