@@ -16,7 +16,7 @@ from app.domain.experiment import Experiment
 from app.domain.records import Client, Evaluation, ModelVersion, Refusal, client_id
 from app.domain.round import Round, RoundState
 from app.service.context import Context
-from app.service.repository import client_key
+from app.service.keys import client_key
 from app.service.rounds import COORDINATOR
 from app.wire.views import AuditAction, AuditEvent
 

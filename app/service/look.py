@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.round import Round, RoundState
 from app.service.context import Context
-from app.service.repository import SLOT_DIGITS
+from app.service.keys import SLOT_DIGITS
 
 Look = Callable[[Context, Experiment, Round | None], Awaitable[bool]]
 

@@ -16,18 +16,17 @@ from app.domain.errors import (
 from app.domain.experiment import Config, Experiment, ExperimentState
 from app.domain.records import Client, Refusal, Update
 from app.domain.round import Round, RoundState
-from app.service import repository, weights
+from app.service import keys, weights
 from app.service.context import Context
 from app.service.enrolment import shard_size
 from app.service.look import around, in_passing
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads, max_update_bytes
 from app.wire.codec import Layout
+from app.wire.parts import PartAnnouncement, PartPlan
 from app.wire.schema import (
     BlobInfo,
     Done,
-    PartAnnouncement,
-    PartPlan,
     Train,
     Training,
     UpdateCommit,
@@ -124,7 +123,7 @@ class Participation:
         base = await self.repo.model(experiment.id, 0)
         return Uploads(
             self.context,
-            repository.update_blob(experiment.id, number, client.slot),
+            keys.update_blob(experiment.id, number, client.slot),
             max_update_bytes(base.blob.size if base else 0),
         )
 
@@ -195,7 +194,7 @@ class Participation:
         layout = await self.repo.layout(experiment.id)
         blob, found = await weights.commit(
             self.context.blobs,
-            repository.update_blob(experiment.id, number, client.slot),
+            keys.update_blob(experiment.id, number, client.slot),
             commit.sha256,
             commit.parts,
             limit=max_update_bytes(layout.total_bytes),

@@ -18,7 +18,7 @@ from app.domain.errors import CoordinatorError
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import Blob
 from app.domain.round import Round, RoundState
-from app.service import repository
+from app.service import keys
 from app.service.context import Context
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ GRACE_LEASES = 20  # after the end of an experiment, in leases
 
 async def drop_uploads(context: Context, experiment: Experiment, closed: int) -> None:
     """Round `closed` is closed: delete the uploads that are not to be kept any longer."""
-    await context.blobs.delete(repository.round_sums(experiment.id, closed))
+    await context.blobs.delete(keys.round_sums(experiment.id, closed))
     expired = closed - experiment.config.keep_updates
     if expired > 0:
-        await context.blobs.delete(repository.round_blobs(experiment.id, expired))
+        await context.blobs.delete(keys.round_blobs(experiment.id, expired))
 
 
 async def _drop_stale_uploads(context: Context, experiment_id: str, number: int) -> None:
@@ -47,7 +47,7 @@ async def _drop_stale_uploads(context: Context, experiment_id: str, number: int)
     experiment = await context.repo.experiment(experiment_id)
     kept = number > (experiment.model_version or 0) - experiment.config.keep_updates
     if round_.state is RoundState.ABANDONED or not kept:
-        await context.blobs.delete(repository.round_blobs(experiment_id, number))
+        await context.blobs.delete(keys.round_blobs(experiment_id, number))
 
 
 async def tidy(context: Context, experiment: Experiment, round_: Round | None) -> bool:
@@ -57,7 +57,7 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
     """
     if round_ is None:
         if experiment.model_version is None:
-            await context.blobs.delete(f"{repository.model_blob(experiment.id, 0)}/")
+            await context.blobs.delete(f"{keys.model_blob(experiment.id, 0)}/")
         return False
     if round_.state is RoundState.ABANDONED:
         if not round_.swept:
@@ -77,8 +77,8 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
 
 
 async def _drop_abandoned(context: Context, round_: Round) -> None:
-    await context.blobs.delete(repository.round_blobs(round_.experiment_id, round_.number))
-    await context.blobs.delete(f"{repository.model_blob(round_.experiment_id, round_.number)}/")
+    await context.blobs.delete(keys.round_blobs(round_.experiment_id, round_.number))
+    await context.blobs.delete(f"{keys.model_blob(round_.experiment_id, round_.number)}/")
 
 
 def _settled(context: Context, experiment: Experiment) -> bool:
@@ -104,7 +104,7 @@ async def drop_other_parts(context: Context, blob: Blob) -> None:
 
 async def sweep_uploads(context: Context) -> None:
     """Drop the uploads of every round that is over."""
-    rounds = {repository.round_of(key) for key in await context.blobs.sizes("uploads/")}
+    rounds = {keys.round_of(key) for key in await context.blobs.sizes("uploads/")}
     for experiment_id, number in sorted(rounds):
         await _drop_stale_uploads(context, experiment_id, number)
 

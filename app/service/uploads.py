@@ -9,7 +9,8 @@ from app.domain.records import part_key
 from app.service.context import Context
 from app.service.weights import digest_of
 from app.store.port import DirectBlobs
-from app.wire.schema import MAX_PARTS, PartAnnouncement, PartPlan, SignedUpload
+from app.wire.parts import PartAnnouncement, PartPlan, SignedUpload
+from app.wire.schema import MAX_PARTS
 
 _HEADER_SLACK = 64 * 1024  # an upload's header may hold other metadata than the model's
 

@@ -8,7 +8,7 @@ import pytest
 from app.domain.errors import StoreUnavailable
 from app.service import Limits
 from app.store.s3 import S3Blobs
-from app.wire import schema
+from app.wire import parts
 from client_sdk import errors
 from client_sdk.client import CoordinatorClient
 from client_sdk.connection import Retry
@@ -98,11 +98,12 @@ async def test_what_is_announced_is_bounded(small_parts):
     path = f"/experiments/{made.id}/initial-model/parts"
 
     def announced(*sizes):
-        parts = [
-            schema.PartAnnouncement(number=n, sha256=f"{n:064x}", size=size)
-            for n, size in enumerate(sizes)
-        ]
-        return schema.PartAnnouncements(parts=parts)
+        return parts.PartAnnouncements(
+            parts=[
+                parts.PartAnnouncement(number=n, sha256=f"{n:064x}", size=size)
+                for n, size in enumerate(sizes)
+            ]
+        )
 
     with pytest.raises(errors.RequestRefused) as large:
         await small_parts.admin.post(path, announced(PART, PART + 1))
@@ -110,13 +111,13 @@ async def test_what_is_announced_is_bounded(small_parts):
     experiment, members = await small_parts.start(initial=weights(0))
     cohort = await small_parts.cohort(experiment)
     path = f"/experiments/{experiment}/rounds/1/update/parts"
-    many = schema.PartAnnouncements(
-        parts=[schema.PartAnnouncement(number=n, sha256=f"{n:064x}", size=PART) for n in range(256)]
+    many = parts.PartAnnouncements(
+        parts=[parts.PartAnnouncement(number=n, sha256=f"{n:064x}", size=PART) for n in range(256)]
     )
     # Six numbers take a hundred bytes; an upload may have 64 KiB of header beside, and twice.
     await members[cohort[0]].api.post(path, many)
     small_parts.app.state.coordinator = small_parts.coordinator(limits=Limits(part_bytes=8192))
-    many = schema.PartAnnouncements(
+    many = parts.PartAnnouncements(
         parts=[part.model_copy(update={"size": 8192}) for part in many.parts]
     )
     with pytest.raises(errors.StateConflict, match="Too many different parts"):
