@@ -126,6 +126,28 @@ async def test_what_is_announced_is_bounded(small_parts):
         await outsider.api.post(path, announced(1))
 
 
+async def test_a_false_announcement_takes_no_part_away(small_parts):
+    """Else any client could fail the experiment: its round would lose an accepted update."""
+    experiment, members = await small_parts.start(initial=big(), rounds=1)
+    one, two = await small_parts.cohort(experiment)
+    data = big()
+    await members[one].api.upload_update(experiment, 1, data, 10, {}, PART)
+    own, other = hashlib.sha256(data[:PART]).hexdigest(), "0" * 64
+
+    async def announce(*announced):
+        parts = [schema.PartAnnouncement(number=0, sha256=s, size=n) for s, n in announced]
+        path = f"/experiments/{experiment}/rounds/1/update/parts"
+        return await members[one].api.post(path, schema.PartAnnouncements(parts=parts))
+
+    for lie in ([(own, PART - 1)], [(own, PART), (own, 1)]):
+        with pytest.raises(errors.RequestRefused, match=f"Part 0 is here, with {PART} bytes"):
+            await announce(*lie)
+    await announce((other, 1), (own, PART))  # two contents for one part
+    await members[two].api.upload_update(experiment, 1, data, 10, {}, PART)
+    shown = await small_parts.admin.experiment(experiment)
+    assert (shown.state, shown.model_version) == ("completed", 1)
+
+
 async def test_parts_beside_the_committed_file_are_dropped(small_parts):
     made = await small_parts.admin.create_experiment("x", config(), "stray-parts")
     stray = b"stray"
