@@ -128,13 +128,17 @@ class Experiments:
             model = await self._add_initial(experiment, commit, by)
         if model.blob.sha256 != commit.sha256:
             raise Conflict("The experiment has other initial weights already.")
-        experiment = await self.repo.experiment(experiment_id)
-        if experiment.state is ExperimentState.AWAITING_MODEL:
+        while True:
+            experiment = await self.repo.experiment(experiment_id)
+            if experiment.state is not ExperimentState.AWAITING_MODEL:
+                break
             await sweep.drop_other_parts(self.context, model.blob)
-            # Lost only to someone who did the same, or to a stop.
+            # Lost to someone who did the same, to another enrolment key, or to a stop.
             await self.repo.save_experiment(
                 experiment.move(ExperimentState.ENROLLING, model_version=0)
             )
+        if experiment.model_version is None:
+            raise Conflict(f"The experiment is {experiment.state}.")
         return model
 
     async def _add_initial(

@@ -21,6 +21,7 @@ from app.store.port import KINDS_WITH_SECOND_NAMES, Body, Document
 
 SELECTION_MS = 3000  # a Lambda must answer long before the driver's own thirty seconds
 SOCKET_MS = 30_000
+INDEXED = {"$type": "string"}  # second names that are in the index; others have none
 
 
 @asynccontextmanager
@@ -78,8 +79,11 @@ class MongoDocuments:
             return _document(await self._collection(kind).find_one({"_id": key}))
 
     async def find(self, kind: str, unique: str) -> Document | None:
+        # MongoDB takes a partial index only for a query that implies the index's filter, and of an
+        # equality it does not see that: without the filter it would read the whole collection.
+        wanted = {"unique": {"$eq": unique, **INDEXED}}
         async with _translated():
-            return _document(await self._collection(kind).find_one({"unique": unique}))
+            return _document(await self._collection(kind).find_one(wanted))
 
     async def replace(self, kind: str, key: str, revision: int, body: Body) -> bool:
         async with _translated():
@@ -191,7 +195,7 @@ async def open_mongo(url: str, database: str) -> tuple[MongoDocuments, MongoBlob
                     documents._collection(kind).create_index(
                         "unique",
                         unique=True,
-                        partialFilterExpression={"unique": {"$type": "string"}},
+                        partialFilterExpression={"unique": INDEXED},
                     )
                     for kind in KINDS_WITH_SECOND_NAMES
                 )

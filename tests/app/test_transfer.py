@@ -5,7 +5,7 @@ import hashlib
 import httpx
 import pytest
 
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import PartsMissing, StoreUnavailable
 from app.service import Limits
 from app.store.s3 import S3Blobs
 from app.wire import parts
@@ -125,6 +125,28 @@ async def test_what_is_announced_is_bounded(small_parts):
     outsider = next(member for name, member in members.items() if name not in cohort)
     with pytest.raises(errors.StateConflict, match="not in the cohort"):
         await outsider.api.post(path, announced(1))
+
+
+async def test_a_false_announcement_takes_no_part_away(small_parts):
+    """Else any client could fail the experiment: its round would lose an accepted update."""
+    experiment, members = await small_parts.start(initial=big(), rounds=1)
+    one, two = await small_parts.cohort(experiment)
+    data = big()
+    await members[one].api.upload_update(experiment, 1, data, 10, {}, PART)
+    own, other = hashlib.sha256(data[:PART]).hexdigest(), "0" * 64
+
+    async def announce(*announced):
+        parts = [schema.PartAnnouncement(number=0, sha256=s, size=n) for s, n in announced]
+        path = f"/experiments/{experiment}/rounds/1/update/parts"
+        return await members[one].api.post(path, schema.PartAnnouncements(parts=parts))
+
+    for lie in ([(own, PART - 1)], [(own, PART), (own, 1)]):
+        with pytest.raises(errors.RequestRefused, match=f"Part 0 is here, with {PART} bytes"):
+            await announce(*lie)
+    await announce((other, 1), (own, PART))  # two contents for one part
+    await members[two].api.upload_update(experiment, 1, data, 10, {}, PART)
+    shown = await small_parts.admin.experiment(experiment)
+    assert (shown.state, shown.model_version) == ("completed", 1)
 
 
 async def test_parts_beside_the_committed_file_are_dropped(small_parts):
@@ -250,6 +272,35 @@ async def test_other_bytes_than_were_signed_are_found_at_the_commit_and_sent_aga
     await direct.blobs.put(short, b"short")
     await api.upload_initial_model(made.id, data, PART, direct=True)
     assert await api.download_model(made.id, 0, PART, direct=True) == data
+
+
+async def test_a_part_that_is_replaced_during_the_commit_is_not_taken_at_its_old_size(direct):
+    """Every place in the file is reckoned from its parts' sizes: one that is wrong shifts all."""
+    api = direct.admin
+    made = await api.create_experiment("x", config(), "replaced-part")
+    data = big()
+    parts = [data[i : i + PART] for i in range(0, len(data), PART)]
+    digests = [hashlib.sha256(part).hexdigest() for part in parts]
+    prefix = f"models/{made.id}/0000000"
+    keys = [f"{prefix}/{n:05d}-{sha256}" for n, sha256 in enumerate(digests)]
+    for key, part in zip(keys, parts, strict=True):
+        await direct.blobs.put(key, b"short" if key == keys[1] else part)
+
+    class Replaced(S3Blobs):
+        """A store that lets a part be replaced, which happens once it is listed."""
+
+        async def sizes(self, prefix):
+            found = await super().sizes(prefix)
+            await self.delete(keys[1])
+            await self.put(keys[1], parts[1])
+            return found
+
+    commit = schema.WeightsCommit(sha256=hashlib.sha256(data).hexdigest(), parts=digests)
+    blobs = Replaced(direct.blobs.bucket, url_seconds=60)
+    with pytest.raises(PartsMissing, match="Part 1 was replaced while it was read: commit again"):
+        await direct.coordinator(blobs=blobs).experiments.commit_initial(made.id, commit)
+    await api.upload_initial_model(made.id, data, PART, direct=True)
+    assert await api.download_model(made.id, 0, PART) == data
 
 
 async def test_a_url_that_has_run_out_is_asked_for_again(direct, monkeypatch):
