@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from app.domain import draw
 from app.domain.errors import ExperimentFull, OutOfTurn, Revoked, Unauthenticated
 from app.domain.experiment import Experiment, ExperimentState
@@ -20,6 +22,8 @@ class Enrolment:
         self.context = context
         self.repo = context.repo
         self.rounds = rounds
+        # Claims of one process would all try the same slot, and all but one of them in vain.
+        self._claiming = asyncio.Lock()
 
     async def require_enrolment_key(self, experiment_id: str, key: str) -> Experiment:
         """Raises Unauthenticated, or NotFound (which experiments there are is no secret)."""
@@ -46,7 +50,8 @@ class Enrolment:
         unique = fingerprint(request.client_key)
         client = await self.repo.client_by_key(experiment_id, unique)
         if client is None:
-            client = await self._claim(experiment, request, unique)
+            async with self._claiming:
+                client = await self._claim(experiment, request, unique)
         require_not_revoked(client)
         await self.rounds.advance(experiment_id, in_passing)  # the last slot opens the first round
         return Subscription(
@@ -69,8 +74,8 @@ class Enrolment:
             )
         slots = experiment.config.clients
         # In their order, each only once the one before is known to be taken: `count_clients`
-        # counts on it.
-        for slot in range(await self.repo.count_clients(experiment.id), slots):
+        # counts on it. Who loses a slot asks again: the next one may be taken as well by now.
+        while (slot := await self.repo.count_clients(experiment.id)) < slots:
             token = client_token(request.client_key, experiment.id, slot)
             client = Client(
                 experiment_id=experiment.id,

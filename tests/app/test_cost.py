@@ -157,6 +157,20 @@ async def test_joining_and_asking_cost_the_same_for_the_second_and_for_the_last_
     assert await crowd.round() is not None
 
 
+async def test_a_crowd_that_joins_at_once_does_not_fight_over_each_slot():
+    crowd = await Crowd.of(40)
+    alone = await crowd.cost(crowd.subscribe())
+
+    async def join(n):
+        request = schema.Subscribe(client_key=f"{n:04d}" * 10)
+        return await crowd.service.enrolment.subscribe(crowd.id, crowd.key, request)
+
+    crowd.meter.take()
+    joined = await asyncio.gather(*(join(n) for n in range(1, 40)))
+    assert len({got.client_id for got in joined}) == 39
+    assert crowd.meter.take().calls <= 39 * (alone.calls + 2)  # and the first round is opened
+
+
 @pytest.mark.parametrize("clients", SIZES.values(), ids=SIZES)
 async def test_to_be_told_that_an_experiment_is_full_costs_a_few_calls(clients):
     crowd = await (await Crowd.of(clients)).enrol(clients)
