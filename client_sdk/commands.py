@@ -1,11 +1,10 @@
-"""What the CLI's commands do."""
+"""What the CLI's commands that take part in experiments do."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import secrets
-import sys
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict
@@ -22,7 +21,6 @@ from client_sdk import datasets, exits, models, progress, report
 from client_sdk.client import CoordinatorClient
 from client_sdk.embedded import EmbeddedCoordinator
 from client_sdk.participant import Event, Participant
-from client_sdk.predict import predict as classify
 from client_sdk.simulate import Row, Simulation
 from client_sdk.verify import Finding
 from client_sdk.verify import verify as check
@@ -239,22 +237,3 @@ def _client_key(arguments: argparse.Namespace) -> str:
     except OSError as error:
         raise exits.UsageError(f"Cannot keep this client's key in {path}: {error}.") from error
     return key
-
-
-def predict(arguments: argparse.Namespace, console: Console) -> int:
-    """Print class and probability of each picture."""
-    torch.set_num_threads(1)
-    predictions = classify(arguments.images, arguments.model, top=arguments.top)
-    if arguments.json:
-        json.dump([{**asdict(p), "path": str(p.path)} for p in predictions], sys.stdout, indent=2)
-        print()
-        return 0
-    for prediction in predictions:
-        others = ", ".join(f"{label} {share:.1%}" for label, share in prediction.top[1:])
-        console.print(
-            f"{prediction.path}: {prediction.label} {prediction.probability:.1%}"
-            + (f"  (then {others})" if others else ""),
-            soft_wrap=True,
-            markup=False,
-        )
-    return 0
