@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import secrets
 import time
@@ -10,18 +11,18 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 
 from app.domain.experiment import Config
 from app.wire.schema import ExperimentConfig
-from client_sdk import datasets, exits, models, progress, report
+from client_sdk import datasets, evaluation, exits, models, progress, report
 from client_sdk.client import CoordinatorClient
+from client_sdk.conclusion import conclude
 from client_sdk.embedded import EmbeddedCoordinator
 from client_sdk.participant import Event, Participant
-from client_sdk.simulate import Row, Simulation
+from client_sdk.simulate import Simulation
 from client_sdk.verify import Finding
 from client_sdk.verify import verify as check
 from client_sdk.workers import TrainingPool
@@ -72,34 +73,22 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
         )
         with view:
             outcome = await simulation.run()
+    classes = None
+    if outcome.rows:
+        classes = await asyncio.to_thread(evaluation.by_class, outcome.weights, spec, dataset)
     result = report.build_report(
         outcome,
         dataset=dataset.name,
         note=dataset.note,
         parameters=parameters,
         wall_seconds=time.monotonic() - started,
+        classes=classes,
     )
-    files = report.write(out, result, outcome)
-    _conclude(console, result, outcome.rows, files)
+    files = report.write(out, result, outcome, classes)
+    conclude(console, result, outcome.rows, classes, files)
     if arguments.json:
         print(json.dumps(result, indent=2))
     return exits.of_state(outcome.experiment.state)
-
-
-def _conclude(console: Console, result: dict[str, Any], rows: list[Row], files: list[Path]) -> None:
-    totals = result["totals"]
-    console.print(progress.rounds_table(rows, f"{result['state']}: {result['reason']}"))
-    if rows:
-        console.print(
-            f"final accuracy {totals['final_accuracy']:.2%} on the test set "
-            f"(best {totals['best_accuracy']:.2%}), loss {totals['final_loss']:.4f}; "
-            f"{totals['wall_seconds']:.1f} s, {progress.human_bytes(totals['bytes_up'])} up, "
-            f"{progress.human_bytes(totals['bytes_down'])} down"
-        )
-    for file in files:
-        console.print(f"wrote {file}", soft_wrap=True)
-    model = next((f for f in files if f.suffix == ".safetensors"), None)
-    console.print(f"try it: python -m client_sdk predict IMAGE... --model {model}", soft_wrap=True)
 
 
 def _config(
