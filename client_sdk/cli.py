@@ -18,7 +18,7 @@ from rich.console import Console
 from app.domain.errors import InvalidConfig
 from client_sdk import errors, exits
 
-COMMANDS = ("run", "join", "predict", "verify")
+COMMANDS = ("run", "join", "predict", "export", "verify")
 
 
 def run(argv: list[str]) -> int:
@@ -29,19 +29,8 @@ def run(argv: list[str]) -> int:
     console = Console(stderr=bool(getattr(arguments, "json", False)), highlight=False)
     if not console.is_terminal:
         console = Console(file=console.file, highlight=False, width=120)  # a log has no edge
-    # Imported here: `--help` and a mistyped option should not wait for PyTorch's commands.
-    from client_sdk import commands
-
     try:
-        match arguments.command:
-            case "predict":
-                return commands.predict(arguments, console)
-            case "verify":
-                return _run(commands.verify(arguments, console))
-            case "join":
-                return _run(commands.join(arguments, console))
-            case _:
-                return _run(commands.simulate(arguments, console))
+        return _dispatch(arguments, console)
     except KeyboardInterrupt:
         resume = " with --resume" if arguments.command == "run" else ""
         _complain(f"Interrupted. The same command{resume} goes on where it stopped.")
@@ -61,6 +50,23 @@ def run(argv: list[str]) -> int:
     except (exits.UsageError, InvalidConfig, errors.DataError) as error:
         _complain(str(error))
     return exits.USAGE
+
+
+def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
+    # Imported here: `--help` and a mistyped option should not wait for PyTorch's commands.
+    from client_sdk import commands, model_commands
+
+    match arguments.command:
+        case "predict":
+            return model_commands.predict(arguments, console)
+        case "export":
+            return _run(model_commands.export(arguments, console))
+        case "verify":
+            return _run(commands.verify(arguments, console))
+        case "join":
+            return _run(commands.join(arguments, console))
+        case _:
+            return _run(commands.simulate(arguments, console))
 
 
 def _complain(message: str) -> None:
@@ -94,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", **_help("create an experiment and run all its clients")))
     _add_join(commands.add_parser("join", **_help("take part in an experiment as one client")))
     _add_predict(commands.add_parser("predict", **_help("classify pictures with a global model")))
+    _add_export(
+        commands.add_parser("export", **_help("write a global model for other programs to read"))
+    )
     _add_verify(
         commands.add_parser("verify", **_help("recompute what a coordinator says that it did"))
     )
@@ -202,11 +211,43 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
 
 
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--model", type=Path, default=Path("global.safetensors"))
+    source.add_argument("--server", type=_address, help="fetch it from a coordinator's URL")
+    parser.add_argument("--experiment", metavar="ID", help="... whose, with --server")
+    parser.add_argument("--version", type=_natural, help="... which (default: the newest)")
+    parser.add_argument(
+        "--key",
+        default=os.environ.get("FL_ADMIN_KEY") or os.environ.get("FL_ENROL_KEY"),
+        help="... the admin's key, the enrolment key or a client's token; better set as "
+        "FL_ADMIN_KEY or FL_ENROL_KEY",
+    )
+    parser.add_argument(
+        "--format",
+        choices=["onnx", "torchscript", "safetensors"],
+        help="default: by the name of --out (.onnx, .pt, .safetensors)",
+    )
+    parser.add_argument(
+        "--normalise",
+        action="store_true",
+        help="put the scaling into the graph: pixels in [0, 1] go in, as they are",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+
+
 def _address(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise argparse.ArgumentTypeError(f"{text!r} is no http:// or https:// address")
     return text
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return value
 
 
 def _positive(text: str) -> int:

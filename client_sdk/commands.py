@@ -1,29 +1,28 @@
-"""What the CLI's commands do."""
+"""What the CLI's commands that take part in experiments do."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import secrets
-import sys
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 
 from app.domain.experiment import Config
 from app.wire.schema import ExperimentConfig
-from client_sdk import datasets, exits, models, progress, report
+from client_sdk import datasets, evaluation, exits, models, progress, report
 from client_sdk.client import CoordinatorClient
+from client_sdk.conclusion import conclude
 from client_sdk.embedded import EmbeddedCoordinator
 from client_sdk.participant import Event, Participant
-from client_sdk.predict import predict as classify
-from client_sdk.simulate import Row, Simulation
+from client_sdk.simulate import Simulation
 from client_sdk.verify import Finding
 from client_sdk.verify import verify as check
 from client_sdk.workers import TrainingPool
@@ -74,34 +73,22 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
         )
         with view:
             outcome = await simulation.run()
+    classes = None
+    if outcome.rows:
+        classes = await asyncio.to_thread(evaluation.by_class, outcome.weights, spec, dataset)
     result = report.build_report(
         outcome,
         dataset=dataset.name,
         note=dataset.note,
         parameters=parameters,
         wall_seconds=time.monotonic() - started,
+        classes=classes,
     )
-    files = report.write(out, result, outcome)
-    _conclude(console, result, outcome.rows, files)
+    files = report.write(out, result, outcome, classes)
+    conclude(console, result, outcome.rows, classes, files)
     if arguments.json:
         print(json.dumps(result, indent=2))
     return exits.of_state(outcome.experiment.state)
-
-
-def _conclude(console: Console, result: dict[str, Any], rows: list[Row], files: list[Path]) -> None:
-    totals = result["totals"]
-    console.print(progress.rounds_table(rows, f"{result['state']}: {result['reason']}"))
-    if rows:
-        console.print(
-            f"final accuracy {totals['final_accuracy']:.2%} on the test set "
-            f"(best {totals['best_accuracy']:.2%}), loss {totals['final_loss']:.4f}; "
-            f"{totals['wall_seconds']:.1f} s, {progress.human_bytes(totals['bytes_up'])} up, "
-            f"{progress.human_bytes(totals['bytes_down'])} down"
-        )
-    for file in files:
-        console.print(f"wrote {file}", soft_wrap=True)
-    model = next((f for f in files if f.suffix == ".safetensors"), None)
-    console.print(f"try it: python -m client_sdk predict IMAGE... --model {model}", soft_wrap=True)
 
 
 def _config(
@@ -239,22 +226,3 @@ def _client_key(arguments: argparse.Namespace) -> str:
     except OSError as error:
         raise exits.UsageError(f"Cannot keep this client's key in {path}: {error}.") from error
     return key
-
-
-def predict(arguments: argparse.Namespace, console: Console) -> int:
-    """Print class and probability of each picture."""
-    torch.set_num_threads(1)
-    predictions = classify(arguments.images, arguments.model, top=arguments.top)
-    if arguments.json:
-        json.dump([{**asdict(p), "path": str(p.path)} for p in predictions], sys.stdout, indent=2)
-        print()
-        return 0
-    for prediction in predictions:
-        others = ", ".join(f"{label} {share:.1%}" for label, share in prediction.top[1:])
-        console.print(
-            f"{prediction.path}: {prediction.label} {prediction.probability:.1%}"
-            + (f"  (then {others})" if others else ""),
-            soft_wrap=True,
-            markup=False,
-        )
-    return 0

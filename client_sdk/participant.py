@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from app.wire.schema import MAX_METRIC, Done, Train, Wait
 from client_sdk.client import CoordinatorClient
-from client_sdk.errors import NotAuthorised, NotThere, RequestRefused, StateConflict
-from client_sdk.train import LocalUpdate
+from client_sdk.errors import (
+    ClientError,
+    DataError,
+    NotAuthorised,
+    NotThere,
+    RequestRefused,
+    StateConflict,
+    TrainingFailed,
+)
+from client_sdk.train import Evaluation, LocalUpdate
+
+EVALUATE_SECONDS = 120.0  # for the last model; who has ended must not wait for ever
 
 
 class Trainer(Protocol):
@@ -23,10 +33,21 @@ class Trainer(Protocol):
         ...
 
 
+@runtime_checkable
+class Evaluator(Protocol):
+    """A trainer that can also measure a model on the examples that a client holds out."""
+
+    async def evaluate(
+        self, client_id: str, indices: Sequence[int], weights: bytes, seed: int
+    ) -> Evaluation:
+        """Loss and accuracy of weights (safetensors); `seed` is the experiment's, as in `train`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Event:
     """Something happened to a client: `kind` is one of enrolled, training, uploaded, refused,
-    late, waiting, done.
+    late, waiting, done, evaluated, unevaluated.
     """
 
     kind: str
@@ -57,6 +78,7 @@ class Participant:
         self._on_event = on_event or (lambda event: None)
         self._indices: list[int] = []
         self._given_up: set[tuple[int, int]] = set()
+        self._last: Train | None = None
 
     async def enrol(self, enrolment_key: str) -> None:
         """Subscribe and fetch the shard.
@@ -72,12 +94,17 @@ class Participant:
         self._tell("enrolled", 0, f"{len(self._indices)} examples")
 
     async def run(self) -> Done:
-        """Take part until the experiment ends; gives how it ended."""
+        """Take part until the experiment ends; gives how it ended.
+
+        A trainer that is an Evaluator then measures the last model on the client's held-out
+        examples, and what it finds is reported. A failure of that changes nothing.
+        """
         while True:
             status = await self._client.status(self.experiment_id)
             match status:
                 case Done():
                     self._tell("done", 0, status.reason)
+                    await self._evaluate(status)
                     return status
                 case Wait():
                     self._tell("waiting", status.round, status.message)
@@ -87,7 +114,44 @@ class Participant:
                 case Train():
                     await self._take_part(status)
 
+    async def _evaluate(self, done: Done) -> None:
+        """Report what the last model is worth here, if a round made one."""
+        if not done.model_version or not isinstance(self._trainer, Evaluator):
+            return
+        try:
+            async with asyncio.timeout(EVALUATE_SECONDS):
+                result = await self._measure(self._trainer, done.model_version)
+        except (ClientError, DataError, TrainingFailed, TimeoutError, ValueError) as error:
+            self._tell("unevaluated", 0, str(error) or type(error).__name__)
+        else:
+            if result.examples:
+                told = f"accuracy {result.accuracy:.2%} of {result.examples} held-out examples"
+                self._tell("evaluated", 0, told)
+
+    async def _measure(self, trainer: Evaluator, version: int) -> Evaluation:
+        if self._last:
+            seed = self._last.training.seed
+            part_bytes, direct = self._last.part_bytes, self._last.direct
+        else:  # it was never drawn
+            experiment = await self._client.experiment(self.experiment_id)
+            seed = experiment.config.seed
+            part_bytes, direct = experiment.part_bytes, experiment.direct
+        weights = await self._client.download_model(
+            self.experiment_id, version, part_bytes, direct=direct
+        )
+        result = await trainer.evaluate(self.id, self._indices, weights, seed)
+        if result.examples:
+            found = {"accuracy": result.accuracy, "loss": result.loss}
+            await self._client.report_evaluation(
+                self.experiment_id,
+                version,
+                result.examples,
+                {k: v for k, v in found.items() if abs(v) <= MAX_METRIC},
+            )
+        return result
+
     async def _take_part(self, task: Train) -> None:
+        self._last = task
         self._tell("training", task.round)
         try:
             weights = await self._client.download_model(

@@ -56,6 +56,11 @@ class Classifier:
             data = path.read_bytes()
         except OSError as error:
             raise DataError(f"The model {path} cannot be read: {error.strerror}.") from error
+        return cls.parse(data, str(path))
+
+    @classmethod
+    def parse(cls, data: bytes, whose: str) -> Classifier:
+        """Read a model file's bytes; `whose` names them in messages. Raises DataError."""
         about = read_metadata(data)
         spec = spec_of(data)
         try:
@@ -64,11 +69,11 @@ class Classifier:
             std = tuple(float(v) for v in json.loads(about["std"]))
             white = float(json.loads(about.get("white", "1")))
         except (KeyError, ValueError, TypeError) as error:
-            raise DataError(f"{path} lacks its classes, mean or std.") from error
+            raise DataError(f"{whose} lacks its classes, mean or std.") from error
         if (len(classes), len(mean), len(std)) != (spec.classes, *[spec.in_channels] * 2):
-            raise DataError(f"{path}: its classes, mean or std do not fit its model.")
+            raise DataError(f"{whose}: its classes, mean or std do not fit its model.")
         if not all(map(math.isfinite, (*mean, white))) or not all(0 < s < math.inf for s in std):
-            raise DataError(f"{path}: its mean or std cannot scale a picture.")
+            raise DataError(f"{whose}: its mean or std cannot scale a picture.")
         model = build(spec)
         load_bytes(model, data)
         return cls(model.eval(), spec, about.get("dataset", ""), classes, mean, std, white)

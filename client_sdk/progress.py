@@ -23,6 +23,8 @@ _MARKS = {
     "refused": ("✗", "red"),
     "late": ("⌛", "magenta"),
     "done": ("·", "dim"),
+    "evaluated": ("·", "dim"),
+    "unevaluated": ("·", "dim"),
 }
 
 
@@ -88,6 +90,8 @@ class PlainProgress:
     def _event(self, event: Event) -> None:
         if event.kind in ("refused", "late"):
             self.say(f"round {event.round}: {event.client_id} {event.kind}: {event.message}")
+        if event.kind == "unevaluated":
+            self.say(f"{event.client_id} did not evaluate the last model: {event.message}")
 
     def _experiment(self, experiment: ExperimentView) -> None:
         if experiment.round == 0 and experiment.progress != self._last:

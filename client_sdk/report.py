@@ -1,4 +1,4 @@
-"""What a run leaves behind: report.json, global.safetensors and a plot of its rounds."""
+"""What a run leaves behind: report.json, global.safetensors and two figures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,26 @@ from typing import Any
 
 import torch
 
-from client_sdk.simulate import Outcome, Row
+from client_sdk import plots
+from client_sdk.evaluation import MOST_CLASSES, Classes, VersionFigures, figures
+from client_sdk.simulate import Outcome
 
 
 def build_report(
-    outcome: Outcome, *, dataset: str, note: str, parameters: int, wall_seconds: float
+    outcome: Outcome,
+    *,
+    dataset: str,
+    note: str,
+    parameters: int,
+    wall_seconds: float,
+    classes: Classes | None = None,
 ) -> dict[str, Any]:
-    """The report's content. Seconds and bytes; accuracies are fractions of the test set."""
+    """The report's content. Seconds and bytes; accuracies are fractions of the test set.
+
+    `classes` are the last model's answers on it.
+    """
     experiment, rows = outcome.experiment, outcome.rows
+    versions_ = figures(experiment.history, outcome.models)
     return {
         "experiment": experiment.id,
         "state": experiment.state,
@@ -31,11 +43,15 @@ def build_report(
         "config": experiment.config.model_dump(),
         "versions": versions(),
         "rounds": [asdict(row) for row in rows],
+        "models": [_version(found) for found in versions_],
+        "evaluation": _evaluation(classes) if classes else None,
         "totals": {
             "rounds": len(rows),
             "final_accuracy": rows[-1].accuracy if rows else None,
             "best_accuracy": max((row.accuracy for row in rows), default=None),
             "final_loss": rows[-1].loss if rows else None,
+            "final_federated_accuracy": _last(versions_, "accuracy"),
+            "final_federated_loss": _last(versions_, "loss"),
             "round_seconds": sum(row.seconds for row in rows),
             "wall_seconds": wall_seconds,
             "bytes_up": sum(row.bytes_up for row in rows),
@@ -44,6 +60,28 @@ def build_report(
             "refused": sum(len(row.refused) for row in rows),
             "missing": sum(len(row.missing) for row in rows),
         },
+    }
+
+
+def _version(found: VersionFigures) -> dict[str, Any]:
+    return {**asdict(found), "federated": found.federated and found.federated.metrics}
+
+
+def _last(found: list[VersionFigures], metric: str) -> float | None:
+    federated = found[-1].federated if found and found[-1].version else None
+    return federated.metrics.get(metric) if federated else None
+
+
+def _evaluation(classes: Classes) -> dict[str, Any]:
+    """The last model on the test set. Rows of `confusion` are true classes, columns answers."""
+    return {
+        "examples": sum(classes.examples),
+        "accuracy": classes.accuracy,
+        "classes": list(classes.names),
+        "class_examples": classes.examples,
+        "class_accuracy": classes.by_class,
+        "worst_class": classes.names[classes.worst],
+        "confusion": classes.confusion if len(classes.names) <= MOST_CLASSES else None,
     }
 
 
@@ -58,16 +96,23 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write(out: Path, report: dict[str, Any], outcome: Outcome) -> list[Path]:
-    """Write all three into `out`; each appears whole or not at all. Gives their paths."""
+def write(
+    out: Path, report: dict[str, Any], outcome: Outcome, classes: Classes | None = None
+) -> list[Path]:
+    """Write all of it into `out`; each file appears whole or not at all. Gives their paths."""
     written = []
     replace_file(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     written.append(out / "report.json")
     replace_file(out / "global.safetensors", outcome.weights)
     written.append(out / "global.safetensors")
+    title = f"{report['dataset']}, {report['experiment']}"
     if outcome.rows:
-        plot(out / "accuracy.png", outcome.rows, f"{report['dataset']}, {report['experiment']}")
+        found = figures(outcome.experiment.history, outcome.models)
+        replace_file(out / "accuracy.png", plots.rounds(outcome.rows, found, title))
         written.append(out / "accuracy.png")
+    if classes:
+        replace_file(out / "evaluation.png", plots.evaluation(classes, title))
+        written.append(out / "evaluation.png")
     return written
 
 
@@ -77,36 +122,4 @@ def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
-    draft.replace(path)
-
-
-def plot(path: Path, rows: list[Row], title: str) -> None:
-    """Accuracy and loss by round, as a PNG."""
-    # Imported here: half a second that a participant does not need to wait for.
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-    numbers = [row.round for row in rows]
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    figure.suptitle(title)
-    left, right = figure.subplots(1, 2)
-    left.plot(numbers, [row.accuracy for row in rows], "o-", label="test set")
-    local = [
-        (r.round, r.federated["accuracy_after"]) for r in rows if "accuracy_after" in r.federated
-    ]
-    if local:
-        left.plot(*zip(*local, strict=True), ".--", label="clients' own, after local training")
-    left.set(xlabel="round", ylabel="accuracy", title=f"Accuracy: {rows[-1].accuracy:.2%}")
-    left.yaxis.set_major_formatter(PercentFormatter(1.0))
-    right.plot(numbers, [row.loss for row in rows], "o-", color="tab:red", label="test set")
-    right.set(xlabel="round", ylabel="cross-entropy", title=f"Loss: {rows[-1].loss:.4f}")
-    for axes in (left, right):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend()
-    draft = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.png")
-    figure.savefig(draft, dpi=130)
     draft.replace(path)

@@ -42,11 +42,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a simulation ended, with its rows and the last global model (safetensors)."""
+    """How a simulation ended, with its rows and the last global model (safetensors).
+
+    `models` has every version with the evaluations that were reported of it.
+    """
 
     experiment: ExperimentView
     rows: list[Row]
     weights: bytes
+    models: list[ModelView] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,9 @@ class Simulation:
                 task.cancel()
             await asyncio.gather(watch, *clients, return_exceptions=True)
         weights = await self._download(experiment.model_version or 0)
-        return Outcome(experiment, self.rows, weights)
+        # After the clients' end: each reports what the last model is worth on its own data.
+        models = await self.client.models(self.experiment_id)
+        return Outcome(experiment, self.rows, weights, models)
 
     async def _participate(self, number: int) -> Done:
         participant = Participant(

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 import torch.multiprocessing
@@ -20,9 +20,18 @@ import torch.multiprocessing
 from app.wire.schema import Train
 from client_sdk.datasets import Dataset
 from client_sdk.errors import TrainingFailed
-from client_sdk.models import ModelSpec
+from client_sdk.models import ModelSpec, build, load_bytes
 from client_sdk.partition import split
-from client_sdk.train import LocalUpdate, TrainSettings, derive_seed, local_update
+from client_sdk.train import (
+    Evaluation,
+    LocalUpdate,
+    TrainSettings,
+    derive_seed,
+    evaluate,
+    local_update,
+)
+
+T = TypeVar("T")
 
 _state: dict[str, object] = {}  # a worker's own: the data set and the model's shape
 
@@ -67,11 +76,18 @@ class TrainingPool:
         self, client_id: str, indices: Sequence[int], weights: bytes, task: Train
     ) -> LocalUpdate:
         """One client's local training for one round, on the next free core."""
+        return await self._run(_train, client_id, list(indices), weights, task)
+
+    async def evaluate(
+        self, client_id: str, indices: Sequence[int], weights: bytes, seed: int
+    ) -> Evaluation:
+        """A model on the examples that one client holds out, on the next free core."""
+        return await self._run(_evaluate, client_id, list(indices), weights, seed)
+
+    async def _run(self, job: Callable[..., T], *arguments: object) -> T:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(
-                self._pool, _train, client_id, list(indices), weights, task
-            )
+            return await loop.run_in_executor(self._pool, job, *arguments)
         except BrokenProcessPool as error:
             raise TrainingFailed(
                 "A training process died; is the machine out of memory? Fewer --workers need less."
@@ -86,9 +102,7 @@ def _start_worker(dataset: Dataset, spec: ModelSpec) -> None:
 
 
 def _train(client_id: str, indices: list[int], weights: bytes, task: Train) -> LocalUpdate:
-    dataset, spec = _state["dataset"], _state["spec"]
-    assert isinstance(dataset, Dataset)  # noqa: S101
-    assert isinstance(spec, ModelSpec)  # noqa: S101
+    dataset, spec = _own()
     settings, seed = task.training, task.training.seed
     mine, held_out = split(indices, derive_seed(seed, "holdout", client_id))
     return local_update(
@@ -106,3 +120,18 @@ def _train(client_id: str, indices: list[int], weights: bytes, task: Train) -> L
         ),
         derive_seed(seed, "train", task.round, client_id),
     )
+
+
+def _evaluate(client_id: str, indices: list[int], weights: bytes, seed: int) -> Evaluation:
+    dataset, spec = _own()
+    _, held_out = split(indices, derive_seed(seed, "holdout", client_id))
+    model = build(spec)
+    load_bytes(model, weights)
+    return evaluate(model, dataset.normalise(dataset.train_x[held_out]), dataset.train_y[held_out])
+
+
+def _own() -> tuple[Dataset, ModelSpec]:
+    dataset, spec = _state["dataset"], _state["spec"]
+    assert isinstance(dataset, Dataset)  # noqa: S101
+    assert isinstance(spec, ModelSpec)  # noqa: S101
+    return dataset, spec

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from client_sdk.errors import NotAuthorised
+from client_sdk.errors import DataError, NotAuthorised
 from client_sdk.participant import Participant
-from client_sdk.train import LocalUpdate
+from client_sdk.train import Evaluation, LocalUpdate
 from tests.federation import value_of, weights
 
 
@@ -113,3 +113,62 @@ async def test_a_wrong_enrolment_key_is_an_error(quick):
     experiment, _ = await quick.create()
     with pytest.raises(NotAuthorised):
         await Participant(quick.admin, experiment, "k" * 40, Adding()).enrol("wrong")
+
+
+class Measuring(Adding):
+    """Finds the model's value for a loss; each client holds as many examples out as its number."""
+
+    def __init__(self, failing=None):
+        super().__init__()
+        self.failing = failing
+        self.measured = []
+
+    async def evaluate(self, client_id, indices, data, seed):
+        if self.failing:
+            raise self.failing
+        self.measured.append((client_id, len(indices), seed))
+        number = int(client_id.removeprefix("client-"))
+        return Evaluation(value_of(data) if number > 1 else math.nan, number / 4, number)
+
+
+async def test_at_the_end_every_client_reports_what_the_last_model_is_worth_to_it(quick):
+    trainer = Measuring()
+    shown, events = await take_part(quick, trainer, rounds=2, seed=7)
+    # All four, also whoever was never drawn; the experiment's seed, as in training.
+    assert sorted(trainer.measured) == [(f"client-0{n}", 10, 7) for n in range(4)]
+    first, middle, last = await quick.admin.models(shown.id)
+    assert first.evaluations == middle.evaluations == []
+    found = {e.source: (e.num_examples, e.metrics) for e in last.evaluations}
+    assert found == {  # client-00 has no examples to measure by, client-01 no loss to speak of
+        "client-01": (1, {"accuracy": 0.25}),
+        "client-02": (2, {"accuracy": 0.5, "loss": 2.0}),
+        "client-03": (3, {"accuracy": 0.75, "loss": 2.0}),
+    }
+    assert sum(e.kind == "evaluated" for e in events) == 3
+
+
+@pytest.mark.parametrize("failing", [DataError("no"), ValueError("no"), TimeoutError()])
+async def test_a_model_that_cannot_be_measured_ends_the_clients_part_no_less(quick, failing):
+    shown, events = await take_part(quick, Measuring(failing), rounds=1)
+    assert shown.state == "completed"
+    assert sum(e.kind == "unevaluated" for e in events) == 4
+
+
+async def test_a_report_that_is_refused_ends_the_clients_part_no_less(quick):
+    """The same client, started again after the end, with another result of its measuring."""
+    experiment, key = await quick.create(clients=1, clients_per_round=1, rounds=1)
+    kinds = []
+    for accuracy in (0.5, 0.5, 0.75):
+
+        class Other(Adding):
+            async def evaluate(self, client_id, indices, data, seed, found=accuracy):
+                return Evaluation(0.1, found, 4)
+
+        told = []
+        client = Participant(quick.admin, experiment, "k" * 40, Other(), on_event=told.append)
+        await client.enrol(key)
+        assert (await client.run()).state == "completed"
+        kinds.append(told[-1].kind)
+    assert kinds == ["evaluated", "evaluated", "unevaluated"]
+    (report,) = (await quick.admin.models(experiment))[-1].evaluations
+    assert report.metrics["accuracy"] == 0.5

@@ -27,13 +27,29 @@ def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):
         assert {"accuracy_before", "accuracy_after", "train_loss"} <= set(row["federated"])
     assert report["totals"]["final_accuracy"] == report["rounds"][-1]["accuracy"] > 0.5
     assert report["config"]["clients"] == 6
+    for number, found in enumerate(report["models"]):
+        after = report["rounds"][number : number + 1]  # whose cohort was given this version
+        metrics = after[0]["federated"] if after else found["clients"]["metrics"]
+        key = "accuracy_before" if after else "accuracy"
+        assert found["federated"]["accuracy"] == metrics[key]
+    assert [m["central"] and m["central"]["accuracy"] for m in report["models"]] == [
+        None,
+        *(row["accuracy"] for row in report["rounds"]),
+    ]
+    assert report["models"][-1]["clients"]["clients"] == 6  # all, not a cohort of 4
+    evaluation = report["evaluation"]
+    assert sum(map(sum, evaluation["confusion"])) == evaluation["examples"] == 359
+    assert evaluation["accuracy"] == pytest.approx(report["totals"]["final_accuracy"])
     assert report["versions"]["torch"].startswith("2.")
-    with Image.open(out / "accuracy.png") as plot:
-        assert plot.format == "PNG"
-        assert plot.width > 600
+    for name in ("accuracy.png", "evaluation.png"):
+        with Image.open(out / name) as plot:
+            assert plot.format == "PNG"
+            assert plot.width > 600
     assert (out / "run.json").stat().st_mode & 0o777 == 0o600
     assert "round 3/3: accuracy" in done.stderr
     assert "final accuracy" in done.stderr
+    assert "worst class: " in done.stderr
+    assert "on the clients' own held-out data" in done.stderr
 
 
 def test_the_same_seed_gives_the_same_bytes(quiet_run, tmp_path):

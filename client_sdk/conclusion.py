@@ -1,0 +1,58 @@
+"""The last lines of a run: what came out of it, in a few sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from client_sdk.evaluation import Classes
+from client_sdk.progress import human_bytes, rounds_table
+from client_sdk.simulate import Row
+
+
+def conclude(
+    console: Console,
+    result: dict[str, Any],
+    rows: list[Row],
+    classes: Classes | None,
+    files: list[Path],
+) -> None:
+    """Print the table of rounds, what the last model is worth, and where everything lies."""
+    console.print(rounds_table(rows, f"{result['state']}: {result['reason']}"))
+    for line in _worth(result, classes):
+        console.print(line, markup=False)
+    for file in files:
+        console.print(f"wrote {file}", soft_wrap=True, markup=False)
+    model = next((f for f in files if f.suffix == ".safetensors"), None)
+    console.print(f"try it: python -m client_sdk predict IMAGE... --model {model}", soft_wrap=True)
+
+
+def _worth(result: dict[str, Any], classes: Classes | None) -> Iterator[str]:
+    totals = result["totals"]
+    if totals["final_accuracy"] is None:
+        return
+    yield (
+        f"final accuracy {totals['final_accuracy']:.2%} on the test set "
+        f"(best {totals['best_accuracy']:.2%}), loss {totals['final_loss']:.4f}; "
+        f"{totals['wall_seconds']:.1f} s, {human_bytes(totals['bytes_up'])} up, "
+        f"{human_bytes(totals['bytes_down'])} down"
+    )
+    if classes:
+        yield worst_class(classes)
+    reports = result["models"][-1]["clients"]
+    if reports:
+        yield (
+            f"on the clients' own held-out data: accuracy {reports['metrics']['accuracy']:.2%} "
+            f"({reports['clients']} clients, {reports['examples']} examples)"
+        )
+
+
+def worst_class(classes: Classes) -> str:
+    """The class that the model knows least, and what it takes it for."""
+    label = classes.worst
+    share, confused = classes.by_class[label], classes.taken_for(label)
+    others = f", most often taken for {classes.names[confused[0]]}" if confused else ""
+    return f"worst class: {classes.names[label]}, {share:.2%} of {classes.examples[label]}{others}"

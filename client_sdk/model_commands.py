@@ -1,0 +1,81 @@
+"""What the CLI's commands that use a model do: predict and export."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+import torch
+from rich.console import Console
+
+from client_sdk import errors, exits, progress, report
+from client_sdk.client import CoordinatorClient
+from client_sdk.export import FORMATS
+from client_sdk.export import export as convert
+from client_sdk.predict import predict as classify
+
+
+def predict(arguments: argparse.Namespace, console: Console) -> int:
+    """Print class and probability of each picture."""
+    torch.set_num_threads(1)
+    predictions = classify(arguments.images, arguments.model, top=arguments.top)
+    if arguments.json:
+        json.dump([{**asdict(p), "path": str(p.path)} for p in predictions], sys.stdout, indent=2)
+        print()
+        return 0
+    for prediction in predictions:
+        others = ", ".join(f"{label} {share:.1%}" for label, share in prediction.top[1:])
+        console.print(
+            f"{prediction.path}: {prediction.label} {prediction.probability:.1%}"
+            + (f"  (then {others})" if others else ""),
+            soft_wrap=True,
+            markup=False,
+        )
+    return 0
+
+
+async def export(arguments: argparse.Namespace, console: Console) -> int:
+    """Write a model file, or a model of a coordinator, in another form."""
+    torch.set_num_threads(1)
+    form = arguments.format or next(
+        (f for f, suffix in FORMATS.items() if suffix == arguments.out.suffix), None
+    )
+    if form is None:
+        raise exits.UsageError(f"{arguments.out} does not say which --format it shall have.")
+    data, whose = await _model(arguments, console)
+    made = convert(data, form, normalise=arguments.normalise, whose=whose)
+    try:
+        report.replace_file(arguments.out, made)
+    except OSError as error:
+        raise exits.UsageError(f"Cannot write {arguments.out}: {error.strerror}.") from error
+    console.print(
+        f"wrote {arguments.out}: {form}, {progress.human_bytes(len(made))}", soft_wrap=True
+    )
+    return 0
+
+
+async def _model(arguments: argparse.Namespace, console: Console) -> tuple[bytes, str]:
+    """A model's bytes and its name. Raises UsageError, DataError, RequestRefused."""
+    if not arguments.server:
+        if arguments.experiment or arguments.version is not None:
+            raise exits.UsageError("--experiment and --version go with --server.")
+        try:
+            return arguments.model.read_bytes(), str(arguments.model)
+        except OSError as error:
+            raise errors.DataError(
+                f"The model {arguments.model} cannot be read: {error.strerror}."
+            ) from error
+    if not arguments.experiment:
+        raise exits.UsageError("--server needs the --experiment.")
+    if not arguments.key:
+        raise exits.UsageError("--server needs a key: set FL_ADMIN_KEY or FL_ENROL_KEY.")
+    async with CoordinatorClient(arguments.server, arguments.key, on_retry=console.print) as client:
+        experiment = await client.experiment(arguments.experiment)
+        newest = experiment.model_version or 0
+        version = newest if arguments.version is None else arguments.version
+        data = await client.download_model(
+            experiment.id, version, experiment.part_bytes, direct=experiment.direct
+        )
+    return data, f"model {version} of {experiment.id}"
