@@ -8,7 +8,7 @@ import pytest
 from app.domain.errors import PartsMissing, StoreUnavailable
 from app.service import Limits
 from app.store.s3 import S3Blobs
-from app.wire import parts
+from app.wire import parts, schema
 from client_sdk import errors
 from client_sdk.client import CoordinatorClient
 from client_sdk.connection import Retry
@@ -136,9 +136,9 @@ async def test_a_false_announcement_takes_no_part_away(small_parts):
     own, other = hashlib.sha256(data[:PART]).hexdigest(), "0" * 64
 
     async def announce(*announced):
-        parts = [schema.PartAnnouncement(number=0, sha256=s, size=n) for s, n in announced]
+        parts = [parts.PartAnnouncement(number=0, sha256=s, size=n) for s, n in announced]
         path = f"/experiments/{experiment}/rounds/1/update/parts"
-        return await members[one].api.post(path, schema.PartAnnouncements(parts=parts))
+        return await members[one].api.post(path, parts.PartAnnouncements(parts=parts))
 
     for lie in ([(own, PART - 1)], [(own, PART), (own, 1)]):
         with pytest.raises(errors.RequestRefused, match=f"Part 0 is here, with {PART} bytes"):
