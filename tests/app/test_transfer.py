@@ -136,9 +136,9 @@ async def test_a_false_announcement_takes_no_part_away(small_parts):
     own, other = hashlib.sha256(data[:PART]).hexdigest(), "0" * 64
 
     async def announce(*announced):
-        parts = [parts.PartAnnouncement(number=0, sha256=s, size=n) for s, n in announced]
+        listed = [parts.PartAnnouncement(number=0, sha256=s, size=n) for s, n in announced]
         path = f"/experiments/{experiment}/rounds/1/update/parts"
-        return await members[one].api.post(path, parts.PartAnnouncements(parts=parts))
+        return await members[one].api.post(path, parts.PartAnnouncements(parts=listed))
 
     for lie in ([(own, PART - 1)], [(own, PART), (own, 1)]):
         with pytest.raises(errors.RequestRefused, match=f"Part 0 is here, with {PART} bytes"):
