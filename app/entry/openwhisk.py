@@ -112,7 +112,13 @@ _opened: list[tuple[Container, Mangum]] = []  # empty until the first call bring
 
 
 def main(args: dict[str, Any]) -> dict[str, Any]:
-    """Answer one activation: a web request, or (without `__ow_method`) the alarm's tick."""
+    """Answer one activation: a web request, or (without `__ow_method`) the alarm's tick.
+
+    Raises RuntimeError where the action is not a raw one: a caller's query would be among the
+    arguments, and so among the settings.
+    """
+    if "__ow_method" in args and "__ow_query" not in args:
+        raise RuntimeError("This must be a raw web action: wsk action update ... --web raw.")
     if not _opened:
         container = Container(settings_of(args))
         http = Mangum(container.http, lifespan="off", custom_handlers=[RawWebAction])
