@@ -95,7 +95,7 @@ async def _renewed(context: Context, round_: Round) -> Round:
     if context.clock() < lease.expires_at - context.limits.lease_seconds / 2:
         return round_
     renewed = round_.move(
-        RoundState.AGGREGATING, lease=new_lease(context, lease.fence, lease.deaths)
+        RoundState.AGGREGATING, lease=new_lease(context, lease.fence)
     )
     if not await context.repo.save_round(renewed):
         raise LostLease
@@ -108,7 +108,7 @@ async def _release(context: Context, round_: Round, seconds: float) -> None:
     await context.repo.save_round(
         round_.move(
             RoundState.AGGREGATING,
-            lease=replace(round_.lease, expires_at=context.clock(), released=True),
+            lease=replace(round_.lease, expires_at=context.clock(), released=True, deaths=0),
             aggregation_seconds=(round_.aggregation_seconds or 0.0) + seconds,
         )
     )
