@@ -16,14 +16,14 @@ from typing import TypeVar
 import httpx
 from pydantic import TypeAdapter
 
-from app.wire import schema, views
+from app.wire import parts, views
 from client_sdk import errors
 from client_sdk.connection import Connection, parse
 
 T = TypeVar("T")
 PARALLEL_PARTS = 4
 TRIES = 3  # for the whole of a transfer; each request of it has retries of its own
-_PLANS: TypeAdapter[list[schema.PartPlan]] = TypeAdapter(list[schema.PartPlan])
+_PLANS: TypeAdapter[list[parts.PartPlan]] = TypeAdapter(list[parts.PartPlan])
 _PARTS: TypeAdapter[list[views.ModelPart]] = TypeAdapter(list[views.ModelPart])
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
 
@@ -46,8 +46,8 @@ class Upload:
         if len(self._pieces) == 1 and not self._direct:
             await self._put(0)
             return
-        for start in range(0, len(self._pieces), schema.MAX_ANNOUNCED):
-            batch = range(start, min(start + schema.MAX_ANNOUNCED, len(self._pieces)))
+        for start in range(0, len(self._pieces), parts.MAX_ANNOUNCED):
+            batch = range(start, min(start + parts.MAX_ANNOUNCED, len(self._pieces)))
             for attempt in range(TRIES):
                 missing = [plan for plan in await self._plan(batch) if not plan.stored]
                 try:
@@ -57,17 +57,17 @@ class Upload:
                     if attempt == TRIES - 1:
                         raise
 
-    async def _plan(self, numbers: range) -> list[schema.PartPlan]:
-        announced = schema.PartAnnouncements(
+    async def _plan(self, numbers: range) -> list[parts.PartPlan]:
+        announced = parts.PartAnnouncements(
             parts=[
-                schema.PartAnnouncement(number=n, sha256=self.parts[n], size=len(self._pieces[n]))
+                parts.PartAnnouncement(number=n, sha256=self.parts[n], size=len(self._pieces[n]))
                 for n in numbers
             ]
         )
         response = await self._connection.post(f"{self._path}/parts", announced)
         return parse(_PLANS, response)
 
-    async def _bring(self, plan: schema.PartPlan) -> None:
+    async def _bring(self, plan: parts.PartPlan) -> None:
         if plan.upload is None:
             await self._put(plan.number)
             return

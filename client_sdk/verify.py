@@ -7,6 +7,7 @@ error of the coordinator's would show. What it must have in common with it is st
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from app.domain.experiment import Config
 from app.domain.round import RoundState
 from app.wire import codec, spans, views
 from client_sdk.client import CoordinatorClient
-from client_sdk.errors import NotThere
+from client_sdk.errors import CorruptDownload, NotThere
 
 Arrays = dict[str, np.ndarray]
 
@@ -45,7 +46,7 @@ async def verify(
     """Check the chain of all models, and recompute those of `rounds` (default: all that are kept).
 
     Each round that is named must be kept; of the others those that are not are said to be so.
-    Raises RequestRefused (it needs the admin key), CorruptDownload.
+    Raises RequestRefused (it needs the admin key), CoordinatorUnreachable.
     """
     check = _Check(client, await client.experiment(experiment_id), tell)
     models = await client.models(experiment_id)
@@ -106,32 +107,46 @@ class _Check:
         except NotThere as error:
             self._note(model.version, False if required else None, error.detail)
             return
-        base = await self._model(parent.version)
-        found = await self._model(model.version)
-        try:
-            mean = _mean(base, [[(u, updates[u.client]) for u in g] for g in _groups(round_)])
-        except (BadWeights, KeyError) as error:
-            self._note(model.version, False, f"an update cannot be read: {error}")
+        except CorruptDownload as error:
+            self._note(model.version, False, str(error))
             return
-        fault = _difference(mean, found)
+        try:
+            base, found = await self._model(parent), await self._model(model)
+            mean = _mean(base, [[(u, updates[u.client]) for u in g] for g in _groups(round_)])
+            fault = _difference(mean, found)
+        except (BadWeights, CorruptDownload) as error:
+            self._note(model.version, False, f"it cannot be recomputed: {error}")
+            return
         self._note(model.version, fault is None, fault or f"recomputed of {len(updates)} updates")
 
     async def _fetch(self, round_: views.RoundView) -> dict[str, bytes]:
-        return {
-            update.client: await self._client.download_update(
+        """Raises NotThere, CorruptDownload."""
+        found = {}
+        for update in round_.updates:
+            data = await self._client.download_update(
                 self._experiment.id,
                 round_.number,
                 _slot(update.client),
                 self._experiment.part_bytes,
             )
-            for update in round_.updates
-        }
+            found[update.client] = _on_record(data, update.sha256, f"the update of {update.client}")
+        return found
 
-    async def _model(self, version: int) -> bytes:
+    async def _model(self, model: views.ModelView) -> bytes:
+        """Raises CorruptDownload."""
         shown = self._experiment
-        return await self._client.download_model(
-            shown.id, version, shown.part_bytes, direct=shown.direct
+        data = await self._client.download_model(
+            shown.id, model.version, shown.part_bytes, direct=shown.direct
         )
+        return _on_record(data, model.sha256, f"model {model.version}")
+
+
+def _on_record(data: bytes, sha256: str, what: str) -> bytes:
+    """A download is held against what came with it only; here it is held against the record."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise CorruptDownload(f"{what} has the digest {found}, but {sha256} is on record")
+    return data
 
 
 def _slot(client: str) -> int:
@@ -150,14 +165,19 @@ def _groups(round_: views.RoundView) -> list[list[views.UpdateView]]:
 
 
 def _mean(base: bytes, groups: list[list[tuple[views.UpdateView, bytes]]]) -> bytes:
-    """FedAvg of the updates, as a file with the base model's header."""
+    """FedAvg of the updates, as a file with the base model's header. Raises BadWeights."""
+    total = sum(update.num_examples for group in groups for update, _ in group)
+    if total < 1:
+        raise BadWeights("there are no updates with examples on record.")
     layout = codec.layout_of(base)
     start = dict(spans.arrays(layout, base))
     partial = []
     for group in groups:
         sums: dict[str, Any] = {}
         for update, data in group:
-            values = dict(spans.arrays(codec.layout_of(data), data))
+            own_layout = codec.layout_of(data)
+            layout.require_same_tensors(own_layout)
+            values = dict(spans.arrays(own_layout, data))
             for name, before in start.items():
                 own = values[name]
                 if own.dtype.kind == "f":
@@ -170,7 +190,6 @@ def _mean(base: bytes, groups: list[list[tuple[views.UpdateView, bytes]]]) -> by
                     own = own.astype(object)  # Python's integers: exact
                 sums[name] = sums.get(name, 0) + own * update.num_examples
         partial.append(sums)
-    total = sum(update.num_examples for group in groups for update, _ in group)
     means: Arrays = {}
     for name, like in start.items():
         added = partial[0][name]

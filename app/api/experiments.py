@@ -12,7 +12,7 @@ from app.api.errors import responses
 from app.domain.errors import Forbidden
 from app.domain.records import ModelVersion
 from app.service.views import evaluation_view, model_view
-from app.wire import schema, views
+from app.wire import parts, schema, views
 
 admin = APIRouter(prefix="/experiments", tags=["Run an experiment"], dependencies=[Admin])
 reading = APIRouter(prefix="/experiments", tags=["Watch"])
@@ -82,8 +82,8 @@ async def put_initial_part(
     responses=responses(401, 404, 409, 422, 503),
 )
 async def announce_initial_parts(
-    service: Service, experiment_id: ExperimentId, request: schema.PartAnnouncements
-) -> list[schema.PartPlan]:
+    service: Service, experiment_id: ExperimentId, request: parts.PartAnnouncements
+) -> list[parts.PartPlan]:
     """Which are stored already, and where to bring the others: an interrupted upload goes on."""
     return await service.experiments.plan_initial_parts(experiment_id, request.parts)
 
@@ -243,7 +243,7 @@ async def list_model_parts(
     version: Version,
     member: Member,
     first: Annotated[int, Query(ge=0, lt=schema.MAX_PARTS)] = 0,
-    limit: Annotated[int, Query(ge=1, le=schema.MAX_ANNOUNCED)] = schema.MAX_ANNOUNCED,
+    limit: Annotated[int, Query(ge=1, le=parts.MAX_ANNOUNCED)] = parts.MAX_ANNOUNCED,
 ) -> list[views.ModelPart]:
     """With a URL each, where the blob store answers clients itself (`direct`)."""
     model = await service.models.version(experiment_id, version)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Request
 from app.api.auth import Bearer, CallingClient, ExperimentId, Service
 from app.api.bodies import OCTETS, PartNumber, PartSha256
 from app.api.errors import responses
-from app.wire import schema
+from app.wire import parts, schema
 
 router = APIRouter(prefix="/experiments/{experiment_id}", tags=["Take part"])
 RoundNumber = Annotated[int, Path(ge=1, le=10**6, examples=[3])]
@@ -66,8 +66,8 @@ async def put_update_part(
     responses=responses(401, 404, 409, 422, 503),
 )
 async def announce_update_parts(
-    service: Service, client: CallingClient, number: RoundNumber, request: schema.PartAnnouncements
-) -> list[schema.PartPlan]:
+    service: Service, client: CallingClient, number: RoundNumber, request: parts.PartAnnouncements
+) -> list[parts.PartPlan]:
     """Which are stored already, and where to bring the others: an interrupted upload goes on."""
     return await service.participation.plan_parts(client, number, request.parts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -31,7 +31,7 @@ MOVES: Mapping[RoundState, frozenset[RoundState]] = {
     _S.SEALED: frozenset({_S.AGGREGATING, _S.ABANDONED}),
     _S.AGGREGATING: frozenset({_S.AGGREGATING, _S.CLOSED, _S.ABANDONED}),
     _S.CLOSED: frozenset(),
-    _S.ABANDONED: frozenset(),
+    _S.ABANDONED: frozenset({_S.ABANDONED}),
 }
 
 
@@ -99,11 +99,16 @@ class Round:
     update_bytes: int = 0
     aggregation_seconds: float | None = None
     closed_at: float | None = None
+    swept: bool = False  # of an abandoned round: nothing of it is left in the blob store
     revision: int = field(default=0, compare=False)
 
     @property
     def base_version(self) -> int:
         return self.number - 1
+
+    def silent(self, slots: Collection[int], heard: Collection[int]) -> tuple[int, ...]:
+        """Those of the cohort among `slots` that were not heard of."""
+        return tuple(s for s in self.cohort if s in slots and s not in heard)
 
     def move(self, state: RoundState, **changes: Any) -> Round:
         """This round in its next state. Raises Conflict where the move is not a legal one."""

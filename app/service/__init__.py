@@ -49,6 +49,8 @@ class Coordinator:
                 elif not experiment.ended:
                     await self.rounds.advance(experiment.id)
                     looked_at.append(experiment.id)
+                elif sweep.recently_ended(self.context, experiment):
+                    await self.rounds.advance(experiment.id)
             after = page[-1].id
         await sweep.sweep_uploads(self.context)
         return looked_at

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from itertools import chain
 
 from app.domain.experiment import Experiment
-from app.domain.records import Client, Evaluation, ModelVersion, Refusal, client_id
+from app.domain.records import Client, Evaluation, ModelVersion, Refusal, client_id, slot_named
 from app.domain.round import Round, RoundState
 from app.service.context import Context
-from app.service.repository import client_key
+from app.service.keys import client_key
 from app.service.rounds import COORDINATOR
 from app.wire.views import AuditAction, AuditEvent
 
@@ -70,7 +70,7 @@ def _event(
     """`turn` tells apart what has the same time, action and round."""
     # Rounds follow one another; what has none comes before them, but for the end.
     place = 10**7 if _ORDER[what] >= _ORDER[_A.EXPERIMENT_ENDED] else number or 0
-    cursor = f"{round(at * 1e6):017d}.{place:08d}.{_ORDER[what]:02d}.{turn:08d}"
+    cursor = f"{round(at * 1e6):017d}.{place:08d}.{_ORDER[what]:02d}.{turn:014d}"
     return AuditEvent(
         cursor=cursor,
         at=datetime.fromtimestamp(at, UTC),
@@ -173,13 +173,13 @@ def _of_refusals(refusals: Iterable[Refusal]) -> Iterator[AuditEvent]:
 
 
 def _of_evaluations(evaluations: Iterable[Evaluation]) -> Iterator[AuditEvent]:
-    ordered = sorted(evaluations, key=lambda e: (e.version, e.source))
-    for turn, evaluation in enumerate(ordered):
-        who = "admin" if evaluation.source == "central" else evaluation.source
+    for evaluation in evaluations:
+        slot = slot_named(evaluation.source)
         yield _event(
             evaluation.received_at,
-            who,
+            "admin" if slot is None else evaluation.source,
             _A.EVALUATION_REPORTED,
             f"Of model version {evaluation.version}, on {evaluation.num_examples} examples",
-            turn=turn,
+            # Of its own record alone: counted among all of them, it would change with the next one.
+            turn=evaluation.version * 10**7 + (0 if slot is None else slot + 1),
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from app.domain import draw
 from app.domain.errors import ExperimentFull, OutOfTurn, Revoked, Unauthenticated
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import Client
 from app.service.context import Context
 from app.service.credentials import client_token, fingerprint, matches, slot_of
+from app.service.look import in_passing
 from app.service.rounds import Rounds
 from app.wire.schema import Shard, Subscribe, Subscription
 
@@ -19,6 +22,8 @@ class Enrolment:
         self.context = context
         self.repo = context.repo
         self.rounds = rounds
+        # Claims of one process would all try the same slot, and all but one of them in vain.
+        self._claiming = asyncio.Lock()
 
     async def require_enrolment_key(self, experiment_id: str, key: str) -> Experiment:
         """Raises Unauthenticated, or NotFound (which experiments there are is no secret)."""
@@ -45,9 +50,10 @@ class Enrolment:
         unique = fingerprint(request.client_key)
         client = await self.repo.client_by_key(experiment_id, unique)
         if client is None:
-            client = await self._claim(experiment, request, unique)
+            async with self._claiming:
+                client = await self._claim(experiment, request, unique)
         require_not_revoked(client)
-        await self.rounds.advance(experiment_id)  # the last slot opens the first round
+        await self.rounds.advance(experiment_id, in_passing)  # the last slot opens the first round
         return Subscription(
             client_id=client.id,
             token=client_token(
@@ -67,8 +73,9 @@ class Enrolment:
                 )
             )
         slots = experiment.config.clients
-        first = await self.repo.count_clients(experiment.id)
-        for slot in (s % slots for s in range(first, first + slots)):
+        # In their order, each only once the one before is known to be taken: `count_clients`
+        # counts on it. Who loses a slot asks again: the next one may be taken as well by now.
+        while (slot := await self.repo.count_clients(experiment.id)) < slots:
             token = client_token(request.client_key, experiment.id, slot)
             client = Client(
                 experiment_id=experiment.id,

@@ -10,12 +10,13 @@ from app.domain.errors import Conflict, InvalidConfig, NotFound
 from app.domain.experiment import Config, Experiment, ExperimentState
 from app.domain.provenance import config_digest
 from app.domain.records import ModelVersion
-from app.service import repository, sweep, weights
+from app.service import keys, sweep, weights
 from app.service.context import Context
 from app.service.credentials import AdminKeys, enrolment_key, fingerprint
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads
-from app.wire.schema import CreateExperiment, PartAnnouncement, PartPlan, WeightsCommit
+from app.wire.parts import PartAnnouncement, PartPlan
+from app.wire.schema import CreateExperiment, WeightsCommit
 
 
 class Experiments:
@@ -108,7 +109,7 @@ class Experiments:
         experiment = await self.repo.experiment(experiment_id)
         if experiment.state is not ExperimentState.AWAITING_MODEL:
             raise Conflict(f"The experiment is {experiment.state}: its initial model is settled.")
-        prefix = repository.model_blob(experiment_id, 0)
+        prefix = keys.model_blob(experiment_id, 0)
         return Uploads(self.context, prefix, self.context.limits.max_model_bytes)
 
     async def commit_initial(
@@ -127,13 +128,17 @@ class Experiments:
             model = await self._add_initial(experiment, commit, by)
         if model.blob.sha256 != commit.sha256:
             raise Conflict("The experiment has other initial weights already.")
-        experiment = await self.repo.experiment(experiment_id)
-        if experiment.state is ExperimentState.AWAITING_MODEL:
+        while True:
+            experiment = await self.repo.experiment(experiment_id)
+            if experiment.state is not ExperimentState.AWAITING_MODEL:
+                break
             await sweep.drop_other_parts(self.context, model.blob)
-            # Lost only to someone who did the same, or to a stop.
+            # Lost to someone who did the same, to another enrolment key, or to a stop.
             await self.repo.save_experiment(
                 experiment.move(ExperimentState.ENROLLING, model_version=0)
             )
+        if experiment.model_version is None:
+            raise Conflict(f"The experiment is {experiment.state}.")
         return model
 
     async def _add_initial(
@@ -142,7 +147,7 @@ class Experiments:
         experiment_id = experiment.id
         blob, layout = await weights.commit(
             self.context.blobs,
-            repository.model_blob(experiment_id, 0),
+            keys.model_blob(experiment_id, 0),
             commit.sha256,
             commit.parts,
             limit=self.context.limits.max_model_bytes,

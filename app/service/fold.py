@@ -18,7 +18,7 @@ from app.domain import provenance
 from app.domain.experiment import Experiment
 from app.domain.records import Blob, Cell, ModelVersion, Update
 from app.domain.round import Round
-from app.service import repository, weights
+from app.service import keys, weights
 from app.service.context import Context
 from app.service.sources import Clipped, Source
 from app.wire import codec, spans
@@ -47,7 +47,7 @@ class Fold:
             [by_slot[slot] for slot in group]
             for group in provenance.groups(round_.cohort, by_slot, round_.cut.group_size)
         ]
-        self._prefix = repository.model_blob(experiment.id, round_.number)
+        self._prefix = keys.model_blob(experiment.id, round_.number)
         self._parts: dict[int, tuple[str, int]] = {}  # SHA-256 and bytes of the new model's parts
         self._digest = hashlib.sha256()
         self._digested = 0  # parts of which it is, from the first one on
@@ -134,7 +134,7 @@ class Fold:
         data = await asyncio.to_thread(lambda: spans.dump(strategy.partial()))
         blob = await weights.store(
             self.context.blobs,
-            repository.sums_blob(experiment, number, cell),
+            keys.sums_blob(experiment, number, cell),
             data,
             self.context.limits.part_bytes,
         )

@@ -16,17 +16,17 @@ from app.domain.errors import (
 from app.domain.experiment import Config, Experiment, ExperimentState
 from app.domain.records import Client, Refusal, Update
 from app.domain.round import Round, RoundState
-from app.service import repository, weights
+from app.service import keys, weights
 from app.service.context import Context
 from app.service.enrolment import shard_size
+from app.service.look import around, in_passing
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads, max_update_bytes
 from app.wire.codec import Layout
+from app.wire.parts import PartAnnouncement, PartPlan
 from app.wire.schema import (
     BlobInfo,
     Done,
-    PartAnnouncement,
-    PartPlan,
     Train,
     Training,
     UpdateCommit,
@@ -45,7 +45,7 @@ class Participation:
 
     async def status(self, client: Client) -> Train | Wait | Done:
         """What this client shall do now."""
-        experiment, round_ = await self.rounds.advance(client.experiment_id)
+        experiment, round_ = await self.rounds.advance(client.experiment_id, in_passing)
         if experiment.ended:
             return Done(
                 state=experiment.state,
@@ -123,7 +123,7 @@ class Participation:
         base = await self.repo.model(experiment.id, 0)
         return Uploads(
             self.context,
-            repository.update_blob(experiment.id, number, client.slot),
+            keys.update_blob(experiment.id, number, client.slot),
             max_update_bytes(base.blob.size if base else 0),
         )
 
@@ -194,7 +194,7 @@ class Participation:
         layout = await self.repo.layout(experiment.id)
         blob, found = await weights.commit(
             self.context.blobs,
-            repository.update_blob(experiment.id, number, client.slot),
+            keys.update_blob(experiment.id, number, client.slot),
             commit.sha256,
             commit.parts,
             limit=max_update_bytes(layout.total_bytes),
@@ -252,7 +252,8 @@ class Participation:
                 refused_at=self.context.clock(),
             )
         )
-        await self.rounds.advance(experiment.id)  # the round may have waited for this client only
+        # The round may have waited for this client only.
+        await self.rounds.advance(experiment.id, around(client.slot))
 
     async def _require_counted(self, experiment: Experiment, client: Client, number: int) -> None:
         """Raise OutOfTurn unless the stored update is, or is going to be, in the aggregation.
@@ -261,7 +262,7 @@ class Participation:
         after the seal. If the seal came first, the frozen list says it; `advance` never leaves a
         round sealed.
         """
-        _, round_ = await self.rounds.advance(experiment.id)
+        _, round_ = await self.rounds.advance(experiment.id, around(client.slot))
         if round_ is None or round_.number != number:  # it was closed, and another is open
             round_ = await self.repo.round(experiment.id, number)
         if round_ is None or round_.state is RoundState.ABANDONED:

@@ -1,4 +1,4 @@
-"""Domain objects in and out of the document store. The only file that knows kinds and keys."""
+"""Domain objects in and out of the document store. The only file that knows kinds and bodies."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from app.domain.records import (
     Update,
 )
 from app.domain.round import Attempt, Cut, Lease, Round, RoundState
+from app.service.keys import key_of
 from app.store.port import Documents
 from app.wire.codec import Layout, parse_header
 
@@ -60,7 +61,7 @@ class Repository:
 
     async def add_client(self, client: Client, unique: str) -> bool:
         """False where the slot is taken or the key (`unique`) has a slot already."""
-        key = _key(client.experiment_id, client.slot)
+        key = key_of(client.experiment_id, client.slot)
         unique = f"{client.experiment_id}/{unique}"
         return await self.documents.insert("clients", key, _body(client), unique=unique)
 
@@ -69,11 +70,14 @@ class Repository:
         return None if found is None else _client(found.body, found.revision)
 
     async def client(self, experiment_id: str, slot: int) -> Client | None:
-        found = await self.documents.get("clients", _key(experiment_id, slot))
+        found = await self.documents.get("clients", key_of(experiment_id, slot))
         return None if found is None else _client(found.body, found.revision)
 
     async def count_clients(self, experiment_id: str) -> int:
-        return await self.documents.count("clients", f"{experiment_id}/")
+        """Slots are claimed in their order, so the last one that is taken tells."""
+        prefix = f"{experiment_id}/"
+        last = await self.documents.last_key("clients", prefix)
+        return 0 if last is None else int(last[len(prefix) :]) + 1
 
     async def enrolled_slots(self, experiment_id: str) -> list[int]:
         return await self._slots("clients", f"{experiment_id}/")
@@ -85,83 +89,85 @@ class Repository:
 
     async def save_client(self, client: Client) -> bool:
         """Compare-and-set on the revision that was read."""
-        key = _key(client.experiment_id, client.slot)
+        key = key_of(client.experiment_id, client.slot)
         return await self.documents.replace("clients", key, client.revision, _body(client))
 
     # Rounds
 
     async def add_round(self, round_: Round) -> bool:
-        key = _key(round_.experiment_id, round_.number)
+        key = key_of(round_.experiment_id, round_.number)
         return await self.documents.insert("rounds", key, _body(round_))
 
     async def round(self, experiment_id: str, number: int) -> Round | None:
-        found = await self.documents.get("rounds", _key(experiment_id, number))
+        found = await self.documents.get("rounds", key_of(experiment_id, number))
         return None if found is None else _round(found.body, found.revision)
 
     async def rounds(self, experiment_id: str, after: int = 0) -> list[Round]:
-        place = _key(experiment_id, after) if after else ""
+        place = key_of(experiment_id, after) if after else ""
         found = await scan_all(self.documents, "rounds", f"{experiment_id}/", place)
         return [_round(d.body, d.revision) for d in found]
 
     async def save_round(self, round_: Round) -> bool:
         """Compare-and-set on the revision that was read."""
-        key = _key(round_.experiment_id, round_.number)
+        key = key_of(round_.experiment_id, round_.number)
         return await self.documents.replace("rounds", key, round_.revision, _body(round_))
 
     # Updates and refusals
 
     async def add_update(self, update: Update) -> bool:
-        key = _key(update.experiment_id, update.round, update.slot)
+        key = key_of(update.experiment_id, update.round, update.slot)
         return await self.documents.insert("updates", key, _body(update))
 
     async def update(self, experiment_id: str, number: int, slot: int) -> Update | None:
-        found = await self.documents.get("updates", _key(experiment_id, number, slot))
+        found = await self.documents.get("updates", key_of(experiment_id, number, slot))
         return None if found is None else _update(found.body)
 
     async def updates(self, experiment_id: str, number: int) -> list[Update]:
         """All that were stored for the round, by slot; after the seal some may not be accepted."""
-        found = await scan_all(self.documents, "updates", f"{_key(experiment_id, number)}/")
+        found = await scan_all(self.documents, "updates", f"{key_of(experiment_id, number)}/")
         return [_update(d.body) for d in found]
 
-    async def reported_slots(self, experiment_id: str, number: int) -> list[int]:
-        return await self._slots("updates", f"{_key(experiment_id, number)}/")
+    async def reported_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
+        """Only of slots that start with the digits `leading`, where such are given."""
+        return await self._slots("updates", f"{key_of(experiment_id, number)}/", leading)
 
     async def add_refusal(self, refusal: Refusal) -> None:
         """One a client and a round: the first reason stands, so that nobody can fill the store."""
-        key = _key(refusal.experiment_id, refusal.round, refusal.slot)
+        key = key_of(refusal.experiment_id, refusal.round, refusal.slot)
         await self.documents.insert("refusals", key, _body(refusal))
 
     async def refusal(self, experiment_id: str, number: int, slot: int) -> Refusal | None:
-        found = await self.documents.get("refusals", _key(experiment_id, number, slot))
+        found = await self.documents.get("refusals", key_of(experiment_id, number, slot))
         return None if found is None else Refusal(**found.body)
 
     async def refusals(self, experiment_id: str, number: int | None = None) -> list[Refusal]:
         """Of one round, or of all of them."""
         numbers = () if number is None else (number,)
-        found = await scan_all(self.documents, "refusals", f"{_key(experiment_id, *numbers)}/")
+        found = await scan_all(self.documents, "refusals", f"{key_of(experiment_id, *numbers)}/")
         return [Refusal(**d.body) for d in found]
 
-    async def refused_slots(self, experiment_id: str, number: int) -> list[int]:
-        return await self._slots("refusals", f"{_key(experiment_id, number)}/")
+    async def refused_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
+        """As `reported_slots`."""
+        return await self._slots("refusals", f"{key_of(experiment_id, number)}/", leading)
 
     async def add_sums(self, experiment_id: str, number: int, cell: Cell, blob: Blob) -> None:
         """Of the same updates they are the same bytes, whoever added them up."""
-        key = _key(experiment_id, number, cell.span, cell.group)
+        key = key_of(experiment_id, number, cell.span, cell.group)
         await self.documents.insert("sums", key, _body(blob))
 
     async def sums(self, experiment_id: str, number: int, cell: Cell) -> Blob | None:
-        key = _key(experiment_id, number, cell.span, cell.group)
+        key = key_of(experiment_id, number, cell.span, cell.group)
         found = await self.documents.get("sums", key)
         return None if found is None else _blob(found.body)
 
     # Models and evaluations
 
     async def add_model(self, model: ModelVersion) -> bool:
-        key = _key(model.experiment_id, model.version)
+        key = key_of(model.experiment_id, model.version)
         return await self.documents.insert("models", key, _body(model))
 
     async def model(self, experiment_id: str, version: int) -> ModelVersion | None:
-        found = await self.documents.get("models", _key(experiment_id, version))
+        found = await self.documents.get("models", key_of(experiment_id, version))
         return None if found is None else _model(found.body)
 
     async def layout(self, experiment_id: str) -> Layout:
@@ -172,68 +178,33 @@ class Repository:
         return parse_header(base64.b64decode(first.header))
 
     async def models(self, experiment_id: str, after: int = -1) -> list[ModelVersion]:
-        place = "" if after < 0 else _key(experiment_id, after)
+        place = "" if after < 0 else key_of(experiment_id, after)
         found = await scan_all(self.documents, "models", f"{experiment_id}/", place)
         return [_model(d.body) for d in found]
 
     async def add_evaluation(self, evaluation: Evaluation) -> bool:
-        key = f"{_key(evaluation.experiment_id, evaluation.version)}/{evaluation.source}"
+        key = f"{key_of(evaluation.experiment_id, evaluation.version)}/{evaluation.source}"
         return await self.documents.insert("evaluations", key, _body(evaluation))
 
     async def evaluation(self, experiment_id: str, version: int, source: str) -> Evaluation | None:
-        found = await self.documents.get("evaluations", f"{_key(experiment_id, version)}/{source}")
+        found = await self.documents.get(
+            "evaluations", f"{key_of(experiment_id, version)}/{source}"
+        )
         return None if found is None else Evaluation(**found.body)
 
     async def evaluations(self, experiment_id: str, after: int = -1) -> list[Evaluation]:
         """Of the model versions above `after`."""
         # The next version's prefix itself: keys below it are of the versions before.
-        place = _key(experiment_id, after + 1)
+        place = key_of(experiment_id, after + 1)
         found = await scan_all(self.documents, "evaluations", f"{experiment_id}/", place)
         return [Evaluation(**d.body) for d in found]
 
     async def count_evaluations(self, experiment_id: str) -> int:
         return await self.documents.count("evaluations", f"{experiment_id}/")
 
-    async def _slots(self, kind: str, prefix: str) -> list[int]:
-        return [int(key[len(prefix) :]) for key in await self.documents.keys(kind, prefix)]
-
-
-def _key(experiment_id: str, *numbers: int) -> str:
-    """Numbers are padded, so that keys sort as numbers do."""
-    return "/".join([experiment_id, *(f"{n:07d}" for n in numbers)])
-
-
-def client_key(experiment_id: str, slot: int) -> str:
-    """The place of a client in `clients`, for paging."""
-    return _key(experiment_id, slot)
-
-
-def round_blobs(experiment_id: str, number: int) -> str:
-    """The blob prefix of a round's updates."""
-    return f"uploads/{experiment_id}/{number:07d}/"
-
-
-def round_sums(experiment_id: str, number: int) -> str:
-    """The blob prefix of what an aggregation kept of a round for itself."""
-    return f"{round_blobs(experiment_id, number)}sums/"
-
-
-def round_of(key: str) -> tuple[str, int]:
-    """The experiment and the round of a key under `round_blobs`."""
-    _, experiment_id, number, *_ = key.split("/")
-    return experiment_id, int(number)
-
-
-def update_blob(experiment_id: str, number: int, slot: int) -> str:
-    return f"{round_blobs(experiment_id, number)}{slot:07d}"
-
-
-def sums_blob(experiment_id: str, number: int, cell: Cell) -> str:
-    return f"{round_sums(experiment_id, number)}{cell.span:05d}-{cell.group:05d}"
-
-
-def model_blob(experiment_id: str, version: int) -> str:
-    return f"models/{experiment_id}/{version:07d}"
+    async def _slots(self, kind: str, prefix: str, leading: str = "") -> list[int]:
+        keys = await self.documents.keys(kind, prefix + leading)
+        return [int(key[len(prefix) :]) for key in keys]
 
 
 async def scan_all(documents: Documents, kind: str, prefix: str, after: str = "") -> list[Any]:
@@ -280,7 +251,7 @@ def _round(body: dict[str, Any], revision: int) -> Round:
             "accepted": tuple(body["accepted"]),
             "revoked": tuple(body.get("revoked", ())),
             "lease": None if body["lease"] is None else Lease(**body["lease"]),
-            "cut": None if body["cut"] is None else Cut(**body["cut"]),
+            "cut": Cut(**body["cut"]) if body.get("cut") else None,
             "earlier": tuple(_attempt(a) for a in body["earlier"]),
         }
     )

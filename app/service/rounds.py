@@ -16,10 +16,10 @@ from app.domain.errors import StoreUnavailable
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import client_id
 from app.domain.round import Attempt, Cut, Round, RoundState
-from app.service import repository
+from app.service import sweep
 from app.service.aggregate import LostUpdate, aggregate, new_lease
 from app.service.context import Context
-from app.service.sweep import drop_uploads
+from app.service.look import Look, thoroughly
 
 log = logging.getLogger("app")
 COORDINATOR = "coordinator"  # who did it, where nobody asked for it
@@ -37,16 +37,21 @@ class Rounds:
         self.context = context
         self.repo = context.repo
 
-    async def advance(self, experiment_id: str) -> tuple[Experiment, Round | None]:
-        """Do every step that can be done now; give the state after it. Raises NotFound."""
+    async def advance(
+        self, experiment_id: str, look: Look = thoroughly
+    ) -> tuple[Experiment, Round | None]:
+        """Do every step that `look` lets it find; give the state after it. Raises NotFound."""
         paused = False
         while True:
             experiment = await self.repo.experiment(experiment_id)
             round_ = None
             if experiment.round:
                 round_ = await self.repo.round(experiment_id, experiment.round)
+            if paused or not await look(self.context, experiment, round_):
+                return experiment, round_
+            look = thoroughly  # one step may make room for the next
             try:
-                if paused or not await self._step(experiment, round_):
+                if not await self._step(experiment, round_):
                     return experiment, round_
             except Paused:
                 paused = True  # look once more, for what is returned
@@ -61,11 +66,10 @@ class Rounds:
             case ExperimentState.RUNNING:
                 return await self._run(experiment, round_)
             case _:
-                return await self._tidy(experiment, round_)
+                return await sweep.tidy(self.context, experiment, round_)
 
     async def _start(self, experiment: Experiment) -> bool:
-        enrolled = await self.repo.count_clients(experiment.id)
-        if enrolled < experiment.config.clients_to_start:
+        if await self.repo.count_clients(experiment.id) < experiment.config.clients_to_start:
             return False
         await self.repo.save_experiment(experiment.move(ExperimentState.RUNNING, round=1))
         return True
@@ -106,7 +110,7 @@ class Rounds:
         if not settled:
             refused = await self.repo.refused_slots(experiment.id, round_.number)
             settled = set(round_.cohort) <= {*reported, *refused, *experiment.revoked}
-        revoked = _silent(experiment.revoked, round_, {*reported, *refused})
+        revoked = round_.silent(experiment.revoked, {*reported, *refused})
         if not settled and self.context.clock() < round_.deadline:
             return False
         if len(reported) >= experiment.config.updates_to_close:
@@ -142,7 +146,7 @@ class Rounds:
             reported=tuple(reported),
             refused=tuple(refused),
             ended_at=now,
-            revoked=_silent(experiment.revoked, round_, {*reported, *refused}),
+            revoked=round_.silent(experiment.revoked, {*reported, *refused}),
         )
         await self.repo.save_round(
             round_.move(
@@ -219,7 +223,7 @@ class Rounds:
 
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
         """The round is closed: drop its uploads, then open the next one or complete."""
-        await drop_uploads(self.context, experiment, round_.number)
+        await sweep.drop_uploads(self.context, experiment, round_.number)
         config = experiment.config
         changes = {"model_version": round_.number, "streak": _streak(experiment, round_)}
         if config.target_accuracy is not None and changes["streak"] >= config.patience:
@@ -254,27 +258,6 @@ class Rounds:
             )
         )
 
-    async def _tidy(self, experiment: Experiment, round_: Round | None) -> bool:
-        """The experiment ended before its time: drop what is left over and close the record."""
-        blobs = self.context.blobs
-        if round_ is None:
-            if experiment.model_version is None:
-                await blobs.delete(f"{repository.model_blob(experiment.id, 0)}/")
-            return False
-        if round_.state is RoundState.ABANDONED:
-            return False
-        closed = round_.state is RoundState.CLOSED
-        if closed and experiment.model_version == round_.number:
-            return False
-        if closed:  # the stop came between the close and its announcement
-            await drop_uploads(self.context, experiment, round_.number)
-            await self.repo.save_experiment(replace(experiment, model_version=round_.number))
-        elif await self.repo.save_round(round_.move(RoundState.ABANDONED)):
-            # Only now: up to here an owner could still close the round, and then its model counts.
-            await blobs.delete(repository.round_blobs(experiment.id, round_.number))
-            await blobs.delete(f"{repository.model_blob(experiment.id, round_.number)}/")
-        return True
-
 
 def _streak(experiment: Experiment, round_: Round) -> int:
     target = experiment.config.target_accuracy
@@ -283,15 +266,10 @@ def _streak(experiment: Experiment, round_: Round) -> int:
     return experiment.streak + 1
 
 
-def _silent(slots: Collection[int], round_: Round, heard: Collection[int]) -> tuple[int, ...]:
-    """Those of the cohort among `slots` that were not heard of."""
-    return tuple(s for s in round_.cohort if s in slots and s not in heard)
-
-
 def _missing(
     round_: Round, reported: list[int], refused: list[int], revoked: Collection[int]
 ) -> str:
-    silent = _silent(round_.cohort, round_, {*reported, *refused, *revoked})
+    silent = round_.silent(round_.cohort, {*reported, *refused, *revoked})
     return " ".join(
         f"{what}: {', '.join(map(client_id, who[:20]))}{' and more' if len(who) > 20 else ''}."
         for what, who in (("Missing", silent), ("Refused", refused), ("Revoked", [*revoked]))

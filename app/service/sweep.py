@@ -11,27 +11,29 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app.domain.errors import CoordinatorError
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import Blob
-from app.domain.round import RoundState
-from app.service import repository
+from app.domain.round import Round, RoundState
+from app.service import keys
 from app.service.context import Context
 
 if TYPE_CHECKING:
     from app.service import Coordinator
 
 log = logging.getLogger("app")
+GRACE_LEASES = 20  # after the end of an experiment, in leases
 
 
 async def drop_uploads(context: Context, experiment: Experiment, closed: int) -> None:
     """Round `closed` is closed: delete the uploads that are not to be kept any longer."""
-    await context.blobs.delete(repository.round_sums(experiment.id, closed))
+    await context.blobs.delete(keys.round_sums(experiment.id, closed))
     expired = closed - experiment.config.keep_updates
     if expired > 0:
-        await context.blobs.delete(repository.round_blobs(experiment.id, expired))
+        await context.blobs.delete(keys.round_blobs(experiment.id, expired))
 
 
 async def _drop_stale_uploads(context: Context, experiment_id: str, number: int) -> None:
@@ -45,7 +47,51 @@ async def _drop_stale_uploads(context: Context, experiment_id: str, number: int)
     experiment = await context.repo.experiment(experiment_id)
     kept = number > (experiment.model_version or 0) - experiment.config.keep_updates
     if round_.state is RoundState.ABANDONED or not kept:
-        await context.blobs.delete(repository.round_blobs(experiment_id, number))
+        await context.blobs.delete(keys.round_blobs(experiment_id, number))
+
+
+async def tidy(context: Context, experiment: Experiment, round_: Round | None) -> bool:
+    """The experiment ended before its time: close its record, and drop what is left over.
+
+    Says whether it changed something that is worth another look.
+    """
+    if round_ is None:
+        if experiment.model_version is None:
+            await context.blobs.delete(f"{keys.model_blob(experiment.id, 0)}/")
+        return False
+    if round_.state is RoundState.ABANDONED:
+        if not round_.swept:
+            await _drop_abandoned(context, round_)
+            if _settled(context, experiment):
+                await context.repo.save_round(round_.move(RoundState.ABANDONED, swept=True))
+        return False
+    if round_.state is not RoundState.CLOSED:
+        # Up to here an owner could still close the round, and then its model counts.
+        await context.repo.save_round(round_.move(RoundState.ABANDONED))
+    elif experiment.model_version == round_.number:
+        return False
+    else:  # the stop came between the close and its announcement
+        await drop_uploads(context, experiment, round_.number)
+        await context.repo.save_experiment(replace(experiment, model_version=round_.number))
+    return True
+
+
+async def _drop_abandoned(context: Context, round_: Round) -> None:
+    await context.blobs.delete(keys.round_blobs(round_.experiment_id, round_.number))
+    await context.blobs.delete(f"{keys.model_blob(round_.experiment_id, round_.number)}/")
+
+
+def _settled(context: Context, experiment: Experiment) -> bool:
+    """Whether nobody writes to the ended experiment any more: a stale owner may, for a while."""
+    return (
+        context.clock() > (experiment.ended_at or 0) + GRACE_LEASES * context.limits.lease_seconds
+    )
+
+
+def recently_ended(context: Context, experiment: Experiment) -> bool:
+    """Whether something of it may still have to be swept."""
+    grace = 2 * GRACE_LEASES * context.limits.lease_seconds
+    return experiment.ended and context.clock() < (experiment.ended_at or 0) + grace
 
 
 async def drop_other_parts(context: Context, blob: Blob) -> None:
@@ -58,7 +104,7 @@ async def drop_other_parts(context: Context, blob: Blob) -> None:
 
 async def sweep_uploads(context: Context) -> None:
     """Drop the uploads of every round that is over."""
-    rounds = {repository.round_of(key) for key in await context.blobs.sizes("uploads/")}
+    rounds = {keys.round_of(key) for key in await context.blobs.sizes("uploads/")}
     for experiment_id, number in sorted(rounds):
         await _drop_stale_uploads(context, experiment_id, number)
 

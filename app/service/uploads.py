@@ -9,7 +9,8 @@ from app.domain.records import part_key
 from app.service.context import Context
 from app.service.weights import digest_of
 from app.store.port import DirectBlobs
-from app.wire.schema import MAX_PARTS, PartAnnouncement, PartPlan, SignedUpload
+from app.wire.parts import PartAnnouncement, PartPlan, SignedUpload
+from app.wire.schema import MAX_PARTS
 
 _HEADER_SLACK = 64 * 1024  # an upload's header may hold other metadata than the model's
 
@@ -45,29 +46,47 @@ class Uploads:
             await self.context.blobs.put(key, data)
 
     async def plan(self, parts: list[PartAnnouncement]) -> list[PartPlan]:
-        """Which parts are here already, and how to bring the others. Raises TooLarge, Conflict."""
+        """Which parts are here already, and how to bring the others.
+
+        Raises TooLarge, Conflict, and DigestMismatch where a part is here with another size.
+        """
         blobs = self.context.blobs
         most = self.context.limits.part_bytes
         if large := next((part for part in parts if part.size > most), None):
             raise TooLarge(f"Part {large.number} takes {large.size} bytes; at most {most} may.")
         stored = await blobs.sizes(f"{self.prefix}/")
-        keys = {part.number: part_key(self.prefix, part.number, part.sha256) for part in parts}
-        missing = [part for part in parts if stored.get(keys[part.number]) != part.size]
-        for part in missing:
-            if keys[part.number] in stored:  # of another size: a store that checks no digests
-                await blobs.delete(keys[part.number])
-        self._require_room(stored, len(missing), sum(part.size for part in missing))
+        keys = [part_key(self.prefix, part.number, part.sha256) for part in parts]
+        missing = {
+            key: part for key, part in zip(keys, parts, strict=True) if stored.get(key) != part.size
+        }
+        for key in missing.keys() & stored:
+            await self._drop_altered(key, missing[key])
+        self._require_room(stored, len(missing), sum(part.size for part in missing.values()))
         signed = {}
         if isinstance(blobs, DirectBlobs):
-            for part in missing:
-                request = await blobs.sign_put(keys[part.number], part.sha256, part.size)
-                signed[part.number] = SignedUpload(
+            for key, part in missing.items():
+                request = await blobs.sign_put(key, part.sha256, part.size)
+                signed[key] = SignedUpload(
                     url=request.url, headers=dict(request.headers), seconds=request.seconds
                 )
         return [
-            PartPlan(number=part.number, stored=part not in missing, upload=signed.get(part.number))
-            for part in parts
+            PartPlan(number=part.number, stored=key not in missing, upload=signed.get(key))
+            for key, part in zip(keys, parts, strict=True)
         ]
+
+    async def _drop_altered(self, key: str, part: PartAnnouncement) -> None:
+        """Delete what is not what its key says: a store that checks no digests may hold such.
+
+        Raises DigestMismatch where the announcement is what is wrong: the part may be one of an
+        accepted file, and nobody can take that away.
+        """
+        data = await self.context.blobs.get(key)
+        if data is not None and await digest_of(data) == part.sha256:
+            raise DigestMismatch(
+                f"Part {part.number} is here, with {len(data)} bytes, not {part.size}: announce "
+                "the size that it has."
+            )
+        await self.context.blobs.delete(key)
 
     def _require_room(self, stored: dict[str, int], parts: int, size: int) -> None:
         if len(stored) + parts > 2 * MAX_PARTS or sum(stored.values()) + size > 2 * self.limit:

@@ -12,7 +12,7 @@ from app.domain.records import Client, Evaluation, ModelVersion, client_id
 from app.domain.round import Round, RoundState
 from app.service.context import Context
 from app.service.enrolment import shard_size
-from app.service.repository import client_key
+from app.service.keys import client_key
 from app.service.rounds import Rounds
 from app.wire import schema, views
 

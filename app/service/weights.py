@@ -50,6 +50,8 @@ async def commit(
             # Only a store that clients write to themselves, and that checks no digests, has such.
             await blobs.delete(key)
             raise PartsMissing(f"Part {number} holds other bytes than it says: send it again.")
+        if len(data) != blob.sizes[number]:  # such a store, too, can have it replaced meanwhile
+            raise PartsMissing(f"Part {number} was replaced while it was read: commit again.")
     return blob, judge.verdict(sha256)
 
 

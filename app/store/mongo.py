@@ -21,6 +21,7 @@ from app.store.port import KINDS_WITH_SECOND_NAMES, Body, Document
 
 SELECTION_MS = 3000  # a Lambda must answer long before the driver's own thirty seconds
 SOCKET_MS = 30_000
+INDEXED = {"$type": "string"}  # second names that are in the index; others have none
 
 
 @asynccontextmanager
@@ -78,8 +79,11 @@ class MongoDocuments:
             return _document(await self._collection(kind).find_one({"_id": key}))
 
     async def find(self, kind: str, unique: str) -> Document | None:
+        # MongoDB takes a partial index only for a query that implies the index's filter, and of an
+        # equality it does not see that: without the filter it would read the whole collection.
+        wanted = {"unique": {"$eq": unique, **INDEXED}}
         async with _translated():
-            return _document(await self._collection(kind).find_one({"unique": unique}))
+            return _document(await self._collection(kind).find_one(wanted))
 
     async def replace(self, kind: str, key: str, revision: int, body: Body) -> bool:
         async with _translated():
@@ -97,6 +101,13 @@ class MongoDocuments:
     async def count(self, kind: str, prefix: str) -> int:
         async with _translated():
             return int(await self._collection(kind).count_documents({"_id": _range(prefix)}))
+
+    async def last_key(self, kind: str, prefix: str) -> str | None:
+        async with _translated():
+            found = await self._collection(kind).find_one(
+                {"_id": _range(prefix)}, {"_id": 1}, sort=[("_id", -1)]
+            )
+            return None if found is None else str(found["_id"])
 
     async def scan(
         self, kind: str, prefix: str, *, after: str = "", limit: int = 1000
@@ -184,7 +195,7 @@ async def open_mongo(url: str, database: str) -> tuple[MongoDocuments, MongoBlob
                     documents._collection(kind).create_index(
                         "unique",
                         unique=True,
-                        partialFilterExpression={"unique": {"$type": "string"}},
+                        partialFilterExpression={"unique": INDEXED},
                     )
                     for kind in KINDS_WITH_SECOND_NAMES
                 )

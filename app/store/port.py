@@ -55,6 +55,10 @@ class Documents(Protocol):
         """How many keys start with `prefix`."""
         ...
 
+    async def last_key(self, kind: str, prefix: str) -> str | None:
+        """The last one of `keys`, without a look at the others."""
+        ...
+
     async def scan(
         self, kind: str, prefix: str, *, after: str = "", limit: int = 1000
     ) -> list[Document]:

@@ -20,7 +20,7 @@ from app.store.port import SignedRequest
 
 T = TypeVar("T")
 _PAGE = 1000  # keys that one call lists or deletes
-_THERE_ALREADY = ("PreconditionFailed", "ConditionalRequestConflict")
+_PUTS = 4  # of one object, where others write or delete it meanwhile
 
 
 class S3Blobs:
@@ -65,14 +65,22 @@ class S3Blobs:
         return await asyncio.to_thread(guarded)
 
     async def put(self, key: str, data: bytes) -> None:
-        def work(client: Any) -> None:
+        def work(client: Any) -> bool:
+            """Whether the object is there; not so where a conflict says nothing of its outcome."""
             try:
                 client.put_object(Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*")
             except client.exceptions.ClientError as error:
-                if error.response["Error"]["Code"] not in _THERE_ALREADY:
+                code = error.response["Error"]["Code"]
+                if code not in ("PreconditionFailed", "ConditionalRequestConflict"):
                     raise
+                return bool(code == "PreconditionFailed")
+            return True
 
-        await self._run(work)
+        for attempt in range(_PUTS):
+            if await self._run(work):
+                return
+            await asyncio.sleep(0.1 * 2**attempt)
+        raise StoreUnavailable(f"The bucket {self.bucket} failed: {key} is being written.")
 
     async def get(self, key: str) -> bytes | None:
         def work(client: Any) -> bytes | None:

@@ -172,6 +172,15 @@ class SQLiteDocuments:
         row = await self._database.run(lambda c: c.execute(sql, bounds).fetchone())
         return int(row[0])
 
+    async def last_key(self, kind: str, prefix: str) -> str | None:
+        sql = (
+            "SELECT key FROM documents WHERE kind = ? AND key >= ? AND key < CAST(? AS TEXT) "
+            "ORDER BY key DESC LIMIT 1"
+        )
+        bounds = (kind, prefix, _upper(prefix))
+        row = await self._database.run(lambda c: c.execute(sql, bounds).fetchone())
+        return None if row is None else str(row[0])
+
     async def scan(
         self, kind: str, prefix: str, *, after: str = "", limit: int = 1000
     ) -> list[Document]:

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraint
 from app.domain.experiment import Config, ExperimentState
 
 MAX_PARTS = 20_000  # of one file
-MAX_ANNOUNCED = 256  # parts in one call: signed URLs are long, and answers are limited too
 Sha256 = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9a-f]{64}$"),
@@ -157,34 +156,6 @@ class PartReceipt(BaseModel):
     number: int = Field(examples=[0])
     sha256: Sha256
     size: int = Field(examples=[87904])
-
-
-class PartAnnouncement(Body):
-    """A part that is about to be uploaded."""
-
-    number: int = Field(ge=0, lt=MAX_PARTS, examples=[0])
-    sha256: Sha256
-    size: int = Field(ge=1, examples=[87904], description="Bytes")
-
-
-class PartAnnouncements(Body):
-    parts: list[PartAnnouncement] = Field(min_length=1, max_length=MAX_ANNOUNCED)
-
-
-class SignedUpload(BaseModel):
-    """A PUT of the part's bytes to `url`, with these headers and no others of ours."""
-
-    url: str = Field(examples=["https://bucket.s3.amazonaws.com/uploads/...?X-Amz-Signature=..."])
-    headers: dict[str, str]
-    seconds: int = Field(description="For so long the URL is good", examples=[900])
-
-
-class PartPlan(BaseModel):
-    """What to do with a part: nothing where it is stored, else `upload`, else PUT it here."""
-
-    number: int
-    stored: bool
-    upload: SignedUpload | None = None
 
 
 class CreatedExperiment(BaseModel):

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from app.domain.errors import Conflict
 from app.service import Coordinator
 from app.service.credentials import AdminKeys, enrolment_key, fingerprint
+from app.wire.schema import WeightsCommit
 from client_sdk.errors import NotAuthorised, NotThere, RequestRefused, StateConflict
-from tests.federation import ADMIN_KEY, config, value_of
+from tests.federation import ADMIN_KEY, config, value_of, weights
 
 
 def key_of(number: int) -> str:
@@ -309,3 +311,40 @@ async def test_an_experiment_with_more_slots_than_allowed_is_refused(federation)
     with pytest.raises(RequestRefused) as caught:
         await federation.admin.create_experiment("x", config(), "too-many-slots")
     assert (caught.value.status, caught.value.code) == (422, "too-many-clients")
+
+
+@pytest.mark.parametrize("crossing", ["another key", "a stop"])
+async def test_the_initial_commit_is_not_lost_to_what_crosses_it(federation, crossing):
+    made = await federation.admin.create_experiment("toy", config(), "crossed-commit")
+    data = weights(0)
+    sha256 = hashlib.sha256(data).hexdigest()
+    other = federation.coordinator()
+    await other.experiments.store_initial_part(made.id, 0, sha256, data)
+
+    class Crossed:
+        """Something else writes the experiment just before its first replacement here."""
+
+        crossed = False
+
+        def __getattr__(self, name):
+            return getattr(federation.documents, name)
+
+        async def replace(self, *arguments):
+            if not self.crossed:
+                self.crossed = True
+                if crossing == "a stop":
+                    await other.experiments.stop(made.id, "Enough.")
+                else:
+                    await other.access.replace_enrolment_key(made.id, None, "admin")
+            return await federation.documents.replace(*arguments)
+
+    commit = WeightsCommit(sha256=sha256, parts=[sha256])
+    experiments = federation.coordinator(documents=Crossed()).experiments
+    if crossing == "a stop":
+        for _ in range(2):  # a retry is told the same
+            with pytest.raises(Conflict, match="is stopped"):
+                await experiments.commit_initial(made.id, commit)
+    else:
+        await experiments.commit_initial(made.id, commit)
+        shown = await federation.admin.experiment(made.id)
+        assert (shown.state, shown.model_version) == ("enrolling", 0)

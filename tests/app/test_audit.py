@@ -112,6 +112,20 @@ async def test_what_happens_at_one_moment_keeps_its_order(federation):
     )
 
 
+async def test_a_cursor_stays_that_of_its_event_whatever_comes_later(federation):
+    """Else whoever follows the log is told the same evaluation twice."""
+    experiment, members = await federation.start()
+    measured = {"loss": 0.5}
+    await members["client-02"].api.report_evaluation(experiment, 0, 5, measured)
+    before = await everything(federation, experiment)
+    federation.clock.now += 1
+    await members["client-01"].api.report_evaluation(experiment, 0, 5, measured)
+    await federation.admin.report_evaluation(experiment, 0, 5, measured)
+    later = await federation.admin.audit(experiment, before[-1].cursor)
+    assert [event.who for event in later] == ["admin", "client-01"]
+    assert (await everything(federation, experiment))[: len(before)] == before
+
+
 async def test_an_experiment_that_fails_was_ended_by_the_coordinator(federation):
     experiment, _ = await federation.start(max_attempts=1)
     federation.clock.now += 60

@@ -5,9 +5,10 @@ import hashlib
 import httpx
 import pytest
 
+from app.domain.errors import PartsMissing, StoreUnavailable
 from app.service import Limits
 from app.store.s3 import S3Blobs
-from app.wire import schema
+from app.wire import parts, schema
 from client_sdk import errors
 from client_sdk.client import CoordinatorClient
 from client_sdk.connection import Retry
@@ -97,11 +98,12 @@ async def test_what_is_announced_is_bounded(small_parts):
     path = f"/experiments/{made.id}/initial-model/parts"
 
     def announced(*sizes):
-        parts = [
-            schema.PartAnnouncement(number=n, sha256=f"{n:064x}", size=size)
-            for n, size in enumerate(sizes)
-        ]
-        return schema.PartAnnouncements(parts=parts)
+        return parts.PartAnnouncements(
+            parts=[
+                parts.PartAnnouncement(number=n, sha256=f"{n:064x}", size=size)
+                for n, size in enumerate(sizes)
+            ]
+        )
 
     with pytest.raises(errors.RequestRefused) as large:
         await small_parts.admin.post(path, announced(PART, PART + 1))
@@ -109,13 +111,13 @@ async def test_what_is_announced_is_bounded(small_parts):
     experiment, members = await small_parts.start(initial=weights(0))
     cohort = await small_parts.cohort(experiment)
     path = f"/experiments/{experiment}/rounds/1/update/parts"
-    many = schema.PartAnnouncements(
-        parts=[schema.PartAnnouncement(number=n, sha256=f"{n:064x}", size=PART) for n in range(256)]
+    many = parts.PartAnnouncements(
+        parts=[parts.PartAnnouncement(number=n, sha256=f"{n:064x}", size=PART) for n in range(256)]
     )
     # Six numbers take a hundred bytes; an upload may have 64 KiB of header beside, and twice.
     await members[cohort[0]].api.post(path, many)
     small_parts.app.state.coordinator = small_parts.coordinator(limits=Limits(part_bytes=8192))
-    many = schema.PartAnnouncements(
+    many = parts.PartAnnouncements(
         parts=[part.model_copy(update={"size": 8192}) for part in many.parts]
     )
     with pytest.raises(errors.StateConflict, match="Too many different parts"):
@@ -123,6 +125,28 @@ async def test_what_is_announced_is_bounded(small_parts):
     outsider = next(member for name, member in members.items() if name not in cohort)
     with pytest.raises(errors.StateConflict, match="not in the cohort"):
         await outsider.api.post(path, announced(1))
+
+
+async def test_a_false_announcement_takes_no_part_away(small_parts):
+    """Else any client could fail the experiment: its round would lose an accepted update."""
+    experiment, members = await small_parts.start(initial=big(), rounds=1)
+    one, two = await small_parts.cohort(experiment)
+    data = big()
+    await members[one].api.upload_update(experiment, 1, data, 10, {}, PART)
+    own, other = hashlib.sha256(data[:PART]).hexdigest(), "0" * 64
+
+    async def announce(*announced):
+        parts = [parts.PartAnnouncement(number=0, sha256=s, size=n) for s, n in announced]
+        path = f"/experiments/{experiment}/rounds/1/update/parts"
+        return await members[one].api.post(path, parts.PartAnnouncements(parts=parts))
+
+    for lie in ([(own, PART - 1)], [(own, PART), (own, 1)]):
+        with pytest.raises(errors.RequestRefused, match=f"Part 0 is here, with {PART} bytes"):
+            await announce(*lie)
+    await announce((other, 1), (own, PART))  # two contents for one part
+    await members[two].api.upload_update(experiment, 1, data, 10, {}, PART)
+    shown = await small_parts.admin.experiment(experiment)
+    assert (shown.state, shown.model_version) == ("completed", 1)
 
 
 async def test_parts_beside_the_committed_file_are_dropped(small_parts):
@@ -166,6 +190,32 @@ async def test_a_part_that_came_after_its_round_is_swept(small_parts):
     await small_parts.app.state.coordinator.tick()
     assert await small_parts.blobs.sizes(f"uploads/{experiment}/") == {}
     assert await small_parts.blobs.sizes(f"uploads/{running}/") == needed != {}
+
+
+async def test_what_a_stopped_round_left_goes_though_processes_die_or_write_late(small_parts):
+    experiment, members = await small_parts.start(rounds=2)
+    cohort = await small_parts.cohort(experiment)
+    await members[cohort[0]].upload(1, 2.0)
+
+    class Dying:
+        def __getattr__(self, name):
+            return getattr(small_parts.blobs, name)
+
+        async def delete(self, prefix):
+            raise StoreUnavailable("Away.")
+
+    with pytest.raises(StoreUnavailable):  # after the round is abandoned
+        await small_parts.coordinator(blobs=Dying()).experiments.stop(experiment, "Enough.", "x")
+    assert await small_parts.blobs.sizes(f"uploads/{experiment}/")
+    await small_parts.app.state.coordinator.tick()
+    assert await small_parts.blobs.sizes(f"uploads/{experiment}/") == {}
+    # An owner that has not heard of it stores a part of the next model.
+    await small_parts.blobs.put(f"models/{experiment}/0000001/00000-late", b"late")
+    small_parts.clock.now += 900
+    await small_parts.app.state.coordinator.tick()
+    assert await small_parts.blobs.sizes(f"models/{experiment}/0000001/") == {}
+    repo = small_parts.app.state.coordinator.context.repo
+    assert (await repo.round(experiment, 1)).swept
 
 
 @pytest.fixture
@@ -222,6 +272,35 @@ async def test_other_bytes_than_were_signed_are_found_at_the_commit_and_sent_aga
     await direct.blobs.put(short, b"short")
     await api.upload_initial_model(made.id, data, PART, direct=True)
     assert await api.download_model(made.id, 0, PART, direct=True) == data
+
+
+async def test_a_part_that_is_replaced_during_the_commit_is_not_taken_at_its_old_size(direct):
+    """Every place in the file is reckoned from its parts' sizes: one that is wrong shifts all."""
+    api = direct.admin
+    made = await api.create_experiment("x", config(), "replaced-part")
+    data = big()
+    parts = [data[i : i + PART] for i in range(0, len(data), PART)]
+    digests = [hashlib.sha256(part).hexdigest() for part in parts]
+    prefix = f"models/{made.id}/0000000"
+    keys = [f"{prefix}/{n:05d}-{sha256}" for n, sha256 in enumerate(digests)]
+    for key, part in zip(keys, parts, strict=True):
+        await direct.blobs.put(key, b"short" if key == keys[1] else part)
+
+    class Replaced(S3Blobs):
+        """A store that lets a part be replaced, which happens once it is listed."""
+
+        async def sizes(self, prefix):
+            found = await super().sizes(prefix)
+            await self.delete(keys[1])
+            await self.put(keys[1], parts[1])
+            return found
+
+    commit = schema.WeightsCommit(sha256=hashlib.sha256(data).hexdigest(), parts=digests)
+    blobs = Replaced(direct.blobs.bucket, url_seconds=60)
+    with pytest.raises(PartsMissing, match="Part 1 was replaced while it was read: commit again"):
+        await direct.coordinator(blobs=blobs).experiments.commit_initial(made.id, commit)
+    await api.upload_initial_model(made.id, data, PART, direct=True)
+    assert await api.download_model(made.id, 0, PART) == data
 
 
 async def test_a_url_that_has_run_out_is_asked_for_again(direct, monkeypatch):

@@ -10,7 +10,7 @@ import safetensors.numpy
 from app.service import Limits
 from client_sdk.errors import NotAuthorised
 from client_sdk.verify import verify
-from tests.federation import weights
+from tests.federation import ONE_STORE, weights
 
 
 def model(seed: int) -> bytes:
@@ -129,6 +129,51 @@ async def test_a_model_that_is_not_the_mean_is_told_by_tensor_and_place(federati
     ((version, message),) = faults(await verify(federation.admin, experiment))
     assert version == 2
     assert "tensor 'a' differs in 1 of 150 values, first at 22" in message
+
+
+@ONE_STORE
+async def test_updates_that_are_not_those_on_record_are_found(federation, monkeypatch):
+    """The mean of the same two updates is the same, whoever they are said to be of."""
+    experiment, members = await federation.start(keep_updates=1, rounds=1)
+    cohort = await federation.cohort(experiment)
+    for n, name in enumerate(cohort):
+        await members[name].upload(1, float(n))
+    honest = federation.admin.download_update
+    slots = [int(name.split("-")[1]) for name in cohort]
+
+    async def swapped(experiment_id, number, slot, part_bytes):
+        return await honest(experiment_id, number, slots[1 - slots.index(slot)], part_bytes)
+
+    assert faults(await verify(federation.admin, experiment)) == []
+    monkeypatch.setattr(federation.admin, "download_update", swapped)
+    ((version, message),) = faults(await verify(federation.admin, experiment))
+    assert version == 1
+    assert f"the update of {cohort[0]} has the digest" in message
+
+
+@ONE_STORE
+@pytest.mark.parametrize("what", ["models", "uploads"])
+async def test_bytes_that_were_altered_are_a_finding_too(federation, what):
+    experiment = await finished(federation)
+    key = next(k for k in await federation.blobs.sizes(f"{what}/{experiment}/0000001/"))
+    data = await federation.blobs.get(key)
+    await federation.blobs.delete(key)
+    await federation.blobs.put(key, data[:-1] + bytes([data[-1] ^ 1]))
+    found = faults(await verify(federation.admin, experiment))
+    # Model 1 is what model 2 was made of.
+    assert [version for version, _ in found] == ([1, 2] if what == "models" else [1])
+    assert all("do not have the digest" in message for _, message in found)
+
+
+@ONE_STORE
+async def test_a_round_without_updates_is_a_finding(federation):
+    experiment = await finished(federation)
+    await forge(
+        federation, "rounds", f"{experiment}/0000002", lambda body: body.update(accepted=[])
+    )
+    found = faults(await verify(federation.admin, experiment))
+    assert [version for version, _ in found] == [2, 2]
+    assert "no updates with examples on record" in found[1][1]
 
 
 async def test_kept_updates_are_for_the_admin_alone(federation):

@@ -111,6 +111,26 @@ def test_weights_through_s3_give_the_same_bytes(quiet_run, bucket, tmp_path):
     assert [found["Key"].split("/")[0] for found in kept] == ["models"] * 4
 
 
+def test_a_finished_experiment_is_verified_from_the_command_line(tmp_path):
+    with Server(FL_DATA_DIR=str(tmp_path / "data")) as server:
+        small = ("--dataset", "digits", "--clients", "3", "--rounds", "2", "--local-epochs", "1")
+        done = run(
+            *(*small, "--keep-updates", "1", "--max-update-norm", "0.5"),
+            *("--server", server.url, "--out", str(tmp_path / "out"), "--json"),
+            FL_ADMIN_KEY=KEY,
+        )
+        assert done.returncode == 0, done.stderr
+        at = ("--server", server.url, "--experiment", json.loads(done.stdout)["experiment"])
+        checked = run("verify", *at, FL_ADMIN_KEY=KEY)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert "model 2: recomputed of 3 updates" in checked.stdout
+        assert "model 1: There is no update" in checked.stdout
+        assert "as recorded" in checked.stdout.splitlines()[-1]
+        assert run("verify", *at, "--round", "1", FL_ADMIN_KEY=KEY).returncode == 7
+        assert run("verify", *at, FL_ADMIN_KEY="not-the-admins-key").returncode == 4
+        assert run("verify", *at).returncode == 2
+
+
 def test_one_participant_joins_and_its_model_predicts(tmp_path):
     """A second machine's view: `join` beside a simulation that leaves one slot free."""
     with (

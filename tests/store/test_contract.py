@@ -137,6 +137,7 @@ async def test_a_prefix_means_itself_and_keys_sort_by_their_bytes(store, prefix)
         await store.documents.insert(KIND, key, {"of": key})
     expected = sorted((k for k in KEYS if k.startswith(prefix)), key=str.encode)
     assert await store.documents.keys(KIND, prefix) == expected
+    assert await store.documents.last_key(KIND, prefix) == (expected[-1] if expected else None)
     assert await store.documents.count(KIND, prefix) == len(expected)
     assert [d.body["of"] for d in await store.documents.scan(KIND, prefix)] == expected
 
@@ -158,6 +159,7 @@ async def test_no_character_is_beyond_a_prefix(store, prefix):
         await store.blobs.put(key, key.encode())
     expected = sorted((k for k in keys if k.startswith(prefix)), key=str.encode)
     assert await store.documents.keys(KIND, prefix) == expected
+    assert await store.documents.last_key(KIND, prefix) == expected[-1]
     assert await store.documents.count(KIND, prefix) == len(expected)
     assert [d.key for d in await store.documents.scan(KIND, prefix)] == expected
     assert set(await store.blobs.sizes(prefix)) == set(expected)

@@ -85,3 +85,24 @@ async def test_listing_sizes_reads_no_data(server):
     await documents._database["blobs"].delete_many({})
     assert await blobs.sizes("a/") == {"a/1": 1000}
     await documents.close()
+
+
+async def test_finding_by_the_second_name_holds_the_indexs_filter(server, monkeypatch):
+    """Else MongoDB reads the whole collection: an equality alone does not imply `$type` to it.
+
+    The server of these tests cannot say which index it takes, so the query is looked at.
+    """
+    documents, _ = await open_mongo(server.url, "found")
+    await documents.insert("clients", "a", {"n": 1}, unique="x")
+    clients, asked = documents._collection("clients"), []
+
+    class Heard:
+        async def find_one(self, query):
+            asked.append(query)
+            return await clients.find_one(query)
+
+    monkeypatch.setattr(documents, "_collection", lambda kind: Heard())
+    assert (await documents.find("clients", "x")).body == {"n": 1}
+    assert await documents.find("clients", "y") is None
+    assert [mongo.INDEXED.items() <= query["unique"].items() for query in asked] == [True, True]
+    await documents.close()

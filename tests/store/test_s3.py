@@ -34,6 +34,36 @@ async def test_what_is_signed_holds_the_length_the_digest_and_that_nothing_is_th
     assert put.headers["x-amz-checksum-sha256"] == "CgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgo="
 
 
+def conflicting(blobs, times):
+    """S3 answers the next puts with 409, as where another request for the key is under way."""
+    client, left = blobs._client, iter(range(times))
+    put_object = client.put_object
+
+    def conflict(**arguments):
+        if next(left, None) is None:
+            return put_object(**arguments)
+        error = {"Error": {"Code": "ConditionalRequestConflict", "Message": "Try again."}}
+        raise client.exceptions.ClientError(error, "PutObject")
+
+    client.put_object = conflict
+
+
+async def test_a_put_that_met_another_request_is_tried_again(bucket):
+    """The other one may be a delete, or fail: "On a 409 failure you should retry the upload"."""
+    blobs = S3Blobs(bucket, url_seconds=60)
+    conflicting(blobs, 2)
+    await blobs.put("a/1", b"x")
+    assert await blobs.get("a/1") == b"x"
+
+
+async def test_a_put_that_never_gets_through_is_not_said_to_be_done(bucket, monkeypatch):
+    monkeypatch.setattr("app.store.s3._PUTS", 2)
+    blobs = S3Blobs(bucket, url_seconds=60)
+    conflicting(blobs, 9)
+    with pytest.raises(StoreUnavailable, match="is being written"):
+        await blobs.put("a/1", b"x")
+
+
 async def test_more_keys_than_a_page_are_listed_and_deleted(bucket, monkeypatch):
     monkeypatch.setattr("app.store.s3._PAGE", 7)
     blobs = S3Blobs(bucket, url_seconds=60)

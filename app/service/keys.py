@@ -1,0 +1,45 @@
+"""Names: of documents by their numbers, and of blobs by what they belong to."""
+
+from __future__ import annotations
+
+from app.domain.records import Cell
+
+SLOT_DIGITS = 7  # of every number in a key
+
+
+def key_of(experiment_id: str, *numbers: int) -> str:
+    """Numbers are padded, so that keys sort as numbers do."""
+    return "/".join([experiment_id, *(f"{n:0{SLOT_DIGITS}d}" for n in numbers)])
+
+
+def client_key(experiment_id: str, slot: int) -> str:
+    """The place of a client in `clients`, for paging."""
+    return key_of(experiment_id, slot)
+
+
+def round_blobs(experiment_id: str, number: int) -> str:
+    """The blob prefix of a round's updates."""
+    return f"uploads/{experiment_id}/{number:0{SLOT_DIGITS}d}/"
+
+
+def round_sums(experiment_id: str, number: int) -> str:
+    """The blob prefix of what an aggregation kept of a round for itself."""
+    return f"{round_blobs(experiment_id, number)}sums/"
+
+
+def round_of(key: str) -> tuple[str, int]:
+    """The experiment and the round of a key under `round_blobs`."""
+    _, experiment_id, number, *_ = key.split("/")
+    return experiment_id, int(number)
+
+
+def update_blob(experiment_id: str, number: int, slot: int) -> str:
+    return f"{round_blobs(experiment_id, number)}{slot:0{SLOT_DIGITS}d}"
+
+
+def sums_blob(experiment_id: str, number: int, cell: Cell) -> str:
+    return f"{round_sums(experiment_id, number)}{cell.span:05d}-{cell.group:05d}"
+
+
+def model_blob(experiment_id: str, version: int) -> str:
+    return f"models/{experiment_id}/{version:0{SLOT_DIGITS}d}"

@@ -1,0 +1,86 @@
+"""How closely a call looks at a round that collects: no closer than it has reason to.
+
+Who has reported is read from the keys of the cohort's updates. If every poll and every upload read
+all of them, each would cost the more the larger the cohort is (docs/decisions/0015).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from app.domain.experiment import Experiment, ExperimentState
+from app.domain.round import Round, RoundState
+from app.service.context import Context
+from app.service.keys import SLOT_DIGITS
+
+Look = Callable[[Context, Experiment, Round | None], Awaitable[bool]]
+
+
+async def thoroughly(context: Context, experiment: Experiment, round_: Round | None) -> bool:
+    """Whatever can be done is to be found now: for ticks, for the admin, after a step."""
+    return True
+
+
+async def in_passing(context: Context, experiment: Experiment, round_: Round | None) -> bool:
+    """For polls, which settle nothing themselves: whoever does looks for itself.
+
+    It may die before it has looked. So one poll in as many as the cohort has members looks
+    thoroughly all the same: a key a poll on average, and about one look while each of them asks
+    once.
+    """
+    if round_ is None or not _waiting(context, experiment, round_):
+        return True
+    return context.jitter() * len(round_.cohort) < 1
+
+
+def around(slot: int) -> Look:
+    """For a call that has just settled this slot. It looks at the slot's neighbours first, and
+    only where none of them is waited for any more at all the others.
+
+    Of the calls that settle a cohort, the last one sees what all of them wrote and finds every
+    block complete, whatever their order: so there is always one that closes the round.
+    """
+
+    async def look(context: Context, experiment: Experiment, round_: Round | None) -> bool:
+        if round_ is None or not _waiting(context, experiment, round_):
+            return True
+        if slot not in round_.cohort:
+            return False
+        repo, number, revoked = context.repo, round_.number, set(experiment.revoked)
+        for leading, members in blocks(round_.cohort, slot):
+            silent = {*members} - revoked
+            silent -= {*await repo.reported_slots(experiment.id, number, leading)}
+            if silent and silent - {*await repo.refused_slots(experiment.id, number, leading)}:
+                return False
+        return True
+
+    return look
+
+
+def blocks(cohort: Sequence[int], slot: int) -> Iterator[tuple[str, Sequence[int]]]:
+    """The parts of an ascending cohort around a slot, each with what its members' keys start with.
+
+    They lie in the ten, the hundred, the thousand ... slots around it. Each that is given holds
+    more of the cohort than the one before, and none holds all of it. A block is read by the calls
+    that complete one of the ten below, so on average a level costs an upload ten keys at most.
+    """
+    known = 1  # the slot itself
+    for digits in range(SLOT_DIGITS - 1, 0, -1):
+        width = 10 ** (SLOT_DIGITS - digits)
+        low = slot // width * width
+        members = cohort[bisect_left(cohort, low) : bisect_left(cohort, low + width)]
+        if len(members) == len(cohort):
+            return
+        if len(members) > known:
+            yield f"{slot:0{SLOT_DIGITS}d}"[:digits], members
+        known = len(members)
+
+
+def _waiting(context: Context, experiment: Experiment, round_: Round) -> bool:
+    """Whether only the rest of the cohort could move the round on, not this call or the clock."""
+    return (
+        experiment.state is ExperimentState.RUNNING
+        and round_.state is RoundState.COLLECTING
+        and context.clock() < round_.deadline
+    )

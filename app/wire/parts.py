@@ -1,0 +1,37 @@
+"""Bodies about the parts of a file on its way in: announced, then brought."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from app.wire.schema import MAX_PARTS, Body, Sha256
+
+MAX_ANNOUNCED = 256  # parts in one call: signed URLs are long, and answers are limited too
+
+
+class PartAnnouncement(Body):
+    """A part that is about to be uploaded."""
+
+    number: int = Field(ge=0, lt=MAX_PARTS, examples=[0])
+    sha256: Sha256
+    size: int = Field(ge=1, examples=[87904], description="Bytes")
+
+
+class PartAnnouncements(Body):
+    parts: list[PartAnnouncement] = Field(min_length=1, max_length=MAX_ANNOUNCED)
+
+
+class SignedUpload(BaseModel):
+    """A PUT of the part's bytes to `url`, with these headers and no others of ours."""
+
+    url: str = Field(examples=["https://bucket.s3.amazonaws.com/uploads/...?X-Amz-Signature=..."])
+    headers: dict[str, str]
+    seconds: int = Field(description="For so long the URL is good", examples=[900])
+
+
+class PartPlan(BaseModel):
+    """What to do with a part: nothing where it is stored, else `upload`, else PUT it here."""
+
+    number: int
+    stored: bool
+    upload: SignedUpload | None = None
