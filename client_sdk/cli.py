@@ -160,6 +160,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     _add_admin_key(parser)
     parser.add_argument("--out", type=Path, help="results go here (default: runs/TIME)")
+    parser.add_argument(
+        "--track",
+        choices=["tensorboard", "mlflow"],
+        action="append",
+        default=[],
+        help="record the run there, too; may be repeated (pip install 'serverless-fl[TRACK]')",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--json", action="store_true", help="print the report to standard output")
 

@@ -8,7 +8,7 @@ import json
 import secrets
 import time
 from contextlib import AsyncExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,12 +17,13 @@ from rich.console import Console
 
 from app.domain.experiment import Config
 from app.wire.schema import ExperimentConfig
-from client_sdk import datasets, evaluation, exits, models, progress, report
+from client_sdk import cost, datasets, evaluation, exits, models, progress, report, tracking
 from client_sdk.client import CoordinatorClient
 from client_sdk.conclusion import conclude
 from client_sdk.embedded import EmbeddedCoordinator
 from client_sdk.participant import Event, Participant
-from client_sdk.simulate import Simulation
+from client_sdk.simulate import Row, Simulation
+from client_sdk.tracking import Tracking
 from client_sdk.verify import Finding
 from client_sdk.verify import verify as check
 from client_sdk.workers import TrainingPool
@@ -36,6 +37,8 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.server and not arguments.admin_key:
         raise exits.UsageError("--server needs the coordinator's admin key: set FL_ADMIN_KEY.")
     torch.set_num_threads(1)  # the workers have the cores
+    for name in arguments.track:
+        tracking.require(name)
     dataset = datasets.load(arguments.dataset, arguments.data_dir)
     spec = models.spec_for(arguments.model, dataset.shape, len(dataset.classes))
     config = _config(arguments, dataset, spec)
@@ -56,6 +59,12 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
             url, key = own.url, own.admin_key
         client = await stack.enter_async_context(CoordinatorClient(url, key, on_retry=view.say))
         pool = stack.enter_context(TrainingPool(dataset, spec, arguments.workers))
+        tracked = stack.enter_context(Tracking(arguments.track, out, view.say))
+
+        def tell(row: Row) -> None:
+            view.watchers.on_row(row)
+            tracked.row(row)
+
         simulation = Simulation(
             client,
             dataset,
@@ -64,27 +73,30 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
             pool,
             secret=saved["secret"],
             name=arguments.name,
-            watchers=view.watchers,
+            watchers=replace(view.watchers, on_row=tell),
         )
         await simulation.create()
+        tracked.begin(simulation.experiment_id, config.model_dump(mode="json"))
         view.say(
             f"experiment {simulation.experiment_id} at {url} (API docs: {url}/docs); "
             f"{pool.workers} training processes; results in {out}"
         )
         with view:
             outcome = await simulation.run()
-    classes = None
-    if outcome.rows:
-        classes = await asyncio.to_thread(evaluation.by_class, outcome.weights, spec, dataset)
-    result = report.build_report(
-        outcome,
-        dataset=dataset.name,
-        note=dataset.note,
-        parameters=parameters,
-        wall_seconds=time.monotonic() - started,
-        classes=classes,
-    )
-    files = report.write(out, result, outcome, classes)
+        classes = None
+        if outcome.rows:
+            classes = await asyncio.to_thread(evaluation.by_class, outcome.weights, spec, dataset)
+        result = report.build_report(
+            outcome,
+            dataset=dataset.name,
+            note=dataset.note,
+            parameters=parameters,
+            wall_seconds=time.monotonic() - started,
+            classes=classes,
+            cost=cost.estimate(client.traffic),
+        )
+        files = report.write(out, result, outcome, classes)
+        tracked.end(result, files)
     conclude(console, result, outcome.rows, classes, files)
     if arguments.json:
         print(json.dumps(result, indent=2))

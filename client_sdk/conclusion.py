@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from client_sdk import cost
 from client_sdk.evaluation import Classes
 from client_sdk.progress import human_bytes, rounds_table
 from client_sdk.simulate import Row
@@ -24,6 +25,8 @@ def conclude(
     console.print(rounds_table(rows, f"{result['state']}: {result['reason']}"))
     for line in _worth(result, classes):
         console.print(line, markup=False)
+    if result["cost"]:
+        console.print(cost.sentence(result["cost"]), soft_wrap=True, markup=False)
     for file in files:
         console.print(f"wrote {file}", soft_wrap=True, markup=False)
     model = next((f for f in files if f.suffix == ".safetensors"), None)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import random
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -26,6 +28,8 @@ from client_sdk import errors
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 _RETRIED = frozenset({429, 500, 502, 503, 504})
+_SIZE = 1024  # bytes; sizes of requests are kept as rounded up to it
+_DURATION = re.compile(r"(?:^|,)\s*total\s*;[^,]*?\bdur=\"?([0-9]+(?:\.[0-9]+)?)")
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,48 @@ class Retry:
 
 @dataclass
 class Traffic:
-    """Bytes of bodies moved by a client and those that share its connections."""
+    """Bytes of bodies moved by a client and those that share its connections.
+
+    `api_requests` and `api_seconds` leave out what went to a blob store by signed URLs; the
+    seconds are the coordinator's own (Server-Timing) where it gave them for every request, else
+    those until the answer was here.
+    """
 
     sent: int = 0
     received: int = 0
     requests: int = 0
     retries: int = 0
+    api_requests: int = 0
+    wall_seconds: float = 0.0
+    server_seconds: float = 0.0
+    timed: int = 0
+    sizes: Counter[int] = field(default_factory=Counter)
+
+    def add(self, sent: int, received: int) -> None:
+        self.requests += 1
+        self.sent += sent
+        self.received += received
+
+    def add_api(self, response: httpx.Response, bytes_moved: int, seconds: float) -> None:
+        self.api_requests += 1
+        self.wall_seconds += seconds
+        self.sizes[-(-bytes_moved // _SIZE)] += 1
+        own = _server_seconds(response)
+        if own is not None:
+            self.timed += 1
+            self.server_seconds += own
+
+    @property
+    def timed_by_server(self) -> bool:
+        return 0 < self.timed == self.api_requests
+
+    @property
+    def api_seconds(self) -> float:
+        return self.server_seconds if self.timed_by_server else self.wall_seconds
+
+    def metered_calls(self, unit: int) -> int:
+        """Requests of the API, each counted anew for every `unit` bytes that it moved."""
+        return sum(max(1, -(-size * _SIZE // unit)) * n for size, n in self.sizes.items())
 
 
 class Connection:
@@ -162,6 +202,7 @@ class Connection:
         started, pause = time.monotonic(), self.retry.first_pause
         while True:
             least = 0.0
+            asked = time.monotonic()
             try:
                 response = await self._http.request(method, url, **options)
             except httpx.RequestError as error:  # also an answer that cannot be decoded
@@ -169,9 +210,10 @@ class Connection:
                     f"{whom} did not answer: {str(error) or type(error).__name__}"
                 )
             else:
-                self.traffic.requests += 1
-                self.traffic.sent += len(options.get("content") or b"")
-                self.traffic.received += len(response.content)
+                sent, received = len(options.get("content") or b""), len(response.content)
+                self.traffic.add(sent, received)
+                if whom == self.base_url:
+                    self.traffic.add_api(response, sent + received, time.monotonic() - asked)
                 if response.is_success or response.status_code in fine:
                     return response
                 fault = refusal(response)
@@ -212,6 +254,12 @@ def _refusal(response: httpx.Response) -> errors.RequestRefused:
         text = response.text.strip()[:200] or response.reason_phrase
         return kind(response.status_code, "unknown", f"HTTP {response.status_code}: {text}")
     return kind(response.status_code, problem.code, problem.detail)
+
+
+def _server_seconds(response: httpx.Response) -> float | None:
+    """What the coordinator says that it worked (Server-Timing's `total`, in milliseconds)."""
+    found = _DURATION.search(response.headers.get("server-timing", ""))
+    return float(found[1]) / 1000 if found else None
 
 
 def _retry_after(response: httpx.Response) -> float:

@@ -26,10 +26,11 @@ def build_report(
     parameters: int,
     wall_seconds: float,
     classes: Classes | None = None,
+    cost: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The report's content. Seconds and bytes; accuracies are fractions of the test set.
 
-    `classes` are the last model's answers on it.
+    `classes` are the last model's answers on it, `cost` is what client_sdk.cost estimates.
     """
     experiment, rows = outcome.experiment, outcome.rows
     versions_ = figures(experiment.history, outcome.models)
@@ -45,6 +46,7 @@ def build_report(
         "rounds": [asdict(row) for row in rows],
         "models": [_version(found) for found in versions_],
         "evaluation": _evaluation(classes) if classes else None,
+        "cost": cost,
         "totals": {
             "rounds": len(rows),
             "final_accuracy": rows[-1].accuracy if rows else None,

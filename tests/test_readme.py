@@ -1,0 +1,66 @@
+"""README.pt.md keeps step with README.md: what can be compared without knowing Portuguese."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass
+class Page:
+    """The parts of a page that a translation leaves as they are."""
+
+    headings: list[str]
+    code: list[str]
+    tables: list[int]
+    figures: list[list[str]]
+    links: list[str]
+    inline: set[str]
+    items: int
+
+
+def read(text: str) -> Page:
+    prose = FENCE.sub("", text)
+    rows = "\n".join(line if line.startswith("|") else "" for line in prose.splitlines())
+    tables = [block.splitlines() for block in re.findall(r"(?:^\|.*\n?)+", rows, re.MULTILINE)]
+    return Page(
+        headings=re.findall(r"^(#+) ", prose, re.MULTILINE),
+        code=FENCE.findall(text),
+        tables=[len(table) for table in tables],
+        figures=[sorted(re.findall(r"\d+", line)) for table in tables for line in table],
+        links=[link for link in re.findall(r"\]\(([^)]+)\)", prose) if "README" not in link],
+        inline=set(re.findall(r"`([^`\n]+)`", prose)),
+        items=len(re.findall(r"^- ", prose, re.MULTILINE)),
+    )
+
+
+@pytest.fixture(scope="module")
+def pages():
+    return [read((ROOT / name).read_text()) for name in ("README.md", "README.pt.md")]
+
+
+@pytest.mark.parametrize("part", Page.__dataclass_fields__)
+def test_the_translation_has_the_same(pages, part):
+    english, portuguese = (getattr(page, part) for page in pages)
+    assert english, f"README.md has no {part}: does this test still read it?"
+    assert portuguese == english
+
+
+def test_the_reader_of_pages_sees_what_differs():
+    one = "# A\n\n```\nrun\n```\n\n| a |\n|---|\n| 1,000 |\n\n- `x` [l](docs/y)\n"
+    assert read(one) == read(one.replace("# A", "# Outro").replace("1,000", "1.000"))
+    for change in (("# A", "## A"), ("run", "ran"), ("| 1,000 |\n", ""), ("1,000", "1,001")):
+        assert read(one) != read(one.replace(*change))
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.pt.md"])
+def test_links_lead_to_files(name):
+    for link in read((ROOT / name).read_text()).links:
+        if not link.startswith("http"):
+            assert (ROOT / link.split("#")[0]).exists(), link
