@@ -56,7 +56,7 @@ class RawWebAction:
         headers = _headers(self.event)
         # A result's text is a string: what is compressed could not be one.
         headers.pop("accept-encoding", None)
-        # The last one was added by OpenWhisk's own proxy; what stands before it is the caller's word.
+        # OpenWhisk's own proxy added the last one; what stands before it is the caller's word.
         forwarded = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
         path = self.event.get("__ow_path") or "/"
         return {

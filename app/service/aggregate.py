@@ -94,9 +94,7 @@ async def _renewed(context: Context, round_: Round) -> Round:
     assert lease is not None  # noqa: S101  (whoever folds holds one)
     if context.clock() < lease.expires_at - context.limits.lease_seconds / 2:
         return round_
-    renewed = round_.move(
-        RoundState.AGGREGATING, lease=new_lease(context, lease.fence)
-    )
+    renewed = round_.move(RoundState.AGGREGATING, lease=new_lease(context, lease.fence))
     if not await context.repo.save_round(renewed):
         raise LostLease
     return replace(renewed, revision=round_.revision + 1)
