@@ -34,7 +34,7 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 serve: .venv/ready  ## a coordinator on this machine; a dashboard at /, its API documentation at /docs
-	$(BIN)/uvicorn app.main:app $(ARGS)
+	$(BIN)/uvicorn app.main:app --no-access-log $(ARGS)
 
 lambda-local: .venv/ready  ## the same under Lambda's emulator
 	$(BIN)/python -m examples.lambda_local $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
@@ -83,6 +84,22 @@ class Settings(BaseSettings):
         "",
         description="Web pages' origins that may call, separated by commas, such as "
         "https://example.org; * for all. Without it browsers let no other page read an answer",
+    )
+
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console where stderr is a terminal, else JSON lines on stdout"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics: Literal["on", "embedded", "off"] = Field(
+        "on",
+        description="on: for Prometheus at /metrics; embedded: as log lines for CloudWatch, which "
+        "is what the Lambda entry does",
+    )
+    otel_endpoint: str | None = Field(
+        None,
+        validation_alias=AliasChoices("FL_OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        pattern=r"^https?://",
+        description="Send traces to this OTLP collector, such as http://localhost:4318",
     )
 
     @field_validator("cors_origins")

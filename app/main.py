@@ -13,15 +13,17 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.api import access, errors, events, experiments, page, participation
+from app.api import access, errors, events, experiments, health, page, participation
 from app.api.envelope import Envelope
 from app.api.guard import Guard
+from app.api.observe import Observed
 from app.api.rate import RateLimit
 from app.config import Settings
 from app.domain.errors import StoreUnavailable
 from app.service import Context, Coordinator, Limits, Repository
 from app.service.sweep import ticking
 from app.store.port import Blobs, Documents
+from app.telemetry import logs, trace
 
 DESCRIPTION = """
 Parties who may not share their data train one model together. This coordinator holds no data and
@@ -58,6 +60,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        logs.configure(settings.log_format, settings.log_level)
+        if settings.otel_endpoint is not None:
+            trace.start(settings.otel_endpoint, app.version)
         key = admin_key or _local_admin_key(settings.data_dir)
         documents, blobs = await _open_store(settings)
         limits = Limits(
@@ -75,10 +80,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         context = Context(repo=Repository(documents), blobs=blobs, limits=limits)
         app.state.admin_key = key
         app.state.coordinator = Coordinator(context, key, previous_key)
+        store = "mongodb" if settings.mongodb_url else "sqlite"
+        logs.tell("coordinator started", version=app.version, store=store, process=os.getpid())
         async with ticking(app.state.coordinator, settings.tick_seconds):
             with live.ending_with_the_server():
                 yield
         await documents.close()
+        logs.tell("coordinator stopped", process=os.getpid())
+        trace.stop()
 
     app = FastAPI(
         title="Serverless federated learning",
@@ -101,10 +110,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app.include_router(page.router)
 
-    @app.get("/health", tags=["Watch"], summary="Is the process up?")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
-
+    app.include_router(health.router)
+    if settings.metrics == "on":
+        app.include_router(health.scraped)
     _add_middleware(app, settings)
     return app
 
@@ -127,11 +135,14 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_headers=REQUEST_HEADERS,
             expose_headers=ANSWER_HEADERS,
         )
+    app.add_middleware(Observed, routes=app.routes)
     app.add_middleware(Envelope)
 
 
 async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
     """The adapters are imported here, each only where it is used: they cost start-up time."""
+    from app.store.observed import observed
+
     documents: Documents
     blobs: Blobs
     if settings.mongodb_url is not None:
@@ -139,17 +150,20 @@ async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
 
         url = settings.mongodb_url.get_secret_value()
         documents, blobs = await open_mongo(url, settings.mongodb_database)
+        adapter = blob_adapter = "mongodb"
     else:
         from app.store.sqlite import open_sqlite
 
         documents, blobs = await open_sqlite(settings.data_dir / "coordinator.sqlite3")
+        adapter = blob_adapter = "sqlite"
     if settings.s3_bucket is not None:
         from app.store.s3 import S3Blobs
 
         if find_spec("boto3") is None:
             raise StoreUnavailable("FL_S3_BUCKET needs boto3: pip install 'serverless-fl[aws]'.")
         blobs = S3Blobs(settings.s3_bucket, url_seconds=settings.s3_url_seconds)
-    return documents, blobs
+        blob_adapter = "s3"
+    return observed(documents, blobs, adapter, blob_adapter)
 
 
 def _local_admin_key(data_dir: Path) -> str:

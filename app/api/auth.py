@@ -11,6 +11,7 @@ from app.domain.errors import Unauthenticated
 from app.domain.records import Client
 from app.service import Coordinator
 from app.service.credentials import slot_of
+from app.telemetry import ids
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -56,6 +57,7 @@ async def client(
     request: Request, service: Service, experiment_id: ExperimentId, secret: Bearer
 ) -> Client:
     found = await service.enrolment.client_of(experiment_id, secret)
+    ids.note(client=found.id)
     request.state.client_proven = True  # its token has a rate of its own from now on
     return found
 

@@ -7,8 +7,8 @@ import secrets
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.correlation import request_id
 from app.api.headers import security_headers
+from app.telemetry import ids
 
 _GIVEN = re.compile(rb"^[A-Za-z0-9_.-]{1,64}$")
 
@@ -36,8 +36,5 @@ class Envelope:
                 ]
             await send(message)
 
-        token = request_id.set(ident.decode())
-        try:
+        with ids.belonging_to(ident.decode()):
             await self.app(scope, receive, send_dressed)
-        finally:
-            request_id.reset(token)

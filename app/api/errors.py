@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -11,13 +10,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.types import Scope
 
-from app.api import correlation
 from app.domain import errors
+from app.telemetry import ids
+from app.telemetry.logs import WARNING, tell
 from app.wire.schema import Problem
-
-log = logging.getLogger("app")
 
 # The first class in an error's ancestry that stands here decides.
 STATUS: Mapping[type[errors.CoordinatorError], int] = {
@@ -70,12 +67,13 @@ def problem(
     headers: Mapping[str, str] | None = None,
     errors: list[dict[str, str]] | None = None,
 ) -> JSONResponse:
+    ids.note(code=code)
     body = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
         code=code,
         detail=detail,
-        request_id=correlation.request_id.get(),
+        request_id=ids.request_id(),
         errors=errors,
     )
     return JSONResponse(
@@ -87,8 +85,7 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Give the application its error handlers, and its log lines the request's id."""
-    correlation.install()
+    """Give the application its error handlers."""
     app.add_exception_handler(errors.CoordinatorError, _coordinator_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -96,23 +93,17 @@ def install(app: FastAPI) -> None:
     app.openapi = lambda: declare_media_type(build())  # type: ignore[method-assign]
 
 
-def log_refusal(scope: Scope, status: HTTPStatus, code: str) -> None:
-    """Note who was turned away from where. Never what was sent: it may hold a secret."""
-    log.info("refused %d %s: %s %a", status, code, scope["method"], scope["path"][:200])
-
-
 def _coordinator_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.CoordinatorError)  # noqa: S101
     status = next(STATUS[c] for c in type(error).__mro__ if c in STATUS)
     detail, headers = error.message, dict[str, str]()
-    log_refusal(request.scope, HTTPStatus(status), error.code)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if isinstance(error, errors.StoreUnavailable):
         # What the driver says names hosts and files: it is for the log, not for callers.
-        log.warning("store unavailable: %s", error.message)
+        tell("store unavailable", WARNING, cause=error.message)
         detail = "The database did not answer. Nothing is lost: try again; the cause is logged."
     if isinstance(error, errors.RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
@@ -125,7 +116,6 @@ def _validation_error(request: Request, error: Exception) -> JSONResponse:
         {"where": ".".join(str(p) for p in e["loc"])[:200], "what": str(e["msg"])[:300]}
         for e in error.errors()[:20]
     ]
-    log_refusal(request.scope, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request")
     first = f"{faults[0]['where']}: {faults[0]['what']}" if faults else "see errors"
     return problem(422, "invalid-request", f"The request is malformed: {first}.", errors=faults)
 
@@ -137,6 +127,5 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return problem(413, errors.TooLarge.code, str(error.detail))
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    log_refusal(request.scope, HTTPStatus(error.status_code), code)
     detail = f"{request.method} {request.url.path[:200]}: {error.detail}."
     return problem(error.status_code, code, detail, headers=error.headers)

@@ -6,7 +6,6 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -21,9 +20,9 @@ from app.api.auth import ExperimentId, Service
 from app.api.errors import responses
 from app.domain.errors import Busy, CoordinatorError, NotFound
 from app.service import Coordinator
+from app.telemetry.logs import WARNING, tell
 from app.wire.views import ExperimentView
 
-log = logging.getLogger("app")
 router = APIRouter(prefix="/experiments", tags=["Watch"])
 CHECK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
@@ -143,6 +142,6 @@ async def _stream(
             mark = now
             view = await service.views.experiment(view.id, after_round)
     except CoordinatorError as error:  # the store is gone, say; whoever watches comes again
-        log.warning("a stream ended: %s", error.message)
+        tell("stream ended early", WARNING, cause=error.message)
     finally:
         live.open -= 1

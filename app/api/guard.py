@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import math
-from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import log_refusal, problem
+from app.api.errors import problem
 from app.api.rate import RateLimit
-
-log = logging.getLogger("app")
+from app.telemetry.logs import ERROR, tell
 
 # A commit of `MAX_PARTS` parts takes 1.4 MB. Parsed, a body takes many times its bytes.
 MAX_JSON_BYTES = 2 * 1024**2
+PROBES = ("/health", "/ready")  # asked by machines that share an address with others
 
 
 class Guard:
@@ -36,8 +34,6 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        # A server may hand one state to all requests; what is noted of this one is its own.
-        scope = {**scope, "state": dict(scope.get("state", {}))}
         refusal = self._refusal(scope, headers)
         if refusal is not None:
             await refusal(scope, receive, send)
@@ -59,9 +55,9 @@ class Guard:
 
         try:
             await self.app(scope, receive_counted, send_noted)
-        except Exception:
+        except Exception as error:
             # Anything that was not foreseen: logged under the request's id, shown to nobody.
-            log.exception("failed")
+            tell("request failed", ERROR, error=error)
             if started:
                 raise
             answer = problem(500, "internal-error", "Something went wrong here; it is logged.")
@@ -72,19 +68,17 @@ class Guard:
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
         """What is answered before anything is read or looked up."""
         if self.loopback_only and not _is_loopback(scope):
-            return _refused(
-                scope,
+            return problem(
                 403,
                 "loopback-only",
                 "This coordinator was started without FL_ADMIN_KEY, so it answers callers on its "
                 "own machine only. Set one to let others in.",
             )
-        if self.rate is not None and scope["path"] != "/health":
+        if self.rate is not None and scope["path"] not in PROBES:
             wait = self.rate.take(headers.get(b"authorization", b""), _address(scope))
             if wait > 0:
                 pause = max(1, math.ceil(wait))
-                answer = _refused(
-                    scope,
+                answer = problem(
                     429,
                     "too-many-requests",
                     f"More requests than a caller may make here. Wait {pause} s, then go on.",
@@ -93,8 +87,7 @@ class Guard:
                 return answer
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
             # Digests are of the bytes as they travel, and nothing here unpacks a stranger's bytes.
-            answer = _refused(
-                scope,
+            answer = problem(
                 415,
                 "unsupported-media-type",
                 "Send the body as it is, without a Content-Encoding.",
@@ -106,17 +99,12 @@ class Guard:
         except ValueError:
             length = 0
         if length > (limit := self._limit(scope)):
-            return _refused(scope, 413, "too-large", _too_large(limit))
+            return problem(413, "too-large", _too_large(limit))
         return None
 
     def _limit(self, scope: Scope) -> int:
         """Parts are PUT; every other body is JSON."""
         return self.max_body if scope["method"] == "PUT" else min(self.max_body, MAX_JSON_BYTES)
-
-
-def _refused(scope: Scope, status: int, code: str, detail: str) -> Response:
-    log_refusal(scope, HTTPStatus(status), code)
-    return problem(status, code, detail)
 
 
 def _too_large(limit: int) -> str:

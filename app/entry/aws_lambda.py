@@ -10,6 +10,8 @@ nobody asks.
 from __future__ import annotations
 
 import json
+import os
+import time
 from typing import Any
 
 from mangum import Mangum
@@ -17,6 +19,7 @@ from pydantic import SecretStr
 
 from app.config import Settings
 from app.entry.container import Container, within
+from app.telemetry.emf import Embedded
 
 PART_BYTES = 4 * 1024**2  # a call takes 6 MB after base64
 _TEXT_TYPES = ["text/", "application/json", "application/problem+json"]
@@ -26,6 +29,8 @@ def load_settings() -> Settings:
     """Settings that can work here, secrets fetched. Raises RuntimeError with what to set."""
     settings = Settings()
     changes: dict[str, Any] = within(settings, PART_BYTES)
+    if settings.metrics == "on":
+        changes["metrics"] = "embedded"
     if settings.secret_id:
         secret = fetch_secret(settings.secret_id)
         changes |= {
@@ -72,14 +77,24 @@ def fetch_secret(secret_id: str) -> dict[str, str]:
     return secret
 
 
-_container = Container(load_settings())
+_settings = load_settings()
+_container = Container(_settings)
+_embedded = (
+    Embedded(FunctionName=os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "coordinator"))
+    if _settings.metrics == "embedded"
+    else None
+)
 _http = Mangum(_container.http, lifespan="off", text_mime_types=_TEXT_TYPES)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Answer one event."""
-    _container.enter()
-    if event.get("tick") or event.get("detail-type") == "Scheduled Event":
-        return _container.tick()
-    answer: dict[str, Any] = _http(event, context)
-    return answer
+    try:
+        with _container.call():
+            if event.get("tick") or event.get("detail-type") == "Scheduled Event":
+                return _container.tick()
+            answer: dict[str, Any] = _http(event, context)
+            return answer
+    finally:
+        if _embedded and (line := _embedded.line(time.time(), invocation=context.aws_request_id)):
+            print(line, flush=True)

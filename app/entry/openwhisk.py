@@ -125,11 +125,11 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
         http = Mangum(container.http, lifespan="off", custom_handlers=[RawWebAction])
         _opened.append((container, http))
     container, http = _opened[0]
-    container.enter()
-    if "__ow_method" not in args:
-        return container.tick()
-    found: dict[str, Any] = http(args, None)  # type: ignore[arg-type]
-    return found
+    with container.call():
+        if "__ow_method" not in args:
+            return container.tick()
+        found: dict[str, Any] = http(args, None)  # type: ignore[arg-type]
+        return found
 
 
 # All activations run in this one thread, because the event loop lives there; a container gets one

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from app.service import sweep
 from app.service.access import Access
 from app.service.audit import Audit
@@ -9,12 +11,15 @@ from app.service.context import Context, Limits
 from app.service.credentials import AdminKeys
 from app.service.enrolment import Enrolment
 from app.service.experiments import Experiments
+from app.service.health import Health
 from app.service.models import Models
 from app.service.participation import Participation
 from app.service.repository import Repository
-from app.service.rounds import COORDINATOR, Rounds
+from app.service.rounds import Rounds
+from app.service.telling import COORDINATOR
 from app.service.views import Views
 from app.service.watch import Watch
+from app.telemetry.logs import DEBUG, INFO, tell
 
 __all__ = ["Context", "Coordinator", "Limits", "Repository"]
 
@@ -36,10 +41,11 @@ class Coordinator:
         self.audit = Audit(context)
         self.views = Views(context, self.rounds)
         self.watch = Watch(context, self.rounds)
+        self.health = Health(context)
 
     async def tick(self) -> list[str]:
         """Advance every open experiment and sweep, for schedulers; gives the ids looked at."""
-        looked_at, after = [], ""
+        looked_at, after, started = [], "", time.perf_counter()
         while page := await self.context.repo.experiments(after, 1000):
             for experiment in page:
                 if sweep.abandoned(self.context, experiment):
@@ -53,4 +59,8 @@ class Coordinator:
                     await self.rounds.advance(experiment.id)
             after = page[-1].id
         await sweep.sweep_uploads(self.context)
+        seconds = round(time.perf_counter() - started, 4)
+        # Once a minute for ever: of an idle coordinator nobody wants to read that.
+        level = INFO if looked_at else DEBUG
+        tell("tick", level, experiments=len(looked_at), seconds=seconds)
         return looked_at

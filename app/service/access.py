@@ -20,6 +20,7 @@ from app.service.credentials import (
 from app.service.enrolment import require_not_revoked
 from app.service.rounds import Rounds
 from app.service.views import client_view
+from app.telemetry.logs import tell
 from app.wire.schema import EnrolmentKey, ReplacedToken
 from app.wire.views import ClientView
 
@@ -48,7 +49,8 @@ class Access:
             if client.revoked_at is not None:
                 break
             now = self.context.clock()
-            await self.repo.save_client(replace(client, revoked_at=now, revoked_by=by))
+            if await self.repo.save_client(replace(client, revoked_at=now, revoked_by=by)):
+                tell("client revoked", experiment=experiment_id, client=client.id, by=by)
         while True:
             experiment = await self.repo.experiment(experiment_id)
             if client.slot in experiment.revoked:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from app.domain.errors import DigestMismatch
 from app.domain.experiment import Experiment
 from app.domain.provenance import Contribution, config_digest, updates_digest
 from app.domain.records import ModelVersion, Update, client_id
 from app.domain.round import Lease, Round, RoundState
+from app.service import telling
 from app.service.context import Context
+from app.telemetry import metrics, trace
+from app.telemetry.logs import tell
+
+if TYPE_CHECKING:
+    from app.service.fold import Fold
 
 
 class LostLease(Exception):
@@ -47,15 +57,16 @@ async def aggregate(context: Context, experiment: Experiment, round_: Round) -> 
     assert base is not None  # noqa: S101  (the round before was closed with it)
     fold = Fold(context, experiment, round_, updates, layout, base)
     try:
-        if round_.lease is not None and round_.lease.fence > 1:
-            await fold.resume()
-        async for _ in fold.cells():
+        with _measured(fold):
+            if round_.lease is not None and round_.lease.fence > 1:
+                await fold.resume()
+            async for _ in fold.cells():
+                round_ = await _renewed(context, round_)
+                if context.clock() - started >= context.limits.step_seconds:
+                    await _release(context, round_, context.clock() - started)
+                    return False
+            blob = await fold.model()
             round_ = await _renewed(context, round_)
-            if context.clock() - started >= context.limits.step_seconds:
-                await _release(context, round_, context.clock() - started)
-                return False
-        blob = await fold.model()
-        round_ = await _renewed(context, round_)
     except LostLease:
         return True
     except (KeyError, DigestMismatch) as error:
@@ -75,17 +86,39 @@ async def aggregate(context: Context, experiment: Experiment, round_: Round) -> 
         )
     )
     # Fails where the lease was taken over meanwhile: the revision is the fence.
-    await context.repo.save_round(
-        round_.move(
-            RoundState.CLOSED,
-            closed_at=now,
-            metrics=mean_metrics(updates),
-            num_examples=sum(update.num_examples for update in updates),
-            update_bytes=sum(update.blob.size for update in updates),
-            aggregation_seconds=(round_.aggregation_seconds or 0.0) + now - started,
-        )
+    closed = round_.move(
+        RoundState.CLOSED,
+        closed_at=now,
+        metrics=mean_metrics(updates),
+        num_examples=sum(update.num_examples for update in updates),
+        update_bytes=sum(update.blob.size for update in updates),
+        aggregation_seconds=(round_.aggregation_seconds or 0.0) + now - started,
     )
+    if await context.repo.save_round(closed):
+        telling.of_close(closed)
     return True
+
+
+@contextmanager
+def _measured(fold: Fold) -> Iterator[None]:
+    """Count and log what one call does of an aggregation, however it ends."""
+    experiment, number, started = fold.experiment.id, fold.round.number, time.perf_counter()
+    try:
+        with trace.span("aggregate", experiment=experiment, round=number):
+            yield
+    finally:
+        seconds = time.perf_counter() - started
+        metrics.AGGREGATION_SECONDS.observe(seconds)
+        metrics.AGGREGATION_BYTES.add(fold.bytes)
+        metrics.AGGREGATION_CELLS.add(fold.done)
+        tell(
+            "aggregation step",
+            experiment=experiment,
+            round=number,
+            cells=fold.done,
+            bytes=fold.bytes,
+            seconds=round(seconds, 4),
+        )
 
 
 async def _renewed(context: Context, round_: Round) -> Round:

@@ -17,7 +17,7 @@ from app.domain.records import Client, Evaluation, ModelVersion, Refusal, client
 from app.domain.round import Round, RoundState
 from app.service.context import Context
 from app.service.keys import client_key
-from app.service.rounds import COORDINATOR
+from app.service.telling import COORDINATOR
 from app.wire.views import AuditAction, AuditEvent
 
 _A = AuditAction

@@ -12,6 +12,7 @@ from app.service.context import Context
 from app.service.credentials import client_token, fingerprint, matches, slot_of
 from app.service.look import in_passing
 from app.service.rounds import Rounds
+from app.telemetry.logs import tell
 from app.wire.schema import Shard, Subscribe, Subscription
 
 
@@ -85,6 +86,7 @@ class Enrolment:
                 enrolled_at=self.context.clock(),
             )
             if await self.repo.add_client(client, unique):
+                tell("client enrolled", experiment=experiment.id, client=client.id)
                 return client
             # Either another client took the slot, or a copy of this very request was faster.
             own = await self.repo.client_by_key(experiment.id, unique)

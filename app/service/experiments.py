@@ -10,11 +10,12 @@ from app.domain.errors import Conflict, InvalidConfig, NotFound
 from app.domain.experiment import Config, Experiment, ExperimentState
 from app.domain.provenance import config_digest
 from app.domain.records import ModelVersion
-from app.service import keys, sweep, weights
+from app.service import keys, sweep, telling, weights
 from app.service.context import Context
 from app.service.credentials import AdminKeys, enrolment_key, fingerprint
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads
+from app.telemetry.logs import tell
 from app.wire.parts import PartAnnouncement, PartPlan
 from app.wire.schema import CreateExperiment, WeightsCommit
 
@@ -71,6 +72,13 @@ class Experiments:
             created_by=by,
         )
         if await self.repo.add_experiment(experiment, unique):
+            tell(
+                "experiment created",
+                experiment=experiment.id,
+                by=by,
+                clients=config.clients,
+                rounds=config.rounds,
+            )
             return experiment
         existing = await self.repo.experiment_by_key(unique)
         if existing is None:  # six random digits met twice within a second
@@ -134,9 +142,9 @@ class Experiments:
                 break
             await sweep.drop_other_parts(self.context, model.blob)
             # Lost to someone who did the same, to another enrolment key, or to a stop.
-            await self.repo.save_experiment(
-                experiment.move(ExperimentState.ENROLLING, model_version=0)
-            )
+            enrolling = experiment.move(ExperimentState.ENROLLING, model_version=0)
+            if await self.repo.save_experiment(enrolling):
+                tell("enrolment opened", experiment=experiment_id, bytes=model.blob.size)
         if experiment.model_version is None:
             raise Conflict(f"The experiment is {experiment.state}.")
         return model
@@ -182,6 +190,7 @@ class Experiments:
                 ended_by=by,
             )
             if await self.repo.save_experiment(stopped):
+                telling.of_end(stopped)
                 break
         experiment, _ = await self.rounds.advance(experiment_id)
         return experiment

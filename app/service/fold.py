@@ -47,6 +47,7 @@ class Fold:
             [by_slot[slot] for slot in group]
             for group in provenance.groups(round_.cohort, by_slot, round_.cut.group_size)
         ]
+        self.done = self.bytes = 0  # cells that this process finished, bytes that it averaged
         self._prefix = keys.model_blob(experiment.id, round_.number)
         self._parts: dict[int, tuple[str, int]] = {}  # SHA-256 and bytes of the new model's parts
         self._digest = hashlib.sha256()
@@ -76,9 +77,11 @@ class Fold:
             else:
                 for group in range(len(self.groups)):
                     if await self._sum(Cell(number, group)):
+                        self.done += 1
                         yield
                 strategy = await self._merged(number)
             await self._put(number, await asyncio.to_thread(_result, span, strategy))
+            self.done += 1
             yield
 
     async def model(self) -> Blob:
@@ -120,6 +123,7 @@ class Fold:
                 if following is not None:  # is fetched while this one is folded
                     ahead = asyncio.create_task(self._sources[following.slot].read(span))
                 await asyncio.to_thread(strategy.add, values, update.num_examples)
+                self.bytes += sum(array.nbytes for _, array in values)
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from app.domain.errors import (
     AlreadyUploaded,
     BadWeights,
+    CoordinatorError,
     OutOfTurn,
+    StoreUnavailable,
     TooLarge,
 )
 from app.domain.experiment import Config, Experiment, ExperimentState
 from app.domain.records import Client, Refusal, Update
 from app.domain.round import Round, RoundState
-from app.service import keys, weights
+from app.service import keys, telling, weights
 from app.service.context import Context
 from app.service.enrolment import shard_size
 from app.service.look import around, in_passing
@@ -134,6 +136,15 @@ class Participation:
         AlreadyUploaded for another one, OutOfTurn, PartsMissing, DigestMismatch, and BadWeights
         or TooLarge for what it holds; these are noted in the round's record.
         """
+        try:
+            return await self._commit(client, number, commit)
+        except StoreUnavailable:
+            raise  # nothing was said of the update
+        except CoordinatorError as error:
+            telling.of_refused_update(client, number, error)
+            raise
+
+    async def _commit(self, client: Client, number: int, commit: UpdateCommit) -> UpdateReceipt:
         experiment = await self.repo.experiment(client.experiment_id)
         standing = await self.repo.update(experiment.id, number, client.slot)
         if standing is None:
@@ -177,6 +188,7 @@ class Participation:
             await self._refuse(experiment, client, number, error)
             raise
         if await self.repo.add_update(update):
+            telling.of_update(client, update)
             return update
         standing = await self.repo.update(experiment.id, number, client.slot)
         return standing or update

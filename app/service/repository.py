@@ -20,6 +20,7 @@ from app.domain.records import (
 from app.domain.round import Attempt, Cut, Lease, Round, RoundState
 from app.service.keys import key_of
 from app.store.port import Documents
+from app.telemetry import ids
 from app.wire.codec import Layout, parse_header
 
 
@@ -41,6 +42,7 @@ class Repository:
         found = await self.documents.get("experiments", experiment_id)
         if found is None:
             raise NotFound(f"There is no experiment {experiment_id[:80]!r}.")
+        ids.note(experiment=experiment_id)
         return _experiment(found.body, found.revision)
 
     async def experiment_by_key(self, unique: str) -> Experiment | None:

@@ -7,22 +7,20 @@ looks again. A process may die between any two lines here: the next call goes on
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection
 from dataclasses import replace
 
 from app.domain import draw
 from app.domain.errors import StoreUnavailable
 from app.domain.experiment import Experiment, ExperimentState
-from app.domain.records import client_id
 from app.domain.round import Attempt, Cut, Round, RoundState
-from app.service import sweep
+from app.service import sweep, telling
 from app.service.aggregate import LostUpdate, aggregate, new_lease
 from app.service.context import Context
 from app.service.look import Look, thoroughly
+from app.service.telling import COORDINATOR, missing
+from app.telemetry import trace
+from app.telemetry.logs import tell
 
-log = logging.getLogger("app")
-COORDINATOR = "coordinator"  # who did it, where nobody asked for it
 MAX_DEATHS = 20  # of calls that aggregate one round
 
 
@@ -41,6 +39,10 @@ class Rounds:
         self, experiment_id: str, look: Look = thoroughly
     ) -> tuple[Experiment, Round | None]:
         """Do every step that `look` lets it find; give the state after it. Raises NotFound."""
+        with trace.span("advance", experiment=experiment_id):
+            return await self._advance(experiment_id, look)
+
+    async def _advance(self, experiment_id: str, look: Look) -> tuple[Experiment, Round | None]:
         paused = False
         while True:
             experiment = await self.repo.experiment(experiment_id)
@@ -69,9 +71,11 @@ class Rounds:
                 return await sweep.tidy(self.context, experiment, round_)
 
     async def _start(self, experiment: Experiment) -> bool:
-        if await self.repo.count_clients(experiment.id) < experiment.config.clients_to_start:
+        enrolled = await self.repo.count_clients(experiment.id)
+        if enrolled < experiment.config.clients_to_start:
             return False
-        await self.repo.save_experiment(experiment.move(ExperimentState.RUNNING, round=1))
+        if await self.repo.save_experiment(experiment.move(ExperimentState.RUNNING, round=1)):
+            tell("experiment started", experiment=experiment.id, clients=enrolled)
         return True
 
     async def _run(self, experiment: Experiment, round_: Round | None) -> bool:
@@ -91,15 +95,15 @@ class Rounds:
         config, number = experiment.config, experiment.round
         slots = await self._taking_part(experiment)
         now = self.context.clock()
-        await self.repo.add_round(
-            Round(
-                experiment_id=experiment.id,
-                number=number,
-                cohort=tuple(draw.cohort(config.seed, number, 1, slots, config.clients_per_round)),
-                opened_at=now,
-                deadline=now + config.deadline_seconds,
-            )
+        opened = Round(
+            experiment_id=experiment.id,
+            number=number,
+            cohort=tuple(draw.cohort(config.seed, number, 1, slots, config.clients_per_round)),
+            opened_at=now,
+            deadline=now + config.deadline_seconds,
         )
+        if await self.repo.add_round(opened):
+            telling.of_opening(opened)
         return True
 
     async def _collect(self, experiment: Experiment, round_: Round) -> bool:
@@ -114,7 +118,8 @@ class Rounds:
         if not settled and self.context.clock() < round_.deadline:
             return False
         if len(reported) >= experiment.config.updates_to_close:
-            await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked))
+            if await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked)):
+                telling.of_seal(round_, len(reported))
         elif round_.attempt < experiment.config.max_attempts:
             await self._retry(experiment, round_, reported, refused)
         else:
@@ -122,7 +127,7 @@ class Rounds:
                 experiment,
                 f"Round {round_.number} got {len(reported)} of the "
                 f"{experiment.config.updates_to_close} updates that it needs, in "
-                f"{round_.attempt} attempts. {_missing(round_, reported, refused, revoked)}",
+                f"{round_.attempt} attempts. {missing(round_, reported, refused, revoked)}",
             )
         return True
 
@@ -148,15 +153,15 @@ class Rounds:
             ended_at=now,
             revoked=round_.silent(experiment.revoked, {*reported, *refused}),
         )
-        await self.repo.save_round(
-            round_.move(
-                RoundState.COLLECTING,
-                attempt=round_.attempt + 1,
-                cohort=tuple(cohort),
-                deadline=now + config.deadline_seconds,
-                earlier=(*round_.earlier, ended),
-            )
+        again = round_.move(
+            RoundState.COLLECTING,
+            attempt=round_.attempt + 1,
+            cohort=tuple(cohort),
+            deadline=now + config.deadline_seconds,
+            earlier=(*round_.earlier, ended),
         )
+        if await self.repo.save_round(again):
+            telling.of_new_attempt(again, len(reported), config.updates_to_close)
 
     async def _taking_part(self, experiment: Experiment) -> list[int]:
         """The slots from which cohorts are drawn."""
@@ -197,6 +202,7 @@ class Rounds:
             RoundState.AGGREGATING, lease=new_lease(self.context, lease.fence + 1, deaths)
         )
         if await self.repo.save_round(mine):
+            telling.of_takeover(mine, lease, deaths)
             await self._aggregate(experiment, replace(mine, revision=round_.revision + 1))
         return True
 
@@ -215,7 +221,7 @@ class Rounds:
             await self._fail(experiment, f"Round {round_.number} lost an accepted update: {error}")
         except Exception as error:
             # The caller only asked for its status. The lease runs out, and another call tries.
-            log.exception("aggregating round %s of %s failed", round_.number, experiment.id)
+            telling.of_failed_aggregation(round_, error)
             raise Paused from error
         else:
             if not done:
@@ -245,18 +251,19 @@ class Rounds:
             )
         else:
             ended = experiment.move(ExperimentState.RUNNING, round=round_.number + 1, **changes)
-        await self.repo.save_experiment(ended)
+        if await self.repo.save_experiment(ended) and ended.ended:
+            telling.of_end(ended)
         return True
 
     async def _fail(self, experiment: Experiment, reason: str) -> None:
-        await self.repo.save_experiment(
-            experiment.move(
-                ExperimentState.FAILED,
-                reason=reason.strip(),
-                ended_at=self.context.clock(),
-                ended_by=COORDINATOR,
-            )
+        failed = experiment.move(
+            ExperimentState.FAILED,
+            reason=reason.strip(),
+            ended_at=self.context.clock(),
+            ended_by=COORDINATOR,
         )
+        if await self.repo.save_experiment(failed):
+            telling.of_end(failed)
 
 
 def _streak(experiment: Experiment, round_: Round) -> int:
@@ -264,14 +271,3 @@ def _streak(experiment: Experiment, round_: Round) -> int:
     if target is None or round_.metrics.get("accuracy_before", -1.0) < target:
         return 0
     return experiment.streak + 1
-
-
-def _missing(
-    round_: Round, reported: list[int], refused: list[int], revoked: Collection[int]
-) -> str:
-    silent = round_.silent(round_.cohort, {*reported, *refused, *revoked})
-    return " ".join(
-        f"{what}: {', '.join(map(client_id, who[:20]))}{' and more' if len(who) > 20 else ''}."
-        for what, who in (("Missing", silent), ("Refused", refused), ("Revoked", [*revoked]))
-        if who
-    )

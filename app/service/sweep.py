@@ -8,7 +8,6 @@ were begun and never committed. Everything here may run anywhere at any time, an
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,13 +17,14 @@ from app.domain.errors import CoordinatorError
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import Blob
 from app.domain.round import Round, RoundState
-from app.service import keys
+from app.service import keys, telling
 from app.service.context import Context
+from app.telemetry import ids
+from app.telemetry.logs import ERROR, WARNING, tell
 
 if TYPE_CHECKING:
     from app.service import Coordinator
 
-log = logging.getLogger("app")
 GRACE_LEASES = 20  # after the end of an experiment, in leases
 
 
@@ -36,18 +36,20 @@ async def drop_uploads(context: Context, experiment: Experiment, closed: int) ->
         await context.blobs.delete(keys.round_blobs(experiment.id, expired))
 
 
-async def _drop_stale_uploads(context: Context, experiment_id: str, number: int) -> None:
-    """Delete a round's uploads, unless somebody may still aggregate them, or they are kept.
+async def _drop_stale_uploads(context: Context, experiment_id: str, number: int) -> bool:
+    """Delete a round's uploads, unless somebody may still aggregate them, or they are kept; say so.
 
     Those of an experiment that is unknown here stay: a bucket may serve other databases too.
     """
     round_ = await context.repo.round(experiment_id, number)
     if round_ is None or round_.state not in (RoundState.CLOSED, RoundState.ABANDONED):
-        return
+        return False
     experiment = await context.repo.experiment(experiment_id)
     kept = number > (experiment.model_version or 0) - experiment.config.keep_updates
-    if round_.state is RoundState.ABANDONED or not kept:
-        await context.blobs.delete(keys.round_blobs(experiment_id, number))
+    if kept and round_.state is not RoundState.ABANDONED:
+        return False
+    await context.blobs.delete(keys.round_blobs(experiment_id, number))
+    return True
 
 
 async def tidy(context: Context, experiment: Experiment, round_: Round | None) -> bool:
@@ -67,7 +69,8 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
         return False
     if round_.state is not RoundState.CLOSED:
         # Up to here an owner could still close the round, and then its model counts.
-        await context.repo.save_round(round_.move(RoundState.ABANDONED))
+        if await context.repo.save_round(round_.move(RoundState.ABANDONED)):
+            telling.of_round(round_, "round abandoned")
     elif experiment.model_version == round_.number:
         return False
     else:  # the stop came between the close and its announcement
@@ -106,7 +109,8 @@ async def sweep_uploads(context: Context) -> None:
     """Drop the uploads of every round that is over."""
     found = map(keys.round_of, await context.blobs.sizes("uploads/"))
     for experiment_id, number in sorted({place for place in found if place is not None}):
-        await _drop_stale_uploads(context, experiment_id, number)
+        if await _drop_stale_uploads(context, experiment_id, number):
+            tell("uploads swept", experiment=experiment_id, round=number)
 
 
 def abandoned(context: Context, experiment: Experiment) -> bool:
@@ -124,11 +128,12 @@ async def ticking(coordinator: Coordinator, seconds: float) -> AsyncIterator[Non
         while True:
             await asyncio.sleep(seconds)
             try:
-                await coordinator.tick()
+                with ids.belonging_to():
+                    await coordinator.tick()
             except CoordinatorError as error:
-                log.warning("tick: %s", error.message)  # the next one tries again
-            except Exception:
-                log.exception("tick failed")
+                tell("tick failed", WARNING, cause=error.message)  # the next one tries again
+            except Exception as error:
+                tell("tick failed", ERROR, error=error)
 
     task = asyncio.create_task(tick()) if seconds else None
     try:

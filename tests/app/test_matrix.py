@@ -125,6 +125,8 @@ ROWS: dict[tuple[str, str], Row] = {
     ("GET", "/"): Row(all_of(200)),
     ("GET", "/static/{digest}/{name:path}"): Row(all_of(200)),
     ("GET", "/health"): Row(all_of(200)),
+    ("GET", "/ready"): Row(all_of(200)),
+    ("GET", "/metrics"): Row(all_of(200)),
     ("GET", "/v1/key"): Row(admins(204)),
     ("GET", "/docs"): Row(all_of(200)),
     ("GET", "/openapi.json"): Row(all_of(200)),

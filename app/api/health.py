@@ -1,0 +1,50 @@
+"""What machines ask of this process: is it up, is it ready, how much has it done?"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse
+
+from app.api.auth import Service
+from app.api.errors import responses
+from app.domain.errors import StoreUnavailable
+from app.domain.experiment import ExperimentState
+from app.telemetry import metrics
+
+router = APIRouter(tags=["Watch"])
+scraped = APIRouter(tags=["Watch"])  # where the platform keeps a process long enough for it
+
+
+@router.get("/health", summary="Is the process up?")
+async def health() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@router.get("/ready", summary="Does the database answer?", responses=responses(503))
+async def ready(service: Service) -> dict[str, str]:
+    """Asks it at most once a second, and waits no longer than two."""
+    await service.health.ready()
+    return {"status": "ready"}
+
+
+@scraped.get(
+    "/metrics",
+    summary="Metrics, for Prometheus",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def read_metrics(request: Request, service: Service) -> PlainTextResponse:
+    """Of the process that answers: each worker counts for itself. No secrets, names or ids."""
+    gauges: list[str] = []
+    try:
+        states = await service.health.experiments_by_state()
+    except StoreUnavailable:
+        states = {}  # what the process counted is there all the same, now more than ever
+    if states:
+        gauges += metrics.gauge("fl_experiments", "Experiments there are", "state", states)
+        running = {"": states[ExperimentState.RUNNING]}  # a running experiment has one open round
+        gauges += metrics.gauge("fl_open_rounds", "Rounds that are open", "", running)
+    streams = {"": float(request.app.state.live.open)}
+    gauges += metrics.gauge("fl_event_streams", "Readers of /events", "", streams)
+    text = metrics.render(gauges)
+    return PlainTextResponse(text, headers={"Content-Type": metrics.CONTENT_TYPE})

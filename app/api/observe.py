@@ -1,0 +1,90 @@
+"""One log line, one count and one span a request, whoever answered it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from time import perf_counter
+from typing import Any
+
+from fastapi.routing import iter_route_contexts
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.telemetry import ids, metrics, trace
+from app.telemetry.logs import DEBUG, INFO, tell
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+QUIET = ("/health", "/ready", "/metrics")  # are asked all day long
+UNMATCHED = "none"  # the metrics' word for a path that is no route's, or was refused before
+
+
+class Observed:
+    """Plain ASGI middleware, outside of all that may answer.
+
+    What is logged of a request is its route, not its path, which may hold anything. The ids are
+    those that were looked up and found.
+    """
+
+    def __init__(self, app: ASGIApp, *, routes: Sequence[BaseRoute]) -> None:
+        self.app = app
+        self._routes = routes
+
+    @cached_property
+    def _templates(self) -> dict[Callable[..., Any] | None, str]:
+        """The whole template of each endpoint: a route knows only what its own router adds."""
+        contexts = iter_route_contexts(self._routes)
+        return {context.endpoint: context.path for context in contexts if context.path}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        # A server may hand one state to all requests; what is noted of this one is its own.
+        scope = {**scope, "state": dict(scope.get("state", {}))}
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        status, sent, received, started = 500, 0, 0, perf_counter()
+
+        async def send_counted(message: Message) -> None:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            sent += len(message.get("body", b""))
+            await send(message)
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return message
+
+        with trace.request_span(method, scope["headers"]) as span:
+            try:
+                await self.app(scope, receive_counted, send_counted)
+            finally:
+                seconds = perf_counter() - started
+                route = self._templates.get(scope.get("endpoint"))
+                trace.describe_request(span, method, route, status)
+                metrics.REQUESTS.add(1, method, route or UNMATCHED, str(status))
+                metrics.REQUEST_SECONDS.observe(seconds, method, route or UNMATCHED)
+                known = ids.current()
+                tell(
+                    "request",
+                    DEBUG if route in QUIET and status < 500 else INFO,
+                    method=method,
+                    route=route,
+                    status=status,
+                    code=None if known is None else known.code,
+                    milliseconds=round(seconds * 1000, 2),
+                    bytes_in=received,
+                    bytes_out=sent,
+                    round=_round_of(scope),
+                )
+
+
+def _round_of(scope: Scope) -> int | None:
+    """The round that a path names, for the log; none of a caller's text."""
+    route, number = scope.get("route"), scope.get("path_params", {}).get("number", "")
+    if "/rounds/{number}" not in getattr(route, "path", ""):
+        return None
+    return int(number) if number.isdecimal() and number.isascii() and len(number) <= 7 else None

@@ -1,0 +1,135 @@
+"""Log lines: JSON for programs, a short form for people. The only place that sets up `logging`.
+
+What is told is an event with fields, not a sentence: `tell("round closed", experiment=...)`. The
+ids of the request (`app.telemetry.ids`) are added to every line that is written meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+from app.telemetry import ids
+
+Format = Literal["auto", "json", "console"]
+Level = Literal["debug", "info", "warning", "error"]
+DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
+
+log = logging.getLogger("app")
+
+
+class Told:
+    """An event and its fields, as a log record's message: handlers of others show them as well."""
+
+    __slots__ = ("event", "fields")
+
+    def __init__(self, event: str, fields: dict[str, Any]) -> None:
+        said = {name: value for name, value in fields.items() if value is not None}
+        self.event, self.fields = event, _known() | said
+
+    def __str__(self) -> str:
+        return _spelt(self.event, self.fields)
+
+
+def tell(
+    event: str, level: int = INFO, /, *, error: BaseException | None = None, **fields: Any
+) -> None:
+    """Log that something has happened, with the ids of the moment; `error` with its traceback.
+
+    Fields are numbers, ids and codes, never a caller's text: it may be a secret.
+    """
+    if log.isEnabledFor(level):
+        log.log(level, Told(event, fields), exc_info=error, stacklevel=2)
+
+
+def _known() -> dict[str, Any]:
+    found = ids.current()
+    return {} if found is None else found.known()
+
+
+def _content(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
+    """The event and its fields; of what others log, the text and the ids of the moment."""
+    if isinstance(record.msg, Told):
+        return record.msg.event, record.msg.fields
+    return record.getMessage(), _known()
+
+
+def _spelt(event: str, fields: dict[str, Any]) -> str:
+    return " ".join([event, *(f"{name}={value}" for name, value in fields.items())])
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, whatever is in it: line breaks are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        event, fields = _content(record)
+        line = {
+            "time": at.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "event": event,
+            **fields,
+        }
+        if record.name != "app":
+            line["logger"] = record.name
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class ConsoleFormatter(logging.Formatter):
+    """For a terminal: `10:15:00 INFO round closed experiment=... round=3`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        text = f"{at} {record.levelname:7} {_printable(_spelt(*_content(record)))}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return text
+
+
+def _printable(text: str) -> str:
+    """Without control characters: no text can end its line, or colour the next ones."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to the present stream: what was one when the process began may be closed by now."""
+
+    def __init__(self, json_lines: bool) -> None:
+        super().__init__(sys.stderr)
+        self.json_lines = json_lines
+        self.setFormatter(JsonFormatter() if json_lines else ConsoleFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stdout if self.json_lines else sys.stderr
+        super().emit(record)
+
+
+def configure(form: Format, level: Level, *, alone: bool = False) -> None:
+    """Send all logs to where this process's are read. Doing it again changes nothing.
+
+    JSON goes to stdout and the console form to stderr; `auto` is the console form where stderr is
+    a terminal. Handlers that somebody else gave the root logger stand, and ours stays away, unless
+    `alone`: that is for platforms whose runtime puts one there. The server's access log ends here,
+    because every request has a line of ours.
+    """
+    log.setLevel(level.upper())
+    access = logging.getLogger("uvicorn.access")
+    access.handlers.clear()
+    access.propagate = False  # without any handler the server does not even write the line
+    root = logging.getLogger()
+    others = [handler for handler in root.handlers if not isinstance(handler, _Handler)]
+    if others and not alone:
+        return
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+    json_lines = form == "json" or (form == "auto" and not sys.stderr.isatty())
+    root.addHandler(_Handler(json_lines))
+    if json_lines:  # also what the server says of itself, in one form
+        for name in ("uvicorn", "uvicorn.error"):
+            logging.getLogger(name).handlers.clear()
+            logging.getLogger(name).propagate = True

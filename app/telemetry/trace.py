@@ -1,0 +1,103 @@
+"""OpenTelemetry spans, where the extra `otel` is installed and asked for; else nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+_NOTHING: AbstractContextManager[Any] = nullcontext()
+_provider: Any = None
+_tracer: Any = None
+
+
+def span(name: str, **attributes: str | int | float) -> AbstractContextManager[Any]:
+    """A span around what is done within. Gives the span, or None where nobody traces."""
+    if _tracer is None:
+        return _NOTHING
+    named = {f"fl.{key}": value for key, value in attributes.items()}
+    return _tracer.start_as_current_span(name, attributes=named)  # type: ignore[no-any-return]
+
+
+def request_span(
+    method: str, headers: Iterable[tuple[bytes, bytes]]
+) -> AbstractContextManager[Any]:
+    """The span of a request, a child of the caller's where it sent one (W3C Trace Context)."""
+    return _NOTHING if _tracer is None else _server_span(method, headers)
+
+
+@contextmanager
+def _server_span(method: str, headers: Iterable[tuple[bytes, bytes]]) -> Iterator[Any]:
+    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier = {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in headers
+        if name in (b"traceparent", b"tracestate")
+    }
+    parent = TraceContextTextMapPropagator().extract(carrier) if carrier else None
+    with _tracer.start_as_current_span(method, context=parent, kind=SpanKind.SERVER) as found:
+        yield found
+
+
+def describe_request(found: Any, method: str, route: str | None, status: int) -> None:
+    """Name a request's span by its route, once that is known (semantic conventions of HTTP)."""
+    if found is None:
+        return
+    found.set_attribute("http.request.method", method)
+    found.set_attribute("http.response.status_code", status)
+    if route is not None:
+        found.set_attribute("http.route", route)
+        found.update_name(f"{method} {route}")
+    if status >= 500:
+        from opentelemetry.trace import StatusCode
+
+        found.set_status(StatusCode.ERROR)
+
+
+def start(endpoint: str, version: str) -> None:
+    """Export to this OTLP endpoint over HTTP, without its `/v1/traces`. The SDK's own variables
+    (OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS) hold. Raises RuntimeError
+    where the extra is not installed.
+    """
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise RuntimeError(
+            "FL_OTEL_ENDPOINT needs OpenTelemetry: pip install 'serverless-fl[server,otel]'."
+        ) from error
+    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+    trace_with(BatchSpanProcessor(exporter), version)
+
+
+def trace_with(processor: Any, version: str = "") -> None:
+    """Hand all spans to this processor of OpenTelemetry's SDK."""
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+
+    global _provider, _tracer  # noqa: PLW0603  (one a process, as logging is)
+    named: Mapping[str, str] = {"service.name": "serverless-fl", "service.version": version}
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come after ours, and win.
+    from opentelemetry.sdk.resources import OTELResourceDetector
+
+    _provider = TracerProvider(
+        resource=Resource.create(dict(named)).merge(OTELResourceDetector().detect())
+    )
+    _provider.add_span_processor(processor)
+    _tracer = _provider.get_tracer("app", version)
+
+
+def flush() -> None:
+    """Send what has been gathered: between two calls a serverless platform lets nothing run."""
+    if _provider is not None:
+        _provider.force_flush(2000)
+
+
+def stop() -> None:
+    """Send what has been gathered, and trace no more."""
+    global _provider, _tracer  # noqa: PLW0603
+    if _provider is not None:
+        _provider.shutdown()
+    _provider = _tracer = None
