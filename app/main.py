@@ -62,7 +62,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.configure(settings.log_format, settings.log_level)
         if settings.otel_endpoint is not None:
-            trace.start(settings.otel_endpoint, app.version)
+            try:
+                trace.start(settings.otel_endpoint, app.version)
+            except RuntimeError as error:  # the variable may be meant for others: no reason to stop
+                logs.tell("no traces", logs.WARNING, cause=str(error))
         key = admin_key or _local_admin_key(settings.data_dir)
         documents, blobs = await _open_store(settings)
         limits = Limits(
