@@ -62,7 +62,9 @@ echo "not root; no torch, no client SDK"
 
 start --env FL_ADMIN_KEY=a-key-for-the-container "$container" -- /entrypoint.sh
 until_up http://127.0.0.1:8000/v1/experiments
-echo "server on 8000: answers, with SQLite in /data"
+in_image python3 -c 'import urllib.request as u
+assert u.urlopen("http://127.0.0.1:8000/ready", timeout=4).status == 200'
+echo "server on 8000: answers and is ready, with SQLite in /data"
 stop
 
 start "$container" -- /entrypoint.sh openwhisk

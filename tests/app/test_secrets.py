@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import contextlib
+import io
+import json
 import logging
 import os
 import socket
@@ -19,6 +21,7 @@ from app.config import Settings
 from app.domain.errors import StoreUnavailable
 from app.main import create_app
 from app.store.mongo import open_mongo
+from app.telemetry.logs import JsonFormatter
 from tests.app.test_access import key_of
 from tests.federation import ADMIN_KEY, config
 
@@ -144,19 +147,28 @@ async def drive(http, app):
     return answers, {enrol, token, newer}
 
 
-async def test_no_secret_reaches_a_log_or_a_stranger(tmp_path, caplog, capfd):
+async def test_no_secret_reaches_a_log_or_a_stranger(tmp_path, request, caplog, capfd):
     caplog.set_level(logging.DEBUG)
+    collected = io.StringIO()  # the lines as a collector gets them, beside what pytest shows
+    handler = logging.StreamHandler(collected)
+    handler.setFormatter(JsonFormatter())
+    logging.getLogger("app").addHandler(handler)
+    request.addfinalizer(lambda: logging.getLogger("app").removeHandler(handler))
     logging.getLogger("httpcore").setLevel(logging.WARNING)  # this test's own side of the wire
     app = create_app(
         Settings(admin_key=ADMIN, admin_key_previous=PREVIOUS, data_dir=tmp_path, tick_seconds=0)
     )
     async with served(app) as http:
         answers, made = await drive(http, app)
+        seen_by_all = [(await http.get(path)).text for path in ("/metrics", "/ready")]
     statuses = {answer.status_code for _, answer in answers}
     assert statuses == {200, 201, 401, 409, 422, 500, 503}
     secrets = {ADMIN, PREVIOUS, CLIENT_KEY, WRONG} | {s.split("_", 1)[-1] for s in made}
     shown = capfd.readouterr()
-    logged = caplog.text + shown.out + shown.err
+    logged = caplog.text + shown.out + shown.err + collected.getvalue()
+    assert [json.loads(line) for line in collected.getvalue().splitlines()]
+    assert "fl_requests_total" in seen_by_all[0]
+    assert not [secret for secret in secrets if secret in "".join(seen_by_all)]
     assert "method=POST route=/v1/experiments status=201" in logged
     assert "status=401 code=unauthenticated" in logged
     assert 'HTTP/1.1" 201' not in "".join(  # uvicorn's own access log has given way
