@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .PHONY: run test conformance lint audit format serve lambda-local openwhisk-local sam-validate
-.PHONY: container-test bench bench-platforms clean
+.PHONY: container-test bench bench-load bench-platforms clean
 
 run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
@@ -50,6 +50,9 @@ container-test: .venv/ready  ## the Dockerfile, built by buildah
 
 bench: .venv/ready  ## accuracy over three seeds; ARGS choose the data set
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+
+bench-load: .venv/ready  ## twenty to two thousand clients against two workers
+	$(BIN)/python -m benchmarks.load $(ARGS)
 
 bench-platforms: .venv/ready  ## cold start and warm request on each platform
 	$(BIN)/python -m benchmarks.platforms $(ARGS)

@@ -12,7 +12,7 @@ round's updates are in: if a poll cost more the more clients there are, it would
 of the database for each kind of request are counted in this process (`load_requests`).
 
 MongoDB is the one that MONGODB_URL names, or else an nx-27017. Writes benchmarks/results/load.json
-and prints tables.
+and prints tables. What the file holds of other stores and sizes stays: it can be run in pieces.
 """
 
 from __future__ import annotations
@@ -155,14 +155,26 @@ def tables(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", load_requests.table(result["costs"])])
 
 
+def keep(result: dict[str, Any], path: Path) -> None:
+    """Write the result, with what the file holds beside it."""
+    if path.exists():
+        before = json.loads(path.read_text())
+        for name, same in (("sizes", ("store", "clients")), ("costs", ("clients", "round"))):
+            new = {tuple(row[field] for field in same): row for row in result[name]}
+            old = {tuple(row[field] for field in same): row for row in before[name]}
+            rows = sorted((old | new).items())  # no two have the same key
+            result[name] = [row for _, row in rows]
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--clients", type=int, nargs="+", default=[20, 200, 1000, 2000])
     parser.add_argument(
-        "--costs", type=int, nargs="*", default=[20, 200, 2000], help="clients, to count calls for"
+        "--costs", type=int, nargs="*", default=[20, 200, 1000], help="clients, to count calls for"
     )
     parser.add_argument("--stores", nargs="+", default=["SQLite", "MongoDB"])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--largest-cohort", type=int, default=1000)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=150, help="that a size may take")
@@ -172,17 +184,20 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         Server({"FL_DATA_DIR": folder, "FL_RATE_PER_SECOND": "0"}) as server,
     ):
-        clients = asyncio.run(load_http.compare(server.url))
-    print(clients, flush=True)
-    result = {
-        "command": " ".join(["python -m benchmarks.load", *sys.argv[1:]]),
+        compared = asyncio.run(load_http.compare(server.url))
+    print(compared, flush=True)
+    result: dict[str, Any] = {
         **{"machine": machine(), "note": options.note, "workers": WORKERS},
-        **{"connections": options.connections, "http_clients": clients},
-        "sizes": [measure(s, n, options) for s in options.stores for n in options.clients],
-        "costs": asyncio.run(load_requests.costs(options.costs)),
+        **{"connections": options.connections, "http_clients": compared},
+        **{"sizes": [], "costs": []},
     }
     RESULTS.mkdir(exist_ok=True)
-    Path(RESULTS, "load.json").write_text(json.dumps(result, indent=2) + "\n")
+    for store in options.stores:
+        for clients in options.clients:
+            result["sizes"].append(measure(store, clients, options))
+            keep(result, Path(RESULTS, "load.json"))
+    result["costs"] += asyncio.run(load_requests.costs(options.costs))
+    keep(result, Path(RESULTS, "load.json"))
     print(tables(result))
     print(f"\n({'; '.join(filter(None, (result['machine'], options.note)))})")
 

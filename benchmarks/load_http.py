@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+
+IDLE_SECONDS = 3.0  # uvicorn closes a connection that nobody used for five
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class Pool:
         if body:
             head += f"Content-Type: application/{kind}\r\nContent-Length: {len(body)}\r\n"
         connection = await self._free.get()
+        if connection is not None and time.perf_counter() - connection.used_at > IDLE_SECONDS:
+            connection.writer.close()
+            connection = None
         try:
             if connection is None:
                 connection = Connection(*await asyncio.open_connection(self.host, self.port))
@@ -65,6 +71,7 @@ class Pool:
             raise
         if not stays:
             connection.writer.close()
+        connection.used_at = time.perf_counter()
         self._free.put_nowait(connection if stays else None)
         return Answer(status, data, seconds)
 
@@ -74,10 +81,11 @@ class Pool:
                 connection.writer.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    used_at: float = math.inf
 
     async def answer(self) -> tuple[int, bytes, bool]:
         """Status, body, and whether the connection stays open."""
