@@ -205,7 +205,7 @@ class Connection:
             asked = time.monotonic()
             try:
                 response = await self._http.request(method, url, **options)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:  # also an answer that cannot be decoded
                 fault: Exception = errors.CoordinatorUnreachable(
                     f"{whom} did not answer: {str(error) or type(error).__name__}"
                 )

@@ -109,7 +109,10 @@ class EmbeddedCoordinator:
 
 # What is set for another coordinator on this machine is not meant for this one.
 _SERVER_VARIABLES = frozenset(
-    {"MONGODB_URL", "FL_MONGODB_URL", "FL_DATA_DIR", "FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS"}
+    {
+        *("MONGODB_URL", "FL_MONGODB_URL", "FL_S3_BUCKET", "FL_DATA_DIR"),
+        *("FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS"),
+    }
 )
 
 

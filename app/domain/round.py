@@ -40,7 +40,7 @@ class Lease:
     """Who aggregates, until when, and under which fencing number (it only ever grows).
 
     `released`: the owner's time was over, and the next call goes on. `deaths` counts the owners
-    that never said anything of that kind.
+    in a row that got nothing done.
     """
 
     owner: str

@@ -56,7 +56,8 @@ class RawWebAction:
         headers = _headers(self.event)
         # A result's text is a string: what is compressed could not be one.
         headers.pop("accept-encoding", None)
-        forwarded = headers.get("x-forwarded-for", "").split(",")[0].strip()
+        # OpenWhisk's own proxy added the last one; what stands before it is the caller's word.
+        forwarded = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
         path = self.event.get("__ow_path") or "/"
         return {
             "type": "http",
@@ -112,7 +113,13 @@ _opened: list[tuple[Container, Mangum]] = []  # empty until the first call bring
 
 
 def main(args: dict[str, Any]) -> dict[str, Any]:
-    """Answer one activation: a web request, or (without `__ow_method`) the alarm's tick."""
+    """Answer one activation: a web request, or (without `__ow_method`) the alarm's tick.
+
+    Raises RuntimeError where the action is not a raw one: a caller's query would be among the
+    arguments, and so among the settings.
+    """
+    if "__ow_method" in args and "__ow_query" not in args:
+        raise RuntimeError("This must be a raw web action: wsk action update ... --web raw.")
     if not _opened:
         container = Container(settings_of(args))
         http = Mangum(container.http, lifespan="off", custom_handlers=[RawWebAction])

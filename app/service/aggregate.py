@@ -94,9 +94,7 @@ async def _renewed(context: Context, round_: Round) -> Round:
     assert lease is not None  # noqa: S101  (whoever folds holds one)
     if context.clock() < lease.expires_at - context.limits.lease_seconds / 2:
         return round_
-    renewed = round_.move(
-        RoundState.AGGREGATING, lease=new_lease(context, lease.fence, lease.deaths)
-    )
+    renewed = round_.move(RoundState.AGGREGATING, lease=new_lease(context, lease.fence))
     if not await context.repo.save_round(renewed):
         raise LostLease
     return replace(renewed, revision=round_.revision + 1)
@@ -108,7 +106,7 @@ async def _release(context: Context, round_: Round, seconds: float) -> None:
     await context.repo.save_round(
         round_.move(
             RoundState.AGGREGATING,
-            lease=replace(round_.lease, expires_at=context.clock(), released=True),
+            lease=replace(round_.lease, expires_at=context.clock(), released=True, deaths=0),
             aggregation_seconds=(round_.aggregation_seconds or 0.0) + seconds,
         )
     )

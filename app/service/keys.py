@@ -27,10 +27,12 @@ def round_sums(experiment_id: str, number: int) -> str:
     return f"{round_blobs(experiment_id, number)}sums/"
 
 
-def round_of(key: str) -> tuple[str, int]:
-    """The experiment and the round of a key under `round_blobs`."""
-    _, experiment_id, number, *_ = key.split("/")
-    return experiment_id, int(number)
+def round_of(key: str) -> tuple[str, int] | None:
+    """The experiment and the round of a key under `round_blobs`; None for what is not ours."""
+    match key.split("/"):
+        case ["uploads", experiment_id, number, _, *_] if number.isascii() and number.isdigit():
+            return experiment_id, int(number)
+    return None
 
 
 def update_blob(experiment_id: str, number: int, slot: int) -> str:

@@ -104,8 +104,8 @@ async def drop_other_parts(context: Context, blob: Blob) -> None:
 
 async def sweep_uploads(context: Context) -> None:
     """Drop the uploads of every round that is over."""
-    rounds = {keys.round_of(key) for key in await context.blobs.sizes("uploads/")}
-    for experiment_id, number in sorted(rounds):
+    found = map(keys.round_of, await context.blobs.sizes("uploads/"))
+    for experiment_id, number in sorted({place for place in found if place is not None}):
         await _drop_stale_uploads(context, experiment_id, number)
 
 

@@ -136,9 +136,9 @@ async def test_a_false_announcement_takes_no_part_away(small_parts):
     own, other = hashlib.sha256(data[:PART]).hexdigest(), "0" * 64
 
     async def announce(*announced):
-        parts = [parts.PartAnnouncement(number=0, sha256=s, size=n) for s, n in announced]
+        listed = [parts.PartAnnouncement(number=0, sha256=s, size=n) for s, n in announced]
         path = f"/experiments/{experiment}/rounds/1/update/parts"
-        return await members[one].api.post(path, parts.PartAnnouncements(parts=parts))
+        return await members[one].api.post(path, parts.PartAnnouncements(parts=listed))
 
     for lie in ([(own, PART - 1)], [(own, PART), (own, 1)]):
         with pytest.raises(errors.RequestRefused, match=f"Part 0 is here, with {PART} bytes"):
@@ -186,10 +186,13 @@ async def test_a_part_that_came_after_its_round_is_swept(small_parts):
     running, others = await small_parts.start(rounds=2)
     cohort = await small_parts.cohort(running)
     await others[cohort[0]].upload(1, 2.0)
+    for foreign in ("uploads/photo.png", "uploads/2026/summer/photo.png"):  # in a bucket, say
+        await small_parts.blobs.put(foreign, b"not ours")
     needed = await small_parts.blobs.sizes(f"uploads/{running}/")
     await small_parts.app.state.coordinator.tick()
     assert await small_parts.blobs.sizes(f"uploads/{experiment}/") == {}
     assert await small_parts.blobs.sizes(f"uploads/{running}/") == needed != {}
+    assert await small_parts.blobs.get(foreign) == b"not ours"
 
 
 async def test_what_a_stopped_round_left_goes_though_processes_die_or_write_late(small_parts):

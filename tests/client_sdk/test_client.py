@@ -110,6 +110,28 @@ async def test_retry_after_is_honoured(federation, monkeypatch):
     assert all(seconds < 0.02 for seconds in waited[1:])
 
 
+async def test_an_answer_that_cannot_be_decoded_is_tried_again(federation):
+    """A proxy broke it off, say: that is no reason for a traceback."""
+
+    class Garbled(httpx.AsyncBaseTransport):
+        def __init__(self, times):
+            self.inner, self.left = httpx.ASGITransport(federation.app), times
+
+        async def handle_async_request(self, request):
+            self.left -= 1
+            if self.left >= 0:
+                headers = {"Content-Encoding": "gzip"}
+                return httpx.Response(200, headers=headers, stream=httpx.ByteStream(b"no gzip"))
+            return await self.inner.handle_async_request(request)
+
+    experiment, _ = await federation.create()
+    async with client(Garbled(2)) as api:
+        assert (await api.experiment(experiment)).id == experiment
+    async with client(Garbled(99), retry=Retry(give_up_after=0)) as api:
+        with pytest.raises(errors.CoordinatorUnreachable, match="did not answer"):
+            await api.experiment(experiment)
+
+
 async def test_it_gives_up_on_a_coordinator_that_is_not_there():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -15,7 +15,7 @@ from tests.conformance.ways import api_at, is_problem, openwhisk_way, through, t
 from tests.federation import ADMIN_KEY
 
 END = b"XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
-HEALTH = {"__ow_method": "get", "__ow_path": "/health"}
+HEALTH = {"__ow_method": "get", "__ow_path": "/health", "__ow_query": ""}
 
 
 class Action(OpenWhiskContainer):
@@ -121,8 +121,24 @@ def test_missing_parameters_are_named_and_secrets_are_not(tmp_path):
     assert b"hunter2" not in refused.content + action.printed
 
 
+def test_a_caller_sets_no_settings_though_the_action_is_not_raw(bound, tmp_path):
+    """OpenWhisk merges query and JSON body of such a call into the arguments."""
+    with Action(bound, tmp_path / "log") as action:
+        key = "a-key-of-the-callers-own"
+        headers = {"authorization": f"Bearer {key}"}
+        call = {"__ow_method": "get", "__ow_path": "/v1/key", "__ow_headers": headers}
+        answer = action.run(**call, FL_ADMIN_KEY_PREVIOUS=key)
+        assert answer.status_code == 502
+        assert "must be a raw web action" in answer.json()["error"]
+        assert action.run(**call, __ow_query="").json()["statusCode"] == 401
+
+
 def test_an_activation_without_sense_still_gets_a_result(action):
-    for body in ({"value": {"__ow_method": "get", "__ow_body": "%%%"}}, {}, {"value": 7}):
+    for body in (
+        {"value": {"__ow_method": "get", "__ow_query": "", "__ow_body": "%%%"}},
+        {},
+        {"value": 7},
+    ):
         answer = action.post("/run", body)
         assert answer.status_code in (200, 502)
         assert answer.json()

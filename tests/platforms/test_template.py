@@ -97,7 +97,7 @@ def test_the_bucket_is_private_encrypted_and_swept(template):
     assert bucket["Properties"]["BucketEncryption"]
     rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
     (expiry,) = [rule for rule in rules if "ExpirationInDays" in rule]
-    assert (expiry["Prefix"], expiry["ExpirationInDays"]) == ("uploads/", 90)
+    assert (expiry["Prefix"], expiry["ExpirationInDays"]) == ("uploads/", 400)
     assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
     (statement,) = template["Resources"]["WeightsOverTlsOnly"]["Properties"]["PolicyDocument"][
         "Statement"

@@ -1,0 +1,28 @@
+"""The coordinator that a run starts for itself."""
+
+from client_sdk.client import CoordinatorClient
+from client_sdk.embedded import EmbeddedCoordinator
+from tests.federation import ADMIN_KEY, config, weights
+
+
+async def test_what_is_set_for_another_coordinator_is_not_for_this_one(tmp_path, monkeypatch):
+    """Else a run on this machine would write into the other one's database or bucket."""
+    elsewhere = {
+        "MONGODB_URL": "mongodb://127.0.0.1:9/",
+        "FL_MONGODB_URL": "mongodb://127.0.0.1:9/",
+        "FL_S3_BUCKET": "the-other-ones-bucket",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "FL_ADMIN_KEY": "the-other-ones-admin-key",
+        "FL_DATA_DIR": str(tmp_path / "other"),
+    }
+    for name, value in elsewhere.items():
+        monkeypatch.setenv(name, value)
+    async with (
+        EmbeddedCoordinator(tmp_path / "own", ADMIN_KEY) as own,
+        CoordinatorClient(own.url, ADMIN_KEY) as api,
+    ):
+        made = await api.create_experiment("toy", config(), "embedded-store")
+        assert not made.direct
+        await api.upload_initial_model(made.id, weights(0), made.part_bytes)
+        assert await api.download_model(made.id, 0) == weights(0)
+    assert not (tmp_path / "other").exists()
