@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from app.wire.schema import Train, Training
 from app.wire.views import EvaluationView, ModelView, RoundSummary
-from client_sdk import datasets, models, plots
+from client_sdk import datasets, models, plots, workers
 from client_sdk.conclusion import worst_class
 from client_sdk.evaluation import Classes, Federated, by_class, figures
 from client_sdk.train import evaluate
@@ -127,3 +128,18 @@ def test_the_figure_can_be_drawn_of_few_and_of_many_classes(count):
     with Image.open(io.BytesIO(plots.evaluation(found, "many"))) as picture:
         assert picture.format == "PNG"
         assert 600 < picture.width < 5000
+
+
+def test_the_last_model_is_measured_on_the_examples_that_training_held_out(monkeypatch):
+    digits = datasets.load("digits", Path("nowhere"))
+    spec = models.spec_for("auto", digits.shape, 10)
+    monkeypatch.setattr(workers, "_state", {"dataset": digits, "spec": spec})
+    weights = models.to_bytes(models.build(spec, 1))
+    training = Training(local_epochs=1, batch_size=10, learning_rate=0.1, momentum=0, seed=11)
+    task = Train.model_construct(round=3, training=training)
+    for client, indices in (("client-00", list(range(70))), ("client-01", list(range(70, 99)))):
+        before = workers._train(client, indices, weights, task).metrics
+        found = workers._evaluate(client, indices, weights, 11)
+        assert found.examples == round(len(indices) / 10)
+        assert found.accuracy == before["accuracy_before"]
+        assert found.loss == pytest.approx(before["loss_before"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from client_sdk import datasets
 from tests.e2e.processes import KEY, MODULE, SMALL, Server, environment, model_of, run
@@ -49,14 +50,27 @@ def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):
     assert "round 3/3: accuracy" in done.stderr
     assert "final accuracy" in done.stderr
     assert "worst class: " in done.stderr
+    # At least: twelve updates of four calls each, and six clients that enrol and end.
+    assert report["cost"]["requests"] > 12 * 4 + 6 * 4
+    assert 0 < report["cost"]["total"] < 0.01
+    assert "would have cost about" in done.stderr
     assert "on the clients' own held-out data" in done.stderr
 
 
 def test_the_same_seed_gives_the_same_bytes(quiet_run, tmp_path):
     assert run(*SMALL, "--out", str(tmp_path / "again")).returncode == 0
     assert model_of(tmp_path / "again") == model_of(quiet_run[0])
-    assert run(*SMALL, "--seed", "1", "--out", str(tmp_path / "other")).returncode == 0
-    assert model_of(tmp_path / "other") != model_of(quiet_run[0])
+    other = tmp_path / "other"
+    done = run(*SMALL, "--seed", "1", "--out", str(other), "--track", "tensorboard", "--json")
+    assert done.returncode == 0, done.stderr
+    assert model_of(other) != model_of(quiet_run[0])
+    told = EventAccumulator(str(other / "tensorboard")).Reload()
+    rounds = json.loads(done.stdout)["rounds"]
+    assert [e.value for e in told.Scalars("test/loss")] == pytest.approx(
+        [row["loss"] for row in rounds]
+    )
+    assert [e.step for e in told.Scalars("federated/accuracy")] == [1, 2, 3]
+    assert set(told.Tags()["images"]) == {"accuracy", "evaluation"}
 
 
 def test_on_mongodb_with_four_workers_the_bytes_are_the_same(quiet_run, tmp_path, mongodb_url):
