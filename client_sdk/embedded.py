@@ -60,6 +60,7 @@ class EmbeddedCoordinator:
     def _start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if k not in _SERVER_VARIABLES}
         environment |= {"FL_DATA_DIR": str(self.data_dir), "FL_ADMIN_KEY": self.admin_key}
+        environment.setdefault("FL_LOG_LEVEL", "warning")  # a line a poll is of no use here
         with (self.data_dir / "coordinator.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)  # nosec B603
                 [
