@@ -9,7 +9,7 @@ ARGS ?=
 run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
 
-test: .venv/ready lint  ## everything that must hold
+test: .venv/ready .venv-sam/ready lint  ## everything that must hold
 	$(BIN)/python -m pytest $(ARGS)
 
 conformance: .venv/ready  ## the API through every way in, a model of 100 MB included
