@@ -10,7 +10,7 @@ run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
 
 test: .venv/ready .venv-sam/ready lint  ## everything that must hold
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 conformance: .venv/ready  ## the API through every way in, a model of 100 MB included
 	$(BIN)/python -m pytest tests/conformance -m "large or not large" $(ARGS)
