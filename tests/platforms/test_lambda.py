@@ -9,12 +9,10 @@ import secrets
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
 
-from examples.containers import free_port, wait_for_port
 from examples.lambda_gateway import INVOKE, http_api
 from examples.lambda_local import LambdaContainer
 from tests.conformance.ways import api_at, lambda_way, through_lambda
@@ -110,22 +108,13 @@ def test_it_refuses_to_make_an_admin_key_of_its_own(mongodb_url):
 
 
 @pytest.fixture(scope="module")
-def aws():
-    """moto's server: Secrets Manager and SSM over HTTP."""
-    port = free_port()
-    process = subprocess.Popen(
-        [str(Path(sys.executable).parent / "moto_server"), "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_for_port(port, 60)
-    yield {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+def aws(aws_endpoint):
+    """Where the entry finds Secrets Manager and SSM."""
+    return {
+        "AWS_ENDPOINT_URL": aws_endpoint,
         "AWS_ACCESS_KEY_ID": "x",
         "AWS_SECRET_ACCESS_KEY": "x",
     }
-    process.kill()
-    process.wait()
 
 
 @pytest.mark.parametrize("kind", ["secretsmanager", "ssm"])
