@@ -69,7 +69,7 @@ stop
 
 start "$container" -- /entrypoint.sh openwhisk
 until_up --request POST --data '{"value": {}}' http://127.0.0.1:8080/init
-curl --silent --data '{"value": {"__ow_method": "get", "__ow_path": "/health"}}' \
+curl --silent --data '{"value": {"__ow_method": "get", "__ow_path": "/health", "__ow_query": ""}}' \
     http://127.0.0.1:8080/run | grep --quiet "bind MONGODB_URL and FL_ADMIN_KEY"
 echo "OpenWhisk action on 8080: answers, and says what to bind"
 stop
