@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from app.aggregation import STRATEGIES, Strategy
 from app.domain import provenance
@@ -97,12 +98,7 @@ class Fold:
             data = await weights.verified_part(self.context.blobs, blob, number)
             await asyncio.to_thread(self._digest.update, data)
             self._digested = number + 1
-        return Blob(
-            prefix=blob.prefix,
-            sha256=self._digest.hexdigest(),
-            parts=blob.parts,
-            sizes=blob.sizes,
-        )
+        return replace(blob, sha256=self._digest.hexdigest())
 
     async def _put(self, number: int, data: bytes) -> None:
         if number == 0:

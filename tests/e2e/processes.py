@@ -35,6 +35,20 @@ def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def join(server: str, experiment: str, key: str, name: str, key_file: Path):
+    """One participant, started as a party starts it; gives the process."""
+    return subprocess.Popen(
+        [
+            *(*MODULE, "join", "--server", server, "--experiment", experiment),
+            *("--name", name, "--key-file", str(key_file)),
+        ],
+        env=environment(FL_ENROL_KEY=key),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 def wait_for(condition, seconds: float = 60.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -12,7 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from client_sdk import datasets
-from tests.e2e.processes import KEY, MODULE, SMALL, Server, environment, model_of, run
+from tests.e2e.processes import KEY, SMALL, Server, join, model_of, run
 
 
 def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):
@@ -157,17 +156,7 @@ def test_one_participant_joins_and_its_model_predicts(tmp_path):
     ):
         experiment, key = _create_digits_experiment(http, clients=2)
         joined = [
-            subprocess.Popen(
-                [
-                    *(*MODULE, "join", "--server", server.url, "--experiment", experiment),
-                    *("--name", f"site {n}", "--key-file", str(tmp_path / f"{n}.key")),
-                ],
-                env=environment(FL_ENROL_KEY=key),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for n in range(2)
+            join(server.url, experiment, key, f"site {n}", tmp_path / f"{n}.key") for n in range(2)
         ]
         outputs = [process.communicate(timeout=120)[0] for process in joined]
         assert [process.returncode for process in joined] == [0, 0], outputs

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import subprocess
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.processes import KEY, MODULE, environment
+from tests.e2e.processes import KEY, join
 from tests.page.browser import axe
 from tests.page.conftest import create, enrol
 
@@ -57,18 +56,7 @@ def test_an_experiment_is_created_joined_and_watched_to_its_end(
     key, experiment = re.search(r"FL_ENROL_KEY=(\S+) .* --experiment (\S+)", command).groups()
     assert f"--server {server.url} " in command
     joined = [
-        subprocess.Popen(
-            [
-                *(*MODULE, "join", "--server", server.url, "--experiment", experiment),
-                *("--name", f"site {n}", "--key-file", str(tmp_path / f"{n}.key")),
-                *("--workers", "1"),
-            ],
-            env=environment(FL_ENROL_KEY=key),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for n in range(2)
+        join(server.url, experiment, key, f"site {n}", tmp_path / f"{n}.key") for n in range(2)
     ]
     expect(page.locator(".sentence", has_text="Completed: All 2 rounds are closed.")).to_be_visible(
         timeout=200_000
