@@ -1,0 +1,53 @@
+"""What a benchmark gives: a table of our figures beside a peer's, and how far apart they may be.
+
+Both figures of a row come from the same run on the same machine: their ratio is what counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison. `ratio` is ours over the peer's; `met` is None where there is no goal."""
+
+    what: str
+    ours: str
+    peer: str = ""
+    ratio: float | None = None
+    goal: str = ""
+    met: bool | None = None
+
+
+@dataclass
+class Table:
+    """A part of benchmarks/RESULTS.md. `peer` heads the column of the other figure.
+
+    `notes` are paragraphs of Markdown below it: how it was measured, why a goal is missed.
+    `data` is what the figures were worked out of, as JSON.
+    """
+
+    title: str
+    command: str
+    peer: str
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    data: dict[str, object] = field(default_factory=dict)
+
+    def markdown(self) -> str:
+        lines = [
+            f"## {self.title}",
+            "",
+            f"`{self.command}`",
+            "",
+            f"| | ours | {self.peer} | ratio | goal | |",
+            "|---|---:|---:|---:|---:|---|",
+        ]
+        for row in self.rows:
+            ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
+            met = {None: "", True: "met", False: "missed"}[row.met]
+            lines.append(f"| {row.what} | {row.ours} | {row.peer} | {ratio} | {row.goal} | {met} |")
+        for note in self.notes:
+            lines += ["", note]
+        return "\n".join(lines) + "\n"
