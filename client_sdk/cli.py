@@ -131,6 +131,12 @@ def _add_data(parser: argparse.ArgumentParser, default: str | None, of: str) -> 
         help="where mnist and cifar10 lie or are downloaded to (default: data)",
     )
     parser.add_argument("--workers", type=_positive, help="training processes (default: cores)")
+    parser.add_argument(
+        "--kernel",
+        choices=["auto", "native", "torch"],
+        default="auto",
+        help="what trains: machine code compiled here, or PyTorch's operators (default: auto)",
+    )
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

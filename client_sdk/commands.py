@@ -21,6 +21,7 @@ from client_sdk import cost, datasets, evaluation, exits, models, progress, repo
 from client_sdk.client import CoordinatorClient
 from client_sdk.conclusion import conclude
 from client_sdk.embedded import EmbeddedCoordinator
+from client_sdk.native import Unavailable
 from client_sdk.participant import Event, Participant
 from client_sdk.simulate import Row, Simulation
 from client_sdk.tracking import Tracking
@@ -58,7 +59,7 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
             await stack.enter_async_context(own)
             url, key = own.url, own.admin_key
         client = await stack.enter_async_context(CoordinatorClient(url, key, on_retry=view.say))
-        pool = stack.enter_context(TrainingPool(dataset, spec, arguments.workers))
+        pool = stack.enter_context(await _pool(arguments, dataset, spec))
         tracked = stack.enter_context(Tracking(arguments.track, out, view.say))
 
         def tell(row: Row) -> None:
@@ -79,7 +80,7 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
         tracked.begin(simulation.experiment_id, config.model_dump(mode="json"))
         view.say(
             f"experiment {simulation.experiment_id} at {url} (API docs: {url}/docs); "
-            f"{pool.workers} training processes; results in {out}"
+            f"{pool.workers} training processes, {pool.loop}; results in {out}"
         )
         with view:
             outcome = await simulation.run()
@@ -94,6 +95,7 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
             wall_seconds=time.monotonic() - started,
             classes=classes,
             cost=cost.estimate(client.traffic),
+            loop=pool.loop,
         )
         files = report.write(out, result, outcome, classes)
         tracked.end(result, files)
@@ -101,6 +103,19 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.json:
         print(json.dumps(result, indent=2))
     return exits.of_state(outcome.experiment.state)
+
+
+async def _pool(
+    arguments: argparse.Namespace, dataset: datasets.Dataset, spec: models.ModelSpec
+) -> TrainingPool:
+    """The training processes. Raises UsageError."""
+    try:
+        # In a thread: a compiler may take a second, and a coordinator may be answering here.
+        return await asyncio.to_thread(
+            TrainingPool, dataset, spec, arguments.workers, arguments.kernel
+        )
+    except Unavailable as reason:
+        raise exits.UsageError(f"--kernel native cannot be had here: {reason}.") from reason
 
 
 def _config(
@@ -193,7 +208,8 @@ async def join(arguments: argparse.Namespace, console: Console) -> int:
                 end = f" ({event.message})" if event.message else ""
                 console.print(f"{event.client_id}: {about}{event.kind}{end}", soft_wrap=True)
 
-        with TrainingPool(dataset, spec, arguments.workers or 1) as pool:
+        arguments.workers = arguments.workers or 1
+        with await _pool(arguments, dataset, spec) as pool:
             participant = Participant(
                 client, arguments.experiment, key, pool, name=arguments.name, on_event=tell
             )
