@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import math
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from app.domain.experiment import TERMINAL, ExperimentState
 from app.domain.round import RoundState
-from app.wire.schema import MAX_METRIC, Done, ExperimentConfig
+from app.wire.schema import MAX_METRIC, Done, ExperimentConfig, Wait
 from app.wire.views import ExperimentView, ModelView, RoundSummary, RoundView
 from client_sdk.client import CoordinatorClient
 from client_sdk.datasets import Dataset
@@ -20,6 +21,7 @@ from client_sdk.participant import Event, Participant, Trainer
 from client_sdk.train import Evaluation, derive_seed, evaluate
 
 WATCH_SECONDS = 0.3
+ASLEEP_SECONDS = 60.0  # after which a client asks by itself
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,47 @@ class Watchers:
     on_row: Callable[[Row], None] = lambda row: None
 
 
+class Bell:
+    """Wakes the clients that a change concerns, so that a thousand need not ask every second.
+
+    One look at the experiment, which advances it as their questions would, tells for all of them.
+    """
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()  # somebody should look
+        self._turn: tuple[object, ...] = ()
+        self._cohort: frozenset[str] | None = frozenset()  # None: everybody
+        self._told: dict[str, tuple[object, ...]] = {}
+        self._asleep: dict[str, asyncio.Event] = {}
+
+    def see(self, experiment: ExperimentView) -> None:
+        """Wake whoever has something to do now that had not before."""
+        now = experiment.current_round
+        turn = (experiment.state, now and now.number, now and now.attempt)
+        if turn == self._turn:
+            return
+        training = now and experiment.state is ExperimentState.RUNNING
+        self._turn, self._cohort = turn, frozenset(now.cohort) if now and training else None
+        for client in list(self._asleep):
+            if self._concerns(client):
+                self._told[client] = turn
+                self._asleep[client].set()
+
+    def _concerns(self, client_id: str) -> bool:
+        return self._cohort is None or client_id in self._cohort
+
+    async def pause(self, client_id: str, wait: Wait) -> None:
+        """Sleep until it rings for this client, or a minute."""
+        if self._concerns(client_id) and self._told.get(client_id) != self._turn:
+            self._told[client_id] = self._turn  # it rang while the client was asking
+            return
+        rung = self._asleep[client_id] = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(ASLEEP_SECONDS, wait.retry_after)):
+                await rung.wait()
+        del self._asleep[client_id]
+
+
 class Simulation:
     """One experiment and all of its clients in this process; training goes to `trainer`.
 
@@ -91,6 +134,7 @@ class Simulation:
         self.experiment_id = ""
         self.rows: list[Row] = []
         self._secret = secret
+        self._bell = Bell()
         self._model: TwoLayerCNN = build(spec)
         self._test_x = dataset.normalise(dataset.test_x)
 
@@ -118,18 +162,21 @@ class Simulation:
 
     async def run(self) -> Outcome:
         """Run all clients until the experiment ends."""
-        watch = asyncio.create_task(self._watch())
-        clients = [asyncio.create_task(self._participate(n)) for n in range(self.config.clients)]
+        closed: asyncio.Queue[RoundSummary | None] = asyncio.Queue()
+        watch = asyncio.create_task(self._watch(closed))
+        tasks: list[asyncio.Task[object]] = [watch]
+        tasks += [asyncio.create_task(self._measure_all(closed))]
+        tasks += [asyncio.create_task(self._participate(n)) for n in range(self.config.clients)]
         try:
             # Whoever fails first ends the run: a client that cannot go on would be waited for.
-            done, _ = await asyncio.wait([watch, *clients], return_when=asyncio.FIRST_EXCEPTION)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 task.result()
             experiment = await watch
         finally:
-            for task in (watch, *clients):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(watch, *clients, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         weights = await self._download(experiment.model_version or 0)
         # After the clients' end: each reports what the last model is worth on its own data.
         models = await self.client.models(self.experiment_id)
@@ -142,28 +189,43 @@ class Simulation:
             self._derive(f"client {number}"),
             self.trainer,
             name=f"simulated {number}",
-            on_event=self.watchers.on_event,
+            on_event=self._tell,
+            pause=self._bell.pause,
         )
         await participant.enrol(self._enrolment_key)
         return await participant.run()
 
-    async def _watch(self) -> ExperimentView:
-        """Evaluate each new global model on the test set; ends with the experiment."""
-        evaluated = 0
+    def _tell(self, event: Event) -> None:
+        self.watchers.on_event(event)
+        if event.kind != "waiting":
+            self._bell.changed.set()
+
+    async def _watch(self, closed: asyncio.Queue[RoundSummary | None]) -> ExperimentView:
+        """Follow the experiment to its end; hands on each round that has made a model."""
+        seen = 0
         while True:
+            self._bell.changed.clear()
             experiment = await self.client.experiment(self.experiment_id)
             self.watchers.on_experiment(experiment)
-            closed = [r for r in experiment.history if r.state is RoundState.CLOSED]
+            self._bell.see(experiment)
+            rounds = [r for r in experiment.history if r.state is RoundState.CLOSED]
             # A round is closed a moment before its model is announced.
-            newest = experiment.model_version or 0
-            for summary in closed[evaluated:newest]:
-                row = await self._row(summary)
-                self.rows.append(row)
-                self.watchers.on_row(row)
-                evaluated += 1
+            for summary in rounds[seen : experiment.model_version or 0]:
+                closed.put_nowait(summary)
+                seen += 1
             if experiment.state in TERMINAL:
+                closed.put_nowait(None)
                 return experiment
-            await asyncio.sleep(WATCH_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await self._bell.changed.wait()
+
+    async def _measure_all(self, closed: asyncio.Queue[RoundSummary | None]) -> None:
+        """Evaluate each new global model on the test set."""
+        while summary := await closed.get():
+            row = await self._row(summary)
+            self.rows.append(row)
+            self.watchers.on_row(row)
 
     async def _row(self, summary: RoundSummary) -> Row:
         models = {m.version: m for m in await self.client.models(self.experiment_id)}
