@@ -62,6 +62,10 @@ class Watchers:
     on_row: Callable[[Row], None] = lambda row: None
 
 
+class _Paused(Exception):
+    """The experiment opens no further round until its admin says so."""
+
+
 class Simulation:
     """One experiment and all of its clients in this process; training goes to `trainer`.
 
@@ -116,8 +120,21 @@ class Simulation:
         )
         return created.id
 
+    async def resume(self) -> None:
+        """Let a paused experiment go on, with the budget of this one's settings.
+
+        Raises StateConflict where that is reached (code `budget-reached`).
+        """
+        experiment = await self.client.experiment(self.experiment_id)
+        budget = self.config.budget_usd
+        other = budget is not None and budget != experiment.config.budget_usd
+        if experiment.state is ExperimentState.PAUSED or (
+            other and experiment.state not in TERMINAL
+        ):
+            await self.client.resume_experiment(self.experiment_id, budget)
+
     async def run(self) -> Outcome:
-        """Run all clients until the experiment ends."""
+        """Run all clients until the experiment ends, or is paused."""
         watch = asyncio.create_task(self._watch())
         clients = [asyncio.create_task(self._participate(n)) for n in range(self.config.clients)]
         try:
@@ -125,11 +142,14 @@ class Simulation:
             done, _ = await asyncio.wait([watch, *clients], return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 task.result()
-            experiment = await watch
+            await watch
+        except _Paused:
+            pass  # nobody here could resume it while it waits
         finally:
             for task in (watch, *clients):
                 task.cancel()
             await asyncio.gather(watch, *clients, return_exceptions=True)
+        experiment = await self.client.experiment(self.experiment_id)
         weights = await self._download(experiment.model_version or 0)
         # After the clients' end: each reports what the last model is worth on its own data.
         models = await self.client.models(self.experiment_id)
@@ -147,8 +167,11 @@ class Simulation:
         await participant.enrol(self._enrolment_key)
         return await participant.run()
 
-    async def _watch(self) -> ExperimentView:
-        """Evaluate each new global model on the test set; ends with the experiment."""
+    async def _watch(self) -> None:
+        """Evaluate each new global model on the test set; ends with the experiment.
+
+        Raises _Paused.
+        """
         evaluated = 0
         while True:
             experiment = await self.client.experiment(self.experiment_id)
@@ -162,7 +185,9 @@ class Simulation:
                 self.watchers.on_row(row)
                 evaluated += 1
             if experiment.state in TERMINAL:
-                return experiment
+                return
+            if experiment.state is ExperimentState.PAUSED:
+                raise _Paused
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _row(self, summary: RoundSummary) -> Row:
