@@ -103,7 +103,8 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
         tracked.end(result, files)
     conclude(console, result, outcome.rows, classes, files)
     if outcome.experiment.state is ExperimentState.PAUSED:
-        console.print(exits.PAUSED_TEXT.format(out=out), soft_wrap=True, markup=False)
+        told = exits.PAUSED_TEXT.format(reason=outcome.experiment.reason, out=out)
+        console.print(told, soft_wrap=True, markup=False)
     if arguments.json:
         print(json.dumps(result, indent=2))
     return exits.of_state(outcome.experiment.state)

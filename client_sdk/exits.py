@@ -17,8 +17,8 @@ TEXT = """exit codes:
   130  interrupted; the same command with --resume goes on
 """
 PAUSED_TEXT = (
-    "Paused; nothing is lost. The same command with --resume --out {out} goes on; where the budget "
-    "is reached, with a higher --budget-usd."
+    "Paused: {reason} Nothing is lost. The same command with --resume --out {out} goes on; where "
+    "the budget is reached, with a higher --budget-usd."
 )
 
 
