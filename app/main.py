@@ -100,6 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="A stateless coordinator for federated learning",
         description=DESCRIPTION,
         openapi_tags=TAGS,
+        servers=[{"url": "."}],  # beside the document, whatever prefix a gateway puts before it
         lifespan=lifespan,
         separate_input_output_schemas=False,
         docs_url=None,  # ours needs no network
