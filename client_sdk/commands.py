@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import secrets
 import time
 from contextlib import AsyncExitStack
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from app.domain.experiment import Config
+from app.domain.experiment import Config, ExperimentState
 from app.wire.schema import ExperimentConfig
 from client_sdk import cost, datasets, evaluation, exits, models, progress, report, tracking
 from client_sdk.client import CoordinatorClient
@@ -43,6 +44,7 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
     dataset = datasets.load(arguments.dataset, arguments.data_dir)
     spec = models.spec_for(arguments.model, dataset.shape, len(dataset.classes))
     config = _config(arguments, dataset, spec)
+    prices = _prices()
     out, saved = _run_directory(arguments)
     parameters = sum(p.numel() for p in models.build(spec).parameters())
     async with AsyncExitStack() as stack:
@@ -77,6 +79,8 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
             watchers=replace(view.watchers, on_row=tell),
         )
         await simulation.create()
+        if arguments.resume:
+            await simulation.resume()
         tracked.begin(simulation.experiment_id, config.model_dump(mode="json"))
         view.say(
             f"experiment {simulation.experiment_id} at {url} (API docs: {url}/docs); "
@@ -94,12 +98,15 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
             parameters=parameters,
             wall_seconds=time.monotonic() - started,
             classes=classes,
-            cost=cost.estimate(client.traffic),
+            cost=cost.estimate(client.traffic, prices, outcome.experiment.cost),
             loop=pool.loop,
         )
         files = report.write(out, result, outcome, classes)
         tracked.end(result, files)
     conclude(console, result, outcome.rows, classes, files)
+    if outcome.experiment.state is ExperimentState.PAUSED:
+        told = exits.PAUSED_TEXT.format(reason=outcome.experiment.reason, out=out)
+        console.print(told, soft_wrap=True, markup=False)
     if arguments.json:
         print(json.dumps(result, indent=2))
     return exits.of_state(outcome.experiment.state)
@@ -146,9 +153,19 @@ def _config(
         max_update_norm=arguments.max_update_norm,
         norm_action=arguments.norm_action,
         keep_updates=arguments.keep_updates,
+        budget_usd=arguments.budget_usd,
     )
     Config(**config.model_dump())
     return config
+
+
+def _prices() -> cost.Prices:
+    """The table that the embedded coordinator takes, too. Raises UsageError."""
+    table = os.environ.get("FL_PRICES")
+    try:
+        return cost.Prices.load(Path(table) if table else None)
+    except cost.BadPrices as error:
+        raise exits.UsageError(str(error)) from error
 
 
 def _run_directory(arguments: argparse.Namespace) -> tuple[Path, dict[str, str]]:

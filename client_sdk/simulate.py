@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from app.domain.experiment import TERMINAL, ExperimentState
 from app.domain.round import RoundState
-from app.wire.schema import MAX_METRIC, Done, ExperimentConfig, Wait
+from app.wire.schema import MAX_METRIC, Done, ExperimentConfig
 from app.wire.views import ExperimentView, ModelView, RoundSummary, RoundView
+from client_sdk.bell import Bell
 from client_sdk.client import CoordinatorClient
 from client_sdk.datasets import Dataset
 from client_sdk.models import ModelSpec, TwoLayerCNN, build, describe, load_bytes, to_bytes
@@ -21,7 +22,6 @@ from client_sdk.participant import Event, Participant, Trainer
 from client_sdk.train import Evaluation, derive_seed, evaluate
 
 WATCH_SECONDS = 0.3
-ASLEEP_SECONDS = 60.0  # after which a client asks by itself
 
 
 @dataclass(frozen=True)
@@ -64,45 +64,8 @@ class Watchers:
     on_row: Callable[[Row], None] = lambda row: None
 
 
-class Bell:
-    """Wakes the clients that a change concerns, so that a thousand need not ask every second.
-
-    One look at the experiment, which advances it as their questions would, tells for all of them.
-    """
-
-    def __init__(self) -> None:
-        self.changed = asyncio.Event()  # somebody should look
-        self._turn: tuple[object, ...] = ()
-        self._cohort: frozenset[str] | None = frozenset()  # None: everybody
-        self._told: dict[str, tuple[object, ...]] = {}
-        self._asleep: dict[str, asyncio.Event] = {}
-
-    def see(self, experiment: ExperimentView) -> None:
-        """Wake whoever has something to do now that had not before."""
-        now = experiment.current_round
-        turn = (experiment.state, now and now.number, now and now.attempt)
-        if turn == self._turn:
-            return
-        training = now and experiment.state is ExperimentState.RUNNING
-        self._turn, self._cohort = turn, frozenset(now.cohort) if now and training else None
-        for client in list(self._asleep):
-            if self._concerns(client):
-                self._told[client] = turn
-                self._asleep[client].set()
-
-    def _concerns(self, client_id: str) -> bool:
-        return self._cohort is None or client_id in self._cohort
-
-    async def pause(self, client_id: str, wait: Wait) -> None:
-        """Sleep until it rings for this client, or a minute."""
-        if self._concerns(client_id) and self._told.get(client_id) != self._turn:
-            self._told[client_id] = self._turn  # it rang while the client was asking
-            return
-        rung = self._asleep[client_id] = asyncio.Event()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(ASLEEP_SECONDS, wait.retry_after)):
-                await rung.wait()
-        del self._asleep[client_id]
+class _Paused(Exception):
+    """The experiment opens no further round until its admin says so."""
 
 
 class Simulation:
@@ -135,6 +98,7 @@ class Simulation:
         self.rows: list[Row] = []
         self._secret = secret
         self._bell = Bell()
+        self._paused = False
         self._model: TwoLayerCNN = build(spec)
         self._test_x = dataset.normalise(dataset.test_x)
 
@@ -160,11 +124,23 @@ class Simulation:
         )
         return created.id
 
+    async def resume(self) -> None:
+        """Let a paused experiment go on, with the budget of this one's settings.
+
+        Raises StateConflict where that is reached (code `budget-reached`).
+        """
+        experiment = await self.client.experiment(self.experiment_id)
+        budget = self.config.budget_usd
+        other = budget is not None and budget != experiment.config.budget_usd
+        if experiment.state is ExperimentState.PAUSED or (
+            other and experiment.state not in TERMINAL
+        ):
+            await self.client.resume_experiment(self.experiment_id, budget)
+
     async def run(self) -> Outcome:
-        """Run all clients until the experiment ends."""
+        """Run all clients until the experiment ends, or is paused."""
         closed: asyncio.Queue[RoundSummary | None] = asyncio.Queue()
-        watch = asyncio.create_task(self._watch(closed))
-        tasks: list[asyncio.Task[object]] = [watch]
+        tasks: list[asyncio.Task[object]] = [asyncio.create_task(self._watch(closed))]
         tasks += [asyncio.create_task(self._measure_all(closed))]
         tasks += [asyncio.create_task(self._participate(n)) for n in range(self.config.clients)]
         try:
@@ -172,11 +148,13 @@ class Simulation:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 task.result()
-            experiment = await watch
+        except _Paused:
+            pass  # nobody here could resume it while it waits
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        experiment = await self.client.experiment(self.experiment_id)
         weights = await self._download(experiment.model_version or 0)
         # After the clients' end: each reports what the last model is worth on its own data.
         models = await self.client.models(self.experiment_id)
@@ -200,8 +178,8 @@ class Simulation:
         if event.kind != "waiting":
             self._bell.changed.set()
 
-    async def _watch(self, closed: asyncio.Queue[RoundSummary | None]) -> ExperimentView:
-        """Follow the experiment to its end; hands on each round that has made a model."""
+    async def _watch(self, closed: asyncio.Queue[RoundSummary | None]) -> None:
+        """Follow the experiment to its end or pause; hands on each round that has made a model."""
         seen = 0
         while True:
             self._bell.changed.clear()
@@ -213,19 +191,22 @@ class Simulation:
             for summary in rounds[seen : experiment.model_version or 0]:
                 closed.put_nowait(summary)
                 seen += 1
-            if experiment.state in TERMINAL:
+            self._paused = experiment.state is ExperimentState.PAUSED
+            if self._paused or experiment.state in TERMINAL:
                 closed.put_nowait(None)
-                return experiment
+                return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_SECONDS):
                     await self._bell.changed.wait()
 
     async def _measure_all(self, closed: asyncio.Queue[RoundSummary | None]) -> None:
-        """Evaluate each new global model on the test set."""
+        """Evaluate each new global model on the test set. Raises _Paused."""
         while summary := await closed.get():
             row = await self._row(summary)
             self.rows.append(row)
             self.watchers.on_row(row)
+        if self._paused:
+            raise _Paused
 
     async def _row(self, summary: RoundSummary) -> Row:
         models = {m.version: m for m in await self.client.models(self.experiment_id)}

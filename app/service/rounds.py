@@ -13,10 +13,11 @@ from app.domain import draw
 from app.domain.errors import StoreUnavailable
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.round import Attempt, Cut, Round, RoundState
-from app.service import sweep, telling
+from app.service import metering, sweep, telling
 from app.service.aggregate import LostUpdate, aggregate, new_lease
 from app.service.context import Context
 from app.service.look import Look, thoroughly
+from app.service.metering import Metering
 from app.service.telling import COORDINATOR, missing
 from app.telemetry import trace
 from app.telemetry.logs import tell
@@ -34,6 +35,7 @@ class Rounds:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.repo = context.repo
+        self.metering = Metering(context)
 
     async def advance(
         self, experiment_id: str, look: Look = thoroughly
@@ -61,7 +63,7 @@ class Rounds:
     async def _step(self, experiment: Experiment, round_: Round | None) -> bool:
         """Do the next step if there is one; say whether to look again."""
         match experiment.state:
-            case ExperimentState.AWAITING_MODEL:
+            case ExperimentState.AWAITING_MODEL | ExperimentState.PAUSED:
                 return False
             case ExperimentState.ENROLLING:
                 return await self._start(experiment)
@@ -74,7 +76,9 @@ class Rounds:
         enrolled = await self.repo.count_clients(experiment.id)
         if enrolled < experiment.config.clients_to_start:
             return False
-        if await self.repo.save_experiment(experiment.move(ExperimentState.RUNNING, round=1)):
+        usage = await self.metering.of_setup(experiment, enrolled)
+        started = experiment.move(ExperimentState.RUNNING, round=1, usage=usage)
+        if await self.repo.save_experiment(started):
             tell("experiment started", experiment=experiment.id, clients=enrolled)
         return True
 
@@ -228,32 +232,45 @@ class Rounds:
                 raise Paused
 
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
-        """The round is closed: drop its uploads, then open the next one or complete."""
+        """The round is closed: drop its uploads, then open the next one, pause or complete."""
         await sweep.drop_uploads(self.context, experiment, round_.number)
         config = experiment.config
-        changes = {"model_version": round_.number, "streak": _streak(experiment, round_)}
-        if config.target_accuracy is not None and changes["streak"] >= config.patience:
-            ended = experiment.move(
-                ExperimentState.COMPLETED,
-                reason=f"The target accuracy of {config.target_accuracy:.2%} was reached: "
+        experiment = replace(
+            experiment,
+            model_version=round_.number,
+            streak=_streak(experiment, round_),
+            usage=metering.with_round(experiment, round_),
+        )
+        if config.target_accuracy is not None and experiment.streak >= config.patience:
+            after = self._completed(
+                experiment,
+                f"The target accuracy of {config.target_accuracy:.2%} was reached: "
                 f"{round_.metrics['accuracy_before']:.2%} with model {round_.base_version}.",
-                ended_at=self.context.clock(),
-                ended_by=COORDINATOR,
-                **changes,
             )
         elif round_.number >= config.rounds:
-            ended = experiment.move(
-                ExperimentState.COMPLETED,
-                reason=f"All {config.rounds} rounds are closed.",
-                ended_at=self.context.clock(),
-                ended_by=COORDINATOR,
-                **changes,
-            )
+            after = self._completed(experiment, f"All {config.rounds} rounds are closed.")
         else:
-            ended = experiment.move(ExperimentState.RUNNING, round=round_.number + 1, **changes)
-        if await self.repo.save_experiment(ended) and ended.ended:
-            telling.of_end(ended)
+            after = await self._next(experiment, round_)
+        if await self.repo.save_experiment(after):
+            telling.of_conclusion(after)
         return True
+
+    def _completed(self, experiment: Experiment, reason: str) -> Experiment:
+        return experiment.move(
+            ExperimentState.COMPLETED,
+            reason=reason,
+            ended_at=self.context.clock(),
+            ended_by=COORDINATOR,
+        )
+
+    async def _next(self, experiment: Experiment, round_: Round) -> Experiment:
+        """With the next round to be opened, or paused before it."""
+        now = self.context.clock()
+        if experiment.pausing:
+            return experiment.pause(now, experiment.pausing, "Paused by the admin.")
+        if reason := await self.metering.over_budget(experiment, round_):
+            return experiment.pause(now, COORDINATOR, reason)
+        return experiment.move(ExperimentState.RUNNING, round=round_.number + 1)
 
     async def _fail(self, experiment: Experiment, reason: str) -> None:
         failed = experiment.move(

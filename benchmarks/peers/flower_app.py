@@ -19,15 +19,18 @@ STARTED = time.monotonic()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from flwr.app import ArrayRecord, MetricRecord, RecordDict  # noqa: E402
-from flwr.app import Message  # noqa: E402
+from flwr.app import (  # noqa: E402
+    ArrayRecord,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.clientapp import ClientApp  # noqa: E402
 from flwr.serverapp import ServerApp  # noqa: E402
 from flwr.serverapp.strategy import FedAvg  # noqa: E402
 from flwr.simulation import run_simulation  # noqa: E402
-from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
-
 from networks import network  # noqa: E402
+from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 WORK, SETTINGS = sys.argv[1], json.loads(sys.argv[2])
 LOADED = {}

@@ -1,6 +1,6 @@
 """The default run with pfl-research's simulator, one process, as its PyTorch benchmarks set it up.
 
-    python pfl_app.py WORK SETTINGS        as flower_app.py
+python pfl_app.py WORK SETTINGS        as flower_app.py
 """
 
 import json

@@ -12,7 +12,8 @@ import safetensors.numpy
 from app.domain.experiment import ExperimentState
 from app.wire.schema import ExperimentConfig
 from client_sdk import datasets, models
-from client_sdk.simulate import Bell, Simulation
+from client_sdk.bell import Bell
+from client_sdk.simulate import Simulation
 from client_sdk.train import LocalUpdate
 
 
