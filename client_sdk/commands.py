@@ -146,6 +146,7 @@ def _config(
         max_update_norm=arguments.max_update_norm,
         norm_action=arguments.norm_action,
         keep_updates=arguments.keep_updates,
+        update_encoding=arguments.update_encoding,
     )
     Config(**config.model_dump())
     return config

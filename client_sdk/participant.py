@@ -7,6 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from app.domain.errors import BadWeights
+from app.domain.experiment import WEIGHTS
+from app.wire.deltas import encode
+from app.wire.encodings import DTYPES, part_bytes
 from app.wire.schema import MAX_METRIC, Done, Train, Wait
 from client_sdk.client import CoordinatorClient
 from client_sdk.errors import (
@@ -18,7 +22,7 @@ from client_sdk.errors import (
     StateConflict,
     TrainingFailed,
 )
-from client_sdk.train import Evaluation, LocalUpdate
+from client_sdk.train import Evaluation, LocalUpdate, derive_seed
 
 EVALUATE_SECONDS = 120.0  # for the last model; who has ended must not wait for ever
 
@@ -162,20 +166,29 @@ class Participant:
 
     async def _take_part(self, task: Train) -> None:
         self._last = task
+        if task.update_encoding not in (WEIGHTS, *DTYPES):
+            raise DataError(
+                f"The experiment takes updates as {task.update_encoding}, which this version does "
+                "not know: upgrade the SDK."
+            )
         self._tell("training", task.round)
         try:
             weights = await self._client.download_model(
                 self.experiment_id, task.base_version, task.part_bytes, direct=task.direct
             )
             update = await self._trainer.train(self.id, self._indices, weights, task)
+            data, most = update.weights, task.part_bytes
+            if task.update_encoding != WEIGHTS:
+                data = await asyncio.to_thread(self._encoded, weights, update.weights, task)
+                most = part_bytes(most, len(data), len(weights))
             await self._client.upload_update(
                 self.experiment_id,
                 task.round,
-                update.weights,
+                data,
                 update.num_examples,
                 # A diverged loss is no JSON number; the weights themselves will tell.
                 {k: v for k, v in update.metrics.items() if abs(v) <= MAX_METRIC},
-                task.part_bytes,
+                most,
                 direct=task.direct,
             )
         except StateConflict as error:
@@ -192,6 +205,14 @@ class Participant:
             self._tell("refused", task.round, error.detail)
         else:
             self._tell("uploaded", task.round)
+
+    def _encoded(self, base: bytes, weights: bytes, task: Train) -> bytes:
+        """The delta that is sent for these weights. Raises DataError."""
+        seed = derive_seed(task.training.seed, "encode", task.round, self.id)
+        try:
+            return encode(base, weights, task.update_encoding, seed)
+        except BadWeights as error:
+            raise DataError(error.message) from error
 
     def _tell(self, kind: str, number: int, message: str = "") -> None:
         self._on_event(Event(kind, self.id, number, message))

@@ -16,9 +16,9 @@ import numpy as np
 
 from app.domain import provenance
 from app.domain.errors import BadWeights
-from app.domain.experiment import Config
+from app.domain.experiment import WEIGHTS, Config
 from app.domain.round import RoundState
-from app.wire import codec, spans, views
+from app.wire import codec, deltas, encodings, spans, views
 from client_sdk.client import CoordinatorClient
 from client_sdk.errors import CorruptDownload, NotThere
 
@@ -112,7 +112,8 @@ class _Check:
             return
         try:
             base, found = await self._model(parent), await self._model(model)
-            mean = _mean(base, [[(u, updates[u.client]) for u in g] for g in _groups(round_)])
+            groups = [[(u, updates[u.client]) for u in g] for g in _groups(round_)]
+            mean = _mean(base, groups, self._config.update_encoding)
             fault = _difference(mean, found)
         except (BadWeights, CorruptDownload) as error:
             self._note(model.version, False, f"it cannot be recomputed: {error}")
@@ -164,7 +165,7 @@ def _groups(round_: views.RoundView) -> list[list[views.UpdateView]]:
     return [[by_slot[s] for s in group] for group in provenance.groups(cohort, by_slot, size)]
 
 
-def _mean(base: bytes, groups: list[list[tuple[views.UpdateView, bytes]]]) -> bytes:
+def _mean(base: bytes, groups: list[list[tuple[views.UpdateView, bytes]]], encoding: str) -> bytes:
     """FedAvg of the updates, as a file with the base model's header. Raises BadWeights."""
     total = sum(update.num_examples for group in groups for update, _ in group)
     if total < 1:
@@ -175,9 +176,7 @@ def _mean(base: bytes, groups: list[list[tuple[views.UpdateView, bytes]]]) -> by
     for group in groups:
         sums: dict[str, Any] = {}
         for update, data in group:
-            own_layout = codec.layout_of(data)
-            layout.require_same_tensors(own_layout)
-            values = dict(spans.arrays(own_layout, data))
+            values = _weights(layout, start, data, encoding)
             for name, before in start.items():
                 own = values[name]
                 if own.dtype.kind == "f":
@@ -201,6 +200,22 @@ def _mean(base: bytes, groups: list[list[tuple[views.UpdateView, bytes]]]) -> by
             halves = [_half_even(value, total) for value in added]
             means[name] = np.array(halves, dtype=object).astype(like.dtype)
     return layout.header + bytes(spans.pack(spans.whole(layout), means))
+
+
+def _weights(layout: codec.Layout, base: Arrays, data: bytes, encoding: str) -> Arrays:
+    """An update's weights, of whatever it is encoded as. Raises BadWeights."""
+    own_layout = codec.layout_of(data)
+    encodings.require_same_form(encodings.encoded(layout, encoding), own_layout)
+    values = dict(spans.arrays(own_layout, data))
+    if encoding == WEIGHTS:
+        return values
+    names = encodings.float_names(layout)
+    scales = values.pop(encodings.SCALES, np.ones(len(names)))
+    dtypes = {tensor.name: tensor.dtype for tensor in layout.tensors}
+    for name, scale in zip(names, scales, strict=True):
+        added = base[name].astype(np.float64) + values[name].astype(np.float64) * float(scale)
+        values[name] = np.clip(added, -deltas.LARGEST[dtypes[name]], deltas.LARGEST[dtypes[name]])
+    return values
 
 
 def _half_even(value: int, total: int) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 
 from app.domain.errors import Conflict, InvalidConfig
 
+WEIGHTS = "weights"  # the encoding of an update that is in none
+
 
 class ExperimentState(StrEnum):
     """Where an experiment stands."""
@@ -63,6 +65,7 @@ class Config:
     max_update_norm: float | None = None  # an update's distance from the base model
     norm_action: str = "clip"  # or "reject": what becomes of one beyond that
     keep_updates: int = 0  # rounds whose updates are kept, for `verify`
+    update_encoding: str = WEIGHTS  # or a delta, `app.wire.encodings`
 
     def __post_init__(self) -> None:
         if self.clients_per_round > self.clients:

@@ -6,8 +6,8 @@ import base64
 import secrets
 from datetime import UTC, datetime
 
-from app.domain.errors import Conflict, InvalidConfig, NotFound
-from app.domain.experiment import Config, Experiment, ExperimentState
+from app.domain.errors import BadWeights, Conflict, InvalidConfig, NotFound
+from app.domain.experiment import WEIGHTS, Config, Experiment, ExperimentState
 from app.domain.provenance import config_digest
 from app.domain.records import ModelVersion
 from app.service import keys, sweep, telling, weights
@@ -16,6 +16,7 @@ from app.service.credentials import AdminKeys, enrolment_key, fingerprint
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads
 from app.telemetry.logs import tell
+from app.wire.encodings import encoded, encoding_of
 from app.wire.parts import PartAnnouncement, PartPlan
 from app.wire.schema import CreateExperiment, WeightsCommit
 
@@ -160,6 +161,9 @@ class Experiments:
             commit.parts,
             limit=self.context.limits.max_model_bytes,
         )
+        if encoding_of(layout) != WEIGHTS:
+            raise BadWeights("This file is an update, not a model.", code="encoding-mismatch")
+        encoded(layout, experiment.config.update_encoding)  # raises where it could not be
         model = ModelVersion(
             experiment_id=experiment_id,
             version=0,

@@ -103,6 +103,11 @@ class ExperimentConfig(Body):
         description="Keep the updates of so many rounds, so that `verify` can recompute their "
         "models; they are sensitive, and only the admin can download them",
     )
+    update_encoding: Literal["weights", "delta-float32", "delta-float16", "delta-int8"] = Field(
+        "weights",
+        description="How updates travel: as weights, or as what they differ by from the base "
+        "model, in so many bits a value (int8 takes a quarter of float32's bytes)",
+    )
 
 
 class CreateExperiment(Body):
@@ -224,6 +229,9 @@ class Train(BaseModel):
         False, description="Parts go to the blob store itself, by URLs of `POST .../parts`"
     )
     max_update_bytes: int
+    update_encoding: str = Field(
+        "weights", description="As the experiment's setting of that name says", examples=["weights"]
+    )
 
 
 class Wait(BaseModel):
