@@ -212,7 +212,13 @@ async def join(arguments: argparse.Namespace, console: Console) -> int:
         arguments.workers = arguments.workers or 1
         with await _pool(arguments, dataset, spec) as pool:
             participant = Participant(
-                client, arguments.experiment, key, pool, name=arguments.name, on_event=tell
+                client,
+                arguments.experiment,
+                key,
+                pool,
+                name=arguments.name,
+                on_event=tell,
+                held=initial,
             )
             await participant.enrol(arguments.enrol_key)
             done = await participant.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -24,6 +25,7 @@ from client_sdk.errors import (
 )
 from client_sdk.train import Evaluation, LocalUpdate, derive_seed
 
+PACKED = ("delta-int8",)  # the others are noise to a packer (docs/decisions/0018)
 EVALUATE_SECONDS = 120.0  # for the last model; who has ended must not wait for ever
 
 
@@ -68,7 +70,8 @@ class Participant:
     """A client. `client_key` is its secret: who has it is this client, also after a restart.
 
     `pause(client_id, wait)` passes the time until the next question, where somebody knows better
-    than the coordinator's advice when that is worth while.
+    than the coordinator's advice when that is worth while. It keeps the model that it got last, if that has no more than `keep_bytes`, and does not fetch
+    it again; `held` is one that is here before.
     """
 
     def __init__(
@@ -81,6 +84,8 @@ class Participant:
         name: str = "",
         on_event: Callable[[Event], None] | None = None,
         pause: Callable[[str, Wait], Awaitable[None]] | None = None,
+        held: bytes | None = None,
+        keep_bytes: int = 1 << 30,
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -93,6 +98,7 @@ class Participant:
         self._indices: list[int] = []
         self._given_up: set[tuple[int, int]] = set()
         self._last: Train | None = None
+        self._held, self._keep_bytes = held, keep_bytes
 
     async def enrol(self, enrolment_key: str) -> None:
         """Subscribe and fetch the shard.
@@ -151,7 +157,7 @@ class Participant:
             seed = experiment.config.seed
             part_bytes, direct = experiment.part_bytes, experiment.direct
         weights = await self._client.download_model(
-            self.experiment_id, version, part_bytes, direct=direct
+            self.experiment_id, version, part_bytes, direct=direct, held=self._held
         )
         result = await trainer.evaluate(self.id, self._indices, weights, seed)
         if result.examples:
@@ -173,9 +179,7 @@ class Participant:
             )
         self._tell("training", task.round)
         try:
-            weights = await self._client.download_model(
-                self.experiment_id, task.base_version, task.part_bytes, direct=task.direct
-            )
+            weights = await self._base(task)
             update = await self._trainer.train(self.id, self._indices, weights, task)
             data, most = update.weights, task.part_bytes
             if task.update_encoding != WEIGHTS:
@@ -190,6 +194,7 @@ class Participant:
                 {k: v for k, v in update.metrics.items() if abs(v) <= MAX_METRIC},
                 most,
                 direct=task.direct,
+                gzip="gzip" in task.content_codings and task.update_encoding in PACKED,
             )
         except StateConflict as error:
             if error.code != "out-of-turn":
@@ -205,6 +210,18 @@ class Participant:
             self._tell("refused", task.round, error.detail)
         else:
             self._tell("uploaded", task.round)
+
+    async def _base(self, task: Train) -> bytes:
+        """The model to train: fetched, unless it is the one that is here already."""
+        if self._held and hashlib.sha256(self._held).hexdigest() == task.model.sha256:
+            return self._held
+        self._held = None  # let go of it before the next one is here
+        weights = await self._client.download_model(
+            self.experiment_id, task.base_version, task.part_bytes, direct=task.direct
+        )
+        if len(weights) <= self._keep_bytes:
+            self._held = weights
+        return weights
 
     def _encoded(self, base: bytes, weights: bytes, task: Train) -> bytes:
         """The delta that is sent for these weights. Raises DataError."""

@@ -22,6 +22,7 @@ from client_sdk.train import Evaluation, derive_seed, evaluate
 
 WATCH_SECONDS = 0.3
 ASLEEP_SECONDS = 60.0  # after which a client asks by itself
+KEEP_BYTES = 256 * 1024**2  # of models that all clients together keep
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class Simulation:
         self.rows: list[Row] = []
         self._secret = secret
         self._bell = Bell()
+        self._held: bytes | None = None
         self._model: TwoLayerCNN = build(spec)
         self._test_x = dataset.normalise(dataset.test_x)
 
@@ -191,6 +193,7 @@ class Simulation:
             name=f"simulated {number}",
             on_event=self._tell,
             pause=self._bell.pause,
+            keep_bytes=KEEP_BYTES // self.config.clients,
         )
         await participant.enrol(self._enrolment_key)
         return await participant.run()
@@ -265,9 +268,11 @@ class Simulation:
         return metrics
 
     async def _download(self, version: int) -> bytes:
-        return await self.client.download_model(
-            self.experiment_id, version, self._part_bytes, direct=self._direct
+        """The one that was fetched last is not sent again."""
+        self._held = await self.client.download_model(
+            self.experiment_id, version, self._part_bytes, direct=self._direct, held=self._held
         )
+        return self._held
 
     def _measure(self, weights: bytes) -> Evaluation:
         load_bytes(self._model, weights)

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from app.api.auth import Admin, AdminCaller, ExperimentId, Member, Service
-from app.api.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, weights_response
+from app.api.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, part_of, weights_response
 from app.api.errors import responses
 from app.domain.errors import Forbidden
 from app.domain.records import ModelVersion
@@ -71,7 +71,7 @@ async def put_initial_part(
     request: Request,
 ) -> schema.PartReceipt:
     """Parts may come in any order and again."""
-    data = await request.body()
+    data = await part_of(request, service)
     await service.experiments.store_initial_part(experiment_id, number, sha256, data)
     return schema.PartReceipt(number=number, sha256=sha256, size=len(data))
 

@@ -91,6 +91,7 @@ class Participation:
             part_bytes=self.context.limits.part_bytes,
             direct=self.context.direct,
             max_update_bytes=max_update_bytes(await update_bytes(self.repo, experiment, base.blob)),
+            content_codings=[] if self.context.direct else ["gzip"],
             update_encoding=config.update_encoding,
         )
 

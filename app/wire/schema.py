@@ -229,6 +229,11 @@ class Train(BaseModel):
         False, description="Parts go to the blob store itself, by URLs of `POST .../parts`"
     )
     max_update_bytes: int
+    content_codings: list[str] = Field(
+        [],
+        description="Content-Encoding that a part may have besides none (RFC 9110, section 8.4)",
+        examples=[["gzip"]],
+    )
     update_encoding: str = Field(
         "weights", description="As the experiment's setting of that name says", examples=["weights"]
     )
