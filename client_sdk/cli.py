@@ -164,6 +164,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         default="weights",
         help="how updates travel (default: weights); delta-int8 takes a quarter of the bytes",
     )
+    setting(
+        "--download-encoding",
+        choices=["weights", "float16", "int8"],
+        default="weights",
+        help="how models travel to the clients (default: weights)",
+    )
     setting("--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto")
     setting("--name", default="", help="a name for people")
     _add_data(parser, "auto", "auto: mnist where it can be had, else digits")

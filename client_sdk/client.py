@@ -116,10 +116,12 @@ class CoordinatorClient(Connection):
         *,
         direct: bool = False,
         held: bytes | None = None,
+        encoded: bool = False,
     ) -> bytes:
         """A model's safetensors bytes, verified: in ranges of `part_bytes`, or (with `direct`)
         from the coordinator's blob store. An experiment's view says both. `held` is another
-        version, or perhaps this one: then it is not sent again.
+        version, or perhaps this one: then it is not sent again. `encoded` asks for the copy that
+        clients train from, `app.wire.deltas.decode` makes weights of it.
 
         Raises CorruptDownload, NotThere, NotAuthorised.
         """
@@ -127,6 +129,7 @@ class CoordinatorClient(Connection):
         if version == "latest" and direct:
             newest = (await self.experiment(experiment_id)).model_version
             path = f"/experiments/{experiment_id}/models/{newest or 0}"
+        path += "/encoded" if encoded else ""
         return await download(self, path, part_bytes, direct=direct, held=held)
 
     async def download_update(

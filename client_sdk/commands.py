@@ -147,6 +147,7 @@ def _config(
         norm_action=arguments.norm_action,
         keep_updates=arguments.keep_updates,
         update_encoding=arguments.update_encoding,
+        download_encoding=arguments.download_encoding,
     )
     Config(**config.model_dump())
     return config

@@ -10,8 +10,8 @@ from typing import Protocol, runtime_checkable
 
 from app.domain.errors import BadWeights
 from app.domain.experiment import WEIGHTS
-from app.wire.deltas import encode
-from app.wire.encodings import DTYPES, part_bytes
+from app.wire.deltas import decode, encode
+from app.wire.encodings import COPIES, DTYPES, part_bytes
 from app.wire.schema import MAX_METRIC, Done, Train, Wait
 from client_sdk.client import CoordinatorClient
 from client_sdk.errors import (
@@ -173,10 +173,9 @@ class Participant:
     async def _take_part(self, task: Train) -> None:
         self._last = task
         if task.update_encoding not in (WEIGHTS, *DTYPES):
-            raise DataError(
-                f"The experiment takes updates as {task.update_encoding}, which this version does "
-                "not know: upgrade the SDK."
-            )
+            raise DataError(_unknown(f"takes updates as {task.update_encoding}"))
+        if task.download_encoding not in (WEIGHTS, *COPIES):
+            raise DataError(_unknown(f"sends models as {task.download_encoding}"))
         self._tell("training", task.round)
         try:
             weights = await self._base(task)
@@ -212,16 +211,26 @@ class Participant:
             self._tell("uploaded", task.round)
 
     async def _base(self, task: Train) -> bytes:
-        """The model to train: fetched, unless it is the one that is here already."""
-        if self._held and hashlib.sha256(self._held).hexdigest() == task.model.sha256:
-            return self._held
-        self._held = None  # let go of it before the next one is here
-        weights = await self._client.download_model(
-            self.experiment_id, task.base_version, task.part_bytes, direct=task.direct
-        )
-        if len(weights) <= self._keep_bytes:
-            self._held = weights
-        return weights
+        """The model to train: fetched, unless it is here already. Raises DataError."""
+        copied = task.download_encoding != WEIGHTS
+        data = self._held
+        if data is None or hashlib.sha256(data).hexdigest() != task.model.sha256:
+            data = self._held = None  # let go of it before the next one is here
+            data = await self._client.download_model(
+                self.experiment_id,
+                task.base_version,
+                task.part_bytes,
+                direct=task.direct,
+                encoded=copied,
+            )
+            if len(data) <= self._keep_bytes:
+                self._held = data
+        if not copied:
+            return data
+        try:
+            return await asyncio.to_thread(decode, data)
+        except BadWeights as error:
+            raise DataError(error.message) from error
 
     def _encoded(self, base: bytes, weights: bytes, task: Train) -> bytes:
         """The delta that is sent for these weights. Raises DataError."""
@@ -233,3 +242,7 @@ class Participant:
 
     def _tell(self, kind: str, number: int, message: str = "") -> None:
         self._on_event(Event(kind, self.id, number, message))
+
+
+def _unknown(what: str) -> str:
+    return f"The experiment {what}, which this version does not know: upgrade the SDK."

@@ -243,7 +243,7 @@ class Simulation:
             seconds=_seconds(round_),
             bytes_up=summary.update_bytes,
             bytes_down=len({c for cohort in cohorts for c in cohort})
-            * models[round_.base_version].size,
+            * (models[round_.base_version].encoded or models[round_.base_version]).size,
             updates=summary.accepted,
             attempts=summary.attempt,
             sha256=model.sha256,

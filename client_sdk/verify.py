@@ -113,12 +113,21 @@ class _Check:
         try:
             base, found = await self._model(parent), await self._model(model)
             groups = [[(u, updates[u.client]) for u in g] for g in _groups(round_)]
-            mean = _mean(base, groups, self._config.update_encoding)
+            mean = _mean(base, self._start(parent, base), groups, self._config.update_encoding)
             fault = _difference(mean, found)
         except (BadWeights, CorruptDownload) as error:
             self._note(model.version, False, f"it cannot be recomputed: {error}")
             return
         self._note(model.version, fault is None, fault or f"recomputed of {len(updates)} updates")
+
+    def _start(self, parent: views.ModelView, base: bytes) -> bytes:
+        """What clients trained from. Raises BadWeights, CorruptDownload."""
+        encoding = self._config.download_encoding
+        if encoding == WEIGHTS:
+            return base
+        copy = deltas.copy_of(base, encoding)
+        recorded = parent.encoded.sha256 if parent.encoded else "none"
+        return deltas.decode(_on_record(copy, recorded, f"the copy of model {parent.version}"))
 
     async def _fetch(self, round_: views.RoundView) -> dict[str, bytes]:
         """Raises NotThere, CorruptDownload."""
@@ -165,19 +174,27 @@ def _groups(round_: views.RoundView) -> list[list[views.UpdateView]]:
     return [[by_slot[s] for s in group] for group in provenance.groups(cohort, by_slot, size)]
 
 
-def _mean(base: bytes, groups: list[list[tuple[views.UpdateView, bytes]]], encoding: str) -> bytes:
-    """FedAvg of the updates, as a file with the base model's header. Raises BadWeights."""
+def _mean(
+    base: bytes,
+    start: bytes,
+    groups: list[list[tuple[views.UpdateView, bytes]]],
+    encoding: str,
+) -> bytes:
+    """FedAvg of the updates, trained from `start`, as a file with the base model's header.
+
+    Raises BadWeights.
+    """
     total = sum(update.num_examples for group in groups for update, _ in group)
     if total < 1:
         raise BadWeights("there are no updates with examples on record.")
     layout = codec.layout_of(base)
-    start = dict(spans.arrays(layout, base))
+    trained_from = dict(spans.arrays(codec.layout_of(start), start))
     partial = []
     for group in groups:
         sums: dict[str, Any] = {}
         for update, data in group:
-            values = _weights(layout, start, data, encoding)
-            for name, before in start.items():
+            values = _weights(layout, trained_from, data, encoding)
+            for name, before in trained_from.items():
                 own = values[name]
                 if own.dtype.kind == "f":
                     own = own.astype(np.float64)
@@ -190,7 +207,7 @@ def _mean(base: bytes, groups: list[list[tuple[views.UpdateView, bytes]]], encod
                 sums[name] = sums.get(name, 0) + own * update.num_examples
         partial.append(sums)
     means: Arrays = {}
-    for name, like in start.items():
+    for name, like in trained_from.items():
         added = partial[0][name]
         for sums in partial[1:]:
             added = added + sums[name]

@@ -21,6 +21,8 @@ key = APIRouter(tags=["Run an experiment"], dependencies=[Admin])
 routers = (admin, reading, models, key)
 
 RoundNumber = Annotated[int, Path(ge=1, le=10**6, examples=[3])]
+FirstPart = Annotated[int, Query(ge=0, lt=schema.MAX_PARTS)]
+MostParts = Annotated[int, Query(ge=1, le=parts.MAX_ANNOUNCED)]
 Version = Annotated[int, Path(ge=0, le=10**6, examples=[10])]
 IdempotencyKey = Annotated[
     str | None,
@@ -242,12 +244,12 @@ async def list_model_parts(
     experiment_id: ExperimentId,
     version: Version,
     member: Member,
-    first: Annotated[int, Query(ge=0, lt=schema.MAX_PARTS)] = 0,
-    limit: Annotated[int, Query(ge=1, le=parts.MAX_ANNOUNCED)] = parts.MAX_ANNOUNCED,
+    first: FirstPart = 0,
+    limit: MostParts = parts.MAX_ANNOUNCED,
 ) -> list[views.ModelPart]:
     """With a URL each, where the blob store answers clients itself (`direct`)."""
     model = await service.models.version(experiment_id, version)
-    return await service.models.parts(model, first, limit)
+    return await service.models.parts(model.blob, first, limit)
 
 
 @models.post(

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.domain.errors import Conflict, InvalidConfig
 
-WEIGHTS = "weights"  # the encoding of an update that is in none
+WEIGHTS = "weights"  # the encoding of an update, or of a model, that is in none
 
 
 class ExperimentState(StrEnum):
@@ -66,6 +66,7 @@ class Config:
     norm_action: str = "clip"  # or "reject": what becomes of one beyond that
     keep_updates: int = 0  # rounds whose updates are kept, for `verify`
     update_encoding: str = WEIGHTS  # or a delta, `app.wire.encodings`
+    download_encoding: str = WEIGHTS  # of the models that clients train from
 
     def __post_init__(self) -> None:
         if self.clients_per_round > self.clients:

@@ -73,12 +73,12 @@ class Participation:
         base = await self.repo.model(experiment.id, round_.base_version)
         if base is None:
             return self._wait(experiment, round_, "The base model is not there yet.")
-        config = experiment.config
+        config, file = experiment.config, base.copy or base.blob
         return Train(
             round=round_.number,
             attempt=round_.attempt,
             base_version=round_.base_version,
-            model=BlobInfo(sha256=base.blob.sha256, size=base.blob.size),
+            model=BlobInfo(sha256=file.sha256, size=file.size),
             deadline=datetime.fromtimestamp(round_.deadline, UTC),
             seconds_left=max(0.0, round_.deadline - self.context.clock()),
             training=Training(
@@ -93,6 +93,7 @@ class Participation:
             max_update_bytes=max_update_bytes(await update_bytes(self.repo, experiment, base.blob)),
             content_codings=[] if self.context.direct else ["gzip"],
             update_encoding=config.update_encoding,
+            download_encoding=config.download_encoding,
         )
 
     def _wait(self, experiment: Experiment, round_: Round | None, message: str) -> Wait:
@@ -235,16 +236,16 @@ class Participation:
     async def _bounded(self, config: Config, update: Update, layout: Layout) -> Update:
         """The update with its norm, and with what of it may count. Raises BadWeights."""
         # Imported here: it brings NumPy, which a process that only answers polls never needs.
-        from app.service.sources import Held, Source, distance, of_update
+        from app.service.sources import distance, of_base, of_update
         from app.wire import spans
 
         base = await self.repo.model(update.experiment_id, update.round - 1)
         assert base is not None and config.max_update_norm is not None  # noqa: S101
         blobs, bound = self.context.blobs, config.max_update_norm
-        held = Held(Source.of_model(blobs, base, layout))
+        start = of_base(blobs, base, layout, config.download_encoding)
         norm = await distance(
-            of_update(blobs, update, layout, config.update_encoding, held),
-            held,
+            of_update(blobs, update, layout, config.update_encoding, start),
+            start,
             spans.cut(layout, self.context.limits.part_bytes),
         )
         if norm <= bound:

@@ -44,6 +44,15 @@ def of_update(
     return source if update.scale == 1.0 else Clipped(source, base, update.scale)
 
 
+def of_base(blobs: Blobs, model: ModelVersion, layout: codec.Layout, encoding: str) -> Readable:
+    """What clients train from: the model, or what its copy in this encoding stands for."""
+    if model.copy is None:
+        return Held(Source.of_model(blobs, model, layout))
+    target = encodings.encoded(layout, encoding)
+    copy = Source(blobs, model.copy, target, offset=len(target.header))
+    return Held(Copied(copy, encodings.float_names(layout)))
+
+
 class Source:
     """A file's values in the spans of the model's layout, whatever order its own tensors have.
 
@@ -72,7 +81,7 @@ class Source:
         return await self._read(span, weights.Reader(self._blobs, self._blob))
 
     async def read_scaled(self, span: spans.Span) -> tuple[Values, np.ndarray]:
-        """The same of a delta, and the scales of the whole file, if it has such."""
+        """The same of an encoded file, and the scales of the whole file, if it has such."""
         reader = weights.Reader(self._blobs, self._blob)
         if self._scales is None:  # they come first, so where there is one part it is read once
             own = tuple(
@@ -131,6 +140,26 @@ class Delta:
                 values = deltas.restore(values, scale, before, piece.tensor.dtype)  # noqa: PLW2901
             restored.append((name, values))
         return restored
+
+
+class Copied:
+    """The weights that the copy of a model stands for."""
+
+    def __init__(self, source: Source, names: list[str]) -> None:
+        self._source = source
+        self._places = {name: place for place, name in enumerate(names)}
+
+    async def read(self, span: spans.Span) -> Values:
+        found, scales = await self._source.read_scaled(span)
+        return await asyncio.to_thread(self._decode, span, found, scales)
+
+    def _decode(self, span: spans.Span, found: Values, scales: np.ndarray) -> Values:
+        return [
+            (name, deltas.trained_from(values, float(scales[place]), piece.tensor.dtype))
+            if (place := self._places.get(name)) is not None
+            else (name, values)
+            for piece, (name, values) in zip(span, found, strict=True)
+        ]
 
 
 class Clipped:

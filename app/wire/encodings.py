@@ -1,9 +1,9 @@
-"""How an update travels: as weights, or as what it differs by from the round's base model.
+"""How weights travel: as they are, or in fewer bits; updates as what they differ by from the base.
 
-The floating-point tensors of a delta are float32, float16 or int8; the last two have a scale each,
-in one more tensor. Integer and boolean tensors travel as they are. A delta is a safetensors file
-like any other, and its metadata say what it is, so that nobody takes one for weights. The numbers
-themselves are `app.wire.deltas`'s business: this file needs no NumPy.
+The floating-point tensors of an encoded file are float32, float16 or int8; the last two have a
+scale each, in one more tensor. Integer and boolean tensors travel as they are. It is a safetensors
+file like any other, and its metadata say what it is, so that nobody takes one for weights. The
+numbers themselves are the business of `app.wire.deltas`: this file needs no NumPy.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ from app.domain.errors import BadWeights
 from app.domain.experiment import WEIGHTS
 from app.wire.codec import FLOATS, TYPE_SIZES, Layout, TensorSpec, parse_header
 
-KEY = "update_encoding"  # in the metadata of a delta's file
+KEY = "encoding"  # in the metadata of an encoded file
+TYPES = "encoded_dtypes"  # ... of a model: the dtypes that are not float32
 SCALES = "__scales__"  # float32, one for each floating-point tensor, in the model's order
-DTYPES: Mapping[str, str] = {
+DTYPES: Mapping[str, str] = {  # of updates
     "delta-float32": "F32",
     "delta-float16": "F16",
     "delta-int8": "I8",
 }
+COPIES: Mapping[str, str] = {"float16": "F16", "int8": "I8"}  # of models
 SCALED = frozenset({"F16", "I8"})
 MAX_SCALE = 2.0**111  # times the largest float16, or int8, it is still a float32
 
 
 def encoding_of(layout: Layout) -> str:
-    """What a file says that it is."""
-    return layout.metadata.get(KEY, WEIGHTS)
+    """What a file says that it is; what we do not know is somebody's own remark."""
+    found = layout.metadata.get(KEY, WEIGHTS)
+    return found if found in DTYPES or found in COPIES else WEIGHTS
 
 
 def float_names(layout: Layout) -> list[str]:
@@ -38,26 +41,57 @@ def float_names(layout: Layout) -> list[str]:
 
 
 def encoded(layout: Layout, encoding: str) -> Layout:
-    """The file that an update of the model with this layout is; the layout itself for weights.
+    """The file that an update of the model with this layout is, or a copy of the model itself; the
+    layout as it is for weights.
 
-    The scales come first, then the tensors in the model's order. Raises BadWeights where the model
-    has a tensor of the scales' name, or where the encoding is not one of ours.
+    The scales come first, then the tensors in the model's order. A copy keeps the model's metadata.
+    Raises BadWeights where the model has a tensor of the scales' name, or where the encoding is not
+    one of ours.
     """
     if encoding == WEIGHTS:
         return layout
-    if encoding not in DTYPES:
+    dtype = DTYPES.get(encoding) or COPIES.get(encoding)
+    if dtype is None:
         raise BadWeights(f"There is no encoding {encoding[:40]!r}.", code="encoding-mismatch")
-    dtype, kinds = DTYPES[encoding], [(t.name, t.kind) for t in layout.tensors]
+    kinds = [(t.name, t.kind) for t in layout.tensors]
     kinds = [(n, (dtype, shape) if t in FLOATS else (t, shape)) for n, (t, shape) in kinds]
     if dtype in SCALED:
         if any(name == SCALES for name, _ in kinds):
             raise BadWeights(f"The model's tensor {SCALES!r} has the name that {encoding} needs.")
         kinds.insert(0, (SCALES, ("F32", (len(float_names(layout)),))))
-    return _layout(kinds, {KEY: encoding})
+    about = {KEY: encoding}
+    if encoding in COPIES:
+        unlike = (FLOATS | {dtype}) - {"F32"}
+        others = {t.name: t.dtype for t in layout.tensors if t.dtype in unlike}
+        about = {**dict(sorted(layout.metadata.items())), KEY: encoding, TYPES: json.dumps(others)}
+    return _layout(kinds, about)
+
+
+def decoded(copy: Layout) -> Layout:
+    """The file that a copy of a model stands for, the model's own header but for its spelling.
+
+    Raises BadWeights where it is not such a copy.
+    """
+    if encoding_of(copy) not in COPIES:
+        raise BadWeights("This file is not the encoded copy of a model.", code="encoding-mismatch")
+    about = {k: v for k, v in copy.metadata.items() if k not in (KEY, TYPES)}
+    try:
+        others = json.loads(copy.metadata.get(TYPES, "{}"))
+    except (ValueError, RecursionError):
+        others = None
+    if not isinstance(others, dict) or not all(o in TYPE_SIZES for o in others.values()):
+        raise BadWeights("The copy does not say which dtypes its model has.")
+    narrow = COPIES[encoding_of(copy)]
+    kinds = [
+        (t.name, (others.get(t.name, "F32"), t.shape) if t.dtype == narrow else t.kind)
+        for t in copy.tensors
+        if t.name != SCALES
+    ]
+    return _layout(kinds, about)
 
 
 def _layout(kinds: list[tuple[str, tuple[str, tuple[int, ...]]]], about: dict[str, str]) -> Layout:
-    entries: dict[str, object] = {"__metadata__": about}
+    entries: dict[str, object] = {"__metadata__": about} if about else {}
     place = 0
     for name, (dtype, shape) in kinds:
         end = place + math.prod(shape) * TYPE_SIZES[dtype]

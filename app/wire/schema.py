@@ -108,6 +108,11 @@ class ExperimentConfig(Body):
         description="How updates travel: as weights, or as what they differ by from the base "
         "model, in so many bits a value (int8 takes a quarter of float32's bytes)",
     )
+    download_encoding: Literal["weights", "float16", "int8"] = Field(
+        "weights",
+        description="What clients are sent to train from: the model as it is, or a copy of it in "
+        "so many bits a value; the model itself stays whole",
+    )
 
 
 class CreateExperiment(Body):
@@ -236,6 +241,11 @@ class Train(BaseModel):
     )
     update_encoding: str = Field(
         "weights", description="As the experiment's setting of that name says", examples=["weights"]
+    )
+    download_encoding: str = Field(
+        "weights",
+        description="If another, `model` is `GET .../models/{version}/encoded`",
+        examples=["weights"],
     )
 
 

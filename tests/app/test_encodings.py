@@ -157,7 +157,7 @@ async def test_a_model_that_cannot_be_encoded_is_refused_at_the_start(federation
     with pytest.raises(RequestRefused, match="__scales__"):
         await federation.create(initial=clash, update_encoding="delta-int8")
     await federation.create(initial=clash, update_encoding="delta-float32")
-    with pytest.raises(RequestRefused, match="is an update, not a model"):
+    with pytest.raises(RequestRefused, match="is in delta-int8, no model"):
         await federation.create(initial=encode(weights(0), weights(1), "delta-int8", 0), seed=3)
 
 
