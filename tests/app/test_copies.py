@@ -123,6 +123,7 @@ async def run(federation, download, update, rounds=1, **settings):
     return experiment, trained
 
 
+@ONE_STORE
 @pytest.mark.parametrize("download", COPIES)
 @pytest.mark.parametrize("update", ["weights", "delta-float32"])
 @pytest.mark.parametrize("changes", [{}, {"part_bytes": 256, "fold_updates": 2}], ids=str)
@@ -140,6 +141,7 @@ async def test_updates_count_from_the_copy_that_they_were_trained_from(
         np.testing.assert_allclose(found[name], mean, rtol=0, atol=1e-6)
 
 
+@ONE_STORE
 @pytest.mark.parametrize("download", COPIES)
 @pytest.mark.parametrize(
     ("update", "settings"),

@@ -64,6 +64,7 @@ def limits(federation, **changes):
     federation.app.state.coordinator = federation.coordinator()
 
 
+@ONE_STORE
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("changes", [{}, {"part_bytes": 256, "fold_updates": 2}], ids=str)
 async def test_the_model_is_the_mean_of_what_was_trained(federation, encoding, changes):
@@ -75,6 +76,7 @@ async def test_the_model_is_the_mean_of_what_was_trained(federation, encoding, c
         np.testing.assert_allclose(found[name], values, rtol=0, atol=NEAR[encoding] + rounding)
 
 
+@ONE_STORE
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("settings", [{}, {"max_update_norm": 1.0}], ids=["plain", "clipped"])
 async def test_verify_recomputes_models_of_deltas_bit_by_bit(federation, encoding, settings):
@@ -108,6 +110,7 @@ async def test_whoever_folds_gives_the_same_bytes(fresh_store, encoding):
     assert found[0] == found[1]
 
 
+@ONE_STORE
 async def test_what_was_sent_is_what_is_told_and_limited(federation):
     sizes = {}
     for encoding in ("weights", *ENCODINGS):
