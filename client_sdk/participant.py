@@ -70,8 +70,8 @@ class Participant:
     """A client. `client_key` is its secret: who has it is this client, also after a restart.
 
     `pause(client_id, wait)` passes the time until the next question, where somebody knows better
-    than the coordinator's advice when that is worth while. It keeps the model that it got last, if that has no more than `keep_bytes`, and does not fetch
-    it again; `held` is one that is here before.
+    than the coordinator's advice when that is worth while. The model that it got last is kept, if
+    that has no more than `keep_bytes`, and not fetched again; `held` is one that is here before.
     """
 
     def __init__(
