@@ -13,7 +13,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.api import access, errors, events, experiments, health, page, participation
+from app.api import access, copies, errors, events, experiments, health, page, participation
 from app.api.envelope import Envelope
 from app.api.guard import Guard
 from app.api.observe import Observed
@@ -108,7 +108,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.live = live = events.Live(settings.live)
     errors.install(app)
-    routers = (*experiments.routers, events.router, *access.routers, participation.router)
+    routers = (
+        *experiments.routers,
+        copies.router,
+        events.router,
+        *access.routers,
+        participation.router,
+    )
     for router in routers:
         app.include_router(
             router, prefix="/v1", responses=errors.responses(403, 413, 415, 429, 500)

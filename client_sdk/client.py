@@ -129,9 +129,13 @@ class CoordinatorClient(Connection):
         part_bytes: int = 4 * 1024**2,
         *,
         direct: bool = False,
+        held: bytes | None = None,
+        encoded: bool = False,
     ) -> bytes:
         """A model's safetensors bytes, verified: in ranges of `part_bytes`, or (with `direct`)
-        from the coordinator's blob store. An experiment's view says both.
+        from the coordinator's blob store. An experiment's view says both. `held` is another
+        version, or perhaps this one: then it is not sent again. `encoded` asks for the copy that
+        clients train from, `app.wire.deltas.decode` makes weights of it.
 
         Raises CorruptDownload, NotThere, NotAuthorised.
         """
@@ -139,7 +143,8 @@ class CoordinatorClient(Connection):
         if version == "latest" and direct:
             newest = (await self.experiment(experiment_id)).model_version
             path = f"/experiments/{experiment_id}/models/{newest or 0}"
-        return await download(self, path, part_bytes, direct=direct)
+        path += "/encoded" if encoded else ""
+        return await download(self, path, part_bytes, direct=direct, held=held)
 
     async def download_update(
         self, experiment_id: str, number: int, slot: int, part_bytes: int = 4 * 1024**2
@@ -197,14 +202,15 @@ class CoordinatorClient(Connection):
         part_bytes: int,
         *,
         direct: bool = False,
+        gzip: bool = False,
     ) -> schema.UpdateReceipt:
-        """Upload an update and commit it.
+        """Upload an update and commit it; with `gzip` its parts are packed on the way.
 
         Raises StateConflict where it came too late, RequestRefused where it was refused for what
         it holds.
         """
         path = f"/experiments/{experiment_id}/rounds/{round_number}/update"
-        upload = Upload(self, path, weights, part_bytes, direct=direct)
+        upload = Upload(self, path, weights, part_bytes, direct=direct, gzip=gzip)
         commit = schema.UpdateCommit(
             sha256=upload.sha256,
             parts=upload.parts,

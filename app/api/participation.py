@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 
 from app.api.auth import Bearer, CallingClient, ExperimentId, Service
-from app.api.bodies import OCTETS, PartNumber, PartSha256
+from app.api.bodies import OCTETS, PartNumber, PartSha256, part_of
 from app.api.errors import responses
 from app.wire import parts, schema
 
@@ -54,8 +54,10 @@ async def put_update_part(
     sha256: PartSha256,
     request: Request,
 ) -> schema.PartReceipt:
-    """Parts may come in any order and again; a small model is one part."""
-    data = await request.body()
+    """Parts may come in any order and again; a small model is one part. In gzip they are unpacked,
+    where the round status names it among `content_codings`: the SHA-256 is of what comes out.
+    """
+    data = await part_of(request, service)
     await service.participation.store_part(client, number, part, sha256, data)
     return schema.PartReceipt(number=part, sha256=sha256, size=len(data))
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app.domain.errors import DigestMismatch
-from app.domain.experiment import Experiment
+from app.domain.experiment import WEIGHTS, Experiment
 from app.domain.provenance import Contribution, config_digest, updates_digest
 from app.domain.records import ModelVersion, Update, client_id
 from app.domain.round import Lease, Round, RoundState
-from app.service import telling
+from app.service import keys, telling
 from app.service.context import Context
 from app.service.metering import Metering
 from app.telemetry import metrics, trace
@@ -48,6 +48,7 @@ async def aggregate(context: Context, experiment: Experiment, round_: Round) -> 
     the next call shall go on. Raises LostUpdate.
     """
     # Imported here: it brings NumPy, which a process that only answers polls never needs.
+    from app.service.copies import Copy
     from app.service.fold import Fold
 
     started = context.clock()
@@ -66,7 +67,13 @@ async def aggregate(context: Context, experiment: Experiment, round_: Round) -> 
                 if context.clock() - started >= context.limits.step_seconds:
                     await _release(context, round_, context.clock() - started)
                     return False
-            blob = await fold.model()
+            blob, copy = await fold.model(), None
+            if (encoding := experiment.config.download_encoding) != WEIGHTS:
+                prefix = keys.copy_blob(experiment.id, round_.number)
+                made = Copy(context.blobs, blob, layout, encoding, prefix)
+                async for _ in made.steps(context.limits.part_bytes):
+                    round_ = await _renewed(context, round_)
+                copy = made.blob
             round_ = await _renewed(context, round_)
     except LostLease:
         return True
@@ -84,6 +91,7 @@ async def aggregate(context: Context, experiment: Experiment, round_: Round) -> 
                 contribution(update) for group in fold.groups for update in group
             ),
             created_at=now,
+            copy=copy,
         )
     )
     # Fails where the lease was taken over meanwhile: the revision is the fence.

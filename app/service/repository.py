@@ -286,4 +286,5 @@ def _update(body: dict[str, Any]) -> Update:
 
 
 def _model(body: dict[str, Any]) -> ModelVersion:
-    return ModelVersion(**{**body, "blob": _blob(body["blob"])})
+    copy = _blob(body["copy"]) if body.get("copy") else None
+    return ModelVersion(**{**body, "blob": _blob(body["blob"]), "copy": copy})

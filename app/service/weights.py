@@ -12,7 +12,8 @@ from typing import TypeVar
 from app.domain.errors import BadWeights, DigestMismatch, PartsMissing, TooLarge
 from app.domain.records import Blob, part_key
 from app.store.port import Blobs
-from app.wire.codec import Layout, UpdateCheck
+from app.wire.check import UpdateCheck
+from app.wire.codec import Layout
 
 T = TypeVar("T")
 _SMALL = 256 * 1024  # bytes that are judged faster than a thread is woken

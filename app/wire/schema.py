@@ -110,6 +110,16 @@ class ExperimentConfig(Body):
         description="Pause between two rounds once the estimated cost on Lambda has reached so "
         "many US dollars; it may be changed while the experiment runs",
     )
+    update_encoding: Literal["weights", "delta-float32", "delta-float16", "delta-int8"] = Field(
+        "weights",
+        description="How updates travel: as weights, or as what they differ by from the base "
+        "model, in so many bits a value (int8 takes a quarter of float32's bytes)",
+    )
+    download_encoding: Literal["weights", "float16", "int8"] = Field(
+        "weights",
+        description="What clients are sent to train from: the model as it is, or a copy of it in "
+        "so many bits a value; the model itself stays whole",
+    )
 
 
 class CreateExperiment(Body):
@@ -243,6 +253,19 @@ class Train(BaseModel):
         False, description="Parts go to the blob store itself, by URLs of `POST .../parts`"
     )
     max_update_bytes: int
+    content_codings: list[str] = Field(
+        [],
+        description="Content-Encoding that a part may have besides none (RFC 9110, section 8.4)",
+        examples=[["gzip"]],
+    )
+    update_encoding: str = Field(
+        "weights", description="As the experiment's setting of that name says", examples=["weights"]
+    )
+    download_encoding: str = Field(
+        "weights",
+        description="If another, `model` is `GET .../models/{version}/encoded`",
+        examples=["weights"],
+    )
 
 
 class Wait(BaseModel):

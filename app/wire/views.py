@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.domain.experiment import ExperimentState
 from app.domain.round import RoundState
-from app.wire.schema import ExperimentConfig, Sha256
+from app.wire.schema import BlobInfo, ExperimentConfig, Sha256
 
 
 class EvaluationView(BaseModel):
@@ -129,6 +129,9 @@ class ModelView(BaseModel):
     parent_sha256: str | None
     config_sha256: str = Field(description="Of the settings (app/domain/provenance.py)")
     updates_sha256: str | None = Field(description="Of the accepted updates, in their order")
+    encoded: BlobInfo | None = Field(
+        None, description="The copy that clients are sent, where they are not sent the model itself"
+    )
     created_at: datetime
     evaluations: list[EvaluationView]
 

@@ -1,7 +1,7 @@
 """The picture of a run on a terminal, docs/run.svg: `python -m tests.page.terminal`.
 
-A real run of the defaults, drawn in its eighth round; where the data must be the digits, say so with
-`--dataset digits`.
+A real run of the defaults, drawn in its eighth round; where the data must be the digits, say so
+with `--dataset digits`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -46,7 +47,7 @@ class Still(progress.LiveProgress):
 
 def main(arguments: list[str]) -> None:
     view: list[Still] = []
-    with open(os.devnull, "w") as nowhere:
+    with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=WIDTH, force_terminal=True, file=nowhere)
         console.print(Text("$ make run", style="bold green"))
 
