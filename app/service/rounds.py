@@ -13,8 +13,9 @@ from app.domain import draw
 from app.domain.errors import StoreUnavailable
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.round import Attempt, Cut, Round, RoundState
-from app.service import sweep, telling
+from app.service import filling, sweep, telling
 from app.service.aggregate import LostUpdate, aggregate, new_lease
+from app.service.allowance import Allowance
 from app.service.context import Context
 from app.service.look import Look, thoroughly
 from app.service.telling import COORDINATOR, missing
@@ -43,22 +44,29 @@ class Rounds:
             return await self._advance(experiment_id, look)
 
     async def _advance(self, experiment_id: str, look: Look) -> tuple[Experiment, Round | None]:
-        paused = False
+        paused, allowance = False, Allowance(self.context)
         while True:
             experiment = await self.repo.experiment(experiment_id)
             round_ = None
             if experiment.round:
                 round_ = await self.repo.round(experiment_id, experiment.round)
-            if paused or not await look(self.context, experiment, round_):
+            found = not paused and await look(self.context, experiment, round_)
+            if isinstance(found, filling.Filled):
+                assert round_ is not None  # noqa: S101  (a look found a group of it full)
+                await filling.fold_filled(self.context, experiment, round_, found.group, allowance)
+                return experiment, round_
+            if not found:
                 return experiment, round_
             look = thoroughly  # one step may make room for the next
             try:
-                if not await self._step(experiment, round_):
+                if not await self._step(experiment, round_, allowance):
                     return experiment, round_
             except Paused:
                 paused = True  # look once more, for what is returned
 
-    async def _step(self, experiment: Experiment, round_: Round | None) -> bool:
+    async def _step(
+        self, experiment: Experiment, round_: Round | None, allowance: Allowance
+    ) -> bool:
         """Do the next step if there is one; say whether to look again."""
         match experiment.state:
             case ExperimentState.AWAITING_MODEL:
@@ -66,7 +74,7 @@ class Rounds:
             case ExperimentState.ENROLLING:
                 return await self._start(experiment)
             case ExperimentState.RUNNING:
-                return await self._run(experiment, round_)
+                return await self._run(experiment, round_, allowance)
             case _:
                 return await sweep.tidy(self.context, experiment, round_)
 
@@ -78,16 +86,18 @@ class Rounds:
             tell("experiment started", experiment=experiment.id, clients=enrolled)
         return True
 
-    async def _run(self, experiment: Experiment, round_: Round | None) -> bool:
+    async def _run(
+        self, experiment: Experiment, round_: Round | None, allowance: Allowance
+    ) -> bool:
         if round_ is None:
             return await self._open(experiment)
         match round_.state:
             case RoundState.COLLECTING:
-                return await self._collect(experiment, round_)
+                return await self._collect(experiment, round_, allowance)
             case RoundState.SEALED:
-                return await self._freeze(experiment, round_)
+                return await self._freeze(experiment, round_, allowance)
             case RoundState.AGGREGATING:
-                return await self._take_over(experiment, round_)
+                return await self._take_over(experiment, round_, allowance)
             case _:
                 return await self._conclude(experiment, round_)
 
@@ -101,13 +111,21 @@ class Rounds:
             cohort=tuple(draw.cohort(config.seed, number, 1, slots, config.clients_per_round)),
             opened_at=now,
             deadline=now + config.deadline_seconds,
+            cut=self._cut(),
         )
         if await self.repo.add_round(opened):
             telling.of_opening(opened)
         return True
 
-    async def _collect(self, experiment: Experiment, round_: Round) -> bool:
-        """Seal the round if it is due, or give it another attempt, or fail the experiment."""
+    def _cut(self) -> Cut:
+        limits = self.context.limits
+        return Cut(span_bytes=limits.part_bytes, group_size=limits.fold_updates)
+
+    async def _collect(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
+        """Seal the round if it is due, or give it another attempt, or fail the experiment.
+
+        Until it is due, fold what is full of it.
+        """
         reported = await self.repo.reported_slots(experiment.id, round_.number)
         settled = set(round_.cohort) <= set(reported)
         refused: list[int] = []
@@ -116,6 +134,8 @@ class Rounds:
             settled = set(round_.cohort) <= {*reported, *refused, *experiment.revoked}
         revoked = round_.silent(experiment.revoked, {*reported, *refused})
         if not settled and self.context.clock() < round_.deadline:
+            heard = {*reported, *refused, *experiment.revoked}
+            await filling.fold_full(self.context, experiment, round_, heard, allowance)
             return False
         if len(reported) >= experiment.config.updates_to_close:
             if await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked)):
@@ -169,21 +189,21 @@ class Rounds:
         revoked = set(experiment.revoked)
         return [slot for slot in enrolled if slot not in revoked]
 
-    async def _freeze(self, experiment: Experiment, round_: Round) -> bool:
+    async def _freeze(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
         """List what came before the seal, and aggregate it ourselves if our list is the one."""
         accepted = await self.repo.reported_slots(experiment.id, round_.number)
-        limits = self.context.limits
         frozen = round_.move(
             RoundState.AGGREGATING,
             accepted=tuple(accepted),
             lease=new_lease(self.context, fence=1),
-            cut=Cut(span_bytes=limits.part_bytes, group_size=limits.fold_updates),
+            cut=round_.cut or self._cut(),
         )
         if await self.repo.save_round(frozen):
-            await self._aggregate(experiment, replace(frozen, revision=round_.revision + 1))
+            frozen = replace(frozen, revision=round_.revision + 1)
+            await self._aggregate(experiment, frozen, allowance)
         return True
 
-    async def _take_over(self, experiment: Experiment, round_: Round) -> bool:
+    async def _take_over(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
         """Go on with an aggregation that its owner has let go of, by word or by silence."""
         lease = round_.lease
         assert lease is not None  # noqa: S101  (the move into this state sets it)
@@ -203,13 +223,14 @@ class Rounds:
         )
         if await self.repo.save_round(mine):
             telling.of_takeover(mine, lease, deaths)
-            await self._aggregate(experiment, replace(mine, revision=round_.revision + 1))
+            mine = replace(mine, revision=round_.revision + 1)
+            await self._aggregate(experiment, mine, allowance)
         return True
 
-    async def _aggregate(self, experiment: Experiment, round_: Round) -> None:
+    async def _aggregate(self, experiment: Experiment, round_: Round, allowance: Allowance) -> None:
         """One step of it. Raises Paused where there is more to do, but not in this call."""
         try:
-            done = await aggregate(self.context, experiment, round_)
+            done = await aggregate(self.context, experiment, round_, allowance)
         except StoreUnavailable:
             raise
         except LostUpdate as error:

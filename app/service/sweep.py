@@ -36,10 +36,13 @@ async def drop_uploads(context: Context, experiment: Experiment, closed: int) ->
         await context.blobs.delete(keys.round_blobs(experiment.id, expired))
 
 
-async def _drop_stale_uploads(context: Context, experiment_id: str, number: int) -> bool:
+async def _drop_stale_uploads(
+    context: Context, experiment_id: str, number: int, *, sums: bool
+) -> bool:
     """Delete a round's uploads, unless somebody may still aggregate them, or they are kept; say so.
 
-    Those of an experiment that is unknown here stay: a bucket may serve other databases too.
+    Of those that are kept, `sums` says whether there are such. Those of an experiment that is
+    unknown here stay: a bucket may serve other databases too.
     """
     round_ = await context.repo.round(experiment_id, number)
     if round_ is None or round_.state not in (RoundState.CLOSED, RoundState.ABANDONED):
@@ -47,7 +50,9 @@ async def _drop_stale_uploads(context: Context, experiment_id: str, number: int)
     experiment = await context.repo.experiment(experiment_id)
     kept = number > (experiment.model_version or 0) - experiment.config.keep_updates
     if kept and round_.state is not RoundState.ABANDONED:
-        return False
+        if sums:  # of a call that folded a group while another one closed the round
+            await context.blobs.delete(keys.round_sums(experiment_id, number))
+        return sums
     await context.blobs.delete(keys.round_blobs(experiment_id, number))
     return True
 
@@ -107,9 +112,13 @@ async def drop_other_parts(context: Context, blob: Blob) -> None:
 
 async def sweep_uploads(context: Context) -> None:
     """Drop the uploads of every round that is over."""
-    found = map(keys.round_of, await context.blobs.sizes("uploads/"))
-    for experiment_id, number in sorted({place for place in found if place is not None}):
-        if await _drop_stale_uploads(context, experiment_id, number):
+    sums: dict[tuple[str, int], bool] = {}  # of each round: whether there are such
+    for key in await context.blobs.sizes("uploads/"):
+        if place := keys.round_of(key):
+            sums[place] = sums.get(place, False) or key.startswith(keys.round_sums(*place))
+    for experiment_id, number in sorted(sums):
+        has_sums = sums[experiment_id, number]
+        if await _drop_stale_uploads(context, experiment_id, number, sums=has_sums):
             tell("uploads swept", experiment=experiment_id, round=number)
 
 

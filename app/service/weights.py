@@ -46,7 +46,7 @@ async def commit(
         data = await blobs.get(key)
         if data is None:
             raise PartsMissing("The round was closed while the parts were read.")
-        if await _beside_the_loop(len(data), lambda part=data: judge.feed(part)) != parts[number]:  # type: ignore[misc]
+        if await beside_the_loop(len(data), lambda part=data: judge.feed(part)) != parts[number]:  # type: ignore[misc]
             # Only a store that clients write to themselves, and that checks no digests, has such.
             await blobs.delete(key)
             raise PartsMissing(f"Part {number} holds other bytes than it says: send it again.")
@@ -123,6 +123,15 @@ class Reader:
         return self._held[1]
 
 
+async def whole(blobs: Blobs, blob: Blob) -> bytearray:
+    """All of a blob, with no more in memory beside it than a part. Raises as `verified_part`."""
+    data, place = bytearray(blob.size), 0
+    for number, size in enumerate(blob.sizes):
+        data[place : place + size] = await verified_part(blobs, blob, number)
+        place += size
+    return data
+
+
 async def verified_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
     """Raises KeyError where the part is gone, DigestMismatch where it is not what was accepted."""
     data = await blobs.get(blob.key(number))
@@ -153,8 +162,9 @@ async def put_part(blobs: Blobs, prefix: str, number: int, data: bytes) -> str:
 
 async def digest_of(data: bytes | bytearray) -> str:
     """SHA-256, in hexadecimal."""
-    return await _beside_the_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
+    return await beside_the_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
 
 
-async def _beside_the_loop(size: int, work: Callable[[], T]) -> T:
+async def beside_the_loop(size: int, work: Callable[[], T]) -> T:
+    """Do what takes so many bytes: in a thread, but for few, for which the loop is faster."""
     return work() if size < _SMALL else await asyncio.to_thread(work)

@@ -113,4 +113,5 @@ def dump(values: Mapping[str, np.ndarray]) -> bytes:
         place = end
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 8)
-    return b"".join([len(header).to_bytes(8, "little"), header, *map(bytes, values.values())])
+    bodies = (value.data.cast("B") for value in values.values() if value.size)
+    return b"".join([len(header).to_bytes(8, "little"), header, *bodies])
