@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -31,7 +31,7 @@ from app.wire import codec, spans
 class Work:
     """A cell that is to be done before the next one is asked for, and what it reads.
 
-    `reads`: updates, or sums of groups of them, each as much as lies in one span.
+    `reads`: updates, or sums of several of them, each as much as lies in one span.
     """
 
     reads: int
@@ -128,18 +128,16 @@ class Fold:
         """In runs of as many updates as a cell may read, each going on from the one before."""
         if await self._stored(Cell(span, group.digest)):
             return
-        for start in range(0, len(group.updates), self._most):
-            through = group.first(start + self._most)
+        for start, stop, reads in _runs(len(group.updates), self._most):
+            through = group.first(stop)
             if not await self._stored(Cell(span, through.digest)):
-                reads = len(through.updates) - start
                 yield Work(reads, partial(self._sum, span, group.first(start), through))
 
     async def _mean_of(self, span: int) -> AsyncIterator[Work]:
         """The same with sums in place of updates; what the last run gives is the new model's."""
-        for start in range(0, len(self.groups), self._most):
-            stop = min(start + self._most, len(self.groups))
+        for start, stop, reads in _runs(len(self.groups), self._most):
             if stop == len(self.groups) or not await self._stored(self._through(span, stop)):
-                yield Work(stop - start, partial(self._merge, span, start, stop))
+                yield Work(reads, partial(self._merge, span, start, stop))
 
     def _through(self, span: int, count: int) -> Cell:
         """The sums of so many groups' sums."""
@@ -244,6 +242,18 @@ class Fold:
             await asyncio.to_thread(self._digest.update, data)
             self._digested += 1
         self.done += 1
+
+
+def _runs(count: int, most: int) -> Iterator[tuple[int, int, int]]:
+    """So many things in runs: from where, to where, and what is read for it, two or `most` at most.
+
+    Each run but the first reads also what came of the one before.
+    """
+    start = 0
+    while start < count:
+        stop = min(count, start + max(1, most - bool(start)))
+        yield start, stop, stop - start + bool(start)
+        start = stop
 
 
 def _result(span: spans.Span, strategy: Strategy) -> bytes:
