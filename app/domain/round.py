@@ -55,7 +55,7 @@ class Lease:
 class Claim:
     """A call's word that until `expires_at` it folds a full group of the round's cohort.
 
-    `done`: nothing of the group is left to fold before the close.
+    `done`: nothing of the group is left to fold before the close. `seconds`: spent on it.
     """
 
     experiment_id: str
@@ -64,6 +64,7 @@ class Claim:
     group: int
     expires_at: float
     done: bool = False
+    seconds: float = 0.0
     revision: int = field(default=0, compare=False)
 
 

@@ -89,6 +89,7 @@ async def aggregate(
             created_at=now,
         )
     )
+    before = [claim.seconds for claim in (await context.repo.claims(round_)).values()]
     # Fails where the lease was taken over meanwhile: the revision is the fence.
     closed = round_.move(
         RoundState.CLOSED,
@@ -96,7 +97,7 @@ async def aggregate(
         metrics=mean_metrics(updates),
         num_examples=sum(update.num_examples for update in updates),
         update_bytes=sum(update.blob.size for update in updates),
-        aggregation_seconds=(round_.aggregation_seconds or 0.0) + now - started,
+        aggregation_seconds=(round_.aggregation_seconds or 0.0) + now - started + sum(before),
     )
     if await context.repo.save_round(closed):
         telling.of_close(closed)

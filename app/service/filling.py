@@ -65,16 +65,19 @@ async def _fold(
     mine = await _claimed(context, round_, number, claim)
     if mine is None:
         return True
+    started = context.clock()
     try:
         done = await _folded(context, experiment, round_, number, allowance)
     except StoreUnavailable:
         raise
     except Exception as error:
-        now = await context.repo.round(experiment.id, round_.number)
-        if now is not None and now.state is RoundState.COLLECTING:  # else its uploads may be gone
+        found = await context.repo.round(experiment.id, round_.number)
+        if found is not None and found.state is RoundState.COLLECTING:  # else uploads may be gone
             telling.of_failed_aggregation(round_, error)
         return False  # the claim stands until it runs out: not every call shall try again
-    await context.repo.save_claim(replace(mine, done=done, expires_at=context.clock()))
+    now = context.clock()
+    seconds = mine.seconds + now - started
+    await context.repo.save_claim(replace(mine, done=done, expires_at=now, seconds=seconds))
     return done
 
 

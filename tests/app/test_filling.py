@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+import secrets
 from contextlib import suppress
 from dataclasses import replace
 
@@ -103,7 +104,7 @@ class Gathering:
         settings = {"clients": parties, "clients_per_round": parties, "rounds": 1, "quorum": 1}
         made_of = config(dataset_size=100_000, **(settings | changes))
         request = schema.CreateExperiment(name="x", config=made_of)
-        made, key = await service.experiments.create(request, "once")
+        made, key = await service.experiments.create(request, secrets.token_hex(8))
         self.id, data = made.id, noise(10**6)
         for n, part in enumerate(parts_of(data)):
             await service.experiments.store_initial_part(made.id, n, sha(part), part)
@@ -535,3 +536,27 @@ async def test_sums_that_come_after_the_close_are_swept_and_kept_updates_stay():
     await gathering.call().tick()
     assert [*await gathering.federation.blobs.sizes("uploads/")] == kept
     assert kept
+
+
+async def test_what_is_large_is_deleted_by_ticks_a_step_at_a_time():
+    """Deleting gigabytes would take the call that closes the round a minute."""
+    gathering = await Gathering.of(
+        replace(LIMITS, drop_bytes=4000, step_seconds=0.0, step_updates=9)
+    )
+    other = await Gathering.of(stores=(gathering.federation.documents, gathering.federation.blobs))
+    await other.upload(3)
+    for slot in range(PARTIES):
+        await gathering.upload(slot)
+    await gathering.finish()
+    blobs = gathering.federation.blobs
+    mine = list(await blobs.sizes(f"uploads/{gathering.id}/"))
+    assert {key.split("/")[3] for key in mine if "/sums/" not in key} == {
+        f"{slot:07d}" for slot in range(PARTIES)
+    }
+    ticks = 0
+    while left := await blobs.sizes(f"uploads/{gathering.id}/"):
+        await gathering.call().tick()
+        ticks += 1
+        assert len(await blobs.sizes(f"uploads/{gathering.id}/")) < len(left)
+    assert ticks > 3
+    assert len(await blobs.sizes(f"uploads/{other.id}/")) == len(parts_of(noise(3)))
