@@ -81,14 +81,13 @@ class FedAvg:
         """Fold in what another one folded, of updates with so many examples in all.
 
         The result is that of one after the other only in the same groups: float64 sums depend on
-        how they are bracketed. Of what is folded in first, arrays that can be written to become
-        the sums themselves. Raises ValueError as `add` does.
+        how they are bracketed. Raises ValueError as `add` does.
         """
         self._count(num_examples)
         for name, values in partial:
             sums = values if values.dtype.kind == "f" else values.reshape(2, -1)
             if name not in self._sums:
-                self._sums[name] = sums if sums.flags.writeable else sums.copy()
+                self._sums[name] = sums.copy()
             elif self._sums[name].shape != sums.shape:
                 raise ValueError("the updates have different tensors")
             else:

@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass, replace
 from functools import partial
 
-from app.aggregation import STRATEGIES, Strategy
 from app.domain import provenance
 from app.domain.experiment import Experiment
 from app.domain.records import Blob, Cell, ModelVersion, Update
 from app.domain.round import Round
 from app.service import keys, weights
 from app.service.context import Context
+from app.service.running import Running
 from app.service.sources import Clipped, Source
 from app.wire import codec, spans
 
@@ -160,34 +160,36 @@ class Fold:
         return replace(blob, sha256=self._digest.hexdigest())
 
     async def _average(self, span: int, updates: Sequence[Update]) -> None:
-        await self._put(span, await self._folded(span, updates, self._strategy()))
+        await self._put(span, await self._folded(span, updates, self._running(span)))
 
     async def _sum(self, span: int, before: Group, through: Group) -> None:
         """Store the sums of a group's updates, going on from those of the first few of them."""
-        strategy = self._strategy()
+        running = self._running(span)
         if before.updates:
-            await self._merged(strategy, Cell(span, before.digest), before.examples)
-        await self._folded(span, through.updates[len(before.updates) :], strategy)
-        await self._keep(Cell(span, through.digest), strategy)
+            await self._merged(running, Cell(span, before.digest), before.examples)
+        await self._folded(span, through.updates[len(before.updates) :], running)
+        await self._keep(Cell(span, through.digest), running)
 
     async def _merge(self, span: int, start: int, stop: int) -> None:
         """Fold in the sums of these groups, after those of all groups before them."""
-        strategy = self._strategy()
+        running = self._running(span)
         if start:
             examples = sum(group.examples for group in self.groups[:start])
-            await self._merged(strategy, self._through(span, start), examples)
+            await self._merged(running, self._through(span, start), examples)
         for group in self.groups[start:stop]:
-            await self._merged(strategy, Cell(span, group.digest), group.examples)
+            await self._merged(running, Cell(span, group.digest), group.examples)
         if stop == len(self.groups):
-            await self._put(span, strategy)
+            await self._put(span, running)
         else:
-            await self._keep(self._through(span, stop), strategy)
+            await self._keep(self._through(span, stop), running)
 
-    def _strategy(self) -> Strategy:
-        return STRATEGIES[self.experiment.config.strategy]()
+    def _running(self, span: int) -> Running:
+        assert self.round.cut is not None  # noqa: S101  (settled before anything is folded)
+        strategy = self.experiment.config.strategy
+        return Running(strategy, self.spans[span], self.round.cut.span_bytes)
 
-    async def _folded(self, span: int, updates: Sequence[Update], strategy: Strategy) -> Strategy:
-        """The strategy after these updates, in their order."""
+    async def _folded(self, span: int, updates: Sequence[Update], running: Running) -> Running:
+        """The sums after these updates, in their order."""
         piece = self.spans[span]
         ahead = asyncio.create_task(self._sources[updates[0].slot].read(piece))
         try:
@@ -195,23 +197,17 @@ class Fold:
                 values = await ahead
                 if following is not None:  # is fetched while this one is folded
                     ahead = asyncio.create_task(self._sources[following.slot].read(piece))
-                size = sum(array.nbytes for _, array in values)
-                add = partial(strategy.add, values, update.num_examples)
-                await weights.beside_the_loop(size, add)
-                self.bytes += size
-                del values, add  # while one is awaited no other one is held
+                self.bytes += await running.add(values, update.num_examples)
+                del values  # while one is awaited no other one is held
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
-        return strategy
+        return running
 
-    async def _merged(self, strategy: Strategy, cell: Cell, examples: int) -> None:
-        blob = self._sums.get(cell)
-        if blob is None and not await self._stored(cell):
+    async def _merged(self, running: Running, cell: Cell, examples: int) -> None:
+        if not await self._stored(cell):
             raise KeyError(f"the sums of {cell}")
-        data = await weights.whole(self.context.blobs, self._sums[cell])
-        sums = spans.arrays(codec.layout_of(data), data)
-        await weights.beside_the_loop(len(data), partial(strategy.merge, sums, examples))
+        await running.merge(self.context.blobs, self._sums[cell], examples)
 
     async def _stored(self, cell: Cell) -> bool:
         if cell not in self._sums:
@@ -221,21 +217,16 @@ class Fold:
             self._sums[cell] = blob
         return True
 
-    async def _keep(self, cell: Cell, strategy: Strategy) -> None:
+    async def _keep(self, cell: Cell, running: Running) -> None:
         experiment, number = self.experiment.id, self.round.number
-        data = await asyncio.to_thread(lambda: spans.dump(strategy.partial()))
-        prefix = keys.sums_blob(experiment, number, cell)
-        part_bytes = self.context.limits.part_bytes
-        blob = await weights.store(self.context.blobs, prefix, data, part_bytes)
+        blob = await running.keep(self.context.blobs, keys.sums_blob(experiment, number, cell))
         await self.context.repo.add_sums(experiment, number, cell, blob)
         self._sums[cell] = blob
         self.done += 1
 
-    async def _put(self, span: int, strategy: Strategy) -> None:
+    async def _put(self, span: int, running: Running) -> None:
         """Store a span of the new model."""
-        data = await asyncio.to_thread(_result, self.spans[span], strategy)
-        if span == 0:
-            data = self.layout.header + data
+        data = await asyncio.to_thread(running.result, b"" if span else self.layout.header)
         sha256 = await weights.put_part(self.context.blobs, self._prefix, span, data)
         self._parts[span] = (sha256, len(data))
         if span == self._digested:
@@ -254,7 +245,3 @@ def _runs(count: int, most: int) -> Iterator[tuple[int, int, int]]:
         stop = min(count, start + max(1, most - bool(start)))
         yield start, stop, stop - start + bool(start)
         start = stop
-
-
-def _result(span: spans.Span, strategy: Strategy) -> bytes:
-    return bytes(spans.pack(span, strategy.result()))

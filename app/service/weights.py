@@ -123,15 +123,6 @@ class Reader:
         return self._held[1]
 
 
-async def whole(blobs: Blobs, blob: Blob) -> bytearray:
-    """All of a blob, with no more in memory beside it than a part. Raises as `verified_part`."""
-    data, place = bytearray(blob.size), 0
-    for number, size in enumerate(blob.sizes):
-        data[place : place + size] = await verified_part(blobs, blob, number)
-        place += size
-    return data
-
-
 async def verified_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
     """Raises KeyError where the part is gone, DigestMismatch where it is not what was accepted."""
     data = await blobs.get(blob.key(number))
@@ -140,17 +131,6 @@ async def verified_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
     if await digest_of(data) != blob.parts[number]:
         raise DigestMismatch(f"The store's bytes under {blob.key(number)} were altered.")
     return data
-
-
-async def store(blobs: Blobs, prefix: str, data: bytes | bytearray, part_bytes: int) -> Blob:
-    """Store bytes of the coordinator's own in parts."""
-    view = memoryview(data)
-    parts, sizes = [], []
-    for number, start in enumerate(range(0, len(data), part_bytes)):
-        piece = bytes(view[start : start + part_bytes])
-        parts.append(await put_part(blobs, prefix, number, piece))
-        sizes.append(len(piece))
-    return Blob(prefix=prefix, sha256=await digest_of(data), parts=tuple(parts), sizes=tuple(sizes))
 
 
 async def put_part(blobs: Blobs, prefix: str, number: int, data: bytes) -> str:
