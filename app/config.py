@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     rate_burst: int = Field(500, ge=1, description="... and at once")
     max_experiments: int = Field(1000, ge=1, description="That have not ended, at a time")
     max_clients: int = Field(100_000, ge=1, description="Slots of one experiment")
+    prices: Path | None = Field(
+        None, description="A table of prices for the estimated cost, instead of ours"
+    )
     cors_origins: str = Field(
         "",
         description="Web pages' origins that may call, separated by commas, such as "

@@ -19,6 +19,7 @@ from app.api.guard import Guard
 from app.api.observe import Observed
 from app.api.rate import RateLimit
 from app.config import Settings
+from app.domain.cost import Prices
 from app.domain.errors import StoreUnavailable
 from app.service import Context, Coordinator, Limits, Repository
 from app.service.sweep import ticking
@@ -53,6 +54,7 @@ ANSWER_HEADERS = ("Content-Range", "ETag", "Retry-After", "X-Model-Version", "X-
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Wire an application. The store is opened with the application's lifespan."""
     settings = settings or Settings()
+    prices = Prices.load(settings.prices)  # whoever edits it learns at the start what is wrong
     admin_key, previous_key = (
         key.get_secret_value() if key else None
         for key in (settings.admin_key, settings.admin_key_previous)
@@ -81,7 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             poll_min_seconds=settings.poll_min_seconds,
             poll_max_seconds=settings.poll_max_seconds,
         )
-        context = Context(repo=Repository(documents), blobs=blobs, limits=limits)
+        context = Context(repo=Repository(documents), blobs=blobs, limits=limits, prices=prices)
         app.state.admin_key = key
         app.state.coordinator = Coordinator(context, key, previous_key)
         store = "mongodb" if settings.mongodb_url else "sqlite"
@@ -99,6 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="A stateless coordinator for federated learning",
         description=DESCRIPTION,
         openapi_tags=TAGS,
+        servers=[{"url": "."}],  # beside the document, whatever prefix a gateway puts before it
         lifespan=lifespan,
         separate_input_output_schemas=False,
         docs_url=None,  # ours needs no network

@@ -36,6 +36,9 @@ def run(argv: list[str]) -> int:
         _complain(f"Interrupted. The same command{resume} goes on where it stopped.")
         return exits.INTERRUPTED
     except errors.RequestRefused as error:
+        if error.code == "budget-reached":
+            _complain(f"{error.detail} With run: a higher --budget-usd.")
+            return exits.PAUSED
         _complain(f"The coordinator refused: {error.detail} ({error.code})")
         return exits.UNREACHABLE if error.status >= 500 else exits.REFUSED
     except errors.ClientError as error:
@@ -131,6 +134,12 @@ def _add_data(parser: argparse.ArgumentParser, default: str | None, of: str) -> 
         help="where mnist and cifar10 lie or are downloaded to (default: data)",
     )
     parser.add_argument("--workers", type=_positive, help="training processes (default: cores)")
+    parser.add_argument(
+        "--kernel",
+        choices=["auto", "native", "torch"],
+        default="auto",
+        help="what trains: machine code compiled here, or PyTorch's operators (default: auto)",
+    )
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +161,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     setting("--max-update-norm", type=float, help="bound an update's distance from its base model")
     setting("--norm-action", choices=["clip", "reject"], default="clip", help="... default: clip")
     setting("--keep-updates", type=int, default=0, help="rounds to keep for verify (default: 0)")
+    setting("--budget-usd", type=float, help="pause once Lambda would have cost so much (estimate)")
     setting("--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto")
     setting("--name", default="", help="a name for people")
     _add_data(parser, "auto", "auto: mnist where it can be had, else digits")

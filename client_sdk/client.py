@@ -67,6 +67,20 @@ class CoordinatorClient(Connection):
     async def stop_experiment(self, experiment_id: str) -> views.ExperimentView:
         return await self._json(views.ExperimentView, "POST", f"/experiments/{experiment_id}/stop")
 
+    async def pause_experiment(self, experiment_id: str) -> views.ExperimentView:
+        """Open no further round once the present one is closed. Raises StateConflict."""
+        return await self._json(views.ExperimentView, "POST", f"/experiments/{experiment_id}/pause")
+
+    async def resume_experiment(
+        self, experiment_id: str, budget_usd: float | None = None
+    ) -> views.ExperimentView:
+        """Go on, with another budget where one is given. Raises StateConflict: its code is
+        `budget-reached` where the estimated cost is not below the budget.
+        """
+        body = schema.Resume(budget_usd=budget_usd)
+        path = f"/experiments/{experiment_id}/resume"
+        return await self._json(views.ExperimentView, "POST", path, body=body)
+
     async def revoke_client(self, experiment_id: str, client_id: str) -> views.ClientView:
         """End a client's part; its token stops working. What of it was accepted stands."""
         path = f"/experiments/{experiment_id}/clients/{client_id}/revoke"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import secrets
 import time
 from contextlib import AsyncExitStack
@@ -15,12 +16,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from app.domain.experiment import Config
+from app.domain.experiment import Config, ExperimentState
 from app.wire.schema import ExperimentConfig
 from client_sdk import cost, datasets, evaluation, exits, models, progress, report, tracking
 from client_sdk.client import CoordinatorClient
 from client_sdk.conclusion import conclude
 from client_sdk.embedded import EmbeddedCoordinator
+from client_sdk.native import Unavailable
 from client_sdk.participant import Event, Participant
 from client_sdk.simulate import Row, Simulation
 from client_sdk.tracking import Tracking
@@ -42,6 +44,7 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
     dataset = datasets.load(arguments.dataset, arguments.data_dir)
     spec = models.spec_for(arguments.model, dataset.shape, len(dataset.classes))
     config = _config(arguments, dataset, spec)
+    prices = _prices()
     out, saved = _run_directory(arguments)
     parameters = sum(p.numel() for p in models.build(spec).parameters())
     async with AsyncExitStack() as stack:
@@ -58,7 +61,7 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
             await stack.enter_async_context(own)
             url, key = own.url, own.admin_key
         client = await stack.enter_async_context(CoordinatorClient(url, key, on_retry=view.say))
-        pool = stack.enter_context(TrainingPool(dataset, spec, arguments.workers))
+        pool = stack.enter_context(await _pool(arguments, dataset, spec))
         tracked = stack.enter_context(Tracking(arguments.track, out, view.say))
 
         def tell(row: Row) -> None:
@@ -76,10 +79,12 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
             watchers=replace(view.watchers, on_row=tell),
         )
         await simulation.create()
+        if arguments.resume:
+            await simulation.resume()
         tracked.begin(simulation.experiment_id, config.model_dump(mode="json"))
         view.say(
             f"experiment {simulation.experiment_id} at {url} (API docs: {url}/docs); "
-            f"{pool.workers} training processes; results in {out}"
+            f"{pool.workers} training processes, {pool.loop}; results in {out}"
         )
         with view:
             outcome = await simulation.run()
@@ -93,14 +98,31 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
             parameters=parameters,
             wall_seconds=time.monotonic() - started,
             classes=classes,
-            cost=cost.estimate(client.traffic),
+            cost=cost.estimate(client.traffic, prices, outcome.experiment.cost),
+            loop=pool.loop,
         )
         files = report.write(out, result, outcome, classes)
         tracked.end(result, files)
     conclude(console, result, outcome.rows, classes, files)
+    if outcome.experiment.state is ExperimentState.PAUSED:
+        told = exits.PAUSED_TEXT.format(reason=outcome.experiment.reason, out=out)
+        console.print(told, soft_wrap=True, markup=False)
     if arguments.json:
         print(json.dumps(result, indent=2))
     return exits.of_state(outcome.experiment.state)
+
+
+async def _pool(
+    arguments: argparse.Namespace, dataset: datasets.Dataset, spec: models.ModelSpec
+) -> TrainingPool:
+    """The training processes. Raises UsageError."""
+    try:
+        # In a thread: a compiler may take a second, and a coordinator may be answering here.
+        return await asyncio.to_thread(
+            TrainingPool, dataset, spec, arguments.workers, arguments.kernel
+        )
+    except Unavailable as reason:
+        raise exits.UsageError(f"--kernel native cannot be had here: {reason}.") from reason
 
 
 def _config(
@@ -131,9 +153,19 @@ def _config(
         max_update_norm=arguments.max_update_norm,
         norm_action=arguments.norm_action,
         keep_updates=arguments.keep_updates,
+        budget_usd=arguments.budget_usd,
     )
     Config(**config.model_dump())
     return config
+
+
+def _prices() -> cost.Prices:
+    """The table that the embedded coordinator takes, too. Raises UsageError."""
+    table = os.environ.get("FL_PRICES")
+    try:
+        return cost.Prices.load(Path(table) if table else None)
+    except cost.BadPrices as error:
+        raise exits.UsageError(str(error)) from error
 
 
 def _run_directory(arguments: argparse.Namespace) -> tuple[Path, dict[str, str]]:
@@ -193,7 +225,8 @@ async def join(arguments: argparse.Namespace, console: Console) -> int:
                 end = f" ({event.message})" if event.message else ""
                 console.print(f"{event.client_id}: {about}{event.kind}{end}", soft_wrap=True)
 
-        with TrainingPool(dataset, spec, arguments.workers or 1) as pool:
+        arguments.workers = arguments.workers or 1
+        with await _pool(arguments, dataset, spec) as pool:
             participant = Participant(
                 client, arguments.experiment, key, pool, name=arguments.name, on_event=tell
             )

@@ -2,7 +2,7 @@
 
 from app.domain.experiment import ExperimentState
 
-FAILED, USAGE, UNREACHABLE, REFUSED, STOPPED, TRAINING, DIFFERS = 1, 2, 3, 4, 5, 6, 7
+FAILED, USAGE, UNREACHABLE, REFUSED, STOPPED, TRAINING, DIFFERS, PAUSED = range(1, 9)
 INTERRUPTED = 130
 TEXT = """exit codes:
   0    the experiment completed
@@ -13,8 +13,13 @@ TEXT = """exit codes:
   5    the experiment was stopped by its admin
   6    a training process died on this machine
   7    verify: a model is not what the records say
+  8    it is paused (its budget is reached, or by its admin); --resume goes on
   130  interrupted; the same command with --resume goes on
 """
+PAUSED_TEXT = (
+    "Paused: {reason} Nothing is lost. The same command with --resume --out {out} goes on; where "
+    "the budget is reached, with a higher --budget-usd."
+)
 
 
 class UsageError(Exception):
@@ -23,4 +28,8 @@ class UsageError(Exception):
 
 def of_state(state: ExperimentState) -> int:
     """The code for how an experiment ended."""
-    return {ExperimentState.COMPLETED: 0, ExperimentState.FAILED: FAILED}.get(state, STOPPED)
+    return {
+        ExperimentState.COMPLETED: 0,
+        ExperimentState.FAILED: FAILED,
+        ExperimentState.PAUSED: PAUSED,
+    }.get(state, STOPPED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -56,8 +56,16 @@ class Event:
     message: str = ""
 
 
+async def _as_advised(client_id: str, wait: Wait) -> None:
+    await asyncio.sleep(wait.retry_after)
+
+
 class Participant:
-    """A client. `client_key` is its secret: who has it is this client, also after a restart."""
+    """A client. `client_key` is its secret: who has it is this client, also after a restart.
+
+    `pause(client_id, wait)` passes the time until the next question, where somebody knows better
+    than the coordinator's advice when that is worth while.
+    """
 
     def __init__(
         self,
@@ -68,6 +76,7 @@ class Participant:
         *,
         name: str = "",
         on_event: Callable[[Event], None] | None = None,
+        pause: Callable[[str, Wait], Awaitable[None]] | None = None,
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -76,6 +85,7 @@ class Participant:
         self._name = name
         self._trainer = trainer
         self._on_event = on_event or (lambda event: None)
+        self._pause = pause or _as_advised
         self._indices: list[int] = []
         self._given_up: set[tuple[int, int]] = set()
         self._last: Train | None = None
@@ -108,7 +118,7 @@ class Participant:
                     return status
                 case Wait():
                     self._tell("waiting", status.round, status.message)
-                    await asyncio.sleep(status.retry_after)
+                    await self._pause(self.id, status)
                 case Train() if (status.round, status.attempt) in self._given_up:
                     await asyncio.sleep(1.0)
                 case Train():

@@ -27,10 +27,12 @@ def build_report(
     wall_seconds: float,
     classes: Classes | None = None,
     cost: dict[str, Any] | None = None,
+    loop: str = "",
 ) -> dict[str, Any]:
     """The report's content. Seconds and bytes; accuracies are fractions of the test set.
 
-    `classes` are the last model's answers on it, `cost` is what client_sdk.cost estimates.
+    `classes` are the last model's answers on it, `cost` is what client_sdk.cost estimates,
+    `loop` says what trained.
     """
     experiment, rows = outcome.experiment, outcome.rows
     versions_ = figures(experiment.history, outcome.models)
@@ -43,6 +45,7 @@ def build_report(
         "parameters": parameters,
         "config": experiment.config.model_dump(),
         "versions": versions(),
+        "loop": loop,
         "rounds": [asdict(row) for row in rows],
         "models": [_version(found) for found in versions_],
         "evaluation": _evaluation(classes) if classes else None,

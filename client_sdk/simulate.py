@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import math
@@ -13,6 +14,7 @@ from app.domain.experiment import TERMINAL, ExperimentState
 from app.domain.round import RoundState
 from app.wire.schema import MAX_METRIC, Done, ExperimentConfig
 from app.wire.views import ExperimentView, ModelView, RoundSummary, RoundView
+from client_sdk.bell import Bell
 from client_sdk.client import CoordinatorClient
 from client_sdk.datasets import Dataset
 from client_sdk.models import ModelSpec, TwoLayerCNN, build, describe, load_bytes, to_bytes
@@ -62,6 +64,10 @@ class Watchers:
     on_row: Callable[[Row], None] = lambda row: None
 
 
+class _Paused(Exception):
+    """The experiment opens no further round until its admin says so."""
+
+
 class Simulation:
     """One experiment and all of its clients in this process; training goes to `trainer`.
 
@@ -91,6 +97,8 @@ class Simulation:
         self.experiment_id = ""
         self.rows: list[Row] = []
         self._secret = secret
+        self._bell = Bell()
+        self._paused = False
         self._model: TwoLayerCNN = build(spec)
         self._test_x = dataset.normalise(dataset.test_x)
 
@@ -116,20 +124,37 @@ class Simulation:
         )
         return created.id
 
+    async def resume(self) -> None:
+        """Let a paused experiment go on, with the budget of this one's settings.
+
+        Raises StateConflict where that is reached (code `budget-reached`).
+        """
+        experiment = await self.client.experiment(self.experiment_id)
+        budget = self.config.budget_usd
+        other = budget is not None and budget != experiment.config.budget_usd
+        if experiment.state is ExperimentState.PAUSED or (
+            other and experiment.state not in TERMINAL
+        ):
+            await self.client.resume_experiment(self.experiment_id, budget)
+
     async def run(self) -> Outcome:
-        """Run all clients until the experiment ends."""
-        watch = asyncio.create_task(self._watch())
-        clients = [asyncio.create_task(self._participate(n)) for n in range(self.config.clients)]
+        """Run all clients until the experiment ends, or is paused."""
+        closed: asyncio.Queue[RoundSummary | None] = asyncio.Queue()
+        tasks: list[asyncio.Task[object]] = [asyncio.create_task(self._watch(closed))]
+        tasks += [asyncio.create_task(self._measure_all(closed))]
+        tasks += [asyncio.create_task(self._participate(n)) for n in range(self.config.clients)]
         try:
             # Whoever fails first ends the run: a client that cannot go on would be waited for.
-            done, _ = await asyncio.wait([watch, *clients], return_when=asyncio.FIRST_EXCEPTION)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 task.result()
-            experiment = await watch
+        except _Paused:
+            pass  # nobody here could resume it while it waits
         finally:
-            for task in (watch, *clients):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(watch, *clients, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+        experiment = await self.client.experiment(self.experiment_id)
         weights = await self._download(experiment.model_version or 0)
         # After the clients' end: each reports what the last model is worth on its own data.
         models = await self.client.models(self.experiment_id)
@@ -142,28 +167,46 @@ class Simulation:
             self._derive(f"client {number}"),
             self.trainer,
             name=f"simulated {number}",
-            on_event=self.watchers.on_event,
+            on_event=self._tell,
+            pause=self._bell.pause,
         )
         await participant.enrol(self._enrolment_key)
         return await participant.run()
 
-    async def _watch(self) -> ExperimentView:
-        """Evaluate each new global model on the test set; ends with the experiment."""
-        evaluated = 0
+    def _tell(self, event: Event) -> None:
+        self.watchers.on_event(event)
+        if event.kind != "waiting":
+            self._bell.changed.set()
+
+    async def _watch(self, closed: asyncio.Queue[RoundSummary | None]) -> None:
+        """Follow the experiment to its end or pause; hands on each round that has made a model."""
+        seen = 0
         while True:
+            self._bell.changed.clear()
             experiment = await self.client.experiment(self.experiment_id)
             self.watchers.on_experiment(experiment)
-            closed = [r for r in experiment.history if r.state is RoundState.CLOSED]
+            self._bell.see(experiment)
+            rounds = [r for r in experiment.history if r.state is RoundState.CLOSED]
             # A round is closed a moment before its model is announced.
-            newest = experiment.model_version or 0
-            for summary in closed[evaluated:newest]:
-                row = await self._row(summary)
-                self.rows.append(row)
-                self.watchers.on_row(row)
-                evaluated += 1
-            if experiment.state in TERMINAL:
-                return experiment
-            await asyncio.sleep(WATCH_SECONDS)
+            for summary in rounds[seen : experiment.model_version or 0]:
+                closed.put_nowait(summary)
+                seen += 1
+            self._paused = experiment.state is ExperimentState.PAUSED
+            if self._paused or experiment.state in TERMINAL:
+                closed.put_nowait(None)
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await self._bell.changed.wait()
+
+    async def _measure_all(self, closed: asyncio.Queue[RoundSummary | None]) -> None:
+        """Evaluate each new global model on the test set. Raises _Paused."""
+        while summary := await closed.get():
+            row = await self._row(summary)
+            self.rows.append(row)
+            self.watchers.on_row(row)
+        if self._paused:
+            raise _Paused
 
     async def _row(self, summary: RoundSummary) -> Row:
         models = {m.version: m for m in await self.client.models(self.experiment_id)}

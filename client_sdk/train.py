@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,10 @@ class TrainSettings:
     batch_size: int
     learning_rate: float
     momentum: float
+
+
+# Trains a model in place on images and labels, by settings and a seed; the last epoch's mean loss.
+Loop = Callable[[nn.Module, torch.Tensor, torch.Tensor, TrainSettings, int], float]
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,38 @@ def train(
 ) -> float:
     """Train in place on images x [N, C, H, W] and labels y [N]; the last epoch's mean loss.
 
-    Examples are reshuffled each epoch by the seed; the last, smaller batch counts too.
+    Examples are reshuffled each epoch by the seed; the last, smaller batch counts too. This is the
+    readable loop, which the fast ones are held against: `train_fused` and `client_sdk.native`.
     """
+    return _epochs(model, x, y, settings, seed)
+
+
+def train_fused(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor, settings: TrainSettings, seed: int
+) -> float:
+    """The same with a fused optimiser and, on a CPU, channels last.
+
+    For MNIST's network that takes a third less time on a CPU.
+    """
+    if x.device.type == "cpu":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = x.to(memory_format=torch.channels_last)
+    loss = _epochs(model, x, y, settings, seed, fused=True)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return loss
+
+
+def _epochs(
+    model: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    settings: TrainSettings,
+    seed: int,
+    *,
+    fused: bool = False,
+) -> float:
     optimiser = torch.optim.SGD(
-        model.parameters(), lr=settings.learning_rate, momentum=settings.momentum
+        model.parameters(), lr=settings.learning_rate, momentum=settings.momentum, fused=fused
     )
     shuffle = torch.Generator().manual_seed(seed)
     model.train()
@@ -113,19 +146,23 @@ def local_update(
     holdout_y: torch.Tensor,
     settings: TrainSettings,
     seed: int,
+    loop: Loop | None = None,
 ) -> LocalUpdate:
     """Train the global weights on (x, y), measured on the held-out examples before and after.
 
-    Images are normalised float32. Raises DataError where the weights are not the spec's.
+    Images are normalised float32. A GPU is used where there is one, else `loop` on the CPU
+    (default: `train_fused`). Raises DataError where the weights are not the spec's.
     """
     started = time.perf_counter()
     device = pick_device()
+    if loop is None or device.type != "cpu":
+        loop = train_fused
     model = build(spec)
     load_bytes(model, weights)
     model.to(device)
     x, y, holdout_x, holdout_y = (t.to(device) for t in (x, y, holdout_x, holdout_y))
     before = evaluate(model, holdout_x, holdout_y)
-    train_loss = train(model, x, y, settings, seed)
+    train_loss = loop(model, x, y, settings, seed)
     after = evaluate(model, holdout_x, holdout_y)
     metrics = {"train_loss": train_loss, "train_seconds": time.perf_counter() - started}
     if before.examples:

@@ -1,7 +1,8 @@
 """Local training in worker processes: as many as there are cores, one data set in shared memory.
 
 PyTorch's threads and twenty clients' threads would fight for the cores; here each worker trains
-one client at a time on one core, and the processes share the data set's pages.
+one client at a time on one core, and the processes share the data set's pages. They run the
+compiled loop (`client_sdk.native`) where it can be had.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from app.wire.schema import Train
 from client_sdk.datasets import Dataset
 from client_sdk.errors import TrainingFailed
 from client_sdk.models import ModelSpec, build, load_bytes
+from client_sdk.native import Kernel, Unavailable, compile_kernel
 from client_sdk.partition import split
 from client_sdk.train import (
     Evaluation,
@@ -29,6 +31,7 @@ from client_sdk.train import (
     derive_seed,
     evaluate,
     local_update,
+    pick_device,
 )
 
 T = TypeVar("T")
@@ -46,10 +49,14 @@ def usable_cores() -> int:
 class TrainingPool:
     """Trains clients of one data set side by side. Use it as a context manager.
 
-    Raises TrainingFailed from `train` where a worker process died (out of memory, say).
+    `kernel` is "native", "torch" or "auto": native where this machine can compile it and has no
+    GPU. `loop` then says in words what trains. Raises TrainingFailed from `train` where a worker
+    process died (out of memory, say), and Unavailable where native cannot be had.
     """
 
-    def __init__(self, dataset: Dataset, spec: ModelSpec, workers: int | None = None) -> None:
+    def __init__(
+        self, dataset: Dataset, spec: ModelSpec, workers: int | None = None, kernel: str = "auto"
+    ) -> None:
         self.workers = workers or usable_cores()
         for tensor in (dataset.train_x, dataset.train_y):
             tensor.share_memory_()  # handed to the workers by reference
@@ -60,6 +67,13 @@ class TrainingPool:
             initializer=_start_worker,
             initargs=(dataset, spec),
         )
+        for _ in range(self.workers):  # PyTorch takes seconds to import: they begin now
+            self._pool.submit(_idle)
+        try:
+            self._kernel, self.loop = _choose(spec, kernel)
+        except Unavailable:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +90,7 @@ class TrainingPool:
         self, client_id: str, indices: Sequence[int], weights: bytes, task: Train
     ) -> LocalUpdate:
         """One client's local training for one round, on the next free core."""
-        return await self._run(_train, client_id, list(indices), weights, task)
+        return await self._run(_train, client_id, list(indices), weights, task, self._kernel)
 
     async def evaluate(
         self, client_id: str, indices: Sequence[int], weights: bytes, seed: int
@@ -94,6 +108,19 @@ class TrainingPool:
             ) from error
 
 
+def _choose(spec: ModelSpec, kernel: str) -> tuple[Kernel | None, str]:
+    device = pick_device().type
+    if kernel == "torch" or (kernel == "auto" and device != "cpu"):
+        return None, f"PyTorch on {device}"
+    try:
+        compiled = compile_kernel(spec)
+    except Unavailable as reason:
+        if kernel == "native":
+            raise
+        return None, f"PyTorch on {device} (no machine code: {reason})"
+    return compiled, f"machine code by {compiled.compiler}"
+
+
 def _start_worker(dataset: Dataset, spec: ModelSpec) -> None:
     # Ctrl-C goes to the whole group of processes; only the first shall handle it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -101,7 +128,13 @@ def _start_worker(dataset: Dataset, spec: ModelSpec) -> None:
     _state["dataset"], _state["spec"] = dataset, spec
 
 
-def _train(client_id: str, indices: list[int], weights: bytes, task: Train) -> LocalUpdate:
+def _idle() -> None:
+    """Nothing: by the time that it is done, a worker has started."""
+
+
+def _train(
+    client_id: str, indices: list[int], weights: bytes, task: Train, kernel: Kernel | None
+) -> LocalUpdate:
     dataset, spec = _own()
     settings, seed = task.training, task.training.seed
     mine, held_out = split(indices, derive_seed(seed, "holdout", client_id))
@@ -119,6 +152,7 @@ def _train(client_id: str, indices: list[int], weights: bytes, task: Train) -> L
             momentum=settings.momentum,
         ),
         derive_seed(seed, "train", task.round, client_id),
+        kernel.train if kernel else None,
     )
 
 

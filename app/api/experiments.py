@@ -101,6 +101,40 @@ async def commit_initial_model(
 
 
 @admin.post(
+    "/{experiment_id}/pause",
+    summary="Pause an experiment",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def pause_experiment(
+    service: Service, experiment_id: ExperimentId, by: AdminCaller
+) -> views.ExperimentView:
+    """Once the open round is closed: nothing is lost, and clients are told to wait. It also pauses
+    by itself when its estimated cost has reached `budget_usd`.
+    """
+    await service.pausing.pause(experiment_id, by)
+    return await service.views.experiment(experiment_id)
+
+
+@admin.post(
+    "/{experiment_id}/resume",
+    summary="Resume an experiment, or change its budget",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def resume_experiment(
+    service: Service,
+    experiment_id: ExperimentId,
+    by: AdminCaller,
+    request: schema.Resume | None = None,
+) -> views.ExperimentView:
+    """It opens the next round. 409 with the code `budget-reached` where the estimated cost is not
+    below the budget: give a higher one.
+    """
+    budget = request.budget_usd if request else None
+    await service.pausing.resume(experiment_id, budget, by)
+    return await service.views.experiment(experiment_id)
+
+
+@admin.post(
     "/{experiment_id}/stop",
     summary="Stop an experiment",
     responses=responses(401, 404, 422, 503),

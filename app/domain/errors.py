@@ -66,6 +66,12 @@ class OutOfTurn(Conflict):
     code = "out-of-turn"
 
 
+class BudgetReached(Conflict):
+    """What the experiment would cost by estimate is not below its budget."""
+
+    code = "budget-reached"
+
+
 class AlreadyUploaded(Conflict):
     """Another update of this client stands for this round."""
 

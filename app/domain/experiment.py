@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from app.domain.cost import Usage
 from app.domain.errors import Conflict, InvalidConfig
 
 
@@ -17,6 +18,7 @@ class ExperimentState(StrEnum):
     AWAITING_MODEL = "awaiting_model"  # created; its initial weights are not uploaded yet
     ENROLLING = "enrolling"  # the model is there; slots are free
     RUNNING = "running"  # rounds are being trained
+    PAUSED = "paused"  # between two rounds: the budget is reached, or the admin said so
     COMPLETED = "completed"  # all rounds are closed, or the target was reached
     FAILED = "failed"  # a round found no quorum in any attempt; the last good model is kept
     STOPPED = "stopped"  # the admin ended it
@@ -27,7 +29,8 @@ TERMINAL = frozenset({_S.COMPLETED, _S.FAILED, _S.STOPPED})
 MOVES: Mapping[ExperimentState, frozenset[ExperimentState]] = {
     _S.AWAITING_MODEL: frozenset({_S.ENROLLING, _S.STOPPED}),
     _S.ENROLLING: frozenset({_S.RUNNING, _S.STOPPED}),
-    _S.RUNNING: frozenset({_S.RUNNING, _S.COMPLETED, _S.FAILED, _S.STOPPED}),
+    _S.RUNNING: frozenset({_S.RUNNING, _S.PAUSED, _S.COMPLETED, _S.FAILED, _S.STOPPED}),
+    _S.PAUSED: frozenset({_S.RUNNING, _S.STOPPED}),
     _S.COMPLETED: frozenset(),
     _S.FAILED: frozenset(),
     _S.STOPPED: frozenset(),
@@ -63,6 +66,7 @@ class Config:
     max_update_norm: float | None = None  # an update's distance from the base model
     norm_action: str = "clip"  # or "reject": what becomes of one beyond that
     keep_updates: int = 0  # rounds whose updates are kept, for `verify`
+    budget_usd: float | None = None  # pause once the estimated cost has reached it; may be changed
 
     def __post_init__(self) -> None:
         if self.clients_per_round > self.clients:
@@ -87,6 +91,11 @@ class Config:
             )
 
     @property
+    def of_training(self) -> Config:
+        """Without what may be changed meanwhile, because it has no part in any model."""
+        return replace(self, budget_usd=None)
+
+    @property
     def clients_to_start(self) -> int:
         """How many clients must be enrolled before the first round opens."""
         return self.clients if self.min_clients is None else self.min_clients
@@ -107,7 +116,29 @@ class Rotation:
     rotated_by: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    """A pause after a round: since when, by whom and why, and (once it is over) its end."""
+
+    after_round: int
+    paused_at: float
+    paused_by: str
+    reason: str
+    resumed_at: float | None = None
+    resumed_by: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetChange:
+    """Another budget: how much, when and by whom."""
+
+    usd: float
+    changed_at: float
+    changed_by: str
+
+
 MAX_ROTATIONS = 100  # are remembered; the generation counts all of them
+MAX_PAUSES = 100  # are remembered, and as many changes of the budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +147,8 @@ class Experiment:
 
     `streak` counts the rounds in a row whose global model met the target accuracy. `revoked` are
     the slots of clients that take part no more. `created_by` and `ended_by` name an admin key or
-    the coordinator.
+    the coordinator. `usage` is what it took until the last round that is closed, by estimate.
+    `pausing` names who asked for a pause that comes once the open round is closed.
     """
 
     id: str
@@ -135,11 +167,34 @@ class Experiment:
     revoked: tuple[int, ...] = ()
     enrol_generation: int = 0  # of the enrolment key
     rotations: tuple[Rotation, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    pausing: str = ""
+    pauses: tuple[Pause, ...] = ()
+    budgets: tuple[BudgetChange, ...] = ()
     revision: int = field(default=0, compare=False)
 
     @property
     def ended(self) -> bool:
         return self.state in TERMINAL
+
+    def pause(self, at: float, by: str, reason: str, **changes: Any) -> Experiment:
+        """This experiment, paused after its round. Raises Conflict where it is not running."""
+        pause = Pause(after_round=self.round, paused_at=at, paused_by=by, reason=reason)
+        pauses = (*self.pauses, pause)[-MAX_PAUSES:]
+        return self.move(
+            ExperimentState.PAUSED, reason=reason, pausing="", pauses=pauses, **changes
+        )
+
+    def resume(self, at: float, by: str, **changes: Any) -> Experiment:
+        """This experiment with its next round to be opened. Raises Conflict where it may not."""
+        over = replace(self.pauses[-1], resumed_at=at, resumed_by=by)
+        return self.move(
+            ExperimentState.RUNNING,
+            reason="",
+            round=self.round + 1,
+            pauses=(*self.pauses[:-1], over),
+            **changes,
+        )
 
     def move(self, state: ExperimentState, **changes: Any) -> Experiment:
         """This experiment in its next state. Raises Conflict where the move is not a legal one."""

@@ -38,8 +38,10 @@ def contribution(update: Update) -> Contribution:
 def config_digest(config: Config) -> str:
     """SHA-256 of the settings that differ from the defaults, and of those that have none.
 
-    So it stays the same where a later version knows more settings.
+    So it stays the same where a later version knows more settings. The budget is left out: it may
+    be changed, and no model depends on it.
     """
+    config = config.of_training
     defaults = {f.name: f.default for f in fields(Config) if f.default is not MISSING}
     settings = {k: v for k, v in asdict(config).items() if k not in defaults or v != defaults[k]}
     return _digest(settings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from app.domain.cost import Usage
 from app.domain.errors import Conflict
 
 
@@ -117,6 +118,7 @@ class Round:
     update_bytes: int = 0
     aggregation_seconds: float | None = None
     closed_at: float | None = None
+    usage: Usage | None = None  # what it took, by estimate; of a closed round
     swept: bool = False  # of an abandoned round: nothing of it is left in the blob store
     revision: int = field(default=0, compare=False)
 

@@ -128,8 +128,21 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
     with container.call():
         if "__ow_method" not in args:
             return container.tick()
+        if to := _within(args):
+            return {"statusCode": 308, "headers": {"location": to, "cache-control": "no-store"}}
         found: dict[str, Any] = http(args, None)  # type: ignore[arg-type]
         return found
+
+
+def _within(args: dict[str, Any]) -> str | None:
+    """Where the page is, for a browser that left out the slash after the action's name.
+
+    All that the page asks for is beside it, and without the slash that would be beside the action.
+    """
+    name: str = (args.get("__ow_action") or "").rpartition("/")[2]
+    if args.get("__ow_path") or not name or args["__ow_method"] not in ("get", "head"):
+        return None
+    return f"{name}.http/"
 
 
 # All activations run in this one thread, because the event loop lives there; a container gets one
@@ -144,7 +157,9 @@ async def _init(request: Request) -> JSONResponse:
 
 async def _run(request: Request) -> JSONResponse:
     try:
-        value = json.loads(await request.body()).get("value") or {}
+        activation = json.loads(await request.body())
+        value = activation.get("value") or {}
+        value["__ow_action"] = activation.get("action_name")
         result = await asyncio.get_running_loop().run_in_executor(_thread, main, value)
         return JSONResponse(result)
     except Exception as error:  # whatever it was, the activation must end with a result

@@ -14,6 +14,7 @@ from app.service.experiments import Experiments
 from app.service.health import Health
 from app.service.models import Models
 from app.service.participation import Participation
+from app.service.pausing import Pausing
 from app.service.repository import Repository
 from app.service.rounds import Rounds
 from app.service.telling import COORDINATOR
@@ -34,6 +35,7 @@ class Coordinator:
         self.admin_keys = AdminKeys(admin_key, previous_admin_key)
         self.rounds = Rounds(context)
         self.experiments = Experiments(context, self.rounds, self.admin_keys)
+        self.pausing = Pausing(context, self.rounds)
         self.access = Access(context, self.rounds, self.admin_keys)
         self.enrolment = Enrolment(context, self.rounds)
         self.participation = Participation(context, self.rounds)

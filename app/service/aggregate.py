@@ -16,6 +16,7 @@ from app.domain.round import Lease, Round, RoundState
 from app.service import telling
 from app.service.allowance import Allowance
 from app.service.context import Context
+from app.service.metering import Metering
 from app.telemetry import metrics, trace
 from app.telemetry.logs import tell
 
@@ -99,6 +100,7 @@ async def aggregate(
         update_bytes=sum(update.blob.size for update in updates),
         aggregation_seconds=(round_.aggregation_seconds or 0.0) + now - started + sum(before),
     )
+    closed = replace(closed, usage=await Metering(context).of_round(experiment, closed, updates))
     if await context.repo.save_round(closed):
         telling.of_close(closed)
     return True

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import chain
 
-from app.domain.experiment import Experiment
+from app.domain.cost import dollars
+from app.domain.experiment import Experiment, Pause
 from app.domain.records import Client, Evaluation, ModelVersion, Refusal, client_id, slot_named
 from app.domain.round import Round, RoundState
 from app.service.context import Context
@@ -94,6 +95,16 @@ def _of_experiment(experiment: Experiment) -> Iterator[AuditEvent]:
             f"Enrolment key {rotation.generation}",
             turn=rotation.generation,
         )
+    for pause in experiment.pauses:
+        yield from _of_pause(pause)
+    for number, change in enumerate(experiment.budgets):
+        yield _event(
+            change.changed_at,
+            change.changed_by,
+            _A.BUDGET_CHANGED,
+            f"To {dollars(change.usd)}",
+            turn=number,
+        )
     if experiment.ended_at is not None:
         yield _event(
             experiment.ended_at,
@@ -101,6 +112,15 @@ def _of_experiment(experiment: Experiment) -> Iterator[AuditEvent]:
             _A.EXPERIMENT_ENDED,
             f"{experiment.state.capitalize()}: {experiment.reason}",
         )
+
+
+def _of_pause(pause: Pause) -> Iterator[AuditEvent]:
+    number = pause.after_round
+    yield _event(
+        pause.paused_at, pause.paused_by, _A.EXPERIMENT_PAUSED, pause.reason, number=number
+    )
+    if pause.resumed_at is not None:
+        yield _event(pause.resumed_at, pause.resumed_by, _A.EXPERIMENT_RESUMED, "", number=number)
 
 
 def _of_initial_model(model: ModelVersion | None) -> Iterator[AuditEvent]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from app.domain.cost import Prices
 from app.service.repository import Repository
 from app.store.port import Blobs, DirectBlobs
 
@@ -40,6 +41,7 @@ class Context:
     repo: Repository
     blobs: Blobs
     limits: Limits = field(default_factory=Limits)
+    prices: Prices = field(default_factory=Prices.load)
     clock: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random  # spreads polls; nothing is drawn by it
     worker: str = field(default_factory=lambda: secrets.token_hex(6))

@@ -64,7 +64,7 @@ class Enrolment:
         )
 
     async def _claim(self, experiment: Experiment, request: Subscribe, unique: str) -> Client:
-        if experiment.state not in (ExperimentState.ENROLLING, ExperimentState.RUNNING):
+        if experiment.state is ExperimentState.AWAITING_MODEL or experiment.ended:
             raise OutOfTurn(
                 f"The experiment is {experiment.state}: "
                 + (

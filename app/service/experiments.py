@@ -32,7 +32,8 @@ class Experiments:
     async def create(
         self, request: CreateExperiment, idempotency_key: str | None, by: str = "admin"
     ) -> tuple[Experiment, str]:
-        """A new experiment and its enrolment key; the same Idempotency-Key gives the same one.
+        """A new experiment and its enrolment key; the same Idempotency-Key gives the same one,
+        with whatever budget it has by now.
 
         Raises InvalidConfig, or Conflict where the key was used with other settings, or where as
         many experiments are open as may be.
@@ -48,7 +49,7 @@ class Experiments:
         existing = await self.repo.experiment_by_key(unique) if idempotency_key else None
         if existing is None:
             existing = await self._create(request.name, config, unique, by)
-        if existing.config != config:
+        if existing.config.of_training != config.of_training:
             raise Conflict(
                 f"This Idempotency-Key made experiment {existing.id} with other settings: "
                 "use a new key for a new experiment.",

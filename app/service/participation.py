@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from app.domain import usage
 from app.domain.errors import (
     AlreadyUploaded,
     BadWeights,
@@ -54,6 +55,8 @@ class Participation:
                 reason=experiment.reason,
                 model_version=experiment.model_version,
             )
+        if experiment.state is ExperimentState.PAUSED:
+            return self._wait(experiment, round_, f"Paused: {experiment.reason}")
         if round_ is None:
             enrolled = await self.repo.count_clients(experiment.id)
             return self._wait(experiment, round_, f"{enrolled} of {_needed(experiment)} enrolled.")
@@ -93,15 +96,17 @@ class Participation:
         )
 
     def _wait(self, experiment: Experiment, round_: Round | None, message: str) -> Wait:
-        """Advise a pause in proportion to how long the round has taken: rounds that take hours
-        are not asked after every second, and short ones are not slept through.
-        """
-        limits, now = self.context.limits, self.context.clock()
+        """Advise a pause in proportion to how long the round, or the pause, has taken."""
+        limits = self.context.limits
+        bounds = limits.poll_min_seconds, limits.poll_max_seconds
         since = round_.opened_at if round_ else experiment.created_at
-        pause = min(max(0.05 * (now - since), limits.poll_min_seconds), limits.poll_max_seconds)
+        if experiment.state is ExperimentState.PAUSED:
+            since = experiment.pauses[-1].paused_at
+            bounds = usage.paused_bounds(experiment.config, *bounds)
+        advised = usage.pause(self.context.clock() - since, *bounds)
         return Wait(
             round=experiment.round,
-            retry_after=round(pause * (0.75 + 0.5 * self.context.jitter()), 3),
+            retry_after=round(advised * (0.75 + 0.5 * self.context.jitter()), 3),
             message=message,
         )
 

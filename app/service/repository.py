@@ -7,8 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from app.domain.cost import Usage
 from app.domain.errors import NotFound
-from app.domain.experiment import Config, Experiment, ExperimentState, Rotation
+from app.domain.experiment import (
+    BudgetChange,
+    Config,
+    Experiment,
+    ExperimentState,
+    Pause,
+    Rotation,
+)
 from app.domain.records import (
     Client,
     Evaluation,
@@ -227,6 +235,9 @@ def _experiment(body: dict[str, Any], revision: int) -> Experiment:
             "state": ExperimentState(body["state"]),
             "revoked": tuple(body.get("revoked", ())),
             "rotations": tuple(Rotation(**r) for r in body.get("rotations", ())),
+            "usage": Usage(**body.get("usage", {})),
+            "pauses": tuple(Pause(**p) for p in body.get("pauses", ())),
+            "budgets": tuple(BudgetChange(**b) for b in body.get("budgets", ())),
         }
     )
 
@@ -247,6 +258,7 @@ def _round(body: dict[str, Any], revision: int) -> Round:
             "revoked": tuple(body.get("revoked", ())),
             "lease": None if body["lease"] is None else Lease(**body["lease"]),
             "cut": Cut(**body["cut"]) if body.get("cut") else None,
+            "usage": Usage(**body["usage"]) if body.get("usage") else None,
             "earlier": tuple(_attempt(a) for a in body["earlier"]),
         }
     )

@@ -10,23 +10,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.domain import draw
-from app.domain.errors import StoreUnavailable
 from app.domain.experiment import Experiment, ExperimentState
-from app.domain.round import Attempt, Cut, Round, RoundState
-from app.service import filling, sweep, telling
-from app.service.aggregate import LostUpdate, aggregate, new_lease
+from app.domain.round import Attempt, Round, RoundState
+from app.service import filling, metering, sweep, telling
 from app.service.allowance import Allowance
+from app.service.closing import Closing, Paused, cut, fail
 from app.service.context import Context
 from app.service.look import Look, thoroughly
+from app.service.metering import Metering
 from app.service.telling import COORDINATOR, missing
 from app.telemetry import trace
 from app.telemetry.logs import tell
-
-MAX_DEATHS = 20  # of calls that aggregate one round
-
-
-class Paused(Exception):
-    """This call has done its share of an aggregation; another one goes on."""
 
 
 class Rounds:
@@ -35,6 +29,8 @@ class Rounds:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.repo = context.repo
+        self.metering = Metering(context)
+        self.closing = Closing(context)
 
     async def advance(
         self, experiment_id: str, look: Look = thoroughly
@@ -69,7 +65,7 @@ class Rounds:
     ) -> bool:
         """Do the next step if there is one; say whether to look again."""
         match experiment.state:
-            case ExperimentState.AWAITING_MODEL:
+            case ExperimentState.AWAITING_MODEL | ExperimentState.PAUSED:
                 return False
             case ExperimentState.ENROLLING:
                 return await self._start(experiment)
@@ -82,7 +78,9 @@ class Rounds:
         enrolled = await self.repo.count_clients(experiment.id)
         if enrolled < experiment.config.clients_to_start:
             return False
-        if await self.repo.save_experiment(experiment.move(ExperimentState.RUNNING, round=1)):
+        usage = await self.metering.of_setup(experiment, enrolled)
+        started = experiment.move(ExperimentState.RUNNING, round=1, usage=usage)
+        if await self.repo.save_experiment(started):
             tell("experiment started", experiment=experiment.id, clients=enrolled)
         return True
 
@@ -95,9 +93,9 @@ class Rounds:
             case RoundState.COLLECTING:
                 return await self._collect(experiment, round_, allowance)
             case RoundState.SEALED:
-                return await self._freeze(experiment, round_, allowance)
+                return await self.closing.freeze(experiment, round_, allowance)
             case RoundState.AGGREGATING:
-                return await self._take_over(experiment, round_, allowance)
+                return await self.closing.take_over(experiment, round_, allowance)
             case _:
                 return await self._conclude(experiment, round_)
 
@@ -111,15 +109,11 @@ class Rounds:
             cohort=tuple(draw.cohort(config.seed, number, 1, slots, config.clients_per_round)),
             opened_at=now,
             deadline=now + config.deadline_seconds,
-            cut=self._cut(),
+            cut=cut(self.context.limits),
         )
         if await self.repo.add_round(opened):
             telling.of_opening(opened)
         return True
-
-    def _cut(self) -> Cut:
-        limits = self.context.limits
-        return Cut(span_bytes=limits.part_bytes, group_size=limits.fold_updates)
 
     async def _collect(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
         """Seal the round if it is due, or give it another attempt, or fail the experiment.
@@ -143,7 +137,8 @@ class Rounds:
         elif round_.attempt < experiment.config.max_attempts:
             await self._retry(experiment, round_, reported, refused)
         else:
-            await self._fail(
+            await fail(
+                self.context,
                 experiment,
                 f"Round {round_.number} got {len(reported)} of the "
                 f"{experiment.config.updates_to_close} updates that it needs, in "
@@ -189,102 +184,46 @@ class Rounds:
         revoked = set(experiment.revoked)
         return [slot for slot in enrolled if slot not in revoked]
 
-    async def _freeze(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
-        """List what came before the seal, and aggregate it ourselves if our list is the one."""
-        accepted = await self.repo.reported_slots(experiment.id, round_.number)
-        frozen = round_.move(
-            RoundState.AGGREGATING,
-            accepted=tuple(accepted),
-            lease=new_lease(self.context, fence=1),
-            cut=round_.cut or self._cut(),
-        )
-        if await self.repo.save_round(frozen):
-            frozen = replace(frozen, revision=round_.revision + 1)
-            await self._aggregate(experiment, frozen, allowance)
-        return True
-
-    async def _take_over(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
-        """Go on with an aggregation that its owner has let go of, by word or by silence."""
-        lease = round_.lease
-        assert lease is not None  # noqa: S101  (the move into this state sets it)
-        # A lease that was let go of is free at once, also where this clock is behind its owner's.
-        if not lease.released and self.context.clock() < lease.expires_at:
-            return False
-        deaths = lease.deaths + (not lease.released)
-        if deaths >= MAX_DEATHS:
-            await self._fail(
-                experiment,
-                f"Round {round_.number} could not be aggregated: {deaths} calls began it and never "
-                "came to an end. See the coordinator's log; it may need more memory or time.",
-            )
-            return True
-        mine = round_.move(
-            RoundState.AGGREGATING, lease=new_lease(self.context, lease.fence + 1, deaths)
-        )
-        if await self.repo.save_round(mine):
-            telling.of_takeover(mine, lease, deaths)
-            mine = replace(mine, revision=round_.revision + 1)
-            await self._aggregate(experiment, mine, allowance)
-        return True
-
-    async def _aggregate(self, experiment: Experiment, round_: Round, allowance: Allowance) -> None:
-        """One step of it. Raises Paused where there is more to do, but not in this call."""
-        try:
-            done = await aggregate(self.context, experiment, round_, allowance)
-        except StoreUnavailable:
-            raise
-        except LostUpdate as error:
-            # An owner that was too slow finds the uploads of a closed round gone, rightly so: they
-            # are deleted after the close only, and so nothing is lost while it still aggregates.
-            now = await self.repo.round(experiment.id, round_.number)
-            if now is None or now.state is not RoundState.AGGREGATING:
-                return
-            await self._fail(experiment, f"Round {round_.number} lost an accepted update: {error}")
-        except Exception as error:
-            # The caller only asked for its status. The lease runs out, and another call tries.
-            telling.of_failed_aggregation(round_, error)
-            raise Paused from error
-        else:
-            if not done:
-                raise Paused
-
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
-        """The round is closed: drop its uploads, then open the next one or complete."""
+        """The round is closed: drop its uploads, then open the next one, pause or complete."""
         await sweep.drop_uploads(self.context, experiment, round_.number)
         config = experiment.config
-        changes = {"model_version": round_.number, "streak": _streak(experiment, round_)}
-        if config.target_accuracy is not None and changes["streak"] >= config.patience:
-            ended = experiment.move(
-                ExperimentState.COMPLETED,
-                reason=f"The target accuracy of {config.target_accuracy:.2%} was reached: "
+        experiment = replace(
+            experiment,
+            model_version=round_.number,
+            streak=_streak(experiment, round_),
+            usage=metering.with_round(experiment, round_),
+        )
+        if config.target_accuracy is not None and experiment.streak >= config.patience:
+            after = self._completed(
+                experiment,
+                f"The target accuracy of {config.target_accuracy:.2%} was reached: "
                 f"{round_.metrics['accuracy_before']:.2%} with model {round_.base_version}.",
-                ended_at=self.context.clock(),
-                ended_by=COORDINATOR,
-                **changes,
             )
         elif round_.number >= config.rounds:
-            ended = experiment.move(
-                ExperimentState.COMPLETED,
-                reason=f"All {config.rounds} rounds are closed.",
-                ended_at=self.context.clock(),
-                ended_by=COORDINATOR,
-                **changes,
-            )
+            after = self._completed(experiment, f"All {config.rounds} rounds are closed.")
         else:
-            ended = experiment.move(ExperimentState.RUNNING, round=round_.number + 1, **changes)
-        if await self.repo.save_experiment(ended) and ended.ended:
-            telling.of_end(ended)
+            after = await self._next(experiment, round_)
+        if await self.repo.save_experiment(after):
+            telling.of_conclusion(after)
         return True
 
-    async def _fail(self, experiment: Experiment, reason: str) -> None:
-        failed = experiment.move(
-            ExperimentState.FAILED,
-            reason=reason.strip(),
+    def _completed(self, experiment: Experiment, reason: str) -> Experiment:
+        return experiment.move(
+            ExperimentState.COMPLETED,
+            reason=reason,
             ended_at=self.context.clock(),
             ended_by=COORDINATOR,
         )
-        if await self.repo.save_experiment(failed):
-            telling.of_end(failed)
+
+    async def _next(self, experiment: Experiment, round_: Round) -> Experiment:
+        """With the next round to be opened, or paused before it."""
+        now = self.context.clock()
+        if experiment.pausing:
+            return experiment.pause(now, experiment.pausing, "Paused by the admin.")
+        if reason := await self.metering.over_budget(experiment, round_):
+            return experiment.pause(now, COORDINATOR, reason)
+        return experiment.move(ExperimentState.RUNNING, round=round_.number + 1)
 
 
 def _streak(experiment: Experiment, round_: Round) -> int:

@@ -19,6 +19,7 @@ from app.domain.records import Blob
 from app.domain.round import Round, RoundState
 from app.service import keys, telling
 from app.service.context import Context
+from app.service.metering import with_round
 from app.telemetry import ids
 from app.telemetry.logs import ERROR, WARNING, tell
 
@@ -96,7 +97,9 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
         return False
     else:  # the stop came between the close and its announcement
         await drop_uploads(context, experiment, round_.number)
-        await context.repo.save_experiment(replace(experiment, model_version=round_.number))
+        usage = with_round(experiment, round_)
+        changed = replace(experiment, model_version=round_.number, usage=usage)
+        await context.repo.save_experiment(changed)
     return True
 
 

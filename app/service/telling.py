@@ -85,6 +85,26 @@ def of_end(experiment: Experiment) -> None:
     )
 
 
+def of_conclusion(experiment: Experiment) -> None:
+    """A round is behind it; nothing is told where the next one simply opens."""
+    if experiment.ended:
+        of_end(experiment)
+    elif experiment.state is ExperimentState.PAUSED:
+        of_pause(experiment)
+
+
+def of_pause(experiment: Experiment) -> None:
+    by_itself = experiment.pauses[-1].paused_by == COORDINATOR
+    tell(
+        "experiment paused",
+        WARNING if by_itself else INFO,
+        experiment=experiment.id,
+        round=experiment.round,
+        reason=experiment.reason if by_itself else None,
+        by=experiment.pauses[-1].paused_by,
+    )
+
+
 def of_update(client: Client, update: Update) -> None:
     metrics.UPDATES_ACCEPTED.add()
     tell(

@@ -13,6 +13,7 @@ from app.domain.round import Round, RoundState
 from app.service.context import Context
 from app.service.enrolment import shard_size
 from app.service.keys import client_key
+from app.service.metering import Estimate
 from app.service.rounds import Rounds
 from app.wire import schema, views
 
@@ -53,12 +54,14 @@ class Views:
         now = self.context.clock()
         current = await self._round(experiment, round_) if round_ else None
         history = await self.repo.rounds(experiment_id, after_round)
+        estimate = await self.rounds.metering.estimate(experiment, round_)
         return views.ExperimentView(
             id=experiment.id,
             name=experiment.name,
             state=experiment.state,
             progress=_progress(experiment, enrolled, current, now),
             reason=experiment.reason,
+            pausing=bool(experiment.pausing) and not experiment.ended,
             config=schema.ExperimentConfig(**asdict(experiment.config)),
             enrolled=enrolled,
             round=experiment.round,
@@ -68,10 +71,42 @@ class Views:
             part_bytes=self.context.limits.part_bytes,
             direct=self.context.direct,
             current_round=current,
-            history=[_summary(r) for r in history],
+            history=[self._summary(r) for r in history],
             evaluations=await self.repo.count_evaluations(experiment_id),
+            cost=self._cost(experiment, estimate),
             now=_time(now),
             retry_after=self._pause(experiment, round_, now),
+        )
+
+    def _cost(self, experiment: Experiment, found: Estimate) -> views.CostView:
+        usage, prices = found.usage, self.context.prices
+        return views.CostView(
+            usd=found.cost.usd,
+            budget_usd=experiment.config.budget_usd,
+            items=found.cost.items,
+            requests=round(usage.requests + usage.ticks, 1),
+            gb_seconds=found.cost.gb_seconds,
+            bytes_up=round(usage.bytes_in),
+            bytes_down=round(usage.bytes_out + usage.bytes_direct),
+            region=prices.region,
+            memory_mb=prices.memory_mb,
+            request_ms=prices.request_ms,
+            prices_as_of=prices.as_of,
+        )
+
+    def _summary(self, round_: Round) -> views.RoundSummary:
+        return views.RoundSummary(
+            number=round_.number,
+            attempt=round_.attempt,
+            state=round_.state,
+            accepted=len(round_.accepted),
+            contributors=_ids(round_.accepted),
+            opened_at=_time(round_.opened_at),
+            closed_at=_maybe_time(round_.closed_at),
+            num_examples=round_.num_examples,
+            update_bytes=round_.update_bytes,
+            metrics=round_.metrics,
+            cost_usd=self.rounds.metering.usd(round_.usage) if round_.usage else None,
         )
 
     def _pause(self, experiment: Experiment, round_: Round | None, now: float) -> float:
@@ -198,21 +233,6 @@ def client_view(experiment: Experiment, client: Client) -> views.ClientView:
     )
 
 
-def _summary(round_: Round) -> views.RoundSummary:
-    return views.RoundSummary(
-        number=round_.number,
-        attempt=round_.attempt,
-        state=round_.state,
-        accepted=len(round_.accepted),
-        contributors=_ids(round_.accepted),
-        opened_at=_time(round_.opened_at),
-        closed_at=_maybe_time(round_.closed_at),
-        num_examples=round_.num_examples,
-        update_bytes=round_.update_bytes,
-        metrics=round_.metrics,
-    )
-
-
 def _progress(
     experiment: Experiment, enrolled: int, current: views.RoundView | None, now: float
 ) -> str:
@@ -220,6 +240,8 @@ def _progress(
     config = experiment.config
     if experiment.ended:
         return f"{experiment.state.capitalize()}: {experiment.reason}"
+    if experiment.state is ExperimentState.PAUSED:
+        return f"Paused after round {experiment.round} of {config.rounds}: {experiment.reason}"
     if experiment.state is ExperimentState.AWAITING_MODEL:
         return "Waiting for the initial weights."
     if current is None:
@@ -235,7 +257,7 @@ def _progress(
     if current.missing:
         names = ", ".join(current.missing[:10]) + (" and more" if current.missing[10:] else "")
         text += f"; waiting for {names}, {max(0.0, current.deadline.timestamp() - now):.0f} s left"
-    return text + "."
+    return text + (". It pauses after this round." if experiment.pausing else ".")
 
 
 def _ids(slots: Iterable[int]) -> list[str]:

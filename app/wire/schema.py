@@ -103,6 +103,13 @@ class ExperimentConfig(Body):
         description="Keep the updates of so many rounds, so that `verify` can recompute their "
         "models; they are sensitive, and only the admin can download them",
     )
+    budget_usd: FiniteFloat | None = Field(
+        None,
+        gt=0,
+        le=1e9,
+        description="Pause between two rounds once the estimated cost on Lambda has reached so "
+        "many US dollars; it may be changed while the experiment runs",
+    )
 
 
 class CreateExperiment(Body):
@@ -145,6 +152,18 @@ class ReplaceToken(Body):
 class EvaluationReport(Body):
     num_examples: int = Field(ge=1, le=10**9, examples=[10000])
     metrics: Metrics = Field(examples=[{"loss": 0.05, "accuracy": 0.984}])
+
+
+class Resume(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"budget_usd": 5.0}]})
+
+    budget_usd: FiniteFloat | None = Field(
+        None,
+        gt=0,
+        le=1e9,
+        examples=[5.0],
+        description="The budget from now on, above the estimate; without it, it stays as it is",
+    )
 
 
 class BlobInfo(BaseModel):

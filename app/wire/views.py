@@ -82,6 +82,28 @@ class RoundView(BaseModel):
     )
 
 
+class CostView(BaseModel):
+    """What the experiment would have cost on AWS Lambda until now: an estimate, from its records.
+
+    Prices and assumptions are a table, app/domain/prices.json.
+    """
+
+    usd: float = Field(examples=[0.0022])
+    budget_usd: float | None = Field(description="At which the experiment pauses")
+    items: dict[str, float] = Field(
+        description="US dollars of each kind",
+        examples=[{"lambda_requests": 0.0002, "http_api_calls": 0.0011, "data_out": 0.0007}],
+    )
+    requests: float = Field(description="Calls of the API, ticks included", examples=[1103])
+    gb_seconds: float = Field(examples=[11.0])
+    bytes_up: float
+    bytes_down: float
+    region: str
+    memory_mb: int
+    request_ms: float = Field(description="What each call is assumed to take", examples=[9])
+    prices_as_of: str = Field(examples=["2026-11-24"])
+
+
 class RoundSummary(BaseModel):
     """A line of an experiment's history."""
 
@@ -95,6 +117,9 @@ class RoundSummary(BaseModel):
     num_examples: int
     update_bytes: int
     metrics: dict[str, float]
+    cost_usd: float | None = Field(
+        None, description="By estimate, once it is closed", examples=[0.0002]
+    )
 
 
 class ModelView(BaseModel):
@@ -130,6 +155,9 @@ class AuditAction(StrEnum):
     ROUND_RETRIED = "round-retried"  # another attempt, with another cohort
     UPDATE_REFUSED = "update-refused"
     ROUND_CLOSED = "round-closed"
+    EXPERIMENT_PAUSED = "experiment-paused"
+    BUDGET_CHANGED = "budget-changed"
+    EXPERIMENT_RESUMED = "experiment-resumed"
     EXPERIMENT_ENDED = "experiment-ended"
     EVALUATION_REPORTED = "evaluation-reported"
 
@@ -166,7 +194,8 @@ class ExperimentView(BaseModel):
     name: str
     state: ExperimentState
     progress: str = Field(examples=["Enrolling: 17 of 20 clients."])
-    reason: str = Field(description="Why it ended")
+    reason: str = Field(description="Why it ended, or why it is paused")
+    pausing: bool = Field(description="It pauses once the open round is closed")
     config: ExperimentConfig
     enrolled: int
     round: int = Field(description="The open round; 0 before the first")
@@ -178,5 +207,6 @@ class ExperimentView(BaseModel):
     current_round: RoundView | None
     history: list[RoundSummary]
     evaluations: int = Field(description="How many were reported, of all model versions")
+    cost: CostView
     now: datetime = Field(description="By the coordinator's clock, which its deadlines go by")
     retry_after: float = Field(description="Seconds after which it is worth to look again")

@@ -138,6 +138,8 @@ ROWS: dict[tuple[str, str], Row] = {
     ("POST", f"{E}/initial-model"): Row(  # 409: the parts were not sent
         admins(409), json=lambda w: COMMIT, awaiting=True
     ),
+    ("POST", f"{E}/pause"): Row(admins()),
+    ("POST", f"{E}/resume"): Row(admins(), json=lambda w: {"budget_usd": 5.0}),
     ("POST", f"{E}/stop"): Row(admins()),
     ("GET", f"{E}/events"): Row(all_of(200), ended=True),
     ("GET", f"{E}/clients"): Row(all_of(200)),

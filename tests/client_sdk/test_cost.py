@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.domain.cost import TABLE
 from client_sdk import cost
 from client_sdk.client import CoordinatorClient
 from client_sdk.connection import Traffic
@@ -21,6 +22,9 @@ PRICES = cost.Prices(
     http_api_per_million_requests=1.0,
     http_api_metered_bytes=512 * 1024,
     data_out_per_gb=0.09,
+    memory_mb=2048,
+    request_ms=9,
+    ms_per_mb=40,
     sources=[],
 )
 
@@ -35,7 +39,7 @@ def test_an_estimate_by_hand():
         traffic.add_api(an_answer(), moved, 0.1)
     traffic.add_api(an_answer(), 10, 0.1004)
     traffic.add(2_000_000, 500_000_000)
-    found = cost.estimate(traffic, PRICES, memory_mb=2048)
+    found = cost.estimate(traffic, PRICES)
     assert found["requests"] == 4
     assert found["http_api_calls"] == 5  # one moved more than 512 KB
     assert found["ms_per_request"] == pytest.approx(100.1)
@@ -82,8 +86,8 @@ def test_the_price_table_says_of_when_and_from_where_it_is():
     assert prices.sources
     assert "check before relying" in prices.note
     assert prices.as_of >= "2026"
-    table = json.loads((Path(cost.__file__).parent / "prices.json").read_text())
+    table = json.loads(TABLE.read_text())
     assert all(value > 0 for value in table.values() if isinstance(value, float))
     template = (Path(__file__).parents[2] / "template.yaml").read_text()
     assert f"Default: {prices.architecture}" in template
-    assert f"Default: {cost.MEMORY_MB}" in template
+    assert f"Default: {prices.memory_mb}" in template

@@ -1,13 +1,18 @@
 """A whole simulation, with a trainer that does as it is told."""
 
+import asyncio
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from app.domain.experiment import ExperimentState
 from app.wire.schema import ExperimentConfig
 from client_sdk import datasets, models
+from client_sdk.bell import Bell
 from client_sdk.simulate import Simulation
 from client_sdk.train import LocalUpdate
 
@@ -41,3 +46,70 @@ async def test_a_global_model_that_diverged_is_reported_and_ends_nothing(federat
     assert outcome.experiment.state == "completed"
     assert [row.loss for row in outcome.rows] == [1e30, 1e30]  # the largest there is
     assert all(0 <= row.accuracy < 0.3 for row in outcome.rows)
+
+
+class Echo:
+    """Sends what it got."""
+
+    async def train(self, client_id, indices, data, task):
+        return LocalUpdate(data, len(indices), {})
+
+
+@pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
+async def test_clients_ask_only_when_there_is_something_for_them(federation, monkeypatch):
+    digits = datasets.load("digits", Path("nowhere"))
+    spec = models.spec_for("auto", digits.shape, len(digits.classes))
+    clients, cohort, rounds = 30, 3, 4
+    config = ExperimentConfig(
+        dataset="digits",
+        dataset_size=len(digits.train_y),
+        model=spec.name,
+        clients=clients,
+        clients_per_round=cohort,
+        rounds=rounds,
+    )
+    asked = Counter()
+    status = federation.admin.status.__func__
+
+    async def counted(self, experiment_id):
+        asked[experiment_id] += 1
+        return await status(self, experiment_id)
+
+    monkeypatch.setattr(type(federation.admin), "status", counted)
+    simulation = Simulation(federation.admin, digits, spec, config, Echo(), secret="of this test")
+    await simulation.create()
+    outcome = await simulation.run()
+    assert [row.updates for row in outcome.rows] == [cohort] * rounds
+    # Each: when it has enrolled, when the first round opens, at the end; and for a round that it is
+    # drawn for, once to be told to train and once after its upload, with one to spare.
+    assert asked.total() <= 4 * clients + 3 * cohort * rounds
+
+
+def seen(state=ExperimentState.RUNNING, number=1, attempt=1, cohort=()):
+    turn = SimpleNamespace(number=number, attempt=attempt, cohort=list(cohort))
+    return SimpleNamespace(state=state, current_round=turn if number else None)
+
+
+async def test_the_bell_rings_for_the_cohort_only():
+    bell, wait = Bell(), SimpleNamespace(retry_after=1.0)
+    bell.see(seen(number=1, cohort=["a"]))
+    sleeping = {c: asyncio.create_task(bell.pause(c, wait)) for c in "bc"}
+    await asyncio.sleep(0)
+    bell.see(seen(number=2, cohort=["b"]))
+    await sleeping["b"]
+    assert not sleeping["c"].done()
+    bell.see(seen(number=2, attempt=2, cohort=["c"]))
+    await sleeping["c"]
+
+
+async def test_a_client_that_asked_while_the_bell_rang_asks_once_more():
+    bell, wait = Bell(), SimpleNamespace(retry_after=1.0)
+    bell.see(seen(number=2, cohort=["a"]))
+    await bell.pause("a", wait)  # at once
+    again = asyncio.create_task(bell.pause("a", wait))
+    await asyncio.sleep(0)
+    bell.see(seen(number=2, cohort=["a"]))  # nothing new
+    await asyncio.sleep(0)
+    assert not again.done()
+    bell.see(seen(state=ExperimentState.COMPLETED, number=0))
+    await again

@@ -53,6 +53,10 @@ def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):
     assert report["cost"]["requests"] > 12 * 4 + 6 * 4
     assert 0 < report["cost"]["total"] < 0.01
     assert "would have cost about" in done.stderr
+    derived = report["cost"]["coordinator"]  # from records, by clients that ask as advised
+    assert report["cost"]["requests"] / 3 < derived["requests"] < 3 * report["cost"]["requests"]
+    assert derived["bytes_up"] == pytest.approx(report["cost"]["bytes_in"], rel=0.05)
+    assert derived["bytes_down"] == pytest.approx(report["cost"]["bytes_out"], rel=0.3)
     assert "on the clients' own held-out data" in done.stderr
 
 
@@ -70,6 +74,25 @@ def test_the_same_seed_gives_the_same_bytes(quiet_run, tmp_path):
     )
     assert [e.step for e in told.Scalars("federated/accuracy")] == [1, 2, 3]
     assert set(told.Tags()["images"]) == {"accuracy", "evaluation"}
+
+
+def test_a_spent_budget_ends_the_run_and_a_higher_one_resumes_it(quiet_run, tmp_path):
+    out = tmp_path / "out"
+    done = run(*SMALL, "--budget-usd", "0.00001", "--out", str(out))
+    assert done.returncode == 8, done.stderr
+    assert "has reached the budget of" in done.stdout
+    assert "with --resume" in done.stdout
+    report = json.loads((out / "report.json").read_text())
+    assert report["state"] == "paused"
+    assert report["cost"]["coordinator"]["usd"] >= 0.00001
+    assert 1 <= len(report["rounds"]) < 3
+    done = run(*SMALL, "--out", str(out), "--resume")
+    assert (done.returncode, "a higher --budget-usd" in done.stderr) == (8, True)
+    done = run(*SMALL, "--budget-usd", "10", "--out", str(out), "--resume")
+    assert done.returncode == 0, done.stderr
+    assert model_of(out) == model_of(quiet_run[0])  # a pause changes nothing of what is learnt
+    done = run(*SMALL, "--out", str(tmp_path / "other"), FL_PRICES="/no/such/table.json")
+    assert (done.returncode, "/no/such/table.json" in done.stderr) == (2, True)
 
 
 def test_on_mongodb_with_four_workers_the_bytes_are_the_same(quiet_run, tmp_path, mongodb_url):

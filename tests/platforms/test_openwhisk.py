@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -142,3 +143,19 @@ def test_an_activation_without_sense_still_gets_a_result(action):
         answer = action.post("/run", body)
         assert answer.status_code in (200, 502)
         assert answer.json()
+
+
+@pytest.mark.parametrize("path", ["", "/"])
+def test_a_browser_that_left_out_the_slash_is_led_to_the_page(action, path):
+    """Else the page's own files would be looked for beside the action."""
+    call = {"__ow_method": "get", "__ow_path": path, "__ow_query": "", "__ow_headers": {}}
+    body = {"value": action.bound | call, "action_name": "/guest/federated/coordinator"}
+    answer = action.post("/run", body).json()
+    if path:
+        assert (answer["statusCode"], "<!doctype html>" in answer["body"]) == (200, True)
+        return
+    assert answer["statusCode"] == 308
+    for asked in ("coordinator", "coordinator.http"):
+        at = f"https://openwhisk/api/v1/web/guest/federated/{asked}"
+        led = urljoin(at, answer["headers"]["location"])
+        assert led == "https://openwhisk/api/v1/web/guest/federated/coordinator.http/"

@@ -7,9 +7,9 @@ const MANY = 60; // points, above which only the cursor's is marked
 
 /**
  * `update(series, last)`: series as of `seriesOf`, x from 0 to `last`. `bounds` holds what the
- * y axis must not go beyond, or null; `tick` formats its figures.
+ * y axis must not go beyond, or null; `tick` formats its figures; `what` is counted along x.
  */
-export function lineChart(title, format, bounds, tick = format) {
+export function lineChart(title, format, bounds, tick = format, what = "Model") {
   const plot = svg("svg", { height: HEIGHT, "aria-hidden": "true" });
   const legend = h("ul.legend");
   const place = h("p.small.muted.num", { "aria-live": "polite" });
@@ -39,7 +39,7 @@ export function lineChart(title, format, bounds, tick = format) {
     numbers.classList.toggle("hidden", !any);
     if (!any) return;
     const x = at();
-    place.textContent = `Model ${x}${cursor === null ? " (newest)" : ""}`;
+    place.textContent = `${what} ${x}${cursor === null ? " (newest)" : ""}`;
     legend.replaceChildren(...series.map((s, i) => s.points.length > 0 && h(`li.s${i}`, {}, h("i.swatch"),
       h("span", {}, s.name), h("b", {}, valueAt(s, x) === undefined ? "–" : format(valueAt(s, x))))).filter(Boolean));
     drawPlot(plot, frame.clientWidth, series, { last, x, tick, bounds });
@@ -73,7 +73,7 @@ export function lineChart(title, format, bounds, tick = format) {
     last = Math.max(rounds, ...xs(), 1);
     if (cursor !== null && !xs().includes(cursor)) cursor = null;
     const shown = series.filter((s) => s.points.length);
-    names.replaceChildren(h("th", { scope: "col" }, "Model"), ...shown.map((s) => h("th", { scope: "col" }, s.name)));
+    names.replaceChildren(h("th", { scope: "col" }, what), ...shown.map((s) => h("th", { scope: "col" }, s.name)));
     const rows = xs().map((x) => [x, ...shown.map((s) => valueAt(s, x))]);
     keyed(table, rows, ([x]) => x, ([x, ...values]) => h("tr", {}, h("td", {}, x),
       values.map((v) => h("td", {}, v === undefined || v === null ? "–" : format(v)))));

@@ -12,6 +12,13 @@ export function number(value) {
   return size >= 1e5 || size < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
 }
 
+/** US dollars in so many digits that a small amount is not nothing: `$0.0022`. */
+export function usd(amount) {
+  if (amount === 0) return "$0";
+  if (amount >= 1) return `$${amount.toFixed(2)}`;
+  return amount < 1e-6 ? `$${amount.toExponential(0)}` : `$${Number(amount.toPrecision(2)).toFixed(Math.ceil(-Math.log10(amount)) + 1)}`;
+}
+
 export function bytes(size) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let at = 0;

@@ -21,7 +21,7 @@ export function roundSection() {
   });
   const update = (view) => {
     const round = view.current_round;
-    node.querySelector("h2").textContent = view.ended_at ? "Last round" : "Current round";
+    node.querySelector("h2").textContent = view.ended_at || view.state === "paused" ? "Last round" : "Current round";
     if (!round) {
       const { clients, min_clients } = view.config;
       const text = view.ended_at ? "No round was opened." : `The first round opens when ${min_clients ?? clients} clients are enrolled.`;

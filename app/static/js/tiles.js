@@ -1,6 +1,6 @@
 // The figures that one looks for first.
 import { h, once } from "./dom.js";
-import { bytes, number, percent } from "./format.js";
+import { bytes, number, percent, usd } from "./format.js";
 import { seriesOf } from "./metrics.js";
 
 export function tilesSection() {
@@ -19,11 +19,14 @@ export function tilesSection() {
       ["Loss", ...newest(seriesOf(view, models, "loss"), number)],
       ["Round", `${view.round} of ${config.rounds}`, `${config.clients_per_round} clients each`],
       ["Clients", `${view.enrolled} of ${config.clients}`, "enrolled"],
+      ["Cost on Lambda", usd(view.cost.usd), budget(view.cost)],
       ["Updates received", bytes(received), `at least ${bytes(sent)} of models sent`],
     ]);
   };
   return { node, update };
 }
+
+const budget = ({ budget_usd }) => (budget_usd === null ? "if it ran there; an estimate" : `of ${usd(budget_usd)}; an estimate`);
 
 /** The last value of the first series that has any, and where it comes from. */
 function newest(series, show) {

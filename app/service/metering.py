@@ -1,0 +1,141 @@
+"""What an experiment would cost on Lambda, estimated from its records, and its budget.
+
+Nothing is counted while it runs (docs/decisions/0021). What a round took is derived as it closes
+and kept with it; what came before, and all that is not over, as often as somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from app.domain import cost
+from app.domain.cost import Cost, Usage
+from app.domain.experiment import Experiment
+from app.domain.records import Refusal, Update
+from app.domain.round import Round
+from app.domain.usage import Report, Terms
+from app.service.context import Context
+
+SAMPLES = 8  # of the clients, of when they enrolled
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What was used until now, and what that would cost."""
+
+    usage: Usage
+    cost: Cost
+
+    def reached(self, budget: float | None) -> bool:
+        return budget is not None and self.cost.usd >= budget
+
+
+class Metering:
+    """Reads the store and writes nothing."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.repo = context.repo
+        prices, limits = context.prices, context.limits
+        self.terms = Terms(
+            part_bytes=limits.part_bytes,
+            direct=context.direct,
+            poll_min=limits.poll_min_seconds,
+            poll_max=limits.poll_max_seconds,
+            metered_bytes=prices.http_api_metered_bytes,
+            each=prices.request_ms / 1000,
+        )
+
+    def usd(self, usage: Usage) -> float:
+        return cost.priced(usage, self.context.prices).usd
+
+    async def of_setup(self, experiment: Experiment, clients: int) -> Usage:
+        """What it took until now to get the first round opened."""
+        slots = {clients * n // SAMPLES for n in range(SAMPLES)} if clients else set()
+        sample = [await self.repo.client(experiment.id, slot) for slot in sorted(slots)]
+        return self.terms.setup(
+            experiment.config,
+            await self._model_size(experiment, 0),
+            clients,
+            [c.enrolled_at - experiment.created_at for c in sample if c is not None],
+            self._until(experiment) - experiment.created_at,
+        )
+
+    async def of_round(
+        self, experiment: Experiment, round_: Round, updates: Iterable[Update] | None = None
+    ) -> Usage:
+        """What a round took until it was closed, or until now; these updates are of it."""
+        if updates is None:
+            updates = await self.repo.updates(experiment.id, round_.number)
+        refusals = await self.repo.refusals(experiment.id, round_.number)
+        size = await self._model_size(experiment, round_.base_version)
+        until = self._until(experiment) if round_.closed_at is None else round_.closed_at
+        clients = await self.repo.count_clients(experiment.id) - len(experiment.revoked)
+        return self.terms.round(round_, _reports(updates, refusals, size), size, clients, until)
+
+    async def of_pause(self, experiment: Experiment) -> Usage:
+        """What the pause took that is not over, if there is one."""
+        pauses = experiment.pauses
+        if not pauses or pauses[-1].resumed_at is not None:
+            return Usage()
+        clients = await self.repo.count_clients(experiment.id) - len(experiment.revoked)
+        length = self._until(experiment) - pauses[-1].paused_at
+        return self.terms.pausing(experiment.config, clients, max(0.0, length))
+
+    async def estimate(self, experiment: Experiment, round_: Round | None) -> Estimate:
+        """For the whole of an experiment; `round_` is its last one."""
+        usage = experiment.usage
+        clients = await self.repo.count_clients(experiment.id)
+        if round_ is None and not experiment.round:
+            usage += await self.of_setup(experiment, clients)
+        elif round_ is not None and experiment.model_version != round_.number:
+            usage += round_.usage or await self.of_round(experiment, round_)
+        usage += await self.of_pause(experiment)
+        usage += self.terms.around(
+            experiment.config,
+            max(0.0, self._until(experiment) - experiment.created_at),
+            await self.repo.count_evaluations(experiment.id),
+            await self._model_size(experiment, 0),
+        )
+        if experiment.ended:
+            usage += self.terms.farewell(clients - len(experiment.revoked))
+        return Estimate(usage, cost.priced(usage, self.context.prices))
+
+    async def over_budget(self, experiment: Experiment, round_: Round) -> str | None:
+        """Why it shall pause, now that this round is in its `usage` and another one would open."""
+        budget = experiment.config.budget_usd
+        if budget is None:
+            return None
+        found = await self.estimate(experiment, round_)
+        return refusal(found, budget) if found.reached(budget) else None
+
+    def _until(self, experiment: Experiment) -> float:
+        return self.context.clock() if experiment.ended_at is None else experiment.ended_at
+
+    async def _model_size(self, experiment: Experiment, version: int) -> int:
+        model = await self.repo.model(experiment.id, version)
+        return model.blob.size if model else 0
+
+
+def refusal(found: Estimate, budget: float) -> str:
+    """Why it does not go on with this budget, and what to do."""
+    return (
+        f"The estimated cost on Lambda, {cost.dollars(found.cost.usd)}, has reached the budget of "
+        f"{cost.dollars(budget)}. Resume it with a higher budget_usd, or stop it."
+    )
+
+
+def with_round(experiment: Experiment, round_: Round) -> Usage:
+    """The experiment's usage once this round is concluded."""
+    return experiment.usage + (round_.usage or Usage())
+
+
+def _reports(
+    updates: Iterable[Update], refusals: Iterable[Refusal], model_size: int
+) -> list[Report]:
+    """A refused update's size is not kept: it is taken to be the model's."""
+    found = {u.slot: Report(at=u.received_at, size=u.blob.size) for u in updates}
+    for r in refusals:
+        found.setdefault(r.slot, Report(at=r.refused_at, size=model_size))
+    return list(found.values())

@@ -1,0 +1,93 @@
+// Name, state, the sentence of what is going on, and the buttons that pause, resume and stop it.
+import { experimentPath, post } from "./api.js";
+import { confirm } from "./confirm.js";
+import { copyButton, h, once, say } from "./dom.js";
+import { stateName, when } from "./format.js";
+import { adminKey } from "./key.js";
+
+export function headSection() {
+  const node = h("div.head");
+  const sentence = h("p.sentence", { role: "status" });
+  const bar = h("progress", { "aria-label": "Rounds done" });
+  const show = once(({ id, name, state, created_at, actions, budget }) => {
+    node.replaceChildren(
+      h("div.title", {},
+        h("h1", {}, name), h(`span.badge.${state}`, {}, stateName(state)),
+        h("span.spacer"), h("div.row", {}, actions.map((action) => button(action, { id, name, budget })))),
+      h("div.row.small.muted", {}, h("code", {}, id), copyButton(id, "experiment id"),
+        h("span", {}, `created ${when(created_at)}`)),
+      sentence, bar);
+  });
+  const update = (view) => {
+    const { id, name, state, created_at } = view;
+    show({ id, name, state, created_at, actions: actionsFor(view), budget: view.cost.budget_usd });
+    // The time left runs on beside the round; in a sentence it would stand still.
+    const text = view.progress.replace(/, \d+ s left/, "");
+    if (sentence.textContent !== text) sentence.textContent = text;
+    bar.max = view.config.rounds;
+    bar.value = state === "completed" ? view.config.rounds : (view.model_version ?? 0);
+  };
+  return { node, update };
+}
+
+/** The names of what the admin may do now. */
+function actionsFor({ state, pausing, ended_at }) {
+  if (!adminKey() || ended_at) return [];
+  if (state === "paused" || pausing) return ["resume", "stop"];
+  return state === "running" ? ["pause", "stop"] : ["stop"];
+}
+
+function button(action, about) {
+  const [kind, label, onclick] = {
+    pause: ["button", "Pause …", () => confirmPause(about)],
+    resume: ["button.primary", "Resume …", () => confirmResume(about)],
+    stop: ["button.danger", "Stop …", () => confirmStop(about)],
+  }[action];
+  return h(kind, { type: "button", onclick }, label);
+}
+
+function confirmPause({ id, name }) {
+  const question = {
+    title: `Pause “${name}”?`,
+    text: "The open round is brought to its end, and no other one is opened until you resume it.",
+    yes: "Pause it",
+    no: "Let it run",
+    harmless: true,
+  };
+  confirm(question, async () => {
+    await post(`${experimentPath(id)}/pause`);
+    say("It pauses after this round.");
+  });
+}
+
+function confirmResume({ id, name, budget }) {
+  const amount = h("input", {
+    id: "f-budget", type: "number", min: "0", step: "any", value: budget, "aria-describedby": "f-budget-help",
+  });
+  const question = {
+    title: `Resume “${name}”?`,
+    text: "It goes on with its next round; its clients come back within minutes.",
+    yes: "Resume it",
+    no: "Not now",
+    harmless: true,
+    body: h("div.field", {}, h("label", { for: "f-budget" }, "budget in US dollars"), amount,
+      h("p.muted.small", { id: "f-budget-help" }, "It must be above the estimated cost. Left empty, it stays as it is.")),
+  };
+  confirm(question, async () => {
+    await post(`${experimentPath(id)}/resume`, amount.value === "" ? undefined : { budget_usd: Number(amount.value) });
+    say("The experiment goes on.");
+  });
+}
+
+function confirmStop({ id, name }) {
+  const question = {
+    title: `Stop “${name}”?`,
+    text: "It cannot be started again. Its models stay and can be downloaded.",
+    yes: "Stop it",
+    no: "Keep it running",
+  };
+  confirm(question, async () => {
+    await post(`${experimentPath(id)}/stop`);
+    say("The experiment is stopped.");
+  });
+}

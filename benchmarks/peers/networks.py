@@ -1,0 +1,28 @@
+"""The networks of client_sdk/models.py, for an environment that has PyTorch alone."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class CNN(nn.Module):
+    """mnist-cnn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 10, 5)
+        self.conv2 = nn.Conv2d(10, 20, 5)
+        self.fc1 = nn.Linear(320, 50)
+        self.fc2 = nn.Linear(50, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        return self.fc2(F.relu(self.fc1(x.flatten(1))))
+
+
+def network(name: str) -> nn.Module:
+    """`mnist-cnn`, or `logistic`: logistic regression, as FLUTE's comparison has it."""
+    if name == "mnist-cnn":
+        return CNN()
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))

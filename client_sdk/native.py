@@ -1,0 +1,184 @@
+"""The local loop as machine code, compiled for this machine's processor where it has a compiler.
+
+`kernel.c` beside this file does what `client_sdk.train.train` does. It is compiled anew for every
+run (about a second), into a folder that is deleted at once: nothing stale, and nothing that someone
+else put there, is ever loaded. Before it is used it must agree with the readable loop, here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shlex
+import shutil
+import subprocess  # nosec B404
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from client_sdk.models import ModelSpec, build
+from client_sdk.train import TrainSettings, train
+
+SOURCE = Path(__file__).with_name("kernel.c")
+_TUNING = ("-march=native", "-mcpu=native", "-O3")  # the first that the compiler knows
+_SECONDS = 60.0  # for the compiler
+_EXAMPLES = 21  # of the comparison: two whole batches and a part of one
+_TOLERANCE = 1e-5
+
+
+class Unavailable(Exception):
+    """Why this machine trains with PyTorch's own operators instead."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled loop for networks of one shape. `code` is the shared library, which may be handed
+    to other processes of this machine.
+    """
+
+    spec: ModelSpec
+    code: bytes
+    compiler: str
+
+    def train(
+        self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, settings: TrainSettings, seed: int
+    ) -> float:
+        """As `client_sdk.train.train`, on the CPU.
+
+        Raises ValueError for images [N, C, H, W] or labels [N] of other shapes or types than the
+        network's, which machine code must not be given, MemoryError, and OSError where the library
+        cannot be loaded.
+        """
+        spec = self.spec
+        if x.shape != (len(y), spec.in_channels, spec.height, spec.width):
+            raise ValueError(f"images of shape {list(x.shape)} for {spec}")
+        if x.dtype != torch.float32 or y.dtype != torch.int64 or not len(y):
+            raise ValueError("images must be float32 and labels int64, and there must be some")
+        if not 0 <= int(y.min()) <= int(y.max()) < spec.classes:
+            raise ValueError(f"labels must be 0 to {spec.classes - 1}")
+        parameters = list(model.parameters())
+        weights = nn.utils.parameters_to_vector(parameters).detach().contiguous()
+        momenta, x, y = torch.zeros_like(weights), x.contiguous(), y.contiguous()
+        epoch = _loaded(self.code)
+        shuffle = torch.Generator().manual_seed(seed)
+        total = 0.0
+        for _ in range(settings.epochs):
+            order = torch.randperm(len(y), generator=shuffle)
+            total = epoch(
+                *(tensor.data_ptr() for tensor in (weights, momenta, x, y, order)),
+                len(y),
+                settings.batch_size,
+                settings.learning_rate,
+                settings.momentum,
+            )
+            if total == -1:
+                raise MemoryError("no memory for the local loop")
+        nn.utils.vector_to_parameters(weights, parameters)
+        return total / len(y)
+
+
+@functools.cache
+def _loaded(code: bytes) -> Any:
+    """The library's function. The file is needed only while it is being loaded."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.so"
+        path.write_bytes(code)
+        epoch = ctypes.CDLL(str(path)).epoch
+    epoch.restype = ctypes.c_double
+    epoch.argtypes = [*[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 2, *[ctypes.c_float] * 2]
+    return epoch
+
+
+def compile_kernel(spec: ModelSpec) -> Kernel:
+    """The loop for this network, compiled by $CC, cc, gcc or clang, and found to be right.
+
+    Raises Unavailable where there is no such compiler, or where what it makes cannot be loaded or
+    does not agree with the readable loop.
+    """
+    compiler = _compiler()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "kernel.so"
+        for tuning in _TUNING:
+            command = [*compiler, "-std=gnu11", "-O3", tuning, "-shared", "-fPIC"]
+            error = _run([*command, *_shape(spec), "-o", str(out), str(SOURCE), "-lm"])
+            if error is None:
+                break
+        else:
+            raise Unavailable(f"{compiler[0]} cannot compile it: {error}")
+        if not out.exists():
+            raise Unavailable(f"{compiler[0]} cannot compile it: it wrote nothing")
+        kernel = Kernel(spec, out.read_bytes(), Path(compiler[0]).name)
+    _compare(kernel)
+    return kernel
+
+
+def _compiler() -> list[str]:
+    if os.name != "posix":
+        raise Unavailable("only Linux and macOS have been thought of")
+    chosen = shlex.split(os.environ.get("CC", ""))
+    for words in [chosen] if chosen else [["cc"], ["gcc"], ["clang"]]:
+        path = shutil.which(words[0])
+        if path:
+            return [path, *words[1:]]
+    raise Unavailable(f"there is no C compiler ({chosen[0] if chosen else 'cc, gcc, clang'})")
+
+
+def _run(command: Sequence[str]) -> str | None:
+    """What went wrong, if anything."""
+    try:
+        done = subprocess.run(  # noqa: S603  (a compiler of the user's choice)  # nosec B603
+            command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if done.returncode == 0:
+        return None
+    lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+    return (lines or ["it failed"])[0][:200]
+
+
+def _shape(spec: ModelSpec) -> list[str]:
+    values = {
+        "CHANNELS": spec.in_channels,
+        "HEIGHT": spec.height,
+        "WIDTH": spec.width,
+        "CONV1": spec.conv[0],
+        "CONV2": spec.conv[1],
+        "KERNEL": spec.kernel,
+        "PADDING": spec.padding,
+        "HIDDEN": spec.hidden,
+        "CLASSES": spec.classes,
+    }
+    return [f"-D{name}={value}" for name, value in values.items()]
+
+
+def _compare(kernel: Kernel) -> None:
+    """Raise Unavailable unless it gives what the readable loop gives, all but rounding.
+
+    Where two sums are nearly equal, rounding decides which of them a pooling takes, and from there
+    on right networks go apart, too. That is rare: one of a few comparisons is without it.
+    """
+    try:
+        apart = min(_distance(kernel, seed) for seed in range(3))
+    except (OSError, MemoryError) as error:
+        raise Unavailable(f"it does not run: {error}") from error
+    if not apart <= _TOLERANCE:
+        raise Unavailable(f"it differs from PyTorch by {apart:.1e}")
+
+
+def _distance(kernel: Kernel, seed: int) -> float:
+    spec, random = kernel.spec, torch.Generator().manual_seed(seed)
+    x = torch.randn(_EXAMPLES, spec.in_channels, spec.height, spec.width, generator=random)
+    y = torch.randint(spec.classes, (_EXAMPLES,), generator=random)
+    settings = TrainSettings(epochs=2, batch_size=9, learning_rate=0.01, momentum=0.5)
+    ours, theirs = build(spec, seed), build(spec, seed)
+    losses = kernel.train(ours, x, y, settings, seed), train(theirs, x, y, settings, seed)
+    pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
+    apart = [float((mine - other).detach().abs().max()) for mine, other in pairs]
+    return max(*apart, abs(losses[0] - losses[1]))

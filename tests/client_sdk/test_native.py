@@ -1,0 +1,235 @@
+"""The compiled loop, against the readable one."""
+
+import asyncio
+import shutil
+import statistics
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.wire.schema import BlobInfo, Train, Training
+from client_sdk import datasets, models, native
+from client_sdk.partition import split
+from client_sdk.train import TrainSettings, derive_seed, local_update, train, train_fused
+from client_sdk.workers import TrainingPool
+
+SETTINGS = TrainSettings(epochs=1, batch_size=10, learning_rate=0.05, momentum=0.5)
+NO_COMPILER = not any(map(shutil.which, ("cc", "gcc", "clang")))
+needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="this machine has no C compiler")
+SHAPES = {
+    "mnist-cnn": (1, 28, 28),
+    "digits-cnn": (1, 8, 8),
+    "cifar10-cnn": (3, 17, 22),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def kernel(request):
+    if NO_COMPILER:
+        pytest.skip("this machine has no C compiler")
+    return native.compile_kernel(models.spec_for(request.param, SHAPES[request.param], 10))
+
+
+def examples(spec, count, seed=1):
+    random = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, spec.in_channels, spec.height, spec.width, generator=random)
+    return x, torch.randint(spec.classes, (count,), generator=random)
+
+
+def distance(one, other):
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max(float((a.double() - b.double()).detach().abs().max()) for a, b in pairs)
+
+
+def task():
+    return Train(
+        round=3,
+        attempt=1,
+        base_version=2,
+        model=BlobInfo(sha256="0" * 64, size=1),
+        deadline="2030-01-01T00:00:00Z",
+        seconds_left=60,
+        training=Training(local_epochs=1, batch_size=10, learning_rate=0.05, momentum=0.5, seed=7),
+        part_bytes=1,
+        max_update_bytes=1,
+    )
+
+
+async def one_update(pool, spec):
+    weights = models.to_bytes(models.build(spec, 0))
+    return (await pool.train("c-3", range(80), weights, task())).weights
+
+
+def by_hand(dataset, spec, loop):
+    mine, held_out = split(range(80), derive_seed(7, "holdout", "c-3"))
+    return local_update(
+        models.to_bytes(models.build(spec, 0)),
+        spec,
+        dataset.normalise(dataset.train_x[mine]),
+        dataset.train_y[mine],
+        dataset.normalise(dataset.train_x[held_out]),
+        dataset.train_y[held_out],
+        SETTINGS,
+        derive_seed(7, "train", 3, "c-3"),
+        loop,
+    ).weights
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 50, 1000])
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_an_epoch_gives_the_same_weights_and_loss(kernel, batch_size, momentum):
+    # Ten steps at most: where two sums are nearly equal, rounding decides which one a pooling
+    # takes, and networks that take different ones go apart, in PyTorch too.
+    x, y = examples(kernel.spec, min(10 * batch_size, 123))
+    settings = TrainSettings(1, batch_size, 0.02, momentum)
+    ours, theirs = models.build(kernel.spec, 0), models.build(kernel.spec, 0)
+    loss = kernel.train(ours, x, y, settings, 5)
+    assert loss == pytest.approx(train(theirs, x, y, settings, 5), abs=1e-5)
+    assert distance(ours, theirs) < 2e-6
+    assert distance(ours, models.build(kernel.spec, 0)) > 1e-4
+
+
+def test_it_is_as_near_to_exact_arithmetic_as_pytorch_is(kernel):
+    settings = TrainSettings(2, 20, 0.02, 0.5)
+    ours, theirs = [], []
+    for seed in range(9):
+        x, y = examples(kernel.spec, 60, seed)
+        exact = models.build(kernel.spec, seed).double()
+        train(exact, x.double(), y, settings, seed)
+        for loop, found in ((kernel.train, ours), (train, theirs)):
+            model = models.build(kernel.spec, seed)
+            loop(model, x, y, settings, seed)
+            found.append(distance(model, exact))
+    # The median: a pooling that takes the other one of two nearly equal sums is nobody's fault.
+    assert statistics.median(ours) < 2 * statistics.median(theirs)
+
+
+def test_blank_images_pool_to_the_first_of_equal_sums(kernel):
+    """The background of a picture: every sum of a window is the same."""
+    x, y = examples(kernel.spec, 20)
+    x[:, :, : kernel.spec.height // 2 + 1] = -0.42
+    settings = TrainSettings(2, 10, 0.05, 0.5)
+    ours, theirs = models.build(kernel.spec, 3), models.build(kernel.spec, 3)
+    kernel.train(ours, x, y, settings, 1)
+    train(theirs, x, y, settings, 1)
+    assert distance(ours, theirs) < 2e-6
+
+
+def test_the_same_seed_gives_the_same_bytes(kernel):
+    x, y = examples(kernel.spec, 40)
+    settings = TrainSettings(2, 10, 0.05, 0.5)
+    trained = []
+    for seed in (1, 1, 2):
+        model = models.build(kernel.spec, 0)
+        kernel.train(model, x, y, settings, seed)
+        trained.append(models.to_bytes(model))
+    assert trained[0] == trained[1] != trained[2]
+
+
+def test_what_would_read_beyond_memory_is_refused(kernel):
+    x, y = examples(kernel.spec, 8)
+    settings = TrainSettings(1, 4, 0.05, 0.5)
+    model = models.build(kernel.spec, 0)
+    before = models.to_bytes(model)
+    bad = [
+        (x[:, :, 1:], y),
+        (x[:4], y),
+        (x.double(), y),
+        (x, y.int()),
+        (x, y + kernel.spec.classes),
+        (x, y - kernel.spec.classes),
+        (x[:0], y[:0]),
+    ]
+    for images, labels in bad:
+        with pytest.raises(ValueError, match=r"must be|of shape"):
+            kernel.train(model, images, labels, settings, 0)
+    assert models.to_bytes(model) == before
+
+
+def test_a_training_that_diverges_says_so_in_its_weights(kernel):
+    x, y = examples(kernel.spec, 40)
+    model = models.build(kernel.spec, 0)
+    kernel.train(model, 1e30 * x, y, TrainSettings(3, 10, 1000.0, 0.9), 0)
+    assert not all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+@needs_compiler
+def test_the_address_sanitizer_finds_nothing(tmp_path):
+    main = tmp_path / "main.c"
+    main.write_text(
+        f'#include "{native.SOURCE}"\n'
+        "int main(void) { int n = 19;"
+        "float *p = calloc(PARAMETERS, 4), *m = calloc(PARAMETERS, 4);"
+        "float *x = calloc(n, CHANNELS * HEIGHT * WIDTH * 4);"
+        "int64_t *y = calloc(n, 8), *order = calloc(n, 8);"
+        "for (int i = 0; i < n; i++) y[i] = i % CLASSES, order[i] = n - 1 - i;"
+        "for (int i = 0; i < PARAMETERS; i++) p[i] = (i % 19 - 9) * 0.01f;"
+        "for (int i = 0; i < n * CHANNELS * HEIGHT * WIDTH; i++) x[i] = (i % 11 - 5) * 0.3f;"
+        "for (int b = 1; b < 40; b += 7) if (!(epoch(p, m, x, y, order, n, b, 0.01f, 0.5f) > 0))"
+        "  return 1;"
+        "free(p), free(m), free(x), free(y), free(order); return 0; }\n"
+    )
+    program = tmp_path / "main"
+    for name, shape in [("mnist-cnn", (1, 28, 28)), ("digits-cnn", (2, 9, 8))]:
+        spec = models.spec_for(name, shape, 3)
+        flags = ["-std=gnu11", "-g", "-O1", "-march=native", "-fsanitize=address,undefined"]
+        flags += ["-fno-sanitize-recover=all", *native._shape(spec)]
+        built = subprocess.run(
+            ["cc", *flags, "-o", program, main, "-lm"], check=False, capture_output=True, text=True
+        )
+        if built.returncode:
+            pytest.skip(f"no sanitizers here: {built.stderr[:200]}")
+        done = subprocess.run([program], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@needs_compiler
+def test_a_compiler_that_makes_something_wrong_is_found_out(monkeypatch, tmp_path):
+    source = native.SOURCE.read_text()
+    wrong = source.replace("rate * momenta[i]", "1.5f * rate * momenta[i]")
+    assert wrong != source
+    (tmp_path / "kernel.c").write_text(wrong)
+    monkeypatch.setattr(native, "SOURCE", tmp_path / "kernel.c")
+    with pytest.raises(native.Unavailable, match="differs from PyTorch"):
+        native.compile_kernel(models.spec_for("digits-cnn", (1, 8, 8), 10))
+
+
+@pytest.mark.parametrize(
+    ("compiler", "message"),
+    [("no-such-compiler", "no C compiler"), ("false", "cannot compile"), ("true", "wrote nothing")],
+)
+def test_without_a_working_compiler_pytorch_trains(monkeypatch, compiler, message):
+    monkeypatch.setenv("CC", compiler)
+    spec = models.spec_for("digits-cnn", (1, 8, 8), 10)
+    with pytest.raises(native.Unavailable, match=message):
+        native.compile_kernel(spec)
+    dataset = datasets.load("digits", Path("nowhere"))
+    with TrainingPool(dataset, spec, workers=1) as pool:
+        assert pool.loop.startswith("PyTorch on cpu (no machine code: ")
+        update = asyncio.run(one_update(pool, spec))
+    with pytest.raises(native.Unavailable), TrainingPool(dataset, spec, 1, "native"):
+        pass
+    assert update == by_hand(dataset, spec, train_fused)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["native", "auto"])
+def test_the_pool_trains_with_what_it_says(kind):
+    if kind == "auto" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        pytest.skip("a GPU trains here")
+    spec = models.spec_for("digits-cnn", (1, 8, 8), 10)
+    dataset = datasets.load("digits", Path("nowhere"))
+    with TrainingPool(dataset, spec, 1, kind) as pool:
+        assert pool.loop.startswith("machine code by")
+        update = asyncio.run(one_update(pool, spec))
+    assert update == by_hand(dataset, spec, native.compile_kernel(spec).train)

@@ -1,0 +1,61 @@
+"""The page and the documentation behind a path prefix that the coordinator knows nothing of."""
+
+from __future__ import annotations
+
+import threading
+
+import httpx
+import pytest
+import uvicorn
+from playwright.sync_api import expect
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from examples.containers import free_port
+from tests.page.conftest import create
+
+PREFIX = "/api/v1/web/guest/federated/coordinator.http"
+
+
+@pytest.fixture(scope="module")
+def prefixed(http):
+    """A gateway that takes the prefix off, as OpenWhisk does and a stage of API Gateway."""
+
+    async def forward(request: Request) -> Response:
+        if request.path_params["path"].endswith("/events"):
+            return Response(status_code=404)  # it does not stream
+        url = f"{str(http.base_url).removesuffix('/v1/')}/{request.path_params['path']}"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(url, params=request.query_params)
+        kept = {k: v for k, v in answer.headers.items() if k in ("content-type", "etag")}
+        return Response(answer.content, answer.status_code, headers=kept)
+
+    app, port = Starlette(routes=[Route(f"{PREFIX}/{{path:path}}", forward)]), free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield f"http://127.0.0.1:{port}{PREFIX}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_the_page_finds_its_files_and_the_api(http, open_page, prefixed):
+    experiment, _ = create(http, "behind a prefix")
+    page = open_page().page
+    page.goto(f"{prefixed}/")
+    page.get_by_role("link", name="behind a prefix").click()
+    expect(page.get_by_role("heading", name="behind a prefix")).to_be_visible()
+    assert experiment in page.url
+
+
+def test_the_documentation_tries_calls_below_the_prefix(open_page, prefixed):
+    page = open_page().page
+    page.goto(f"{prefixed}/docs")
+    page.locator("#operations-Watch-health_health_get .opblock-summary-control").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    answers = page.locator(".responses-table.live-responses-table")
+    expect(answers).to_contain_text('"status": "ok"')
+    expect(page.locator(".request-url")).to_contain_text(f"{prefixed}/health")
