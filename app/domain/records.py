@@ -88,10 +88,13 @@ class Update:
 
 @dataclass(frozen=True)
 class Cell:
-    """A span of the model times a group of the cohort: what is folded without a pause."""
+    """A span of the model, and what is summed there: a digest of the updates and their bracketing.
+
+    So the sums of other updates never stand where these are looked for.
+    """
 
     span: int
-    group: int
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
