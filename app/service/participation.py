@@ -211,6 +211,7 @@ class Participation:
             commit.parts,
             limit=max_update_bytes(layout.total_bytes),
             expected=layout,
+            verified=not self.context.direct,
         )
         update = Update(
             experiment_id=experiment.id,
