@@ -99,8 +99,8 @@ class Participant:
         A trainer that is an Evaluator then measures the last model on the client's held-out
         examples, and what it finds is reported. A failure of that changes nothing.
         """
+        status = await self._client.status(self.experiment_id)
         while True:
-            status = await self._client.status(self.experiment_id)
             match status:
                 case Done():
                     self._tell("done", 0, status.reason)
@@ -108,11 +108,13 @@ class Participant:
                     return status
                 case Wait():
                     self._tell("waiting", status.round, status.message)
-                    await asyncio.sleep(status.retry_after)
+                    status = await self._client.next_status(self.experiment_id, status)
+                    continue
                 case Train() if (status.round, status.attempt) in self._given_up:
                     await asyncio.sleep(1.0)
                 case Train():
                     await self._take_part(status)
+            status = await self._client.status(self.experiment_id)
 
     async def _evaluate(self, done: Done) -> None:
         """Report what the last model is worth here, if a round made one."""
