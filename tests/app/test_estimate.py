@@ -87,7 +87,14 @@ def test_who_was_drawn_downloads_once_an_attempt_and_who_was_not_asks():
 
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
-    [(0, 4, 20), (4, 300, 20 * np.log(75)), (300, 330, 2), (0, 0, 0), (310, 305, 0), (2, 3, 5)],
+    [
+        (0, 4, 20),
+        (20 / 3, 500, np.log(75) / 0.03),
+        (500, 530, 2),
+        (0, 0, 0),
+        (510, 505, 0),
+        (2, 3, 5),
+    ],
 )
 def test_how_often_one_asks_by_hand(start, end, expected):
     assert polls(start, end, 0.2, 15.0, 0.0) == pytest.approx(expected)
