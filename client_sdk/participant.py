@@ -105,7 +105,7 @@ class Participant:
             self.experiment_id,
             self._client_key,
             self._name,
-            told=self._pause is not _as_advised,
+            told=self._pause is not None,
         )
         self.id = subscription.client_id
         self._client = self._client.using(subscription.token)
