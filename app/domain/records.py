@@ -36,6 +36,7 @@ class Client:
     token_changes: tuple[float, ...] = ()
     revoked_at: float | None = None
     revoked_by: str = ""
+    told: bool = False  # by somebody else when to ask
     revision: int = field(default=0, compare=False)
 
     @property

@@ -78,8 +78,8 @@ class Rounds:
         enrolled = await self.repo.count_clients(experiment.id)
         if enrolled < experiment.config.clients_to_start:
             return False
-        usage = await self.metering.of_setup(experiment, enrolled)
-        started = experiment.move(ExperimentState.RUNNING, round=1, usage=usage)
+        started = await self.metering.at_start(experiment, enrolled)
+        started = started.move(ExperimentState.RUNNING, round=1)
         if await self.repo.save_experiment(started):
             tell("experiment started", experiment=experiment.id, clients=enrolled)
         return True

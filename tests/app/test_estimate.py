@@ -113,6 +113,11 @@ def test_how_often_one_asks_as_if_one_did(seed):
     assert polls(start, end, least, most, each) == pytest.approx(asked, rel=0.08)
 
 
+def test_of_whom_somebody_else_tells_when_to_ask_it_expects_a_question_a_minute():
+    assert TERMS.polling(0, 120, told=1.0) == pytest.approx(2)
+    assert TERMS.polling(0, 120, told=0.25) == pytest.approx(0.5 + 0.75 * TERMS.polling(0, 120))
+
+
 def test_who_waits_for_the_end_of_a_pause_is_back_before_the_deadline():
     for deadline in (0.5, 10, 100, 600, 1e6):
         settings = config(deadline_seconds=deadline)
@@ -247,6 +252,23 @@ async def test_it_grows_while_clients_wait_and_train_and_never_falls(federation)
     await look()
     assert amounts == sorted(amounts)
     assert len(set(amounts)) > 12
+
+
+@ONE_STORE
+async def test_clients_that_are_told_when_to_ask_cost_less(federation):
+    requests = {}
+    for told in (False, True):
+        experiment, key = await federation.create(rounds=2, seed=int(told))
+        for n in range(4):
+            secret = f"{told} {n}".replace(" ", "_") * 10
+            await federation.admin.using(key).subscribe(experiment, secret, told=told)
+        federation.clock.now += 600
+        found = await federation.app.state.coordinator.context.repo.experiment(experiment)
+        assert found.told == told
+        terms = federation.app.state.coordinator.rounds.metering
+        round_ = await terms.repo.round(experiment, 1)
+        requests[told] = (await terms.of_round(found, round_)).requests
+    assert requests[True] < requests[False] / 3
 
 
 @ONE_STORE
