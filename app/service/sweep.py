@@ -81,7 +81,7 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
     """
     if round_ is None:
         if experiment.model_version is None:
-            await context.blobs.delete(f"{keys.model_blob(experiment.id, 0)}/")
+            await _drop_model(context, experiment.id, 0)
         return False
     if round_.state is RoundState.ABANDONED:
         if not round_.swept:
@@ -105,8 +105,12 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
 
 async def _drop_abandoned(context: Context, round_: Round) -> None:
     await _drop(context, keys.round_blobs(round_.experiment_id, round_.number))
-    await context.blobs.delete(f"{keys.model_blob(round_.experiment_id, round_.number)}/")
-    await context.blobs.delete(f"{keys.copy_blob(round_.experiment_id, round_.number)}/")
+    await _drop_model(context, round_.experiment_id, round_.number)
+
+
+async def _drop_model(context: Context, experiment_id: str, version: int) -> None:
+    await context.blobs.delete(f"{keys.model_blob(experiment_id, version)}/")
+    await context.blobs.delete(f"{keys.copy_blob(experiment_id, version)}/")
 
 
 def _settled(context: Context, experiment: Experiment) -> bool:
