@@ -13,7 +13,17 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.api import access, errors, events, experiments, health, page, participation
+from app.api import (
+    access,
+    copies,
+    errors,
+    events,
+    experiments,
+    health,
+    page,
+    participation,
+    routing,
+)
 from app.api.envelope import Envelope
 from app.api.guard import Guard
 from app.api.observe import Observed
@@ -48,7 +58,14 @@ TAGS = [
 
 # What pages of other origins may send and read, beyond what browsers let through anyway.
 REQUEST_HEADERS = ("Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Range")
-ANSWER_HEADERS = ("Content-Range", "ETag", "Retry-After", "X-Model-Version", "X-Request-Id")
+ANSWER_HEADERS = (
+    "Content-Range",
+    "ETag",
+    "Retry-After",
+    "Server-Timing",
+    "X-Model-Version",
+    "X-Request-Id",
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -82,6 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             max_clients=settings.max_clients,
             poll_min_seconds=settings.poll_min_seconds,
             poll_max_seconds=settings.poll_max_seconds,
+            hold_seconds=settings.hold_seconds,
         )
         context = Context(repo=Repository(documents), blobs=blobs, limits=limits, prices=prices)
         app.state.admin_key = key
@@ -89,7 +107,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         store = "mongodb" if settings.mongodb_url else "sqlite"
         logs.tell("coordinator started", version=app.version, store=store, process=os.getpid())
         async with ticking(app.state.coordinator, settings.tick_seconds):
-            with live.ending_with_the_server():
+            with live.ending_with_the_server(app.state.coordinator.hold.close):
                 yield
         await documents.close()
         logs.tell("coordinator stopped", process=os.getpid())
@@ -107,19 +125,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,  # ours needs no network
         redoc_url=None,
     )
-    app.state.live = live = events.Live(settings.live)
+    app.state.live = live = events.Live(settings.live, settings.hold_seconds > 0)
     errors.install(app)
-    routers = (*experiments.routers, events.router, *access.routers, participation.router)
-    for router in routers:
-        app.include_router(
-            router, prefix="/v1", responses=errors.responses(403, 413, 415, 429, 500)
-        )
-
-    app.include_router(page.router)
-
-    app.include_router(health.router)
-    if settings.metrics == "on":
-        app.include_router(health.scraped)
+    routing.install(
+        app,
+        [
+            participation.router,  # first, as they are what nearly all requests are for
+            *(*experiments.routers, copies.router, events.router, *access.routers),
+            *(page.router, health.router),
+            *([health.scraped] if settings.metrics == "on" else []),
+        ],
+    )
     _add_middleware(app, settings)
     return app
 
@@ -142,7 +158,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_headers=REQUEST_HEADERS,
             expose_headers=ANSWER_HEADERS,
         )
-    app.add_middleware(Observed, routes=app.routes)
+    app.add_middleware(Observed)
     app.add_middleware(Envelope)
 
 
@@ -199,4 +215,9 @@ def _local_admin_key(data_dir: Path) -> str:
     return key
 
 
-app = create_app()
+def __getattr__(name: str) -> FastAPI:
+    """`app`, for servers: made when it is asked for, as the serverless entries make their own."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = globals()[name] = create_app()
+    return made

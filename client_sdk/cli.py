@@ -162,6 +162,18 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     setting("--norm-action", choices=["clip", "reject"], default="clip", help="... default: clip")
     setting("--keep-updates", type=int, default=0, help="rounds to keep for verify (default: 0)")
     setting("--budget-usd", type=float, help="pause once Lambda would have cost so much (estimate)")
+    setting(
+        "--update-encoding",
+        choices=["weights", "delta-float32", "delta-float16", "delta-int8"],
+        default="weights",
+        help="how updates travel (default: weights); delta-int8 takes a quarter of the bytes",
+    )
+    setting(
+        "--download-encoding",
+        choices=["weights", "float16", "int8"],
+        default="weights",
+        help="how models travel to the clients (default: weights)",
+    )
     setting("--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto")
     setting("--name", default="", help="a name for people")
     _add_data(parser, "auto", "auto: mnist where it can be had, else digits")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import TypeVar
 
+import httpx
 from pydantic import BaseModel, TypeAdapter
 
 from app.wire import schema, views
@@ -129,9 +132,13 @@ class CoordinatorClient(Connection):
         part_bytes: int = 4 * 1024**2,
         *,
         direct: bool = False,
+        held: bytes | None = None,
+        encoded: bool = False,
     ) -> bytes:
         """A model's safetensors bytes, verified: in ranges of `part_bytes`, or (with `direct`)
-        from the coordinator's blob store. An experiment's view says both.
+        from the coordinator's blob store. An experiment's view says both. `held` is another
+        version, or perhaps this one: then it is not sent again. `encoded` asks for the copy that
+        clients train from, `app.wire.deltas.decode` makes weights of it.
 
         Raises CorruptDownload, NotThere, NotAuthorised.
         """
@@ -139,7 +146,8 @@ class CoordinatorClient(Connection):
         if version == "latest" and direct:
             newest = (await self.experiment(experiment_id)).model_version
             path = f"/experiments/{experiment_id}/models/{newest or 0}"
-        return await download(self, path, part_bytes, direct=direct)
+        path += "/encoded" if encoded else ""
+        return await download(self, path, part_bytes, direct=direct, held=held)
 
     async def download_update(
         self, experiment_id: str, number: int, slot: int, part_bytes: int = 4 * 1024**2
@@ -183,9 +191,39 @@ class CoordinatorClient(Connection):
     async def shard(self, experiment_id: str) -> schema.Shard:
         return await self._json(schema.Shard, "GET", f"/experiments/{experiment_id}/shard")
 
-    async def status(self, experiment_id: str) -> schema.Train | schema.Wait | schema.Done:
-        response = await self.request("GET", f"/experiments/{experiment_id}/status")
+    async def status(
+        self, experiment_id: str, *, hold: float = 0.0, known: int | None = None
+    ) -> schema.Train | schema.Wait | schema.Done:
+        """What to do now. With `hold`, the answer may take so many seconds, unless there is
+        something else to do than to wait in the round `known`.
+        """
+        path = f"/experiments/{experiment_id}/status"
+        if hold < 1 or known is None:
+            return parse(_STATUS, await self.request("GET", path))
+        seconds = int(min(hold, schema.MAX_HOLD))
+        response = await self.request(
+            "GET",
+            f"{path}?wait={seconds}&round={known}",
+            timeout=httpx.Timeout(self._timeout + seconds, connect=10.0),
+        )
         return parse(_STATUS, response)
+
+    async def next_status(
+        self, experiment_id: str, last: schema.Wait
+    ) -> schema.Train | schema.Wait | schema.Done:
+        """What to do after `last`, as soon as it is known: the coordinator holds the answer back
+        where it does that, and else there is a pause.
+        """
+        asked = time.monotonic()
+        if last.hold < 1 or self.holding.locked():  # too many wait already over these connections
+            await asyncio.sleep(last.retry_after)
+            return await self.status(experiment_id)
+        async with self.holding:
+            found = await self.status(experiment_id, hold=last.hold, known=last.round)
+        if isinstance(found, schema.Wait) and found.round == last.round:
+            # It was not held: whatever the reason, nobody shall ask without a pause.
+            await asyncio.sleep(max(0.0, last.retry_after - (time.monotonic() - asked)))
+        return found
 
     async def upload_update(
         self,
@@ -197,14 +235,15 @@ class CoordinatorClient(Connection):
         part_bytes: int,
         *,
         direct: bool = False,
+        gzip: bool = False,
     ) -> schema.UpdateReceipt:
-        """Upload an update and commit it.
+        """Upload an update and commit it; with `gzip` its parts are packed on the way.
 
         Raises StateConflict where it came too late, RequestRefused where it was refused for what
         it holds.
         """
         path = f"/experiments/{experiment_id}/rounds/{round_number}/update"
-        upload = Upload(self, path, weights, part_bytes, direct=direct)
+        upload = Upload(self, path, weights, part_bytes, direct=direct, gzip=gzip)
         commit = schema.UpdateCommit(
             sha256=upload.sha256,
             parts=upload.parts,

@@ -154,6 +154,8 @@ def _config(
         norm_action=arguments.norm_action,
         keep_updates=arguments.keep_updates,
         budget_usd=arguments.budget_usd,
+        update_encoding=arguments.update_encoding,
+        download_encoding=arguments.download_encoding,
     )
     Config(**config.model_dump())
     return config
@@ -228,7 +230,13 @@ async def join(arguments: argparse.Namespace, console: Console) -> int:
         arguments.workers = arguments.workers or 1
         with await _pool(arguments, dataset, spec) as pool:
             participant = Participant(
-                client, arguments.experiment, key, pool, name=arguments.name, on_event=tell
+                client,
+                arguments.experiment,
+                key,
+                pool,
+                name=arguments.name,
+                on_event=tell,
+                held=initial,
             )
             await participant.enrol(arguments.enrol_key)
             done = await participant.run()

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from app.domain.errors import BadWeights
+from app.domain.experiment import WEIGHTS
+from app.wire.deltas import decode, encode
+from app.wire.encodings import COPIES, DTYPES, part_bytes
 from app.wire.schema import MAX_METRIC, Done, Train, Wait
 from client_sdk.client import CoordinatorClient
 from client_sdk.errors import (
@@ -18,8 +23,9 @@ from client_sdk.errors import (
     StateConflict,
     TrainingFailed,
 )
-from client_sdk.train import Evaluation, LocalUpdate
+from client_sdk.train import Evaluation, LocalUpdate, derive_seed
 
+PACKED = ("delta-int8",)  # the others are noise to a packer (docs/decisions/0018)
 EVALUATE_SECONDS = 120.0  # for the last model; who has ended must not wait for ever
 
 
@@ -56,15 +62,12 @@ class Event:
     message: str = ""
 
 
-async def _as_advised(client_id: str, wait: Wait) -> None:
-    await asyncio.sleep(wait.retry_after)
-
-
 class Participant:
     """A client. `client_key` is its secret: who has it is this client, also after a restart.
 
     `pause(client_id, wait)` passes the time until the next question, where somebody knows better
-    than the coordinator's advice when that is worth while.
+    than the coordinator's advice when that is worth while. The model that it got last is kept, if
+    that has no more than `keep_bytes`, and not fetched again; `held` is one that is here before.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class Participant:
         name: str = "",
         on_event: Callable[[Event], None] | None = None,
         pause: Callable[[str, Wait], Awaitable[None]] | None = None,
+        held: bytes | None = None,
+        keep_bytes: int = 1 << 30,
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -85,10 +90,11 @@ class Participant:
         self._name = name
         self._trainer = trainer
         self._on_event = on_event or (lambda event: None)
-        self._pause = pause or _as_advised
+        self._pause = pause
         self._indices: list[int] = []
         self._given_up: set[tuple[int, int]] = set()
         self._last: Train | None = None
+        self._held, self._keep_bytes = held, keep_bytes
 
     async def enrol(self, enrolment_key: str) -> None:
         """Subscribe and fetch the shard.
@@ -109,8 +115,8 @@ class Participant:
         A trainer that is an Evaluator then measures the last model on the client's held-out
         examples, and what it finds is reported. A failure of that changes nothing.
         """
+        status = await self._client.status(self.experiment_id)
         while True:
-            status = await self._client.status(self.experiment_id)
             match status:
                 case Done():
                     self._tell("done", 0, status.reason)
@@ -118,11 +124,15 @@ class Participant:
                     return status
                 case Wait():
                     self._tell("waiting", status.round, status.message)
+                    if self._pause is None:
+                        status = await self._client.next_status(self.experiment_id, status)
+                        continue
                     await self._pause(self.id, status)
                 case Train() if (status.round, status.attempt) in self._given_up:
                     await asyncio.sleep(1.0)
                 case Train():
                     await self._take_part(status)
+            status = await self._client.status(self.experiment_id)
 
     async def _evaluate(self, done: Done) -> None:
         """Report what the last model is worth here, if a round made one."""
@@ -147,7 +157,7 @@ class Participant:
             seed = experiment.config.seed
             part_bytes, direct = experiment.part_bytes, experiment.direct
         weights = await self._client.download_model(
-            self.experiment_id, version, part_bytes, direct=direct
+            self.experiment_id, version, part_bytes, direct=direct, held=self._held
         )
         result = await trainer.evaluate(self.id, self._indices, weights, seed)
         if result.examples:
@@ -162,21 +172,28 @@ class Participant:
 
     async def _take_part(self, task: Train) -> None:
         self._last = task
+        if task.update_encoding not in (WEIGHTS, *DTYPES):
+            raise DataError(_unknown(f"takes updates as {task.update_encoding}"))
+        if task.download_encoding not in (WEIGHTS, *COPIES):
+            raise DataError(_unknown(f"sends models as {task.download_encoding}"))
         self._tell("training", task.round)
         try:
-            weights = await self._client.download_model(
-                self.experiment_id, task.base_version, task.part_bytes, direct=task.direct
-            )
+            weights = await self._base(task)
             update = await self._trainer.train(self.id, self._indices, weights, task)
+            data, most = update.weights, task.part_bytes
+            if task.update_encoding != WEIGHTS:
+                data = await asyncio.to_thread(self._encoded, weights, update.weights, task)
+                most = part_bytes(most, len(data), len(weights))
             await self._client.upload_update(
                 self.experiment_id,
                 task.round,
-                update.weights,
+                data,
                 update.num_examples,
                 # A diverged loss is no JSON number; the weights themselves will tell.
                 {k: v for k, v in update.metrics.items() if abs(v) <= MAX_METRIC},
-                task.part_bytes,
+                most,
                 direct=task.direct,
+                gzip="gzip" in task.content_codings and task.update_encoding in PACKED,
             )
         except StateConflict as error:
             if error.code != "out-of-turn":
@@ -193,5 +210,39 @@ class Participant:
         else:
             self._tell("uploaded", task.round)
 
+    async def _base(self, task: Train) -> bytes:
+        """The model to train: fetched, unless it is here already. Raises DataError."""
+        copied = task.download_encoding != WEIGHTS
+        data = self._held
+        if data is None or hashlib.sha256(data).hexdigest() != task.model.sha256:
+            data = self._held = None  # let go of it before the next one is here
+            data = await self._client.download_model(
+                self.experiment_id,
+                task.base_version,
+                task.part_bytes,
+                direct=task.direct,
+                encoded=copied,
+            )
+            if len(data) <= self._keep_bytes:
+                self._held = data
+        if not copied:
+            return data
+        try:
+            return await asyncio.to_thread(decode, data)
+        except BadWeights as error:
+            raise DataError(error.message) from error
+
+    def _encoded(self, base: bytes, weights: bytes, task: Train) -> bytes:
+        """The delta that is sent for these weights. Raises DataError."""
+        seed = derive_seed(task.training.seed, "encode", task.round, self.id)
+        try:
+            return encode(base, weights, task.update_encoding, seed)
+        except BadWeights as error:
+            raise DataError(error.message) from error
+
     def _tell(self, kind: str, number: int, message: str = "") -> None:
         self._on_event(Event(kind, self.id, number, message))
+
+
+def _unknown(what: str) -> str:
+    return f"The experiment {what}, which this version does not know: upgrade the SDK."

@@ -22,6 +22,7 @@ from client_sdk.participant import Event, Participant, Trainer
 from client_sdk.train import Evaluation, derive_seed, evaluate
 
 WATCH_SECONDS = 0.3
+KEEP_BYTES = 256 * 1024**2  # of models that all clients together keep
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Simulation:
         self._secret = secret
         self._bell = Bell()
         self._paused = False
+        self._held: bytes | None = None
         self._model: TwoLayerCNN = build(spec)
         self._test_x = dataset.normalise(dataset.test_x)
 
@@ -169,6 +171,7 @@ class Simulation:
             name=f"simulated {number}",
             on_event=self._tell,
             pause=self._bell.pause,
+            keep_bytes=KEEP_BYTES // self.config.clients,
         )
         await participant.enrol(self._enrolment_key)
         return await participant.run()
@@ -221,7 +224,7 @@ class Simulation:
             seconds=_seconds(round_),
             bytes_up=summary.update_bytes,
             bytes_down=len({c for cohort in cohorts for c in cohort})
-            * models[round_.base_version].size,
+            * (models[round_.base_version].encoded or models[round_.base_version]).size,
             updates=summary.accepted,
             attempts=summary.attempt,
             sha256=model.sha256,
@@ -246,9 +249,11 @@ class Simulation:
         return metrics
 
     async def _download(self, version: int) -> bytes:
-        return await self.client.download_model(
-            self.experiment_id, version, self._part_bytes, direct=self._direct
+        """The one that was fetched last is not sent again."""
+        self._held = await self.client.download_model(
+            self.experiment_id, version, self._part_bytes, direct=self._direct, held=self._held
         )
+        return self._held
 
     def _measure(self, weights: bytes) -> Evaluation:
         load_bytes(self._model, weights)

@@ -16,9 +16,9 @@ import numpy as np
 
 from app.domain import provenance
 from app.domain.errors import BadWeights
-from app.domain.experiment import Config
+from app.domain.experiment import WEIGHTS, Config
 from app.domain.round import RoundState
-from app.wire import codec, spans, views
+from app.wire import codec, deltas, encodings, spans, views
 from client_sdk.client import CoordinatorClient
 from client_sdk.errors import CorruptDownload, NotThere
 
@@ -112,12 +112,22 @@ class _Check:
             return
         try:
             base, found = await self._model(parent), await self._model(model)
-            mean = _mean(base, [[(u, updates[u.client]) for u in g] for g in _groups(round_)])
+            groups = [[(u, updates[u.client]) for u in g] for g in _groups(round_)]
+            mean = _mean(base, self._start(parent, base), groups, self._config.update_encoding)
             fault = _difference(mean, found)
         except (BadWeights, CorruptDownload) as error:
             self._note(model.version, False, f"it cannot be recomputed: {error}")
             return
         self._note(model.version, fault is None, fault or f"recomputed of {len(updates)} updates")
+
+    def _start(self, parent: views.ModelView, base: bytes) -> bytes:
+        """What clients trained from. Raises BadWeights, CorruptDownload."""
+        encoding = self._config.download_encoding
+        if encoding == WEIGHTS:
+            return base
+        copy = deltas.copy_of(base, encoding)
+        recorded = parent.encoded.sha256 if parent.encoded else "none"
+        return deltas.decode(_on_record(copy, recorded, f"the copy of model {parent.version}"))
 
     async def _fetch(self, round_: views.RoundView) -> dict[str, bytes]:
         """Raises NotThere, CorruptDownload."""
@@ -164,21 +174,27 @@ def _groups(round_: views.RoundView) -> list[list[views.UpdateView]]:
     return [[by_slot[s] for s in group] for group in provenance.groups(cohort, by_slot, size)]
 
 
-def _mean(base: bytes, groups: list[list[tuple[views.UpdateView, bytes]]]) -> bytes:
-    """FedAvg of the updates, as a file with the base model's header. Raises BadWeights."""
+def _mean(
+    base: bytes,
+    start: bytes,
+    groups: list[list[tuple[views.UpdateView, bytes]]],
+    encoding: str,
+) -> bytes:
+    """FedAvg of the updates, trained from `start`, as a file with the base model's header.
+
+    Raises BadWeights.
+    """
     total = sum(update.num_examples for group in groups for update, _ in group)
     if total < 1:
         raise BadWeights("there are no updates with examples on record.")
     layout = codec.layout_of(base)
-    start = dict(spans.arrays(layout, base))
+    trained_from = dict(spans.arrays(codec.layout_of(start), start))
     partial = []
     for group in groups:
         sums: dict[str, Any] = {}
         for update, data in group:
-            own_layout = codec.layout_of(data)
-            layout.require_same_tensors(own_layout)
-            values = dict(spans.arrays(own_layout, data))
-            for name, before in start.items():
+            values = _weights(layout, trained_from, data, encoding)
+            for name, before in trained_from.items():
                 own = values[name]
                 if own.dtype.kind == "f":
                     own = own.astype(np.float64)
@@ -191,7 +207,7 @@ def _mean(base: bytes, groups: list[list[tuple[views.UpdateView, bytes]]]) -> by
                 sums[name] = sums.get(name, 0) + own * update.num_examples
         partial.append(sums)
     means: Arrays = {}
-    for name, like in start.items():
+    for name, like in trained_from.items():
         added = partial[0][name]
         for sums in partial[1:]:
             added = added + sums[name]
@@ -201,6 +217,22 @@ def _mean(base: bytes, groups: list[list[tuple[views.UpdateView, bytes]]]) -> by
             halves = [_half_even(value, total) for value in added]
             means[name] = np.array(halves, dtype=object).astype(like.dtype)
     return layout.header + bytes(spans.pack(spans.whole(layout), means))
+
+
+def _weights(layout: codec.Layout, base: Arrays, data: bytes, encoding: str) -> Arrays:
+    """An update's weights, of whatever it is encoded as. Raises BadWeights."""
+    own_layout = codec.layout_of(data)
+    encodings.require_same_form(encodings.encoded(layout, encoding), own_layout)
+    values = dict(spans.arrays(own_layout, data))
+    if encoding == WEIGHTS:
+        return values
+    names = encodings.float_names(layout)
+    scales = values.pop(encodings.SCALES, np.ones(len(names)))
+    dtypes = {tensor.name: tensor.dtype for tensor in layout.tensors}
+    for name, scale in zip(names, scales, strict=True):
+        added = base[name].astype(np.float64) + values[name].astype(np.float64) * float(scale)
+        values[name] = np.clip(added, -deltas.LARGEST[dtypes[name]], deltas.LARGEST[dtypes[name]])
+    return values
 
 
 def _half_even(value: int, total: int) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import zlib
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.domain.errors import AnswerTooLarge, RangeNotSatisfiable
+from app.domain.errors import AnswerTooLarge, DigestMismatch, RangeNotSatisfiable, TooLarge
 from app.domain.records import Blob
 from app.service import Coordinator
 from app.wire.schema import MAX_PARTS, Sha256
@@ -37,6 +39,30 @@ WEIGHTS: dict[int | str, dict[str, Any]] = {
 }
 WEIGHTS[304] = {"description": "You have it already"}
 _RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
+
+
+async def part_of(request: Request, service: Coordinator) -> bytes:
+    """A part's bytes, unpacked if need be: never more than a part may have.
+
+    Raises TooLarge, DigestMismatch.
+    """
+    data = await request.body()
+    if request.headers.get("content-encoding", "").strip().lower() != "gzip":
+        return data
+    return await asyncio.to_thread(_unzipped, data, service.context.limits.part_bytes)
+
+
+def _unzipped(data: bytes, most: int) -> bytes:
+    unpack = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        found = unpack.decompress(data, most + 1)
+    except zlib.error as error:
+        raise DigestMismatch(f"The body is not gzip: {error}. Send it again.") from error
+    if len(found) > most:
+        raise TooLarge(f"The part holds more than {most} bytes, which is the most that it may.")
+    if not unpack.eof or unpack.unused_data:
+        raise DigestMismatch("The gzip body breaks off or goes on behind its end: send it again.")
+    return found
 
 
 async def weights_response(

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import Header, Path, Query, Request, Response
 
 from app.api.auth import Admin, AdminCaller, ExperimentId, Member, Service
-from app.api.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, weights_response
+from app.api.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, part_of, weights_response
 from app.api.errors import responses
+from app.api.routing import router
 from app.domain.errors import Forbidden
 from app.domain.records import ModelVersion
 from app.service.views import evaluation_view, model_view
 from app.wire import parts, schema, views
 
-admin = APIRouter(prefix="/experiments", tags=["Run an experiment"], dependencies=[Admin])
-reading = APIRouter(prefix="/experiments", tags=["Watch"])
-models = APIRouter(prefix="/experiments", tags=["Models"])
-key = APIRouter(tags=["Run an experiment"], dependencies=[Admin])
+admin = router("/experiments", tags=["Run an experiment"], dependencies=[Admin])
+reading = router("/experiments", tags=["Watch"])
+models = router("/experiments", tags=["Models"])
+key = router(tags=["Run an experiment"], dependencies=[Admin])
 routers = (admin, reading, models, key)
 
 RoundNumber = Annotated[int, Path(ge=1, le=10**6, examples=[3])]
+FirstPart = Annotated[int, Query(ge=0, lt=schema.MAX_PARTS)]
+MostParts = Annotated[int, Query(ge=1, le=parts.MAX_ANNOUNCED)]
 Version = Annotated[int, Path(ge=0, le=10**6, examples=[10])]
 IdempotencyKey = Annotated[
     str | None,
@@ -71,7 +74,7 @@ async def put_initial_part(
     request: Request,
 ) -> schema.PartReceipt:
     """Parts may come in any order and again."""
-    data = await request.body()
+    data = await part_of(request, service)
     await service.experiments.store_initial_part(experiment_id, number, sha256, data)
     return schema.PartReceipt(number=number, sha256=sha256, size=len(data))
 
@@ -276,12 +279,12 @@ async def list_model_parts(
     experiment_id: ExperimentId,
     version: Version,
     member: Member,
-    first: Annotated[int, Query(ge=0, lt=schema.MAX_PARTS)] = 0,
-    limit: Annotated[int, Query(ge=1, le=parts.MAX_ANNOUNCED)] = parts.MAX_ANNOUNCED,
+    first: FirstPart = 0,
+    limit: MostParts = parts.MAX_ANNOUNCED,
 ) -> list[views.ModelPart]:
     """With a URL each, where the blob store answers clients itself (`direct`)."""
     model = await service.models.version(experiment_id, version)
-    return await service.models.parts(model, first, limit)
+    return await service.models.parts(model.blob, first, limit)
 
 
 @models.post(

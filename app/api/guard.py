@@ -85,14 +85,17 @@ class Guard:
                 )
                 answer.headers["Retry-After"] = str(pause)
                 return answer
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
-            # Digests are of the bytes as they travel, and nothing here unpacks a stranger's bytes.
+        # Parts may come in gzip (`app.api.bodies`); nothing else of a stranger's is unpacked.
+        coding, part = headers.get(b"content-encoding", b"").strip().lower(), _is_part(scope)
+        if coding not in ((b"", b"identity", b"gzip") if part else (b"", b"identity")):
             answer = problem(
                 415,
                 "unsupported-media-type",
-                "Send the body as it is, without a Content-Encoding.",
+                f"Send the body as it is{' or in gzip' if part else ''}, without another "
+                "Content-Encoding.",
             )
-            answer.headers["Accept-Encoding"] = "identity"  # RFC 9110, section 12.5.3
+            # RFC 9110, section 12.5.3
+            answer.headers["Accept-Encoding"] = "gzip, identity" if part else "identity"
             return answer
         try:
             length = int(headers.get(b"content-length", b"0"))
@@ -103,8 +106,12 @@ class Guard:
         return None
 
     def _limit(self, scope: Scope) -> int:
-        """Parts are PUT; every other body is JSON."""
-        return self.max_body if scope["method"] == "PUT" else min(self.max_body, MAX_JSON_BYTES)
+        return self.max_body if _is_part(scope) else min(self.max_body, MAX_JSON_BYTES)
+
+
+def _is_part(scope: Scope) -> bool:
+    """Parts are PUT; every other body is JSON."""
+    return bool(scope["method"] == "PUT")
 
 
 def _too_large(limit: int) -> str:

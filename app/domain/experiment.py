@@ -11,6 +11,8 @@ from typing import Any
 from app.domain.cost import Usage
 from app.domain.errors import Conflict, InvalidConfig
 
+WEIGHTS = "weights"  # the encoding of an update, or of a model, that is in none
+
 
 class ExperimentState(StrEnum):
     """Where an experiment stands."""
@@ -67,6 +69,8 @@ class Config:
     norm_action: str = "clip"  # or "reject": what becomes of one beyond that
     keep_updates: int = 0  # rounds whose updates are kept, for `verify`
     budget_usd: float | None = None  # pause once the estimated cost has reached it; may be changed
+    update_encoding: str = WEIGHTS  # or a delta, `app.wire.encodings`
+    download_encoding: str = WEIGHTS  # of the models that clients train from
 
     def __post_init__(self) -> None:
         if self.clients_per_round > self.clients:

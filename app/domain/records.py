@@ -111,7 +111,10 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVersion:
-    """A global model. Version 0 is the creator's; version n came of round n."""
+    """A global model. Version 0 is the creator's; version n came of round n.
+
+    `copy` is what clients are sent to train from, where the experiment has an encoding for that.
+    """
 
     experiment_id: str
     version: int
@@ -122,6 +125,7 @@ class ModelVersion:
     updates_sha256: str | None = None  # of the accepted ones in their order, `domain.provenance`
     created_by: str = "coordinator"
     header: str = ""  # of version 0 only: the safetensors header of every version, base64
+    copy: Blob | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

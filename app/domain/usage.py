@@ -16,7 +16,7 @@ from app.domain.cost import Usage
 from app.domain.experiment import Config
 from app.domain.round import Round
 
-SHARE = 0.05  # of the time that a client has waited, it waits until it asks again
+SHARE = 0.03  # of the time that a client has waited, it waits until it asks again
 PARTS_ANNOUNCED = 256  # in one call, at most
 TICK_SECONDS = 60.0  # as template.yaml's schedule
 # Bytes of bodies, as seen in runs.

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app.domain.errors import DigestMismatch
-from app.domain.experiment import Experiment
+from app.domain.experiment import WEIGHTS, Experiment
 from app.domain.provenance import config_digest, contribution, updates_digest
 from app.domain.records import ModelVersion, Update
 from app.domain.round import Lease, Round, RoundState
-from app.service import telling
+from app.service import keys, telling
 from app.service.allowance import Allowance
 from app.service.context import Context
 from app.service.metering import Metering
@@ -51,6 +51,7 @@ async def aggregate(
     the next call shall go on. Raises LostUpdate.
     """
     # Imported here: it brings NumPy, which a process that only answers polls never needs.
+    from app.service.copies import Copy
     from app.service.fold import Fold
 
     started = context.clock()
@@ -70,7 +71,13 @@ async def aggregate(
                     return False
                 await work.do()
                 round_ = await _renewed(context, round_)
-            blob = await fold.model()
+            blob, copy = await fold.model(), None
+            if (encoding := experiment.config.download_encoding) != WEIGHTS:
+                prefix = keys.copy_blob(experiment.id, round_.number)
+                made = Copy(context.blobs, blob, layout, encoding, prefix)
+                async for _ in made.steps(context.limits.part_bytes):
+                    round_ = await _renewed(context, round_)
+                copy = made.blob
             round_ = await _renewed(context, round_)
     except LostLease:
         return True
@@ -88,6 +95,7 @@ async def aggregate(
                 contribution(update) for group in fold.groups for update in group.updates
             ),
             created_at=now,
+            copy=copy,
         )
     )
     before = [claim.seconds for claim in (await context.repo.claims(round_)).values()]

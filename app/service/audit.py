@@ -47,7 +47,8 @@ class Audit:
             found = _first(chain(found, *map(_of_client, clients)), after, limit)
             place = client_key(experiment_id, clients[-1].slot)
         rounds = await self.repo.rounds(experiment_id)
-        found = _first(chain(found, *map(_of_round, rounds)), after, limit)
+        encoding = experiment.config.update_encoding
+        found = _first(chain(found, *(_of_round(r, encoding) for r in rounds)), after, limit)
         refusals = _of_refusals(await self.repo.refusals(experiment_id))
         evaluations = _of_evaluations(await self.repo.evaluations(experiment_id))
         return _first(chain(found, refusals, evaluations), after, limit)
@@ -147,7 +148,7 @@ def _of_client(client: Client) -> Iterator[AuditEvent]:
         )
 
 
-def _of_round(round_: Round) -> Iterator[AuditEvent]:
+def _of_round(round_: Round, encoding: str) -> Iterator[AuditEvent]:
     number, cohorts = round_.number, [*(a.cohort for a in round_.earlier), round_.cohort]
     yield _event(
         round_.opened_at,
@@ -173,7 +174,8 @@ def _of_round(round_: Round) -> Iterator[AuditEvent]:
             round_.closed_at,
             COORDINATOR,
             _A.ROUND_CLOSED,
-            f"Model version {number}, averaged from these clients' updates",
+            f"Model version {number}, averaged from these clients' updates, {round_.update_bytes} "
+            f"bytes as {encoding}",
             number=number,
             clients=round_.accepted,
         )

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from app.domain.cost import Prices
 from app.service.repository import Repository
@@ -32,6 +33,7 @@ class Limits:
     max_clients: int = 100_000  # of one experiment
     poll_min_seconds: float = 0.2
     poll_max_seconds: float = 15.0
+    hold_seconds: float = 0.0  # the longest that the answer to a poll is held back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class Context:
     jitter: Callable[[], float] = random.random  # spreads polls; nothing is drawn by it
     worker: str = field(default_factory=lambda: secrets.token_hex(6))
 
-    @property
+    @cached_property
     def direct(self) -> bool:
         """Whether clients move weights past the coordinator."""
         return isinstance(self.blobs, DirectBlobs)

@@ -6,16 +6,18 @@ import base64
 import secrets
 from datetime import UTC, datetime
 
-from app.domain.errors import Conflict, InvalidConfig, NotFound
-from app.domain.experiment import Config, Experiment, ExperimentState
+from app.domain.errors import BadWeights, Conflict, InvalidConfig, NotFound
+from app.domain.experiment import WEIGHTS, Config, Experiment, ExperimentState
 from app.domain.provenance import config_digest
-from app.domain.records import ModelVersion
+from app.domain.records import Blob, ModelVersion
 from app.service import keys, sweep, telling, weights
 from app.service.context import Context
 from app.service.credentials import AdminKeys, enrolment_key, fingerprint
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads
 from app.telemetry.logs import tell
+from app.wire.codec import Layout
+from app.wire.encodings import encoded, encoding_of
 from app.wire.parts import PartAnnouncement, PartPlan
 from app.wire.schema import CreateExperiment, WeightsCommit
 
@@ -161,6 +163,9 @@ class Experiments:
             commit.parts,
             limit=self.context.limits.max_model_bytes,
         )
+        if (found := encoding_of(layout)) != WEIGHTS:
+            raise BadWeights(f"This file is in {found}, no model itself.", code="encoding-mismatch")
+        encoded(layout, experiment.config.update_encoding)  # raises where it could not be
         model = ModelVersion(
             experiment_id=experiment_id,
             version=0,
@@ -170,6 +175,7 @@ class Experiments:
             created_at=self.context.clock(),
             created_by=by,
             header=base64.b64encode(layout.header).decode(),
+            copy=await self._copy(experiment, blob, layout),
         )
         if await self.repo.add_model(model):
             return model
@@ -177,6 +183,19 @@ class Experiments:
         if stored is None:
             raise NotFound("The initial model is gone.")
         return stored
+
+    async def _copy(self, experiment: Experiment, blob: Blob, layout: Layout) -> Blob | None:
+        """What clients are sent of it, where that is another file. Raises BadWeights."""
+        encoding = experiment.config.download_encoding
+        if encoding == WEIGHTS:
+            return None
+        encoded(layout, encoding)  # raises where it could not be
+        from app.service.copies import Copy
+
+        copy = Copy(self.context.blobs, blob, layout, encoding, keys.copy_blob(experiment.id, 0))
+        async for _ in copy.steps(self.context.limits.part_bytes):
+            pass
+        return copy.blob
 
     async def stop(self, experiment_id: str, reason: str, by: str = "admin") -> Experiment:
         """End an experiment; its last model stays. Nothing happens to one that has ended."""

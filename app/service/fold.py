@@ -23,7 +23,7 @@ from app.domain.round import Round
 from app.service import keys, weights
 from app.service.context import Context
 from app.service.running import Running
-from app.service.sources import Clipped, Source
+from app.service.sources import of_base, of_update
 from app.wire import codec, spans
 
 
@@ -87,14 +87,12 @@ class Fold:
         self._digest = hashlib.sha256()
         self._digested = 0  # parts of which it is, from the first one on
         self._sums: dict[Cell, Blob] = {}  # that are known to be stored
-        self._sources = {update.slot: self._source(update, base) for update in updates}
-
-    def _source(self, update: Update, base: ModelVersion) -> Source | Clipped:
-        blobs = self.context.blobs
-        source = Source.of_update(blobs, update, self.layout)
-        if update.scale == 1.0:
-            return source
-        return Clipped(source, Source.of_model(blobs, base, self.layout), update.scale)
+        blobs, config = context.blobs, experiment.config
+        start = of_base(blobs, base, layout, config.download_encoding)
+        self._sources = {
+            update.slot: of_update(blobs, update, layout, config.update_encoding, start)
+            for update in updates
+        }
 
     async def resume(self) -> None:
         """Find what other processes did before."""

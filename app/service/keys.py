@@ -45,3 +45,8 @@ def sums_blob(experiment_id: str, number: int, cell: Cell) -> str:
 
 def model_blob(experiment_id: str, version: int) -> str:
     return f"models/{experiment_id}/{version:0{SLOT_DIGITS}d}"
+
+
+def copy_blob(experiment_id: str, version: int) -> str:
+    """The blob prefix of what clients are sent of a model, where that is another file."""
+    return f"copies/{experiment_id}/{version:0{SLOT_DIGITS}d}"

@@ -48,9 +48,16 @@ class Models:
         """The bytes [start, stop) of a file, a part at a time."""
         return weights.read(self.context.blobs, blob, start, stop)
 
-    async def parts(self, model: ModelVersion, first: int, limit: int) -> list[ModelPart]:
-        """The pieces of its file from number `first` on, with URLs where there are such."""
-        blobs, blob = self.context.blobs, model.blob
+    async def copy(self, experiment_id: str, version: int) -> tuple[ModelVersion, Blob]:
+        """A version, and the copy of it that clients are sent. Raises NotFound."""
+        model = await self.version(experiment_id, version)
+        if model.copy is None:
+            raise NotFound("Clients are sent the model itself: download_encoding is weights.")
+        return model, model.copy
+
+    async def parts(self, blob: Blob, first: int, limit: int) -> list[ModelPart]:
+        """The pieces of a file from number `first` on, with URLs where there are such."""
+        blobs = self.context.blobs
         return [
             ModelPart(
                 number=number,

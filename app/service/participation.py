@@ -22,10 +22,13 @@ from app.domain.round import Round, RoundState
 from app.service import keys, telling, weights
 from app.service.context import Context
 from app.service.enrolment import shard_size
+from app.service.hold import Hold, turn_of
 from app.service.look import around, in_passing
 from app.service.rounds import Rounds
-from app.service.uploads import Uploads, max_update_bytes
+from app.service.uploads import Uploads, max_update_bytes, update_bytes
+from app.telemetry import ids
 from app.wire.codec import Layout
+from app.wire.encodings import encoded
 from app.wire.parts import PartAnnouncement, PartPlan
 from app.wire.schema import (
     BlobInfo,
@@ -41,14 +44,33 @@ from app.wire.schema import (
 class Participation:
     """Round status and uploads of one client."""
 
-    def __init__(self, context: Context, rounds: Rounds) -> None:
+    def __init__(self, context: Context, rounds: Rounds, hold: Hold) -> None:
         self.context = context
         self.repo = context.repo
         self.rounds = rounds
+        self.hold = hold
 
-    async def status(self, client: Client) -> Train | Wait | Done:
-        """What this client shall do now."""
+    async def status(
+        self, client: Client, wait: float = 0.0, known: int | None = None
+    ) -> Train | Wait | Done:
+        """What this client shall do now.
+
+        Were it to wait in round `known`, the answer is held for up to `wait` seconds until it is
+        something else.
+        """
         experiment, round_ = await self.rounds.advance(client.experiment_id, in_passing)
+        answer = await self._status(client, experiment, round_)
+        seconds = min(wait, self.hold.seconds)
+        if seconds <= 0 or not isinstance(answer, Wait) or answer.round != known:
+            return answer
+        with ids.holding():
+            await self.hold.until_other(experiment.id, turn_of(experiment, round_), seconds)
+        experiment, round_ = await self.rounds.advance(client.experiment_id, in_passing)
+        return await self._status(client, experiment, round_)
+
+    async def _status(
+        self, client: Client, experiment: Experiment, round_: Round | None
+    ) -> Train | Wait | Done:
         if experiment.ended:
             return Done(
                 state=experiment.state,
@@ -75,12 +97,12 @@ class Participation:
         base = await self.repo.model(experiment.id, round_.base_version)
         if base is None:
             return self._wait(experiment, round_, "The base model is not there yet.")
-        config = experiment.config
+        config, file = experiment.config, base.copy or base.blob
         return Train(
             round=round_.number,
             attempt=round_.attempt,
             base_version=round_.base_version,
-            model=BlobInfo(sha256=base.blob.sha256, size=base.blob.size),
+            model=BlobInfo(sha256=file.sha256, size=file.size),
             deadline=datetime.fromtimestamp(round_.deadline, UTC),
             seconds_left=max(0.0, round_.deadline - self.context.clock()),
             training=Training(
@@ -92,7 +114,10 @@ class Participation:
             ),
             part_bytes=self.context.limits.part_bytes,
             direct=self.context.direct,
-            max_update_bytes=max_update_bytes(base.blob.size),
+            max_update_bytes=max_update_bytes(await update_bytes(self.repo, experiment, base.blob)),
+            content_codings=[] if self.context.direct else ["gzip"],
+            update_encoding=config.update_encoding,
+            download_encoding=config.download_encoding,
         )
 
     def _wait(self, experiment: Experiment, round_: Round | None, message: str) -> Wait:
@@ -108,6 +133,7 @@ class Participation:
             round=experiment.round,
             retry_after=round(advised * (0.75 + 0.5 * self.context.jitter()), 3),
             message=message,
+            hold=self.hold.seconds,
         )
 
     async def store_part(
@@ -128,10 +154,11 @@ class Participation:
         experiment = await self.repo.experiment(client.experiment_id)
         await self._require_turn(experiment, client, number)
         base = await self.repo.model(experiment.id, 0)
+        size = await update_bytes(self.repo, experiment, base.blob) if base else 0
         return Uploads(
             self.context,
             keys.update_blob(experiment.id, number, client.slot),
-            max_update_bytes(base.blob.size if base else 0),
+            max_update_bytes(size),
         )
 
     async def commit(self, client: Client, number: int, commit: UpdateCommit) -> UpdateReceipt:
@@ -209,13 +236,15 @@ class Participation:
                 code="examples-out-of-range",
             )
         layout = await self.repo.layout(experiment.id)
+        expected = encoded(layout, experiment.config.update_encoding)
         blob, found = await weights.commit(
             self.context.blobs,
             keys.update_blob(experiment.id, number, client.slot),
             commit.sha256,
             commit.parts,
-            limit=max_update_bytes(layout.total_bytes),
-            expected=layout,
+            limit=max_update_bytes(expected.total_bytes),
+            expected=expected,
+            verified=not self.context.direct,
         )
         update = Update(
             experiment_id=experiment.id,
@@ -223,7 +252,7 @@ class Participation:
             slot=client.slot,
             blob=blob,
             offset=len(found.header),
-            header="" if layout.same_order(found) else base64.b64encode(found.header).decode(),
+            header="" if expected.same_order(found) else base64.b64encode(found.header).decode(),
             num_examples=commit.num_examples,
             metrics=commit.metrics,
             received_at=self.context.clock(),
@@ -235,15 +264,16 @@ class Participation:
     async def _bounded(self, config: Config, update: Update, layout: Layout) -> Update:
         """The update with its norm, and with what of it may count. Raises BadWeights."""
         # Imported here: it brings NumPy, which a process that only answers polls never needs.
-        from app.service.sources import Source, distance
+        from app.service.sources import distance, of_base, of_update
         from app.wire import spans
 
         base = await self.repo.model(update.experiment_id, update.round - 1)
         assert base is not None and config.max_update_norm is not None  # noqa: S101
         blobs, bound = self.context.blobs, config.max_update_norm
+        start = of_base(blobs, base, layout, config.download_encoding)
         norm = await distance(
-            Source.of_update(blobs, update, layout),
-            Source.of_model(blobs, base, layout),
+            of_update(blobs, update, layout, config.update_encoding, start),
+            start,
             spans.cut(layout, self.context.limits.part_bytes),
         )
         if norm <= bound:

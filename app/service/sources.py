@@ -1,4 +1,6 @@
-"""An update's values, span by span, as the aggregation takes them: verified, clipped if need be.
+"""An update's weights, span by span, as the aggregation takes them: verified, decoded, clipped.
+
+A delta becomes weights here, so that nothing above knows of encodings (docs/decisions/0018).
 
 The norm bound follows Sun et al., "Can You Really Backdoor Federated Learning?", 2019,
 arXiv:1911.07963: an update's distance from its base model is bounded, so that no single client can
@@ -10,17 +12,52 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
+from typing import Protocol
 
 import numpy as np
 
+from app.domain.experiment import WEIGHTS
 from app.domain.records import Blob, ModelVersion, Update
 from app.service import weights
 from app.store.port import Blobs
-from app.wire import codec, spans
+from app.wire import codec, deltas, encodings, spans
+
+Values = list[tuple[str, np.ndarray]]
+
+
+class Readable(Protocol):
+    """Values in the spans of the model's layout."""
+
+    async def read(self, span: spans.Span) -> Values:
+        """Each piece's tensor name and values, flat. Raises KeyError, DigestMismatch."""
+        ...
+
+
+def of_update(
+    blobs: Blobs, update: Update, layout: codec.Layout, encoding: str, base: Readable
+) -> Readable:
+    """The weights of an update, of which as much differs from its base model as may count."""
+    file = Source.of_update(blobs, update, encodings.encoded(layout, encoding))
+    source: Readable = file
+    if encoding != WEIGHTS:
+        source = Delta(file, encodings.float_names(layout), base)
+    return source if update.scale == 1.0 else Clipped(source, base, update.scale)
+
+
+def of_base(blobs: Blobs, model: ModelVersion, layout: codec.Layout, encoding: str) -> Readable:
+    """What clients train from: the model, or what its copy in this encoding stands for."""
+    if model.copy is None:
+        return Held(Source.of_model(blobs, model, layout))
+    target = encodings.encoded(layout, encoding)
+    copy = Source(blobs, model.copy, target, offset=len(target.header))
+    return Held(Copied(copy, encodings.float_names(layout)))
 
 
 class Source:
-    """A file's values in the spans of the model's layout, whatever order its own tensors have."""
+    """A file's values in the spans of the model's layout, whatever order its own tensors have.
+
+    `layout` is the file's own: its tensors' dtypes may be others than the model's.
+    """
 
     def __init__(
         self, blobs: Blobs, blob: Blob, layout: codec.Layout, *, offset: int, header: str = ""
@@ -28,6 +65,7 @@ class Source:
         self._blobs, self._blob, self._offset = blobs, blob, offset
         theirs = codec.parse_header(base64.b64decode(header)) if header else layout
         self._tensors = {tensor.name: tensor for tensor in theirs.tensors}
+        self._scales: np.ndarray | None = None
 
     @classmethod
     def of_model(cls, blobs: Blobs, model: ModelVersion, layout: codec.Layout) -> Source:
@@ -38,24 +76,99 @@ class Source:
     def of_update(cls, blobs: Blobs, update: Update, layout: codec.Layout) -> Source:
         return cls(blobs, update.blob, layout, offset=update.offset, header=update.header)
 
-    async def read(self, span: spans.Span) -> list[tuple[str, np.ndarray]]:
+    async def read(self, span: spans.Span) -> Values:
         """Each piece's tensor name and values. Raises KeyError, DigestMismatch."""
-        values = []
+        return await self._read(span, weights.Reader(self._blobs, self._blob))
+
+    async def read_scaled(self, span: spans.Span) -> tuple[Values, np.ndarray]:
+        """The same of an encoded file, and the scales of the whole file, if it has such."""
         reader = weights.Reader(self._blobs, self._blob)
+        if self._scales is None:  # they come first, so where there is one part it is read once
+            own = tuple(
+                spans.whole_tensor(t) for n, t in self._tensors.items() if n == encodings.SCALES
+            )
+            found = await self._read(own, reader)
+            self._scales = found[0][1].copy() if found else np.empty(0, np.float32)
+        return await self._read(span, reader), self._scales
+
+    async def _read(self, span: spans.Span, reader: weights.Reader) -> Values:
+        values = []
         for piece in span:
-            start = self._offset + piece.start_in(self._tensors[piece.tensor.name])
-            data = await reader.read(start, start + piece.size)
-            values.append((piece.tensor.name, spans.unpack(piece, data)))
+            own = piece.of(self._tensors[piece.tensor.name])
+            start = self._offset + own.start
+            data = await reader.read(start, start + own.size)
+            values.append((piece.tensor.name, spans.unpack(own, data)))
         return values
+
+
+class Held:
+    """A source that keeps the span that it read last: the base model's, which all updates need."""
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+        self._lock = asyncio.Lock()
+        self._held: tuple[spans.Span, Values] | None = None
+
+    async def read(self, span: spans.Span) -> Values:
+        async with self._lock:
+            if self._held is None or self._held[0] is not span:
+                self._held = None  # let go of it before the next one is read
+                self._held = (span, await self._source.read(span))
+            return self._held[1]
+
+
+class Delta:
+    """The weights of an update that travels as what it differs by from the base model."""
+
+    def __init__(self, source: Source, names: list[str], base: Readable) -> None:
+        self._source, self._base = source, base
+        self._places = {name: place for place, name in enumerate(names)}
+
+    async def read(self, span: spans.Span) -> Values:
+        (theirs, scales), base = await asyncio.gather(
+            self._source.read_scaled(span), self._base.read(span)
+        )
+        return await asyncio.to_thread(self._restore, span, theirs, scales, base)
+
+    def _restore(
+        self, span: spans.Span, theirs: Values, scales: np.ndarray, base: Values
+    ) -> Values:
+        restored = []
+        for piece, (name, values), (_, before) in zip(span, theirs, base, strict=True):
+            if name in self._places:
+                scale = float(scales[self._places[name]]) if len(scales) else 1.0
+                values = deltas.restore(values, scale, before, piece.tensor.dtype)  # noqa: PLW2901
+            restored.append((name, values))
+        return restored
+
+
+class Copied:
+    """The weights that the copy of a model stands for."""
+
+    def __init__(self, source: Source, names: list[str]) -> None:
+        self._source = source
+        self._places = {name: place for place, name in enumerate(names)}
+
+    async def read(self, span: spans.Span) -> Values:
+        found, scales = await self._source.read_scaled(span)
+        return await asyncio.to_thread(self._decode, span, found, scales)
+
+    def _decode(self, span: spans.Span, found: Values, scales: np.ndarray) -> Values:
+        return [
+            (name, deltas.trained_from(values, float(scales[place]), piece.tensor.dtype))
+            if (place := self._places.get(name)) is not None
+            else (name, values)
+            for piece, (name, values) in zip(span, found, strict=True)
+        ]
 
 
 class Clipped:
     """A source whose distance from the base model is scaled down."""
 
-    def __init__(self, source: Source, base: Source, scale: float) -> None:
+    def __init__(self, source: Readable, base: Readable, scale: float) -> None:
         self._source, self._base, self._scale = source, base, scale
 
-    async def read(self, span: spans.Span) -> list[tuple[str, np.ndarray]]:
+    async def read(self, span: spans.Span) -> Values:
         theirs, base = await asyncio.gather(self._source.read(span), self._base.read(span))
         return await asyncio.to_thread(
             lambda: [
@@ -71,7 +184,7 @@ def clip(values: np.ndarray, base: np.ndarray, scale: float) -> np.ndarray:
     return np.asarray(wide + scale * (values.astype(np.float64) - wide))
 
 
-async def distance(source: Source, base: Source, cut: list[spans.Span]) -> float:
+async def distance(source: Readable, base: Readable, cut: list[spans.Span]) -> float:
     """The Euclidean norm of what differs between two files' floating-point tensors."""
     total = 0.0
     for span in cut:

@@ -106,6 +106,7 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
 async def _drop_abandoned(context: Context, round_: Round) -> None:
     await _drop(context, keys.round_blobs(round_.experiment_id, round_.number))
     await context.blobs.delete(f"{keys.model_blob(round_.experiment_id, round_.number)}/")
+    await context.blobs.delete(f"{keys.copy_blob(round_.experiment_id, round_.number)}/")
 
 
 def _settled(context: Context, experiment: Experiment) -> bool:

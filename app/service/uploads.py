@@ -5,19 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.domain.errors import Conflict, DigestMismatch, TooLarge
-from app.domain.records import part_key
+from app.domain.experiment import WEIGHTS, Experiment
+from app.domain.records import Blob, part_key
 from app.service.context import Context
+from app.service.repository import Repository
 from app.service.weights import digest_of
 from app.store.port import DirectBlobs
+from app.wire.encodings import encoded
 from app.wire.parts import PartAnnouncement, PartPlan, SignedUpload
 from app.wire.schema import MAX_PARTS
 
 _HEADER_SLACK = 64 * 1024  # an upload's header may hold other metadata than the model's
 
 
-def max_update_bytes(model_bytes: int) -> int:
-    """The largest upload that can hold the tensors of a model of this size."""
-    return model_bytes + _HEADER_SLACK
+def max_update_bytes(file_bytes: int) -> int:
+    """The largest upload that can hold the tensors of a file of this size."""
+    return file_bytes + _HEADER_SLACK
+
+
+async def update_bytes(repo: Repository, experiment: Experiment, model: Blob) -> int:
+    """How large the updates of a model are as files, but for their metadata."""
+    encoding = experiment.config.update_encoding
+    if encoding == WEIGHTS:
+        return model.size
+    return encoded(await repo.layout(experiment.id), encoding).total_bytes
 
 
 @dataclass(frozen=True)

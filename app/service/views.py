@@ -212,6 +212,9 @@ def model_view(model: ModelVersion, evaluations: list[Evaluation]) -> views.Mode
         parent_sha256=model.parent_sha256,
         config_sha256=model.config_sha256,
         updates_sha256=model.updates_sha256,
+        encoded=schema.BlobInfo(sha256=model.copy.sha256, size=model.copy.size)
+        if model.copy
+        else None,
         created_at=_time(model.created_at),
         evaluations=[evaluation_view(e) for e in evaluations],
     )

@@ -2,10 +2,9 @@
 
 The format is https://github.com/huggingface/safetensors#format: eight bytes with the header's
 length (little-endian), the header (JSON: name -> dtype, shape, data_offsets), the tensors' bytes.
-This reader is our own because it must judge strangers' bytes as they stream in, and the aggregation
-must find any element's bytes without the rest (docs/decisions/0004, `app.wire.spans`); the tests
-hold it against the safetensors library in both directions. NumPy is imported where it is used: a
-coordinator that only answers polls never loads it.
+This reader is our own because strangers' bytes must be judged as they stream in (`app.wire.check`),
+and the aggregation must find any element's bytes without the rest (docs/decisions/0004,
+`app.wire.spans`); the tests hold it against the safetensors library in both directions.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 MAX_HEADER_BYTES = 4 * 1024 * 1024
 MAX_TENSORS = 10_000
 MAX_DIMENSIONS = 16
-MAX_F64 = 2.0**990  # times 2**30 examples it is still a float64
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Layout:
     def total_bytes(self) -> int:
         return len(self.header) + self.data_bytes
 
-    def require_same_tensors(self, other: Layout) -> None:
+    def require_same_tensors(self, other: Layout, whose: str = "the experiment's model") -> None:
         """Raise BadWeights(layout-mismatch) unless `other` has the same names, dtypes, shapes."""
         mine = {t.name: t.kind for t in self.tensors}
         theirs = {t.name: t.kind for t in other.tensors}
@@ -76,8 +74,8 @@ class Layout:
         for name in mine.keys() | theirs.keys():
             if mine.get(name) != theirs.get(name):
                 raise BadWeights(
-                    f"Tensor {name[:80]!r} is {_say(theirs.get(name))}, but the experiment's model "
-                    f"has {_say(mine.get(name))}.",
+                    f"Tensor {name[:80]!r} is {_say(theirs.get(name))}, but {whose} has "
+                    f"{_say(mine.get(name))}.",
                     code="layout-mismatch",
                 )
 
@@ -157,76 +155,3 @@ def layout_of(data: bytes | bytearray) -> Layout:
             f"The header announces {layout.total_bytes} bytes, but there are {len(data)}."
         )
     return layout
-
-
-class UpdateCheck:
-    """Judges an upload as its bytes stream by, holding no more than its header and one part.
-
-    Feed it all bytes in order, then call `finish`. Both raise BadWeights: `malformed-weights`,
-    `layout-mismatch` (against `expected`), or `non-finite`.
-    """
-
-    def __init__(self, expected: Layout | None = None) -> None:
-        self.expected = expected
-        self.layout: Layout | None = None
-        self._pending = b""
-        self._position = 0  # bytes of tensor data seen, less what is pending
-        self._index = 0
-
-    def feed(self, chunk: bytes) -> None:
-        data = self._pending + chunk if self._pending else chunk
-        if self.layout is None:
-            if len(data) < 8 or len(data) < (length := header_length(data)):
-                self._pending = data
-                return
-            self.layout = parse_header(data[:length])
-            if self.expected is not None:
-                self.expected.require_same_tensors(self.layout)
-            data = data[length:]
-        self._pending = self._check_finite(self.layout, memoryview(data))
-
-    def _check_finite(self, layout: Layout, data: memoryview) -> bytes:
-        """Check the whole elements in `data`; return the bytes of a last, unfinished one."""
-        while data:
-            if self._index == len(layout.tensors):
-                raise BadWeights(f"There are more bytes than the {layout.total_bytes} announced.")
-            tensor = layout.tensors[self._index]
-            span = min(len(data), tensor.end - self._position)
-            span -= span % TYPE_SIZES[tensor.dtype]
-            if span == 0 and tensor.end > self._position:
-                break
-            if tensor.dtype in FLOATS:
-                _require_finite(tensor, data[:span])
-            data = data[span:]
-            self._position += span
-            if self._position == tensor.end:
-                self._index += 1
-        return bytes(data)
-
-    def finish(self) -> Layout:
-        """The layout of what was fed. Raises BadWeights where bytes are missing."""
-        if self.layout is None or self._pending or self._position != self.layout.data_bytes:
-            raise BadWeights("The safetensors bytes end too early.")
-        return self.layout
-
-
-def _require_finite(tensor: TensorSpec, data: memoryview) -> None:
-    import numpy as np
-
-    values = np.frombuffer(data, dtype=NUMPY_TYPES[tensor.dtype])
-    if tensor.dtype == "BF16":
-        finite = bool(((values & 0x7F80) != 0x7F80).all())
-    else:
-        finite = bool(np.isfinite(values).all())
-    if not finite:
-        raise BadWeights(
-            f"Tensor {tensor.name[:80]!r} holds NaN or infinity. The training diverged: lower the "
-            "learning rate.",
-            code="non-finite",
-        )
-    if tensor.dtype == "F64" and len(values) and np.abs(values).max() > MAX_F64:
-        raise BadWeights(
-            f"Tensor {tensor.name[:80]!r} holds values beyond {MAX_F64:.0e}: their weighted sum "
-            "could overflow.",
-            code="non-finite",
-        )

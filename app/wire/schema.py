@@ -36,6 +36,15 @@ ClientKey = Annotated[
 ]
 
 
+class Answer(BaseModel):
+    """Is built when it is first used: all of them at once would hold up a cold start.
+
+    Not for requests: FastAPI looks into those when it builds their route.
+    """
+
+    model_config = ConfigDict(defer_build=True)
+
+
 class Body(BaseModel):
     """Requests refuse fields that they do not know: a misspelt setting must not pass unseen.
 
@@ -110,6 +119,16 @@ class ExperimentConfig(Body):
         description="Pause between two rounds once the estimated cost on Lambda has reached so "
         "many US dollars; it may be changed while the experiment runs",
     )
+    update_encoding: Literal["weights", "delta-float32", "delta-float16", "delta-int8"] = Field(
+        "weights",
+        description="How updates travel: as weights, or as what they differ by from the base "
+        "model, in so many bits a value (int8 takes a quarter of float32's bytes)",
+    )
+    download_encoding: Literal["weights", "float16", "int8"] = Field(
+        "weights",
+        description="What clients are sent to train from: the model as it is, or a copy of it in "
+        "so many bits a value; the model itself stays whole",
+    )
 
 
 class CreateExperiment(Body):
@@ -166,18 +185,18 @@ class Resume(Body):
     )
 
 
-class BlobInfo(BaseModel):
+class BlobInfo(Answer):
     sha256: Sha256
     size: int = Field(description="Bytes", examples=[87904])
 
 
-class PartReceipt(BaseModel):
+class PartReceipt(Answer):
     number: int = Field(examples=[0])
     sha256: Sha256
     size: int = Field(examples=[87904])
 
 
-class CreatedExperiment(BaseModel):
+class CreatedExperiment(Answer):
     """The same Idempotency-Key gets the same answer again."""
 
     id: str = Field(examples=["20261124-101500-9f2c1a"])
@@ -189,7 +208,7 @@ class CreatedExperiment(BaseModel):
     )
 
 
-class Subscription(BaseModel):
+class Subscription(Answer):
     """The token is shown to the holder of the client key only."""
 
     client_id: str = Field(examples=["client-07"])
@@ -197,27 +216,27 @@ class Subscription(BaseModel):
     shard_size: int = Field(examples=[3000])
 
 
-class EnrolmentKey(BaseModel):
+class EnrolmentKey(Answer):
     """What clients subscribe with. `generation` counts its replacements."""
 
     enrolment_key: str = Field(examples=["enrol_3q2-7w..."])
     generation: int = Field(examples=[1])
 
 
-class ReplacedToken(BaseModel):
+class ReplacedToken(Answer):
     """The client's token from now on."""
 
     token: str = Field(examples=["7.tok_x1..."])
 
 
-class Shard(BaseModel):
+class Shard(Answer):
     client_id: str
     dataset: str
     dataset_size: int
     indices: list[int] = Field(description="Positions in the training set, ascending")
 
 
-class Training(BaseModel):
+class Training(Answer):
     """How to train: SGD over the shard."""
 
     local_epochs: int
@@ -227,7 +246,7 @@ class Training(BaseModel):
     seed: int = Field(description="The experiment's; derive your own of it, round and client")
 
 
-class Train(BaseModel):
+class Train(Answer):
     """Train now."""
 
     action: Literal["train"] = "train"
@@ -243,18 +262,43 @@ class Train(BaseModel):
         False, description="Parts go to the blob store itself, by URLs of `POST .../parts`"
     )
     max_update_bytes: int
+    content_codings: list[str] = Field(
+        [],
+        description="Content-Encoding that a part may have besides none (RFC 9110, section 8.4)",
+        examples=[["gzip"]],
+    )
+    update_encoding: str = Field(
+        "weights", description="As the experiment's setting of that name says", examples=["weights"]
+    )
+    download_encoding: str = Field(
+        "weights",
+        description="If another, `model` is `GET .../models/{version}/encoded`",
+        examples=["weights"],
+    )
 
 
-class Wait(BaseModel):
-    """Ask again after `retry_after` seconds; it is jittered so that clients do not come at once."""
+MAX_HOLD = 25.0  # seconds: below what proxies commonly let an answer take
+
+
+class Wait(Answer):
+    """Ask again after `retry_after` seconds; it is jittered so that clients do not come at once.
+
+    Where `hold` is given, better ask again at once with `wait` and this `round`: the answer comes
+    when there is something to do.
+    """
 
     action: Literal["wait"] = "wait"
     round: int
     retry_after: float
     message: str = Field(examples=["17 of 20 clients enrolled."])
+    hold: float = Field(
+        0.0,
+        description="The most seconds of `wait` that are taken; 0: no answer is held",
+        examples=[20],
+    )
 
 
-class Done(BaseModel):
+class Done(Answer):
     """The experiment has ended."""
 
     action: Literal["done"] = "done"
@@ -266,7 +310,7 @@ class Done(BaseModel):
 RoundStatus = Annotated[Train | Wait | Done, Field(discriminator="action")]
 
 
-class UpdateReceipt(BaseModel):
+class UpdateReceipt(Answer):
     round: int
     client_id: str
     sha256: Sha256
@@ -274,7 +318,7 @@ class UpdateReceipt(BaseModel):
     num_examples: int
 
 
-class Problem(BaseModel):
+class Problem(Answer):
     """An error, after RFC 9457. `code` is for programs, `detail` says what to do."""
 
     type: str = Field("about:blank")

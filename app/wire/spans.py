@@ -28,9 +28,14 @@ class Piece:
         """In bytes."""
         return (self.last - self.first) * TYPE_SIZES[self.tensor.dtype]
 
-    def start_in(self, tensor: TensorSpec) -> int:
-        """Where it begins in the tensor data of a file that holds the same tensor there."""
-        return tensor.start + self.first * TYPE_SIZES[tensor.dtype]
+    @property
+    def start(self) -> int:
+        """Where it begins in the tensor data of its file."""
+        return self.tensor.start + self.first * TYPE_SIZES[self.tensor.dtype]
+
+    def of(self, tensor: TensorSpec) -> Piece:
+        """The same elements in another file, where they may lie elsewhere in another dtype."""
+        return Piece(tensor, self.first, self.last)
 
 
 Span = tuple[Piece, ...]
@@ -110,8 +115,11 @@ def pack(span: Span, values: Mapping[str, np.ndarray]) -> bytearray:
 
 def whole(layout: Layout) -> Span:
     """All of a file as one span."""
-    tensors = layout.tensors
-    return tuple(Piece(t, 0, (t.end - t.start) // TYPE_SIZES[t.dtype]) for t in tensors)
+    return tuple(map(whole_tensor, layout.tensors))
+
+
+def whole_tensor(tensor: TensorSpec) -> Piece:
+    return Piece(tensor, 0, (tensor.end - tensor.start) // TYPE_SIZES[tensor.dtype])
 
 
 def arrays(layout: Layout, data: bytes | bytearray) -> Iterator[tuple[str, np.ndarray]]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.domain.errors import BadWeights
 from app.wire import codec, spans
+from app.wire.check import UpdateCheck
 
 
 def file_of(entries, data=b"", length=None):
@@ -33,7 +34,7 @@ WEIGHTS = {
 
 
 def check(data, expected=None, chunk=7):
-    judge = codec.UpdateCheck(expected)
+    judge = UpdateCheck(expected)
     for start in range(0, len(data), chunk):
         judge.feed(data[start : start + chunk])
     return judge.finish()
@@ -162,7 +163,7 @@ def test_a_lying_header_is_refused(header):
 @pytest.mark.parametrize("length", [0, 1, 2**63, 2**64 - 1, codec.MAX_HEADER_BYTES + 1])
 def test_a_lying_header_length_is_refused_at_once(length):
     with pytest.raises(BadWeights):
-        codec.UpdateCheck().feed(file_of({}, length=length))
+        UpdateCheck().feed(file_of({}, length=length))
 
 
 @given(st.binary(max_size=200))

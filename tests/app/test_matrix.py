@@ -51,7 +51,8 @@ class World:
 async def build(federation) -> World:
     coordinator = Coordinator(federation.app.state.coordinator.context, ADMIN_KEY, PREVIOUS_KEY)
     federation.app.state.coordinator = coordinator
-    experiment, key = await federation.create(clients=5, clients_per_round=2)
+    settings = {"clients": 5, "clients_per_round": 2, "download_encoding": "int8"}
+    experiment, key = await federation.create(**settings)
     members = {m.id: m for m in [await federation.enrol(experiment, key, n) for n in range(5)]}
     other, other_key = await federation.create(rounds=7)
     stranger = await federation.enrol(other, other_key, 0)
@@ -153,6 +154,8 @@ ROWS: dict[tuple[str, str], Row] = {
     ("GET", f"{E}/models/latest"): Row(only(200, *MEMBERS)),
     ("GET", f"{E}/models/{{version}}"): Row(only(200, *MEMBERS)),
     ("GET", f"{E}/models/{{version}}/parts"): Row(only(200, *MEMBERS)),
+    ("GET", f"{E}/models/{{version}}/encoded"): Row(only(200, *MEMBERS)),
+    ("GET", f"{E}/models/{{version}}/encoded/parts"): Row(only(200, *MEMBERS)),
     ("POST", f"{E}/models/{{version}}/evaluations"): Row(
         only(200, *MEMBERS, enrolment_key=403),
         json=lambda w: {"num_examples": 5, "metrics": {"loss": 0.5}},

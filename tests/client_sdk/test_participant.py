@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from client_sdk.errors import DataError, NotAuthorised
+from client_sdk.errors import DataError, NotAuthorised, StateConflict
 from client_sdk.participant import Participant
 from client_sdk.train import Evaluation, LocalUpdate
 from tests.federation import value_of, weights
@@ -172,3 +172,44 @@ async def test_a_report_that_is_refused_ends_the_clients_part_no_less(quick):
     assert kinds == ["evaluated", "evaluated", "unevaluated"]
     (report,) = (await quick.admin.models(experiment))[-1].evaluations
     assert report.metrics["accuracy"] == 0.5
+
+
+async def test_a_model_that_is_here_is_not_sent_again(quick):
+    """Neither for another attempt at a round, nor to be measured at the end."""
+    experiment, key = await quick.create(clients=1, clients_per_round=1, rounds=1)
+    fetched = []
+    download = quick.admin.download_model
+
+    class Late(Measuring):
+        async def train(self, client_id, indices, data, task):
+            update = await super().train(client_id, indices, data, task)
+            if len(self.trained) == 1:
+                raise StateConflict(409, "out-of-turn", "as it may be between two attempts")
+            return update
+
+    client = Participant(quick.admin, experiment, "k" * 40, trainer := Late())
+    await client.enrol(key)
+    api = client._client
+
+    async def noted(*arguments, **options):
+        before = api.traffic.received
+        data = await download(*arguments, **options)
+        fetched.append((arguments[1], api.traffic.received - before))
+        return data
+
+    api.download_model = noted
+    quick.admin.download_model = noted
+    assert (await client.run()).state == "completed"
+    assert [number for _, number in trainer.trained] == [1, 1]
+    size = len(weights(0))
+    assert fetched == [(0, size), (1, size)]
+
+
+async def test_unchanged_bytes_are_answered_with_304(quick):
+    experiment, _ = await quick.create()
+    api = quick.admin
+    data = await api.download_model(experiment, 0)
+    for held, sent in [(data, 0), (weights(1), len(data)), (None, len(data))]:
+        before = api.traffic.received
+        assert await api.download_model(experiment, "latest", held=held) == data
+        assert api.traffic.received - before == sent

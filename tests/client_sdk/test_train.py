@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from app.wire import codec
+from app.wire.check import UpdateCheck
 from client_sdk import datasets, models
 from client_sdk.errors import DataError
 from client_sdk.partition import split
@@ -104,7 +105,7 @@ def test_a_model_file_describes_itself_and_the_coordinator_can_read_it(digits):
     about = models.read_metadata(data)
     assert models.ModelSpec.from_json(about["model"]) == spec
     assert codec.layout_of(data).metadata == about
-    check = codec.UpdateCheck()
+    check = UpdateCheck()
     check.feed(data)
     check.finish()
 
@@ -236,7 +237,7 @@ def test_a_local_update_reports_before_and_after(digits):
 def test_training_that_diverges_ends_all_the_same(digits):
     result = update(digits, settings=TrainSettings(3, 10, 1e6, 0.9))
     with pytest.raises(Exception, match="NaN or infinity"):
-        codec.UpdateCheck().feed(result.weights)
+        UpdateCheck().feed(result.weights)
 
 
 def test_seeds_are_stable_and_told_apart():

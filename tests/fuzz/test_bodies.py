@@ -1,6 +1,9 @@
 """JSON that is broken, deep, wide, huge or of the wrong kind is a 4xx problem, never a 500."""
 
+import gzip
+import hashlib
 import json
+import zlib
 
 import pytest
 
@@ -150,23 +153,66 @@ async def test_json_bodies_have_a_limit_of_their_own(federation):
     assert response.status_code == 413
 
 
-async def test_an_encoded_body_is_not_decoded_but_refused(federation):
-    import gzip
+DATA = b"weights" * 1000
+PACKED = gzip.compress(DATA)
+BOMB = gzip.compress(b"\0" * 10_000_000)
 
+
+@pytest.mark.parametrize(
+    ("method", "encoding", "status", "accepted"),
+    [
+        ("POST", "gzip", 415, "identity"),
+        ("POST", "deflate", 415, "identity"),
+        ("PUT", "br", 415, "gzip, identity"),
+        ("PUT", "identity, gzip", 415, "gzip, identity"),
+        ("PUT", "gzip", 413, None),
+        ("PUT", "GZIP", 413, None),
+    ],
+)
+async def test_a_packed_body_unpacks_to_no_more_than_a_part(
+    federation, method, encoding, status, accepted
+):
     experiment, members = await federation.start()
     member = members[(await federation.cohort(experiment))[0]]
-    bomb = gzip.compress(b"\0" * 10_000_000)
-    for encoding in ("gzip", "GZIP", "br", "identity, gzip"):
-        headers = {
-            "Authorization": f"Bearer {member.api._key}",
-            "Content-Encoding": encoding,
-        }
-        response = await federation.http.put(
+    path = f"/v1/experiments/{experiment}/rounds/1/update"
+    response = await federation.http.request(
+        method,
+        f"{path}/parts/0" if method == "PUT" else path,
+        params={"sha256": "0" * 64},
+        content=BOMB,
+        headers={"Authorization": f"Bearer {member.api._key}", "Content-Encoding": encoding},
+    )
+    assert is_problem(response)
+    assert response.status_code == status
+    assert response.headers.get("accept-encoding") == accepted
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no gzip",
+        PACKED[:-1],
+        PACKED[:20],
+        PACKED + b"x",
+        PACKED + PACKED,
+        zlib.compress(DATA),
+    ],
+    ids=range(7),
+)
+async def test_gzip_that_is_broken_is_refused(federation, body):
+    experiment, members = await federation.start()
+    member = members[(await federation.cohort(experiment))[0]]
+
+    async def put(content):
+        return await federation.http.put(
             f"/v1/experiments/{experiment}/rounds/1/update/parts/0",
-            params={"sha256": "0" * 64},
-            content=bomb,
-            headers=headers,
+            params={"sha256": hashlib.sha256(DATA).hexdigest()},
+            content=content,
+            headers={"Authorization": f"Bearer {member.api._key}", "Content-Encoding": "gzip"},
         )
-        assert is_problem(response)
-        assert (response.status_code, response.json()["code"]) == (415, "unsupported-media-type")
-        assert response.headers["accept-encoding"] == "identity"
+
+    response = await put(body)
+    assert is_problem(response)
+    assert (response.status_code, response.json()["code"]) == (422, "digest-mismatch")
+    assert (await put(PACKED)).status_code == 200

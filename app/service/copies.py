@@ -1,0 +1,81 @@
+"""The copy of a model that clients are sent to train from, in fewer bits (docs/decisions/0018).
+
+It is made when the version is stored, span by span, and is a function of the model's bytes alone,
+so whoever makes it gives the same file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+import numpy as np
+
+from app.domain.records import Blob
+from app.service import weights
+from app.service.sources import Source, Values
+from app.store.port import Blobs
+from app.wire import codec, deltas, encodings, spans
+
+
+class Copy:
+    """One model's copy in the making: do all `steps`, then take the `blob`."""
+
+    def __init__(
+        self, blobs: Blobs, model: Blob, layout: codec.Layout, encoding: str, prefix: str
+    ) -> None:
+        self._blobs, self._layout, self._prefix = blobs, layout, prefix
+        self._source = Source(blobs, model, layout, offset=len(layout.header))
+        self._target = encodings.encoded(layout, encoding)
+        self._tensors = {tensor.name: tensor for tensor in self._target.tensors}
+        self._dtype = encodings.COPIES[encoding]
+        self._scales: dict[str, float] = {}
+        self._parts: list[tuple[str, int]] = []
+        self._digest = hashlib.sha256()
+
+    async def steps(self, span_bytes: int) -> AsyncIterator[None]:
+        """Read the model twice: for its scales, then for its values. Raises KeyError,
+        DigestMismatch.
+        """
+        cut = spans.cut(self._layout, span_bytes)
+        tops = dict.fromkeys(encodings.float_names(self._layout), 0.0)
+        for span in cut:
+            await asyncio.to_thread(_raise, tops, await self._source.read(span))
+            yield
+        self._scales = {n: deltas.scale_for(top, self._dtype) for n, top in tops.items()}
+        scales = np.array(list(self._scales.values()), np.float32)
+        head = self._target.header + scales.astype("<f4").tobytes()
+        for number, span in enumerate(cut):
+            values = await self._source.read(span)
+            data = head + await asyncio.to_thread(self._packed, span, values)
+            head = b""
+            self._digest.update(data)
+            sha256 = await weights.put_part(self._blobs, self._prefix, number, data)
+            self._parts.append((sha256, len(data)))
+            yield
+
+    def _packed(self, span: spans.Span, values: Values) -> bytes:
+        own = tuple(piece.of(self._tensors[piece.tensor.name]) for piece in span)
+        found = {
+            name: deltas.nearest(value, self._scales[name], self._dtype)
+            if name in self._scales
+            else value
+            for name, value in values
+        }
+        return bytes(spans.pack(own, found))
+
+    @property
+    def blob(self) -> Blob:
+        return Blob(
+            prefix=self._prefix,
+            sha256=self._digest.hexdigest(),
+            parts=tuple(sha256 for sha256, _ in self._parts),
+            sizes=tuple(size for _, size in self._parts),
+        )
+
+
+def _raise(tops: dict[str, float], values: Values) -> None:
+    for name, value in values:
+        if name in tops:
+            tops[name] = max(tops[name], float(np.max(np.abs(value), initial=0.0)))
