@@ -43,14 +43,14 @@ async def _drop(context: Context, prefix: str) -> None:
     A database may take a minute to delete gigabytes, and let nobody write meanwhile.
     """
     stored = await context.blobs.sizes(prefix)
-    if stored and sum(stored.values()) <= context.limits.drop_bytes:
+    if sum(stored.values()) <= context.limits.drop_bytes:  # what is not listed yet goes as well
         await context.blobs.delete(prefix)
 
 
 async def _drop_stale_uploads(
-    context: Context, experiment_id: str, number: int, stored: dict[str, int]
+    context: Context, experiment_id: str, number: int, stored: dict[str, int], until: float
 ) -> bool:
-    """Delete what is stored of a round's uploads, as far as there is time; say whether any was.
+    """Delete what is stored of a round's uploads, as far as there is time; say whether any is.
 
     Not while somebody may still aggregate them, nor if they are kept. Those of an experiment that
     is unknown here stay: a bucket may serve other databases too.
@@ -66,10 +66,10 @@ async def _drop_stale_uploads(
         prefix = keys.round_sums(experiment_id, number)
         stored = {key: size for key, size in stored.items() if key.startswith(prefix)}
     files = sorted({f"{key.rpartition('/')[0]}/" for key in stored})
-    started, few = context.clock(), sum(stored.values()) <= context.limits.drop_bytes
+    few = sum(stored.values()) <= context.limits.drop_bytes
     for doomed in [prefix] if stored and few else files:
         await context.blobs.delete(doomed)
-        if context.clock() - started >= context.limits.step_seconds:
+        if context.clock() >= until:
             break
     return bool(stored)
 
@@ -135,13 +135,14 @@ async def drop_other_parts(context: Context, blob: Blob) -> None:
 
 
 async def sweep_uploads(context: Context) -> None:
-    """Drop the uploads of every round that is over."""
+    """Drop the uploads of rounds that are over; of large ones what there is time for."""
     found: dict[tuple[str, int], dict[str, int]] = {}
     for key, size in (await context.blobs.sizes("uploads/")).items():
         if place := keys.round_of(key):
             found.setdefault(place, {})[key] = size
+    until = context.clock() + context.limits.step_seconds
     for (experiment_id, number), stored in sorted(found.items()):
-        if await _drop_stale_uploads(context, experiment_id, number, stored):
+        if await _drop_stale_uploads(context, experiment_id, number, stored, until):
             tell("uploads swept", experiment=experiment_id, round=number)
 
 
