@@ -1,0 +1,235 @@
+"""Cold start, polls and uploads of the coordinator beside a bare FastAPI application.
+
+    python -m benchmarks.coordinator [--full]
+
+Cold start: from the start of Python to the first answer of `app.entry.aws_lambda`, as Lambda calls
+it. Rates: one uvicorn worker each, the same options and the same load, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.coordinator_cold import KEY, cold, milliseconds
+from benchmarks.load_clients import Crowd, changed
+from benchmarks.load_http import Answer, Pool, pool
+from benchmarks.tables import Row, Table
+from examples.containers import Container
+
+CONNECTIONS = 8
+COLD_GOAL, RATE_GOAL = 1.5, 0.5
+Call = Callable[[], Awaitable[Answer]]
+
+
+class Server(Container):
+    """One uvicorn worker, quiet."""
+
+    hidden = ("FL_", "MONGODB_URL")
+    application = "app.main:app"
+
+    def command(self, port: int) -> list[str]:
+        return [
+            *(sys.executable, "-m", "uvicorn", self.application, "--port", str(port)),
+            *("--log-level", "warning", "--no-access-log"),
+        ]
+
+
+class Bare(Server):
+    application = "benchmarks.coordinator_bare:app"
+
+
+@contextmanager
+def servers() -> Iterator[tuple[str, str]]:
+    """The coordinator on SQLite, its log in a file as a service's would be, and the bare one."""
+    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("wb") as log:
+        settings = {"FL_ADMIN_KEY": KEY, "FL_DATA_DIR": folder, "FL_RATE_PER_SECOND": "1000000"}
+        settings["FL_RATE_BURST"] = "1000000"
+        with Server(settings, log) as ours, Bare({}, log) as bare:
+            yield ours.url, bare.url
+
+
+async def rate(call: Call, seconds: float) -> float:
+    """Requests a second over all connections."""
+    until = time.perf_counter() + seconds
+    done = 0
+
+    async def several() -> None:
+        nonlocal done
+        while time.perf_counter() < until:
+            answer = await call()
+            assert answer.status < 300, answer
+            done += 1
+
+    started = time.perf_counter()
+    await asyncio.gather(*(several() for _ in range(CONNECTIONS)))
+    return done / (time.perf_counter() - started)
+
+
+@dataclass
+class Pair:
+    """Ours and the peer's figures of one kind, taken in turn."""
+
+    ours: list[float]
+    bare: list[float]
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(a / b for a, b in zip(self.ours, self.bare, strict=True))
+
+
+async def _experiment(ours: Pool, clients: int) -> Crowd:
+    """All of its clients are enrolled, and in the cohort of the round that is open."""
+    crowd = Crowd(ours, KEY, clients, clients, 2)
+    await crowd.enrol(await crowd.create())
+    return crowd
+
+
+async def polls(ours: Pool, bare: Pool, seconds: float, repeats: int) -> dict[str, Pair]:
+    """Status polls, of a client that waits and of one that shall train."""
+    crowd = await _experiment(ours, 3)
+    await crowd._upload(0, crowd.tokens[0], f"/experiments/{crowd.id}", 1)
+    path = f"/v1/experiments/{crowd.id}/status"
+    found = {"waiting": Pair([], []), "training": Pair([], [])}
+    for _ in range(repeats):
+        for kind, number in (("waiting", 0), ("training", 1)):
+            token = crowd.tokens[number]
+            pair = found[kind]
+            pair.ours.append(
+                await rate(lambda t=token: ours.request("GET", path, t), seconds)  # type: ignore[misc]
+            )
+            pair.bare.append(
+                await rate(lambda k=kind: bare.request("GET", f"/{k}", "x"), seconds)  # type: ignore[misc]
+            )
+    return found
+
+
+async def uploads(ours: Pool, bare: Pool, count: int, repeats: int) -> dict[str, Pair]:
+    """The two requests of the SDK's upload of an 88 kB model: its one part, and the commit."""
+    found = {kind: Pair([], []) for kind in ("part", "commit", "upload")}
+    for _ in range(repeats):
+        crowd = await _experiment(ours, count + 1)  # the last one is left out: it would aggregate
+        path = f"/v1/experiments/{crowd.id}/rounds/1/update"
+        data = {n: changed(crowd._initial, n) for n in range(count)}
+        shas = {n: hashlib.sha256(data[n]).hexdigest() for n in data}
+        commits = {
+            n: json.dumps(
+                {"sha256": shas[n], "parts": [shas[n]], "num_examples": 30, "metrics": {"loss": 1}}
+            ).encode()
+            for n in data
+        }
+        asked: dict[str, Callable[[int], Awaitable[Answer]]] = {
+            "part": lambda n: ours.request(  # noqa: B023
+                "PUT", f"{path}/parts/0?sha256={shas[n]}", crowd.tokens[n], data[n], "octet-stream"
+            ),
+            "commit": lambda n: ours.request("POST", path, crowd.tokens[n], commits[n]),  # noqa: B023
+        }
+        peers: dict[str, Callable[[int], Awaitable[Answer]]] = {
+            "part": lambda n: bare.request("PUT", "/part", "x", data[n], "octet-stream"),  # noqa: B023
+            "commit": lambda n: bare.request("POST", "/commit", "x", commits[n]),  # noqa: B023
+        }
+        both = [{"part": 0.0, "commit": 0.0} for _ in range(2)]
+        for kind in ("part", "commit"):
+            for seconds, calls in zip(both, (asked, peers), strict=True):
+                seconds[kind] = await _each(calls[kind], count)
+        for kind, kinds in (("part", ["part"]), ("commit", ["commit"]), ("upload", [*both[0]])):
+            found[kind].ours.append(count / sum(both[0][k] for k in kinds))
+            found[kind].bare.append(count / sum(both[1][k] for k in kinds))
+    return found
+
+
+async def _each(call: Callable[[int], Awaitable[Answer]], count: int) -> float:
+    """Seconds that it takes to make each of so many calls once."""
+    numbers = iter(range(count))
+
+    async def several() -> None:
+        for number in numbers:
+            answer = await call(number)
+            assert answer.status < 300, answer
+
+    started = time.perf_counter()
+    await asyncio.gather(*(several() for _ in range(CONNECTIONS)))
+    return time.perf_counter() - started
+
+
+async def _rates(full: bool) -> dict[str, Pair]:
+    with servers() as (ours, bare):
+        async with pool(ours, CONNECTIONS) as one, pool(bare, CONNECTIONS) as other:
+            found = await polls(one, other, *((2.0, 9) if full else (1.0, 3)))
+            return found | await uploads(one, other, *((400, 9) if full else (200, 3)))
+
+
+def measure(full: bool) -> Table:
+    """Four minutes in full, less than one without."""
+    starts = cold(21 if full else 7)
+    rates = asyncio.run(_rates(full))
+    table = Table(
+        "The coordinator",
+        f"python -m benchmarks.coordinator{' --full' if full else ''}",
+        "bare FastAPI",
+    )
+    hello = statistics.median(starts["hello"])
+    for kind, what in (("health", "cold start, /health"), ("poll", "cold start, a client's poll")):
+        ratio = statistics.median(starts[kind]) / hello
+        table.rows.append(
+            Row(
+                *(what, milliseconds(starts[kind]), milliseconds(starts["hello"]), ratio),
+                *(f"at most {COLD_GOAL}", ratio <= COLD_GOAL),
+            )
+        )
+    names = {
+        "waiting": "polls a second, told to wait",
+        "training": "polls a second, told to train",
+        "part": "parts of 88 kB a second",
+        "commit": "commits a second",
+        "upload": "uploads a second (a part and its commit)",
+    }
+    for kind, pair in rates.items():
+        shown = [f"{statistics.median(values):,.0f}" for values in (pair.ours, pair.bare)]
+        table.rows.append(
+            Row(
+                *(names[kind], *shown, pair.ratio),
+                *(f"at least {RATE_GOAL}", pair.ratio >= RATE_GOAL),
+            )
+        )
+    table.notes += NOTES
+    table.data = {
+        "cold_start_seconds": starts,
+        "per_second": {kind: {"ours": p.ours, "bare": p.bare} for kind, p in rates.items()},
+        "cores": os.cpu_count(),
+    }
+    return table
+
+
+NOTES = [
+    "Cold start: from the start of Python to the answer of one HTTP API event, each in a process of"
+    " its own, in turn; medians. Byte code is compiled beforehand, as the Dockerfile does. The poll"
+    " is of a client in a running experiment, with motor against an nx-27017 on this machine: it"
+    " connects, makes sure of the indexes and reads. Neither torch nor NumPy nor boto3 is loaded.",
+    "Rates: one uvicorn worker each (uvloop, httptools, no access log), 8 connections from one"
+    " process, by turns; the ratio is the median of the turns' ratios. Ours is on SQLite with"
+    " `synchronous = FULL`, checks tokens, digests and weights, and logs each request to a file. An"
+    " upload is what the SDK sends: a PUT of the one part and a POST of the commit. The peer answers"
+    " the same two requests with bodies of the same size and keeps nothing.",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--full", action="store_true")
+    print(measure(parser.parse_args().full).markdown())
+
+
+if __name__ == "__main__":
+    main()
