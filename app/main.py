@@ -13,7 +13,17 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.api import access, copies, errors, events, experiments, health, page, participation
+from app.api import (
+    access,
+    copies,
+    errors,
+    events,
+    experiments,
+    health,
+    page,
+    participation,
+    routing,
+)
 from app.api.envelope import Envelope
 from app.api.guard import Guard
 from app.api.observe import Observed
@@ -108,23 +118,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.live = live = events.Live(settings.live)
     errors.install(app)
-    routers = (
-        *experiments.routers,
-        copies.router,
-        events.router,
-        *access.routers,
-        participation.router,
+    routing.install(
+        app,
+        [
+            participation.router,  # first, as they are what nearly all requests are for
+            *(*experiments.routers, copies.router, events.router, *access.routers),
+            *(page.router, health.router),
+            *([health.scraped] if settings.metrics == "on" else []),
+        ],
     )
-    for router in routers:
-        app.include_router(
-            router, prefix="/v1", responses=errors.responses(403, 413, 415, 429, 500)
-        )
-
-    app.include_router(page.router)
-
-    app.include_router(health.router)
-    if settings.metrics == "on":
-        app.include_router(health.scraped)
     _add_middleware(app, settings)
     return app
 
@@ -147,7 +149,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_headers=REQUEST_HEADERS,
             expose_headers=ANSWER_HEADERS,
         )
-    app.add_middleware(Observed, routes=app.routes)
+    app.add_middleware(Observed)
     app.add_middleware(Envelope)
 
 
@@ -204,4 +206,9 @@ def _local_admin_key(data_dir: Path) -> str:
     return key
 
 
-app = create_app()
+def __getattr__(name: str) -> FastAPI:
+    """`app`, for servers: made when it is asked for, as the serverless entries make their own."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = globals()[name] = create_app()
+    return made

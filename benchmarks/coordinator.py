@@ -115,47 +115,67 @@ async def polls(ours: Pool, bare: Pool, seconds: float, repeats: int) -> dict[st
     return found
 
 
-async def uploads(ours: Pool, bare: Pool, count: int, repeats: int) -> dict[str, Pair]:
+async def uploads(ours: Pool, bare: Pool, experiments: int, repeats: int) -> dict[str, Pair]:
     """The two requests of the SDK's upload of an 88 kB model: its one part, and the commit."""
     found = {kind: Pair([], []) for kind in ("part", "commit", "upload")}
     for _ in range(repeats):
-        crowd = await _experiment(ours, count + 1)  # the last one is left out: it would aggregate
-        path = f"/v1/experiments/{crowd.id}/rounds/1/update"
-        data = {n: changed(crowd._initial, n) for n in range(count)}
-        shas = {n: hashlib.sha256(data[n]).hexdigest() for n in data}
-        commits = {
-            n: json.dumps(
-                {"sha256": shas[n], "parts": [shas[n]], "num_examples": 30, "metrics": {"loss": 1}}
-            ).encode()
-            for n in data
+        clients = [c for _ in range(experiments) for c in await _uploading(ours)]
+        seconds = {
+            (kind, server): await _each([c.call(server, kind) for c in clients])
+            for kind in ("part", "commit")
+            for server in (ours, bare)
         }
-        asked: dict[str, Callable[[int], Awaitable[Answer]]] = {
-            "part": lambda n: ours.request(  # noqa: B023
-                "PUT", f"{path}/parts/0?sha256={shas[n]}", crowd.tokens[n], data[n], "octet-stream"
-            ),
-            "commit": lambda n: ours.request("POST", path, crowd.tokens[n], commits[n]),  # noqa: B023
-        }
-        peers: dict[str, Callable[[int], Awaitable[Answer]]] = {
-            "part": lambda n: bare.request("PUT", "/part", "x", data[n], "octet-stream"),  # noqa: B023
-            "commit": lambda n: bare.request("POST", "/commit", "x", commits[n]),  # noqa: B023
-        }
-        both = [{"part": 0.0, "commit": 0.0} for _ in range(2)]
-        for kind in ("part", "commit"):
-            for seconds, calls in zip(both, (asked, peers), strict=True):
-                seconds[kind] = await _each(calls[kind], count)
-        for kind, kinds in (("part", ["part"]), ("commit", ["commit"]), ("upload", [*both[0]])):
-            found[kind].ours.append(count / sum(both[0][k] for k in kinds))
-            found[kind].bare.append(count / sum(both[1][k] for k in kinds))
+        for kind, kinds in (("part", ["part"]), ("commit", ["commit"]), ("upload", [*BARE])):
+            for figures, server in ((found[kind].ours, ours), (found[kind].bare, bare)):
+                figures.append(len(clients) / sum(seconds[k, server] for k in kinds))
     return found
 
 
-async def _each(call: Callable[[int], Awaitable[Answer]], count: int) -> float:
-    """Seconds that it takes to make each of so many calls once."""
-    numbers = iter(range(count))
+BARE = {"part": "/part", "commit": "/commit"}
+
+
+@dataclass
+class Uploading:
+    """A client with an update in its hands."""
+
+    ours: Pool
+    path: str
+    token: str
+    data: bytes
+
+    def __post_init__(self) -> None:
+        self.sha = hashlib.sha256(self.data).hexdigest()
+        commit = {"sha256": self.sha, "parts": [self.sha], "num_examples": 30}
+        self.commit = json.dumps(commit | {"metrics": {"loss": 0.5}}).encode()
+
+    def call(self, pool: Pool, kind: str) -> Call:
+        """One of the two requests, of the coordinator or with the same body of the peer."""
+        part = kind == "part"
+        path = f"{self.path}/parts/0?sha256={self.sha}" if part else self.path
+        return lambda: pool.request(
+            "PUT" if part else "POST",
+            path if pool is self.ours else BARE[kind],
+            self.token,
+            self.data if part else self.commit,
+            "octet-stream" if part else "json",
+        )
+
+
+async def _uploading(ours: Pool) -> list[Uploading]:
+    """Of a new experiment of the default's 20 clients, all but one: the last would aggregate."""
+    crowd = await _experiment(ours, 20)
+    path = f"/v1/experiments/{crowd.id}/rounds/1/update"
+    *tokens, _ = crowd.tokens.items()
+    return [Uploading(ours, path, token, changed(crowd._initial, n)) for n, token in tokens]
+
+
+async def _each(calls: list[Call]) -> float:
+    """Seconds that it takes to make all of these calls."""
+    waiting = iter(calls)
 
     async def several() -> None:
-        for number in numbers:
-            answer = await call(number)
+        for call in waiting:
+            answer = await call()
             assert answer.status < 300, answer
 
     started = time.perf_counter()
@@ -167,7 +187,7 @@ async def _rates(full: bool) -> dict[str, Pair]:
     with servers() as (ours, bare):
         async with pool(ours, CONNECTIONS) as one, pool(bare, CONNECTIONS) as other:
             found = await polls(one, other, *((2.0, 9) if full else (1.0, 3)))
-            return found | await uploads(one, other, *((400, 9) if full else (200, 3)))
+            return found | await uploads(one, other, *((20, 9) if full else (10, 3)))
 
 
 def measure(full: bool) -> Table:
@@ -220,8 +240,8 @@ NOTES = [
     "Rates: one uvicorn worker each (uvloop, httptools, no access log), 8 connections from one"
     " process, by turns; the ratio is the median of the turns' ratios. Ours is on SQLite with"
     " `synchronous = FULL`, checks tokens, digests and weights, and logs each request to a file. An"
-    " upload is what the SDK sends: a PUT of the one part and a POST of the commit. The peer answers"
-    " the same two requests with bodies of the same size and keeps nothing.",
+    " upload is what the SDK sends: a PUT of the one part and a POST of the commit. The peer"
+    " answers the same two requests with bodies of the same size and keeps nothing.",
 ]
 
 

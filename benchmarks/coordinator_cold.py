@@ -23,11 +23,11 @@ from client_sdk.client import CoordinatorClient
 from examples.containers import LocalMongo
 
 KEY = secrets.token_hex(16)
-# What runs after the import: one event, and a line that says that it is answered. pyOpenSSL and
-# what only developers install beside it is not in the image, where PyMongo would load it.
+# What runs: one event, and a line that says that it is answered. pyOpenSSL and cryptography, which
+# PyMongo would load, come with what developers install and are not in the image.
 _CALL = """
 import sys
-sys.modules["OpenSSL"] = None
+sys.modules["OpenSSL"] = sys.modules["cryptography"] = None
 from {module} import handler
 import json, types
 answer = handler(json.loads(sys.argv[1]), types.SimpleNamespace(aws_request_id="x"))

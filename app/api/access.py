@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from app.api.auth import Admin, AdminCaller, Bearer, ExperimentId, Service
 from app.api.errors import responses
 from app.api.experiments import IdempotencyKey
+from app.api.routing import router
 from app.wire import schema, views
 
-admin = APIRouter(
-    prefix="/experiments/{experiment_id}", tags=["Run an experiment"], dependencies=[Admin]
-)
-own = APIRouter(prefix="/experiments/{experiment_id}", tags=["Take part"])
+admin = router("/experiments/{experiment_id}", tags=["Run an experiment"], dependencies=[Admin])
+own = router("/experiments/{experiment_id}", tags=["Take part"])
 routers = (admin, own)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Scope
 
 from app.domain.errors import Unauthenticated
 from app.domain.records import Client
@@ -24,7 +25,7 @@ ExperimentId = Annotated[
 ]
 
 
-def coordinator(request: Request) -> Coordinator:
+async def coordinator(request: Request) -> Coordinator:
     found: Coordinator = request.app.state.coordinator
     return found
 
@@ -32,7 +33,7 @@ def coordinator(request: Request) -> Coordinator:
 Service = Annotated[Coordinator, Depends(coordinator)]
 
 
-def bearer(credentials: Credentials) -> str:
+async def bearer(credentials: Credentials) -> str:
     if credentials is None:
         raise Unauthenticated("Send a key or token: `Authorization: Bearer ...`.")
     return credentials.credentials
@@ -41,7 +42,7 @@ def bearer(credentials: Credentials) -> str:
 Bearer = Annotated[str, Depends(bearer)]
 
 
-def admin(service: Service, secret: Bearer) -> str:
+async def admin(service: Service, secret: Bearer) -> str:
     """The name under which the admin is noted."""
     name = service.admin_keys.caller(secret)
     if name is None:
@@ -56,9 +57,14 @@ AdminCaller = Annotated[str, Admin]
 async def client(
     request: Request, service: Service, experiment_id: ExperimentId, secret: Bearer
 ) -> Client:
+    return await client_of(request.scope, service, experiment_id, secret)
+
+
+async def client_of(scope: Scope, service: Coordinator, experiment_id: str, secret: str) -> Client:
+    """The client whose token this is. Raises Unauthenticated."""
     found = await service.enrolment.client_of(experiment_id, secret)
     ids.note(client=found.id)
-    request.state.client_proven = True  # its token has a rate of its own from now on
+    scope.setdefault("state", {})["client_proven"] = True  # its token has a rate of its own
     return found
 
 

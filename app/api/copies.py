@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
+from app.api import routing
 from app.api.auth import ExperimentId, Member, Service
 from app.api.bodies import WEIGHTS, weights_response
 from app.api.errors import responses
 from app.api.experiments import FirstPart, MostParts, Version, version_header
 from app.wire import parts, views
 
-router = APIRouter(prefix="/experiments", tags=["Models"])
+router = routing.router("/experiments", tags=["Models"])
 
 
 @router.get(

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from fastapi.responses import StreamingResponse
 
+from app.api import routing
 from app.api.auth import ExperimentId, Service
 from app.api.errors import responses
 from app.domain.errors import Busy, CoordinatorError, NotFound
@@ -23,7 +24,7 @@ from app.service import Coordinator
 from app.telemetry.logs import WARNING, tell
 from app.wire.views import ExperimentView
 
-router = APIRouter(prefix="/experiments", tags=["Watch"])
+router = routing.router("/experiments", tags=["Watch"])
 CHECK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
 MAX_STREAMS = 200  # of one process; whoever comes later is told to poll

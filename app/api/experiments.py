@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import Header, Path, Query, Request, Response
 
 from app.api.auth import Admin, AdminCaller, ExperimentId, Member, Service
 from app.api.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, part_of, weights_response
 from app.api.errors import responses
+from app.api.routing import router
 from app.domain.errors import Forbidden
 from app.domain.records import ModelVersion
 from app.service.views import evaluation_view, model_view
 from app.wire import parts, schema, views
 
-admin = APIRouter(prefix="/experiments", tags=["Run an experiment"], dependencies=[Admin])
-reading = APIRouter(prefix="/experiments", tags=["Watch"])
-models = APIRouter(prefix="/experiments", tags=["Models"])
-key = APIRouter(tags=["Run an experiment"], dependencies=[Admin])
+admin = router("/experiments", tags=["Run an experiment"], dependencies=[Admin])
+reading = router("/experiments", tags=["Watch"])
+models = router("/experiments", tags=["Models"])
+key = router(tags=["Run an experiment"], dependencies=[Admin])
 routers = (admin, reading, models, key)
 
 RoundNumber = Annotated[int, Path(ge=1, le=10**6, examples=[3])]

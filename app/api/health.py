@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import PlainTextResponse
 
+from app.api import routing
 from app.api.auth import Service
 from app.api.errors import responses
 from app.domain.errors import StoreUnavailable
 from app.domain.experiment import ExperimentState
 from app.telemetry import metrics
 
-router = APIRouter(tags=["Watch"])
-scraped = APIRouter(tags=["Watch"])  # where the platform keeps a process long enough for it
+router = routing.router(tags=["Watch"], versioned=False)
+# Where the platform keeps a process long enough for it.
+scraped = routing.router(tags=["Watch"], versioned=False)
 
 
 @router.get("/health", summary="Is the process up?")

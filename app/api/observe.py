@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
 from time import perf_counter
-from typing import Any
 
-from fastapi.routing import iter_route_contexts
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.telemetry import ids, metrics, trace
@@ -26,15 +21,8 @@ class Observed:
     those that were looked up and found.
     """
 
-    def __init__(self, app: ASGIApp, *, routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._routes = routes
-
-    @cached_property
-    def _templates(self) -> dict[Callable[..., Any] | None, str]:
-        """The whole template of each endpoint: a route knows only what its own router adds."""
-        contexts = iter_route_contexts(self._routes)
-        return {context.endpoint: context.path for context in contexts if context.path}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,7 +51,7 @@ class Observed:
                 await self.app(scope, receive_counted, send_counted)
             finally:
                 seconds = perf_counter() - started
-                route = self._templates.get(scope.get("endpoint"))
+                route = getattr(scope.get("route"), "path", None)
                 trace.describe_request(span, method, route, status)
                 metrics.REQUESTS.add(1, method, route or UNMATCHED, str(status))
                 metrics.REQUEST_SECONDS.observe(seconds, method, route or UNMATCHED)

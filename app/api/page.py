@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
+from app.api import routing
 from app.api.assets import ASK_FIRST, FOR_GOOD, Asset, Assets
 from app.api.headers import PAGE_POLICY
 
-router = APIRouter(include_in_schema=False)
+router = routing.router(versioned=False, include_in_schema=False)
 assets = Assets()
 _METHODS = ["GET", "HEAD"]
 _PAGE = {"Cache-Control": ASK_FIRST}

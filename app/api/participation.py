@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
+from pydantic import ValidationError
 
+from app.api import routing
 from app.api.auth import Bearer, CallingClient, ExperimentId, Service
 from app.api.bodies import OCTETS, PartNumber, PartSha256, part_of
 from app.api.errors import responses
+from app.api.quick import Call
 from app.wire import parts, schema
 
-router = APIRouter(prefix="/experiments/{experiment_id}", tags=["Take part"])
-RoundNumber = Annotated[int, Path(ge=1, le=10**6, examples=[3])]
+router = routing.router("/experiments/{experiment_id}", tags=["Take part"])
+ROUNDS = (1, 10**6)
+RoundNumber = Annotated[int, Path(ge=ROUNDS[0], le=ROUNDS[1], examples=[3])]
+_SHA256_QUERY = re.compile(rb"sha256=([0-9a-f]{64})")
+
+
+@router.get("/status", summary="Round status", responses=responses(401, 404, 422, 503))
+async def get_status(service: Service, client: CallingClient) -> schema.RoundStatus:
+    """What the calling client shall do: train now, wait and ask again, or stop asking."""
+    return await service.participation.status(client)
+
+
+async def _status(call: Call) -> schema.Train | schema.Wait | schema.Done | None:
+    client = None if call.query else await call.client()
+    return None if client is None else await call.service.participation.status(client)
+
+
+routing.quickly(router, _status)
 
 
 @router.post(
@@ -32,12 +52,6 @@ async def subscribe(
 async def get_shard(service: Service, client: CallingClient) -> schema.Shard:
     """The calling client's random, disjoint part of the training set, as indices."""
     return await service.enrolment.shard(client)
-
-
-@router.get("/status", summary="Round status", responses=responses(401, 404, 422, 503))
-async def get_status(service: Service, client: CallingClient) -> schema.RoundStatus:
-    """What the calling client shall do: train now, wait and ask again, or stop asking."""
-    return await service.participation.status(client)
 
 
 @router.put(
@@ -62,6 +76,24 @@ async def put_update_part(
     return schema.PartReceipt(number=part, sha256=sha256, size=len(data))
 
 
+async def _put_part(call: Call) -> schema.PartReceipt | None:
+    number = call.number("number", *ROUNDS)
+    part = call.number("part", 0, schema.MAX_PARTS - 1)
+    digest = _SHA256_QUERY.fullmatch(call.query)
+    if number is None or part is None or digest is None or b"content-encoding" in call.headers:
+        return None
+    client = await call.client()
+    data = None if client is None else await call.body()
+    if client is None or data is None:
+        return None
+    sha256 = digest[1].decode()
+    await call.service.participation.store_part(client, number, part, sha256, data)
+    return schema.PartReceipt(number=part, sha256=sha256, size=len(data))
+
+
+routing.quickly(router, _put_part)
+
+
 @router.post(
     "/rounds/{number}/update/parts",
     summary="Announce parts of an update",
@@ -84,3 +116,21 @@ async def commit_update(
 ) -> schema.UpdateReceipt:
     """Its weights are checked; the first accepted update of a round stands. Safe to repeat."""
     return await service.participation.commit(client, number, commit)
+
+
+async def _commit(call: Call) -> schema.UpdateReceipt | None:
+    number = call.number("number", *ROUNDS)
+    if number is None or call.query or call.headers.get(b"content-type") != b"application/json":
+        return None
+    client = await call.client()
+    data = None if client is None else await call.body()
+    if client is None or data is None:
+        return None
+    try:
+        commit = schema.UpdateCommit.model_validate_json(data)
+    except ValidationError:
+        return None
+    return await call.service.participation.commit(client, number, commit)
+
+
+routing.quickly(router, _commit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -90,6 +91,8 @@ class Container:
         self.app = create_app(settings)
         self.http = Bounded(self.app, settings.answer_bytes) if settings.answer_bytes else self.app
         self._loop.run_until_complete(self.app.router.lifespan_context(self.app).__aenter__())
+        gc.freeze()
+        gc.enable()
 
     def enter(self) -> None:
         """Make its loop the current one: the database's connections belong to it."""

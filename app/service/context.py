@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from app.domain.cost import Prices
 from app.service.repository import Repository
@@ -44,7 +45,7 @@ class Context:
     jitter: Callable[[], float] = random.random  # spreads polls; nothing is drawn by it
     worker: str = field(default_factory=lambda: secrets.token_hex(6))
 
-    @property
+    @cached_property
     def direct(self) -> bool:
         """Whether clients move weights past the coordinator."""
         return isinstance(self.blobs, DirectBlobs)

@@ -222,6 +222,7 @@ class Participation:
             commit.parts,
             limit=max_update_bytes(expected.total_bytes),
             expected=expected,
+            verified=not self.context.direct,
         )
         update = Update(
             experiment_id=experiment.id,

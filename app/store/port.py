@@ -74,7 +74,9 @@ class Blobs(Protocol):
     """Immutable byte strings of a few MiB at most by key. Keys hold the digest of the content."""
 
     async def put(self, key: str, data: bytes) -> None:
-        """Store; a key that is there already is left as it is. Durable on return."""
+        """Store; a key that is there already is left as it is. On return it survives this process,
+        and a power cut at the latest when a document that is written afterwards does.
+        """
         ...
 
     async def get(self, key: str) -> bytes | None:

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 from app.telemetry import ids
@@ -42,7 +43,12 @@ def tell(
     Fields are numbers, ids and codes, never a caller's text: it may be a secret.
     """
     if log.isEnabledFor(level):
-        log.log(level, Told(event, fields), exc_info=error, stacklevel=2)
+        fault = None if error is None else (type(error), error, error.__traceback__)
+        # `log.log` would look up the caller's file and line for every request.
+        log.handle(log.makeRecord(log.name, level, "", 0, Told(event, fields), (), fault))
+
+
+_json = json.JSONEncoder(default=str).encode  # json.dumps would make an encoder a line
 
 
 def _known() -> dict[str, Any]:
@@ -57,6 +63,11 @@ def _content(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
     return record.getMessage(), _known()
 
 
+@lru_cache(2)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _spelt(event: str, fields: dict[str, Any]) -> str:
     return " ".join([event, *(f"{name}={value}" for name, value in fields.items())])
 
@@ -65,10 +76,9 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line, whatever is in it: line breaks are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         event, fields = _content(record)
         line = {
-            "time": at.replace("+00:00", "Z"),
+            "time": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "event": event,
             **fields,
@@ -77,7 +87,7 @@ class JsonFormatter(logging.Formatter):
             line["logger"] = record.name
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _json(line)
 
 
 class ConsoleFormatter(logging.Formatter):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from app.wire.schema import MAX_PARTS, Body, Sha256
+from app.wire.schema import MAX_PARTS, Answer, Body, Sha256
 
 MAX_ANNOUNCED = 256  # parts in one call: signed URLs are long, and answers are limited too
 
@@ -21,7 +21,7 @@ class PartAnnouncements(Body):
     parts: list[PartAnnouncement] = Field(min_length=1, max_length=MAX_ANNOUNCED)
 
 
-class SignedUpload(BaseModel):
+class SignedUpload(Answer):
     """A PUT of the part's bytes to `url`, with these headers and no others of ours."""
 
     url: str = Field(examples=["https://bucket.s3.amazonaws.com/uploads/...?X-Amz-Signature=..."])
@@ -29,7 +29,7 @@ class SignedUpload(BaseModel):
     seconds: int = Field(description="For so long the URL is good", examples=[900])
 
 
-class PartPlan(BaseModel):
+class PartPlan(Answer):
     """What to do with a part: nothing where it is stored, else `upload`, else PUT it here."""
 
     number: int

@@ -36,6 +36,14 @@ ClientKey = Annotated[
 ]
 
 
+class Answer(BaseModel):
+    """Is built when it is first used: all of them at once would hold up a cold start. (FastAPI looks
+    into those that it parses; they gain nothing.)
+    """
+
+    model_config = ConfigDict(defer_build=True)
+
+
 class Body(BaseModel):
     """Requests refuse fields that they do not know: a misspelt setting must not pass unseen.
 
@@ -176,18 +184,18 @@ class Resume(Body):
     )
 
 
-class BlobInfo(BaseModel):
+class BlobInfo(Answer):
     sha256: Sha256
     size: int = Field(description="Bytes", examples=[87904])
 
 
-class PartReceipt(BaseModel):
+class PartReceipt(Answer):
     number: int = Field(examples=[0])
     sha256: Sha256
     size: int = Field(examples=[87904])
 
 
-class CreatedExperiment(BaseModel):
+class CreatedExperiment(Answer):
     """The same Idempotency-Key gets the same answer again."""
 
     id: str = Field(examples=["20261124-101500-9f2c1a"])
@@ -199,7 +207,7 @@ class CreatedExperiment(BaseModel):
     )
 
 
-class Subscription(BaseModel):
+class Subscription(Answer):
     """The token is shown to the holder of the client key only."""
 
     client_id: str = Field(examples=["client-07"])
@@ -207,27 +215,27 @@ class Subscription(BaseModel):
     shard_size: int = Field(examples=[3000])
 
 
-class EnrolmentKey(BaseModel):
+class EnrolmentKey(Answer):
     """What clients subscribe with. `generation` counts its replacements."""
 
     enrolment_key: str = Field(examples=["enrol_3q2-7w..."])
     generation: int = Field(examples=[1])
 
 
-class ReplacedToken(BaseModel):
+class ReplacedToken(Answer):
     """The client's token from now on."""
 
     token: str = Field(examples=["7.tok_x1..."])
 
 
-class Shard(BaseModel):
+class Shard(Answer):
     client_id: str
     dataset: str
     dataset_size: int
     indices: list[int] = Field(description="Positions in the training set, ascending")
 
 
-class Training(BaseModel):
+class Training(Answer):
     """How to train: SGD over the shard."""
 
     local_epochs: int
@@ -237,7 +245,7 @@ class Training(BaseModel):
     seed: int = Field(description="The experiment's; derive your own of it, round and client")
 
 
-class Train(BaseModel):
+class Train(Answer):
     """Train now."""
 
     action: Literal["train"] = "train"
@@ -268,7 +276,7 @@ class Train(BaseModel):
     )
 
 
-class Wait(BaseModel):
+class Wait(Answer):
     """Ask again after `retry_after` seconds; it is jittered so that clients do not come at once."""
 
     action: Literal["wait"] = "wait"
@@ -277,7 +285,7 @@ class Wait(BaseModel):
     message: str = Field(examples=["17 of 20 clients enrolled."])
 
 
-class Done(BaseModel):
+class Done(Answer):
     """The experiment has ended."""
 
     action: Literal["done"] = "done"
@@ -289,7 +297,7 @@ class Done(BaseModel):
 RoundStatus = Annotated[Train | Wait | Done, Field(discriminator="action")]
 
 
-class UpdateReceipt(BaseModel):
+class UpdateReceipt(Answer):
     round: int
     client_id: str
     sha256: Sha256
@@ -297,7 +305,7 @@ class UpdateReceipt(BaseModel):
     num_examples: int
 
 
-class Problem(BaseModel):
+class Problem(Answer):
     """An error, after RFC 9457. `code` is for programs, `detail` says what to do."""
 
     type: str = Field("about:blank")

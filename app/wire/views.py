@@ -5,20 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.domain.experiment import ExperimentState
 from app.domain.round import RoundState
-from app.wire.schema import BlobInfo, ExperimentConfig, Sha256
+from app.wire.schema import Answer, BlobInfo, ExperimentConfig, Sha256
 
 
-class EvaluationView(BaseModel):
+class EvaluationView(Answer):
     source: str = Field(examples=["central"], description="A client, or `central` for the admin")
     num_examples: int
     metrics: dict[str, float]
 
 
-class ClientView(BaseModel):
+class ClientView(Answer):
     id: str = Field(examples=["client-07"])
     name: str = Field(examples=["St. Mary's, radiology"])
     shard_size: int = Field(examples=[3000])
@@ -26,13 +26,13 @@ class ClientView(BaseModel):
     revoked_at: datetime | None
 
 
-class RefusalView(BaseModel):
+class RefusalView(Answer):
     client: str = Field(examples=["client-03"])
     code: str = Field(examples=["non-finite"])
     reason: str
 
 
-class AttemptView(BaseModel):
+class AttemptView(Answer):
     attempt: int
     cohort: list[str]
     reported: list[str]
@@ -41,7 +41,7 @@ class AttemptView(BaseModel):
     ended_at: datetime
 
 
-class UpdateView(BaseModel):
+class UpdateView(Answer):
     client: str
     num_examples: int
     sha256: Sha256
@@ -54,7 +54,7 @@ class UpdateView(BaseModel):
     scale: float = Field(1.0, description="What was left of that distance; below 1 it was clipped")
 
 
-class RoundView(BaseModel):
+class RoundView(Answer):
     """A round's record. `missing` has neither reported, nor been refused, nor been revoked."""
 
     number: int
@@ -82,7 +82,7 @@ class RoundView(BaseModel):
     )
 
 
-class CostView(BaseModel):
+class CostView(Answer):
     """What the experiment would have cost on AWS Lambda until now: an estimate, from its records.
 
     Prices and assumptions are a table, app/domain/prices.json.
@@ -104,7 +104,7 @@ class CostView(BaseModel):
     prices_as_of: str = Field(examples=["2026-11-24"])
 
 
-class RoundSummary(BaseModel):
+class RoundSummary(Answer):
     """A line of an experiment's history."""
 
     number: int
@@ -122,7 +122,7 @@ class RoundSummary(BaseModel):
     )
 
 
-class ModelView(BaseModel):
+class ModelView(Answer):
     version: int
     sha256: Sha256
     size: int
@@ -136,7 +136,7 @@ class ModelView(BaseModel):
     evaluations: list[EvaluationView]
 
 
-class ModelPart(BaseModel):
+class ModelPart(Answer):
     """A piece of a model's file. `url` gives it, where the blob store answers clients itself."""
 
     number: int
@@ -165,7 +165,7 @@ class AuditAction(StrEnum):
     EVALUATION_REPORTED = "evaluation-reported"
 
 
-class AuditEvent(BaseModel):
+class AuditEvent(Answer):
     """Who did what, and when. `clients` are those whom it is about."""
 
     cursor: str = Field(description="Where to go on reading: the next page's `after`")
@@ -181,7 +181,7 @@ class AuditEvent(BaseModel):
     detail: str
 
 
-class ExperimentSummary(BaseModel):
+class ExperimentSummary(Answer):
     id: str
     name: str
     state: ExperimentState
@@ -192,7 +192,7 @@ class ExperimentSummary(BaseModel):
     reason: str
 
 
-class ExperimentView(BaseModel):
+class ExperimentView(Answer):
     id: str
     name: str
     state: ExperimentState

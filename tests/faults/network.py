@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from app.service import Context, Coordinator, Limits, Repository
-from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, _Database
+from app.store.sqlite import SQLiteBlobs, SQLiteDocuments
+from app.store.sqlite_file import Database
 from tests.federation import ADMIN_KEY, Clock
 
 WRITES = frozenset({"insert", "replace", "put", "delete"})
@@ -36,7 +37,7 @@ class Inline(ThreadPoolExecutor):
 
 async def open_in_memory() -> tuple[SQLiteDocuments, SQLiteBlobs]:
     """The embedded store itself, on a database that takes no time."""
-    database = _Database(Path(":memory:"))
+    database = Database(Path(":memory:"))
     database._thread = Inline(1)
     await database.open()
     return SQLiteDocuments(database), SQLiteBlobs(database)

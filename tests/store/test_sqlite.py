@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from app.domain.errors import StoreUnavailable
-from app.store import sqlite
+from app.store import sqlite, sqlite_file
 from app.store.sqlite import open_sqlite
 
 OPEN_AND_INSERT = """
@@ -75,7 +75,7 @@ async def test_every_write_that_was_answered_survives_a_sigkill(tmp_path):
 
 
 async def test_a_locked_file_is_said_to_be_unavailable(tmp_path, monkeypatch):
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.1)
     documents, _ = await open_sqlite(tmp_path / "store.sqlite3")
     await documents.insert("rounds", "a", {})
     locker = sqlite3.connect(tmp_path / "store.sqlite3", isolation_level=None)
@@ -120,10 +120,10 @@ def test_only_a_busy_file_is_tried_again(tmp_path, monkeypatch):
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE t (a)")
     connection.close()
-    monkeypatch.setattr(sqlite.time, "sleep", lambda _: pytest.fail("it was tried again"))
+    monkeypatch.setattr(sqlite_file.time, "sleep", lambda _: pytest.fail("it was tried again"))
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        sqlite._switch_to_wal(connection)
+        sqlite_file._switch_to_wal(connection)
     connection.close()
 
 
@@ -147,4 +147,83 @@ async def test_the_loop_is_free_while_the_database_waits(tmp_path):
     locker.execute("ROLLBACK")
     locker.close()
     assert await write
+    await documents.close()
+
+
+async def held_up(path, *writes):
+    """The results of writes that wait together, and what the connection was told meanwhile."""
+    documents, blobs = await open_sqlite(path)
+    told = []
+    await documents._database.run(lambda c: c.set_trace_callback(told.append))
+    locker = sqlite3.connect(path, isolation_level=None)
+    locker.execute("BEGIN EXCLUSIVE")
+    first = asyncio.create_task(blobs.put("first", b"1"))
+    await asyncio.sleep(0.05)  # it is in the thread now, and waits for the lock
+    rest = [asyncio.create_task(write(documents, blobs)) for write in writes]
+    await asyncio.sleep(0)
+    locker.execute("ROLLBACK")
+    locker.close()
+    results = await asyncio.gather(first, *rest, return_exceptions=True)
+    return documents, blobs, results[1:], told
+
+
+async def test_writes_that_wait_together_share_a_transaction_and_each_has_its_own_result(tmp_path):
+    documents, blobs, results, told = await held_up(
+        tmp_path / "store.sqlite3",
+        lambda d, b: d.insert("rounds", "a", {"n": 1}),
+        lambda d, b: d.insert("rounds", "a", {"n": 2}),
+        lambda d, b: d.replace("rounds", "a", 1, {"n": 3}),
+        lambda d, b: d.replace("rounds", "a", 1, {"n": 4}),
+        lambda d, b: b.put("x", b"2"),
+    )
+    assert results == [True, False, True, False, None]
+    assert told.count("COMMIT") == 1
+    assert (await documents.get("rounds", "a")).body == {"n": 3}
+    assert await blobs.sizes("") == {"first": 1, "x": 1}
+    await documents.close()
+
+
+async def test_a_write_that_fails_takes_none_of_those_that_waited_with_it_along(tmp_path):
+    documents, _, results, told = await held_up(
+        tmp_path / "store.sqlite3",
+        lambda d, b: d.insert("rounds", "a", {}),
+        lambda d, b: b.put("x", object()),
+        lambda d, b: d.insert("rounds", "b", {}),
+    )
+    assert [results[0], results[2]] == [True, True]
+    assert isinstance(results[1], Exception)
+    assert "ROLLBACK" in told
+    assert await documents.keys("rounds", "") == ["a", "b"]
+    await documents.close()
+
+
+async def test_a_read_that_finds_the_file_busy_waits_in_the_thread(tmp_path, monkeypatch):
+    documents, _ = await open_sqlite(tmp_path / "store.sqlite3")
+    await documents.insert("rounds", "a", {})
+
+    class Busy:
+        def execute(self, sql, *_):
+            if sql in ("BEGIN", "COMMIT"):
+                return
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise error
+
+    reader, documents._database._reader = documents._database._reader, Busy()
+    assert (await documents.get("rounds", "a")).body == {}
+    documents._database._reader = reader
+    await documents.close()
+
+
+async def test_rows_and_blobs_beyond_what_is_read_on_the_loop(tmp_path):
+    documents, blobs = await open_sqlite(tmp_path / "store.sqlite3")
+    many = [f"{n:04d}" for n in range(sqlite.FEW + 3)]
+    await asyncio.gather(*(documents.insert("rounds", key, {}) for key in many))
+    assert await documents.keys("rounds", "") == many
+    assert await documents.keys("rounds", "000") == many[:10]
+    large = bytes(sqlite.SMALL + 1)
+    await asyncio.gather(blobs.put("large", large), blobs.put("small", b"s" * sqlite.SMALL))
+    assert await blobs.get("large") == large
+    assert await blobs.get("small") == b"s" * sqlite.SMALL
+    assert await blobs.get("none") is None
     await documents.close()

@@ -1,0 +1,250 @@
+"""A SQLite file: short reads on the event loop, all else in one thread, writes that wait together.
+
+A read of a row by its key takes a few microseconds, and to wake a thread for it many times that. So
+short reads have a connection of their own and stay on the loop. In the write-ahead log's mode no
+writer holds readers up; where SQLite says that it is busy all the same (another process that
+recovers the log, say), the read goes to the thread, which waits for it.
+
+Writes that are asked for while another one is being written are committed in one transaction: they
+share its `fsync`, which on most disks takes longer than all the rest. None is answered before it.
+Blobs go without one: it is the document that names them that counts, and it comes after them in the
+same log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from app.domain.errors import StoreUnavailable
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 10.0
+MOST_AT_ONCE = 16  # writes of one transaction
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS documents (
+        kind TEXT NOT NULL, key TEXT NOT NULL, second TEXT,
+        revision INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (kind, key)) WITHOUT ROWID""",
+    """CREATE UNIQUE INDEX IF NOT EXISTS documents_by_second
+        ON documents (kind, second) WHERE second IS NOT NULL""",
+    "CREATE TABLE IF NOT EXISTS blobs (key TEXT PRIMARY KEY, size INTEGER NOT NULL, data BLOB)",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+
+class Database:
+    """Raises StoreUnavailable for anything that SQLite says."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        self._connection: sqlite3.Connection | None = None  # the thread's
+        self._reader: sqlite3.Connection | None = None  # the loop's
+        self._writes: deque[tuple[Work[Any], bool, asyncio.Future[Any]]] = deque()
+        self._writing = False
+        self._lock = threading.Lock()  # over the two above
+        self._closed = False
+        self._looking = False
+        self._synchronised = True
+
+    async def open(self) -> None:
+        await self.run(self._open)
+
+    def _open(self, _: object = None) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"Cannot make {self.path.parent}: {error}.") from error
+        # Autocommit: each statement is a transaction of its own unless `_write` says otherwise.
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        self._connection = self._reader = connection
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StoreUnavailable(
+                f"{self.path} was written by a newer version (schema {version}; this one knows "
+                f"{SCHEMA_VERSION}): upgrade this coordinator."
+            )
+        _switch_to_wal(connection)
+        # An answered write survives a power cut, not only the death of the process.
+        connection.execute("PRAGMA synchronous = FULL")
+        if version < SCHEMA_VERSION:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            connection.execute("COMMIT")
+        if str(self.path) != ":memory:":  # which is its connection's own
+            self._reader = sqlite3.connect(
+                self.path, timeout=0, isolation_level=None, check_same_thread=False
+            )
+            self._reader.execute("PRAGMA query_only = ON")
+
+    def _guarded(self, work: Work[T], connection: sqlite3.Connection | None) -> T:
+        try:
+            return work(connection)  # type: ignore[arg-type]
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"The database {self.path} failed: {error}.") from error
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"The database {self.path} is closed.")
+
+    async def run(self, work: Work[T]) -> T:
+        """Run in the thread: what may take long."""
+        self._require_open()
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: self._guarded(work, self._connection)
+        )
+
+    async def read(self, work: Work[T]) -> T:
+        """Run on the loop: what reads a few rows by their keys."""
+        self._require_open()
+        try:
+            self._look()
+            return work(self._reader)  # type: ignore[arg-type]
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
+                return await self.run(work)
+            raise StoreUnavailable(f"The database {self.path} failed: {error}.") from error
+
+    def _look(self) -> None:
+        """Begin a snapshot for the reads until the loop turns: its locks are system calls, and
+        cost more than a read.
+
+        Nothing that such a read may have to see is missing in it. Who knows of a write was told so
+        by the loop, at the latest when this turn began, or in a callback of the next one, which
+        comes after the end of the snapshot.
+        """
+        if self._looking or self._reader is self._connection:
+            return
+        assert self._reader is not None  # noqa: S101  (it is open)
+        self._reader.execute("BEGIN")
+        self._looking = True
+        asyncio.get_running_loop().call_soon(self._look_away)
+
+    def _look_away(self) -> None:
+        if self._looking:
+            self._looking = False
+            assert self._reader is not None  # noqa: S101
+            with suppress(sqlite3.Error):  # the next read will say it
+                self._reader.execute("COMMIT")
+
+    async def write(self, work: Work[T], *, durable: bool = True) -> T:
+        """Run one writing statement. On return it survives the process, and if `durable` a power
+        cut as well; what is not does so once a later one is: the log is written in its order.
+        """
+        self._require_open()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._writes.append((work, durable, future))
+            begin, self._writing = not self._writing, True
+        if begin:
+            self._thread.submit(self._drain)
+        return await future
+
+    def _drain(self) -> None:
+        """In the thread: write until nobody waits."""
+        while True:
+            with self._lock:
+                batch = [
+                    self._writes.popleft() for _ in range(min(MOST_AT_ONCE, len(self._writes)))
+                ]
+                if not batch:
+                    self._writing = False
+                    return
+            self._synchronise(any(durable for _, durable, _ in batch))
+            results = self._write([work for work, _, _ in batch])
+            for (_, _, future), result in zip(batch, results, strict=True):
+                with suppress(RuntimeError):  # its loop is closed: nobody waits any more
+                    future.get_loop().call_soon_threadsafe(_settle, future, result)
+
+    def _synchronise(self, fully: bool) -> None:
+        """Whether the next commit waits for the disk."""
+        if fully != self._synchronised:
+            sql = f"PRAGMA synchronous = {'FULL' if fully else 'NORMAL'}"
+            self._alone(lambda c: c.execute(sql))
+            self._synchronised = fully
+
+    def _write(self, works: list[Work[Any]]) -> list[Any]:
+        """The results of one transaction, or of each by itself where together they fail."""
+        connection = self._connection
+        assert connection is not None  # noqa: S101  (it is open)
+        if len(works) > 1:
+            begun = self._alone(lambda c: c.execute("BEGIN IMMEDIATE"))
+            if isinstance(begun, _Failed):  # another process writes, for longer than one waits
+                return [begun] * len(works)
+            try:
+                results = [work(connection) for work in works]
+                connection.execute("COMMIT")
+            except Exception:
+                if connection.in_transaction:
+                    self._alone(lambda c: c.execute("ROLLBACK"))
+            else:
+                return results
+        return [self._alone(work) for work in works]
+
+    def _alone(self, work: Work[Any]) -> Any:
+        try:
+            return self._guarded(work, self._connection)
+        except Exception as error:
+            return _Failed(error)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._look_away()
+
+        def shut() -> None:
+            for connection in (self._reader, self._connection):
+                if connection is not None:
+                    connection.close()
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, shut)
+        self._thread.shutdown()
+
+
+class _Failed:
+    """An error on its way to who waits for the result."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _settle(future: asyncio.Future[Any], result: Any) -> None:
+    if future.cancelled():
+        return
+    if isinstance(result, _Failed):
+        future.set_exception(result.error)
+    else:
+        future.set_result(result)
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    # The switch takes an exclusive lock and does not honour the busy timeout, so that of several
+    # workers that start at once on a new file some would fail: try again, as the timeout would.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF in _BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
