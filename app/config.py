@@ -71,6 +71,13 @@ class Settings(BaseSettings):
     )
     poll_min_seconds: float = Field(0.2, gt=0)
     poll_max_seconds: float = Field(15.0, gt=0)
+    hold_seconds: float = Field(
+        20.0,
+        ge=0,
+        le=25,
+        description="How long a client that waits may have its answer held back until there is "
+        "something to do (long polling); 0 where a held request costs money",
+    )
     rate_per_second: float = Field(
         50.0,
         ge=0,

@@ -58,7 +58,14 @@ TAGS = [
 
 # What pages of other origins may send and read, beyond what browsers let through anyway.
 REQUEST_HEADERS = ("Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Range")
-ANSWER_HEADERS = ("Content-Range", "ETag", "Retry-After", "X-Model-Version", "X-Request-Id")
+ANSWER_HEADERS = (
+    "Content-Range",
+    "ETag",
+    "Retry-After",
+    "Server-Timing",
+    "X-Model-Version",
+    "X-Request-Id",
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -91,6 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             max_clients=settings.max_clients,
             poll_min_seconds=settings.poll_min_seconds,
             poll_max_seconds=settings.poll_max_seconds,
+            hold_seconds=settings.hold_seconds,
         )
         context = Context(repo=Repository(documents), blobs=blobs, limits=limits, prices=prices)
         app.state.admin_key = key
@@ -98,7 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         store = "mongodb" if settings.mongodb_url else "sqlite"
         logs.tell("coordinator started", version=app.version, store=store, process=os.getpid())
         async with ticking(app.state.coordinator, settings.tick_seconds):
-            with live.ending_with_the_server():
+            with live.ending_with_the_server(app.state.coordinator.hold.close):
                 yield
         await documents.close()
         logs.tell("coordinator stopped", process=os.getpid())
@@ -116,7 +124,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,  # ours needs no network
         redoc_url=None,
     )
-    app.state.live = live = events.Live(settings.live)
+    app.state.live = live = events.Live(settings.live, settings.hold_seconds > 0)
     errors.install(app)
     routing.install(
         app,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import TypeVar
 
+import httpx
 from pydantic import BaseModel, TypeAdapter
 
 from app.wire import schema, views
@@ -188,9 +191,39 @@ class CoordinatorClient(Connection):
     async def shard(self, experiment_id: str) -> schema.Shard:
         return await self._json(schema.Shard, "GET", f"/experiments/{experiment_id}/shard")
 
-    async def status(self, experiment_id: str) -> schema.Train | schema.Wait | schema.Done:
-        response = await self.request("GET", f"/experiments/{experiment_id}/status")
+    async def status(
+        self, experiment_id: str, *, hold: float = 0.0, known: int | None = None
+    ) -> schema.Train | schema.Wait | schema.Done:
+        """What to do now. With `hold`, the answer may take so many seconds, unless there is
+        something else to do than to wait in the round `known`.
+        """
+        path = f"/experiments/{experiment_id}/status"
+        if hold < 1 or known is None:
+            return parse(_STATUS, await self.request("GET", path))
+        seconds = int(min(hold, schema.MAX_HOLD))
+        response = await self.request(
+            "GET",
+            f"{path}?wait={seconds}&round={known}",
+            timeout=httpx.Timeout(self._timeout + seconds, connect=10.0),
+        )
         return parse(_STATUS, response)
+
+    async def next_status(
+        self, experiment_id: str, last: schema.Wait
+    ) -> schema.Train | schema.Wait | schema.Done:
+        """What to do after `last`, as soon as it is known: the coordinator holds the answer back
+        where it does that, and else there is a pause.
+        """
+        asked = time.monotonic()
+        if last.hold < 1 or self.holding.locked():  # too many wait already over these connections
+            await asyncio.sleep(last.retry_after)
+            return await self.status(experiment_id)
+        async with self.holding:
+            found = await self.status(experiment_id, hold=last.hold, known=last.round)
+        if isinstance(found, schema.Wait) and found.round == last.round:
+            # It was not held: whatever the reason, nobody shall ask without a pause.
+            await asyncio.sleep(max(0.0, last.retry_after - (time.monotonic() - asked)))
+        return found
 
     async def upload_update(
         self,

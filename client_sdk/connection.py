@@ -27,6 +27,8 @@ from client_sdk import errors
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
+MAX_CONNECTIONS = 64  # of all callers that share one
+MAX_HELD = 32  # of them may be waiting for an answer that the coordinator holds back
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _SIZE = 1024  # bytes; sizes of requests are kept as rounded up to it
 _DURATION = re.compile(r"(?:^|,)\s*total\s*;[^,]*?\bdur=\"?([0-9]+(?:\.[0-9]+)?)")
@@ -107,10 +109,13 @@ class Connection:
         self.traffic = Traffic()
         self._key = key
         self._on_retry = on_retry or (lambda message: None)
+        self._timeout = timeout
+        # An answer that is held back keeps a connection; others must find one all the same.
+        self.holding = asyncio.Semaphore(MAX_HELD)
         self._http = httpx.AsyncClient(
             base_url=self.base_url,
             timeout=httpx.Timeout(timeout, connect=10.0),
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=32),
+            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=32),
             transport=transport,
             # A proxy from the environment is for the outside, never for this machine itself.
             trust_env=urlsplit(base_url).hostname not in ("127.0.0.1", "::1", "localhost"),

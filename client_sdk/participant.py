@@ -62,15 +62,11 @@ class Event:
     message: str = ""
 
 
-async def _as_advised(client_id: str, wait: Wait) -> None:
-    await asyncio.sleep(wait.retry_after)
-
-
 class Participant:
     """A client. `client_key` is its secret: who has it is this client, also after a restart.
 
     `pause(client_id, wait)` passes the time until the next question, where somebody knows better
-    than the coordinator's advice when that is worth while. The model that it got last is kept, if
+    than the coordinator when that is worth while. The model that it got last is kept, if
     that has no more than `keep_bytes`, and not fetched again; `held` is one that is here before.
     """
 
@@ -94,7 +90,7 @@ class Participant:
         self._name = name
         self._trainer = trainer
         self._on_event = on_event or (lambda event: None)
-        self._pause = pause or _as_advised
+        self._pause = pause
         self._indices: list[int] = []
         self._given_up: set[tuple[int, int]] = set()
         self._last: Train | None = None
@@ -119,8 +115,8 @@ class Participant:
         A trainer that is an Evaluator then measures the last model on the client's held-out
         examples, and what it finds is reported. A failure of that changes nothing.
         """
+        status = await self._client.status(self.experiment_id)
         while True:
-            status = await self._client.status(self.experiment_id)
             match status:
                 case Done():
                     self._tell("done", 0, status.reason)
@@ -128,11 +124,19 @@ class Participant:
                     return status
                 case Wait():
                     self._tell("waiting", status.round, status.message)
-                    await self._pause(self.id, status)
+                    status = await self._after(status)
+                    continue
                 case Train() if (status.round, status.attempt) in self._given_up:
                     await asyncio.sleep(1.0)
                 case Train():
                     await self._take_part(status)
+            status = await self._client.status(self.experiment_id)
+
+    async def _after(self, wait: Wait) -> Train | Wait | Done:
+        if self._pause is None:
+            return await self._client.next_status(self.experiment_id, wait)
+        await self._pause(self.id, wait)
+        return await self._client.status(self.experiment_id)
 
     async def _evaluate(self, done: Done) -> None:
         """Report what the last model is worth here, if a round made one."""

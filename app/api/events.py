@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any
@@ -33,8 +33,9 @@ MAX_STREAMS = 200  # of one process; whoever comes later is told to poll
 class Live:
     """The open streams of this process: whether there may be any, and that they end with it."""
 
-    def __init__(self, enabled: bool) -> None:
+    def __init__(self, enabled: bool, holding: bool = False) -> None:
         self.enabled = enabled
+        self.holding = holding  # there may be other answers that take their time
         self.open = 0
         self.closing = asyncio.Event()
 
@@ -47,13 +48,15 @@ class Live:
             return False
 
     @contextmanager
-    def ending_with_the_server(self) -> Iterator[None]:
-        """End the streams on SIGINT and SIGTERM, then let the server's own handlers do theirs.
+    def ending_with_the_server(self, also: Callable[[], None]) -> Iterator[None]:
+        """End the streams, and what `also` ends, on SIGINT and SIGTERM, then let the server's own
+        handlers do theirs.
 
         The lifespan's end would be too late: a server first waits for the answers that it is in
         the middle of, and these would never come to an end.
         """
-        if not self.enabled or threading.current_thread() is not threading.main_thread():
+        serving = self.enabled or self.holding
+        if not serving or threading.current_thread() is not threading.main_thread():
             yield
             return
         loop = asyncio.get_running_loop()
@@ -61,6 +64,7 @@ class Live:
 
         def close(number: int, frame: FrameType | None) -> None:
             loop.call_soon_threadsafe(self.closing.set)
+            loop.call_soon_threadsafe(also)
             handler = before[signal.Signals(number)]
             assert callable(handler)  # noqa: S101  (others are left alone)
             handler(number, frame)
@@ -72,6 +76,7 @@ class Live:
             yield
         finally:
             self.closing.set()
+            also()
             for number in wrapped:
                 if signal.getsignal(number) is close:
                     signal.signal(number, before[number])

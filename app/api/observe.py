@@ -33,10 +33,16 @@ class Observed:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         status, sent, received, started = 500, 0, 0, perf_counter()
 
+        def working() -> float:
+            known = ids.current()
+            return perf_counter() - started - (known.held if known else 0.0)
+
         async def send_counted(message: Message) -> None:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
+                timing = b"total;dur=%.2f" % (1000 * working())
+                message["headers"] = [*message["headers"], (b"server-timing", timing)]
             sent += len(message.get("body", b""))
             await send(message)
 
@@ -50,7 +56,7 @@ class Observed:
             try:
                 await self.app(scope, receive_counted, send_counted)
             finally:
-                seconds = perf_counter() - started
+                seconds = working()
                 route = getattr(scope.get("route"), "path", None)
                 trace.describe_request(span, method, route, status)
                 metrics.REQUESTS.add(1, method, route or UNMATCHED, str(status))
@@ -63,6 +69,7 @@ class Observed:
                     route=route,
                     status=status,
                     code=None if known is None else known.code,
+                    held=round(known.held, 2) if known and known.held else None,
                     milliseconds=round(seconds * 1000, 2),
                     bytes_in=received,
                     bytes_out=sent,

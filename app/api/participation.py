@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import Path, Request
+from fastapi import Path, Query, Request
 from pydantic import ValidationError
 
 from app.api import routing
@@ -18,18 +18,42 @@ from app.wire import parts, schema
 router = routing.router("/experiments/{experiment_id}", tags=["Take part"])
 ROUNDS = (1, 10**6)
 RoundNumber = Annotated[int, Path(ge=ROUNDS[0], le=ROUNDS[1], examples=[3])]
+_HOLD_QUERY = re.compile(rb"wait=([0-9]{1,2})&round=([0-9]{1,6})")  # as the SDK asks
 _SHA256_QUERY = re.compile(rb"sha256=([0-9a-f]{64})")
 
 
 @router.get("/status", summary="Round status", responses=responses(401, 404, 422, 503))
-async def get_status(service: Service, client: CallingClient) -> schema.RoundStatus:
+async def get_status(
+    service: Service,
+    client: CallingClient,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=schema.MAX_HOLD,
+            description="Hold the answer for up to so many seconds while it would be to wait in "
+            "`round`; an answer to wait says how many are taken (`hold`)",
+            examples=[20],
+        ),
+    ] = 0.0,
+    round: Annotated[
+        int | None,
+        Query(ge=0, le=10**6, description="Of the last answer to wait", examples=[3]),
+    ] = None,
+) -> schema.RoundStatus:
     """What the calling client shall do: train now, wait and ask again, or stop asking."""
-    return await service.participation.status(client)
+    return await service.participation.status(client, wait, round)
 
 
 async def _status(call: Call) -> schema.Train | schema.Wait | schema.Done | None:
-    client = None if call.query else await call.client()
-    return None if client is None else await call.service.participation.status(client)
+    wait, known = 0.0, None
+    if call.query:
+        asked = _HOLD_QUERY.fullmatch(call.query)
+        if asked is None or (wait := float(asked[1])) > schema.MAX_HOLD:
+            return None
+        known = int(asked[2])
+    client = await call.client()
+    return None if client is None else await call.service.participation.status(client, wait, known)
 
 
 routing.quickly(router, _status)

@@ -1,9 +1,10 @@
-"""The way of the requests that nearly all requests are: polls, and the parts and commits of updates.
+"""The way of what nearly all requests are: polls, and the parts and commits of updates.
 
-Each of their routes has a second handler, which is tried first. It takes only what is well-formed to
-the letter and answers with the bytes of the model. Whatever it does not take (None) goes FastAPI's
-own way, through the declaration that the OpenAPI document shows: there it is understood, or told
-what is wrong with it. What the service raises is answered by the one table of errors, either way.
+Each of their routes has a second handler, which is tried first. It takes only what is well-formed
+to the letter and answers with the bytes of the model. Whatever it does not take (None) goes
+FastAPI's own way, through the declaration that the OpenAPI document shows: there it is understood,
+or told what is wrong with it. What the service raises is answered by the one table of errors,
+either way.
 """
 
 from __future__ import annotations

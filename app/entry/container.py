@@ -26,6 +26,7 @@ def within(settings: Settings, call_bytes: int) -> dict[str, Any]:
         "answer_bytes": min(settings.answer_bytes or call_bytes, call_bytes),
         "tick_seconds": 0,  # the platform's schedule ticks
         "live": False,  # an answer is sent when it is whole
+        "hold_seconds": 0,  # what waits is paid for
         "metrics": "off",  # nobody can ask each container for its own
     }
 

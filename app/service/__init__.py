@@ -12,6 +12,7 @@ from app.service.credentials import AdminKeys
 from app.service.enrolment import Enrolment
 from app.service.experiments import Experiments
 from app.service.health import Health
+from app.service.hold import Hold
 from app.service.models import Models
 from app.service.participation import Participation
 from app.service.pausing import Pausing
@@ -38,7 +39,8 @@ class Coordinator:
         self.pausing = Pausing(context, self.rounds)
         self.access = Access(context, self.rounds, self.admin_keys)
         self.enrolment = Enrolment(context, self.rounds)
-        self.participation = Participation(context, self.rounds)
+        self.hold = Hold(context, self.rounds)
+        self.participation = Participation(context, self.rounds, self.hold)
         self.models = Models(context)
         self.audit = Audit(context)
         self.views = Views(context, self.rounds)

@@ -31,6 +31,7 @@ class Limits:
     max_clients: int = 100_000  # of one experiment
     poll_min_seconds: float = 0.2
     poll_max_seconds: float = 15.0
+    hold_seconds: float = 0.0  # the longest that the answer to a poll is held back
 
 
 @dataclass(frozen=True, kw_only=True)

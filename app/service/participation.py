@@ -22,9 +22,11 @@ from app.domain.round import Round, RoundState
 from app.service import keys, telling, weights
 from app.service.context import Context
 from app.service.enrolment import shard_size
+from app.service.hold import Hold, turn_of
 from app.service.look import around, in_passing
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads, max_update_bytes, update_bytes
+from app.telemetry import ids
 from app.wire.codec import Layout
 from app.wire.encodings import encoded
 from app.wire.parts import PartAnnouncement, PartPlan
@@ -38,18 +40,37 @@ from app.wire.schema import (
     Wait,
 )
 
-
 class Participation:
     """Round status and uploads of one client."""
 
-    def __init__(self, context: Context, rounds: Rounds) -> None:
+    def __init__(self, context: Context, rounds: Rounds, hold: Hold) -> None:
         self.context = context
         self.repo = context.repo
         self.rounds = rounds
+        self.hold = hold
 
-    async def status(self, client: Client) -> Train | Wait | Done:
-        """What this client shall do now."""
+    async def status(
+        self, client: Client, wait: float = 0.0, known: int | None = None
+    ) -> Train | Wait | Done:
+        """What this client shall do now.
+
+        Were it to wait in round `known`, the answer is held for up to `wait` seconds until it is
+        something else.
+        """
         experiment, round_ = await self.rounds.advance(client.experiment_id, in_passing)
+        answer = await self._status(client, experiment, round_)
+        if not isinstance(answer, Wait) or answer.round != known:
+            return answer
+        if (seconds := min(wait, answer.hold)) <= 0:
+            return answer
+        with ids.holding():
+            await self.hold.until_other(experiment.id, turn_of(experiment, round_), seconds)
+        experiment, round_ = await self.rounds.advance(client.experiment_id, in_passing)
+        return await self._status(client, experiment, round_)
+
+    async def _status(
+        self, client: Client, experiment: Experiment, round_: Round | None
+    ) -> Train | Wait | Done:
         if experiment.ended:
             return Done(
                 state=experiment.state,
@@ -112,6 +133,8 @@ class Participation:
             round=experiment.round,
             retry_after=round(advised * (0.75 + 0.5 * self.context.jitter()), 3),
             message=message,
+            # A paused experiment may stay so for days: there is nothing to be kept waiting for.
+            hold=0.0 if experiment.state is ExperimentState.PAUSED else self.hold.seconds,
         )
 
     async def store_part(

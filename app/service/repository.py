@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -37,6 +38,13 @@ class Repository:
 
     def __init__(self, documents: Documents) -> None:
         self.documents = documents
+        self.on_change: Callable[[str], None] = lambda experiment_id: None
+
+    def _changed(self, experiment_id: str, done: bool) -> bool:
+        """Tell that an experiment or its round was written, by this process."""
+        if done:
+            self.on_change(experiment_id)
+        return done
 
     # Experiments
 
@@ -63,9 +71,10 @@ class Repository:
 
     async def save_experiment(self, experiment: Experiment) -> bool:
         """Compare-and-set on the revision that was read."""
-        return await self.documents.replace(
+        done = await self.documents.replace(
             "experiments", experiment.id, experiment.revision, _body(experiment)
         )
+        return self._changed(experiment.id, done)
 
     # Clients
 
@@ -106,7 +115,8 @@ class Repository:
 
     async def add_round(self, round_: Round) -> bool:
         key = key_of(round_.experiment_id, round_.number)
-        return await self.documents.insert("rounds", key, _body(round_))
+        done = await self.documents.insert("rounds", key, _body(round_))
+        return self._changed(round_.experiment_id, done)
 
     async def round(self, experiment_id: str, number: int) -> Round | None:
         found = await self.documents.get("rounds", key_of(experiment_id, number))
@@ -120,7 +130,8 @@ class Repository:
     async def save_round(self, round_: Round) -> bool:
         """Compare-and-set on the revision that was read."""
         key = key_of(round_.experiment_id, round_.number)
-        return await self.documents.replace("rounds", key, round_.revision, _body(round_))
+        done = await self.documents.replace("rounds", key, round_.revision, _body(round_))
+        return self._changed(round_.experiment_id, done)
 
     # Updates and refusals
 

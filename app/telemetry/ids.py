@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from time import perf_counter
 
 
 @dataclass(slots=True)
@@ -22,6 +23,7 @@ class Ids:
     round: int | None = None
     client: str | None = None
     code: str | None = None
+    held: float = 0.0  # seconds that the answer was held back on purpose
 
     def known(self) -> dict[str, str | int]:
         """The ids that are known, by name."""
@@ -55,6 +57,17 @@ def belonging_to(request_id: str | None = None) -> Iterator[Ids]:
         yield ids
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def holding() -> Iterator[None]:
+    """What is done within is to wait, and no work."""
+    started = perf_counter()
+    try:
+        yield
+    finally:
+        if (ids := _current.get()) is not None:
+            ids.held += perf_counter() - started
 
 
 def note(

@@ -37,8 +37,9 @@ ClientKey = Annotated[
 
 
 class Answer(BaseModel):
-    """Is built when it is first used: all of them at once would hold up a cold start. (FastAPI looks
-    into those that it parses; they gain nothing.)
+    """Is built when it is first used: all of them at once would hold up a cold start.
+
+    Not for requests: FastAPI looks into those when it builds their route.
     """
 
     model_config = ConfigDict(defer_build=True)
@@ -276,13 +277,25 @@ class Train(Answer):
     )
 
 
+MAX_HOLD = 25.0  # seconds: below what proxies commonly let an answer take
+
+
 class Wait(Answer):
-    """Ask again after `retry_after` seconds; it is jittered so that clients do not come at once."""
+    """Ask again after `retry_after` seconds; it is jittered so that clients do not come at once.
+
+    Where `hold` is given, better ask again at once with `wait` and this `round`: the answer comes
+    when there is something to do.
+    """
 
     action: Literal["wait"] = "wait"
     round: int
     retry_after: float
     message: str = Field(examples=["17 of 20 clients enrolled."])
+    hold: float = Field(
+        0.0,
+        description="The most seconds of `wait` that are taken; 0: no answer is held",
+        examples=[20],
+    )
 
 
 class Done(Answer):

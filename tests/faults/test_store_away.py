@@ -8,7 +8,7 @@ import subprocess
 import httpx
 import pytest
 
-from app.store import sqlite as sqlite_store
+from app.store import sqlite_file as sqlite_store
 from app.store.mongo import open_mongo
 from app.store.sqlite import open_sqlite
 from client_sdk.errors import RequestRefused
