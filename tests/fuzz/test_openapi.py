@@ -44,7 +44,9 @@ def document_of(server: Server, experiment: str) -> dict:
     [("nobody", "fuzzing"), ("admin", "coverage,fuzzing"), ("client", "coverage,fuzzing")],
 )
 def test_every_answer_is_declared(tmp_path, caller, phases):
-    with Server(FL_DATA_DIR=str(tmp_path / "data"), FL_RATE_PER_SECOND="0") as server:
+    with Server(
+        FL_DATA_DIR=str(tmp_path / "data"), FL_RATE_PER_SECOND="0", FL_HOLD_SECONDS="0.1"
+    ) as server:
         experiment, tokens = running_experiment(server.url)
         document = tmp_path / "openapi.json"
         document.write_text(json.dumps(document_of(server, experiment)))
