@@ -40,6 +40,7 @@ from app.wire.schema import (
     Wait,
 )
 
+
 class Participation:
     """Round status and uploads of one client."""
 
