@@ -66,7 +66,7 @@ class Participant:
     """A client. `client_key` is its secret: who has it is this client, also after a restart.
 
     `pause(client_id, wait)` passes the time until the next question, where somebody knows better
-    than the coordinator's advice when that is worth while. The model that it got last is kept, if
+    than the coordinator when that is worth while. The model that it got last is kept, if
     that has no more than `keep_bytes`, and not fetched again; `held` is one that is here before.
     """
 
@@ -127,15 +127,19 @@ class Participant:
                     return status
                 case Wait():
                     self._tell("waiting", status.round, status.message)
-                    if self._pause is None:
-                        status = await self._client.next_status(self.experiment_id, status)
-                        continue
-                    await self._pause(self.id, status)
+                    status = await self._after(status)
+                    continue
                 case Train() if (status.round, status.attempt) in self._given_up:
                     await asyncio.sleep(1.0)
                 case Train():
                     await self._take_part(status)
             status = await self._client.status(self.experiment_id)
+
+    async def _after(self, wait: Wait) -> Train | Wait | Done:
+        if self._pause is None:
+            return await self._client.next_status(self.experiment_id, wait)
+        await self._pause(self.id, wait)
+        return await self._client.status(self.experiment_id)
 
     async def _evaluate(self, done: Done) -> None:
         """Report what the last model is worth here, if a round made one."""

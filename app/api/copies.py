@@ -11,7 +11,7 @@ from app.api.errors import responses
 from app.api.experiments import FirstPart, MostParts, Version, version_header
 from app.wire import parts, views
 
-router = routing.router("/experiments", ["Models"])
+router = routing.router("/experiments", tags=["Models"])
 
 
 @router.get(

@@ -60,8 +60,9 @@ class Participation:
         """
         experiment, round_ = await self.rounds.advance(client.experiment_id, in_passing)
         answer = await self._status(client, experiment, round_)
-        seconds = min(wait, self.hold.seconds)
-        if seconds <= 0 or not isinstance(answer, Wait) or answer.round != known:
+        if not isinstance(answer, Wait) or answer.round != known:
+            return answer
+        if (seconds := min(wait, answer.hold)) <= 0:
             return answer
         with ids.holding():
             await self.hold.until_other(experiment.id, turn_of(experiment, round_), seconds)
@@ -133,7 +134,8 @@ class Participation:
             round=experiment.round,
             retry_after=round(advised * (0.75 + 0.5 * self.context.jitter()), 3),
             message=message,
-            hold=self.hold.seconds,
+            # A paused experiment may stay so for days: there is nothing to be kept waiting for.
+            hold=0.0 if experiment.state is ExperimentState.PAUSED else self.hold.seconds,
         )
 
     async def store_part(

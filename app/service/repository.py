@@ -253,12 +253,19 @@ def _plain(value: Any) -> Any:
     return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
 
 
+# Each call reads its experiment, and to check its settings takes longer than to read them. Typed:
+# 1 and 1.0 are equal, and not the same JSON.
+@lru_cache(256, typed=True)
+def _config(**settings: Any) -> Config:
+    return Config(**settings)
+
+
 def _experiment(body: dict[str, Any], revision: int) -> Experiment:
     return Experiment(
         **{
             **body,
             "revision": revision,
-            "config": Config(**body["config"]),
+            "config": _config(**body["config"]),
             "state": ExperimentState(body["state"]),
             "revoked": tuple(body.get("revoked", ())),
             "rotations": tuple(Rotation(**r) for r in body.get("rotations", ())),

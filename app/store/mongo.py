@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
+from pydantic_core import from_json
 from pymongo import ReadPreference, WriteConcern
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
@@ -168,7 +169,7 @@ def _dump(body: Body) -> str:
 def _document(found: dict[str, Any] | None) -> Document | None:
     if found is None:
         return None
-    return Document(found["_id"], found["revision"], json.loads(found["body"]))
+    return Document(found["_id"], found["revision"], from_json(found["body"]))
 
 
 async def open_mongo(url: str, database: str) -> tuple[MongoDocuments, MongoBlobs]:

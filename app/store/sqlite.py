@@ -7,6 +7,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from app.store.port import Body, Document
 from app.store.sqlite_file import Database
 
@@ -56,7 +58,7 @@ class SQLiteDocuments:
         # `where` is one of two texts in this file, never a caller's.
         sql = f"SELECT key, revision, body FROM documents WHERE kind = ? AND {where}"  # noqa: S608  # nosec B608
         row = await self._database.read(lambda c: c.execute(sql, (kind, value)).fetchone())
-        return None if row is None else Document(row[0], row[1], json.loads(row[2]))
+        return None if row is None else Document(row[0], row[1], from_json(row[2]))
 
     async def replace(self, kind: str, key: str, revision: int, body: Body) -> bool:
         row = (_dump(body), kind, key, revision)
@@ -103,7 +105,7 @@ class SQLiteDocuments:
         )
         bounds = (kind, prefix, _upper(prefix), after, limit)
         rows = await self._database.run(lambda c: c.execute(sql, bounds).fetchall())
-        return [Document(key, revision, json.loads(body)) for key, revision, body in rows]
+        return [Document(key, revision, from_json(body)) for key, revision, body in rows]
 
     async def close(self) -> None:
         await self._database.close()

@@ -11,6 +11,11 @@ _provider: Any = None
 _tracer: Any = None
 
 
+def active() -> bool:
+    """Whether anybody traces."""
+    return _tracer is not None
+
+
 def span(name: str, **attributes: str | int | float) -> AbstractContextManager[Any]:
     """A span around what is done within. Gives the span, or None where nobody traces."""
     if _tracer is None:
