@@ -117,14 +117,14 @@ class Simulation:
         self._part_bytes, self._direct = created.part_bytes, created.direct
         if created.state is not ExperimentState.AWAITING_MODEL:
             return created.id
-        initial = build(self.spec, derive_seed(self.config.seed, "initial weights"))
         await self.client.upload_initial_model(
-            created.id,
-            to_bytes(initial, describe(self.dataset, self.spec)),
-            created.part_bytes,
-            direct=created.direct,
+            created.id, self._initial(), created.part_bytes, direct=created.direct
         )
         return created.id
+
+    def _initial(self) -> bytes:
+        network = build(self.spec, derive_seed(self.config.seed, "initial weights"))
+        return to_bytes(network, describe(self.dataset, self.spec))
 
     async def resume(self) -> None:
         """Let a paused experiment go on, with the budget of this one's settings.
