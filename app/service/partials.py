@@ -57,6 +57,19 @@ async def scan_all(documents: Documents, kind: str, prefix: str, after: str = ""
     return found
 
 
+async def scan_to(
+    documents: Documents, kind: str, prefix: str, after: str, last: str, page_size: int
+) -> list[Any]:
+    """The documents under a prefix and above `after`, up to `last` and some of those behind it."""
+    found: list[Any] = []
+    while page := await documents.scan(kind, prefix, after=after, limit=page_size):
+        found += page
+        after = page[-1].key
+        if after >= last or len(page) < page_size:
+            break
+    return found
+
+
 def blob_of(body: dict[str, Any]) -> Blob:
     return Blob(**{**body, "parts": tuple(body["parts"]), "sizes": tuple(body["sizes"])})
 

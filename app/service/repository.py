@@ -26,8 +26,8 @@ from app.domain.records import (
 )
 from app.domain.round import Attempt, Cut, Lease, Round, RoundState
 from app.service.keys import key_of
-from app.service.partials import Partials, blob_of, scan_all
-from app.store.port import Document, Documents
+from app.service.partials import Partials, blob_of, scan_all, scan_to
+from app.store.port import Documents
 from app.telemetry import ids
 from app.wire.codec import Layout, parse_header
 
@@ -151,17 +151,11 @@ class Repository(Partials):
         self, experiment_id: str, number: int, slots: Sequence[int]
     ) -> list[Update]:
         """Those of the ascending slots that have one; others between them cost no more calls."""
-        prefix = f"{key_of(experiment_id, number)}/"
-        place = key_of(experiment_id, number, slots[0] - 1) if slots[0] else ""
+        after = key_of(experiment_id, number, slots[0] - 1) if slots[0] else ""
         last = key_of(experiment_id, number, slots[-1])
-        found: list[Document] = []
-        while page := await self.documents.scan("updates", prefix, after=place, limit=len(slots)):
-            found += page
-            place = page[-1].key
-            if place >= last or len(page) < len(slots):
-                break
-        wanted = set(slots)
-        return [update for d in found if (update := _update(d.body)).slot in wanted]
+        prefix = f"{key_of(experiment_id, number)}/"
+        found = await scan_to(self.documents, "updates", prefix, after, last, len(slots))
+        return [update for d in found if (update := _update(d.body)).slot in slots]
 
     async def reported_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
         """Only of slots that start with the digits `leading`, where such are given."""
