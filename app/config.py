@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     step_seconds: float = Field(
         10.0, gt=0, description="Of aggregation within one call; the next call goes on"
     )
+    step_updates: int = Field(
+        256, ge=2, description="So many updates, a part of each, are read for it within one call"
+    )
     tick_seconds: float = Field(
         60.0,
         ge=0,

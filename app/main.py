@@ -93,6 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             answer_bytes=settings.answer_bytes,
             lease_seconds=settings.lease_seconds,
             step_seconds=settings.step_seconds,
+            step_updates=settings.step_updates,
             abandon_seconds=settings.abandon_days * 86400,
             max_experiments=settings.max_experiments,
             max_clients=settings.max_clients,

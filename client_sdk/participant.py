@@ -102,7 +102,10 @@ class Participant:
         Raises NotAuthorised, StateConflict (the experiment is full or over).
         """
         subscription = await self._client.using(enrolment_key).subscribe(
-            self.experiment_id, self._client_key, self._name
+            self.experiment_id,
+            self._client_key,
+            self._name,
+            told=self._pause is not None,
         )
         self.id = subscription.client_id
         self._client = self._client.using(subscription.token)

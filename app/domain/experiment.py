@@ -172,6 +172,7 @@ class Experiment:
     enrol_generation: int = 0  # of the enrolment key
     rotations: tuple[Rotation, ...] = ()
     usage: Usage = field(default_factory=Usage)
+    told: float = 0.0  # the share of its clients that somebody else tells when to ask
     pausing: str = ""
     pauses: tuple[Pause, ...] = ()
     budgets: tuple[BudgetChange, ...] = ()

@@ -12,6 +12,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from app.domain.experiment import Config
+from app.domain.records import Update, client_id
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,13 @@ class Contribution:
     sha256: str
     num_examples: int
     scale: float = 1.0
+
+
+def contribution(update: Update) -> Contribution:
+    """How an update stands in the record of the model that it went into."""
+    return Contribution(
+        client_id(update.slot), update.blob.sha256, update.num_examples, update.scale
+    )
 
 
 def config_digest(config: Config) -> str:

@@ -36,6 +36,7 @@ class Client:
     token_changes: tuple[float, ...] = ()
     revoked_at: float | None = None
     revoked_by: str = ""
+    told: bool = False  # by somebody else when to ask
     revision: int = field(default=0, compare=False)
 
     @property
@@ -88,10 +89,13 @@ class Update:
 
 @dataclass(frozen=True)
 class Cell:
-    """A span of the model times a group of the cohort: what is folded without a pause."""
+    """A span of the model, and what is summed there: a digest of the updates and their bracketing.
+
+    So the sums of other updates never stand where these are looked for.
+    """
 
     span: int
-    group: int
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -52,6 +53,23 @@ class Lease:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A call's word that until `expires_at` it folds a full group of the round's cohort.
+
+    `done`: nothing of the group is left to fold before the close. `seconds`: spent on it.
+    """
+
+    experiment_id: str
+    round: int
+    attempt: int
+    group: int
+    expires_at: float
+    done: bool = False
+    seconds: float = 0.0
+    revision: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cut:
     """How the aggregation is cut into cells: settled once, for all that take part in it."""
 
@@ -85,7 +103,7 @@ class Round:
 
     experiment_id: str
     number: int
-    cohort: tuple[int, ...]
+    cohort: tuple[int, ...]  # ascending
     opened_at: float
     deadline: float
     attempt: int = 1
@@ -93,7 +111,7 @@ class Round:
     accepted: tuple[int, ...] = ()
     revoked: tuple[int, ...] = ()  # of the cohort, before they reported; frozen with the seal
     lease: Lease | None = None
-    cut: Cut | None = None  # frozen with the list
+    cut: Cut | None = None  # of rounds from before it was settled at the opening: with the list
     earlier: tuple[Attempt, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     num_examples: int = 0
@@ -107,6 +125,22 @@ class Round:
     @property
     def base_version(self) -> int:
         return self.number - 1
+
+    @property
+    def group_count(self) -> int:
+        """How many groups of the cohort are folded as they fill; 0 where one holds all of it."""
+        if self.cut is None or len(self.cohort) <= self.cut.group_size:
+            return 0
+        return -(-len(self.cohort) // self.cut.group_size)
+
+    def group_of(self, slot: int) -> int:
+        """The group that a slot of the cohort is in."""
+        return bisect_left(self.cohort, slot) // self.cut.group_size if self.cut else 0
+
+    def members(self, group: int) -> tuple[int, ...]:
+        """The slots of a group. Of those that reported, `provenance.groups` makes the same ones."""
+        size = self.cut.group_size if self.group_count and self.cut else 0
+        return self.cohort[group * size : (group + 1) * size]
 
     def silent(self, slots: Collection[int], heard: Collection[int]) -> tuple[int, ...]:
         """Those of the cohort among `slots` that were not heard of."""

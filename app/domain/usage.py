@@ -16,8 +16,10 @@ from app.domain.cost import Usage
 from app.domain.experiment import Config
 from app.domain.round import Round
 
-SHARE = 0.05  # of the time that a client has waited, it waits until it asks again
+SHARE = 0.03  # of the time that a client has waited, it waits until it asks again
 PARTS_ANNOUNCED = 256  # in one call, at most
+TOLD_SECONDS = 60.0  # between the questions of a client that somebody else tells when to ask
+LOOK_SECONDS = 0.3  # between the looks of whoever tells it
 TICK_SECONDS = 60.0  # as template.yaml's schedule
 # Bytes of bodies, as seen in runs.
 ANSWER, REQUEST, VIEW, MEMBER = 150, 250, 1500, 300  # the last one more for each of a cohort
@@ -103,9 +105,10 @@ class Terms:
         sent = Usage(requests=parts, http_api_calls=metered, bytes_in=size)
         return found + sent + Usage(bytes_out=ANSWER * parts)
 
-    def polling(self, start: float, end: float) -> float:
-        """How often a client asks while it waits."""
-        return polls(start, end, self.poll_min, self.poll_max, self.each)
+    def polling(self, start: float, end: float, told: float = 0.0) -> float:
+        """How often a client asks while it waits, of whom a share is told when to."""
+        advised = polls(start, end, self.poll_min, self.poll_max, self.each)
+        return (1 - told) * advised + told * max(0.0, end - start) / TOLD_SECONDS
 
     def setup(
         self,
@@ -114,16 +117,17 @@ class Terms:
         clients: int,
         waited_from: Sequence[float],
         end: float,
+        told: float = 0.0,
     ) -> Usage:
         """Everything before the first round; all times are since the experiment's creation.
 
-        `waited_from` is when clients enrolled, or a sample of that.
+        `waited_from` is when clients enrolled, or a sample of that; `told` is a share of them.
         """
         found = self.call(bytes_in=REQUEST) + self.upload(model_size)
         digits = len(str(config.dataset_size)) + 1
         shard = self.call(bytes_out=config.dataset_size / config.clients * digits)
         found += (self.call(bytes_in=REQUEST) + shard) * clients
-        asked = sum(self.polling(start, end) for start in waited_from)
+        asked = sum(told + self.polling(start, end, told) for start in waited_from)
         return found + self.call(times=asked * clients / max(len(waited_from), 1))
 
     def round(
@@ -133,6 +137,7 @@ class Terms:
         model_size: int,
         clients: int,
         until: float,
+        told: float = 0.0,
     ) -> Usage:
         """A round up to `until`; `clients` are enrolled and not revoked."""
         length = max(0.0, until - round_.opened_at)
@@ -141,9 +146,9 @@ class Terms:
         for report in reports:
             found += self.upload(report.size)
         # Who has uploaded asks at once; who was not drawn came in the middle of its pause.
-        asked = max(0, clients - drawn) * self.polling(0.0, length)
+        asked = max(0, clients - drawn) * self.polling(0.0, length, told)
         for report in reports:
-            asked += 1 + max(0.0, self.polling(report.at - round_.opened_at, length) - 0.5)
+            asked += 1 + max(0.0, self.polling(report.at - round_.opened_at, length, told) - 0.5)
         found += self.call(times=asked)
         return found + Usage(aggregation_seconds=round_.aggregation_seconds or 0.0)
 
@@ -152,11 +157,20 @@ class Terms:
         least, most = paused_bounds(config, self.poll_min, self.poll_max)
         return self.call(times=clients * polls(0.0, length, least, most, self.each))
 
-    def around(self, config: Config, age: float, evaluations: int, model_size: int) -> Usage:
+    def around(
+        self,
+        config: Config,
+        age: float,
+        evaluations: int,
+        model_size: int,
+        told: float = 0.0,
+    ) -> Usage:
         """What no round has: the ticks, who watches, and reports on models (each downloads one)."""
         found = Usage(ticks=age / TICK_SECONDS)
         view = VIEW + MEMBER * config.clients_per_round
-        found += self.call(bytes_out=view, times=polls(0.0, age, 1.0, self.poll_max, self.each))
+        looks = polls(0.0, age, 1.0, self.poll_max, self.each)
+        looks = (1 - told) * looks + told * age / (LOOK_SECONDS + self.each)
+        found += self.call(bytes_out=view, times=looks)
         return found + (self.call(bytes_in=REQUEST) + self.download(model_size)) * evaluations
 
     def farewell(self, clients: int) -> Usage:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from app.domain.errors import DigestMismatch
 from app.domain.experiment import WEIGHTS, Experiment
-from app.domain.provenance import Contribution, config_digest, updates_digest
-from app.domain.records import ModelVersion, Update, client_id
+from app.domain.provenance import config_digest, contribution, updates_digest
+from app.domain.records import ModelVersion, Update
 from app.domain.round import Lease, Round, RoundState
 from app.service import keys, telling
+from app.service.allowance import Allowance
 from app.service.context import Context
 from app.service.metering import Metering
 from app.telemetry import metrics, trace
@@ -41,10 +42,12 @@ def new_lease(context: Context, fence: int, deaths: int = 0) -> Lease:
     return Lease(owner=context.worker, expires_at=expiry, fence=fence, deaths=deaths)
 
 
-async def aggregate(context: Context, experiment: Experiment, round_: Round) -> bool:
-    """Do one step's worth of the aggregation; at its end store the model and close the round.
+async def aggregate(
+    context: Context, experiment: Experiment, round_: Round, allowance: Allowance
+) -> bool:
+    """Do what the call may of the aggregation; at its end store the model and close the round.
 
-    Says whether this process has nothing more to do here: not so where the step's time is over and
+    Says whether this process has nothing more to do here: not so where its allowance is used up and
     the next call shall go on. Raises LostUpdate.
     """
     # Imported here: it brings NumPy, which a process that only answers polls never needs.
@@ -59,14 +62,15 @@ async def aggregate(context: Context, experiment: Experiment, round_: Round) -> 
     assert base is not None  # noqa: S101  (the round before was closed with it)
     fold = Fold(context, experiment, round_, updates, layout, base)
     try:
-        with _measured(fold):
+        with measured(fold):
             if round_.lease is not None and round_.lease.fence > 1:
                 await fold.resume()
-            async for _ in fold.cells():
-                round_ = await _renewed(context, round_)
-                if context.clock() - started >= context.limits.step_seconds:
+            async for work in fold.cells():
+                if not allowance.take(work.reads):
                     await _release(context, round_, context.clock() - started)
                     return False
+                await work.do()
+                round_ = await _renewed(context, round_)
             blob, copy = await fold.model(), None
             if (encoding := experiment.config.download_encoding) != WEIGHTS:
                 prefix = keys.copy_blob(experiment.id, round_.number)
@@ -88,12 +92,13 @@ async def aggregate(context: Context, experiment: Experiment, round_: Round) -> 
             parent_sha256=base.blob.sha256,
             config_sha256=config_digest(experiment.config),
             updates_sha256=updates_digest(
-                contribution(update) for group in fold.groups for update in group
+                contribution(update) for group in fold.groups for update in group.updates
             ),
             created_at=now,
             copy=copy,
         )
     )
+    before = [claim.seconds for claim in (await context.repo.claims(round_)).values()]
     # Fails where the lease was taken over meanwhile: the revision is the fence.
     closed = round_.move(
         RoundState.CLOSED,
@@ -101,7 +106,7 @@ async def aggregate(context: Context, experiment: Experiment, round_: Round) -> 
         metrics=mean_metrics(updates),
         num_examples=sum(update.num_examples for update in updates),
         update_bytes=sum(update.blob.size for update in updates),
-        aggregation_seconds=(round_.aggregation_seconds or 0.0) + now - started,
+        aggregation_seconds=(round_.aggregation_seconds or 0.0) + now - started + sum(before),
     )
     closed = replace(closed, usage=await Metering(context).of_round(experiment, closed, updates))
     if await context.repo.save_round(closed):
@@ -110,7 +115,7 @@ async def aggregate(context: Context, experiment: Experiment, round_: Round) -> 
 
 
 @contextmanager
-def _measured(fold: Fold) -> Iterator[None]:
+def measured(fold: Fold) -> Iterator[None]:
     """Count and log what one call does of an aggregation, however it ends."""
     experiment, number, started = fold.experiment.id, fold.round.number, time.perf_counter()
     try:
@@ -152,13 +157,6 @@ async def _release(context: Context, round_: Round, seconds: float) -> None:
             lease=replace(round_.lease, expires_at=context.clock(), released=True, deaths=0),
             aggregation_seconds=(round_.aggregation_seconds or 0.0) + seconds,
         )
-    )
-
-
-def contribution(update: Update) -> Contribution:
-    """How an update stands in the record of the model that it went into."""
-    return Contribution(
-        client_id(update.slot), update.blob.sha256, update.num_examples, update.scale
     )
 
 

@@ -25,7 +25,9 @@ class Limits:
     answer_bytes: int | None = None  # the most of a model in one answer, where a platform limits it
     lease_seconds: float = 30.0
     step_seconds: float = 10.0  # of aggregation within one call; the next call goes on
+    step_updates: int = 256  # are read by one call to be folded: of each, what one part holds
     fold_updates: int = 64  # are folded in a row; of more, groups of so many are summed first
+    drop_bytes: int = 512 * MIB  # are deleted at once; of more, some by each tick
     abandon_seconds: float = 7 * 86400.0  # an experiment may wait so long for its initial weights
     max_experiments: int = 1000  # that have not ended, at a time
     max_clients: int = 100_000  # of one experiment

@@ -84,6 +84,7 @@ class Enrolment:
                 name=request.name,
                 token_hash=fingerprint(token),
                 enrolled_at=self.context.clock(),
+                told=request.told,
             )
             if await self.repo.add_client(client, unique):
                 tell("client enrolled", experiment=experiment.id, client=client.id)

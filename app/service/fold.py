@@ -1,32 +1,64 @@
 """The arithmetic of a round, cut into cells that are folded one at a time and kept when done.
 
-A cell is a span of the model times a group of the cohort's updates. Memory is bounded by a span,
-whatever the size of the model and the number of updates, and a process that ends after any cell
-leaves all that it did to the next one: spans of the new model are stored as its parts, and sums of
-groups, where there are several, beside the updates. Everything is a function of the frozen list of
-updates, so it is the same bytes whoever folded what.
+A cell is a span of the model times some of the cohort's updates: a group of them, or as many of it
+as one call may read. Memory is bounded by a span, whatever the size of the model and the number of
+updates, and a process that ends after any cell leaves all that it did to the next one: spans of the
+new model are stored as its parts, and sums, where there are several groups, beside the updates.
+Everything is a function of the updates, so it is the same bytes whoever folded what, and when: a
+group that is full is folded before the round closes (`app.service.filling`, docs/decisions/0019).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
-from app.aggregation import STRATEGIES, Strategy
 from app.domain import provenance
 from app.domain.experiment import Experiment
 from app.domain.records import Blob, Cell, ModelVersion, Update
 from app.domain.round import Round
 from app.service import keys, weights
 from app.service.context import Context
+from app.service.running import Running
 from app.service.sources import of_base, of_update
 from app.wire import codec, spans
 
 
+@dataclass(frozen=True)
+class Work:
+    """A cell that is to be done before the next one is asked for, and what it reads.
+
+    `reads`: updates, or sums of several of them, each as much as lies in one span.
+    """
+
+    reads: int
+    do: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Updates that are summed by themselves, in this order, and their digest."""
+
+    updates: Sequence[Update]
+    digest: str
+
+    @property
+    def examples(self) -> int:
+        return sum(update.num_examples for update in self.updates)
+
+    def first(self, count: int) -> Group:
+        return self if count >= len(self.updates) else _group(self.updates[:count])
+
+
+def _group(updates: Sequence[Update]) -> Group:
+    return Group(updates, provenance.updates_digest(map(provenance.contribution, updates)))
+
+
 class Fold:
-    """One round's aggregation as this process sees it."""
+    """The aggregation of these updates of a round as this process sees it."""
 
     def __init__(
         self,
@@ -41,18 +73,20 @@ class Fold:
         self.experiment = experiment
         self.round = round_
         self.layout = layout
-        assert round_.cut is not None  # noqa: S101  (frozen with the list of updates)
+        assert round_.cut is not None  # noqa: S101  (settled before anything is folded)
         self.spans = spans.cut(layout, round_.cut.span_bytes)
         by_slot = {update.slot: update for update in updates}
         self.groups = [
-            [by_slot[slot] for slot in group]
+            _group([by_slot[slot] for slot in group])
             for group in provenance.groups(round_.cohort, by_slot, round_.cut.group_size)
         ]
         self.done = self.bytes = 0  # cells that this process finished, bytes that it averaged
+        self._most = min(round_.cut.group_size, context.limits.step_updates)  # reads of a cell
         self._prefix = keys.model_blob(experiment.id, round_.number)
         self._parts: dict[int, tuple[str, int]] = {}  # SHA-256 and bytes of the new model's parts
         self._digest = hashlib.sha256()
         self._digested = 0  # parts of which it is, from the first one on
+        self._sums: dict[Cell, Blob] = {}  # that are known to be stored
         blobs, config = context.blobs, experiment.config
         start = of_base(blobs, base, layout, config.download_encoding)
         self._sources = {
@@ -66,22 +100,47 @@ class Fold:
             number, _, sha256 = key.rpartition("/")[2].partition("-")
             self._parts.setdefault(int(number), (sha256, size))
 
-    async def cells(self) -> AsyncIterator[None]:
-        """Do every cell that is not done, in order. Raises KeyError, DigestMismatch."""
-        for number, span in enumerate(self.spans):
+    async def cells(self) -> AsyncIterator[Work]:
+        """What is left to do until the model is there. Doing it raises KeyError, DigestMismatch."""
+        for number in range(len(self.spans)):
             if number in self._parts:
                 continue
-            if len(self.groups) == 1:
-                strategy = await self._folded(span, self.groups[0])
-            else:
-                for group in range(len(self.groups)):
-                    if await self._sum(Cell(number, group)):
-                        self.done += 1
-                        yield
-                strategy = await self._merged(number)
-            await self._put(number, await asyncio.to_thread(_result, span, strategy))
-            self.done += 1
-            yield
+            if len(self.groups) == 1 and len(self.groups[0].updates) <= self._most:
+                updates = self.groups[0].updates
+                yield Work(len(updates), partial(self._average, number, updates))
+                continue
+            for group in self.groups:
+                async for work in self._sums_of(number, group):
+                    yield work
+            async for work in self._mean_of(number):
+                yield work
+
+    async def sums(self) -> AsyncIterator[Work]:
+        """What is left to do of the groups' sums. Raises as `cells`."""
+        for number in range(len(self.spans)):
+            for group in self.groups:
+                async for work in self._sums_of(number, group):
+                    yield work
+
+    async def _sums_of(self, span: int, group: Group) -> AsyncIterator[Work]:
+        """In runs of as many updates as a cell may read, each going on from the one before."""
+        if await self._stored(Cell(span, group.digest)):
+            return
+        for start, stop, reads in _runs(len(group.updates), self._most):
+            through = group.first(stop)
+            if not await self._stored(Cell(span, through.digest)):
+                yield Work(reads, partial(self._sum, span, group.first(start), through))
+
+    async def _mean_of(self, span: int) -> AsyncIterator[Work]:
+        """The same with sums in place of updates; what the last run gives is the new model's."""
+        for start, stop, reads in _runs(len(self.groups), self._most):
+            if stop == len(self.groups) or not await self._stored(self._through(span, stop)):
+                yield Work(reads, partial(self._merge, span, start, stop))
+
+    def _through(self, span: int, count: int) -> Cell:
+        """The sums of so many groups' sums."""
+        digests = ",".join(group.digest for group in self.groups[:count])
+        return Cell(span, hashlib.sha256(digests.encode()).hexdigest())
 
     async def model(self) -> Blob:
         """The new model, once every cell is done."""
@@ -98,61 +157,89 @@ class Fold:
             self._digested = number + 1
         return replace(blob, sha256=self._digest.hexdigest())
 
-    async def _put(self, number: int, data: bytes) -> None:
-        if number == 0:
-            data = self.layout.header + data
-        sha256 = await weights.put_part(self.context.blobs, self._prefix, number, data)
-        self._parts[number] = (sha256, len(data))
-        if number == self._digested:
-            await asyncio.to_thread(self._digest.update, data)
-            self._digested += 1
+    async def _average(self, span: int, updates: Sequence[Update]) -> None:
+        await self._put(span, await self._folded(span, updates, self._running(span)))
 
-    async def _folded(self, span: spans.Span, group: Sequence[Update]) -> Strategy:
-        """The strategy after these updates, in their order."""
-        strategy = STRATEGIES[self.experiment.config.strategy]()
-        ahead = asyncio.create_task(self._sources[group[0].slot].read(span))
+    async def _sum(self, span: int, before: Group, through: Group) -> None:
+        """Store the sums of a group's updates, going on from those of the first few of them."""
+        running = self._running(span)
+        if before.updates:
+            await self._merged(running, Cell(span, before.digest), before.examples)
+        await self._folded(span, through.updates[len(before.updates) :], running)
+        await self._keep(Cell(span, through.digest), running)
+
+    async def _merge(self, span: int, start: int, stop: int) -> None:
+        """Fold in the sums of these groups, after those of all groups before them."""
+        running = self._running(span)
+        if start:
+            examples = sum(group.examples for group in self.groups[:start])
+            await self._merged(running, self._through(span, start), examples)
+        for group in self.groups[start:stop]:
+            await self._merged(running, Cell(span, group.digest), group.examples)
+        if stop == len(self.groups):
+            await self._put(span, running)
+        else:
+            await self._keep(self._through(span, stop), running)
+
+    def _running(self, span: int) -> Running:
+        assert self.round.cut is not None  # noqa: S101  (settled before anything is folded)
+        strategy = self.experiment.config.strategy
+        return Running(strategy, self.spans[span], self.round.cut.span_bytes)
+
+    async def _folded(self, span: int, updates: Sequence[Update], running: Running) -> Running:
+        """The sums after these updates, in their order."""
+        piece = self.spans[span]
+        ahead = asyncio.create_task(self._sources[updates[0].slot].read(piece))
         try:
-            for update, following in zip(group, [*group[1:], None], strict=True):
+            for update, following in zip(updates, [*updates[1:], None], strict=True):
                 values = await ahead
                 if following is not None:  # is fetched while this one is folded
-                    ahead = asyncio.create_task(self._sources[following.slot].read(span))
-                await asyncio.to_thread(strategy.add, values, update.num_examples)
-                self.bytes += sum(array.nbytes for _, array in values)
+                    ahead = asyncio.create_task(self._sources[following.slot].read(piece))
+                self.bytes += await running.add(values, update.num_examples)
+                del values  # while one is awaited no other one is held
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
-        return strategy
+        return running
 
-    async def _sum(self, cell: Cell) -> bool:
-        """Store the sums of a group, unless they are; say whether that was to be done."""
-        experiment, number = self.experiment.id, self.round.number
-        if await self.context.repo.sums(experiment, number, cell) is not None:
-            return False
-        strategy = await self._folded(self.spans[cell.span], self.groups[cell.group])
-        data = await asyncio.to_thread(lambda: spans.dump(strategy.partial()))
-        blob = await weights.store(
-            self.context.blobs,
-            keys.sums_blob(experiment, number, cell),
-            data,
-            self.context.limits.part_bytes,
-        )
-        await self.context.repo.add_sums(experiment, number, cell, blob)
-        return True
+    async def _merged(self, running: Running, cell: Cell, examples: int) -> None:
+        if not await self._stored(cell):
+            raise KeyError(f"the sums of {cell}")
+        await running.merge(self.context.blobs, self._sums[cell], examples)
 
-    async def _merged(self, span: int) -> Strategy:
-        """The strategy after all groups, of their sums, in their order."""
-        strategy = STRATEGIES[self.experiment.config.strategy]()
-        for number, group in enumerate(self.groups):
-            cell = Cell(span, number)
+    async def _stored(self, cell: Cell) -> bool:
+        if cell not in self._sums:
             blob = await self.context.repo.sums(self.experiment.id, self.round.number, cell)
             if blob is None:
-                raise KeyError(f"the sums of {cell}")
-            data = bytes(await weights.Reader(self.context.blobs, blob).read(0, blob.size))
-            sums = spans.arrays(codec.layout_of(data), data)
-            examples = sum(update.num_examples for update in group)
-            await asyncio.to_thread(strategy.merge, sums, examples)
-        return strategy
+                return False
+            self._sums[cell] = blob
+        return True
+
+    async def _keep(self, cell: Cell, running: Running) -> None:
+        experiment, number = self.experiment.id, self.round.number
+        blob = await running.keep(self.context.blobs, keys.sums_blob(experiment, number, cell))
+        await self.context.repo.add_sums(experiment, number, cell, blob)
+        self._sums[cell] = blob
+        self.done += 1
+
+    async def _put(self, span: int, running: Running) -> None:
+        """Store a span of the new model."""
+        data = await asyncio.to_thread(running.result, b"" if span else self.layout.header)
+        sha256 = await weights.put_part(self.context.blobs, self._prefix, span, data)
+        self._parts[span] = (sha256, len(data))
+        if span == self._digested:
+            await asyncio.to_thread(self._digest.update, data)
+            self._digested += 1
+        self.done += 1
 
 
-def _result(span: spans.Span, strategy: Strategy) -> bytes:
-    return bytes(spans.pack(span, strategy.result()))
+def _runs(count: int, most: int) -> Iterator[tuple[int, int, int]]:
+    """So many things in runs: from where, to where, and what is read for it, two or `most` at most.
+
+    Each run but the first reads also what came of the one before.
+    """
+    start = 0
+    while start < count:
+        stop = min(count, start + max(1, most - bool(start)))
+        yield start, stop, stop - start + bool(start)
+        start = stop

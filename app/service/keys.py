@@ -40,7 +40,7 @@ def update_blob(experiment_id: str, number: int, slot: int) -> str:
 
 
 def sums_blob(experiment_id: str, number: int, cell: Cell) -> str:
-    return f"{round_sums(experiment_id, number)}{cell.span:05d}-{cell.group:05d}"
+    return f"{round_sums(experiment_id, number)}{cell.span:05d}-{cell.digest[:32]}"
 
 
 def model_blob(experiment_id: str, version: int) -> str:

@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.round import Round, RoundState
 from app.service.context import Context
+from app.service.filling import Filled
 from app.service.keys import SLOT_DIGITS
 
-Look = Callable[[Context, Experiment, Round | None], Awaitable[bool]]
+Look = Callable[[Context, Experiment, Round | None], Awaitable[bool | Filled]]
+"""Whether there may be a step to do, or if not that, whether a group of the cohort is full."""
 
 
 async def thoroughly(context: Context, experiment: Experiment, round_: Round | None) -> bool:
@@ -39,10 +41,11 @@ def around(slot: int) -> Look:
     only where none of them is waited for any more at all the others.
 
     Of the calls that settle a cohort, the last one sees what all of them wrote and finds every
-    block complete, whatever their order: so there is always one that closes the round.
+    block complete, whatever their order: so there is always one that closes the round. In the same
+    way there is always one that finds a group of the cohort full.
     """
 
-    async def look(context: Context, experiment: Experiment, round_: Round | None) -> bool:
+    async def look(context: Context, experiment: Experiment, round_: Round | None) -> bool | Filled:
         if round_ is None or not _waiting(context, experiment, round_):
             return True
         if slot not in round_.cohort:
@@ -51,11 +54,40 @@ def around(slot: int) -> Look:
         for leading, members in blocks(round_.cohort, slot):
             silent = {*members} - revoked
             silent -= {*await repo.reported_slots(experiment.id, number, leading)}
-            if silent and silent - {*await repo.refused_slots(experiment.id, number, leading)}:
-                return False
+            if silent:
+                silent -= {*await repo.refused_slots(experiment.id, number, leading)}
+            if silent:
+                return await _filled(context, experiment, round_, slot, members, silent)
         return True
 
     return look
+
+
+async def _filled(
+    context: Context,
+    experiment: Experiment,
+    round_: Round,
+    slot: int,
+    looked_at: Sequence[int],
+    silent: set[int],
+) -> bool | Filled:
+    """The group of a slot, if it is full; false where it is not. `silent` are known not to be in.
+
+    Its members outside the block that was looked at are looked for only where none inside is
+    silent: the calls that complete one of the blocks of ten in a group do so, about nine of them.
+    """
+    group = round_.group_of(slot)
+    members = round_.members(group)
+    if not members or silent.intersection(members):
+        return False
+    unknown = {*members} - {*looked_at, *experiment.revoked}
+    if unknown:
+        updates = await context.repo.updates_of(experiment.id, round_.number, sorted(unknown))
+        unknown -= {update.slot for update in updates}
+    for other in sorted(unknown):
+        if await context.repo.refusal(experiment.id, round_.number, other) is None:
+            return False
+    return Filled(group)
 
 
 def blocks(cohort: Sequence[int], slot: int) -> Iterator[tuple[str, Sequence[int]]]:

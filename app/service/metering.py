@@ -7,17 +7,17 @@ and kept with it; what came before, and all that is not over, as often as somebo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.domain import cost
 from app.domain.cost import Cost, Usage
 from app.domain.experiment import Experiment
-from app.domain.records import Refusal, Update
+from app.domain.records import Client, Refusal, Update
 from app.domain.round import Round
 from app.domain.usage import Report, Terms
 from app.service.context import Context
 
-SAMPLES = 8  # of the clients, of when they enrolled
+SAMPLES = 8  # of the clients, of when they enrolled and how they ask
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,21 @@ class Metering:
 
     async def of_setup(self, experiment: Experiment, clients: int) -> Usage:
         """What it took until now to get the first round opened."""
-        slots = {clients * n // SAMPLES for n in range(SAMPLES)} if clients else set()
-        sample = [await self.repo.client(experiment.id, slot) for slot in sorted(slots)]
+        sample = await self._sample(experiment, clients)
         return self.terms.setup(
             experiment.config,
             await self._model_size(experiment, 0),
             clients,
-            [c.enrolled_at - experiment.created_at for c in sample if c is not None],
+            [client.enrolled_at - experiment.created_at for client in sample],
             self._until(experiment) - experiment.created_at,
+            _told(sample),
         )
+
+    async def at_start(self, experiment: Experiment, clients: int) -> Experiment:
+        """The experiment with what it took until its first round, and how its clients ask."""
+        usage = await self.of_setup(experiment, clients)
+        told = _told(await self._sample(experiment, clients))
+        return replace(experiment, usage=usage, told=told)
 
     async def of_round(
         self, experiment: Experiment, round_: Round, updates: Iterable[Update] | None = None
@@ -72,7 +78,8 @@ class Metering:
         size = await self._model_size(experiment, round_.base_version)
         until = self._until(experiment) if round_.closed_at is None else round_.closed_at
         clients = await self.repo.count_clients(experiment.id) - len(experiment.revoked)
-        return self.terms.round(round_, _reports(updates, refusals, size), size, clients, until)
+        reports = _reports(updates, refusals, size)
+        return self.terms.round(round_, reports, size, clients, until, experiment.told)
 
     async def of_pause(self, experiment: Experiment) -> Usage:
         """What the pause took that is not over, if there is one."""
@@ -97,6 +104,7 @@ class Metering:
             max(0.0, self._until(experiment) - experiment.created_at),
             await self.repo.count_evaluations(experiment.id),
             await self._model_size(experiment, 0),
+            experiment.told,
         )
         if experiment.ended:
             usage += self.terms.farewell(clients - len(experiment.revoked))
@@ -109,6 +117,11 @@ class Metering:
             return None
         found = await self.estimate(experiment, round_)
         return refusal(found, budget) if found.reached(budget) else None
+
+    async def _sample(self, experiment: Experiment, clients: int) -> list[Client]:
+        slots = {clients * n // SAMPLES for n in range(SAMPLES)} if clients else set()
+        found = [await self.repo.client(experiment.id, slot) for slot in sorted(slots)]
+        return [client for client in found if client is not None]
 
     def _until(self, experiment: Experiment) -> float:
         return self.context.clock() if experiment.ended_at is None else experiment.ended_at
@@ -124,6 +137,10 @@ def refusal(found: Estimate, budget: float) -> str:
         f"The estimated cost on Lambda, {cost.dollars(found.cost.usd)}, has reached the budget of "
         f"{cost.dollars(budget)}. Resume it with a higher budget_usd, or stop it."
     )
+
+
+def _told(sample: list[Client]) -> float:
+    return sum(client.told for client in sample) / max(len(sample), 1)
 
 
 def with_round(experiment: Experiment, round_: Round) -> Usage:

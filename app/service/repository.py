@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,8 +18,6 @@ from app.domain.experiment import (
     Rotation,
 )
 from app.domain.records import (
-    Blob,
-    Cell,
     Client,
     Evaluation,
     ModelVersion,
@@ -28,16 +26,17 @@ from app.domain.records import (
 )
 from app.domain.round import Attempt, Cut, Lease, Round, RoundState
 from app.service.keys import key_of
-from app.store.port import Documents
+from app.service.partials import Partials, blob_of, scan_all
+from app.store.port import Document, Documents
 from app.telemetry import ids
 from app.wire.codec import Layout, parse_header
 
 
-class Repository:
+class Repository(Partials):
     """Typed reads and writes. Inserts say whether they were first, saves whether they still fit."""
 
     def __init__(self, documents: Documents) -> None:
-        self.documents = documents
+        super().__init__(documents)
         self.on_change: Callable[[str], None] = lambda experiment_id: None
 
     def _changed(self, experiment_id: str, done: bool) -> bool:
@@ -148,6 +147,22 @@ class Repository:
         found = await scan_all(self.documents, "updates", f"{key_of(experiment_id, number)}/")
         return [_update(d.body) for d in found]
 
+    async def updates_of(
+        self, experiment_id: str, number: int, slots: Sequence[int]
+    ) -> list[Update]:
+        """Those of the ascending slots that have one; others between them cost no more calls."""
+        prefix = f"{key_of(experiment_id, number)}/"
+        place = key_of(experiment_id, number, slots[0] - 1) if slots[0] else ""
+        last = key_of(experiment_id, number, slots[-1])
+        found: list[Document] = []
+        while page := await self.documents.scan("updates", prefix, after=place, limit=len(slots)):
+            found += page
+            place = page[-1].key
+            if place >= last or len(page) < len(slots):
+                break
+        wanted = set(slots)
+        return [update for d in found if (update := _update(d.body)).slot in wanted]
+
     async def reported_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
         """Only of slots that start with the digits `leading`, where such are given."""
         return await self._slots("updates", f"{key_of(experiment_id, number)}/", leading)
@@ -170,16 +185,6 @@ class Repository:
     async def refused_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
         """As `reported_slots`."""
         return await self._slots("refusals", f"{key_of(experiment_id, number)}/", leading)
-
-    async def add_sums(self, experiment_id: str, number: int, cell: Cell, blob: Blob) -> None:
-        """Of the same updates they are the same bytes, whoever added them up."""
-        key = key_of(experiment_id, number, cell.span, cell.group)
-        await self.documents.insert("sums", key, _body(blob))
-
-    async def sums(self, experiment_id: str, number: int, cell: Cell) -> Blob | None:
-        key = key_of(experiment_id, number, cell.span, cell.group)
-        found = await self.documents.get("sums", key)
-        return None if found is None else _blob(found.body)
 
     # Models and evaluations
 
@@ -226,16 +231,6 @@ class Repository:
     async def _slots(self, kind: str, prefix: str, leading: str = "") -> list[int]:
         keys = await self.documents.keys(kind, prefix + leading)
         return [int(key[len(prefix) :]) for key in keys]
-
-
-async def scan_all(documents: Documents, kind: str, prefix: str, after: str = "") -> list[Any]:
-    """Every document under a prefix and above `after`, page by page."""
-    found: list[Any] = []
-    while page := await documents.scan(
-        kind, prefix, after=found[-1].key if found else after, limit=1000
-    ):
-        found += page
-    return found
 
 
 @lru_cache(64)  # a commit would take longer for it than to judge a small model's weights
@@ -309,14 +304,10 @@ def _attempt(body: dict[str, Any]) -> Attempt:
     return Attempt(**{**body, **slots})
 
 
-def _blob(body: dict[str, Any]) -> Blob:
-    return Blob(**{**body, "parts": tuple(body["parts"]), "sizes": tuple(body["sizes"])})
-
-
 def _update(body: dict[str, Any]) -> Update:
-    return Update(**{**body, "blob": _blob(body["blob"])})
+    return Update(**{**body, "blob": blob_of(body["blob"])})
 
 
 def _model(body: dict[str, Any]) -> ModelVersion:
-    copy = _blob(body["copy"]) if body.get("copy") else None
-    return ModelVersion(**{**body, "blob": _blob(body["blob"]), "copy": copy})
+    copy = blob_of(body["copy"]) if body.get("copy") else None
+    return ModelVersion(**{**body, "blob": blob_of(body["blob"]), "copy": copy})

@@ -10,23 +10,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.domain import draw
-from app.domain.errors import StoreUnavailable
 from app.domain.experiment import Experiment, ExperimentState
-from app.domain.round import Attempt, Cut, Round, RoundState
-from app.service import metering, sweep, telling
-from app.service.aggregate import LostUpdate, aggregate, new_lease
+from app.domain.round import Attempt, Round, RoundState
+from app.service import filling, metering, sweep, telling
+from app.service.allowance import Allowance
+from app.service.closing import Closing, Paused, cut, fail
 from app.service.context import Context
 from app.service.look import Look, thoroughly
 from app.service.metering import Metering
 from app.service.telling import COORDINATOR, missing
 from app.telemetry import trace
 from app.telemetry.logs import tell
-
-MAX_DEATHS = 20  # of calls that aggregate one round
-
-
-class Paused(Exception):
-    """This call has done its share of an aggregation; another one goes on."""
 
 
 class Rounds:
@@ -36,6 +30,7 @@ class Rounds:
         self.context = context
         self.repo = context.repo
         self.metering = Metering(context)
+        self.closing = Closing(context)
 
     async def advance(
         self, experiment_id: str, look: Look = thoroughly
@@ -45,22 +40,29 @@ class Rounds:
             return await self._advance(experiment_id, look)
 
     async def _advance(self, experiment_id: str, look: Look) -> tuple[Experiment, Round | None]:
-        paused = False
+        paused, allowance = False, Allowance(self.context)
         while True:
             experiment = await self.repo.experiment(experiment_id)
             round_ = None
             if experiment.round:
                 round_ = await self.repo.round(experiment_id, experiment.round)
-            if paused or not await look(self.context, experiment, round_):
+            found = not paused and await look(self.context, experiment, round_)
+            if isinstance(found, filling.Filled):
+                assert round_ is not None  # noqa: S101  (a look found a group of it full)
+                await filling.fold_filled(self.context, experiment, round_, found.group, allowance)
+                return experiment, round_
+            if not found:
                 return experiment, round_
             look = thoroughly  # one step may make room for the next
             try:
-                if not await self._step(experiment, round_):
+                if not await self._step(experiment, round_, allowance):
                     return experiment, round_
             except Paused:
                 paused = True  # look once more, for what is returned
 
-    async def _step(self, experiment: Experiment, round_: Round | None) -> bool:
+    async def _step(
+        self, experiment: Experiment, round_: Round | None, allowance: Allowance
+    ) -> bool:
         """Do the next step if there is one; say whether to look again."""
         match experiment.state:
             case ExperimentState.AWAITING_MODEL | ExperimentState.PAUSED:
@@ -68,7 +70,7 @@ class Rounds:
             case ExperimentState.ENROLLING:
                 return await self._start(experiment)
             case ExperimentState.RUNNING:
-                return await self._run(experiment, round_)
+                return await self._run(experiment, round_, allowance)
             case _:
                 return await sweep.tidy(self.context, experiment, round_)
 
@@ -76,22 +78,24 @@ class Rounds:
         enrolled = await self.repo.count_clients(experiment.id)
         if enrolled < experiment.config.clients_to_start:
             return False
-        usage = await self.metering.of_setup(experiment, enrolled)
-        started = experiment.move(ExperimentState.RUNNING, round=1, usage=usage)
+        started = await self.metering.at_start(experiment, enrolled)
+        started = started.move(ExperimentState.RUNNING, round=1)
         if await self.repo.save_experiment(started):
             tell("experiment started", experiment=experiment.id, clients=enrolled)
         return True
 
-    async def _run(self, experiment: Experiment, round_: Round | None) -> bool:
+    async def _run(
+        self, experiment: Experiment, round_: Round | None, allowance: Allowance
+    ) -> bool:
         if round_ is None:
             return await self._open(experiment)
         match round_.state:
             case RoundState.COLLECTING:
-                return await self._collect(experiment, round_)
+                return await self._collect(experiment, round_, allowance)
             case RoundState.SEALED:
-                return await self._freeze(experiment, round_)
+                return await self.closing.freeze(experiment, round_, allowance)
             case RoundState.AGGREGATING:
-                return await self._take_over(experiment, round_)
+                return await self.closing.take_over(experiment, round_, allowance)
             case _:
                 return await self._conclude(experiment, round_)
 
@@ -105,13 +109,17 @@ class Rounds:
             cohort=tuple(draw.cohort(config.seed, number, 1, slots, config.clients_per_round)),
             opened_at=now,
             deadline=now + config.deadline_seconds,
+            cut=cut(self.context.limits),
         )
         if await self.repo.add_round(opened):
             telling.of_opening(opened)
         return True
 
-    async def _collect(self, experiment: Experiment, round_: Round) -> bool:
-        """Seal the round if it is due, or give it another attempt, or fail the experiment."""
+    async def _collect(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
+        """Seal the round if it is due, or give it another attempt, or fail the experiment.
+
+        Until it is due, fold what is full of it.
+        """
         reported = await self.repo.reported_slots(experiment.id, round_.number)
         settled = set(round_.cohort) <= set(reported)
         refused: list[int] = []
@@ -120,6 +128,8 @@ class Rounds:
             settled = set(round_.cohort) <= {*reported, *refused, *experiment.revoked}
         revoked = round_.silent(experiment.revoked, {*reported, *refused})
         if not settled and self.context.clock() < round_.deadline:
+            heard = {*reported, *refused, *experiment.revoked}
+            await filling.fold_full(self.context, experiment, round_, heard, allowance)
             return False
         if len(reported) >= experiment.config.updates_to_close:
             if await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked)):
@@ -127,7 +137,8 @@ class Rounds:
         elif round_.attempt < experiment.config.max_attempts:
             await self._retry(experiment, round_, reported, refused)
         else:
-            await self._fail(
+            await fail(
+                self.context,
                 experiment,
                 f"Round {round_.number} got {len(reported)} of the "
                 f"{experiment.config.updates_to_close} updates that it needs, in "
@@ -173,64 +184,6 @@ class Rounds:
         revoked = set(experiment.revoked)
         return [slot for slot in enrolled if slot not in revoked]
 
-    async def _freeze(self, experiment: Experiment, round_: Round) -> bool:
-        """List what came before the seal, and aggregate it ourselves if our list is the one."""
-        accepted = await self.repo.reported_slots(experiment.id, round_.number)
-        limits = self.context.limits
-        frozen = round_.move(
-            RoundState.AGGREGATING,
-            accepted=tuple(accepted),
-            lease=new_lease(self.context, fence=1),
-            cut=Cut(span_bytes=limits.part_bytes, group_size=limits.fold_updates),
-        )
-        if await self.repo.save_round(frozen):
-            await self._aggregate(experiment, replace(frozen, revision=round_.revision + 1))
-        return True
-
-    async def _take_over(self, experiment: Experiment, round_: Round) -> bool:
-        """Go on with an aggregation that its owner has let go of, by word or by silence."""
-        lease = round_.lease
-        assert lease is not None  # noqa: S101  (the move into this state sets it)
-        # A lease that was let go of is free at once, also where this clock is behind its owner's.
-        if not lease.released and self.context.clock() < lease.expires_at:
-            return False
-        deaths = lease.deaths + (not lease.released)
-        if deaths >= MAX_DEATHS:
-            await self._fail(
-                experiment,
-                f"Round {round_.number} could not be aggregated: {deaths} calls began it and never "
-                "came to an end. See the coordinator's log; it may need more memory or time.",
-            )
-            return True
-        mine = round_.move(
-            RoundState.AGGREGATING, lease=new_lease(self.context, lease.fence + 1, deaths)
-        )
-        if await self.repo.save_round(mine):
-            telling.of_takeover(mine, lease, deaths)
-            await self._aggregate(experiment, replace(mine, revision=round_.revision + 1))
-        return True
-
-    async def _aggregate(self, experiment: Experiment, round_: Round) -> None:
-        """One step of it. Raises Paused where there is more to do, but not in this call."""
-        try:
-            done = await aggregate(self.context, experiment, round_)
-        except StoreUnavailable:
-            raise
-        except LostUpdate as error:
-            # An owner that was too slow finds the uploads of a closed round gone, rightly so: they
-            # are deleted after the close only, and so nothing is lost while it still aggregates.
-            now = await self.repo.round(experiment.id, round_.number)
-            if now is None or now.state is not RoundState.AGGREGATING:
-                return
-            await self._fail(experiment, f"Round {round_.number} lost an accepted update: {error}")
-        except Exception as error:
-            # The caller only asked for its status. The lease runs out, and another call tries.
-            telling.of_failed_aggregation(round_, error)
-            raise Paused from error
-        else:
-            if not done:
-                raise Paused
-
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
         """The round is closed: drop its uploads, then open the next one, pause or complete."""
         await sweep.drop_uploads(self.context, experiment, round_.number)
@@ -271,16 +224,6 @@ class Rounds:
         if reason := await self.metering.over_budget(experiment, round_):
             return experiment.pause(now, COORDINATOR, reason)
         return experiment.move(ExperimentState.RUNNING, round=round_.number + 1)
-
-    async def _fail(self, experiment: Experiment, reason: str) -> None:
-        failed = experiment.move(
-            ExperimentState.FAILED,
-            reason=reason.strip(),
-            ended_at=self.context.clock(),
-            ended_by=COORDINATOR,
-        )
-        if await self.repo.save_experiment(failed):
-            telling.of_end(failed)
 
 
 def _streak(experiment: Experiment, round_: Round) -> int:

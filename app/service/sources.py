@@ -135,10 +135,12 @@ class Delta:
     ) -> Values:
         restored = []
         for piece, (name, values), (_, before) in zip(span, theirs, base, strict=True):
-            if name in self._places:
-                scale = float(scales[self._places[name]]) if len(scales) else 1.0
-                values = deltas.restore(values, scale, before, piece.tensor.dtype)  # noqa: PLW2901
-            restored.append((name, values))
+            place = self._places.get(name)
+            if place is None:
+                restored.append((name, values))
+                continue
+            scale = float(scales[place]) if len(scales) else 1.0
+            restored.append((name, deltas.restore(values, scale, before, piece.tensor.dtype)))
         return restored
 
 

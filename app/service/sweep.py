@@ -31,26 +31,47 @@ GRACE_LEASES = 20  # after the end of an experiment, in leases
 
 async def drop_uploads(context: Context, experiment: Experiment, closed: int) -> None:
     """Round `closed` is closed: delete the uploads that are not to be kept any longer."""
-    await context.blobs.delete(keys.round_sums(experiment.id, closed))
+    await _drop(context, keys.round_sums(experiment.id, closed))
     expired = closed - experiment.config.keep_updates
     if expired > 0:
-        await context.blobs.delete(keys.round_blobs(experiment.id, expired))
+        await _drop(context, keys.round_blobs(experiment.id, expired))
 
 
-async def _drop_stale_uploads(context: Context, experiment_id: str, number: int) -> bool:
-    """Delete a round's uploads, unless somebody may still aggregate them, or they are kept; say so.
+async def _drop(context: Context, prefix: str) -> None:
+    """Delete what is not too much for a call that clients wait for; else ticks do.
 
-    Those of an experiment that is unknown here stay: a bucket may serve other databases too.
+    A database may take a minute to delete gigabytes, and let nobody write meanwhile.
+    """
+    stored = await context.blobs.sizes(prefix)
+    if sum(stored.values()) <= context.limits.drop_bytes:  # what is not listed yet goes as well
+        await context.blobs.delete(prefix)
+
+
+async def _drop_stale_uploads(
+    context: Context, experiment_id: str, number: int, stored: dict[str, int], until: float
+) -> bool:
+    """Delete what is stored of a round's uploads, as far as there is time; say whether any is.
+
+    Not while somebody may still aggregate them, nor if they are kept. Those of an experiment that
+    is unknown here stay: a bucket may serve other databases too.
     """
     round_ = await context.repo.round(experiment_id, number)
     if round_ is None or round_.state not in (RoundState.CLOSED, RoundState.ABANDONED):
         return False
     experiment = await context.repo.experiment(experiment_id)
     kept = number > (experiment.model_version or 0) - experiment.config.keep_updates
+    prefix = keys.round_blobs(experiment_id, number)
     if kept and round_.state is not RoundState.ABANDONED:
-        return False
-    await context.blobs.delete(keys.round_blobs(experiment_id, number))
-    return True
+        # There may be sums of a call that folded a group while another one closed the round.
+        prefix = keys.round_sums(experiment_id, number)
+        stored = {key: size for key, size in stored.items() if key.startswith(prefix)}
+    files = sorted({f"{key.rpartition('/')[0]}/" for key in stored})
+    few = sum(stored.values()) <= context.limits.drop_bytes
+    for doomed in [prefix] if stored and few else files:
+        await context.blobs.delete(doomed)
+        if context.clock() >= until:
+            break
+    return bool(stored)
 
 
 async def tidy(context: Context, experiment: Experiment, round_: Round | None) -> bool:
@@ -60,7 +81,7 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
     """
     if round_ is None:
         if experiment.model_version is None:
-            await context.blobs.delete(f"{keys.model_blob(experiment.id, 0)}/")
+            await _drop_model(context, experiment.id, 0)
         return False
     if round_.state is RoundState.ABANDONED:
         if not round_.swept:
@@ -83,9 +104,13 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
 
 
 async def _drop_abandoned(context: Context, round_: Round) -> None:
-    await context.blobs.delete(keys.round_blobs(round_.experiment_id, round_.number))
-    await context.blobs.delete(f"{keys.model_blob(round_.experiment_id, round_.number)}/")
-    await context.blobs.delete(f"{keys.copy_blob(round_.experiment_id, round_.number)}/")
+    await _drop(context, keys.round_blobs(round_.experiment_id, round_.number))
+    await _drop_model(context, round_.experiment_id, round_.number)
+
+
+async def _drop_model(context: Context, experiment_id: str, version: int) -> None:
+    await context.blobs.delete(f"{keys.model_blob(experiment_id, version)}/")
+    await context.blobs.delete(f"{keys.copy_blob(experiment_id, version)}/")
 
 
 def _settled(context: Context, experiment: Experiment) -> bool:
@@ -110,10 +135,14 @@ async def drop_other_parts(context: Context, blob: Blob) -> None:
 
 
 async def sweep_uploads(context: Context) -> None:
-    """Drop the uploads of every round that is over."""
-    found = map(keys.round_of, await context.blobs.sizes("uploads/"))
-    for experiment_id, number in sorted({place for place in found if place is not None}):
-        if await _drop_stale_uploads(context, experiment_id, number):
+    """Drop the uploads of rounds that are over; of large ones what there is time for."""
+    found: dict[tuple[str, int], dict[str, int]] = {}
+    for key, size in (await context.blobs.sizes("uploads/")).items():
+        if place := keys.round_of(key):
+            found.setdefault(place, {})[key] = size
+    until = context.clock() + context.limits.step_seconds
+    for (experiment_id, number), stored in sorted(found.items()):
+        if await _drop_stale_uploads(context, experiment_id, number, stored, until):
             tell("uploads swept", experiment=experiment_id, round=number)
 
 

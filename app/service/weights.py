@@ -49,7 +49,7 @@ async def commit(
         data = await blobs.get(key)
         if data is None:
             raise PartsMissing("The round was closed while the parts were read.")
-        if await _beside_the_loop(len(data), lambda part=data: judge.feed(part)) != parts[number]:  # type: ignore[misc]
+        if await beside_the_loop(len(data), lambda part=data: judge.feed(part)) != parts[number]:  # type: ignore[misc]
             # Only a store that clients write to themselves, and that checks no digests, has such.
             await blobs.delete(key)
             raise PartsMissing(f"Part {number} holds other bytes than it says: send it again.")
@@ -140,17 +140,6 @@ async def verified_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
     return data
 
 
-async def store(blobs: Blobs, prefix: str, data: bytes | bytearray, part_bytes: int) -> Blob:
-    """Store bytes of the coordinator's own in parts."""
-    view = memoryview(data)
-    parts, sizes = [], []
-    for number, start in enumerate(range(0, len(data), part_bytes)):
-        piece = bytes(view[start : start + part_bytes])
-        parts.append(await put_part(blobs, prefix, number, piece))
-        sizes.append(len(piece))
-    return Blob(prefix=prefix, sha256=await digest_of(data), parts=tuple(parts), sizes=tuple(sizes))
-
-
 async def put_part(blobs: Blobs, prefix: str, number: int, data: bytes) -> str:
     """Store one part of the coordinator's own; gives its digest."""
     sha256 = await digest_of(data)
@@ -160,8 +149,9 @@ async def put_part(blobs: Blobs, prefix: str, number: int, data: bytes) -> str:
 
 async def digest_of(data: bytes | bytearray) -> str:
     """SHA-256, in hexadecimal."""
-    return await _beside_the_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
+    return await beside_the_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
 
 
-async def _beside_the_loop(size: int, work: Callable[[], T]) -> T:
+async def beside_the_loop(size: int, work: Callable[[], T]) -> T:
+    """Do what takes so many bytes: in a thread, but for few, for which the loop is faster."""
     return work() if size < _SMALL else await asyncio.to_thread(work)

@@ -162,6 +162,11 @@ class UpdateCommit(WeightsCommit):
 class Subscribe(Body):
     client_key: ClientKey
     name: Name = Field("", examples=["St. Mary's, radiology"])
+    told: bool = Field(
+        False,
+        description="Somebody else looks for it and tells it when to ask, as in a simulation: it "
+        "asks once a minute otherwise. Only the estimated cost goes by that",
+    )
 
 
 class ReplaceToken(Body):

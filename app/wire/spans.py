@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.wire.codec import NUMPY_TYPES, TYPE_SIZES, Layout, TensorSpec
+from app.wire.codec import FLOATS, NUMPY_TYPES, TYPE_SIZES, Layout, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,27 @@ def cut(layout: Layout, part_bytes: int) -> list[Span]:
     if pieces or not spans:
         spans.append(tuple(pieces))
     return spans
+
+
+def split(span: Span, sums_bytes: int) -> list[Span]:
+    """A span in pieces of which the sums take no more than so many bytes, a header left aside: 8 an
+    element, and 16 of integers. There is always one.
+    """
+    found: list[Span] = []
+    pieces: list[Piece] = []
+    room = sums_bytes
+    for piece in span:
+        width, first = 8 if piece.tensor.dtype in FLOATS else 16, piece.first
+        while first < piece.last:
+            last = min(piece.last, first + room // width)
+            if last > first:
+                pieces.append(Piece(piece.tensor, first, last))
+                room -= (last - first) * width
+            if last < piece.last:
+                found.append(tuple(pieces))
+                pieces, room = [], max(sums_bytes, width)
+            first = last
+    return [*found, tuple(pieces)] if pieces or not found else found
 
 
 def unpack(piece: Piece, data: memoryview) -> np.ndarray:
@@ -121,4 +142,5 @@ def dump(values: Mapping[str, np.ndarray]) -> bytes:
         place = end
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 8)
-    return b"".join([len(header).to_bytes(8, "little"), header, *map(bytes, values.values())])
+    bodies = (value.data.cast("B") for value in values.values() if value.size)
+    return b"".join([len(header).to_bytes(8, "little"), header, *bodies])

@@ -252,3 +252,22 @@ def test_what_a_hostile_delta_restores_is_finite_in_the_models_dtype(dtype):
     )
     assert np.isfinite(back.astype(np.float64)).all()
     assert back[0] == LARGEST[dtype] == -back[1]
+
+
+@given(st.data())
+def test_a_flipped_byte_is_refused_or_restores_finite_weights(data):
+    """The digest would tell; what it would not tell is a client that means it."""
+    encoding = data.draw(st.sampled_from(ENCODINGS))
+    file = bytearray(encode(FILE, safetensors.numpy.save(near(2)), encoding, 0))
+    place = data.draw(st.integers(0, len(file) - 1))
+    file[place] ^= data.draw(st.integers(1, 255))
+    try:
+        layout = judged(bytes(file), encoding, 512)
+    except BadWeights:
+        return
+    values = dict(spans.arrays(layout, bytes(file)))
+    scales = values.pop(encodings.SCALES, np.ones(9))
+    for name, scale in zip(encodings.float_names(LAYOUT), scales, strict=False):
+        dtype = next(t.dtype for t in LAYOUT.tensors if t.name == name)
+        restored = restore(values[name], float(scale), BASE[name].reshape(-1), dtype)
+        assert np.isfinite(restored).all()

@@ -87,7 +87,14 @@ def test_who_was_drawn_downloads_once_an_attempt_and_who_was_not_asks():
 
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
-    [(0, 4, 20), (4, 300, 20 * np.log(75)), (300, 330, 2), (0, 0, 0), (310, 305, 0), (2, 3, 5)],
+    [
+        (0, 4, 20),
+        (20 / 3, 500, np.log(75) / 0.03),
+        (500, 530, 2),
+        (0, 0, 0),
+        (510, 505, 0),
+        (2, 3, 5),
+    ],
 )
 def test_how_often_one_asks_by_hand(start, end, expected):
     assert polls(start, end, 0.2, 15.0, 0.0) == pytest.approx(expected)
@@ -104,6 +111,11 @@ def test_how_often_one_asks_as_if_one_did(seed):
         asked += 1
         now += each + pause(now, least, most) * (0.75 + 0.5 * dice.random())
     assert polls(start, end, least, most, each) == pytest.approx(asked, rel=0.08)
+
+
+def test_of_whom_somebody_else_tells_when_to_ask_it_expects_a_question_a_minute():
+    assert TERMS.polling(0, 120, told=1.0) == pytest.approx(2)
+    assert TERMS.polling(0, 120, told=0.25) == pytest.approx(0.5 + 0.75 * TERMS.polling(0, 120))
 
 
 def test_who_waits_for_the_end_of_a_pause_is_back_before_the_deadline():
@@ -240,6 +252,23 @@ async def test_it_grows_while_clients_wait_and_train_and_never_falls(federation)
     await look()
     assert amounts == sorted(amounts)
     assert len(set(amounts)) > 12
+
+
+@ONE_STORE
+async def test_clients_that_are_told_when_to_ask_cost_less(federation):
+    requests = {}
+    for told in (False, True):
+        experiment, key = await federation.create(rounds=2, seed=int(told))
+        for n in range(4):
+            secret = f"{told} {n}".replace(" ", "_") * 10
+            await federation.admin.using(key).subscribe(experiment, secret, told=told)
+        federation.clock.now += 600
+        found = await federation.app.state.coordinator.context.repo.experiment(experiment)
+        assert found.told == told
+        terms = federation.app.state.coordinator.rounds.metering
+        round_ = await terms.repo.round(experiment, 1)
+        requests[told] = (await terms.of_round(found, round_)).requests
+    assert requests[True] < requests[False] / 3
 
 
 @ONE_STORE

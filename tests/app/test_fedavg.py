@@ -153,3 +153,21 @@ def test_memory_does_not_grow_with_the_number_of_updates():
 def test_every_strategy_of_the_api_is_in_the_table():
     offered = schema.ExperimentConfig.model_json_schema()["properties"]["strategy"]
     assert set(offered.get("enum", [offered.get("const")])) == set(STRATEGIES)
+
+
+@pytest.mark.parametrize("updates", [1, 3])
+def test_zeros_have_no_sign_in_the_mean(updates):
+    """The first update is written and not added to zeros: 0.0 and -0.0 are still 0.0."""
+    mean = average(*[(one(-0.0, np.float32), 5)] * updates)["w"]
+    assert mean.tobytes() == np.zeros(1, np.float32).tobytes()
+
+
+@pytest.mark.parametrize("size", [1, 131_071, 131_072, 131_073, 300_000])
+def test_chunks_change_no_bit(size):
+    draw = np.random.default_rng(size)
+    arrays = [draw.normal(size=size).astype(np.float32) for _ in range(3)]
+    total = np.zeros(size)
+    for n, array in enumerate(arrays):
+        total += array.astype(np.float64) * float(n + 1)
+    result = average(*(({"w": array}, n + 1) for n, array in enumerate(arrays)))
+    assert result["w"].tobytes() == (total / 6).astype(np.float32).tobytes()

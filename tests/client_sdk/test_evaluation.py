@@ -138,7 +138,7 @@ def test_the_last_model_is_measured_on_the_examples_that_training_held_out(monke
     training = Training(local_epochs=1, batch_size=10, learning_rate=0.1, momentum=0, seed=11)
     task = Train.model_construct(round=3, training=training)
     for client, indices in (("client-00", list(range(70))), ("client-01", list(range(70, 99)))):
-        before = workers._train(client, indices, weights, task).metrics
+        before = workers._train(client, indices, weights, task, None).metrics
         found = workers._evaluate(client, indices, weights, 11)
         assert found.examples == round(len(indices) / 10)
         assert found.accuracy == before["accuracy_before"]

@@ -1,0 +1,107 @@
+"""A sealed round until it is closed: its list is frozen, and calls take turns to fold it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from app.domain.errors import StoreUnavailable
+from app.domain.experiment import Experiment, ExperimentState
+from app.domain.round import Cut, Round, RoundState
+from app.service import telling
+from app.service.aggregate import LostUpdate, aggregate, new_lease
+from app.service.allowance import Allowance
+from app.service.context import Context, Limits
+from app.service.telling import COORDINATOR
+
+MAX_DEATHS = 20  # of calls that aggregate one round
+
+
+class Paused(Exception):
+    """This call has done its share of an aggregation; another one goes on."""
+
+
+def cut(limits: Limits) -> Cut:
+    """How a round is cut that is opened under these limits."""
+    return Cut(span_bytes=limits.part_bytes, group_size=limits.fold_updates)
+
+
+async def fail(context: Context, experiment: Experiment, reason: str) -> None:
+    """End an experiment that cannot go on."""
+    failed = experiment.move(
+        ExperimentState.FAILED,
+        reason=reason.strip(),
+        ended_at=context.clock(),
+        ended_by=COORDINATOR,
+    )
+    if await context.repo.save_experiment(failed):
+        telling.of_end(failed)
+
+
+class Closing:
+    """The steps between the seal and the close; each says whether to look again."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.repo = context.repo
+
+    async def freeze(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
+        """List what came before the seal, and aggregate it ourselves if our list is the one."""
+        accepted = await self.repo.reported_slots(experiment.id, round_.number)
+        frozen = round_.move(
+            RoundState.AGGREGATING,
+            accepted=tuple(accepted),
+            lease=new_lease(self.context, fence=1),
+            cut=round_.cut or cut(self.context.limits),
+        )
+        if await self.repo.save_round(frozen):
+            frozen = replace(frozen, revision=round_.revision + 1)
+            await self._aggregate(experiment, frozen, allowance)
+        return True
+
+    async def take_over(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
+        """Go on with an aggregation that its owner has let go of, by word or by silence."""
+        lease = round_.lease
+        assert lease is not None  # noqa: S101  (the move into this state sets it)
+        # A lease that was let go of is free at once, also where this clock is behind its owner's.
+        if not lease.released and self.context.clock() < lease.expires_at:
+            return False
+        deaths = lease.deaths + (not lease.released)
+        if deaths >= MAX_DEATHS:
+            await fail(
+                self.context,
+                experiment,
+                f"Round {round_.number} could not be aggregated: {deaths} calls began it and never "
+                "came to an end. See the coordinator's log; it may need more memory or time.",
+            )
+            return True
+        mine = round_.move(
+            RoundState.AGGREGATING, lease=new_lease(self.context, lease.fence + 1, deaths)
+        )
+        if await self.repo.save_round(mine):
+            telling.of_takeover(mine, lease, deaths)
+            mine = replace(mine, revision=round_.revision + 1)
+            await self._aggregate(experiment, mine, allowance)
+        return True
+
+    async def _aggregate(self, experiment: Experiment, round_: Round, allowance: Allowance) -> None:
+        """One step of it. Raises Paused where there is more to do, but not in this call."""
+        try:
+            done = await aggregate(self.context, experiment, round_, allowance)
+        except StoreUnavailable:
+            raise
+        except LostUpdate as error:
+            # An owner that was too slow finds the uploads of a closed round gone, rightly so: they
+            # are deleted after the close only, and so nothing is lost while it still aggregates.
+            now = await self.repo.round(experiment.id, round_.number)
+            if now is None or now.state is not RoundState.AGGREGATING:
+                return
+            await fail(
+                self.context, experiment, f"Round {round_.number} lost an accepted update: {error}"
+            )
+        except Exception as error:
+            # The caller only asked for its status. The lease runs out, and another call tries.
+            telling.of_failed_aggregation(round_, error)
+            raise Paused from error
+        else:
+            if not done:
+                raise Paused
