@@ -149,9 +149,9 @@ WAYS = {
 
 
 def measure(full: bool, data_dir: Path) -> Table:
-    """Four minutes in full, less than one without."""
+    """Three minutes in full on two idle cores, less than one without."""
     dataset = datasets.load("mnist" if full else "digits", data_dir, download=False)
-    rounds = 6 if full else 4
+    rounds = 4
     table = Table(
         "Waiting for the next round",
         f"python -m benchmarks.waiting{' --full --data-dir DIR' if full else ''}",
