@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from app.domain.experiment import ExperimentState
+from app.domain.experiment import TERMINAL
 from app.wire.schema import Wait
 from app.wire.views import ExperimentView
 
@@ -31,8 +31,9 @@ class Bell:
         turn = (experiment.state, now and now.number, now and now.attempt)
         if turn == self._turn:
             return
-        training = now and experiment.state is ExperimentState.RUNNING
-        self._turn, self._cohort = turn, frozenset(now.cohort) if now and training else None
+        self._turn, self._cohort = turn, frozenset(now.cohort if now else ())
+        if experiment.state in TERMINAL:
+            self._cohort = None
         for client in list(self._asleep):
             if self._concerns(client):
                 self._told[client] = turn
@@ -41,13 +42,13 @@ class Bell:
     def _concerns(self, client_id: str) -> bool:
         return self._cohort is None or client_id in self._cohort
 
-    async def pause(self, client_id: str, wait: Wait) -> None:
+    async def pause(self, client_id: str, wait: Wait | None = None) -> None:
         """Sleep until it rings for this client, or a minute."""
         if self._concerns(client_id) and self._told.get(client_id) != self._turn:
             self._told[client_id] = self._turn  # it rang while the client was asking
             return
         rung = self._asleep[client_id] = asyncio.Event()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(ASLEEP_SECONDS, wait.retry_after)):
+            async with asyncio.timeout(max(ASLEEP_SECONDS, wait.retry_after if wait else 0.0)):
                 await rung.wait()
         del self._asleep[client_id]

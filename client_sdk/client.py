@@ -205,6 +205,7 @@ class CoordinatorClient(Connection):
             "GET",
             f"{path}?wait={seconds}&round={known}",
             timeout=httpx.Timeout(self._timeout + seconds, connect=10.0),
+            held=True,
         )
         return parse(_STATUS, response)
 

@@ -8,6 +8,7 @@ and Jitter", AWS Architecture Blog, 2015), and never before the server's Retry-A
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import random
 import re
@@ -28,7 +29,8 @@ from client_sdk import errors
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 MAX_CONNECTIONS = 64  # of all callers that share one
-MAX_HELD = 32  # of them may be waiting for an answer that the coordinator holds back
+MAX_BUSY = 16  # requests under way at once
+MAX_HELD = 32  # of the connections may be waiting for an answer that the coordinator holds back
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _SIZE = 1024  # bytes; sizes of requests are kept as rounded up to it
 _DURATION = re.compile(r"(?:^|,)\s*total\s*;[^,]*?\bdur=\"?([0-9]+(?:\.[0-9]+)?)")
@@ -112,6 +114,8 @@ class Connection:
         self._timeout = timeout
         # An answer that is held back keeps a connection; others must find one all the same.
         self.holding = asyncio.Semaphore(MAX_HELD)
+        # httpx looks at each connection for each request that waits: a thousand would stand still.
+        self._busy = asyncio.Semaphore(MAX_BUSY)
         self._http = httpx.AsyncClient(
             base_url=self.base_url,
             timeout=httpx.Timeout(timeout, connect=10.0),
@@ -160,7 +164,10 @@ class Connection:
     async def request(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any
     ) -> httpx.Response:
-        """One call of the API with its retries. Raises RequestRefused, CoordinatorUnreachable."""
+        """One call of the API with its retries; with `held=True` the answer may be held back.
+
+        Raises RequestRefused, CoordinatorUnreachable.
+        """
         sent = dict(headers or {})
         if self._key is not None:
             sent["Authorization"] = f"Bearer {self._key}"
@@ -202,14 +209,17 @@ class Connection:
         url: str,
         *,
         fine: Collection[int] = (),
+        held: bool = False,
         **options: Any,
     ) -> httpx.Response:
         started, pause = time.monotonic(), self.retry.first_pause
         while True:
             least = 0.0
             asked = time.monotonic()
+            nothing: contextlib.nullcontext[None] = contextlib.nullcontext()
             try:
-                response = await self._http.request(method, url, **options)
+                async with nothing if held else self._busy:
+                    response = await self._http.request(method, url, **options)
             except httpx.RequestError as error:  # also an answer that cannot be decoded
                 fault: Exception = errors.CoordinatorUnreachable(
                     f"{whom} did not answer: {str(error) or type(error).__name__}"

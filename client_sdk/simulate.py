@@ -174,11 +174,12 @@ class Simulation:
             keep_bytes=KEEP_BYTES // self.config.clients,
         )
         await participant.enrol(self._enrolment_key)
+        await self._bell.pause(participant.id)  # as long as the others enrol
         return await participant.run()
 
     def _tell(self, event: Event) -> None:
         self.watchers.on_event(event)
-        if event.kind != "waiting":
+        if event.kind in ("uploaded", "refused", "late"):
             self._bell.changed.set()
 
     async def _watch(self, closed: asyncio.Queue[RoundSummary | None]) -> None:

@@ -80,9 +80,9 @@ async def test_clients_ask_only_when_there_is_something_for_them(federation, mon
     await simulation.create()
     outcome = await simulation.run()
     assert [row.updates for row in outcome.rows] == [cohort] * rounds
-    # Each: when it has enrolled, when the first round opens, at the end; and for a round that it is
-    # drawn for, once to be told to train and once after its upload, with one to spare.
-    assert asked.total() <= 4 * clients + 3 * cohort * rounds
+    # Each at the end, and for a round that it is drawn for, once to be told to train and once after
+    # its upload, with one to spare.
+    assert asked.total() <= clients + 3 * cohort * rounds
 
 
 def seen(state=ExperimentState.RUNNING, number=1, attempt=1, cohort=()):
