@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .PHONY: run test conformance lint audit format serve lambda-local openwhisk-local sam-validate
-.PHONY: container-test bench bench-load bench-platforms clean
+.PHONY: container-test bench bench-accuracy bench-load bench-platforms clean
 
 run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
@@ -48,7 +48,10 @@ sam-validate: .venv-sam/ready  ## template.yaml, by the SAM CLI
 container-test: .venv/ready  ## the Dockerfile, built by buildah
 	tests/container.sh
 
-bench: .venv/ready  ## accuracy over three seeds; ARGS choose the data set
+bench: .venv/ready  ## beside peers and limits, in short; writes benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-accuracy: .venv/ready  ## accuracy over three seeds; ARGS choose the data set
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
 
 bench-load: .venv/ready  ## twenty to two thousand clients against two workers
@@ -74,4 +77,4 @@ bench-platforms: .venv/ready  ## cold start and warm request on each platform
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-sam .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf .venv .venv-sam .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

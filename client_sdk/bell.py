@@ -22,6 +22,7 @@ class Bell:
         self.changed = asyncio.Event()  # somebody should look
         self._turn: tuple[object, ...] = ()
         self._cohort: frozenset[str] | None = frozenset()  # None: everybody
+        self._awaited: set[str] = set()
         self._told: dict[str, tuple[object, ...]] = {}
         self._asleep: dict[str, asyncio.Event] = {}
 
@@ -32,12 +33,19 @@ class Bell:
         if turn == self._turn:
             return
         self._turn, self._cohort = turn, frozenset(now.cohort if now else ())
+        self._awaited = set(self._cohort)
         if experiment.state in TERMINAL:
             self._cohort = None
         for client in list(self._asleep):
             if self._concerns(client):
                 self._told[client] = turn
                 self._asleep[client].set()
+
+    def settled(self, client_id: str) -> None:
+        """A client has done its part of the round; after the last one it is worth to look."""
+        self._awaited.discard(client_id)
+        if not self._awaited:
+            self.changed.set()
 
     def _concerns(self, client_id: str) -> bool:
         return self._cohort is None or client_id in self._cohort

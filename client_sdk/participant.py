@@ -65,9 +65,10 @@ class Event:
 class Participant:
     """A client. `client_key` is its secret: who has it is this client, also after a restart.
 
-    `pause(client_id, wait)` passes the time until the next question, where somebody knows better
-    than the coordinator when that is worth while. The model that it got last is kept, if
-    that has no more than `keep_bytes`, and not fetched again; `held` is one that is here before.
+    `pause(client_id, wait)` passes the time after an upload, or after a Wait, until the next
+    question, where somebody knows better than the coordinator when that is worth while. The model
+    that it got last is kept, if that has no more than `keep_bytes`, and not fetched again; `held`
+    is one that is here before.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Participant:
         *,
         name: str = "",
         on_event: Callable[[Event], None] | None = None,
-        pause: Callable[[str, Wait], Awaitable[None]] | None = None,
+        pause: Callable[[str, Wait | None], Awaitable[None]] | None = None,
         held: bytes | None = None,
         keep_bytes: int = 1 << 30,
     ) -> None:
@@ -133,6 +134,8 @@ class Participant:
                     await asyncio.sleep(1.0)
                 case Train():
                     await self._take_part(status)
+                    if self._pause is not None:
+                        await self._pause(self.id, None)
             status = await self._client.status(self.experiment_id)
 
     async def _after(self, wait: Wait) -> Train | Wait | Done:

@@ -180,7 +180,7 @@ class Simulation:
     def _tell(self, event: Event) -> None:
         self.watchers.on_event(event)
         if event.kind in ("uploaded", "refused", "late"):
-            self._bell.changed.set()
+            self._bell.settled(event.client_id)
 
     async def _watch(self, closed: asyncio.Queue[RoundSummary | None]) -> None:
         """Follow the experiment to its end or pause; hands on each round that has made a model."""
