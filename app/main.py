@@ -20,6 +20,7 @@ from app.api import (
     events,
     experiments,
     health,
+    models,
     page,
     participation,
     routing,
@@ -131,7 +132,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app,
         [
             participation.router,  # first, as they are what nearly all requests are for
-            *(*experiments.routers, copies.router, events.router, *access.routers),
+            *(*experiments.routers, models.router, copies.router, events.router, *access.routers),
             *(page.router, health.router),
             *([health.scraped] if settings.metrics == "on" else []),
         ],

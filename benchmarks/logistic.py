@@ -16,7 +16,8 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from app.wire.schema import ExperimentConfig, Train
+from app.wire.schema import ExperimentConfig
+from app.wire.turns import Train
 from client_sdk import models
 from client_sdk.client import CoordinatorClient
 from client_sdk.datasets import Dataset

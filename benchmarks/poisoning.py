@@ -26,7 +26,8 @@ import numpy as np
 import safetensors.numpy
 import torch
 
-from app.wire.schema import ExperimentConfig, Train
+from app.wire.schema import ExperimentConfig
+from app.wire.turns import Train
 from benchmarks.accuracy import RESULTS, machine
 from client_sdk import datasets, models
 from client_sdk.client import CoordinatorClient

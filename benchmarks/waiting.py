@@ -23,7 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.wire.schema import Done, ExperimentConfig, Train
+from app.wire.schema import ExperimentConfig
+from app.wire.turns import Done, Train
 from benchmarks.tables import Row, Table
 from client_sdk import datasets, models
 from client_sdk.client import CoordinatorClient

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from app.domain.experiment import TERMINAL
-from app.wire.schema import Wait
+from app.wire.turns import Wait
 from app.wire.views import ExperimentView
 
 ASLEEP_SECONDS = 60.0  # after which a client asks by itself

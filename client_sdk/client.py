@@ -10,12 +10,12 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
-from app.wire import schema, views
+from app.wire import schema, turns, views
 from client_sdk import errors
 from client_sdk.connection import Connection, parse
 from client_sdk.transfer import TRIES, Upload, download
 
-_STATUS: TypeAdapter[schema.Train | schema.Wait | schema.Done] = TypeAdapter(schema.RoundStatus)
+_STATUS: TypeAdapter[turns.Train | turns.Wait | turns.Done] = TypeAdapter(turns.RoundStatus)
 _MODELS: TypeAdapter[list[views.ModelView]] = TypeAdapter(list[views.ModelView])
 _AUDIT: TypeAdapter[list[views.AuditEvent]] = TypeAdapter(list[views.AuditEvent])
 M = TypeVar("M", bound=BaseModel)
@@ -193,14 +193,14 @@ class CoordinatorClient(Connection):
 
     async def status(
         self, experiment_id: str, *, hold: float = 0.0, known: int | None = None
-    ) -> schema.Train | schema.Wait | schema.Done:
+    ) -> turns.Train | turns.Wait | turns.Done:
         """What to do now. With `hold`, the answer may take so many seconds, unless there is
         something else to do than to wait in the round `known`.
         """
         path = f"/experiments/{experiment_id}/status"
         if hold < 1 or known is None:
             return parse(_STATUS, await self.request("GET", path))
-        seconds = int(min(hold, schema.MAX_HOLD))
+        seconds = int(min(hold, turns.MAX_HOLD))
         response = await self.request(
             "GET",
             f"{path}?wait={seconds}&round={known}",
@@ -210,8 +210,8 @@ class CoordinatorClient(Connection):
         return parse(_STATUS, response)
 
     async def next_status(
-        self, experiment_id: str, last: schema.Wait
-    ) -> schema.Train | schema.Wait | schema.Done:
+        self, experiment_id: str, last: turns.Wait
+    ) -> turns.Train | turns.Wait | turns.Done:
         """What to do after `last`, as soon as it is known: the coordinator holds the answer back
         where it does that, and else there is a pause.
         """
@@ -221,7 +221,7 @@ class CoordinatorClient(Connection):
             return await self.status(experiment_id)
         async with self.holding:
             found = await self.status(experiment_id, hold=last.hold, known=last.round)
-        if isinstance(found, schema.Wait) and found.round == last.round:
+        if isinstance(found, turns.Wait) and found.round == last.round:
             # It was not held: whatever the reason, nobody shall ask without a pause.
             await asyncio.sleep(max(0.0, last.retry_after - (time.monotonic() - asked)))
         return found

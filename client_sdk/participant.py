@@ -12,7 +12,8 @@ from app.domain.errors import BadWeights
 from app.domain.experiment import WEIGHTS
 from app.wire.deltas import decode, encode
 from app.wire.encodings import COPIES, DTYPES, part_bytes
-from app.wire.schema import MAX_METRIC, Done, Train, Wait
+from app.wire.schema import MAX_METRIC
+from app.wire.turns import Done, Train, Wait
 from client_sdk.client import CoordinatorClient
 from client_sdk.errors import (
     ClientError,

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from app.domain.experiment import TERMINAL, ExperimentState
 from app.domain.round import RoundState
-from app.wire.schema import MAX_METRIC, Done, ExperimentConfig
+from app.wire.schema import MAX_METRIC, ExperimentConfig
+from app.wire.turns import Done
 from app.wire.views import ExperimentView, ModelView, RoundSummary, RoundView
 from client_sdk.bell import Bell
 from client_sdk.client import CoordinatorClient

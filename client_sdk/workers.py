@@ -18,7 +18,7 @@ from typing import Self, TypeVar
 import torch
 import torch.multiprocessing
 
-from app.wire.schema import Train
+from app.wire.turns import Train
 from client_sdk.datasets import Dataset
 from client_sdk.errors import TrainingFailed
 from client_sdk.models import ModelSpec, build, load_bytes

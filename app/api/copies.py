@@ -8,7 +8,7 @@ from app.api import routing
 from app.api.auth import ExperimentId, Member, Service
 from app.api.bodies import WEIGHTS, weights_response
 from app.api.errors import responses
-from app.api.experiments import FirstPart, MostParts, Version, version_header
+from app.api.models import FirstPart, MostParts, Version, version_header
 from app.wire import parts, views
 
 router = routing.router("/experiments", tags=["Models"])

@@ -13,7 +13,7 @@ from app.api.auth import Bearer, CallingClient, ExperimentId, Service
 from app.api.bodies import OCTETS, PartNumber, PartSha256, part_of
 from app.api.errors import responses
 from app.api.quick import Call
-from app.wire import parts, schema
+from app.wire import parts, schema, turns
 
 router = routing.router("/experiments/{experiment_id}", tags=["Take part"])
 ROUNDS = (1, 10**6)
@@ -30,7 +30,7 @@ async def get_status(
         float,
         Query(
             ge=0,
-            le=schema.MAX_HOLD,
+            le=turns.MAX_HOLD,
             description="Hold the answer for up to so many seconds while it would be to wait in "
             "`round`; an answer to wait says how many are taken (`hold`)",
             examples=[20],
@@ -40,16 +40,16 @@ async def get_status(
         int | None,
         Query(ge=0, le=10**6, description="Of the last answer to wait", examples=[3]),
     ] = None,
-) -> schema.RoundStatus:
+) -> turns.RoundStatus:
     """What the calling client shall do: train now, wait and ask again, or stop asking."""
     return await service.participation.status(client, wait, round)
 
 
-async def _status(call: Call) -> schema.Train | schema.Wait | schema.Done | None:
+async def _status(call: Call) -> turns.Train | turns.Wait | turns.Done | None:
     wait, known = 0.0, None
     if call.query:
         asked = _HOLD_QUERY.fullmatch(call.query)
-        if asked is None or (wait := float(asked[1])) > schema.MAX_HOLD:
+        if asked is None or (wait := float(asked[1])) > turns.MAX_HOLD:
             return None
         known = int(asked[2])
     client = await call.client()

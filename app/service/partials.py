@@ -26,7 +26,7 @@ class Partials:
         return None if found is None else blob_of(found.body)
 
     async def add_claim(self, claim: Claim) -> bool:
-        return await self.documents.insert("claims", _claim_key(claim), _body(claim))
+        return await self.documents.insert("claims", _claim_key(claim), body_of(claim))
 
     async def claims(self, round_: Round) -> dict[int, Claim]:
         """Of the round's present attempt, by group."""
@@ -43,7 +43,7 @@ class Partials:
     async def save_claim(self, claim: Claim) -> bool:
         """Compare-and-set on the revision that was read."""
         return await self.documents.replace(
-            "claims", _claim_key(claim), claim.revision, _body(claim)
+            "claims", _claim_key(claim), claim.revision, body_of(claim)
         )
 
 
@@ -74,10 +74,19 @@ def blob_of(body: dict[str, Any]) -> Blob:
     return Blob(**{**body, "parts": tuple(body["parts"]), "sizes": tuple(body["sizes"])})
 
 
-def _body(claim: Claim) -> dict[str, Any]:
-    body = asdict(claim)
-    del body["revision"]  # the store counts revisions itself
+def body_of(value: Any) -> dict[str, Any]:
+    body: dict[str, Any] = _plain(value)
+    body.pop("revision", None)  # the store counts revisions itself
     return body
+
+
+def _plain(value: Any) -> Any:
+    """As `dataclasses.asdict`, which copies what nobody changes: a third of what a commit took."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if not hasattr(value, "__dataclass_fields__"):
+        return value
+    return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
 
 
 def _sums_key(experiment_id: str, number: int, cell: Cell) -> str:

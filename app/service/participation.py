@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import math
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from app.domain import usage
@@ -16,29 +13,20 @@ from app.domain.errors import (
     StoreUnavailable,
     TooLarge,
 )
-from app.domain.experiment import Config, Experiment, ExperimentState
+from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import Client, Refusal, Update
 from app.domain.round import Round, RoundState
-from app.service import keys, telling, weights
+from app.service import keys, telling
 from app.service.context import Context
-from app.service.enrolment import shard_size
 from app.service.hold import Hold, turn_of
+from app.service.judging import checked
 from app.service.look import around, in_passing
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads, max_update_bytes, update_bytes
 from app.telemetry import ids
-from app.wire.codec import Layout
-from app.wire.encodings import encoded
 from app.wire.parts import PartAnnouncement, PartPlan
-from app.wire.schema import (
-    BlobInfo,
-    Done,
-    Train,
-    Training,
-    UpdateCommit,
-    UpdateReceipt,
-    Wait,
-)
+from app.wire.schema import BlobInfo, UpdateCommit, UpdateReceipt
+from app.wire.turns import Done, Train, Training, Wait
 
 
 class Participation:
@@ -217,7 +205,7 @@ class Participation:
     ) -> Update:
         """Check the upload and insert it; gives what stands, ours or a faster one."""
         try:
-            update = await self._checked(experiment, client, number, commit)
+            update = await checked(self.context, experiment, client, number, commit)
         except (BadWeights, TooLarge) as error:
             await self._refuse(experiment, client, number, error)
             raise
@@ -226,67 +214,6 @@ class Participation:
             return update
         standing = await self.repo.update(experiment.id, number, client.slot)
         return standing or update
-
-    async def _checked(
-        self, experiment: Experiment, client: Client, number: int, commit: UpdateCommit
-    ) -> Update:
-        """The update, if it is sound. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch."""
-        most = shard_size(experiment, client.slot)
-        if commit.num_examples > most:
-            raise BadWeights(
-                f"{commit.num_examples} examples, but the shard holds {most}.",
-                code="examples-out-of-range",
-            )
-        layout = await self.repo.layout(experiment.id)
-        expected = encoded(layout, experiment.config.update_encoding)
-        blob, found = await weights.commit(
-            self.context.blobs,
-            keys.update_blob(experiment.id, number, client.slot),
-            commit.sha256,
-            commit.parts,
-            limit=max_update_bytes(expected.total_bytes),
-            expected=expected,
-            verified=not self.context.direct,
-        )
-        update = Update(
-            experiment_id=experiment.id,
-            round=number,
-            slot=client.slot,
-            blob=blob,
-            offset=len(found.header),
-            header="" if expected.same_order(found) else base64.b64encode(found.header).decode(),
-            num_examples=commit.num_examples,
-            metrics=commit.metrics,
-            received_at=self.context.clock(),
-        )
-        if experiment.config.max_update_norm is None:
-            return update
-        return await self._bounded(experiment.config, update, layout)
-
-    async def _bounded(self, config: Config, update: Update, layout: Layout) -> Update:
-        """The update with its norm, and with what of it may count. Raises BadWeights."""
-        # Imported here: it brings NumPy, which a process that only answers polls never needs.
-        from app.service.sources import distance, of_base, of_update
-        from app.wire import spans
-
-        base = await self.repo.model(update.experiment_id, update.round - 1)
-        assert base is not None and config.max_update_norm is not None  # noqa: S101
-        blobs, bound = self.context.blobs, config.max_update_norm
-        start = of_base(blobs, base, layout, config.download_encoding)
-        norm = await distance(
-            of_update(blobs, update, layout, config.update_encoding, start),
-            start,
-            spans.cut(layout, self.context.limits.part_bytes),
-        )
-        if norm <= bound:
-            return replace(update, norm=norm)
-        if config.norm_action == "reject" or not math.isfinite(norm):
-            raise BadWeights(
-                f"The update differs from the base model by {norm:.4g}; at most {bound:.4g} is "
-                "allowed. Lower the learning rate or the number of local epochs.",
-                code="norm-exceeded",
-            )
-        return replace(update, norm=norm, scale=bound / norm)
 
     async def _refuse(
         self, experiment: Experiment, client: Client, number: int, error: BadWeights | TooLarge

@@ -26,7 +26,7 @@ from app.domain.records import (
 )
 from app.domain.round import Attempt, Cut, Lease, Round, RoundState
 from app.service.keys import key_of
-from app.service.partials import Partials, blob_of, scan_all, scan_to
+from app.service.partials import Partials, blob_of, body_of, scan_all, scan_to
 from app.store.port import Documents
 from app.telemetry import ids
 from app.wire.codec import Layout, parse_header
@@ -49,7 +49,7 @@ class Repository(Partials):
 
     async def add_experiment(self, experiment: Experiment, unique: str) -> bool:
         return await self.documents.insert(
-            "experiments", experiment.id, _body(experiment), unique=unique
+            "experiments", experiment.id, body_of(experiment), unique=unique
         )
 
     async def experiment(self, experiment_id: str) -> Experiment:
@@ -71,7 +71,7 @@ class Repository(Partials):
     async def save_experiment(self, experiment: Experiment) -> bool:
         """Compare-and-set on the revision that was read."""
         done = await self.documents.replace(
-            "experiments", experiment.id, experiment.revision, _body(experiment)
+            "experiments", experiment.id, experiment.revision, body_of(experiment)
         )
         return self._changed(experiment.id, done)
 
@@ -81,7 +81,7 @@ class Repository(Partials):
         """False where the slot is taken or the key (`unique`) has a slot already."""
         key = key_of(client.experiment_id, client.slot)
         unique = f"{client.experiment_id}/{unique}"
-        return await self.documents.insert("clients", key, _body(client), unique=unique)
+        return await self.documents.insert("clients", key, body_of(client), unique=unique)
 
     async def client_by_key(self, experiment_id: str, unique: str) -> Client | None:
         found = await self.documents.find("clients", f"{experiment_id}/{unique}")
@@ -108,13 +108,13 @@ class Repository(Partials):
     async def save_client(self, client: Client) -> bool:
         """Compare-and-set on the revision that was read."""
         key = key_of(client.experiment_id, client.slot)
-        return await self.documents.replace("clients", key, client.revision, _body(client))
+        return await self.documents.replace("clients", key, client.revision, body_of(client))
 
     # Rounds
 
     async def add_round(self, round_: Round) -> bool:
         key = key_of(round_.experiment_id, round_.number)
-        done = await self.documents.insert("rounds", key, _body(round_))
+        done = await self.documents.insert("rounds", key, body_of(round_))
         return self._changed(round_.experiment_id, done)
 
     async def round(self, experiment_id: str, number: int) -> Round | None:
@@ -129,14 +129,14 @@ class Repository(Partials):
     async def save_round(self, round_: Round) -> bool:
         """Compare-and-set on the revision that was read."""
         key = key_of(round_.experiment_id, round_.number)
-        done = await self.documents.replace("rounds", key, round_.revision, _body(round_))
+        done = await self.documents.replace("rounds", key, round_.revision, body_of(round_))
         return self._changed(round_.experiment_id, done)
 
     # Updates and refusals
 
     async def add_update(self, update: Update) -> bool:
         key = key_of(update.experiment_id, update.round, update.slot)
-        return await self.documents.insert("updates", key, _body(update))
+        return await self.documents.insert("updates", key, body_of(update))
 
     async def update(self, experiment_id: str, number: int, slot: int) -> Update | None:
         found = await self.documents.get("updates", key_of(experiment_id, number, slot))
@@ -164,7 +164,7 @@ class Repository(Partials):
     async def add_refusal(self, refusal: Refusal) -> None:
         """One a client and a round: the first reason stands, so that nobody can fill the store."""
         key = key_of(refusal.experiment_id, refusal.round, refusal.slot)
-        await self.documents.insert("refusals", key, _body(refusal))
+        await self.documents.insert("refusals", key, body_of(refusal))
 
     async def refusal(self, experiment_id: str, number: int, slot: int) -> Refusal | None:
         found = await self.documents.get("refusals", key_of(experiment_id, number, slot))
@@ -184,7 +184,7 @@ class Repository(Partials):
 
     async def add_model(self, model: ModelVersion) -> bool:
         key = key_of(model.experiment_id, model.version)
-        return await self.documents.insert("models", key, _body(model))
+        return await self.documents.insert("models", key, body_of(model))
 
     async def model(self, experiment_id: str, version: int) -> ModelVersion | None:
         found = await self.documents.get("models", key_of(experiment_id, version))
@@ -204,7 +204,7 @@ class Repository(Partials):
 
     async def add_evaluation(self, evaluation: Evaluation) -> bool:
         key = f"{key_of(evaluation.experiment_id, evaluation.version)}/{evaluation.source}"
-        return await self.documents.insert("evaluations", key, _body(evaluation))
+        return await self.documents.insert("evaluations", key, body_of(evaluation))
 
     async def evaluation(self, experiment_id: str, version: int, source: str) -> Evaluation | None:
         found = await self.documents.get(
@@ -230,21 +230,6 @@ class Repository(Partials):
 @lru_cache(64)  # a commit would take longer for it than to judge a small model's weights
 def _layout(header: str) -> Layout:
     return parse_header(base64.b64decode(header))
-
-
-def _body(value: Any) -> dict[str, Any]:
-    body: dict[str, Any] = _plain(value)
-    body.pop("revision", None)  # the store counts revisions itself
-    return body
-
-
-def _plain(value: Any) -> Any:
-    """As `dataclasses.asdict`, which copies what nobody changes: a third of what a commit took."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if not hasattr(value, "__dataclass_fields__"):
-        return value
-    return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
 
 
 # Each call reads its experiment, and to check its settings takes longer than to read them. Typed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
@@ -239,80 +238,6 @@ class Shard(Answer):
     dataset: str
     dataset_size: int
     indices: list[int] = Field(description="Positions in the training set, ascending")
-
-
-class Training(Answer):
-    """How to train: SGD over the shard."""
-
-    local_epochs: int
-    batch_size: int
-    learning_rate: float
-    momentum: float
-    seed: int = Field(description="The experiment's; derive your own of it, round and client")
-
-
-class Train(Answer):
-    """Train now."""
-
-    action: Literal["train"] = "train"
-    round: int
-    attempt: int
-    base_version: int
-    model: BlobInfo
-    deadline: datetime
-    seconds_left: float
-    training: Training
-    part_bytes: int = Field(description="The most bytes of one uploaded part")
-    direct: bool = Field(
-        False, description="Parts go to the blob store itself, by URLs of `POST .../parts`"
-    )
-    max_update_bytes: int
-    content_codings: list[str] = Field(
-        [],
-        description="Content-Encoding that a part may have besides none (RFC 9110, section 8.4)",
-        examples=[["gzip"]],
-    )
-    update_encoding: str = Field(
-        "weights", description="As the experiment's setting of that name says", examples=["weights"]
-    )
-    download_encoding: str = Field(
-        "weights",
-        description="If another, `model` is `GET .../models/{version}/encoded`",
-        examples=["weights"],
-    )
-
-
-MAX_HOLD = 25.0  # seconds: below what proxies commonly let an answer take
-
-
-class Wait(Answer):
-    """Ask again after `retry_after` seconds; it is jittered so that clients do not come at once.
-
-    Where `hold` is given, better ask again at once with `wait` and this `round`: the answer comes
-    when there is something to do.
-    """
-
-    action: Literal["wait"] = "wait"
-    round: int
-    retry_after: float
-    message: str = Field(examples=["17 of 20 clients enrolled."])
-    hold: float = Field(
-        0.0,
-        description="The most seconds of `wait` that are taken; 0: no answer is held",
-        examples=[20],
-    )
-
-
-class Done(Answer):
-    """The experiment has ended."""
-
-    action: Literal["done"] = "done"
-    state: ExperimentState
-    reason: str
-    model_version: int | None
-
-
-RoundStatus = Annotated[Train | Wait | Done, Field(discriminator="action")]
 
 
 class UpdateReceipt(Answer):

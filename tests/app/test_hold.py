@@ -9,7 +9,7 @@ from app.config import Settings
 from app.domain.errors import StoreUnavailable
 from app.entry.container import within
 from app.service import hold
-from app.wire.schema import Done, Train, Wait
+from app.wire.turns import Done, Train, Wait
 from client_sdk.errors import RequestRefused
 from tests.federation import ONE_STORE
 

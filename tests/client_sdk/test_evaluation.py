@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from app.wire.schema import Train, Training
+from app.wire.turns import Train, Training
 from app.wire.views import EvaluationView, ModelView, RoundSummary
 from client_sdk import datasets, models, plots, workers
 from client_sdk.conclusion import worst_class

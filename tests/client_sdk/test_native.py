@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.wire.schema import BlobInfo, Train, Training
+from app.wire.schema import BlobInfo
+from app.wire.turns import Train, Training
 from client_sdk import datasets, models, native
 from client_sdk.partition import split
 from client_sdk.train import TrainSettings, derive_seed, local_update, train, train_fused

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from app.wire.schema import Done, Wait
+from app.wire.turns import Done, Wait
 from client_sdk import client as client_module
 from client_sdk import connection
 from client_sdk.client import CoordinatorClient

@@ -1,0 +1,81 @@
+"""Whether an update that is brought is sound, and how much of it may count."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import replace
+
+from app.domain.errors import BadWeights
+from app.domain.experiment import Config, Experiment
+from app.domain.records import Client, Update
+from app.service import keys, weights
+from app.service.context import Context
+from app.service.enrolment import shard_size
+from app.service.uploads import max_update_bytes
+from app.wire.codec import Layout
+from app.wire.encodings import encoded
+from app.wire.schema import UpdateCommit
+
+
+async def checked(
+    context: Context, experiment: Experiment, client: Client, number: int, commit: UpdateCommit
+) -> Update:
+    """The update, if it is sound. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch."""
+    most = shard_size(experiment, client.slot)
+    if commit.num_examples > most:
+        raise BadWeights(
+            f"{commit.num_examples} examples, but the shard holds {most}.",
+            code="examples-out-of-range",
+        )
+    layout = await context.repo.layout(experiment.id)
+    expected = encoded(layout, experiment.config.update_encoding)
+    blob, found = await weights.commit(
+        context.blobs,
+        keys.update_blob(experiment.id, number, client.slot),
+        commit.sha256,
+        commit.parts,
+        limit=max_update_bytes(expected.total_bytes),
+        expected=expected,
+        verified=not context.direct,
+    )
+    update = Update(
+        experiment_id=experiment.id,
+        round=number,
+        slot=client.slot,
+        blob=blob,
+        offset=len(found.header),
+        header="" if expected.same_order(found) else base64.b64encode(found.header).decode(),
+        num_examples=commit.num_examples,
+        metrics=commit.metrics,
+        received_at=context.clock(),
+    )
+    if experiment.config.max_update_norm is None:
+        return update
+    return await _bounded(context, experiment.config, update, layout)
+
+
+async def _bounded(context: Context, config: Config, update: Update, layout: Layout) -> Update:
+    """The update with its norm, and with what of it may count. Raises BadWeights."""
+    # Imported here: it brings NumPy, which a process that only answers polls never needs.
+    from app.service.sources import distance, of_base, of_update
+    from app.wire import spans
+
+    base = await context.repo.model(update.experiment_id, update.round - 1)
+    assert base is not None and config.max_update_norm is not None  # noqa: S101
+    blobs, bound = context.blobs, config.max_update_norm
+    start = of_base(blobs, base, layout, config.download_encoding)
+    norm = await distance(
+        of_update(blobs, update, layout, config.update_encoding, start),
+        start,
+        spans.cut(layout, context.limits.part_bytes),
+    )
+    if norm <= bound:
+        return replace(update, norm=norm)
+    if config.norm_action == "reject" or not math.isfinite(norm):
+        raise BadWeights(
+            f"The update differs from the base model by {norm:.4g}; at most {bound:.4g} is "
+            "allowed. Lower the learning rate or the number of local epochs.",
+            code="norm-exceeded",
+        )
+    return replace(update, norm=norm, scale=bound / norm)
