@@ -1,7 +1,7 @@
 """All of the comparisons in one run on one machine, written to benchmarks/RESULTS.md.
 
-    make bench                          the short forms, about ten minutes
-    make bench ARGS="--full --data-dir DIR"     what RESULTS.md has, about an hour
+    make bench                                the short forms, about ten minutes
+    make bench ARGS="--full --data-dir DIR"   what RESULTS.md has, about an hour
 
 What needs MNIST is left out where it is not in DIR. Beside RESULTS.md there are the figures that it
 was worked out of (benchmarks/results/bench.json) and plots.
@@ -70,7 +70,7 @@ def main() -> None:
         tables[name] = measure()
         print(tables[name].markdown())
         print(f"({name}: {time.monotonic() - begun:.0f} s)\n", flush=True)
-    _write(tables, skipped, arguments.full, started)
+        _write(tables, skipped, arguments.full, started)  # an hour's work outlives what comes next
 
 
 def _write(tables: dict[str, Table], skipped: list[str], full: bool, started: datetime) -> None:
