@@ -42,7 +42,7 @@ def plain(
             loss = F.cross_entropy(model(images), labels)
             loss.backward()
             optimiser.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def operations(spec: ModelSpec) -> int:
