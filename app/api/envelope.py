@@ -24,7 +24,7 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         given = dict(scope["headers"]).get(b"x-request-id", b"")
-        ident = given if _GIVEN.match(given) else b"%016x" % random.getrandbits(64)
+        ident = given if _GIVEN.match(given) else b"%016x" % random.getrandbits(64)  # nosec B311
 
         async def send_dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
