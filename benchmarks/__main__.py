@@ -37,7 +37,7 @@ FILE = Path(__file__).parent / "RESULTS.md"
 
 def parts(full: bool, data_dir: Path) -> dict[str, Callable[[], Table]]:
     """The benchmarks by name, in the order of RESULTS.md."""
-    found: dict[str, Callable[[], Table]] = {
+    return {
         "peers": lambda: peers.measure(full, data_dir),
         "local_loop": lambda: local_loop.measure(full),
         "coordinator": lambda: coordinator.measure(full),
@@ -46,7 +46,6 @@ def parts(full: bool, data_dir: Path) -> dict[str, Callable[[], Table]]:
         "waiting": lambda: waiting.measure(full, data_dir),
         "growth": lambda: growth.measure(full, data_dir),
     }
-    return found
 
 
 def main() -> None:

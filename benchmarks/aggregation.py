@@ -9,7 +9,6 @@ updates of 1.7 million parameters. The short form takes a minute and a half.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ from typing import Any
 
 from benchmarks.accuracy import RESULTS
 from benchmarks.aggregation_average import parameters
-from benchmarks.tables import Row, Table
+from benchmarks.tables import Row, Table, command
 
 COMMAND = "python -m benchmarks.aggregation"
 RATIO_GOAL, MODELS_GOAL = 0.5, 3.0
@@ -209,11 +208,5 @@ NOTES = [
 ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true")
-    print(measure(parser.parse_args().full).markdown())
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, lambda full, _: measure(full))

@@ -10,12 +10,11 @@ in all, with requests and answers around them and int8 in gzip, is told beside.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import machine, run
-from benchmarks.tables import Row, Table
+from benchmarks.tables import Row, Table, command
 
 PLAIN = "delta-float32"
 UP, DOWN = "--update-encoding", "--download-encoding"
@@ -88,13 +87,5 @@ def _figures(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="MNIST's default run, five times")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    arguments = parser.parse_args()
-    print(measure(arguments.full, arguments.data_dir).markdown())
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, measure)

@@ -8,7 +8,6 @@ it. Rates: one uvicorn worker each, the same options and the same load, in turn.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
 import json
@@ -25,7 +24,7 @@ from pathlib import Path
 from benchmarks.coordinator_cold import KEY, cold, milliseconds
 from benchmarks.load_clients import Crowd, changed
 from benchmarks.load_http import Answer, Pool, pool
-from benchmarks.tables import Row, Table
+from benchmarks.tables import Row, Table, command
 from examples.containers import Container
 
 CONNECTIONS = 8
@@ -253,11 +252,5 @@ NOTES = [
 ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--full", action="store_true")
-    print(measure(parser.parse_args().full).markdown())
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, lambda full, _: measure(full))

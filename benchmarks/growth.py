@@ -9,7 +9,6 @@ of the process that holds the clients (VmHWM: Linux).
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import machine
-from benchmarks.tables import Row, Table
+from benchmarks.tables import Row, Table, command
+from client_sdk.workers import usable_cores
 
 CLIENTS = (20, 100, 500)
 FLAT = 1.5  # times the figure of 20 clients is still flat: these machines are noisy
@@ -104,7 +104,7 @@ def measure(full: bool, data_dir: Path) -> Table:
 
 
 def _rows(table: Table, dataset: str, found: list[dict[str, Any]]) -> None:
-    cores = _cores()
+    cores = usable_cores()
     first = found[0]
     for row in found[1:]:
         own, other = (f["wall"] - f["training"] / cores for f in (row, first))
@@ -125,19 +125,5 @@ def _rows(table: Table, dataset: str, found: list[dict[str, Any]]) -> None:
             )
 
 
-def _cores() -> int:
-    from client_sdk.workers import usable_cores
-
-    return usable_cores()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    arguments = parser.parse_args()
-    print(measure(arguments.full, arguments.data_dir).markdown())
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, measure)

@@ -9,7 +9,6 @@ in a product of two matrices of 1024 x 1024, in floating-point operations a seco
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 
@@ -17,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.tables import Row, Table
+from benchmarks.tables import Row, Table, command
 from client_sdk.models import ModelSpec, build, spec_for
 from client_sdk.native import Unavailable, compile_kernel
 from client_sdk.train import Loop, TrainSettings, pick_device, train, train_fused
@@ -136,11 +135,5 @@ def _rows(table: Table, spec: ModelSpec, full: bool) -> None:
     table.data["device"] = str(pick_device())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--full", action="store_true")
-    print(measure(parser.parse_args().full).markdown())
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, lambda full, _: measure(full))

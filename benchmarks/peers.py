@@ -10,7 +10,6 @@ its end, libraries' imports included. MNIST must be there; without it there is n
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -28,7 +27,7 @@ import numpy as np
 from app.domain.draw import shard
 from benchmarks import logistic
 from benchmarks.accuracy import machine, run
-from benchmarks.tables import Row, Table
+from benchmarks.tables import Row, Table, command
 from client_sdk import datasets, models
 from client_sdk.partition import split
 from client_sdk.train import derive_seed
@@ -221,13 +220,5 @@ def _flute(table: Table, dataset: datasets.Dataset, rounds: int) -> None:
     table.data["flute"] = {"ours": ours, "Flower": theirs}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    arguments = parser.parse_args()
-    print(measure(arguments.full, arguments.data_dir).markdown())
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, measure)

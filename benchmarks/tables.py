@@ -5,7 +5,10 @@ Both figures of a row come from the same run on the same machine: their ratio is
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -51,3 +54,12 @@ class Table:
         for note in self.notes:
             lines += ["", note]
         return "\n".join(lines) + "\n"
+
+
+def command(doc: str | None, measure: Callable[[bool, Path], Table]) -> None:
+    """What each benchmark does as a program: measure as the command line says, print the table."""
+    parser = argparse.ArgumentParser(description=str(doc).splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="all of it, not the short form")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where MNIST lies")
+    arguments = parser.parse_args()
+    print(measure(arguments.full, arguments.data_dir).markdown())

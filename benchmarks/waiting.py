@@ -10,7 +10,6 @@ machines of their own do; and by pauses as advised, as on Lambda.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import secrets
@@ -25,7 +24,7 @@ from pathlib import Path
 
 from app.wire.schema import ExperimentConfig
 from app.wire.turns import Done, Train
-from benchmarks.tables import Row, Table
+from benchmarks.tables import Row, Table, command
 from client_sdk import datasets, models
 from client_sdk.client import CoordinatorClient
 from client_sdk.embedded import EmbeddedCoordinator
@@ -188,13 +187,5 @@ def measure(full: bool, data_dir: Path) -> Table:
     return table
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="on MNIST, which must be there")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    arguments = parser.parse_args()
-    print(measure(arguments.full, arguments.data_dir).markdown())
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, measure)

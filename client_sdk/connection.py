@@ -212,13 +212,13 @@ class Connection:
         held: bool = False,
         **options: Any,
     ) -> httpx.Response:
+        gate = contextlib.nullcontext() if held else self._busy
         started, pause = time.monotonic(), self.retry.first_pause
         while True:
             least = 0.0
             asked = time.monotonic()
-            nothing: contextlib.nullcontext[None] = contextlib.nullcontext()
             try:
-                async with nothing if held else self._busy:
+                async with gate:
                     response = await self._http.request(method, url, **options)
             except httpx.RequestError as error:  # also an answer that cannot be decoded
                 fault: Exception = errors.CoordinatorUnreachable(

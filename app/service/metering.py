@@ -6,7 +6,7 @@ and kept with it; what came before, and all that is not over, as often as somebo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from app.domain import cost
@@ -52,7 +52,9 @@ class Metering:
 
     async def of_setup(self, experiment: Experiment, clients: int) -> Usage:
         """What it took until now to get the first round opened."""
-        sample = await self._sample(experiment, clients)
+        return await self._setup(experiment, clients, await self._sample(experiment, clients))
+
+    async def _setup(self, experiment: Experiment, clients: int, sample: Sequence[Client]) -> Usage:
         return self.terms.setup(
             experiment.config,
             await self._model_size(experiment, 0),
@@ -64,9 +66,9 @@ class Metering:
 
     async def at_start(self, experiment: Experiment, clients: int) -> Experiment:
         """The experiment with what it took until its first round, and how its clients ask."""
-        usage = await self.of_setup(experiment, clients)
-        told = _told(await self._sample(experiment, clients))
-        return replace(experiment, usage=usage, told=told)
+        sample = await self._sample(experiment, clients)
+        usage = await self._setup(experiment, clients, sample)
+        return replace(experiment, usage=usage, told=_told(sample))
 
     async def of_round(
         self, experiment: Experiment, round_: Round, updates: Iterable[Update] | None = None
@@ -139,7 +141,7 @@ def refusal(found: Estimate, budget: float) -> str:
     )
 
 
-def _told(sample: list[Client]) -> float:
+def _told(sample: Sequence[Client]) -> float:
     return sum(client.told for client in sample) / max(len(sample), 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from app.domain.records import Blob, Cell
@@ -19,7 +18,7 @@ class Partials:
 
     async def add_sums(self, experiment_id: str, number: int, cell: Cell, blob: Blob) -> None:
         """Of the same updates they are the same bytes, whoever added them up."""
-        await self.documents.insert("sums", _sums_key(experiment_id, number, cell), asdict(blob))
+        await self.documents.insert("sums", _sums_key(experiment_id, number, cell), body_of(blob))
 
     async def sums(self, experiment_id: str, number: int, cell: Cell) -> Blob | None:
         found = await self.documents.get("sums", _sums_key(experiment_id, number, cell))
