@@ -97,7 +97,7 @@ async def _experiment(ours: Pool, clients: int) -> Crowd:
 
 async def polls(ours: Pool, bare: Pool, seconds: float, repeats: int) -> dict[str, Pair]:
     """Status polls, of a client that waits and of one that shall train."""
-    crowd = await _experiment(ours, 3)
+    crowd = await _experiment(ours, 10)  # as many as are in a round by default
     await crowd._upload(0, crowd.tokens[0], f"/experiments/{crowd.id}", 1)
     path = f"/v1/experiments/{crowd.id}/status"
     found = {"waiting": Pair([], []), "training": Pair([], [])}

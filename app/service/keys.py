@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from app.domain.records import Cell
 
 SLOT_DIGITS = 7  # of every number in a key
 
 
+@lru_cache(4096)  # the same few for each poll
 def key_of(experiment_id: str, *numbers: int) -> str:
     """Numbers are padded, so that keys sort as numbers do."""
     return "/".join([experiment_id, *(f"{n:0{SLOT_DIGITS}d}" for n in numbers)])

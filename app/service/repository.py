@@ -1,22 +1,13 @@
-"""Domain objects in and out of the document store. The only file that knows kinds and bodies."""
+"""Domain objects in and out of the document store: which kinds there are, under which keys."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
-from app.domain.cost import Usage
 from app.domain.errors import NotFound
-from app.domain.experiment import (
-    BudgetChange,
-    Config,
-    Experiment,
-    ExperimentState,
-    Pause,
-    Rotation,
-)
+from app.domain.experiment import Experiment
 from app.domain.records import (
     Client,
     Evaluation,
@@ -24,9 +15,10 @@ from app.domain.records import (
     Refusal,
     Update,
 )
-from app.domain.round import Attempt, Cut, Lease, Round, RoundState
+from app.domain.round import Round
+from app.service import objects
 from app.service.keys import key_of
-from app.service.partials import Partials, blob_of, body_of, scan_all, scan_to
+from app.service.partials import Partials, body_of, scan_all, scan_to
 from app.store.port import Documents
 from app.telemetry import ids
 from app.wire.codec import Layout, parse_header
@@ -58,15 +50,15 @@ class Repository(Partials):
         if found is None:
             raise NotFound(f"There is no experiment {experiment_id[:80]!r}.")
         ids.note(experiment=experiment_id)
-        return _experiment(found.body, found.revision)
+        return objects.known_experiment(found)
 
     async def experiment_by_key(self, unique: str) -> Experiment | None:
         found = await self.documents.find("experiments", unique)
-        return None if found is None else _experiment(found.body, found.revision)
+        return None if found is None else objects.experiment(found)
 
     async def experiments(self, after: str, limit: int) -> list[Experiment]:
         found = await self.documents.scan("experiments", "", after=after, limit=limit)
-        return [_experiment(d.body, d.revision) for d in found]
+        return [objects.experiment(d) for d in found]
 
     async def save_experiment(self, experiment: Experiment) -> bool:
         """Compare-and-set on the revision that was read."""
@@ -85,11 +77,11 @@ class Repository(Partials):
 
     async def client_by_key(self, experiment_id: str, unique: str) -> Client | None:
         found = await self.documents.find("clients", f"{experiment_id}/{unique}")
-        return None if found is None else _client(found.body, found.revision)
+        return None if found is None else objects.client(found)
 
     async def client(self, experiment_id: str, slot: int) -> Client | None:
         found = await self.documents.get("clients", key_of(experiment_id, slot))
-        return None if found is None else _client(found.body, found.revision)
+        return None if found is None else objects.known_client(found)
 
     async def count_clients(self, experiment_id: str) -> int:
         """Slots are claimed in their order, so the last one that is taken tells."""
@@ -103,7 +95,7 @@ class Repository(Partials):
     async def clients(self, experiment_id: str, after: str, limit: int) -> list[Client]:
         prefix = f"{experiment_id}/"
         found = await self.documents.scan("clients", prefix, after=after, limit=limit)
-        return [_client(d.body, d.revision) for d in found]
+        return [objects.client(d) for d in found]
 
     async def save_client(self, client: Client) -> bool:
         """Compare-and-set on the revision that was read."""
@@ -119,12 +111,12 @@ class Repository(Partials):
 
     async def round(self, experiment_id: str, number: int) -> Round | None:
         found = await self.documents.get("rounds", key_of(experiment_id, number))
-        return None if found is None else _round(found.body, found.revision)
+        return None if found is None else objects.known_round(found)
 
     async def rounds(self, experiment_id: str, after: int = 0) -> list[Round]:
         place = key_of(experiment_id, after) if after else ""
         found = await scan_all(self.documents, "rounds", f"{experiment_id}/", place)
-        return [_round(d.body, d.revision) for d in found]
+        return [objects.round(d) for d in found]
 
     async def save_round(self, round_: Round) -> bool:
         """Compare-and-set on the revision that was read."""
@@ -140,12 +132,12 @@ class Repository(Partials):
 
     async def update(self, experiment_id: str, number: int, slot: int) -> Update | None:
         found = await self.documents.get("updates", key_of(experiment_id, number, slot))
-        return None if found is None else _update(found.body)
+        return None if found is None else objects.known_update(found)
 
     async def updates(self, experiment_id: str, number: int) -> list[Update]:
         """All that were stored for the round, by slot; after the seal some may not be accepted."""
         found = await scan_all(self.documents, "updates", f"{key_of(experiment_id, number)}/")
-        return [_update(d.body) for d in found]
+        return [objects.update(d) for d in found]
 
     async def updates_of(
         self, experiment_id: str, number: int, slots: Sequence[int]
@@ -155,7 +147,7 @@ class Repository(Partials):
         last = key_of(experiment_id, number, slots[-1])
         prefix = f"{key_of(experiment_id, number)}/"
         found = await scan_to(self.documents, "updates", prefix, after, last, len(slots))
-        return [update for d in found if (update := _update(d.body)).slot in slots]
+        return [update for d in found if (update := objects.update(d)).slot in slots]
 
     async def reported_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
         """Only of slots that start with the digits `leading`, where such are given."""
@@ -188,7 +180,7 @@ class Repository(Partials):
 
     async def model(self, experiment_id: str, version: int) -> ModelVersion | None:
         found = await self.documents.get("models", key_of(experiment_id, version))
-        return None if found is None else _model(found.body)
+        return None if found is None else objects.known_model(found)
 
     async def layout(self, experiment_id: str) -> Layout:
         """The tensors that every model and update of an experiment has. Raises NotFound."""
@@ -200,7 +192,7 @@ class Repository(Partials):
     async def models(self, experiment_id: str, after: int = -1) -> list[ModelVersion]:
         place = "" if after < 0 else key_of(experiment_id, after)
         found = await scan_all(self.documents, "models", f"{experiment_id}/", place)
-        return [_model(d.body) for d in found]
+        return [objects.model(d) for d in found]
 
     async def add_evaluation(self, evaluation: Evaluation) -> bool:
         key = f"{key_of(evaluation.experiment_id, evaluation.version)}/{evaluation.source}"
@@ -230,63 +222,3 @@ class Repository(Partials):
 @lru_cache(64)  # a commit would take longer for it than to judge a small model's weights
 def _layout(header: str) -> Layout:
     return parse_header(base64.b64decode(header))
-
-
-# Each call reads its experiment, and to check its settings takes longer than to read them. Typed:
-# 1 and 1.0 are equal, and not the same JSON.
-@lru_cache(256, typed=True)
-def _config(**settings: Any) -> Config:
-    return Config(**settings)
-
-
-def _experiment(body: dict[str, Any], revision: int) -> Experiment:
-    return Experiment(
-        **{
-            **body,
-            "revision": revision,
-            "config": _config(**body["config"]),
-            "state": ExperimentState(body["state"]),
-            "revoked": tuple(body.get("revoked", ())),
-            "rotations": tuple(Rotation(**r) for r in body.get("rotations", ())),
-            "usage": Usage(**body.get("usage", {})),
-            "pauses": tuple(Pause(**p) for p in body.get("pauses", ())),
-            "budgets": tuple(BudgetChange(**b) for b in body.get("budgets", ())),
-        }
-    )
-
-
-def _client(body: dict[str, Any], revision: int) -> Client:
-    changes = tuple(body.get("token_changes", ()))
-    return Client(**{**body, "revision": revision, "token_changes": changes})
-
-
-def _round(body: dict[str, Any], revision: int) -> Round:
-    return Round(
-        **{
-            **body,
-            "revision": revision,
-            "state": RoundState(body["state"]),
-            "cohort": tuple(body["cohort"]),
-            "accepted": tuple(body["accepted"]),
-            "revoked": tuple(body.get("revoked", ())),
-            "lease": None if body["lease"] is None else Lease(**body["lease"]),
-            "cut": Cut(**body["cut"]) if body.get("cut") else None,
-            "usage": Usage(**body["usage"]) if body.get("usage") else None,
-            "earlier": tuple(_attempt(a) for a in body["earlier"]),
-        }
-    )
-
-
-def _attempt(body: dict[str, Any]) -> Attempt:
-    names = ("cohort", "reported", "refused", "revoked")
-    slots = {name: tuple(body.get(name, ())) for name in names}
-    return Attempt(**{**body, **slots})
-
-
-def _update(body: dict[str, Any]) -> Update:
-    return Update(**{**body, "blob": blob_of(body["blob"])})
-
-
-def _model(body: dict[str, Any]) -> ModelVersion:
-    copy = blob_of(body["copy"]) if body.get("copy") else None
-    return ModelVersion(**{**body, "blob": blob_of(body["blob"]), "copy": copy})

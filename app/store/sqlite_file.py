@@ -44,6 +44,10 @@ _SCHEMA = (
 )
 
 
+class Busy(Exception):
+    """The file cannot be read at once; `run` waits for it."""
+
+
 class Database:
     """Raises StoreUnavailable for anything that SQLite says."""
 
@@ -56,7 +60,9 @@ class Database:
         self._writing = False
         self._lock = threading.Lock()  # over the two above
         self._closed = False
-        self._looking = False
+        self._turning = False  # something is known only until the loop turns:
+        self._looking = False  # that a snapshot is open,
+        self._version: int | None = None  # and which version of the file it is
         self._synchronised = True
 
     async def open(self) -> None:
@@ -112,14 +118,37 @@ class Database:
 
     async def read(self, work: Work[T]) -> T:
         """Run on the loop: what reads a few rows by their keys."""
+        try:
+            return self.read_now(work)
+        except Busy:
+            return await self.run(work)
+
+    def read_now(self, work: Work[T], *, snapshot: bool = True) -> T:
+        """The same without a wait. Raises Busy where it would take one."""
         self._require_open()
         try:
-            self._look()
+            if snapshot:
+                self._look()
             return work(self._reader)  # type: ignore[arg-type]
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
-                return await self.run(work)
+                raise Busy from error
             raise StoreUnavailable(f"The database {self.path} failed: {error}.") from error
+
+    def version(self) -> int:
+        """Another number once anything was written, by whichever process. Raises as `read_now`.
+
+        It is asked for once a turn of the loop: see `_look`. Of the file in memory, which nobody
+        else can write to, it says nothing: there it raises Busy.
+        """
+        if self._version is None:
+            if self._reader is self._connection:
+                raise Busy
+            (self._version,) = self.read_now(
+                lambda c: c.execute("PRAGMA data_version").fetchone(), snapshot=False
+            )
+            self._until_the_loop_turns()
+        return self._version
 
     def _look(self) -> None:
         """Begin a snapshot for the reads until the loop turns: its locks are system calls, and
@@ -134,9 +163,15 @@ class Database:
         assert self._reader is not None  # noqa: S101  (it is open)
         self._reader.execute("BEGIN")
         self._looking = True
-        asyncio.get_running_loop().call_soon(self._look_away)
+        self._until_the_loop_turns()
+
+    def _until_the_loop_turns(self) -> None:
+        if not self._turning:
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._look_away)
 
     def _look_away(self) -> None:
+        self._turning, self._version = False, None
         if self._looking:
             self._looking = False
             assert self._reader is not None  # noqa: S101

@@ -137,6 +137,8 @@ def configure(form: Format, level: Level, *, alone: bool = False) -> None:
         return
     for handler in root.handlers[:]:
         root.removeHandler(handler)
+    # What no line of ours names need not be found out for each of them.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     json_lines = form == "json" or (form == "auto" and not sys.stderr.isatty())
     root.addHandler(_Handler(json_lines))
     if json_lines:  # also what the server says of itself, in one form
