@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping
 from typing import TypeVar
@@ -18,6 +19,7 @@ from client_sdk.transfer import TRIES, Upload, download
 _STATUS: TypeAdapter[turns.Train | turns.Wait | turns.Done] = TypeAdapter(turns.RoundStatus)
 _MODELS: TypeAdapter[list[views.ModelView]] = TypeAdapter(list[views.ModelView])
 _AUDIT: TypeAdapter[list[views.AuditEvent]] = TypeAdapter(list[views.AuditEvent])
+_RECEIPT: TypeAdapter[schema.UpdateReceipt] = TypeAdapter(schema.UpdateReceipt)
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -237,14 +239,20 @@ class CoordinatorClient(Connection):
         *,
         direct: bool = False,
         gzip: bool = False,
+        at_once: bool = False,
     ) -> schema.UpdateReceipt:
-        """Upload an update and commit it; with `gzip` its parts are packed on the way.
+        """Upload an update and commit it, with `at_once` in one request where it is one part; with
+        `gzip` its parts are packed on the way.
 
         Raises StateConflict where it came too late, RequestRefused where it was refused for what
         it holds.
         """
         path = f"/experiments/{experiment_id}/rounds/{round_number}/update"
         upload = Upload(self, path, weights, part_bytes, direct=direct, gzip=gzip)
+        if at_once and len(upload.parts) == 1:
+            said = json.dumps(dict(metrics), allow_nan=False, separators=(",", ":"))
+            facts = {"num_examples": str(num_examples), "metrics": said}
+            return parse(_RECEIPT, await upload.send_at_once(facts))
         commit = schema.UpdateCommit(
             sha256=upload.sha256,
             parts=upload.parts,

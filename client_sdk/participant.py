@@ -204,6 +204,7 @@ class Participant:
                 {k: v for k, v in update.metrics.items() if abs(v) <= MAX_METRIC},
                 most,
                 direct=task.direct,
+                at_once=task.at_once,
                 gzip="gzip" in task.content_codings and task.update_encoding in PACKED,
             )
         except StateConflict as error:

@@ -11,7 +11,7 @@ import asyncio
 import gzip
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
 import httpx
@@ -59,7 +59,7 @@ class Upload:
         """Bring every part that is not there. Raises RequestRefused, CoordinatorUnreachable."""
         # Whether a single part is there already costs as much to ask as to send it.
         if len(self._pieces) == 1 and not self._direct:
-            await self._put(0)
+            await self._put_part(0)
             return
         for start in range(0, len(self._pieces), parts.MAX_ANNOUNCED):
             batch = range(start, min(start + parts.MAX_ANNOUNCED, len(self._pieces)))
@@ -84,7 +84,7 @@ class Upload:
 
     async def _bring(self, plan: parts.PartPlan) -> None:
         if plan.upload is None:
-            await self._put(plan.number)
+            await self._put_part(plan.number)
             return
         await self._connection.direct(
             "PUT",
@@ -95,29 +95,34 @@ class Upload:
             fine=(httpx.codes.PRECONDITION_FAILED,),
         )
 
-    async def _put(self, number: int) -> None:
-        piece = bytes(self._pieces[number])
-        if not (self._gzip and await self._put_packed(number, piece)):
-            await self._send(number, piece, {})
+    async def send_at_once(self, facts: Mapping[str, str]) -> httpx.Response:
+        """Bring the only part, and with it what its commit would say. Raises as `send`."""
+        return await self._put(self._path, self._pieces[0], {"sha256": self.sha256, **facts})
 
-    async def _put_packed(self, number: int, piece: bytes) -> bool:
-        """Send it in gzip, where that pays; says whether it was sent."""
-        packed = await asyncio.to_thread(gzip.compress, piece, GZIP_LEVEL, mtime=0)
-        if len(packed) > GZIP_PAYS * len(piece):
-            return False
-        try:
-            await self._send(number, packed, {"Content-Encoding": "gzip"})
-        except errors.RequestRefused as error:
-            if error.status not in _UNREADABLE:
-                raise
-            self._gzip = False  # something on the way does not let it through
-        return self._gzip
+    async def _put_part(self, number: int) -> None:
+        path = f"{self._path}/parts/{number}"
+        await self._put(path, self._pieces[number], {"sha256": self.parts[number]})
 
-    async def _send(self, number: int, content: bytes, headers: dict[str, str]) -> None:
-        await self._connection.request(
+    async def _put(self, path: str, piece: memoryview, params: dict[str, str]) -> httpx.Response:
+        """In gzip, where that was asked for and pays."""
+        if self._gzip:
+            packed = await asyncio.to_thread(gzip.compress, piece, GZIP_LEVEL, mtime=0)
+            if len(packed) <= GZIP_PAYS * len(piece):
+                try:
+                    return await self._send(path, packed, params, {"Content-Encoding": "gzip"})
+                except errors.RequestRefused as error:
+                    if error.status not in _UNREADABLE:
+                        raise
+                self._gzip = False  # something on the way does not let it through
+        return await self._send(path, bytes(piece), params, {})
+
+    async def _send(
+        self, path: str, content: bytes, params: dict[str, str], headers: dict[str, str]
+    ) -> httpx.Response:
+        return await self._connection.request(
             "PUT",
-            f"{self._path}/parts/{number}",
-            params={"sha256": self.parts[number]},
+            path,
+            params=params,
             content=content,
             headers={"Content-Type": "application/octet-stream", **headers},
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Path, Query, Request
 from pydantic import ValidationError
@@ -19,6 +20,9 @@ router = routing.router("/experiments/{experiment_id}", tags=["Take part"])
 ROUNDS = (1, 10**6)
 RoundNumber = Annotated[int, Path(ge=ROUNDS[0], le=ROUNDS[1], examples=[3])]
 _HOLD_QUERY = re.compile(rb"wait=([0-9]{1,2})&round=([0-9]{1,6})")  # as the SDK asks
+_FACTS_QUERY = re.compile(
+    rb"sha256=([0-9a-f]{64})&num_examples=([1-9][0-9]{0,9})(?:&metrics=([!-%'-*,-~]{1,8000}))?"
+)
 _SHA256_QUERY = re.compile(rb"sha256=([0-9a-f]{64})")
 
 
@@ -116,6 +120,49 @@ async def _put_part(call: Call) -> schema.PartReceipt | None:
 
 
 routing.quickly(router, _put_part)
+
+
+@router.put(
+    "/rounds/{number}/update",
+    summary="Upload an update",
+    responses=responses(401, 404, 409, 422, 503),
+    openapi_extra=OCTETS,
+)
+async def put_update(
+    service: Service,
+    client: CallingClient,
+    number: RoundNumber,
+    facts: Annotated[schema.UpdateFacts, Query()],
+    request: Request,
+) -> schema.UpdateReceipt:
+    """All of a small one: its only part and its commit in one request, where the round status says
+    `at_once`. Safe to repeat. Gzip as in a part.
+    """
+    data = await part_of(request, service)
+    return await service.participation.commit(client, number, facts.commit, data)
+
+
+async def _put_update(call: Call) -> schema.UpdateReceipt | None:
+    number = call.number("number", *ROUNDS)
+    if number is None or b"content-encoding" in call.headers:
+        return None
+    facts = _FACTS_QUERY.fullmatch(call.query)
+    client = None if facts is None else await call.client()
+    data = None if client is None else await call.body()
+    if facts is None or client is None or data is None:
+        return None
+    said = dict(zip(("sha256", "num_examples", "metrics"), facts.groups(b"{}"), strict=True))
+    said["metrics"] = unquote_to_bytes(said["metrics"])
+    try:
+        known = schema.UpdateFacts.model_validate_strings(
+            {name: value.decode() for name, value in said.items()}
+        )
+    except ValueError:
+        return None
+    return await call.service.participation.commit(client, number, known.commit, data)
+
+
+routing.quickly(router, _put_update)
 
 
 @router.post(

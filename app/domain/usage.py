@@ -93,9 +93,11 @@ class Terms:
         metered = max(parts, math.ceil(size / self.metered_bytes))
         return Usage(requests=parts, http_api_calls=metered, bytes_out=size)
 
-    def upload(self, size: int) -> Usage:
-        """Parts and their commit; several are announced before."""
+    def upload(self, size: int, *, at_once: bool = False) -> Usage:
+        """Parts and their commit; several are announced before. Or `at_once`, if it is one part."""
         parts = max(1, math.ceil(size / self.part_bytes))
+        if at_once and parts == 1 and not self.direct:
+            return self.call(bytes_in=size)
         found = self.call(bytes_in=REQUEST)
         if parts > 1 or self.direct:
             found += self.call(bytes_in=REQUEST, times=math.ceil(parts / PARTS_ANNOUNCED))
@@ -144,7 +146,7 @@ class Terms:
         drawn, turns = _drawn(round_)
         found = (self.call() + self.download(model_size)) * turns
         for report in reports:
-            found += self.upload(report.size)
+            found += self.upload(report.size, at_once=True)
         # Who has uploaded asks at once; who was not drawn came in the middle of its pause.
         asked = max(0, clients - drawn) * self.polling(0.0, length, told)
         for report in reports:

@@ -12,16 +12,23 @@ from app.domain.records import Client, Update
 from app.service import keys, weights
 from app.service.context import Context
 from app.service.enrolment import shard_size
-from app.service.uploads import max_update_bytes
+from app.service.uploads import Uploads, max_update_bytes, require_digest
 from app.wire.codec import Layout
 from app.wire.encodings import encoded
 from app.wire.schema import UpdateCommit
 
 
 async def checked(
-    context: Context, experiment: Experiment, client: Client, number: int, commit: UpdateCommit
+    context: Context,
+    experiment: Experiment,
+    client: Client,
+    number: int,
+    commit: UpdateCommit,
+    data: bytes | None = None,
 ) -> Update:
-    """The update, if it is sound. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch."""
+    """The update, if it is sound: its parts are stored, or it is the one part `data`, which then
+    is stored. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch, Conflict.
+    """
     most = shard_size(experiment, client.slot)
     if commit.num_examples > most:
         raise BadWeights(
@@ -30,15 +37,22 @@ async def checked(
         )
     layout = await context.repo.layout(experiment.id)
     expected = encoded(layout, experiment.config.update_encoding)
-    blob, found = await weights.commit(
-        context.blobs,
-        keys.update_blob(experiment.id, number, client.slot),
-        commit.sha256,
-        commit.parts,
-        limit=max_update_bytes(expected.total_bytes),
-        expected=expected,
-        verified=not context.direct,
-    )
+    prefix = keys.update_blob(experiment.id, number, client.slot)
+    limit = max_update_bytes(expected.total_bytes)
+    if data is not None:
+        await require_digest(data, commit.sha256)
+        blob, found = await weights.judged(prefix, commit.sha256, data, limit, expected)
+        await Uploads(context, prefix, limit).keep(0, commit.sha256, data)
+    else:
+        blob, found = await weights.commit(
+            context.blobs,
+            prefix,
+            commit.sha256,
+            commit.parts,
+            limit=limit,
+            expected=expected,
+            verified=not context.direct,
+        )
     update = Update(
         experiment_id=experiment.id,
         round=number,

@@ -103,6 +103,7 @@ class Participation:
             ),
             part_bytes=self.context.limits.part_bytes,
             direct=self.context.direct,
+            at_once=not self.context.direct,
             max_update_bytes=max_update_bytes(await update_bytes(self.repo, experiment, base.blob)),
             content_codings=[] if self.context.direct else ["gzip"],
             update_encoding=config.update_encoding,
@@ -151,27 +152,32 @@ class Participation:
             max_update_bytes(size),
         )
 
-    async def commit(self, client: Client, number: int, commit: UpdateCommit) -> UpdateReceipt:
+    async def commit(
+        self, client: Client, number: int, commit: UpdateCommit, data: bytes | None = None
+    ) -> UpdateReceipt:
         """Accept an update: exactly once, and only if the round's aggregation will hold it.
 
-        The same upload again gets the same receipt, also after the round is closed. Raises
-        AlreadyUploaded for another one, OutOfTurn, PartsMissing, DigestMismatch, and BadWeights
-        or TooLarge for what it holds; these are noted in the round's record.
+        Its parts were stored before, or it has one part and that is `data`. The same upload again
+        gets the same receipt, also after the round is closed. Raises AlreadyUploaded for another
+        one, OutOfTurn, PartsMissing, DigestMismatch, Conflict, and BadWeights or TooLarge for what
+        it holds; these are noted in the round's record.
         """
         try:
-            return await self._commit(client, number, commit)
+            return await self._commit(client, number, commit, data)
         except StoreUnavailable:
             raise  # nothing was said of the update
         except CoordinatorError as error:
             telling.of_refused_update(client, number, error)
             raise
 
-    async def _commit(self, client: Client, number: int, commit: UpdateCommit) -> UpdateReceipt:
+    async def _commit(
+        self, client: Client, number: int, commit: UpdateCommit, data: bytes | None
+    ) -> UpdateReceipt:
         experiment = await self.repo.experiment(client.experiment_id)
         standing = await self.repo.update(experiment.id, number, client.slot)
         if standing is None:
             await self._require_turn(experiment, client, number)
-            standing = await self._accept(experiment, client, number, commit)
+            standing = await self._accept(experiment, client, number, commit, data)
         if (standing.blob.sha256, standing.num_examples) != (commit.sha256, commit.num_examples):
             raise AlreadyUploaded(
                 f"Another update of {client.id} stands for round {number} (SHA-256 "
@@ -201,11 +207,16 @@ class Participation:
         return round_
 
     async def _accept(
-        self, experiment: Experiment, client: Client, number: int, commit: UpdateCommit
+        self,
+        experiment: Experiment,
+        client: Client,
+        number: int,
+        commit: UpdateCommit,
+        data: bytes | None,
     ) -> Update:
         """Check the upload and insert it; gives what stands, ours or a faster one."""
         try:
-            update = await checked(self.context, experiment, client, number, commit)
+            update = await checked(self.context, experiment, client, number, commit, data)
         except (BadWeights, TooLarge) as error:
             await self._refuse(experiment, client, number, error)
             raise

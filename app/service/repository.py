@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 from app.domain.errors import NotFound
 from app.domain.experiment import Experiment
@@ -23,12 +22,15 @@ from app.store.port import Documents
 from app.telemetry import ids
 from app.wire.codec import Layout, parse_header
 
+LAYOUTS = 64  # are kept, of so many experiments
+
 
 class Repository(Partials):
     """Typed reads and writes. Inserts say whether they were first, saves whether they still fit."""
 
     def __init__(self, documents: Documents) -> None:
         super().__init__(documents)
+        self._layouts: dict[str, Layout] = {}
         self.on_change: Callable[[str], None] = lambda experiment_id: None
 
     def _changed(self, experiment_id: str, done: bool) -> bool:
@@ -184,10 +186,16 @@ class Repository(Partials):
 
     async def layout(self, experiment_id: str) -> Layout:
         """The tensors that every model and update of an experiment has. Raises NotFound."""
-        first = await self.model(experiment_id, 0)
-        if first is None:
-            raise NotFound("The experiment has no initial model yet.")
-        return _layout(first.header)
+        known = self._layouts.get(experiment_id)
+        if known is None:
+            first = await self.model(experiment_id, 0)
+            if first is None:
+                raise NotFound("The experiment has no initial model yet.")
+            if len(self._layouts) >= LAYOUTS:
+                self._layouts.clear()
+            # The initial model is never another one.
+            known = self._layouts[experiment_id] = parse_header(base64.b64decode(first.header))
+        return known
 
     async def models(self, experiment_id: str, after: int = -1) -> list[ModelVersion]:
         place = "" if after < 0 else key_of(experiment_id, after)
@@ -217,8 +225,3 @@ class Repository(Partials):
     async def _slots(self, kind: str, prefix: str, leading: str = "") -> list[int]:
         keys = await self.documents.keys(kind, prefix + leading)
         return [int(key[len(prefix) :]) for key in keys]
-
-
-@lru_cache(64)  # a commit would take longer for it than to judge a small model's weights
-def _layout(header: str) -> Layout:
-    return parse_header(base64.b64decode(header))

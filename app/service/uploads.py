@@ -31,6 +31,15 @@ async def update_bytes(repo: Repository, experiment: Experiment, model: Blob) ->
     return encoded(await repo.layout(experiment.id), encoding).total_bytes
 
 
+async def require_digest(data: bytes, sha256: str) -> None:
+    """Raises DigestMismatch."""
+    if not data:
+        raise DigestMismatch("The part is empty.")
+    actual = await digest_of(data)
+    if actual != sha256:
+        raise DigestMismatch(f"The part's SHA-256 is {actual}, not {sha256}: send it again.")
+
+
 @dataclass(frozen=True)
 class Uploads:
     """The parts of one file under `prefix`, which may take `limit` bytes in all.
@@ -45,11 +54,11 @@ class Uploads:
 
     async def store(self, number: int, sha256: str, data: bytes) -> None:
         """Store one part under its digest. Raises DigestMismatch, Conflict."""
-        if not data:
-            raise DigestMismatch("The part is empty.")
-        actual = await digest_of(data)
-        if actual != sha256:
-            raise DigestMismatch(f"The part's SHA-256 is {actual}, not {sha256}: send it again.")
+        await require_digest(data, sha256)
+        await self.keep(number, sha256, data)
+
+    async def keep(self, number: int, sha256: str, data: bytes) -> None:
+        """Store a part that has this digest. Raises Conflict."""
         stored = await self.context.blobs.sizes(f"{self.prefix}/")
         key = part_key(self.prefix, number, sha256)
         if key not in stored:

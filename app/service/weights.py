@@ -42,8 +42,7 @@ async def commit(
     blob = Blob(
         prefix=prefix, sha256=sha256, parts=tuple(parts), sizes=tuple(stored[key] for key in keys)
     )
-    if blob.size > limit:
-        raise TooLarge(f"The weights take {blob.size} bytes; at most {limit} are allowed.")
+    _require_within(blob, limit)
     judge = _Judge(expected, parts if verified else [])
     for number, key in enumerate(keys):
         data = await blobs.get(key)
@@ -56,6 +55,25 @@ async def commit(
         if len(data) != blob.sizes[number]:  # such a store, too, can have it replaced meanwhile
             raise PartsMissing(f"Part {number} was replaced while it was read: commit again.")
     return blob, judge.verdict(sha256)
+
+
+async def judged(
+    prefix: str, sha256: str, data: bytes, limit: int, expected: Layout
+) -> tuple[Blob, Layout]:
+    """Check a file of one part, which has this digest; give the reference that it will have.
+
+    Raises TooLarge, or BadWeights for what is in it.
+    """
+    blob = Blob(prefix=prefix, sha256=sha256, parts=(sha256,), sizes=(len(data),))
+    _require_within(blob, limit)
+    check = UpdateCheck(expected)
+    await beside_the_loop(len(data), lambda: check.feed(data))
+    return blob, check.finish()
+
+
+def _require_within(blob: Blob, limit: int) -> None:
+    if blob.size > limit:
+        raise TooLarge(f"The weights take {blob.size} bytes; at most {limit} are allowed.")
 
 
 class _Judge:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Json, StringConstraints
 
 from app.domain.experiment import Config, ExperimentState
 
@@ -17,7 +17,9 @@ Sha256 = Annotated[
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 MAX_METRIC = 1e30  # so that a weighted mean of them cannot overflow
-MetricValue = Annotated[float, Field(ge=-MAX_METRIC, le=MAX_METRIC, allow_inf_nan=False)]
+MetricValue = Annotated[
+    float, Field(ge=-MAX_METRIC, le=MAX_METRIC, allow_inf_nan=False, strict=True)
+]
 Metrics = Annotated[
     dict[MetricName, MetricValue],
     Field(max_length=32, examples=[{"loss_before": 0.31, "accuracy_before": 0.905}]),
@@ -156,6 +158,27 @@ class WeightsCommit(Body):
 class UpdateCommit(WeightsCommit):
     num_examples: int = Field(ge=1, le=10**9, examples=[2700], description="Trained on")
     metrics: Metrics = Field(default_factory=dict)
+
+
+class UpdateFacts(BaseModel):
+    """What is said of an update whose bytes are the body itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sha256: Sha256 = Field(description="SHA-256 of the body's bytes, unpacked")
+    num_examples: int = Field(ge=1, le=10**9, examples=[2700], description="Trained on")
+    metrics: Json[Metrics] = Field(
+        default_factory=dict, examples=['{"loss":0.05}'], description="A JSON object"
+    )
+
+    @property
+    def commit(self) -> UpdateCommit:
+        return UpdateCommit(
+            sha256=self.sha256,
+            parts=[self.sha256],
+            num_examples=self.num_examples,
+            metrics=self.metrics,
+        )
 
 
 class Subscribe(Body):

@@ -36,6 +36,10 @@ class Train(Answer):
     direct: bool = Field(
         False, description="Parts go to the blob store itself, by URLs of `POST .../parts`"
     )
+    at_once: bool = Field(
+        False,
+        description="An update of one part may be brought by `PUT .../rounds/{round}/update`",
+    )
     max_update_bytes: int
     content_codings: list[str] = Field(
         [],

@@ -69,16 +69,23 @@ def test_a_file_goes_in_parts_which_the_http_api_meters():
     assert PARTS_ANNOUNCED == MAX_ANNOUNCED
 
 
+def test_an_update_of_one_part_is_one_request_where_it_passes_the_coordinator():
+    assert TERMS.upload(TERMS.part_bytes, at_once=True).requests == 1
+    assert TERMS.upload(TERMS.part_bytes + 1, at_once=True) == TERMS.upload(TERMS.part_bytes + 1)
+    direct = Terms(**TERMS.__dict__ | {"direct": True})
+    assert direct.upload(10, at_once=True) == direct.upload(10)
+
+
 def test_who_was_drawn_downloads_once_an_attempt_and_who_was_not_asks():
     quiet = Terms(**TERMS.__dict__ | {"poll_min": 1e9, "poll_max": 1e9})
     done = [Report(at=110.0, size=500), Report(at=120.0, size=500)]
     found = quiet.round(a_round(), done, 800, 5, 130.0)
-    # Twice status, download, part, commit, and the question after it.
-    assert found.requests == pytest.approx(2 * 5)
+    # Twice status, download, upload, and the question after it.
+    assert found.requests == pytest.approx(2 * 4)
     again = Attempt(attempt=1, cohort=(0, 2), reported=(0,), refused=(), ended_at=105.0)
     found = quiet.round(a_round(earlier=(again,)), done, 800, 5, 130.0)
-    assert found.requests == pytest.approx(3 * 2 + 2 * 3)  # client 2 got as far as the model
-    asked = TERMS.round(a_round(), done, 800, 5, 130.0).requests - 2 * 5
+    assert found.requests == pytest.approx(3 * 2 + 2 * 2)  # client 2 got as far as the model
+    asked = TERMS.round(a_round(), done, 800, 5, 130.0).requests - 2 * 4
     # Three outside for 30 s, and two from their upload on, less half a pause.
     assert asked == pytest.approx(
         3 * TERMS.polling(0, 30) + TERMS.polling(10, 30) + TERMS.polling(20, 30) - 1

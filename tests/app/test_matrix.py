@@ -121,6 +121,7 @@ class Row:
 
 E = "/v1/experiments/{experiment_id}"
 PART = {"content": DATA, "params": {"sha256": SHA256}}
+AT_ONCE = {"content": DATA, "params": {"sha256": SHA256, "num_examples": "3"}}
 ANNOUNCE = {"parts": [{"number": 0, "sha256": SHA256, "size": len(DATA)}]}
 ROWS: dict[tuple[str, str], Row] = {
     ("GET", "/"): Row(all_of(200)),
@@ -170,6 +171,9 @@ ROWS: dict[tuple[str, str], Row] = {
     ("GET", f"{E}/shard"): Row(only(200, *CLIENTS)),
     ("GET", f"{E}/status"): Row(only(200, *CLIENTS)),
     # 409: not in the cohort.
+    ("PUT", f"{E}/rounds/{{number}}/update"): Row(
+        only(200, "own client", another_client=409), **AT_ONCE
+    ),
     ("PUT", f"{E}/rounds/{{number}}/update/parts/{{part}}"): Row(
         only(200, "own client", another_client=409), **PART
     ),

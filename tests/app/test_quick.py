@@ -71,6 +71,58 @@ async def test_an_upload_is_answered_alike(federation, member, monkeypatch):
     assert quick.status_code == 200
 
 
+@pytest.mark.parametrize("metrics", ["", '&metrics={"loss":1,"a.b:c":0.5}', "&metrics=%7B%7D"])
+async def test_an_upload_in_one_request_is_answered_alike(federation, member, monkeypatch, metrics):
+    _, token, path = member
+    data = weights(1)
+    sha = hashlib.sha256(data).hexdigest()
+    sent = {
+        "content": data,
+        "headers": bearer(token, **{"Content-Type": "application/octet-stream"}),
+    }
+    whole = f"{path}/rounds/1/update?sha256={sha}&num_examples=3{metrics}"
+    quick, slow = await both(federation, "PUT", whole, monkeypatch, **sent)
+    assert essence(quick) == essence(slow)
+    assert quick.json()["num_examples"] == 3 and quick.json()["size"] == len(data)
+    context = federation.app.state.coordinator.context
+    stored = await context.repo.update(path.rpartition("/")[2], 1, 0)
+    assert stored.metrics == ({"loss": 1, "a.b:c": 0.5} if "loss" in metrics else {})
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("", "invalid-request"),
+        ("sha256=S", "invalid-request"),
+        ("sha256=S&num_examples=0", "invalid-request"),
+        ("sha256=S&num_examples=-1", "invalid-request"),
+        ("sha256=S&num_examples=99999999999", "invalid-request"),
+        ("sha256=S&num_examples=1&more=1", "invalid-request"),
+        ("sha256=S&num_examples=1&metrics=", "invalid-request"),
+        ("sha256=S&num_examples=1&metrics=[]", "invalid-request"),
+        ("sha256=S&num_examples=1&metrics=%22x%22", "invalid-request"),
+        ('sha256=S&num_examples=1&metrics={"a":NaN}', "invalid-request"),
+        ('sha256=S&num_examples=1&metrics={"a":true}', "invalid-request"),
+        ('sha256=S&num_examples=1&metrics={"a":"1"}', "invalid-request"),
+        ('sha256=S&num_examples=1&metrics={"a b":1}', "invalid-request"),
+        ('sha256=S&num_examples=1&metrics={"a":1e31}', "invalid-request"),
+        ("sha256=S&num_examples=1&metrics=%ff", "invalid-request"),
+        ("sha256=S&num_examples=1", "digest-mismatch"),
+        ("num_examples=1&sha256=S", "digest-mismatch"),
+        ("sha256=S&num_examples=1&sha256=S", "digest-mismatch"),
+    ],
+)
+async def test_an_upload_in_one_request_that_is_none_is_told_so_as_ever(
+    federation, member, monkeypatch, query, code
+):
+    _, token, path = member
+    url = f"{path}/rounds/1/update?{query.replace('S', 'a' * 64)}"
+    sent = {"content": weights(1), "headers": bearer(token)}
+    quick, slow = await both(federation, "PUT", url, monkeypatch, **sent)
+    assert essence(quick) == essence(slow)
+    assert (quick.status_code, quick.json()["code"]) == (422, code)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status"),
     [
