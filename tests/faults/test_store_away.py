@@ -135,7 +135,7 @@ async def test_a_full_database_is_a_503_and_what_is_committed_stays_whole(tmp_pa
     async def room(documents, much: bool) -> None:
         def limit(connection: sqlite3.Connection) -> None:
             (used,) = connection.execute("PRAGMA page_count").fetchone()
-            connection.execute(f"PRAGMA max_page_count = {used + (10**6 if much else 20)}")
+            connection.execute(f"PRAGMA max_page_count = {used + (10**6 if much else 5)}")
 
         await documents._database.run(limit)
 
