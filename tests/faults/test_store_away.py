@@ -121,8 +121,8 @@ async def full_disk(path, room) -> None:
         federation.clock.now += 31  # the lease of a fold that failed runs out
         if shown.state == "aggregating":
             await members[cohort[1]].status()
-        else:
-            await members[cohort[1]].upload(1, 4.0)  # again, or for its receipt
+        elif shown.state != "closed":
+            await members[cohort[1]].upload(1, 4.0)
         assert value_of(await federation.admin.download_model(experiment, 1)) == 3.0
         await finishes(federation, experiment, members)
     await documents.close()
