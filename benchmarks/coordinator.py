@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.coordinator_cold import KEY, cold, milliseconds
-from benchmarks.load_clients import Crowd, changed
+from benchmarks.load_clients import SAID, Crowd, changed
 from benchmarks.load_http import Answer, Pool, pool
 from benchmarks.tables import Row, Table, command
 from examples.containers import Container
@@ -115,22 +115,19 @@ async def polls(ours: Pool, bare: Pool, seconds: float, repeats: int) -> dict[st
 
 
 async def uploads(ours: Pool, bare: Pool, experiments: int, repeats: int) -> dict[str, Pair]:
-    """The two requests of the SDK's upload of an 88 kB model: its one part, and the commit."""
-    found = {kind: Pair([], []) for kind in ("part", "commit", "upload")}
+    """Of an 88 kB model: the one request of the SDK, or a part and the commit of several parts."""
+    found = {kind: Pair([], []) for kind in BARE}
     for _ in range(repeats):
-        clients = [c for _ in range(experiments) for c in await _uploading(ours)]
-        seconds = {
-            (kind, server): await _each([c.call(server, kind) for c in clients])
-            for kind in ("part", "commit")
-            for server in (ours, bare)
-        }
-        for kind, kinds in (("part", ["part"]), ("commit", ["commit"]), ("upload", [*BARE])):
-            for figures, server in ((found[kind].ours, ours), (found[kind].bare, bare)):
-                figures.append(len(clients) / sum(seconds[k, server] for k in kinds))
+        for kinds in (["upload"], ["part", "commit"]):
+            clients = [c for _ in range(experiments) for c in await _uploading(ours)]
+            for kind in kinds:
+                for figures, server in ((found[kind].ours, ours), (found[kind].bare, bare)):
+                    seconds = await _each([c.call(server, kind) for c in clients])
+                    figures.append(len(clients) / seconds)
     return found
 
 
-BARE = {"part": "/part", "commit": "/commit"}
+BARE = {"upload": "/part", "part": "/part", "commit": "/commit"}
 
 
 @dataclass
@@ -148,16 +145,16 @@ class Uploading:
         self.commit = json.dumps(commit | {"metrics": {"loss": 0.5}}).encode()
 
     def call(self, pool: Pool, kind: str) -> Call:
-        """One of the two requests, of the coordinator or with the same body of the peer."""
-        part = kind == "part"
-        path = f"{self.path}/parts/0?sha256={self.sha}" if part else self.path
-        return lambda: pool.request(
-            "PUT" if part else "POST",
-            path if pool is self.ours else BARE[kind],
-            self.token,
-            self.data if part else self.commit,
-            "octet-stream" if part else "json",
-        )
+        """One of these requests, of the coordinator or with the same body of the peer."""
+        path = {
+            "upload": f"{self.path}?sha256={self.sha}&{SAID}",
+            "part": f"{self.path}/parts/0?sha256={self.sha}",
+            "commit": self.path,
+        }[kind]
+        path = path if pool is self.ours else BARE[kind]
+        if kind == "commit":
+            return lambda: pool.request("POST", path, self.token, self.commit, "json")
+        return lambda: pool.request("PUT", path, self.token, self.data, "octet-stream")
 
 
 async def _uploading(ours: Pool) -> list[Uploading]:
@@ -210,9 +207,9 @@ def measure(full: bool) -> Table:
     names = {
         "waiting": "polls a second, told to wait",
         "training": "polls a second, told to train",
-        "part": "parts of 88 kB a second",
-        "commit": "commits a second",
-        "upload": "uploads a second (a part and its commit)",
+        "upload": "uploads of 88 kB a second",
+        "part": "... of several parts: parts a second",
+        "commit": "... commits a second",
     }
     for kind, pair in rates.items():
         shown = [f"{statistics.median(values):,.0f}" for values in (pair.ours, pair.bare)]

@@ -36,7 +36,7 @@ from benchmarks.load_clients import Crowd, within
 from examples.containers import Container, LocalMongo
 
 WORKERS = 2
-TIMED = ("status", "probe", "part", "commit", "upload", "download", "subscribe")
+TIMED = ("status", "probe", "upload", "download", "subscribe")
 
 
 class Server(Container):

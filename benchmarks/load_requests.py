@@ -48,13 +48,9 @@ class Federation:
         config |= {"clients": clients, "clients_per_round": clients // 2, "rounds": LATER + 1}  # type: ignore[dict-item]
         _, made = await self.call("POST", "/experiments", KEY, json={"name": "x", "config": config})
         self.path, self.enrolment_key = f"/experiments/{made['id']}", made["enrolment_key"]
-        await self._send(f"{self.path}/initial-model", KEY)
-
-    async def _send(self, path: str, key: str, **commit: Any) -> tuple[Cost, Cost]:
-        part = f"{path}/parts/0?sha256={self.sha}"
-        stored, _ = await self.call("PUT", part, key, content=self.weights)
-        body = {"sha256": self.sha, "parts": [self.sha], **commit}
-        return stored, (await self.call("POST", path, key, json=body))[0]
+        path = f"{self.path}/initial-model"
+        await self.call("PUT", f"{path}/parts/0?sha256={self.sha}", KEY, content=self.weights)
+        await self.call("POST", path, KEY, json={"sha256": self.sha, "parts": [self.sha]})
 
     async def subscribe(self) -> Cost:
         body = {"client_key": secrets.token_hex(20)}
@@ -65,9 +61,9 @@ class Federation:
     async def status(self, slot: int) -> Cost:
         return (await self.call("GET", f"{self.path}/status", self.tokens[slot]))[0]
 
-    async def upload(self, slot: int, number: int) -> tuple[Cost, Cost]:
-        path = f"{self.path}/rounds/{number}/update"
-        return await self._send(path, self.tokens[slot], num_examples=1)
+    async def upload(self, slot: int, number: int) -> Cost:
+        path = f"{self.path}/rounds/{number}/update?sha256={self.sha}&num_examples=1"
+        return (await self.call("PUT", path, self.tokens[slot], content=self.weights))[0]
 
     async def cohort(self, number: int) -> list[int]:
         _, shown = await self.call("GET", f"{self.path}/rounds/{number}", KEY)
@@ -79,24 +75,22 @@ class Federation:
         *most, last = cohort
         outside = next(slot for slot in self.tokens if slot not in cohort)
         uploads = [await self.upload(slot, number) for slot in most]
-        parts, commits = zip(*uploads, strict=True)
-        whole = sum(commits, Cost())
+        whole = sum(uploads, Cost())
         found = {
             "status: train": await self.status(last),
             "status: update is in": await self.status(most[0]),
             "status: not in the cohort": await self.status(outside),
-            "part": max(parts, key=lambda cost: cost.rows),
-            "commit, on average": Cost(
-                round(whole.calls / len(commits)), round(whole.rows / len(commits))
+            "upload, on average": Cost(
+                round(whole.calls / len(uploads)), round(whole.rows / len(uploads))
             ),
-            "commit, the dearest": max(commits, key=lambda cost: cost.rows),
+            "upload, the dearest": max(uploads, key=lambda cost: cost.rows),
             "GET experiment": (await self.call("GET", self.path, KEY))[0],
             "GET round": (await self.call("GET", f"{self.path}/rounds/{number}", KEY))[0],
         }
         self.meter.take()
         await self.coordinator.tick()
         found["tick"] = self.meter.take()
-        _, found["commit that closes the round"] = await self.upload(last, number)
+        found["upload that closes the round"] = await self.upload(last, number)
         return found
 
 
