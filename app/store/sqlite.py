@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ def _upper(prefix: str) -> bytes:
     return prefix.encode() + b"\xff"
 
 
+_Entry = tuple[int, Document | None, int]  # as of which version of the file, and how large
 _GET = "SELECT key, revision, body FROM documents WHERE kind = ? AND key = ?"
 _FIND = "SELECT key, revision, body FROM documents WHERE kind = ? AND second = ?"
 
@@ -41,32 +41,36 @@ def _document(row: tuple[str, int, str] | None) -> Document | None:
 
 
 class _Known:
-    """Documents that were read, and those that were not there, until anything is written.
+    """Documents that were read, and that some were not there, until anything is written.
 
     By whomever: the file says so. To ask it takes a few microseconds; to look up, parse and make
-    objects of the six documents of a poll took most of a poll's time.
+    objects of the six documents of a poll took most of a poll's time. What is looked up again and
+    was not replaced is the same object as before.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._version, self._size = 0, 0
-        self._documents: dict[tuple[str, str], Document | None] = {}
+        self._size = 0
+        self._entries: dict[tuple[str, str], _Entry] = {}
 
-    def now(self) -> Mapping[tuple[str, str], Document | None]:
-        """What is known at present. Raises Busy, StoreUnavailable."""
+    def get(self, kind: str, key: str) -> Document | None:
+        """Raises Busy, StoreUnavailable."""
+        asked = (kind, key)
         version = self._database.version()
-        if version != self._version:
-            self._version, self._size = version, 0
-            self._documents.clear()
-        return self._documents
-
-    def keep(self, asked: tuple[str, str], found: Document | None, size: int) -> Document | None:
-        """Note what was read just now, without a wait since `now`; gives it back."""
-        self._size += size + _ENTRY
+        known = self._entries.get(asked)
+        if known is not None and known[0] == version:
+            return known[1]
+        # Nothing is waited for in between: this is what the version, or a later one, holds.
+        row = self._database.read_now(lambda c: c.execute(_GET, asked).fetchone())
+        before = known[1] if known else None
+        same = before is not None and row is not None and before.revision == row[1]
+        found = before if same else _document(row)
+        size = _ENTRY + (len(row[2]) if row else 0)
+        self._size += size - (known[2] if known else 0)
         if self._size > KNOWN:
-            self._documents.clear()
-            self._size = size + _ENTRY
-        self._documents[asked] = found
+            self._entries.clear()
+            self._size = size
+        self._entries[asked] = (version, found, size)
         return found
 
 
@@ -91,15 +95,12 @@ class SQLiteDocuments:
         return await self._database.write(work)
 
     async def get(self, kind: str, key: str) -> Document | None:
-        asked = (kind, key)
         try:
-            known = self._known.now()
-            if asked in known:
-                return known[asked]
-            row = self._database.read_now(lambda c: c.execute(_GET, asked).fetchone())
+            return self._known.get(kind, key)
         except Busy:
-            return _document(await self._database.run(lambda c: c.execute(_GET, asked).fetchone()))
-        return self._known.keep(asked, _document(row), 0 if row is None else len(row[2]))
+            return _document(
+                await self._database.run(lambda c: c.execute(_GET, (kind, key)).fetchone())
+            )
 
     async def find(self, kind: str, unique: str) -> Document | None:
         return _document(

@@ -241,6 +241,18 @@ async def test_a_document_that_nobody_changed_is_the_same_object(tmp_path):
     await documents.close()
 
 
+async def test_a_document_is_the_same_object_after_others_were_written(tmp_path):
+    documents, _ = await open_sqlite(tmp_path / "f")
+    await documents.insert("rounds", "a", {"n": 1})
+    first = await documents.get("rounds", "a")
+    await documents.insert("rounds", "b", {})
+    assert await documents.get("rounds", "a") is first
+    await documents.replace("rounds", "a", 1, {"n": 2})
+    assert (await documents.get("rounds", "a")).body == {"n": 2}
+    assert first.body == {"n": 1}
+    await documents.close()
+
+
 async def test_what_is_known_of_a_document_ends_with_the_next_write_of_any_process(tmp_path):
     documents, _ = await open_sqlite(tmp_path / "f")
     await documents.insert("rounds", "a", {"n": 1})
@@ -313,7 +325,7 @@ async def test_no_more_is_remembered_than_there_is_room_for(tmp_path, monkeypatc
         await documents.insert("rounds", str(n), {"text": "x" * 1000})
     for n in range(40):
         assert await documents.get("rounds", str(n)) is not None
-        assert len(documents._known.now()) <= 20
+        assert len(documents._known._entries) <= 20
     await documents.close()
 
 
