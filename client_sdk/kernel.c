@@ -1,302 +1,250 @@
 /* The local training loop of `client_sdk.train` for the two-layer CNN, as machine code.
  *
- * A vector holds the same number of LANES images, so every layer is plain arithmetic on vectors
- * whatever its width; a convolution, its bias, the 2x2 pooling and the ReLU are one pass that keeps
- * its sums in registers. The shapes are constants, given by the compiler's command line
+ * Backwards, a pooling hands its gradient to one of four places and a closed ReLU to none: only
+ * what gets one is multiplied. The shapes are constants, given by the compiler's command line
  * (client_sdk/native.py): CHANNELS HEIGHT WIDTH CONV1 CONV2 KERNEL PADDING HIDDEN CLASSES.
  * It is held against the readable loop by the tests, and on every machine before it is used.
- *
- * Activations are [channel][row][column] of vectors. Weights are PyTorch's: convolutions
- * [out][in][row][column], dense layers [out][in], each followed by its bias, layer after layer.
  */
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
-#if defined(__AVX__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
-#if defined(__AVX512VL__) || defined(__aarch64__)
-#define REGISTERS 32
-#else
-#define REGISTERS 16
-#endif
-
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef int32_t mask __attribute__((vector_size(4 * LANES)));
-#define INLINE static inline __attribute__((always_inline))
+#include "layers.h"
 
 enum {
     H0 = HEIGHT + 2 * PADDING, W0 = WIDTH + 2 * PADDING,  /* the image with its zero border */
     H1 = (H0 - KERNEL + 1) / 2, W1 = (W0 - KERNEL + 1) / 2,  /* after the first pooling */
     P1 = H1 + 2 * PADDING, Q1 = W1 + 2 * PADDING,  /* ... with its zero border */
     H2 = (P1 - KERNEL + 1) / 2, W2 = (Q1 - KERNEL + 1) / 2,  /* after the second */
-    FLAT = CONV2 * H2 * W2,
     AREA = KERNEL * KERNEL,
-    PITCH = (FLAT + LANES - 1) / LANES * LANES,  /* floats from image to image, in rows */
-    EDGE = KERNEL,  /* zero columns beside a gradient: conv_input reads so far over its end */
-    CLOSED = 4,  /* in place of a pooling's argument: the ReLU let nothing through */
+    SPAN = (KERNEL + 3) / 4 * 4,  /* floats that are copied for a kernel's row */
+    PATCH = UP(CHANNELS * AREA), C1 = UP(CONV1), C2 = UP(CONV2), FLAT = H2 * W2 * C2,
+    WIDE = ((FLAT + 15) / 16 | 1) * 16,  /* an odd number of cache lines: rows do not share sets */
+    UNITS = UP(HIDDEN), OUT = UP(CLASSES),
+    INSIDE = PADDING * Q1 + PADDING,  /* the first pixel that is not border */
     PARAMETERS = CONV1 * (CHANNELS * AREA + 1) + CONV2 * (CONV1 * AREA + 1)
-        + HIDDEN * (FLAT + 1) + CLASSES * (HIDDEN + 1),
+        + HIDDEN * (CONV2 * H2 * W2 + 1) + CLASSES * (HIDDEN + 1),
+    /* In vectors, and how much of it goes through a loop together. */
+    V1 = C1 / LANES, V2 = C2 / LANES, VP = PATCH / LANES, VF = FLAT / LANES, VU = UNITS / LANES,
+    BLOCK1 = BLOCK(V1, FREE / 5), BLOCK2 = BLOCK(V2, FREE / 5),
+    LINE = BLOCK(V1, FREE / KERNEL), LINES = BLOCK(KERNEL, FREE / (KERNEL * LINE)),
+    FEW = BLOCK(CONV2, FREE / (LINES * KERNEL * LINE)),
+    PART = BLOCK(VP, FREE / 2), FEW_PARTS = BLOCK(CONV1, FREE / PART),
+    DENSE = REGISTERS / 8,
+    GROUP = 8,  /* images that go forwards and backwards together */
 };
 
-/* The largest divisor of n that is at most cap: how many channels go through a loop together. */
-#define TRY(n, cap, d) (cap) >= d && (n) % d == 0 ? d
-#define BLOCK(n, cap) \
-    (TRY(n, cap, 12) : TRY(n, cap, 10) : TRY(n, cap, 8) : TRY(n, cap, 6) : TRY(n, cap, 5) \
-     : TRY(n, cap, 4) : TRY(n, cap, 3) : TRY(n, cap, 2) : 1)
-enum {
-    FREE = REGISTERS - 2,
-    POOL_CAP = (FREE - 4) / 4,
-    WEIGHTS_CAP = FREE / (KERNEL + 1),
-    INPUT_CAP = (FREE - 2) / 2,
-    DENSE_CAP = FREE / 2,
-    MOST = 12,
-};
+/* What lies after a row's last number is never read as a number of another row. */
+typedef struct {
+    ALIGNED float w1[CONV1 * PATCH];  /* [out][in][row][column] */
+    ALIGNED float b1[C1];
+    ALIGNED float w2[CONV2 * AREA * C1];  /* [out][row][column][in] */
+    ALIGNED float b2[C2];
+} Convs;
 
 typedef struct {
-    vec image[CHANNELS * H0 * W0];
-    vec one[CONV1 * P1 * Q1];
-    vec two[FLAT], hidden[HIDDEN], logits[CLASSES];
-    mask one_at[CONV1 * H1 * W1], two_at[FLAT];
-    vec d_hidden[HIDDEN], d_two[FLAT], d_one[CONV1 * H1 * (W1 + 1)];
-    vec d_conv2[CONV2 * 2 * H2 * (2 * W2 + 2 * EDGE)], d_conv1[CONV1 * 2 * H1 * 2 * W1];
-    struct {  /* sums over a batch, a lane each */
-        vec w1[CONV1 * CHANNELS * AREA], b1[CONV1], w2[CONV2 * CONV1 * AREA], b2[CONV2];
-    } sums;
-    /* Weights with the channels that are used together side by side. */
-    float w1[CHANNELS * AREA * CONV1], w2[CONV1 * AREA * CONV2], w2_back[CONV2 * AREA * CONV1];
-    float gradients[PARAMETERS];
-    float rows[];  /* a batch's activations and gradients of the dense layers, an image a row */
-} Work;
-
-typedef struct {
-    float *w1, *b1, *w2, *b2, *w3, *b3, *w4, *b4;
+    Convs convs;
+    ALIGNED float w3[HIDDEN * WIDE];  /* [out][row][column][channel] */
+    ALIGNED float b3[UNITS];
+    ALIGNED float w4[CLASSES * UNITS];
+    ALIGNED float b4[OUT];
 } Net;
 
-static Net net_of(float *p)
-{
-    Net n;
-    n.w1 = p, n.b1 = n.w1 + CONV1 * CHANNELS * AREA;
-    n.w2 = n.b1 + CONV1, n.b2 = n.w2 + CONV2 * CONV1 * AREA;
-    n.w3 = n.b2 + CONV2, n.b3 = n.w3 + HIDDEN * FLAT;
-    n.w4 = n.b3 + HIDDEN, n.b4 = n.w4 + CLASSES * HIDDEN;
-    return n;
-}
+typedef struct {
+    ALIGNED float one[P1 * Q1 * C1];
+    ALIGNED int32_t one_at[H1 * W1 * C1];
+    ALIGNED int32_t two_at[FLAT];
+} Image;
 
-INLINE vec all(float value) { return value - (vec){0}; }
-INLINE vec keep(mask where, vec v) { return (vec)((mask)v & where); }
+typedef struct {
+    Net parameters, momenta;
+    Convs gradients;
+    ALIGNED float w1[CHANNELS * AREA * C1];  /* weights as `conv` has them */
+    ALIGNED float w2[AREA * CONV1 * C2];
+    ALIGNED float patches[2 * 2 * W1 * PATCH + SPAN];
+    ALIGNED float d_one[P1 * Q1 * C1];
+    ALIGNED float d_two[(GROUP + IMAGES) * WIDE];
+    Image images[GROUP];
+    float pixels[CHANNELS * H0 * W0 + SPAN];
+    uint16_t lists[CLOSED + 1][CONV2];  /* channels by their pooling's argument */
+    ALIGNED float rows[];  /* a batch in the dense layers, an image a row */
+} Work;
 
-INLINE float total(vec v)
-{
-    float sum = 0;
-    for (int l = 0; l < LANES; l++) sum += v[l];
-    return sum;
-}
+/* The functions of a step are compiled one by one: a compiler that sees them all runs out of
+ * registers. */
+#define ALONE static __attribute__((noinline))
 
-/* relu(max_pool2d(conv2d(in))); `at` is where each maximum was, the first of equal ones. */
-INLINE void conv_pool(const vec *in, int ins, int in_h, int in_w, const float *w, const float *bias,
-                      int outs, int block, int h, int wide, vec *out, int pitch, int plane, mask *at)
+/* A layer's parameters between PyTorch's [outs][ins][area] and our [outs][area][ins], filled up. */
+INLINE float *move(float *flat, float *ours, int outs, int ins, int area, int plane, int pitch,
+                   int back)
 {
-    for (int first = 0; first < outs; first += block)
-        for (int y = 0; y < h; y++)
-            for (int x = 0; x < wide; x++) {
-                vec sums[MOST][4];
-                for (int c = 0; c < block; c++)
-                    for (int k = 0; k < 4; k++) sums[c][k] = all(bias[first + c]);
-                for (int i = 0; i < ins; i++)
-                    for (int ky = 0; ky < KERNEL; ky++) {
-                        const vec *p = in + (i * in_h + 2 * y + ky) * in_w + 2 * x;
-                        const float *q = w + (i * KERNEL + ky) * KERNEL * outs + first;
-                        for (int kx = 0; kx < KERNEL; kx++, p++, q += outs) {
-                            vec near[4] = {p[0], p[1], p[in_w], p[in_w + 1]};
-                            for (int c = 0; c < block; c++)
-                                for (int k = 0; k < 4; k++) sums[c][k] += q[c] * near[k];
-                        }
-                    }
-                for (int c = 0; c < block; c++) {
-                    vec most = sums[c][0];
-                    mask where = {0};
-                    for (int k = 1; k < 4; k++) {
-                        mask more = sums[c][k] > most;
-                        most = (vec)(((mask)sums[c][k] & more) | ((mask)most & ~more));
-                        where = (more & k) | (where & ~more);
-                    }
-                    mask open = most > 0;
-                    out[(first + c) * plane + y * pitch + x] = keep(open, most);
-                    at[((first + c) * h + y) * wide + x] = (where & open) | (CLOSED & ~open);
-                }
-            }
-}
-
-/* Back through ReLU and pooling: each gradient goes to where its maximum was, the rest is zero. */
-INLINE void unpool(const vec *in, int pitch, const mask *at, int channels, int h, int wide, vec *out,
-                   int edge, vec *bias)
-{
-    int row = 2 * wide + 2 * edge;
-    for (int c = 0; c < channels; c++) {
-        vec sum = {0};
-        for (int y = 0; y < h; y++)
-            for (int x = 0; x < wide; x++) {
-                vec v = in[(c * h + y) * pitch + x];
-                mask where = at[(c * h + y) * wide + x];
-                vec *o = out + (c * 2 * h + 2 * y) * row + edge + 2 * x;
-                o[0] = keep(where == 0, v);
-                o[1] = keep(where == 1, v);
-                o[row] = keep(where == 2, v);
-                o[row + 1] = keep(where == 3, v);
-                sum += keep(where != CLOSED, v);
-            }
-        bias[c] += sum;
-    }
-}
-
-/* The gradient of a convolution's weights, of its input and the gradient d [outs][h][wide]. */
-INLINE void conv_weights(const vec *in, int ins, int in_h, int in_w, const vec *d, int outs,
-                         int block, int h, int wide, int edge, vec *out)
-{
-    int row = wide + 2 * edge;
-    for (int first = 0; first < outs; first += block)
+    for (int o = 0; o < outs; o++)
         for (int i = 0; i < ins; i++)
-            for (int ky = 0; ky < KERNEL; ky++) {
-                vec sums[MOST][KERNEL] = {0};
-                for (int y = 0; y < h; y++) {
-                    const vec *p = in + (i * in_h + y + ky) * in_w;
-                    const vec *q = d + (first * h + y) * row + edge;
-                    for (int x = 0; x < wide; x++, p++, q++)
-                        for (int k = 0; k < KERNEL; k++)
-                            for (int c = 0; c < block; c++) sums[c][k] += q[c * h * row] * p[k];
-                }
-                for (int c = 0; c < block; c++)
-                    for (int k = 0; k < KERNEL; k++)
-                        out[(((first + c) * ins + i) * KERNEL + ky) * KERNEL + k] += sums[c][k];
+            for (int t = 0; t < area; t++, flat++) {
+                float *mine = ours + o * pitch + t * plane + i;
+                if (back) *flat = *mine;
+                else *mine = *flat;
             }
+    return flat;
 }
 
-/* The gradient of a convolution's input, without its border; rows of `out` have one more vector. */
-INLINE void conv_input(const vec *d, int outs, int d_h, int d_w, const float *w, int ins, int block,
-                       int h, int wide, vec *out)
+ALONE void move_all(float *flat, Net *n, int back)
 {
-    int row = d_w + 2 * EDGE;
-    for (int first = 0; first < ins; first += block)
-        for (int y = PADDING; y < h + PADDING; y++)
-            for (int x = PADDING; x < wide + PADDING; x += 2) {
-                /* Of the kernel, only what meets the gradient; beside it lie zeros. */
-                int top = y - d_h + 1 > 0 ? y - d_h + 1 : 0, bottom = y < KERNEL ? y : KERNEL - 1;
-                int left = x - d_w + 1 > 0 ? x - d_w + 1 : 0;
-                int right = x + 1 < KERNEL ? x + 1 : KERNEL - 1;
-                vec sums[MOST][2] = {0};
-                for (int o = 0; o < outs; o++)
-                    for (int ky = top; ky <= bottom; ky++) {
-                        const vec *p = d + (o * d_h + y - ky) * row + EDGE + x;
-                        const float *q = w + (o * KERNEL + ky) * KERNEL * ins + first;
-                        for (int kx = left; kx <= right; kx++) {
-                            vec near[2] = {p[-kx], p[1 - kx]};
-                            for (int c = 0; c < block; c++)
-                                for (int k = 0; k < 2; k++)
-                                    sums[c][k] += q[kx * ins + c] * near[k];
-                        }
-                    }
-                vec *o = out + (first * h + y - PADDING) * (wide + 1) + x - PADDING;
-                for (int c = 0; c < block; c++, o += h * (wide + 1))
-                    for (int k = 0; k < 2; k++) o[k] = sums[c][k];
-            }
+    flat = move(flat, n->convs.w1, CONV1, CHANNELS * AREA, 1, 0, PATCH, back);
+    flat = move(flat, n->convs.b1, 1, CONV1, 1, 0, 0, back);
+    flat = move(flat, n->convs.w2, CONV2, CONV1, AREA, C1, AREA * C1, back);
+    flat = move(flat, n->convs.b2, 1, CONV2, 1, 0, 0, back);
+    flat = move(flat, n->w3, HIDDEN, CONV2, H2 * W2, C2, WIDE, back);
+    flat = move(flat, n->b3, 1, HIDDEN, 1, 0, 0, back);
+    flat = move(flat, n->w4, CLASSES, HIDDEN, 1, 0, UNITS, back);
+    move(flat, n->b4, 1, CLASSES, 1, 0, 0, back);
 }
 
-INLINE void dense(const vec *in, int ins, const float *w, const float *bias, int outs, int block,
-                  vec *out)
+ALONE void pack(Work *k)
 {
-    for (int first = 0; first < outs; first += block) {
-        vec sums[MOST];
-        for (int c = 0; c < block; c++) sums[c] = all(bias[first + c]);
-        for (int i = 0; i < ins; i++)
-            for (int c = 0; c < block; c++) sums[c] += w[(first + c) * ins + i] * in[i];
-        for (int c = 0; c < block; c++) out[first + c] = sums[c];
-    }
-}
-
-INLINE void dense_input(const vec *d, int outs, const float *w, int ins, int block, vec *out)
-{
-    for (int first = 0; first < ins; first += block) {
-        vec sums[MOST] = {0};
-        for (int o = 0; o < outs; o++)
-            for (int c = 0; c < block; c++) sums[c] += w[o * ins + first + c] * d[o];
-        for (int c = 0; c < block; c++) out[first + c] = sums[c];
-    }
-}
-
-/* The gradient of a dense layer's weights and bias, of rows: d [images][outs], in [images][pitch]. */
-INLINE void dense_weights(const float *d, const float *in, int pitch, int images, int outs,
-                          int block, int ins, float *w, float *bias)
-{
-    for (int first = 0; first < outs; first += block) {
-        for (int i = 0; i < ins; i += 2 * LANES) {
-            int half = i + LANES < ins;
-            vec sums[MOST][2] = {0};
-            for (int b = 0; b < images; b++) {
-                vec near[2] = {0};
-                memcpy(near, in + b * pitch + i, sizeof(vec));
-                if (half) memcpy(near + 1, in + b * pitch + i + LANES, sizeof(vec));
-                for (int c = 0; c < block; c++)
-                    for (int k = 0; k < 2; k++) sums[c][k] += d[b * outs + first + c] * near[k];
-            }
-            int floats = ins - i < 2 * LANES ? ins - i : 2 * LANES;
-            for (int c = 0; c < block; c++)
-                memcpy(w + (first + c) * ins + i, sums[c], floats * sizeof(float));
-        }
-        for (int c = 0; c < block; c++) {
-            float sum = 0;
-            for (int b = 0; b < images; b++) sum += d[b * outs + first + c];
-            bias[first + c] = sum;
-        }
-    }
-}
-
-static void pack(Work *k, Net p)
-{
+    enum { N1 = BLOCK1 * LANES, N2 = BLOCK2 * LANES };
+    const Convs *p = &k->parameters.convs;
     for (int o = 0; o < CONV1; o++)
-        for (int i = 0; i < CHANNELS * AREA; i++)
-            k->w1[i * CONV1 + o] = p.w1[o * CHANNELS * AREA + i];
+        for (int i = 0; i < CHANNELS; i++)
+            for (int t = 0; t < AREA; t++)
+                k->w1[((o / N1 * AREA + t) * CHANNELS + i) * N1 + o % N1]
+                    = p->w1[o * PATCH + i * AREA + t];
     for (int o = 0; o < CONV2; o++)
-        for (int i = 0; i < CONV1; i++)
-            for (int t = 0; t < AREA; t++) {
-                float w = p.w2[(o * CONV1 + i) * AREA + t];
-                k->w2[(i * AREA + t) * CONV2 + o] = w;
-                k->w2_back[(o * AREA + t) * CONV1 + i] = w;
-            }
+        for (int t = 0; t < AREA; t++)
+            for (int i = 0; i < CONV1; i++)
+                k->w2[((o / N2 * AREA + t) * CONV1 + i) * N2 + o % N2]
+                    = p->w2[(o * AREA + t) * C1 + i];
 }
 
-/* Images into lanes; a lane without one is zero, and so is all that comes of it backwards. */
-static void load(Work *k, const float *x, const int64_t *rows, int lanes)
+static void load(Work *k, const float *image)
 {
-    for (int l = 0; l < LANES; l++) {
-        const float *image = x + (l < lanes ? rows[l] : rows[0]) * CHANNELS * HEIGHT * WIDTH;
-        for (int c = 0; c < CHANNELS; c++)
-            for (int y = 0; y < HEIGHT; y++) {
-                float *to = (float *)(k->image + (c * H0 + y + PADDING) * W0 + PADDING) + l;
-                for (int i = 0; i < WIDTH; i++, image++) to[i * LANES] = l < lanes ? *image : 0;
-            }
+    for (int c = 0; c < CHANNELS; c++)
+        for (int y = 0; y < HEIGHT; y++, image += WIDTH)
+            memcpy(k->pixels + (c * H0 + y + PADDING) * W0 + PADDING, image, WIDTH * sizeof(float));
+}
+
+ALONE void conv1(Work *k, Image *at)
+{
+    conv(k->pixels, W0, 1, H0 * W0, CHANNELS, (vec *)k->w1, (vec *)k->parameters.convs.b1, V1,
+         BLOCK1, H1, W1, (vec *)at->one + INSIDE * V1, Q1, (mask *)at->one_at);
+}
+
+ALONE void conv2(Work *k, Image *at, float *two)
+{
+    conv(at->one, Q1, C1, 1, CONV1, (vec *)k->w2, (vec *)k->parameters.convs.b2, V2, BLOCK2, H2, W2,
+         (vec *)two, W2, (mask *)at->two_at);
+}
+
+ALONE void dense1(const Net *p, const float *two, int images, float *hidden)
+{
+    dense(two, WIDE, images, p->w3, p->b3, HIDDEN, BLOCK(HIDDEN, DENSE), VF, hidden, UNITS);
+    vec *h = (vec *)hidden;
+    for (int i = 0; i < images * VU; i++) h[i] = keep(h[i] > 0, h[i]);
+}
+
+ALONE void dense2(const Net *p, const float *hidden, int images, float *logits)
+{
+    dense(hidden, UNITS, images, p->w4, p->b4, CLASSES, BLOCK(CLASSES, DENSE), VU, logits, OUT);
+}
+
+/* Softmax and cross-entropy: logits become their gradients of the batch's mean; the loss. */
+static double loss(float *logits, int64_t label, float batch)
+{
+    float most = logits[0], all_exp = 0, right = logits[label];
+    for (int j = 1; j < CLASSES; j++) most = logits[j] > most ? logits[j] : most;
+    for (int j = 0; j < CLASSES; j++) all_exp += logits[j] = expf(logits[j] - most);
+    for (int j = 0; j < CLASSES; j++) logits[j] = (logits[j] / all_exp - (j == label)) / batch;
+    return logf(all_exp) + most - right;
+}
+
+ALONE void dense2_input(const Net *p, const float *logits, int images, const float *hidden,
+                        float *out)
+{
+    dense_input(logits, OUT, images, p->w4, CLASSES, VU, BLOCK(VU, DENSE), out, UNITS);
+    const vec *h = (const vec *)hidden;
+    vec *d = (vec *)out;
+    for (int i = 0; i < images * VU; i++) d[i] = keep(h[i] > 0, d[i]);
+}
+
+ALONE void dense1_input(const Net *p, const float *d_hidden, int images, float *d_two)
+{
+    dense_input(d_hidden, UNITS, images, p->w3, HIDDEN, VF, BLOCK(VF, DENSE), d_two, WIDE);
+}
+
+ALONE void conv2_weights(Work *k, const Image *at, const float *d)
+{
+    conv_weights((vec *)at->one, Q1, KERNEL, V1, d, at->two_at, C2, CONV2, H2, W2, LINE, LINES, FEW,
+                 (vec *)k->gradients.w2);
+}
+
+/* The gradient of the second convolution's input: of each place, what channels got one there. */
+ALONE void conv2_input(Work *k, const float *d, const int32_t *at)
+{
+    memset(k->d_one, 0, sizeof k->d_one);
+    for (int c = 0; c < H2 * W2; c++, d += C2, at += C2) {
+        int count[CLOSED + 1] = {0};
+        for (int o = 0; o < CONV2; o++) k->lists[at[o]][count[at[o]]++] = o;
+        for (int j = 0; j < CLOSED; j++)
+            for (int ky = 0; ky < KERNEL; ky += LINES)
+                for (int v = 0; v < V1; v += LINE) {
+                    int y = c / W2 * 2 + j / 2 + ky, x = c % W2 * 2 + j % 2;
+                    const vec *w = (const vec *)k->parameters.convs.w2 + ky * KERNEL * V1 + v;
+                    vec *to = (vec *)k->d_one + (y * Q1 + x) * V1 + v, sums[SUMS][LINE] = {0};
+                    for (int e = 0; e < count[j]; e++) {
+                        int o = k->lists[j][e];
+                        for (int t = 0; t < LINES * KERNEL; t++)
+                            for (int b = 0; b < LINE; b++)
+                                sums[t][b] += d[o] * w[(o * AREA + t) * V1 + b];
+                    }
+                    for (int t = 0; t < LINES * KERNEL; t++)
+                        for (int b = 0; b < LINE; b++)
+                            to[(t / KERNEL * Q1 + t % KERNEL) * V1 + b] += sums[t][b];
+                }
     }
 }
 
-/* Softmax and cross-entropy: logits become their gradients of the batch's mean; the summed loss. */
-static double loss(vec *logits, const int64_t *y, const int64_t *rows, int lanes, float batch)
+/* The pixels [in][row][column] that each of two rows' sums are made of. */
+static void cut(Work *k, int row)
 {
-    double sum = 0;
-    for (int l = 0; l < LANES; l++) {
-        float most = logits[0][l], all_exp = 0;
-        int64_t label = l < lanes ? y[rows[l]] : 0;
-        float right = logits[label][l];
-        for (int j = 1; j < CLASSES; j++) most = logits[j][l] > most ? logits[j][l] : most;
-        for (int j = 0; j < CLASSES; j++) all_exp += logits[j][l] = expf(logits[j][l] - most);
-        for (int j = 0; j < CLASSES; j++)
-            logits[j][l] = l < lanes ? (logits[j][l] / all_exp - (j == label)) / batch : 0;
-        if (l < lanes) sum += logf(all_exp) + most - right;
+    float *to = k->patches;
+    for (int y = row; y < row + 2; y++)
+        for (int x = 0; x < 2 * W1; x++, to += PATCH)
+            for (int c = 0; c < CHANNELS; c++)
+                for (int ky = 0; ky < KERNEL; ky++)  /* too much, which the next ones overwrite */
+                    memcpy(to + (c * KERNEL + ky) * KERNEL, k->pixels + (c * H0 + y + ky) * W0 + x,
+                           SPAN * sizeof(float));
+}
+
+ALONE void conv1_weights(Work *k, const Image *at, const float *d)
+{
+    for (int y = 0; y < H1; y++) {
+        cut(k, 2 * y);
+        conv_weights((vec *)k->patches, 2 * W1, 1, VP, d + y * Q1 * C1, at->one_at + y * W1 * C1,
+                     C1, CONV1, 1, W1, PART, 1, FEW_PARTS, (vec *)k->gradients.w1);
     }
-    return sum;
+}
+
+static void backwards(Work *k, const Image *at, float *d_two)
+{
+    Convs *g = &k->gradients;
+    float *d_one = k->d_one + INSIDE * C1;
+    close_relu((vec *)d_two, W2 * V2, (mask *)at->two_at, V2, H2, W2, (vec *)g->b2);
+    conv2_weights(k, at, d_two);
+    conv2_input(k, d_two, at->two_at);
+    close_relu((vec *)d_one, Q1 * V1, (mask *)at->one_at, V1, H1, W1, (vec *)g->b1);
+    conv1_weights(k, at, d_one);
+}
+
+ALONE void step_all(Work *k, const float *d_hidden, const float *two, const float *logits,
+                    const float *hidden, int images, Sgd sgd)
+{
+    Net *p = &k->parameters;
+    const int apart = sizeof(Net) / sizeof(float);
+    dense_step(d_hidden, UNITS, two, WIDE, images, HIDDEN, BLOCK(HIDDEN, DENSE), VF, BLOCK(VF, 4),
+               p->w3, p->b3, apart, sgd);
+    dense_step(logits, OUT, hidden, UNITS, images, CLASSES, BLOCK(CLASSES, DENSE), VU, BLOCK(VU, 4),
+               p->w4, p->b4, apart, sgd);
+    for (int i = 0; i < (int)(sizeof(Convs) / sizeof(vec)); i++)
+        step((vec *)p + i, (vec *)&k->momenta + i, ((vec *)&k->gradients)[i], sgd);
 }
 
 /* An epoch of SGD with momentum over images x [N][CHANNELS][HEIGHT][WIDTH] and labels y [N] in
@@ -306,65 +254,44 @@ double epoch(float *parameters, float *momenta, const float *x, const int64_t *y
              const int64_t *order, int64_t n, int64_t batch, float rate, float momentum)
 {
     Work *k;
-    size_t row = PITCH + 2 * HIDDEN + CLASSES + 2 * LANES;
-    size_t bytes = sizeof *k + (batch < n ? batch : n) * row * sizeof(float);
+    size_t rows = (batch < n ? batch : n) + IMAGES;
+    size_t bytes = sizeof *k + rows * (WIDE + 2 * UNITS + OUT) * sizeof(float);
     if (posix_memalign((void **)&k, 64, bytes)) return -1;
     memset(k, 0, bytes);
-    float *two = k->rows, *hidden, *d_hidden, *d_logits;
-    hidden = two + (batch < n ? batch : n) * PITCH;
-    d_hidden = hidden + (batch < n ? batch : n) * (HIDDEN + LANES);
-    d_logits = d_hidden + (batch < n ? batch : n) * HIDDEN;
-    Net p = net_of(parameters), g = net_of(k->gradients);
+    float *all_two = k->rows, *all_hidden = all_two + rows * WIDE;
+    float *all_d_hidden = all_hidden + rows * UNITS, *all_logits = all_d_hidden + rows * UNITS;
+    const Net *p = &k->parameters;
+    move_all(parameters, &k->parameters, 0);
+    move_all(momenta, &k->momenta, 0);
     double sum = 0;
     for (int64_t start = 0; start < n; start += batch) {
-        int size = n - start < batch ? n - start : batch;
-        pack(k, p);
-        memset(&k->sums, 0, sizeof k->sums);
-        for (int at = 0; at < size; at += LANES) {
-            int lanes = size - at < LANES ? size - at : LANES;
-            const int64_t *rows = order + start + at;
-            load(k, x, rows, lanes);
-            conv_pool(k->image, CHANNELS, H0, W0, k->w1, p.b1, CONV1, BLOCK(CONV1, POOL_CAP), H1, W1,
-                      k->one + PADDING * Q1 + PADDING, Q1, P1 * Q1, k->one_at);
-            conv_pool(k->one, CONV1, P1, Q1, k->w2, p.b2, CONV2, BLOCK(CONV2, POOL_CAP), H2, W2,
-                      k->two, W2, H2 * W2, k->two_at);
-            dense(k->two, FLAT, p.w3, p.b3, HIDDEN, BLOCK(HIDDEN, DENSE_CAP), k->hidden);
-            for (int j = 0; j < HIDDEN; j++)
-                k->hidden[j] = keep(k->hidden[j] > 0, k->hidden[j]);
-            dense(k->hidden, HIDDEN, p.w4, p.b4, CLASSES, BLOCK(CLASSES, DENSE_CAP), k->logits);
-            sum += loss(k->logits, y, rows, lanes, size);
-            dense_input(k->logits, CLASSES, p.w4, HIDDEN, BLOCK(HIDDEN, DENSE_CAP), k->d_hidden);
-            for (int j = 0; j < HIDDEN; j++)
-                k->d_hidden[j] = keep(k->hidden[j] > 0, k->d_hidden[j]);
-            dense_input(k->d_hidden, HIDDEN, p.w3, FLAT, BLOCK(FLAT, DENSE_CAP), k->d_two);
-            unpool(k->d_two, W2, k->two_at, CONV2, H2, W2, k->d_conv2, EDGE, k->sums.b2);
-            conv_weights(k->one, CONV1, P1, Q1, k->d_conv2, CONV2, BLOCK(CONV2, WEIGHTS_CAP),
-                         2 * H2, 2 * W2, EDGE, k->sums.w2);
-            conv_input(k->d_conv2, CONV2, 2 * H2, 2 * W2, k->w2_back, CONV1,
-                       BLOCK(CONV1, INPUT_CAP), H1, W1, k->d_one);
-            unpool(k->d_one, W1 + 1, k->one_at, CONV1, H1, W1, k->d_conv1, 0, k->sums.b1);
-            conv_weights(k->image, CHANNELS, H0, W0, k->d_conv1, CONV1, BLOCK(CONV1, WEIGHTS_CAP),
-                         2 * H1, 2 * W1, 0, k->sums.w1);
-            for (int l = 0; l < lanes; l++) {
-                for (int i = 0; i < FLAT; i++) two[(at + l) * PITCH + i] = k->two[i][l];
-                for (int j = 0; j < HIDDEN; j++) {
-                    hidden[(at + l) * HIDDEN + j] = k->hidden[j][l];
-                    d_hidden[(at + l) * HIDDEN + j] = k->d_hidden[j][l];
-                }
-                for (int j = 0; j < CLASSES; j++)
-                    d_logits[(at + l) * CLASSES + j] = k->logits[j][l];
+        int64_t size = n - start < batch ? n - start : batch;
+        pack(k);
+        memset(&k->gradients, 0, sizeof k->gradients);
+        for (int64_t first = 0; first < size; first += GROUP) {
+            int images = size - first < GROUP ? size - first : GROUP;
+            const int64_t *which = order + start + first;
+            float *two = all_two + first * WIDE, *hidden = all_hidden + first * UNITS;
+            float *d_hidden = all_d_hidden + first * UNITS, *logits = all_logits + first * OUT;
+            for (int b = 0; b < images; b++) {
+                load(k, x + which[b] * CHANNELS * HEIGHT * WIDTH);
+                conv1(k, k->images + b);
+                conv2(k, k->images + b, two + b * WIDE);
+            }
+            dense1(p, two, images, hidden);
+            dense2(p, hidden, images, logits);
+            for (int b = 0; b < images; b++) sum += loss(logits + b * OUT, y[which[b]], size);
+            dense2_input(p, logits, images, hidden, d_hidden);
+            dense1_input(p, d_hidden, images, k->d_two);
+            for (int b = 0; b < images; b++) {
+                load(k, x + which[b] * CHANNELS * HEIGHT * WIDTH);
+                backwards(k, k->images + b, k->d_two + b * WIDE);
             }
         }
-        const vec *s = k->sums.w1;
-        for (int i = 0; i < (int)(sizeof k->sums / sizeof(vec)); i++) k->gradients[i] = total(s[i]);
-        dense_weights(d_hidden, two, PITCH, size, HIDDEN, BLOCK(HIDDEN, DENSE_CAP), FLAT, g.w3, g.b3);
-        dense_weights(d_logits, hidden, HIDDEN, size, CLASSES, BLOCK(CLASSES, DENSE_CAP), HIDDEN,
-                      g.w4, g.b4);
-        for (int i = 0; i < PARAMETERS; i++) {
-            momenta[i] = momentum * momenta[i] + k->gradients[i];
-            parameters[i] -= rate * momenta[i];
-        }
+        step_all(k, all_d_hidden, all_two, all_logits, all_hidden, size, (Sgd){rate, momentum});
     }
+    move_all(parameters, &k->parameters, 1);
+    move_all(momenta, &k->momenta, 1);
     free(k);
     return sum;
 }

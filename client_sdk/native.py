@@ -1,6 +1,6 @@
 """The local loop as machine code, compiled for this machine's processor where it has a compiler.
 
-`kernel.c` beside this file does what `client_sdk.train.train` does. It is compiled anew for every
+`kernel.c`, with `layers.h`, does what `client_sdk.train.train` does. It is compiled anew for every
 run (about a second), into a folder that is deleted at once: nothing stale, and nothing that someone
 else put there, is ever loaded. Before it is used it must agree with the readable loop, here.
 """

@@ -19,11 +19,13 @@ from client_sdk.workers import TrainingPool
 SETTINGS = TrainSettings(epochs=1, batch_size=10, learning_rate=0.05, momentum=0.5)
 NO_COMPILER = not any(map(shutil.which, ("cc", "gcc", "clang")))
 needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="this machine has no C compiler")
-SHAPES = {
-    "mnist-cnn": (1, 28, 28),
-    "digits-cnn": (1, 8, 8),
-    "cifar10-cnn": (3, 17, 22),
-}
+SPECS = [
+    models.spec_for("mnist-cnn", (1, 28, 28), 10),
+    models.spec_for("digits-cnn", (1, 8, 8), 10),
+    models.spec_for("cifar10-cnn", (3, 17, 22), 10),
+    # Nothing of it fills a vector.
+    models.ModelSpec("uneven", 2, 13, 12, 7, conv=(3, 5), kernel=2, padding=1, hidden=9),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -34,11 +36,11 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(scope="module", params=SPECS, ids=lambda spec: spec.name)
 def kernel(request):
     if NO_COMPILER:
         pytest.skip("this machine has no C compiler")
-    return native.compile_kernel(models.spec_for(request.param, SHAPES[request.param], 10))
+    return native.compile_kernel(request.param)
 
 
 def examples(spec, count, seed=1):
@@ -181,8 +183,7 @@ def test_the_address_sanitizer_finds_nothing(tmp_path):
         "free(p), free(m), free(x), free(y), free(order); return 0; }\n"
     )
     program = tmp_path / "main"
-    for name, shape in [("mnist-cnn", (1, 28, 28)), ("digits-cnn", (2, 9, 8))]:
-        spec = models.spec_for(name, shape, 3)
+    for spec in [models.spec_for("digits-cnn", (2, 9, 8), 3), *SPECS]:
         flags = ["-std=gnu11", "-g", "-O1", "-march=native", "-fsanitize=address,undefined"]
         flags += ["-fno-sanitize-recover=all", *native._shape(spec)]
         built = subprocess.run(
@@ -196,10 +197,12 @@ def test_the_address_sanitizer_finds_nothing(tmp_path):
 
 @needs_compiler
 def test_a_compiler_that_makes_something_wrong_is_found_out(monkeypatch, tmp_path):
-    source = native.SOURCE.read_text()
-    wrong = source.replace("rate * momenta[i]", "1.5f * rate * momenta[i]")
+    layers = native.SOURCE.with_name("layers.h")
+    source = layers.read_text()
+    wrong = source.replace("sgd.rate * *momenta", "1.5f * sgd.rate * *momenta")
     assert wrong != source
-    (tmp_path / "kernel.c").write_text(wrong)
+    (tmp_path / "layers.h").write_text(wrong)
+    shutil.copy(native.SOURCE, tmp_path / "kernel.c")
     monkeypatch.setattr(native, "SOURCE", tmp_path / "kernel.c")
     with pytest.raises(native.Unavailable, match="differs from PyTorch"):
         native.compile_kernel(models.spec_for("digits-cnn", (1, 8, 8), 10))
