@@ -3,8 +3,10 @@
     python -m benchmarks.aggregation_average MODEL UPDATES [--memory]
 
 Prints JSON. Speed: bytes of updates a second, and those of `numpy.add(sums, update, out=sums)` over
-float32 arrays which no cache holds, the same bytes, in turns. Memory: of a process of its own, what
-its peak is above that of Python with NumPy, from the first update to the span's bytes.
+float32 arrays which no cache holds, the same bytes, in turns: medians of as many rounds as make
+some seconds, after one that is not counted, in which the process gets its memory from the system.
+Memory: of a process of its own, what its peak is above that of Python with NumPy, from the first
+update to the span's bytes.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import statistics
 import time
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from app.service.context import MIB, Limits
 from app.wire import codec, spans
 
 POOL = 32 * MIB  # elements of distinct updates, 128 MiB: what is read again is in no cache by then
+LEAST = 4 * 1024 * MIB  # bytes of updates in all
 MODELS = {
     # PyTorch's example network for MNIST.
     "22 thousand": [250, 10, 5000, 20, 16000, 50, 500, 10],
@@ -47,45 +50,65 @@ def spans_of(model: str) -> list[spans.Span]:
 
 
 class Updates:
-    """Updates of one span, the same few again and again, as the store's bytes are taken apart."""
+    """Updates of a span, one after the other out of the pool: as the strategies get their values,
+    once `app.service` has taken the store's bytes apart and dealt them out.
+    """
 
     def __init__(self, span: spans.Span, pool: np.ndarray) -> None:
-        self.size = sum(piece.last - piece.first for piece in span)
-        self.places = max(1, len(pool) // self.size)
-        self._pool, self._names, place = pool, [], 0
-        for piece in span:
-            stop = place + piece.last - piece.first
-            self._names.append((piece.tensor.name, place, stop))
-            place = stop
+        self.pieces = spans.split(span, Limits().part_bytes)
+        self.counts = [spans.counts(piece) for piece in self.pieces]
+        self.size, base = sum(map(sum, self.counts)), span[0].start
+        self.places, self._pool = len(pool) // self.size, pool
+        runs = [list(spans.joined(piece)) for piece in self.pieces]
+        self._runs = [
+            [slice((r.start - base) // 4, (r.start + r.size - base) // 4) for r in each]
+            for each in runs
+        ]
 
     def slice(self, number: int) -> slice:
+        """Where an update lies in the pool."""
         start = number % self.places * self.size
         return slice(start, start + self.size)
 
-    def values(self, number: int) -> Iterator[tuple[str, np.ndarray]]:
+    def strategies(self) -> list[FedAvg]:
+        """As `app.service.running` has them for a span."""
+        return [FedAvg(*counts) for counts in self.counts]
+
+    def fold(self, strategies: list[FedAvg], number: int, num_examples: int) -> None:
         flat = self._pool[self.slice(number)]
-        return ((name, flat[start:stop]) for name, start, stop in self._names)
+        for strategy, runs in zip(strategies, self._runs, strict=True):
+            strategy.add([flat[run] for run in runs], num_examples)
 
 
 def speed(model: str, count: int) -> dict[str, float]:
     """Bytes a second: of FedAvg, and of `numpy.add`."""
     pool = np.random.default_rng(0).standard_normal(POOL, dtype=np.float32)
     sums = np.zeros_like(pool)
+    cut = [Updates(span, pool) for span in spans_of(model)]
+    size = 4 * parameters(model) * count
+    rounds = range(0, (1 + max(1, LEAST // size)) * count, count)
+    seconds = [_round(cut, pool, sums, range(first, first + count)) for first in rounds][1:]
+    ours, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
+    return {"ours": size / ours, "add": size / theirs}
+
+
+def _round(
+    cut: list[Updates], pool: np.ndarray, sums: np.ndarray, numbers: range
+) -> tuple[float, float]:
+    """Seconds of a round of these updates: ours, and those of `numpy.add`."""
     ours = theirs = 0.0
-    _average(spans_of(model)[0], 1)  # as `sums`, the process has had its memory from the system
-    for span in spans_of(model):
-        updates, strategy = Updates(span, pool), FedAvg()
+    for updates in cut:
         started = time.perf_counter()
-        for number in range(count):
-            strategy.add(updates.values(number), 1 + number % 9)
+        strategies = updates.strategies()
+        for number in numbers:
+            updates.fold(strategies, number, 1 + number % 9)
         ours += time.perf_counter() - started
         started = time.perf_counter()
-        for number in range(count):
+        for number in numbers:
             place = updates.slice(number)
             np.add(sums[place], pool[place], out=sums[place])
         theirs += time.perf_counter() - started
-    total = 4 * parameters(model) * count
-    return {"ours": total / ours, "add": total / theirs}
+    return ours, theirs
 
 
 def memory(model: str, count: int) -> dict[str, float]:
@@ -98,12 +121,13 @@ def memory(model: str, count: int) -> dict[str, float]:
 
 
 def _average(span: spans.Span, count: int) -> None:
-    updates = Updates(span, np.ones(sum(p.last - p.first for p in span), np.float32))
-    strategy = FedAvg()
+    updates = Updates(span, np.ones(sum(spans.counts(span)), np.float32))
+    strategies, pieces = updates.strategies(), updates.pieces
     for number in range(count):
-        strategy.add(updates.values(number), 1)
+        updates.fold(strategies, number, 1)
     del updates  # as in `Fold`, the last one is gone when the mean is packed
-    spans.pack(span, strategy.result())
+    done = zip(pieces, strategies, strict=True)
+    b"".join([spans.pack(piece, spans.named(piece, *made.result())) for piece, made in done])
 
 
 def resident(what: str) -> int:

@@ -2,7 +2,9 @@
 
 A strategy is given one update at a time in a fixed order, and gives the new values at the end:
 values in, new state out, and memory flat in the number of clients. Each span of a model has a
-strategy of its own, so what it does is done element by element. NumPy only.
+strategy of its own, so what it does is done element by element. It knows of no tensors: of how many
+floating-point and how many other values (integers, booleans) there are it is told when it is made,
+and they come in the span's order. NumPy only.
 """
 
 from __future__ import annotations
@@ -19,21 +21,25 @@ if TYPE_CHECKING:
 class Strategy(Protocol):
     """A running aggregation of one round."""
 
-    def add(self, update: Iterable[tuple[str, np.ndarray]], num_examples: int) -> None:
-        """Fold in one update: each tensor's name and its values, flat."""
+    def add(self, update: Iterable[np.ndarray], num_examples: int) -> None:
+        """Fold in one update: its values in order, in flat arrays of whatever lengths."""
         ...
 
-    def partial(self) -> dict[str, np.ndarray]:
-        """What was folded so far, as float64 or int64 arrays, flat."""
+    def partial(self) -> tuple[np.ndarray, np.ndarray]:
+        """What was folded so far: float64 [floats] and int64 [2, integers]."""
         ...
 
-    def merge(self, partial: Iterable[tuple[str, np.ndarray]], num_examples: int) -> None:
-        """Fold in what another one folded, of updates with so many examples in all."""
+    def merge(self, partial: Iterable[np.ndarray], num_examples: int) -> None:
+        """Fold in what another one folded, of updates with so many examples in all: its sums in
+        order, in arrays as those of `partial` of whatever lengths.
+        """
         ...
 
-    def result(self) -> dict[str, np.ndarray]:
-        """The new global values by tensor name. Raises ValueError where nothing was added."""
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """The new global values: of the floats, and of the others. Raises ValueError where nothing
+        was added.
+        """
         ...
 
 
-STRATEGIES: dict[str, Callable[[], Strategy]] = {"fedavg": FedAvg}
+STRATEGIES: dict[str, Callable[[int, int], Strategy]] = {"fedavg": FedAvg}

@@ -8,10 +8,12 @@ data are much alike, and first in any case: every other strategy is measured aga
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 
-_CHUNK = 1 << 17  # elements; reads of fewer in a row are slower, by half (docs/decisions/0019)
+_CHUNK = 1 << 18  # elements; 2 MiB of products, see docs/decisions/0023
+_LINE = 64  # bytes; vectors that lie across the ends of a cache's lines cost a sixth of the time
 _SPLIT = 32  # integers are summed as high and low halves of this many bits
 MAX_EXAMPLES = 1 << 30  # keeps the integer sums below 2**63
 
@@ -20,38 +22,53 @@ class FedAvg:
     """A streaming weighted mean: one accumulator of the model's size in float64, whatever comes.
 
     Sums run in float64 in the order of `add`, one product and one addition an element, so that the
-    result is the same bytes on every IEEE 754 machine. Integer and boolean tensors (counters,
-    masks) are summed exactly and their mean is rounded to the nearest whole number, ties to even.
+    result is the same bytes on every IEEE 754 machine. Integer and boolean values (counters, masks)
+    are summed exactly and their mean is rounded to the nearest whole number, ties to even.
+
+    `floats`, `integers`: how many values of each kind there are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, floats: int, integers: int) -> None:
         self.examples = 0
-        self._sums: dict[str, np.ndarray] = {}  # float64; for integers two rows of int64
-        self._product = np.empty(0)
+        # Floats are written by the first update, so they are not zeroed here.
+        self._sums = (_on_a_line(floats), np.zeros((2, integers), np.int64))
 
-    def add(self, update: Iterable[tuple[str, np.ndarray]], num_examples: int) -> None:
-        """Fold in one update: each tensor's name and its values, flat.
+    def add(self, update: Iterable[np.ndarray], num_examples: int) -> None:
+        """Fold in one update: its values in order, in flat arrays of whatever lengths.
 
-        Raises ValueError for counts out of range, and for other tensors than the first update's.
+        Raises ValueError for counts out of range, and where there are more or fewer values.
         """
         first = not self.examples
         self._count(num_examples)
-        seen = 0
-        for name, values in update:
-            floats = values.dtype.kind == "f"
-            total = self._sums.get(name)
-            if total is None and first:
-                # Of floats the first update's products are written, and nothing is read there.
-                total = np.empty(values.size) if floats else np.zeros((2, values.size), np.int64)
-                self._sums[name] = total
-            if total is None or total.shape[-1] != values.size or (total.ndim == 1) != floats:
-                raise ValueError("the updates have different tensors")
-            if floats:
-                self._add_floats(total, values, num_examples, first=first)
+        weight = np.array(num_examples, np.float64)  # a number of Python's takes NumPy longer
+        products, ends = _Products.spare(), [0, 0]
+        for values in update:
+            sums = self._next(ends, values)
+            if sums.ndim == 2:
+                _add_integers(sums, values, num_examples)
+            elif values.size <= _CHUNK:
+                _add_floats(sums, values, weight, products, first=first)
             else:
-                _add_integers(total, values, num_examples)
-            seen += 1
-        if seen != len(self._sums):
+                for start in range(0, values.size, _CHUNK):
+                    chunk = slice(start, start + _CHUNK)
+                    _add_floats(sums[chunk], values[chunk], weight, products, first=first)
+        self._complete(ends)
+        products.give_back()
+
+    def _next(self, ends: list[int], values: np.ndarray) -> np.ndarray:
+        """The sums of the values that come next, after those which end there.
+
+        Raises ValueError where there are not so many.
+        """
+        kind = values.dtype.kind != "f"
+        start = ends[kind]
+        ends[kind] = stop = start + values.shape[-1]
+        if stop > self._sums[kind].shape[-1]:
+            raise ValueError("the updates have different tensors")
+        return self._sums[kind][..., start:stop]
+
+    def _complete(self, ends: list[int]) -> None:
+        if ends != [sums.shape[-1] for sums in self._sums]:
             raise ValueError("the updates have different tensors")
 
     def _count(self, num_examples: int) -> None:
@@ -59,57 +76,89 @@ class FedAvg:
             raise ValueError(f"{num_examples} examples: must be positive, {MAX_EXAMPLES} in all")
         self.examples += num_examples
 
-    def _add_floats(
-        self, total: np.ndarray, values: np.ndarray, weight: int, *, first: bool
-    ) -> None:
-        # In chunks, so that the products never take a third model's worth of memory; they stay in
-        # one place, for memory that comes fresh from the system takes longer than the arithmetic.
-        if len(self._product) < min(len(values), _CHUNK):
-            self._product = np.empty(min(len(values), _CHUNK))
-        for start in range(0, len(values), _CHUNK):
-            piece, sums = values[start : start + _CHUNK], total[start : start + _CHUNK]
-            product = self._product[: len(piece)]
-            # Two steps: a multiplication that also converts takes longer than both of them.
-            np.copyto(product, piece)
-            product *= weight
-            np.add(0.0 if first else sums, product, out=sums)
+    def partial(self) -> tuple[np.ndarray, np.ndarray]:
+        """What was folded so far, for `merge`: float64 [floats] and int64 [2, integers]."""
+        return self._sums
 
-    def partial(self) -> dict[str, np.ndarray]:
-        """What was folded so far, for `merge`: float64 or int64 arrays by tensor name, flat."""
-        return {name: total.reshape(-1) for name, total in self._sums.items()}
-
-    def merge(self, partial: Iterable[tuple[str, np.ndarray]], num_examples: int) -> None:
-        """Fold in what another one folded, of updates with so many examples in all.
+    def merge(self, partial: Iterable[np.ndarray], num_examples: int) -> None:
+        """Fold in what another one folded, of updates with so many examples in all: its sums in
+        order, in arrays as those of `partial` of whatever lengths.
 
         The result is that of one after the other only in the same groups: float64 sums depend on
         how they are bracketed. Raises ValueError as `add` does.
         """
+        first, ends = not self.examples, [0, 0]
         self._count(num_examples)
-        for name, values in partial:
-            sums = values if values.dtype.kind == "f" else values.reshape(2, -1)
-            if name not in self._sums:
-                self._sums[name] = sums.copy()
-            elif self._sums[name].shape != sums.shape:
-                raise ValueError("the updates have different tensors")
+        for values in partial:
+            sums = self._next(ends, values)
+            if first:
+                np.copyto(sums, values)
             else:
-                self._sums[name] += sums
+                np.add(sums, values, out=sums)
+        self._complete(ends)
 
-    def result(self) -> dict[str, np.ndarray]:
-        """The weighted means by tensor name, flat, as float64 or whole numbers. Consumes the sums.
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """The weighted means: of floats as float64, of integers as int64. Consumes the sums.
 
         Raises ValueError where nothing was added.
         """
         if not self.examples:
             raise ValueError("nothing to average")
-        means = {}
-        while self._sums:
-            name, total = self._sums.popitem()
-            if total.ndim == 1:
-                total /= self.examples
-                means[name] = total
-            else:
-                means[name] = _integer_mean(total, self.examples)
-        return means
+        floats, integers = self._sums
+        self._sums = floats[:0], integers[:, :0]
+        floats /= self.examples
+        return floats, _integer_mean(integers, self.examples)
+
+
+def _add_floats(
+    sums: np.ndarray, values: np.ndarray, weight: np.ndarray, products: _Products, *, first: bool
+) -> None:
+    """Add weight * values; of the first update the products are written, and nothing is read."""
+    product = sums if first else products.room(values.size)
+    # Two steps: a multiplication that also converts takes longer than both of them.
+    product[...] = values
+    np.multiply(product, weight, product)
+    np.add(0.0 if first else sums, product, sums)
+
+
+class _Products:
+    """Room for a chunk of products, in memory that the process keeps from one `add` to the next.
+
+    Fresh memory takes longer than the arithmetic. Nothing in it outlasts the `add` that has it.
+    """
+
+    _spare: ClassVar[list[_Products]] = []  # no more than there were threads in `add` at a time
+
+    def __init__(self) -> None:
+        self._memory = _on_a_line(_CHUNK)
+        self._end = 0
+
+    @classmethod
+    def spare(cls) -> _Products:
+        try:
+            return cls._spare.pop()
+        except IndexError:
+            return cls()
+
+    def give_back(self) -> None:
+        self._spare.append(self)
+
+    def room(self, size: int) -> np.ndarray:
+        """For so many products, a chunk's at most; in another place each time: where the processor
+        still holds what was there before, it reads the values at half the speed.
+        """
+        start = -(-self._end // _LINE) * _LINE  # whole lines, a few more than one
+        if start + size > _CHUNK:
+            start = 0
+        self._end = start + size
+        return self._memory[start : self._end]
+
+
+def _on_a_line(size: int) -> np.ndarray:
+    """Float64 memory from the start of a line of the caches on."""
+    room = np.empty(size + _LINE // 8 - 1)
+    start = -room.ctypes.data % _LINE // 8
+    return room[start : start + size]
 
 
 def _add_integers(total: np.ndarray, values: np.ndarray, weight: int) -> None:

@@ -189,12 +189,12 @@ class Fold:
     async def _folded(self, span: int, updates: Sequence[Update], running: Running) -> Running:
         """The sums after these updates, in their order."""
         piece = self.spans[span]
-        ahead = asyncio.create_task(self._sources[updates[0].slot].read(piece))
+        ahead = asyncio.create_task(self._sources[updates[0].slot].runs(piece))
         try:
             for update, following in zip(updates, [*updates[1:], None], strict=True):
                 values = await ahead
                 if following is not None:  # is fetched while this one is folded
-                    ahead = asyncio.create_task(self._sources[following.slot].read(piece))
+                    ahead = asyncio.create_task(self._sources[following.slot].runs(piece))
                 self.bytes += await running.add(values, update.num_examples)
                 del values  # while one is awaited no other one is held
         finally:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
-from app.aggregation import STRATEGIES
+from app.aggregation import STRATEGIES, Strategy
 from app.domain.records import Blob
 from app.service import weights
 from app.store.port import Blobs
@@ -23,34 +23,26 @@ class Running:
     """
 
     def __init__(self, strategy: str, span: spans.Span, part_bytes: int) -> None:
-        self._span = span
-        self._pieces = spans.split(span, part_bytes)
-        self._strategies = [STRATEGIES[strategy]() for _ in self._pieces]
+        pieces = spans.split(span, part_bytes)
+        counts = [spans.counts(piece) for piece in pieces]
+        self._pieces = [(p, STRATEGIES[strategy](*c)) for p, c in zip(pieces, counts, strict=True)]
+        self._sizes = [floats + others for floats, others in counts]
 
-    async def add(self, values: Sequence[tuple[str, np.ndarray]], num_examples: int) -> int:
-        """Fold in an update's values of the span; gives their bytes."""
-        size = sum(array.nbytes for _, array in values)
+    async def add(self, values: Sequence[np.ndarray], num_examples: int) -> int:
+        """Fold in an update's values of the span, in its order; gives their bytes."""
+        size = sum(array.nbytes for array in values)
         await weights.beside_the_loop(size, partial(self._add, values, num_examples))
         return size
 
-    def _add(self, values: Sequence[tuple[str, np.ndarray]], num_examples: int) -> None:
-        firsts = {piece.tensor.name: piece.first for piece in self._span}
-        arrays = dict(values)
-        for pieces, strategy in zip(self._pieces, self._strategies, strict=True):
-            named = ((piece, firsts[piece.tensor.name]) for piece in pieces)
-            strategy.add(
-                (
-                    (p.tensor.name, arrays[p.tensor.name][p.first - f : p.last - f])
-                    for p, f in named
-                ),
-                num_examples,
-            )
+    def _add(self, values: Sequence[np.ndarray], num_examples: int) -> None:
+        for (_, strategy), share in zip(self._pieces, _deal(values, self._sizes), strict=True):
+            strategy.add(share, num_examples)
 
     async def keep(self, blobs: Blobs, prefix: str) -> Blob:
         """Store the sums so far."""
         parts, sizes = [], []
-        for number, strategy in enumerate(self._strategies):
-            data = await asyncio.to_thread(lambda s=strategy: spans.dump(s.partial()))  # type: ignore[misc]
+        for number, (piece, strategy) in enumerate(self._pieces):
+            data = await asyncio.to_thread(_dump, piece, strategy)
             parts.append(await weights.put_part(blobs, prefix, number, data))
             sizes.append(len(data))
             del data
@@ -58,13 +50,43 @@ class Running:
 
     async def merge(self, blobs: Blobs, sums: Blob, num_examples: int) -> None:
         """Fold in what was kept of so many examples. Raises KeyError, DigestMismatch."""
-        for number, strategy in enumerate(self._strategies):
+        for number, (piece, strategy) in enumerate(self._pieces):
             data = await weights.verified_part(blobs, sums, number)
-            arrays = spans.arrays(codec.layout_of(data), data)
-            await weights.beside_the_loop(len(data), partial(strategy.merge, arrays, num_examples))
-            del data, arrays
+            work = partial(_load, piece, strategy, data, num_examples)
+            await weights.beside_the_loop(len(data), work)
+            del data, work
 
     def result(self, header: bytes) -> bytes:
         """The bytes of the span of the new model, after a header. Consumes the sums."""
-        done = [spans.pack(piece, self._strategies.pop(0).result()) for piece in self._pieces]
+        done = [spans.pack(p, spans.named(p, *strategy.result())) for p, strategy in self._pieces]
         return b"".join([header, *done])
+
+
+def _deal(values: Sequence[np.ndarray], sizes: Sequence[int]) -> Iterator[list[np.ndarray]]:
+    """The same values, so many for each."""
+    rest = list(reversed(values))
+    for size in sizes:
+        share, missing = [], size
+        while missing and rest:
+            array = rest.pop()
+            share.append(array[:missing])
+            if len(array) > missing:
+                rest.append(array[missing:])
+            missing -= len(share[-1])
+        yield share
+    if rest:
+        raise ValueError("the update has more values than the span")
+
+
+def _load(span: spans.Span, strategy: Strategy, data: bytes, num_examples: int) -> None:
+    """Fold in what `_dump` gave."""
+    sums = dict(spans.arrays(codec.layout_of(data), data))
+    own = (sums[piece.tensor.name] for piece in span)
+    halves = (values if values.dtype.kind == "f" else values.reshape(2, -1) for values in own)
+    strategy.merge(halves, num_examples)
+
+
+def _dump(span: spans.Span, strategy: Strategy) -> bytes:
+    """A strategy's sums by tensor name; of integers flat, all the high halves first."""
+    sums = spans.named(span, *strategy.partial())
+    return spans.dump({name: values.ravel() for name, values in sums.items()})

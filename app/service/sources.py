@@ -32,6 +32,10 @@ class Readable(Protocol):
         """Each piece's tensor name and values, flat. Raises KeyError, DigestMismatch."""
         ...
 
+    async def runs(self, span: spans.Span) -> list[np.ndarray]:
+        """The same values without names, in as few arrays as lie ready. Raises as `read`."""
+        return [values for _, values in await self.read(span)]
+
 
 def of_update(
     blobs: Blobs, update: Update, layout: codec.Layout, encoding: str, base: Readable
@@ -53,7 +57,7 @@ def of_base(blobs: Blobs, model: ModelVersion, layout: codec.Layout, encoding: s
     return Held(Copied(copy, encodings.float_names(layout)))
 
 
-class Source:
+class Source(Readable):
     """A file's values in the spans of the model's layout, whatever order its own tensors have.
 
     `layout` is the file's own: its tensors' dtypes may be others than the model's.
@@ -80,6 +84,16 @@ class Source:
         """Each piece's tensor name and values. Raises KeyError, DigestMismatch."""
         return await self._read(span, weights.Reader(self._blobs, self._blob))
 
+    async def runs(self, span: spans.Span) -> list[np.ndarray]:
+        reader = weights.Reader(self._blobs, self._blob)
+        own = (piece.of(self._tensors[piece.tensor.name]) for piece in span)
+        found = []
+        # Not across the ends of parts: what lies in two of them is copied to make it one array.
+        for run in spans.joined(own, [end - self._offset for end in reader.ends]):
+            start = self._offset + run.start
+            found.append(spans.unpack(run, await reader.read(start, start + run.size)))
+        return found
+
     async def read_scaled(self, span: spans.Span) -> tuple[Values, np.ndarray]:
         """The same of an encoded file, and the scales of the whole file, if it has such."""
         reader = weights.Reader(self._blobs, self._blob)
@@ -101,7 +115,7 @@ class Source:
         return values
 
 
-class Held:
+class Held(Readable):
     """A source that keeps the span that it read last: the base model's, which all updates need."""
 
     def __init__(self, source: Readable) -> None:
@@ -117,7 +131,7 @@ class Held:
             return self._held[1]
 
 
-class Delta:
+class Delta(Readable):
     """The weights of an update that travels as what it differs by from the base model."""
 
     def __init__(self, source: Source, names: list[str], base: Readable) -> None:
@@ -144,7 +158,7 @@ class Delta:
         return restored
 
 
-class Copied:
+class Copied(Readable):
     """The weights that the copy of a model stands for."""
 
     def __init__(self, source: Source, names: list[str]) -> None:
@@ -164,7 +178,7 @@ class Copied:
         ]
 
 
-class Clipped:
+class Clipped(Readable):
     """A source whose distance from the base model is scaled down."""
 
     def __init__(self, source: Readable, base: Readable, scale: float) -> None:

@@ -7,7 +7,8 @@ parts of an upload end, so that reading a span of an update reads one part.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +87,55 @@ def split(span: Span, sums_bytes: int) -> list[Span]:
                 pieces, room = [], max(sums_bytes, width)
             first = last
     return [*found, tuple(pieces)] if pieces or not found else found
+
+
+def joined(span: Iterable[Piece], edges: Sequence[int] = ()) -> Iterator[Piece]:
+    """The same elements in fewer pieces, without names: neighbours of one dtype are one.
+
+    None is made longer across one of the edges: places in the tensor data, in ascending order.
+    """
+    run: list[Piece] = []
+    for piece in span:
+        if run and not _goes_on(run, piece, edges):
+            yield _one(run)
+            run = []
+        run.append(piece)
+    if run:
+        yield _one(run)
+
+
+def _goes_on(run: list[Piece], piece: Piece, edges: Sequence[int]) -> bool:
+    first, last = run[0], run[-1]
+    if piece.tensor.dtype != first.tensor.dtype or piece.start != last.start + last.size:
+        return False
+    return bisect_right(edges, first.start) == bisect_left(edges, piece.start + piece.size)
+
+
+def _one(run: list[Piece]) -> Piece:
+    if len(run) == 1:
+        return run[0]
+    dtype, start, stop = run[0].tensor.dtype, run[0].start, run[-1].start + run[-1].size
+    count = (stop - start) // TYPE_SIZES[dtype]
+    return Piece(TensorSpec("", dtype, (count,), start, stop), 0, count)
+
+
+def counts(span: Span) -> tuple[int, int]:
+    """How many floating-point and how many other values it has."""
+    sizes = [(piece.last - piece.first, piece.tensor.dtype in FLOATS) for piece in span]
+    floats = sum(size for size, floating in sizes if floating)
+    return floats, sum(size for size, _ in sizes) - floats
+
+
+def named(span: Span, floats: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
+    """Each piece's values by its tensor's name, of those of the span in its order: along the last
+    axis of one array, or of the other.
+    """
+    found, places = {}, [0, 0]
+    for piece in span:
+        kind = piece.tensor.dtype not in FLOATS
+        start, places[kind] = places[kind], places[kind] + piece.last - piece.first
+        found[piece.tensor.name] = (floats, others)[kind][..., start : places[kind]]
+    return found
 
 
 def unpack(piece: Piece, data: memoryview) -> np.ndarray:
