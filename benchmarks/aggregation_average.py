@@ -4,9 +4,8 @@
 
 Prints JSON. Speed: bytes of updates a second, and those of `numpy.add(sums, update, out=sums)` over
 float32 arrays which no cache holds, the same bytes, in turns: medians of as many rounds as make
-some seconds, after one that is not counted, in which the process gets its memory from the system.
-Memory: of a process of its own, what its peak is above that of Python with NumPy, from the first
-update to the span's bytes.
+some seconds. Memory: of a process of its own, what its peak is above that of Python with NumPy and
+the products' memory, from the first update to the span's bytes.
 """
 
 from __future__ import annotations
@@ -16,15 +15,18 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Iterable
 
 import numpy as np
 
-from app.aggregation.fedavg import FedAvg
+from app.aggregation import Strategy
 from app.service.context import MIB, Limits
+from app.service.running import strategies
 from app.wire import codec, spans
 
 POOL = 32 * MIB  # elements of distinct updates, 128 MiB: what is read again is in no cache by then
 LEAST = 4 * 1024 * MIB  # bytes of updates in all
+WARM = 4  # rounds of one update, after which the process has its memory from the system
 MODELS = {
     # PyTorch's example network for MNIST.
     "22 thousand": [250, 10, 5000, 20, 16000, 50, 500, 10],
@@ -70,14 +72,14 @@ class Updates:
         start = number % self.places * self.size
         return slice(start, start + self.size)
 
-    def strategies(self) -> list[FedAvg]:
-        """As `app.service.running` has them for a span."""
-        return [FedAvg(*counts) for counts in self.counts]
-
-    def fold(self, strategies: list[FedAvg], number: int, num_examples: int) -> None:
-        flat = self._pool[self.slice(number)]
-        for strategy, runs in zip(strategies, self._runs, strict=True):
-            strategy.add([flat[run] for run in runs], num_examples)
+    def fold(self, numbers: Iterable[int]) -> list[Strategy]:
+        """The sums of these updates, in memory of its own, as `app.service.running` has them."""
+        made = strategies("fedavg", self.counts)
+        for number in numbers:
+            flat = self._pool[self.slice(number)]
+            for strategy, runs in zip(made, self._runs, strict=True):
+                strategy.add([flat[run] for run in runs], 1 + number % 9)
+        return made
 
 
 def speed(model: str, count: int) -> dict[str, float]:
@@ -86,8 +88,10 @@ def speed(model: str, count: int) -> dict[str, float]:
     sums = np.zeros_like(pool)
     cut = [Updates(span, pool) for span in spans_of(model)]
     size = 4 * parameters(model) * count
-    rounds = range(0, (1 + max(1, LEAST // size)) * count, count)
-    seconds = [_round(cut, pool, sums, range(first, first + count)) for first in rounds][1:]
+    for _ in range(WARM):
+        _round(cut, pool, sums, range(1))
+    rounds = range(0, max(1, LEAST // size) * count, count)
+    seconds = [_round(cut, pool, sums, range(first, first + count)) for first in rounds]
     ours, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
     return {"ours": size / ours, "add": size / theirs}
 
@@ -99,9 +103,7 @@ def _round(
     ours = theirs = 0.0
     for updates in cut:
         started = time.perf_counter()
-        strategies = updates.strategies()
-        for number in numbers:
-            updates.fold(strategies, number, 1 + number % 9)
+        updates.fold(numbers)
         ours += time.perf_counter() - started
         started = time.perf_counter()
         for number in numbers:
@@ -122,12 +124,10 @@ def memory(model: str, count: int) -> dict[str, float]:
 
 def _average(span: spans.Span, count: int) -> None:
     updates = Updates(span, np.ones(sum(spans.counts(span)), np.float32))
-    strategies, pieces = updates.strategies(), updates.pieces
-    for number in range(count):
-        updates.fold(strategies, number, 1)
+    made, pieces = updates.fold(range(count)), updates.pieces
     del updates  # as in `Fold`, the last one is gone when the mean is packed
-    done = zip(pieces, strategies, strict=True)
-    b"".join([spans.pack(piece, spans.named(piece, *made.result())) for piece, made in done])
+    done = zip(pieces, made, strict=True)
+    b"".join([spans.pack(piece, spans.named(piece, *sums.result())) for piece, sums in done])
 
 
 def resident(what: str) -> int:

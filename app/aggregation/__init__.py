@@ -2,9 +2,9 @@
 
 A strategy is given one update at a time in a fixed order, and gives the new values at the end:
 values in, new state out, and memory flat in the number of clients. Each span of a model has a
-strategy of its own, so what it does is done element by element. It knows of no tensors: of how many
-floating-point and how many other values (integers, booleans) there are it is told when it is made,
-and they come in the span's order. NumPy only.
+strategy of its own, so what it does is done element by element. It knows of no tensors: when it is
+made it is given float64 memory for as many floating-point values as there are, and the number of
+others (integers, booleans), and they come in the span's order. NumPy only.
 """
 
 from __future__ import annotations
@@ -42,4 +42,4 @@ class Strategy(Protocol):
         ...
 
 
-STRATEGIES: dict[str, Callable[[int, int], Strategy]] = {"fedavg": FedAvg}
+STRATEGIES: dict[str, Callable[[np.ndarray, int], Strategy]] = {"fedavg": FedAvg}

@@ -12,8 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from app.aggregation.memory import LINE, on_lines
+
 _CHUNK = 1 << 18  # elements; 2 MiB of products, see docs/decisions/0023
-_LINE = 64  # bytes; vectors that lie across the ends of a cache's lines cost a sixth of the time
 _SPLIT = 32  # integers are summed as high and low halves of this many bits
 MAX_EXAMPLES = 1 << 30  # keeps the integer sums below 2**63
 
@@ -25,13 +26,14 @@ class FedAvg:
     result is the same bytes on every IEEE 754 machine. Integer and boolean values (counters, masks)
     are summed exactly and their mean is rounded to the nearest whole number, ties to even.
 
-    `floats`, `integers`: how many values of each kind there are.
+    `floats`: float64 memory for the sums of as many floating-point values, whatever is in it.
+    `integers`: how many other values there are.
     """
 
-    def __init__(self, floats: int, integers: int) -> None:
+    def __init__(self, floats: np.ndarray, integers: int) -> None:
         self.examples = 0
-        # Floats are written by the first update, so they are not zeroed here.
-        self._sums = (_on_a_line(floats), np.zeros((2, integers), np.int64))
+        self._sums = (floats, np.zeros((2, integers), np.int64))
+        self._sizes = [floats.size, integers]
 
     def add(self, update: Iterable[np.ndarray], num_examples: int) -> None:
         """Fold in one update: its values in order, in flat arrays of whatever lengths.
@@ -40,18 +42,18 @@ class FedAvg:
         """
         first = not self.examples
         self._count(num_examples)
-        weight = np.array(num_examples, np.float64)  # a number of Python's takes NumPy longer
+        weight = np.array(float(num_examples))  # a number of Python's takes NumPy longer
         products, ends = _Products.spare(), [0, 0]
         for values in update:
             sums = self._next(ends, values)
             if sums.ndim == 2:
                 _add_integers(sums, values, num_examples)
             elif values.size <= _CHUNK:
-                _add_floats(sums, values, weight, products, first=first)
+                _add_floats(sums, values, weight, products, first)
             else:
                 for start in range(0, values.size, _CHUNK):
                     chunk = slice(start, start + _CHUNK)
-                    _add_floats(sums[chunk], values[chunk], weight, products, first=first)
+                    _add_floats(sums[chunk], values[chunk], weight, products, first)
         self._complete(ends)
         products.give_back()
 
@@ -63,12 +65,12 @@ class FedAvg:
         kind = values.dtype.kind != "f"
         start = ends[kind]
         ends[kind] = stop = start + values.shape[-1]
-        if stop > self._sums[kind].shape[-1]:
+        if stop > self._sizes[kind]:
             raise ValueError("the updates have different tensors")
         return self._sums[kind][..., start:stop]
 
     def _complete(self, ends: list[int]) -> None:
-        if ends != [sums.shape[-1] for sums in self._sums]:
+        if ends != self._sizes:
             raise ValueError("the updates have different tensors")
 
     def _count(self, num_examples: int) -> None:
@@ -111,7 +113,11 @@ class FedAvg:
 
 
 def _add_floats(
-    sums: np.ndarray, values: np.ndarray, weight: np.ndarray, products: _Products, *, first: bool
+    sums: np.ndarray,
+    values: np.ndarray,
+    weight: np.ndarray,
+    products: _Products,
+    first: bool,
 ) -> None:
     """Add weight * values; of the first update the products are written, and nothing is read."""
     product = sums if first else products.room(values.size)
@@ -130,7 +136,7 @@ class _Products:
     _spare: ClassVar[list[_Products]] = []  # no more than there were threads in `add` at a time
 
     def __init__(self) -> None:
-        self._memory = _on_a_line(_CHUNK)
+        (self._memory,) = on_lines([_CHUNK])
         self._end = 0
 
     @classmethod
@@ -147,18 +153,11 @@ class _Products:
         """For so many products, a chunk's at most; in another place each time: where the processor
         still holds what was there before, it reads the values at half the speed.
         """
-        start = -(-self._end // _LINE) * _LINE  # whole lines, a few more than one
+        start = self._end + -self._end % LINE
         if start + size > _CHUNK:
             start = 0
         self._end = start + size
         return self._memory[start : self._end]
-
-
-def _on_a_line(size: int) -> np.ndarray:
-    """Float64 memory from the start of a line of the caches on."""
-    room = np.empty(size + _LINE // 8 - 1)
-    start = -room.ctypes.data % _LINE // 8
-    return room[start : start + size]
 
 
 def _add_integers(total: np.ndarray, values: np.ndarray, weight: int) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from app.aggregation import STRATEGIES, Strategy
+from app.aggregation.memory import on_lines
 from app.domain.records import Blob
 from app.service import weights
 from app.store.port import Blobs
@@ -25,7 +26,8 @@ class Running:
     def __init__(self, strategy: str, span: spans.Span, part_bytes: int) -> None:
         pieces = spans.split(span, part_bytes)
         counts = [spans.counts(piece) for piece in pieces]
-        self._pieces = [(p, STRATEGIES[strategy](*c)) for p, c in zip(pieces, counts, strict=True)]
+        made = strategies(strategy, counts)
+        self._pieces = list(zip(pieces, made, strict=True))
         self._sizes = [floats + others for floats, others in counts]
 
     async def add(self, values: Sequence[np.ndarray], num_examples: int) -> int:
@@ -60,6 +62,13 @@ class Running:
         """The bytes of the span of the new model, after a header. Consumes the sums."""
         done = [spans.pack(p, spans.named(p, *strategy.result())) for p, strategy in self._pieces]
         return b"".join([header, *done])
+
+
+def strategies(name: str, counts: Sequence[tuple[int, int]]) -> list[Strategy]:
+    """One for so many floating-point and so many other values, each."""
+    memory = on_lines([floats for floats, _ in counts])
+    others = (count for _, count in counts)
+    return [STRATEGIES[name](*given) for given in zip(memory, others, strict=True)]
 
 
 def _deal(values: Sequence[np.ndarray], sizes: Sequence[int]) -> Iterator[list[np.ndarray]]:

@@ -13,11 +13,17 @@ from app.aggregation.fedavg import FedAvg
 from app.wire import codec, schema, spans
 
 
+def empty(floats, integers):
+    """For so many values, in memory that holds anything."""
+    return FedAvg(np.full(floats, np.nan), integers)
+
+
 def average(*updates):
     """Of (weights, examples) pairs, through the bytes that really travel."""
     files = [(safetensors.numpy.save(weights), n) for weights, n in updates]
     layout = codec.layout_of(files[0][0])
-    strategy, span = FedAvg(*spans.counts(spans.whole(layout))), spans.whole(layout)
+    span = spans.whole(layout)
+    strategy = empty(*spans.counts(span))
     for data, n in files:
         strategy.add([values for _, values in spans.arrays(layout, data)], n)
     means = spans.named(span, *strategy.result())
@@ -106,12 +112,12 @@ def test_it_equals_numpys_own_average():
 @pytest.mark.parametrize("count", [0, -1, 2**30 + 1])
 def test_counts_out_of_range_are_refused(count):
     with pytest.raises(ValueError, match="examples"):
-        FedAvg(1, 0).add([np.ones(1, np.float32)], count)
+        empty(1, 0).add([np.ones(1, np.float32)], count)
 
 
 def test_nothing_to_average_is_an_error():
     with pytest.raises(ValueError, match="nothing"):
-        FedAvg(1, 0).result()
+        empty(1, 0).result()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +133,7 @@ def test_nothing_to_average_is_an_error():
 )
 def test_updates_with_other_tensors_are_refused(other):
     for before in range(2):
-        strategy = FedAvg(3, 0)
+        strategy = empty(3, 0)
         for _ in range(before):
             strategy.add([np.ones(3, np.float32)], 1)
         with pytest.raises(ValueError, match="different tensors"):
@@ -140,7 +146,7 @@ def test_memory_does_not_grow_with_the_number_of_updates():
     def peak(updates):
         tracemalloc.start()
         span = spans.whole(codec.layout_of(data))
-        strategy = FedAvg(*spans.counts(span))
+        strategy = empty(*spans.counts(span))
         for _ in range(updates):
             strategy.add([np.frombuffer(data, np.float32, 1_000_000, len(data) - 4_000_000)], 1)
         spans.pack(span, spans.named(span, *strategy.result()))
