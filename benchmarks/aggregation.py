@@ -23,7 +23,7 @@ from benchmarks.tables import Row, Table, command
 
 COMMAND = "python -m benchmarks.aggregation"
 RATIO_GOAL, MODELS_GOAL = 0.5, 3.0
-SCRATCH = 1024**2  # bytes of products, whatever the model
+SCRATCH = 2 * 1024**2  # bytes of products, whatever the model
 FEDLESS = {25: 6.0, 100: 19.2, 200: 36.8}  # seconds a round by clients, as published
 LIKE_FEDLESS = "1.7 million"
 STEP_UPDATES = 64  # of the large round: what a call reads at most
@@ -84,7 +84,7 @@ def _memory(table: Table, model: str) -> Row:
     size = 4 * parameters(model)
     few, many = MEMORY_UPDATES
     return Row(
-        what=f"FedAvg's peak memory, {many} updates of {model} parameters, less 1 MiB of products",
+        what=f"FedAvg's peak memory, {many} updates of {model} parameters, less 2 MiB of products",
         ours=f"{max(0, peaks[1] - SCRATCH) / size:.2f} models",
         peer=f"{max(0, peaks[0] - SCRATCH) / size:.2f} models with {few} updates (ours)",
         goal=f"at most {MODELS_GOAL:g} models",
@@ -182,20 +182,21 @@ def _plot(seconds: dict[int, dict[str, Any]]) -> bytes:
 
 NOTES = [
     "FedAvg is fed as the coordinator feeds it: a span of 8 MiB after the other, and of each span "
-    "one update after the other, in float64. `numpy.add(sums, update, out=sums)` adds the same "
-    "bytes in float32, to sums and of updates that lie beyond the caches. Both run in one thread "
-    "and in turns. Of the smallest model an update is 87 KB in eight tensors: its time goes into "
-    "the calls of NumPy, three for each tensor, not into the memory. Of the others, each value is "
-    "converted to float64, multiplied by its count and added, three passes over eight bytes in the "
-    "cache, where `numpy.add` makes one over four: 5 to 6 GB/s is what NumPy does of that on one "
-    "core, in whatever chunks. Half of `numpy.add` for ten updates, too, would need the three in "
-    "one, in compiled code, or float32 sums, which would round what a thousand updates add up to.",
+    "one update after the other, its values as one run, in float64; the sums of every round are "
+    "memory asked for anew. `numpy.add(sums, update, out=sums)` adds the same bytes in float32, to "
+    "sums and of updates that lie beyond the caches. Both run in one thread and in turns, in a "
+    "process that has had its memory from the system before: medians of the rounds that make 4 GiB "
+    "of updates, one at least. Each value is converted to float64, multiplied by its count and "
+    "added: three passes of NumPy's over eight bytes in the cache, where `numpy.add` makes one "
+    "over four bytes in memory. Half of its speed is near the most that this gives on one core "
+    "(docs/decisions/0023), and how much of it is there hangs on who else uses the cache: with "
+    "other work on the machine all rows but those of the smallest model lose up to a fifth.",
     "Peak memory is that of a fresh process above what it had with NumPy loaded: sums (float64, "
-    "so two models), one update, and 1 MiB of products, whatever the model. A model of more than "
-    "8 MiB is folded span by span, so of a large one it is a small part. The coordinator itself "
-    "also reads the next update ahead, SQLite holds a second copy of what it reads, and the C "
-    "library keeps what threads have freed: that is the last row, and hangs on the size of a part "
-    "and not on the model or the number of updates.",
+    "so two models), one update, and 2 MiB of products that a process keeps, whatever the model. A "
+    "model of more than 8 MiB is folded span by span, so of a large one it is a small part. The "
+    "coordinator itself also reads the next update ahead, SQLite holds a second copy of what it "
+    "reads, and the C library keeps what threads have freed: that is the last row, and hangs on "
+    "the size of a part and not on the model or the number of updates.",
     "FedLess (Grafberger et al., arXiv:2111.03396): 6.0, 19.2 and 36.8 s for 25, 100 and 200 "
     "clients, as published, on other machines, with other networks and over another database; the "
     "curves compare how the time grows, and no more. Ours is the coordinator's own service on "

@@ -4,8 +4,8 @@
 
 Prints JSON. Speed: bytes of updates a second, and those of `numpy.add(sums, update, out=sums)` over
 float32 arrays which no cache holds, the same bytes, in turns: medians of as many rounds as make
-some seconds. Memory: of a process of its own, what its peak is above that of Python with NumPy and
-the products' memory, from the first update to the span's bytes.
+some seconds. Memory: of a process of its own, what its peak is above that of Python with NumPy,
+from the first update to the span's bytes.
 """
 
 from __future__ import annotations
@@ -126,8 +126,10 @@ def _average(span: spans.Span, count: int) -> None:
     updates = Updates(span, np.ones(sum(spans.counts(span)), np.float32))
     made, pieces = updates.fold(range(count)), updates.pieces
     del updates  # as in `Fold`, the last one is gone when the mean is packed
-    done = zip(pieces, made, strict=True)
-    b"".join([spans.pack(piece, spans.named(piece, *sums.result())) for piece, sums in done])
+    body = memoryview(bytearray(spans.size(span)))
+    for piece, strategy in zip(pieces, made, strict=True):
+        spans.pack_into(body, piece, spans.named(piece, *strategy.result()))
+        body = body[spans.size(piece) :]
 
 
 def resident(what: str) -> int:

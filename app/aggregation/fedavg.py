@@ -107,7 +107,7 @@ class FedAvg:
         if not self.examples:
             raise ValueError("nothing to average")
         floats, integers = self._sums
-        self._sums = floats[:0], integers[:, :0]
+        self._sums = np.empty(0), np.empty((2, 0), np.int64)  # not views: those keep the memory
         floats /= self.examples
         return floats, _integer_mean(integers, self.examples)
 

@@ -146,10 +146,21 @@ def unpack(piece: Piece, data: memoryview) -> np.ndarray:
     return flat
 
 
+def size(span: Span) -> int:
+    """In bytes."""
+    return sum(piece.size for piece in span)
+
+
 def pack(span: Span, values: Mapping[str, np.ndarray]) -> bytearray:
     """The bytes of a span, of each piece's values by its tensor's name, cast to its dtype."""
-    data = bytearray(sum(piece.size for piece in span))
-    body, place = memoryview(data), 0
+    data = bytearray(size(span))
+    pack_into(memoryview(data), span, values)
+    return data
+
+
+def pack_into(body: memoryview, span: Span, values: Mapping[str, np.ndarray]) -> None:
+    """The same, to the start of memory that is there."""
+    place = 0
     for piece in span:
         dtype = piece.tensor.dtype
         out = np.frombuffer(body[place : place + piece.size], dtype=NUMPY_TYPES[dtype])
@@ -160,7 +171,6 @@ def pack(span: Span, values: Mapping[str, np.ndarray]) -> bytearray:
             value = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
         np.copyto(out, value, casting="unsafe")
         place += piece.size
-    return data
 
 
 def whole(layout: Layout) -> Span:
