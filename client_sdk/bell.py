@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from app.domain.experiment import TERMINAL
-from app.wire.turns import Wait
+from app.wire.turns import Done, Wait
 from app.wire.views import ExperimentView
 
 ASLEEP_SECONDS = 60.0  # after which a client asks by itself
@@ -20,6 +20,7 @@ class Bell:
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()  # somebody should look
+        self._done: Done | None = None
         self._turn: tuple[object, ...] = ()
         self._cohort: frozenset[str] | None = frozenset()  # None: everybody
         self._awaited: set[str] = set()
@@ -36,6 +37,11 @@ class Bell:
         self._awaited = set(self._cohort)
         if experiment.state in TERMINAL:
             self._cohort = None
+            self._done = Done(
+                state=experiment.state,
+                reason=experiment.reason,
+                model_version=experiment.model_version,
+            )
         for client in list(self._asleep):
             if self._concerns(client):
                 self._told[client] = turn
@@ -50,13 +56,16 @@ class Bell:
     def _concerns(self, client_id: str) -> bool:
         return self._cohort is None or client_id in self._cohort
 
-    async def pause(self, client_id: str, wait: Wait | None = None) -> None:
-        """Sleep until it rings for this client, or a minute."""
+    async def pause(self, client_id: str, wait: Wait | None = None) -> Done | None:
+        """Sleep until it rings for this client, or a minute. Gives how the experiment ended, which
+        the client need not ask for then.
+        """
         if self._concerns(client_id) and self._told.get(client_id) != self._turn:
             self._told[client_id] = self._turn  # it rang while the client was asking
-            return
+            return self._done
         rung = self._asleep[client_id] = asyncio.Event()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(ASLEEP_SECONDS, wait.retry_after if wait else 0.0)):
                 await rung.wait()
         del self._asleep[client_id]
+        return self._done

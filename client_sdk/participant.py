@@ -63,13 +63,22 @@ class Event:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What of an experiment's view a client needs that was never drawn."""
+
+    seed: int
+    part_bytes: int
+    direct: bool
+
+
 class Participant:
     """A client. `client_key` is its secret: who has it is this client, also after a restart.
 
-    `pause(client_id, wait)` passes the time after an upload, or after a Wait, until the next
-    question, where somebody knows better than the coordinator when that is worth while. The model
-    that it got last is kept, if that has no more than `keep_bytes`, and not fetched again; `held`
-    is one that is here before.
+    `pause(client_id, wait)` passes the time before the first question, after an upload, or after a
+    Wait, where somebody knows better than the coordinator when the next is worth while; what it
+    gives is the answer. The model that it got last is kept, if that has no more than `keep_bytes`,
+    and not fetched again; `held` is one that is here before. `terms` need not be asked for then.
     """
 
     def __init__(
@@ -81,8 +90,9 @@ class Participant:
         *,
         name: str = "",
         on_event: Callable[[Event], None] | None = None,
-        pause: Callable[[str, Wait | None], Awaitable[None]] | None = None,
+        pause: Callable[[str, Wait | None], Awaitable[Done | None]] | None = None,
         held: bytes | None = None,
+        terms: Terms | None = None,
         keep_bytes: int = 1 << 30,
     ) -> None:
         self.experiment_id = experiment_id
@@ -95,7 +105,7 @@ class Participant:
         self._pause = pause
         self._indices: list[int] = []
         self._given_up: set[tuple[int, int]] = set()
-        self._last: Train | None = None
+        self._terms = terms
         self._held, self._keep_bytes = held, keep_bytes
 
     async def enrol(self, enrolment_key: str) -> None:
@@ -120,7 +130,7 @@ class Participant:
         A trainer that is an Evaluator then measures the last model on the client's held-out
         examples, and what it finds is reported. A failure of that changes nothing.
         """
-        status = await self._client.status(self.experiment_id)
+        status = await self._next()
         while True:
             match status:
                 case Done():
@@ -129,20 +139,20 @@ class Participant:
                     return status
                 case Wait():
                     self._tell("waiting", status.round, status.message)
-                    status = await self._after(status)
-                    continue
+                    status = await self._next(status)
                 case Train() if (status.round, status.attempt) in self._given_up:
                     await asyncio.sleep(1.0)
+                    status = await self._client.status(self.experiment_id)
                 case Train():
                     await self._take_part(status)
-                    if self._pause is not None:
-                        await self._pause(self.id, None)
-            status = await self._client.status(self.experiment_id)
+                    status = await self._next()
 
-    async def _after(self, wait: Wait) -> Train | Wait | Done:
-        if self._pause is None:
+    async def _next(self, wait: Wait | None = None) -> Train | Wait | Done:
+        if self._pause is not None:
+            done = await self._pause(self.id, wait)
+            return done or await self._client.status(self.experiment_id)
+        if wait is not None:
             return await self._client.next_status(self.experiment_id, wait)
-        await self._pause(self.id, wait)
         return await self._client.status(self.experiment_id)
 
     async def _evaluate(self, done: Done) -> None:
@@ -160,17 +170,14 @@ class Participant:
                 self._tell("evaluated", 0, told)
 
     async def _measure(self, trainer: Evaluator, version: int) -> Evaluation:
-        if self._last:
-            seed = self._last.training.seed
-            part_bytes, direct = self._last.part_bytes, self._last.direct
-        else:  # it was never drawn
-            experiment = await self._client.experiment(self.experiment_id)
-            seed = experiment.config.seed
-            part_bytes, direct = experiment.part_bytes, experiment.direct
+        terms = self._terms
+        if terms is None:  # it was never drawn
+            view = await self._client.experiment(self.experiment_id)
+            terms = Terms(view.config.seed, view.part_bytes, view.direct)
         weights = await self._client.download_model(
-            self.experiment_id, version, part_bytes, direct=direct, held=self._held
+            self.experiment_id, version, terms.part_bytes, direct=terms.direct, held=self._held
         )
-        result = await trainer.evaluate(self.id, self._indices, weights, seed)
+        result = await trainer.evaluate(self.id, self._indices, weights, terms.seed)
         if result.examples:
             found = {"accuracy": result.accuracy, "loss": result.loss}
             await self._client.report_evaluation(
@@ -182,7 +189,7 @@ class Participant:
         return result
 
     async def _take_part(self, task: Train) -> None:
-        self._last = task
+        self._terms = Terms(task.training.seed, task.part_bytes, task.direct)
         if task.update_encoding not in (WEIGHTS, *DTYPES):
             raise DataError(_unknown(f"takes updates as {task.update_encoding}"))
         if task.download_encoding not in (WEIGHTS, *COPIES):

@@ -19,7 +19,7 @@ from client_sdk.bell import Bell
 from client_sdk.client import CoordinatorClient
 from client_sdk.datasets import Dataset
 from client_sdk.models import ModelSpec, TwoLayerCNN, build, describe, load_bytes, to_bytes
-from client_sdk.participant import Event, Participant, Trainer
+from client_sdk.participant import Event, Participant, Terms, Trainer
 from client_sdk.train import Evaluation, derive_seed, evaluate
 
 WATCH_SECONDS = 0.3
@@ -173,9 +173,9 @@ class Simulation:
             on_event=self._tell,
             pause=self._bell.pause,
             keep_bytes=KEEP_BYTES // self.config.clients,
+            terms=Terms(self.config.seed, self._part_bytes, self._direct),
         )
         await participant.enrol(self._enrolment_key)
-        await self._bell.pause(participant.id)  # as long as the others enrol
         return await participant.run()
 
     def _tell(self, event: Event) -> None:

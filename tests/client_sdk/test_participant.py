@@ -6,7 +6,7 @@ import math
 import pytest
 
 from client_sdk.errors import DataError, NotAuthorised, StateConflict
-from client_sdk.participant import Participant
+from client_sdk.participant import Participant, Terms
 from client_sdk.train import Evaluation, LocalUpdate
 from tests.federation import value_of, weights
 
@@ -145,6 +145,28 @@ async def test_at_the_end_every_client_reports_what_the_last_model_is_worth_to_i
         "client-03": (3, {"accuracy": 0.75, "loss": 2.0}),
     }
     assert sum(e.kind == "evaluated" for e in events) == 3
+
+
+async def test_who_was_told_the_terms_does_not_ask_for_them(quick, monkeypatch):
+    """A simulation's clients are told, of whom most may never be drawn."""
+    experiment, key = await quick.create(clients=3, clients_per_round=1, rounds=1, seed=7)
+    view = await quick.admin.experiment(experiment)
+    terms = Terms(7, view.part_bytes, view.direct)
+    trainers = [Measuring() for _ in range(3)]
+    clients = [
+        Participant(quick.admin, experiment, f"{n}" * 40, trainer, terms=terms)
+        for n, trainer in enumerate(trainers)
+    ]
+
+    async def asked(self, experiment_id):
+        raise AssertionError
+
+    monkeypatch.setattr(type(quick.admin), "experiment", asked)
+    for client in clients:
+        await client.enrol(key)
+    await asyncio.gather(*(client.run() for client in clients))
+    assert [len(t.measured) for t in trainers] == [1, 1, 1]
+    assert {seed for t in trainers for _, _, seed in t.measured} == {7}
 
 
 @pytest.mark.parametrize("failing", [DataError("no"), ValueError("no"), TimeoutError()])

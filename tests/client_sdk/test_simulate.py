@@ -11,6 +11,7 @@ import safetensors.numpy
 
 from app.domain.experiment import ExperimentState
 from app.wire.schema import ExperimentConfig
+from app.wire.turns import Done
 from client_sdk import datasets, models
 from client_sdk.bell import Bell
 from client_sdk.simulate import Simulation
@@ -80,14 +81,15 @@ async def test_clients_ask_only_when_there_is_something_for_them(federation, mon
     await simulation.create()
     outcome = await simulation.run()
     assert [row.updates for row in outcome.rows] == [cohort] * rounds
-    # Each at the end, and for a round that it is drawn for, once to be told to train and once after
-    # its upload, with one to spare.
-    assert asked.total() <= clients + 3 * cohort * rounds
+    # For a round that it is drawn for, once to be told to train and once after its upload, with one
+    # to spare; nobody asks for the end, which one look told.
+    assert asked.total() <= 3 * cohort * rounds
 
 
 def seen(state=ExperimentState.RUNNING, number=1, attempt=1, cohort=()):
     turn = SimpleNamespace(number=number, attempt=attempt, cohort=list(cohort))
-    return SimpleNamespace(state=state, current_round=turn if number else None)
+    current = turn if number else None
+    return SimpleNamespace(state=state, reason="of it", model_version=7, current_round=current)
 
 
 async def test_the_bell_rings_for_the_cohort_only():
@@ -105,11 +107,13 @@ async def test_the_bell_rings_for_the_cohort_only():
 async def test_a_client_that_asked_while_the_bell_rang_asks_once_more():
     bell, wait = Bell(), SimpleNamespace(retry_after=1.0)
     bell.see(seen(number=2, cohort=["a"]))
-    await bell.pause("a", wait)  # at once
+    assert await bell.pause("a", wait) is None  # at once
     again = asyncio.create_task(bell.pause("a", wait))
     await asyncio.sleep(0)
     bell.see(seen(number=2, cohort=["a"]))  # nothing new
     await asyncio.sleep(0)
     assert not again.done()
     bell.see(seen(state=ExperimentState.COMPLETED, number=0))
-    await again
+    done = Done(state=ExperimentState.COMPLETED, reason="of it", model_version=7)
+    assert await again == done
+    assert await bell.pause("late", wait) == done
