@@ -175,9 +175,9 @@ class Terms:
         found += self.call(bytes_out=view, times=looks)
         return found + (self.call(bytes_in=REQUEST) + self.download(model_size)) * evaluations
 
-    def farewell(self, clients: int) -> Usage:
-        """Each client is told once that the experiment has ended."""
-        return self.call() * clients
+    def farewell(self, clients: int, told: float = 0.0) -> Usage:
+        """Each client asks, and learns that the experiment has ended; but who is told need not."""
+        return self.call(times=clients * (1 - told))
 
 
 def _drawn(round_: Round) -> tuple[int, int]:

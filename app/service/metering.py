@@ -109,7 +109,7 @@ class Metering:
             experiment.told,
         )
         if experiment.ended:
-            usage += self.terms.farewell(clients - len(experiment.revoked))
+            usage += self.terms.farewell(clients - len(experiment.revoked), experiment.told)
         return Estimate(usage, cost.priced(usage, self.context.prices))
 
     async def over_budget(self, experiment: Experiment, round_: Round) -> str | None:
