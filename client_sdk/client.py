@@ -116,16 +116,21 @@ class CoordinatorClient(Connection):
 
     # Anyone's
 
-    async def experiment(self, experiment_id: str) -> views.ExperimentView:
-        return await self._json(views.ExperimentView, "GET", f"/experiments/{experiment_id}")
+    async def experiment(self, experiment_id: str, after_round: int = 0) -> views.ExperimentView:
+        """With the history above `after_round`."""
+        query = f"?after_round={after_round}" if after_round else ""
+        return await self._json(views.ExperimentView, "GET", f"/experiments/{experiment_id}{query}")
 
     async def round(self, experiment_id: str, number: int) -> views.RoundView:
         path = f"/experiments/{experiment_id}/rounds/{number}"
         return await self._json(views.RoundView, "GET", path)
 
-    async def models(self, experiment_id: str) -> list[views.ModelView]:
-        response = await self.request("GET", f"/experiments/{experiment_id}/models")
-        return parse(_MODELS, response)
+    async def models(self, experiment_id: str, after: int = -1) -> list[views.ModelView]:
+        """The versions above `after`."""
+        query = f"?after={after}" if after >= 0 else ""
+        return parse(
+            _MODELS, await self.request("GET", f"/experiments/{experiment_id}/models{query}")
+        )
 
     async def download_model(
         self,

@@ -188,14 +188,16 @@ class Simulation:
         seen = 0
         while True:
             self._bell.changed.clear()
-            experiment = await self.client.experiment(self.experiment_id)
+            experiment = await self.client.experiment(self.experiment_id, seen)
             self.watchers.on_experiment(experiment)
             self._bell.see(experiment)
-            rounds = [r for r in experiment.history if r.state is RoundState.CLOSED]
             # A round is closed a moment before its model is announced.
-            for summary in rounds[seen : experiment.model_version or 0]:
-                closed.put_nowait(summary)
-                seen += 1
+            for summary in experiment.history:
+                if summary.state is RoundState.CLOSED and summary.number <= (
+                    experiment.model_version or 0
+                ):
+                    closed.put_nowait(summary)
+                    seen = summary.number
             self._paused = experiment.state is ExperimentState.PAUSED
             if self._paused or experiment.state in TERMINAL:
                 closed.put_nowait(None)
@@ -214,7 +216,8 @@ class Simulation:
             raise _Paused
 
     async def _row(self, summary: RoundSummary) -> Row:
-        models = {m.version: m for m in await self.client.models(self.experiment_id)}
+        found = await self.client.models(self.experiment_id, after=summary.number - 2)
+        models = {m.version: m for m in found}  # this one's, and the one before it
         model = models[summary.number]
         measured = await self._evaluate(model)
         round_ = await self.client.round(self.experiment_id, summary.number)
