@@ -26,7 +26,7 @@ PARALLEL_PARTS = 4
 TRIES = 3  # for the whole of a transfer; each request of it has retries of its own
 GZIP_LEVEL = 1  # 6 takes three times as long for a twentieth less (docs/decisions/0018)
 GZIP_PAYS = 0.95  # of a part's bytes; what saves less is sent as it is
-_UNREADABLE = (400, 415, 422)
+_MANGLED = ("digest-mismatch", "unknown")  # as what a 422 may say so; "unknown" is not ours
 _PLANS: TypeAdapter[list[parts.PartPlan]] = TypeAdapter(list[parts.PartPlan])
 _PARTS: TypeAdapter[list[views.ModelPart]] = TypeAdapter(list[views.ModelPart])
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
@@ -111,7 +111,7 @@ class Upload:
                 try:
                     return await self._send(path, packed, params, {"Content-Encoding": "gzip"})
                 except errors.RequestRefused as error:
-                    if error.status not in _UNREADABLE:
+                    if not _unreadable(error):
                         raise
                 self._gzip = False  # something on the way does not let it through
         return await self._send(path, bytes(piece), params, {})
@@ -126,6 +126,11 @@ class Upload:
             content=content,
             headers={"Content-Type": "application/octet-stream", **headers},
         )
+
+
+def _unreadable(error: errors.RequestRefused) -> bool:
+    """Whether a packed body may be what was wrong, and not what is in it."""
+    return error.status in (400, 415) or (error.status == 422 and error.code in _MANGLED)
 
 
 async def download(

@@ -14,7 +14,7 @@ import pytest
 from app.telemetry import ids, logs
 from client_sdk.errors import RequestRefused
 from tests.e2e.processes import KEY
-from tests.federation import ONE_STORE
+from tests.federation import ADMIN_KEY, ONE_STORE
 
 
 @pytest.fixture
@@ -129,8 +129,10 @@ async def test_ids_are_what_was_found_not_what_was_sent(federation, lines):
 @ONE_STORE
 async def test_an_admins_own_words_stay_in_the_store(federation, lines):
     made, _ = await federation.create()
-    await federation.admin.request(
-        "POST", f"/experiments/{made}/stop", json={"reason": "Dr. Who withdrew consent"}
+    await federation.http.post(
+        f"/v1/experiments/{made}/stop",
+        json={"reason": "Dr. Who withdrew consent"},
+        headers={"Authorization": f"Bearer {ADMIN_KEY}"},
     )
     (end,) = [line for line in lines() if line["event"] == "experiment ended"]
     assert (end["state"], end["by"]) == ("stopped", "admin")

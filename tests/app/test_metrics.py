@@ -12,7 +12,7 @@ from app.main import create_app
 from app.service import health
 from app.store.observed import observed
 from client_sdk.errors import RequestRefused
-from tests.federation import ADMIN_KEY, ONE_STORE, Federation
+from tests.federation import ADMIN_KEY, ONE_STORE, Federation, weights
 
 E = "/v1/experiments/{experiment_id}"
 
@@ -55,11 +55,12 @@ async def test_a_scrape_counts_what_a_round_did(watched):
     running = await scrape(federation)
     one, two = await federation.cohort(experiment)
     with pytest.raises(RequestRefused):
-        await members[one].upload_bytes(1, b"no weights")
+        await members[one].api.upload_update(experiment, 1, b"no weights", 10, {}, 1 << 20)
     for name in members.keys() - {one, two}:
         with pytest.raises(RequestRefused):
             await members[name].upload(1, 1.0)
-    assert (await members[two].upload(1, 2.0)).client_id == two
+    sent = await members[two].api.upload_update(experiment, 1, weights(2.0), 10, {}, 1 << 20)
+    assert sent.client_id == two
     after = await scrape(federation)
 
     def more(name, **labels):

@@ -28,6 +28,11 @@ class Trained:
         return LocalUpdate(model(1), 10, {})
 
 
+class Diverged:
+    async def train(self, client_id, indices, data, task):
+        return LocalUpdate(weights(np.nan, big=np.zeros(SIZE, np.float32)), 10, {})
+
+
 class Way(httpx.AsyncBaseTransport):
     """To the coordinator; notes the parts, and may let none through that is packed."""
 
@@ -43,8 +48,10 @@ class Way(httpx.AsyncBaseTransport):
         return await self.inner.handle_async_request(request)
 
 
-async def take_part(federation, refusing=None, part_bytes=1 << 20, without=(), **settings):
-    """One client's round; gives the parts that it sent, and the round."""
+async def take_part(
+    federation, refusing=None, part_bytes=1 << 20, without=(), trainer=None, **settings
+):
+    """One client's turn; gives the parts that it sent, and the round."""
     federation.limits = Limits(part_bytes=part_bytes)
     federation.app.state.coordinator = federation.coordinator()
     experiment, members = await federation.start(
@@ -56,11 +63,12 @@ async def take_part(federation, refusing=None, part_bytes=1 << 20, without=(), *
     async with CoordinatorClient(
         "http://coordinator", ADMIN_KEY, retry=Retry(give_up_after=0), transport=way
     ) as api:
-        client = Participant(api.using(member.api._key), experiment, "k" * 40, Trained())
+        client = Participant(api.using(member.api._key), experiment, "k" * 40, trainer or Trained())
         client.id = member.id
         await client._take_part(task)
-    kept = await federation.admin.download_update(experiment, 1, 0)
-    assert safetensors.numpy.load(kept)["big"].size == SIZE
+    if trainer is None:
+        kept = await federation.admin.download_update(experiment, 1, 0)
+        assert safetensors.numpy.load(kept)["big"].size == SIZE
     return way.parts, await federation.admin.round(experiment, 1)
 
 
@@ -94,3 +102,9 @@ async def test_where_it_is_not_let_through_parts_are_sent_again_as_they_are(fede
     )
     assert [packed for packed, _ in parts].count("gzip") <= 8  # those under way at that moment
     assert sum(size for packed, size in parts if not packed) == round_.update_bytes
+
+
+async def test_what_is_refused_for_what_it_holds_is_not_sent_again_as_it_is(federation):
+    parts, round_ = await take_part(federation, trainer=Diverged(), update_encoding="delta-int8")
+    assert [packed for packed, _ in parts] == ["gzip"]
+    assert [(r.client, r.code) for r in round_.refused] == [("client-00", "non-finite")]

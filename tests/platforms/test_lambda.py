@@ -67,9 +67,10 @@ async def test_containers_that_close_one_round_at_once_close_it_once(containers,
     for member in members[:2]:
         await member.upload(1, 6.0)
     with ThreadPoolExecutor(3) as pool:
+        # All of them before the next ones: an emulator that is called meanwhile ends itself.
         while any(
             experiment in answer["advanced"]
-            for answer in pool.map(lambda c: invoke(c, {"tick": True}), containers)
+            for answer in list(pool.map(lambda c: invoke(c, {"tick": True}), containers))
         ):
             await asyncio.sleep(0.1)
     round_ = await api.admin.round(experiment, 1)
