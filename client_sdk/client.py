@@ -176,14 +176,20 @@ class CoordinatorClient(Connection):
     # A client's
 
     async def subscribe(
-        self, experiment_id: str, client_key: str, name: str = "", *, told: bool = False
+        self,
+        experiment_id: str,
+        client_key: str,
+        name: str = "",
+        *,
+        told: bool = False,
+        shard: bool = False,
     ) -> schema.Subscription:
-        """Claim a slot, with the enrolment key as this caller's key. `told` as the API says."""
+        """Claim a slot, with the enrolment key as this caller's key. The rest as the API says."""
         return await self._json(
             schema.Subscription,
             "POST",
             f"/experiments/{experiment_id}/clients",
-            body=schema.Subscribe(client_key=client_key, name=name, told=told),
+            body=schema.Subscribe(client_key=client_key, name=name, told=told, shard=shard),
         )
 
     async def replace_token(self, experiment_id: str, client_key: str) -> schema.ReplacedToken:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.wire.schema import Problem
 from client_sdk import errors
-from client_sdk.transport import pick
+from client_sdk.transport import exchange, pick
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -115,15 +115,15 @@ class Connection:
         self._timeout = timeout
         # An answer that is held back keeps a connection; others must find one all the same.
         self.holding = asyncio.Semaphore(MAX_HELD)
-        # More would only wait for each other's answers.
-        self._busy = asyncio.Semaphore(MAX_BUSY)
+        self._busy = asyncio.Semaphore(MAX_BUSY)  # more would only wait for each other's answers
         # A proxy from the environment is for the outside, never for this machine itself.
         outside = urlsplit(base_url).hostname not in ("127.0.0.1", "::1", "localhost")
+        self._transport = transport or pick(MAX_CONNECTIONS, trust_env=outside)
         self._http = httpx.AsyncClient(
             base_url=self.base_url,
             timeout=httpx.Timeout(timeout, connect=10.0),
             limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=32),
-            transport=transport or pick(MAX_CONNECTIONS, trust_env=outside),
+            transport=self._transport,
             trust_env=outside,
         )
         self._headers = dict(self._http.headers)
@@ -233,7 +233,7 @@ class Connection:
             least, asked = 0.0, time.monotonic()
             try:
                 async with gate:
-                    response = await self._http.send(request)
+                    response = await exchange(self._http, self._transport, request)
             except httpx.RequestError as error:  # also an answer that cannot be decoded
                 fault: Exception = errors.CoordinatorUnreachable(
                     f"{whom} did not answer: {str(error) or type(error).__name__}"

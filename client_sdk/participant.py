@@ -109,7 +109,7 @@ class Participant:
         self._held, self._keep_bytes = held, keep_bytes
 
     async def enrol(self, enrolment_key: str) -> None:
-        """Subscribe and fetch the shard.
+        """Subscribe, and get the shard.
 
         Raises NotAuthorised, StateConflict (the experiment is full or over).
         """
@@ -118,10 +118,12 @@ class Participant:
             self._client_key,
             self._name,
             told=self._pause is not None,
+            shard=True,
         )
         self.id = subscription.client_id
         self._client = self._client.using(subscription.token)
-        self._indices = (await self._client.shard(self.experiment_id)).indices
+        shard = subscription.shard or await self._client.shard(self.experiment_id)
+        self._indices = shard.indices
         self._tell("enrolled", 0, f"{len(self._indices)} examples")
 
     async def run(self) -> Done:

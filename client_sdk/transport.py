@@ -104,6 +104,23 @@ class Transport(httpx.AsyncBaseTransport):
             await self._session.close()
 
 
+async def exchange(
+    client: httpx.AsyncClient, transport: httpx.AsyncBaseTransport | None, request: httpx.Request
+) -> httpx.Response:
+    """As `client.send`, without what we use none of: redirects, cookies, authentication by URL.
+    They take as long as the transport. Where that is httpx's own, the client picks it.
+    """
+    if transport is None:
+        return await client.send(request)
+    response = await transport.handle_async_request(request)
+    response.request = request
+    try:
+        await response.aread()
+    finally:
+        await response.aclose()
+    return response
+
+
 def pick(connections: int, *, trust_env: bool) -> httpx.AsyncBaseTransport | None:
     """The transport for httpx's client; None is its own, which goes through the proxies that the
     environment names. With `trust_env` these count, and so do SSL_CERT_FILE and SSL_CERT_DIR.

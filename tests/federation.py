@@ -125,7 +125,9 @@ class Federation:
 
     async def enrol(self, experiment_id: str, key: str, number: int) -> Member:
         secret = hashlib.sha256(f"client {number}".encode()).hexdigest()
-        subscription = await self.admin.using(key).subscribe(experiment_id, secret, f"c{number}")
+        subscription = await self.admin.using(key).subscribe(
+            experiment_id, secret, f"c{number}", shard=True
+        )
         return Member(self.admin.using(subscription.token), experiment_id, subscription.client_id)
 
     async def start(self, **changes) -> tuple[str, dict[str, Member]]:

@@ -127,8 +127,8 @@ class Terms:
         """
         found = self.call(bytes_in=REQUEST) + self.upload(model_size)
         digits = len(str(config.dataset_size)) + 1
-        shard = self.call(bytes_out=config.dataset_size / config.clients * digits)
-        found += (self.call(bytes_in=REQUEST) + shard) * clients
+        shard = config.dataset_size / config.clients * digits
+        found += self.call(bytes_in=REQUEST, bytes_out=ANSWER + shard, times=clients)
         asked = sum(told + self.polling(start, end, told) for start in waited_from)
         return found + self.call(times=asked * clients / max(len(waited_from), 1))
 

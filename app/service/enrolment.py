@@ -61,6 +61,7 @@ class Enrolment:
                 request.client_key, experiment_id, client.slot, client.token_generation
             ),
             shard_size=shard_size(experiment, client.slot),
+            shard=_shard(experiment, client) if request.shard else None,
         )
 
     async def _claim(self, experiment: Experiment, request: Subscribe, unique: str) -> Client:
@@ -97,14 +98,7 @@ class Enrolment:
 
     async def shard(self, client: Client) -> Shard:
         """The client's part of the data set, as indices."""
-        experiment = await self.repo.experiment(client.experiment_id)
-        config = experiment.config
-        return Shard(
-            client_id=client.id,
-            dataset=config.dataset,
-            dataset_size=config.dataset_size,
-            indices=draw.shard(config.seed, config.dataset_size, config.clients, client.slot),
-        )
+        return _shard(await self.repo.experiment(client.experiment_id), client)
 
 
 def require_not_revoked(client: Client) -> None:
@@ -114,6 +108,16 @@ def require_not_revoked(client: Client) -> None:
             f"{client.id} was revoked by the admin: it takes part no more. Ask them if that is "
             "a mistake."
         )
+
+
+def _shard(experiment: Experiment, client: Client) -> Shard:
+    config = experiment.config
+    return Shard(
+        client_id=client.id,
+        dataset=config.dataset,
+        dataset_size=config.dataset_size,
+        indices=draw.shard(config.seed, config.dataset_size, config.clients, client.slot),
+    )
 
 
 def shard_size(experiment: Experiment, slot: int) -> int:

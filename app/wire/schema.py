@@ -189,6 +189,7 @@ class Subscribe(Body):
         description="Somebody else looks for it and tells it when to ask, as in a simulation: it "
         "asks once a minute otherwise. Only the estimated cost goes by that",
     )
+    shard: bool = Field(False, description="Give the shard as well: it need not be asked for then")
 
 
 class ReplaceToken(Body):
@@ -235,12 +236,20 @@ class CreatedExperiment(Answer):
     )
 
 
+class Shard(Answer):
+    client_id: str
+    dataset: str
+    dataset_size: int
+    indices: list[int] = Field(description="Positions in the training set, ascending")
+
+
 class Subscription(Answer):
     """The token is shown to the holder of the client key only."""
 
     client_id: str = Field(examples=["client-07"])
     token: str = Field(examples=["7.tok_x1..."])
     shard_size: int = Field(examples=[3000])
+    shard: Shard | None = Field(None, description="Where it was asked for")
 
 
 class EnrolmentKey(Answer):
@@ -254,13 +263,6 @@ class ReplacedToken(Answer):
     """The client's token from now on."""
 
     token: str = Field(examples=["7.tok_x1..."])
-
-
-class Shard(Answer):
-    client_id: str
-    dataset: str
-    dataset_size: int
-    indices: list[int] = Field(description="Positions in the training set, ascending")
 
 
 class UpdateReceipt(Answer):

@@ -16,6 +16,17 @@ async def test_a_retry_with_the_same_key_gets_the_same_slot_and_token(federation
     assert (await federation.admin.experiment(experiment)).enrolled == 1
 
 
+async def test_the_shard_comes_with_the_subscription_where_it_is_asked_for(federation):
+    experiment, key = await federation.create()
+    api = federation.admin.using(key)
+    without = await api.subscribe(experiment, "k" * 40)
+    assert without.shard is None
+    joined = await api.subscribe(experiment, "k" * 40, shard=True)
+    assert joined.model_copy(update={"shard": None}) == without
+    assert joined.shard == await api.using(joined.token).shard(experiment)
+    assert len(joined.shard.indices) == joined.shard_size
+
+
 async def test_copies_of_one_request_at_once_take_one_slot(federation):
     experiment, key = await federation.create()
     api = federation.admin.using(key)

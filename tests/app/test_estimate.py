@@ -201,7 +201,6 @@ class Played:
 
     async def enrol(self, experiment, key, number) -> None:
         member = await self.federation.enrol(experiment, key, number)
-        await member.api.shard(experiment)
         await self.ask(member)
 
 
