@@ -235,17 +235,18 @@ NOTES = [
     " connects, makes sure of the indexes and reads. Neither torch nor NumPy nor boto3 is loaded.",
     "Rates: one uvicorn worker each (uvloop, httptools, no access log), 8 connections from one"
     " process, by turns; the ratio is the median of the turns' ratios. Ours is on SQLite with"
-    " `synchronous = FULL`, checks tokens, digests and weights, and logs each request to a file. An"
-    " upload is what the SDK sends: a PUT of the one part and a POST of the commit. The peer"
-    " answers the same two requests with bodies of the same size and keeps nothing.",
-    "Where a rate misses its goal, that is what is left, by profile. Of a poll's time in the"
-    " application, two fifths are the store (six documents looked up, parsed and made objects of,"
-    " so that no process need remember anything), a fifth the request's log line and metrics, the"
-    " rest rate limit, routing and headers. A part is written to the disk twice, by the log and by"
-    " its checkpoint, and digested once; a commit waits for an fsync, reads the weights again and"
-    " judges each number. To be twice as fast, polls would need documents cached in the process"
-    " and told apart from other processes' writes; uploads, one request instead of two, or blobs"
-    " outside of the database.",
+    " `synchronous = FULL`, checks tokens, digests and weights, and logs each request to a file."
+    " The polls are of a cohort of ten. An upload is what the SDK sends of a model of one part: one"
+    " PUT, whose receipt says that it is checked, on the disk and counted. Of larger models it"
+    " sends parts and a commit. The peer reads the same bodies and keeps nothing.",
+    "Where a rate misses its goal, that is what is left. Of a poll, by sampling the server, a"
+    " seventh of the time is the log line, another one the middleware that limits, guards and"
+    " dresses answers, a sixth the socket's and the log's system calls; what the store gives takes"
+    " a tenth, since it is known until somebody writes. Beyond that only FastAPI itself could go."
+    " An upload waits for two transactions and an fsync; 88 kB are written to the disk twice, by"
+    " the log and by its checkpoint, digested once, and each number is judged: as much processor"
+    " time in the writing thread as on the loop. To be twice as fast it would need blobs outside of"
+    " the database, and an fsync for each of them or for none.",
 ]
 
 

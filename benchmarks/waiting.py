@@ -167,7 +167,7 @@ def measure(full: bool, data_dir: Path) -> Table:
         table.rows.append(
             Row(
                 *(f"{way} ({dataset.name}, {rounds} rounds)", shown, f"{found.share:.2%}"),
-                *(None, f"under {GOAL:.0%}", found.share < GOAL),
+                *((None, f"under {GOAL:.0%}", found.share < GOAL) if full else (None, "", None)),
             )
         )
         table.data[way] = {
@@ -176,6 +176,11 @@ def measure(full: bool, data_dir: Path) -> Table:
         table.notes.append(
             f"{way.capitalize()}: {found.wall:.1f} s, in {found.idle / found.wall:.1%} of which "
             "nobody trained."
+        )
+    if not full:
+        table.notes.append(
+            f"The goal (under {GOAL:.0%}) is for the default run on MNIST, in the full form: a round "
+            "of the digits trains for less than a tenth of a second, beside which any wait is long."
         )
     table.notes.append(
         "Each figure is from a round's close, as the coordinator noted it, until a client of the "

@@ -14,7 +14,7 @@ from app.domain.errors import (
     TooLarge,
 )
 from app.domain.experiment import Experiment, ExperimentState
-from app.domain.records import Client, Refusal, Update
+from app.domain.records import Client, ModelVersion, Refusal, Update
 from app.domain.round import Round, RoundState
 from app.service import keys, telling
 from app.service.context import Context
@@ -28,6 +28,8 @@ from app.wire.parts import PartAnnouncement, PartPlan
 from app.wire.schema import BlobInfo, UpdateCommit, UpdateReceipt
 from app.wire.turns import Done, Train, Training, Wait
 
+TASKS = 64  # are kept, of so many experiments
+
 
 class Participation:
     """Round status and uploads of one client."""
@@ -37,6 +39,8 @@ class Participation:
         self.repo = context.repo
         self.rounds = rounds
         self.hold = hold
+        # What was made of the same objects holds as long as the store gives these again.
+        self._tasks: dict[str, tuple[tuple[object, ...], Train | None]] = {}
 
     async def status(
         self, client: Client, wait: float = 0.0, known: int | None = None
@@ -86,6 +90,17 @@ class Participation:
         base = await self.repo.model(experiment.id, round_.base_version)
         if base is None:
             return self._wait(experiment, round_, "The base model is not there yet.")
+        seconds_left = max(0.0, round_.deadline - self.context.clock())
+        of, task = self._tasks.get(experiment.id, ((), None))
+        records = (experiment, round_, base)
+        if task is None or any(a is not b for a, b in zip(records, of, strict=True)):
+            task = await self._task(experiment, round_, base)
+            if len(self._tasks) >= TASKS:
+                self._tasks.clear()
+            self._tasks[experiment.id] = (records, task)
+        return task.model_copy(update={"seconds_left": seconds_left})
+
+    async def _task(self, experiment: Experiment, round_: Round, base: ModelVersion) -> Train:
         config, file = experiment.config, base.copy or base.blob
         return Train(
             round=round_.number,
@@ -93,7 +108,7 @@ class Participation:
             base_version=round_.base_version,
             model=BlobInfo(sha256=file.sha256, size=file.size),
             deadline=datetime.fromtimestamp(round_.deadline, UTC),
-            seconds_left=max(0.0, round_.deadline - self.context.clock()),
+            seconds_left=0.0,
             training=Training(
                 local_epochs=config.local_epochs,
                 batch_size=config.batch_size,
