@@ -179,8 +179,9 @@ def measure(full: bool, data_dir: Path) -> Table:
         )
     if not full:
         table.notes.append(
-            f"The goal (under {GOAL:.0%}) is for the default run on MNIST, in the full form: a round "
-            "of the digits trains for less than a tenth of a second, beside which any wait is long."
+            f"The goal (under {GOAL:.0%}) is for the default run on MNIST, in the full form: a "
+            "round of the digits trains for less than a tenth of a second, beside which any wait "
+            "is long."
         )
     table.notes.append(
         "Each figure is from a round's close, as the coordinator noted it, until a client of the "
