@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
+MAKEFLAGS += --jobs=2  # while one environment is set up, so is the other
 
 .PHONY: run test conformance lint audit format serve lambda-local openwhisk-local sam-validate
 .PHONY: container-test bench bench-accuracy bench-load bench-platforms clean

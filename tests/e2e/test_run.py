@@ -240,7 +240,7 @@ def _create_digits_experiment(http: httpx.Client, clients: int) -> tuple[str, st
 def test_a_client_that_never_uploads_fails_the_run_with_its_reason(tmp_path):
     # The deadline is shorter than any training: no round can get its quorum.
     done = run(
-        *(*SMALL, "--local-epochs", "5000", "--deadline", "0.5", "--max-attempts", "2"),
+        *(*SMALL, "--local-epochs", "1500", "--deadline", "0.5", "--max-attempts", "2"),
         *("--out", str(tmp_path), "--json"),
     )
     assert done.returncode == 1, done.stderr
