@@ -40,7 +40,7 @@ class Participation:
         self.rounds = rounds
         self.hold = hold
         # What was made of the same objects holds as long as the store gives these again.
-        self._tasks: dict[str, tuple[tuple[object, ...], Train | None]] = {}
+        self._tasks: dict[str, tuple[Experiment, Round, ModelVersion, Train]] = {}
 
     async def status(
         self, client: Client, wait: float = 0.0, known: int | None = None
@@ -91,14 +91,13 @@ class Participation:
         if base is None:
             return self._wait(experiment, round_, "The base model is not there yet.")
         seconds_left = max(0.0, round_.deadline - self.context.clock())
-        of, task = self._tasks.get(experiment.id, ((), None))
-        records = (experiment, round_, base)
-        if task is None or any(a is not b for a, b in zip(records, of, strict=True)):
-            task = await self._task(experiment, round_, base)
+        known = self._tasks.get(experiment.id)
+        if not (known and known[0] is experiment and known[1] is round_ and known[2] is base):
+            known = (experiment, round_, base, await self._task(experiment, round_, base))
             if len(self._tasks) >= TASKS:
                 self._tasks.clear()
-            self._tasks[experiment.id] = (records, task)
-        return task.model_copy(update={"seconds_left": seconds_left})
+            self._tasks[experiment.id] = known
+        return known[3].model_copy(update={"seconds_left": seconds_left})
 
     async def _task(self, experiment: Experiment, round_: Round, base: ModelVersion) -> Train:
         config, file = experiment.config, base.copy or base.blob

@@ -155,8 +155,11 @@ class WeightsCommit(Body):
     parts: list[Sha256] = Field(min_length=1, max_length=MAX_PARTS, description="Of each part")
 
 
+TrainedOn = Annotated[int, Field(ge=1, le=10**9, examples=[2700], description="Trained on")]
+
+
 class UpdateCommit(WeightsCommit):
-    num_examples: int = Field(ge=1, le=10**9, examples=[2700], description="Trained on")
+    num_examples: TrainedOn
     metrics: Metrics = Field(default_factory=dict)
 
 
@@ -166,7 +169,7 @@ class UpdateFacts(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sha256: Sha256 = Field(description="SHA-256 of the body's bytes, unpacked")
-    num_examples: int = Field(ge=1, le=10**9, examples=[2700], description="Trained on")
+    num_examples: TrainedOn
     metrics: Json[Metrics] = Field(
         default_factory=dict, examples=['{"loss":0.05}'], description="A JSON object"
     )
