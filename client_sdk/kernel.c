@@ -8,6 +8,21 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* The preprocessor counts in 64 bits, so none of these products wraps around, as an int would. */
+#define SIZE(n) ((n) >= 1 && (n) <= 8192)
+#if !(SIZE(CHANNELS) && SIZE(HEIGHT) && SIZE(WIDTH) && SIZE(CONV1) && SIZE(CONV2) \
+      && SIZE(KERNEL) && SIZE(PADDING + 1) && SIZE(HIDDEN) && SIZE(CLASSES))
+#error "a size of the network is not between 1 and 8192"
+#endif
+#define PIXELS ((HEIGHT + 2 * PADDING) * (WIDTH + 2 * PADDING))
+#define FILLED(n) ((n) + 16)  /* whole vectors of at most 16 */
+#if PIXELS * (CHANNELS + FILLED(CONV1) + FILLED(CONV2)) > 1 << 25 \
+    || KERNEL * KERNEL * FILLED(CONV1) * (FILLED(CONV2) + FILLED(CHANNELS)) > 1 << 25 \
+    || HIDDEN * (PIXELS / 4 * FILLED(CONV2) + 32) > 1 << 29 \
+    || CLASSES * FILLED(HIDDEN) > 1 << 25
+#error "the network is too large for the compiled loop"
+#endif
+
 #include "layers.h"
 
 enum {
@@ -247,16 +262,60 @@ ALONE void step_all(Work *k, const float *d_hidden, const float *two, const floa
         step((vec *)p + i, (vec *)&k->momenta + i, ((vec *)&k->gradients)[i], sgd);
 }
 
-/* An epoch of SGD with momentum over images x [N][CHANNELS][HEIGHT][WIDTH] and labels y [N] in
- * `order` [n]. Changes parameters and momenta [PARAMETERS]; gives the summed loss, or -1 where
- * there is no memory. */
+/* What `epoch` gives in place of a loss. */
+enum {
+    NO_MEMORY = -1,
+    BAD_POINTER = -2,  /* none, or not at a place for its type */
+    BAD_COUNT = -3,
+    BAD_BATCH = -4,
+    BAD_RATE = -5,
+    BAD_MOMENTUM = -6,
+    BAD_LABEL = -7,
+    BAD_ORDER = -8,
+};
+
+static int usable(const void *pointer, size_t alignment)
+{
+    return pointer && (uintptr_t)pointer % alignment == 0;
+}
+
+/* The fault of the arguments, or 0. A comparison with NaN is false. */
+static int fault(const float *parameters, const float *momenta, const float *x, const int64_t *y,
+                 const int64_t *order, int64_t n, int64_t batch, float rate, float momentum)
+{
+    if (!usable(parameters, sizeof(float)) || !usable(momenta, sizeof(float))
+        || !usable(x, sizeof(float)) || !usable(y, sizeof(int64_t))
+        || !usable(order, sizeof(int64_t)))
+        return BAD_POINTER;
+    int64_t bytes;
+    if (n < 1 || n > INT32_MAX
+        || __builtin_mul_overflow(n, (int64_t)CHANNELS * HEIGHT * WIDTH * sizeof(float), &bytes))
+        return BAD_COUNT;
+    if (batch < 1) return BAD_BATCH;
+    if (!(rate >= 0 && rate <= 1000)) return BAD_RATE;
+    if (!(momentum >= 0 && momentum <= 1)) return BAD_MOMENTUM;
+    for (int64_t i = 0; i < n; i++) {
+        if (y[i] < 0 || y[i] >= CLASSES) return BAD_LABEL;
+        if (order[i] < 0 || order[i] >= n) return BAD_ORDER;
+    }
+    return 0;
+}
+
+/* An epoch of SGD with momentum over images x [n][CHANNELS][HEIGHT][WIDTH] and labels y [n] in
+ * `order` [n]. Changes parameters and momenta [PARAMETERS]; gives the summed loss, or one of the
+ * faults above, which are negative as no loss is, and then nothing is changed. */
 double epoch(float *parameters, float *momenta, const float *x, const int64_t *y,
              const int64_t *order, int64_t n, int64_t batch, float rate, float momentum)
 {
+    int found = fault(parameters, momenta, x, y, order, n, batch, rate, momentum);
+    if (found) return found;
+    if (batch > n) batch = n;
     Work *k;
-    size_t rows = (batch < n ? batch : n) + IMAGES;
-    size_t bytes = sizeof *k + rows * (WIDE + 2 * UNITS + OUT) * sizeof(float);
-    if (posix_memalign((void **)&k, 64, bytes)) return -1;
+    size_t rows = (size_t)batch + IMAGES, bytes;
+    if (__builtin_mul_overflow(rows, (WIDE + 2 * UNITS + OUT) * sizeof(float), &bytes)
+        || __builtin_add_overflow(bytes, sizeof *k, &bytes)
+        || posix_memalign((void **)&k, 64, bytes))
+        return NO_MEMORY;
     memset(k, 0, bytes);
     float *all_two = k->rows, *all_hidden = all_two + rows * WIDE;
     float *all_d_hidden = all_hidden + rows * UNITS, *all_logits = all_d_hidden + rows * UNITS;

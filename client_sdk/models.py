@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -41,28 +42,40 @@ class ModelSpec:
         try:
             fields = json.loads(text)
             spec = cls(**{**fields, "conv": tuple(fields["conv"])})
-            others = {k: v for k, v in asdict(spec).items() if k not in ("name", "conv", "padding")}
-            sizes = [*spec.conv, *others.values(), spec.padding + 1]
-            if len(spec.conv) != 2 or not all(type(s) is int and 1 <= s <= 8192 for s in sizes):
-                raise ValueError("sizes out of range")
-            if type(spec.name) is not str or type(spec.padding) is not int:
-                raise ValueError("a field of the wrong type")
-            if spec.working_size() > MAX_WORKING:
-                raise ValueError("it would need too much memory")
+            spec.check()
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(f"The file does not describe a model of this SDK: {error}") from error
         return spec
 
+    def check(self) -> None:
+        """Raises ValueError or TypeError for a field of a wrong type or out of range, DataError."""
+        others = {k: v for k, v in asdict(self).items() if k not in ("name", "conv", "padding")}
+        sizes = [*self.conv, *others.values(), self.padding + 1]
+        if len(self.conv) != 2 or not all(type(s) is int and 1 <= s <= 8192 for s in sizes):
+            raise ValueError("sizes out of range")
+        if type(self.name) is not str or type(self.padding) is not int:
+            raise ValueError("a field of the wrong type")
+        if self.working_size() > MAX_WORKING:
+            raise ValueError("it would need too much memory")
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of the network's parameters, in their order. Raises DataError."""
+        first, second = self.conv
+        kernel = (self.kernel, self.kernel)
+        return [
+            (first, self.in_channels, *kernel),
+            (first,),
+            (second, first, *kernel),
+            (second,),
+            (self.hidden, self.flat_size()),
+            (self.hidden,),
+            (self.classes, self.hidden),
+            (self.classes,),
+        ]
+
     def weights(self) -> int:
         """How many weights the network has. Raises DataError."""
-        first, second = self.conv
-        area = self.kernel**2
-        return (
-            first * (self.in_channels * area + 1)
-            + second * (first * area + 1)
-            + self.hidden * (self.flat_size() + 1)
-            + self.classes * (self.hidden + 1)
-        )
+        return sum(math.prod(shape) for shape in self.shapes())
 
     def working_size(self) -> int:
         """How many numbers the larger convolution gives for one image. Raises DataError."""

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from client_sdk.errors import DataError
 from client_sdk.models import ModelSpec, build
 from client_sdk.train import TrainSettings, train
 
@@ -30,6 +31,16 @@ _TUNING = ("-march=native", "-mcpu=native", "-O3")  # the first that the compile
 _SECONDS = 60.0  # for the compiler
 _EXAMPLES = 21  # of the comparison: two whole batches and a part of one
 _TOLERANCE = 1e-5
+_NO_MEMORY = -1.0
+_FAULTS = {  # what `epoch` in kernel.c gives in place of a loss
+    -2.0: "The compiled loop was given a pointer that cannot be one.",
+    -3.0: "The compiled loop was given an impossible number of examples.",
+    -4.0: "The batch size must be at least 1.",
+    -5.0: "The learning rate must be from 0 to 1000.",
+    -6.0: "The momentum must be from 0 to 1.",
+    -7.0: "A label is no class of the network.",
+    -8.0: "An example's number is not below the number of examples.",
+}
 
 
 class Unavailable(Exception):
@@ -51,18 +62,13 @@ class Kernel:
     ) -> float:
         """As `client_sdk.train.train`, on the CPU.
 
-        Raises ValueError for images [N, C, H, W] or labels [N] of other shapes or types than the
-        network's, which machine code must not be given, MemoryError, and OSError where the library
-        cannot be loaded.
+        Raises DataError for settings out of range, ValueError for a model, images [N, C, H, W] or
+        labels [N] of other shapes or types than the network's, which machine code must not be
+        given, MemoryError, and OSError where the library cannot be loaded.
         """
-        spec = self.spec
-        if x.shape != (len(y), spec.in_channels, spec.height, spec.width):
-            raise ValueError(f"images of shape {list(x.shape)} for {spec}")
-        if x.dtype != torch.float32 or y.dtype != torch.int64 or not len(y):
-            raise ValueError("images must be float32 and labels int64, and there must be some")
-        if not 0 <= int(y.min()) <= int(y.max()) < spec.classes:
-            raise ValueError(f"labels must be 0 to {spec.classes - 1}")
+        settings.check()
         parameters = list(model.parameters())
+        self._check(parameters, x, y)
         weights = nn.utils.parameters_to_vector(parameters).detach().contiguous()
         momenta, x, y = torch.zeros_like(weights), x.contiguous(), y.contiguous()
         epoch = _loaded(self.code)
@@ -77,10 +83,29 @@ class Kernel:
                 settings.learning_rate,
                 settings.momentum,
             )
-            if total == -1:
-                raise MemoryError("no memory for the local loop")
+            if total == _NO_MEMORY:
+                raise MemoryError("There is no memory for the local loop.")
+            if total < 0:
+                raise ValueError(_FAULTS.get(total, f"The compiled loop failed ({total:g})."))
         nn.utils.vector_to_parameters(weights, parameters)
         return total / len(y)
+
+    def _check(self, parameters: list[nn.Parameter], x: torch.Tensor, y: torch.Tensor) -> None:
+        """Raises ValueError where machine code would read or write beside these tensors."""
+        spec = self.spec
+        if [tuple(p.shape) for p in parameters] != spec.shapes():
+            raise ValueError(f"The model's parameters must be of the shapes of {spec}.")
+        if any(p.dtype != torch.float32 for p in parameters):
+            raise ValueError("The model's parameters must be float32.")
+        if x.shape != (len(y), spec.in_channels, spec.height, spec.width) or y.dim() != 1:
+            raise ValueError(f"images of shape {list(x.shape)} for {spec}")
+        if x.dtype != torch.float32 or y.dtype != torch.int64 or not len(y):
+            raise ValueError("images must be float32 and labels int64, and there must be some")
+        tensors = (*parameters, x, y)
+        if any(t.device.type != "cpu" or t.layout != torch.strided for t in tensors):
+            raise ValueError("The model, images and labels must be dense and on the CPU.")
+        if not 0 <= int(y.min()) <= int(y.max()) < spec.classes:
+            raise ValueError(f"labels must be 0 to {spec.classes - 1}")
 
 
 @functools.cache
@@ -101,6 +126,10 @@ def compile_kernel(spec: ModelSpec) -> Kernel:
     Raises Unavailable where there is no such compiler, or where what it makes cannot be loaded or
     does not agree with the readable loop.
     """
+    try:
+        spec.check()
+    except (ValueError, TypeError, DataError) as reason:
+        raise Unavailable(f"the network cannot be compiled: {reason}") from reason
     compiler = _compiler()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "kernel.so"

@@ -9,6 +9,7 @@ arXiv:1602.05629, algorithm 1, ClientUpdate. See it at work with
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,17 +18,45 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from client_sdk.errors import DataError
 from client_sdk.models import ModelSpec, build, load_bytes, to_bytes
+
+MAX_EPOCHS, MAX_BATCH, MAX_RATE = 10_000, 1_000_000, 1000.0  # as in an experiment's settings
+VALUES_AT_ONCE = 2**23  # of images that go through a network together: about a gigabyte of work
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train: passes over the data, examples a step, step size, momentum."""
+    """How to train: passes over the data, examples a step, step size, momentum.
+
+    A coordinator says these, so they are bounded here again. Raises DataError.
+    """
 
     epochs: int
     batch_size: int
     learning_rate: float
     momentum: float
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raises DataError for a setting out of range."""
+        for name, most in (("epochs", MAX_EPOCHS), ("batch_size", MAX_BATCH)):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise DataError(f"{name} must be a whole number from 1 to {most}, not {value!r}.")
+        if not _is_number(self.learning_rate) or not 0 < self.learning_rate <= MAX_RATE:
+            raise DataError(
+                f"learning_rate must be above 0 and at most {MAX_RATE:g}, "
+                f"not {self.learning_rate!r}."
+            )
+        if not _is_number(self.momentum) or not 0 <= self.momentum < 1:
+            raise DataError(f"momentum must be from 0 to below 1, not {self.momentum!r}.")
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 # Trains a model in place on images and labels, by settings and a seed; the last epoch's mean loss.
@@ -107,18 +136,25 @@ def _epochs(
     )
     shuffle = torch.Generator().manual_seed(seed)
     model.train()
+    at_once = _at_once(x)
     mean_loss = 0.0
     for _ in range(settings.epochs):
         order = torch.randperm(len(y), generator=shuffle).to(x.device)
         total = torch.zeros((), device=x.device)
         for batch in order.split(settings.batch_size):
-            loss = F.cross_entropy(model(x[batch]), y[batch])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            for piece in batch.split(at_once):  # nearly always one
+                loss = F.cross_entropy(model(x[piece]), y[piece]) * (len(piece) / len(batch))
+                loss.backward()
+                total += loss.detach() * len(batch)
             optimiser.step()
-            total += loss.detach() * len(batch)
         mean_loss = total.item() / len(y)
     return mean_loss
+
+
+def _at_once(x: torch.Tensor) -> int:
+    """How many of the images x [N, ...] go through a network together, whatever the batch."""
+    return max(1, VALUES_AT_ONCE // max(1, math.prod(x.shape[1:])))
 
 
 @torch.no_grad()
@@ -129,6 +165,7 @@ def evaluate(
     if not len(y):
         return Evaluation(0.0, 0.0, 0)
     model.eval()
+    batch_size = min(batch_size, _at_once(x))
     loss, right = 0.0, 0
     for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
         logits = model(images)
