@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "FL_"
+ADMIN_KEY_CHARACTERS = 16  # at least
+OF_OTHERS = frozenset({"FL_ENROL_KEY"})  # the SDK's, which may be set on the same machine
+
+
+class BadSettings(RuntimeError):
+    """Settings that the coordinator cannot start with; the message is one sentence."""
 
 
 class Settings(BaseSettings):
-    """What an operator may set; each name in the environment carries the prefix `FL_`."""
+    """What an operator may set; each name in the environment carries the prefix `FL_`.
+
+    An empty variable is an unset one. `read_settings` is how a coordinator gets them.
+    """
 
     model_config = SettingsConfigDict(
-        env_prefix="FL_", populate_by_name=True, extra="ignore", hide_input_in_errors=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        populate_by_name=True,
+        extra="ignore",
+        hide_input_in_errors=True,
     )
+    _unknown: tuple[str, ...] = PrivateAttr(())
 
     data_dir: Path = Field(Path("fl-data"), description="Where the embedded database lies")
     mongodb_url: SecretStr | None = Field(
@@ -26,13 +52,11 @@ class Settings(BaseSettings):
     mongodb_database: str = "federated_learning"
     admin_key: SecretStr | None = Field(
         None,
-        min_length=16,
         description="Creates and stops experiments. Without one the coordinator makes one, keeps "
         "it beside the database, and answers callers on this machine only",
     )
     admin_key_previous: SecretStr | None = Field(
         None,
-        min_length=16,
         description="The admin key until now, while it is being changed: both work meanwhile, and "
         "enrolment keys made under it can be shown",
     )
@@ -111,9 +135,24 @@ class Settings(BaseSettings):
     otel_endpoint: str | None = Field(
         None,
         validation_alias=AliasChoices("FL_OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
-        pattern=r"^https?://",
         description="Send traces to this OTLP collector, such as http://localhost:4318",
     )
+
+    @field_validator("admin_key", "admin_key_previous")
+    @classmethod
+    def _can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
+        """Without the line end that a secret's file brings along."""
+        if value is None:
+            return None
+        key = value.get_secret_value().strip()
+        if len(key) < ADMIN_KEY_CHARACTERS:
+            raise ValueError(
+                f"must have at least {ADMIN_KEY_CHARACTERS} characters, not {len(key)}: take "
+                "random ones, such as `openssl rand -hex 32` gives"
+            )
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("must be of printable ASCII characters, or no header can carry it")
+        return SecretStr(key)
 
     @field_validator("cors_origins")
     @classmethod
@@ -127,6 +166,69 @@ class Settings(BaseSettings):
     @property
     def allowed_origins(self) -> list[str]:
         return _listed(self.cors_origins)
+
+    @property
+    def unknown(self) -> Mapping[str, str | None]:
+        """Variables that were set and are no settings, each with the name that it may stand for."""
+        known = sorted(_names())
+        return {
+            name: next(iter(get_close_matches(name.upper(), known, 1)), None)
+            for name in self._unknown
+        }
+
+
+def read_settings(given: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of the environment, and `given` ones by the same names, which come first.
+
+    Raises BadSettings, which names the variable and shows no value.
+    """
+    own = {name: value for name, value in (given or {}).items() if value not in (None, "")}
+    try:
+        settings = Settings(**_by_alias(own))
+    except ValidationError as error:
+        raise BadSettings(_sentence(error)) from None  # its own text may quote a secret
+    settings._unknown = tuple(_unknown({*own, *_set(os.environ)}))
+    return settings
+
+
+def _by_alias(given: Mapping[str, Any]) -> dict[str, Any]:
+    """As pydantic wants them: where a field has aliases, the first one outweighs the others."""
+    first = {field: name for name, field in reversed(_names().items())}
+    found = {}
+    for name, field in reversed(_names().items()):
+        if name in given:
+            alias = Settings.model_fields[field].validation_alias
+            found[first[field] if alias else field] = given[name]
+    return found
+
+
+def _set(environment: Mapping[str, str]) -> Iterable[str]:
+    return (name for name, value in environment.items() if value)
+
+
+def _names() -> dict[str, str]:
+    """Each name in the environment, and the field that it sets."""
+    found: dict[str, str] = {}
+    for field, info in Settings.model_fields.items():
+        alias = info.validation_alias
+        names = alias.choices if isinstance(alias, AliasChoices) else [PREFIX + field.upper()]
+        found |= {str(name): field for name in names}
+    return found
+
+
+def _unknown(names: Iterable[str]) -> list[str]:
+    known = {*_names(), *OF_OTHERS}
+    return sorted(n for n in names if n.upper().startswith(PREFIX) and n.upper() not in known)
+
+
+def _sentence(error: ValidationError) -> str:
+    names = {field: name for name, field in reversed(_names().items())}  # the first name of each
+    faults = []
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        where = str(fault["loc"][0]) if fault["loc"] else ""
+        what = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{names.get(where, where)}: {what[:1].lower()}{what[1:]}")
+    return "; ".join(faults) + "."
 
 
 def _listed(value: str) -> list[str]:

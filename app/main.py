@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
-from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -29,11 +27,13 @@ from app.api.envelope import Envelope
 from app.api.guard import Guard
 from app.api.observe import Observed
 from app.api.rate import RateLimit
-from app.config import Settings
-from app.domain.cost import Prices
+from app.api.start import FaultsInASentence
+from app.config import BadSettings, Settings, read_settings
+from app.domain.cost import BadPrices, Prices
 from app.domain.errors import StoreUnavailable
 from app.service import Context, Coordinator, Limits, Repository
 from app.service.sweep import ticking
+from app.store.local_key import local_admin_key
 from app.store.port import Blobs, Documents
 from app.telemetry import logs, trace
 
@@ -70,8 +70,11 @@ ANSWER_HEADERS = (
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Wire an application. The store is opened with the application's lifespan."""
-    settings = settings or Settings()
+    """Wire an application. The store is opened with the application's lifespan.
+
+    Raises BadSettings, BadPrices.
+    """
+    settings = settings or read_settings()
     prices = Prices.load(settings.prices)  # whoever edits it learns at the start what is wrong
     admin_key, previous_key = (
         key.get_secret_value() if key else None
@@ -81,13 +84,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.configure(settings.log_format, settings.log_level)
+        for name, meant in settings.unknown.items():
+            logs.tell("unknown setting", logs.WARNING, name=name, meant=meant)
         if settings.otel_endpoint is not None:
             try:
                 trace.start(settings.otel_endpoint, app.version)
             except RuntimeError as error:  # the variable may be meant for others: no reason to stop
                 logs.tell("no traces", logs.WARNING, cause=str(error))
-        key = admin_key or _local_admin_key(settings.data_dir)
-        documents, blobs = await _open_store(settings)
+        try:
+            key = admin_key or _made_admin_key(settings)
+            documents, blobs = await _open_store(settings)
+        except StoreUnavailable as error:
+            app.state.fault = error.message
+            raise
         limits = Limits(
             part_bytes=settings.part_bytes,
             max_model_bytes=settings.max_model_bytes,
@@ -161,6 +170,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         )
     app.add_middleware(Observed)
     app.add_middleware(Envelope)
+    app.add_middleware(FaultsInASentence)
 
 
 async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
@@ -190,22 +200,9 @@ async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
     return observed(documents, blobs, adapter, blob_adapter)
 
 
-def _local_admin_key(data_dir: Path) -> str:
+def _made_admin_key(settings: Settings) -> str:
     """Without FL_ADMIN_KEY: one for this machine, kept in the data directory."""
-    path = data_dir / "admin-key"
-    data_dir.mkdir(parents=True, exist_ok=True)
-    # Written whole and then linked into place, so that of several workers exactly one makes it.
-    draft = data_dir / f".admin-key-{os.getpid()}-{secrets.token_hex(4)}"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(32))
-    try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    key = path.read_text().strip()
+    key, path = local_admin_key(settings.data_dir)
     # A log is kept and read by others: there the key has no place.
     shown = f"Admin key: {key}\n" if sys.stderr.isatty() else ""
     print(
@@ -220,5 +217,8 @@ def __getattr__(name: str) -> FastAPI:
     """`app`, for servers: made when it is asked for, as the serverless entries make their own."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    made = globals()[name] = create_app()
+    try:
+        made = globals()[name] = create_app()
+    except (BadSettings, BadPrices) as error:
+        raise SystemExit(f"error: {error}") from error  # a server would print a traceback
     return made

@@ -40,7 +40,7 @@ async def revoke_client(
     responses=responses(401, 404, 409, 422, 503),
 )
 async def show_enrolment_key(service: Service, experiment_id: ExperimentId) -> schema.EnrolmentKey:
-    """It is not stored, but derived from the admin key."""
+    """It is not stored, but derived from the admin key and a salt that nobody is shown."""
     return await service.access.enrolment_key(experiment_id)
 
 

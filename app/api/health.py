@@ -22,9 +22,11 @@ async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/ready", summary="Does the database answer?", responses=responses(503))
+@router.get("/ready", summary="Does the database keep what is written?", responses=responses(503))
 async def ready(service: Service) -> dict[str, str]:
-    """Asks it at most once a second, and waits no longer than two."""
+    """Writes to it at most once a second, and waits no longer than two. 503 where it cannot be
+    written, was deleted or replaced, or has lost its log.
+    """
     await service.health.ready()
     return {"status": "ready"}
 

@@ -170,6 +170,7 @@ class Experiment:
     ended_by: str = ""
     revoked: tuple[int, ...] = ()
     enrol_generation: int = 0  # of the enrolment key
+    enrol_salt: str = ""  # of the enrolment key; empty in experiments from before there was one
     rotations: tuple[Rotation, ...] = ()
     usage: Usage = field(default_factory=Usage)
     told: float = 0.0  # the share of its clients that somebody else tells when to ask

@@ -15,33 +15,25 @@ import time
 from typing import Any
 
 from mangum import Mangum
-from pydantic import SecretStr
 
-from app.config import Settings
+from app.config import Settings, read_settings
 from app.entry.container import Container, within
 from app.telemetry.emf import Embedded
 
 PART_BYTES = 4 * 1024**2  # a call takes 6 MB after base64
+OF_THE_SECRET = ("MONGODB_URL", "FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS")
 _TEXT_TYPES = ["text/", "application/json", "application/problem+json"]
 
 
 def load_settings() -> Settings:
     """Settings that can work here, secrets fetched. Raises RuntimeError with what to set."""
-    settings = Settings()
+    settings = read_settings()
+    if settings.secret_id:
+        secret = fetch_secret(settings.secret_id)
+        settings = read_settings({key: secret[key] for key in OF_THE_SECRET if key in secret})
     changes: dict[str, Any] = within(settings, PART_BYTES)
     if settings.metrics == "on":
         changes["metrics"] = "embedded"
-    if settings.secret_id:
-        secret = fetch_secret(settings.secret_id)
-        changes |= {
-            name: SecretStr(secret[key])
-            for name, key in (
-                ("mongodb_url", "MONGODB_URL"),
-                ("admin_key", "FL_ADMIN_KEY"),
-                ("admin_key_previous", "FL_ADMIN_KEY_PREVIOUS"),
-            )
-            if key in secret
-        }
     settings = settings.model_copy(update=changes)
     if settings.mongodb_url is None:
         raise RuntimeError(

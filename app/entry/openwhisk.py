@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from app.config import Settings
+from app.config import Settings, read_settings
 from app.entry.container import Container, within
 
 PART_BYTES = 512 * 1024  # a payload or a result takes 1 MiB, after base64 too
@@ -95,18 +95,17 @@ def _headers(event: LambdaEvent) -> dict[str, str]:
 
 def settings_of(args: dict[str, Any]) -> Settings:
     """The settings bound to the action. Raises RuntimeError that says what to bind."""
-    named = {
-        name.removeprefix("FL_").lower(): value
-        for name, value in args.items()
-        if name.startswith("FL_") or name == "MONGODB_URL"
-    }
-    settings = Settings(**named)
+    settings = read_settings({name: args[name] for name in args if _is_setting(name)})
     if settings.mongodb_url is None or settings.admin_key is None:
         raise RuntimeError(
             "On OpenWhisk each container has a disk and a memory of its own: bind MONGODB_URL and "
             "FL_ADMIN_KEY to the action (wsk action update ... --param NAME VALUE)."
         )
     return settings.model_copy(update=within(settings, PART_BYTES))
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith("FL_") or name in ("MONGODB_URL", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 _opened: list[tuple[Container, Mangum]] = []  # empty until the first call brings the settings

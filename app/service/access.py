@@ -15,6 +15,7 @@ from app.service.credentials import (
     enrolment_key,
     fingerprint,
     matches,
+    new_salt,
     slot_of,
 )
 from app.service.enrolment import require_not_revoked
@@ -93,12 +94,14 @@ class Access:
             rotated_at=self.context.clock(),
             rotated_by=by,
         )
-        key = enrolment_key(self._keys.current, experiment.id, generation)
+        salt = new_salt()
+        key = enrolment_key(self._keys.current, experiment.id, generation, salt)
         await self.repo.save_experiment(
             replace(
                 experiment,
                 enrol_generation=generation,
                 enrol_key_hash=fingerprint(key),
+                enrol_salt=salt,
                 rotations=(*experiment.rotations, rotation)[-MAX_ROTATIONS:],
             )
         )

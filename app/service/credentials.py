@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import secrets
 from dataclasses import dataclass, field
 
 from app.domain.errors import Conflict
@@ -27,10 +28,19 @@ def derive(secret: str, purpose: str) -> str:
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
-def enrolment_key(admin_key: str, experiment_id: str, generation: int = 0) -> str:
-    """Derived, so that the admin can always see it again though only its hash is stored."""
+def enrolment_key(admin_key: str, experiment_id: str, generation: int = 0, salt: str = "") -> str:
+    """Derived, so that the admin can always see it again though only its hash is stored.
+
+    `salt` is random and never leaves the store: without it, whoever holds an enrolment key cannot
+    try out admin keys by it. Keys from before there were salts have none.
+    """
     purpose = f"enrolment/{experiment_id}" + (f"/{generation}" if generation else "")
-    return "enrol_" + derive(admin_key, purpose)
+    return "enrol_" + derive(admin_key, f"{purpose}/{salt}" if salt else purpose)
+
+
+def new_salt() -> str:
+    """256 random bits."""
+    return secrets.token_hex(32)
 
 
 def client_token(client_key: str, experiment_id: str, slot: int, generation: int = 0) -> str:
@@ -58,7 +68,9 @@ class AdminKeys:
         """The one that enrols now. Raises Conflict where it came of a third admin key."""
         for key in (self.current, self.previous):
             if key is not None:
-                found = enrolment_key(key, experiment.id, experiment.enrol_generation)
+                found = enrolment_key(
+                    key, experiment.id, experiment.enrol_generation, experiment.enrol_salt
+                )
                 if matches(found, experiment.enrol_key_hash):
                     return found
         raise Conflict(

@@ -12,7 +12,7 @@ from app.domain.provenance import config_digest
 from app.domain.records import Blob, ModelVersion
 from app.service import keys, sweep, telling, weights
 from app.service.context import Context
-from app.service.credentials import AdminKeys, enrolment_key, fingerprint
+from app.service.credentials import AdminKeys, enrolment_key, fingerprint, new_salt
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads
 from app.telemetry.logs import tell
@@ -65,13 +65,15 @@ class Experiments:
         now = self.context.clock()
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
         experiment_id = f"{stamp}-{secrets.token_hex(3)}"
-        key = enrolment_key(self._keys.current, experiment_id)
+        salt = new_salt()
+        key = enrolment_key(self._keys.current, experiment_id, salt=salt)
         experiment = Experiment(
             id=experiment_id,
             name=name or f"{config.dataset} {config.model}",
             config=config,
             created_at=now,
             enrol_key_hash=fingerprint(key),
+            enrol_salt=salt,
             created_by=by,
         )
         if await self.repo.add_experiment(experiment, unique):

@@ -1,4 +1,4 @@
-"""What load balancers and monitoring ask: is the store there, and how much is going on?
+"""What load balancers and monitoring ask: does the store keep things, and how much is going on?
 
 Both are asked by anybody and again and again, so each answer stands for a while.
 """
@@ -20,7 +20,7 @@ MOST_COUNTED = 10_000  # experiments; of more, none are counted
 
 
 class Health:
-    """Asked under any load: at most one read of a kind is under way in this process."""
+    """Asked under any load: at most one look of a kind is under way in this process."""
 
     def __init__(self, context: Context) -> None:
         self.repo = context.repo
@@ -30,7 +30,7 @@ class Health:
         self._census: dict[str, float] = {}
 
     async def ready(self) -> None:
-        """Whether the store answers a cheap read in time. Raises StoreUnavailable."""
+        """Whether the store takes a small write in time, and keeps it. Raises StoreUnavailable."""
         async with self._asking:
             if time.monotonic() - self._asked_at >= READY_STANDS:
                 self._fault = await self._ask()
@@ -43,7 +43,7 @@ class Health:
         """What is wrong, if anything."""
         try:
             async with asyncio.timeout(READY_SECONDS):
-                await self.repo.documents.get("experiments", "-")  # no id is called that
+                await self.repo.documents.check()
         except TimeoutError:
             return f"The database did not answer in {READY_SECONDS:g} s."
         except StoreUnavailable as error:

@@ -122,6 +122,12 @@ class MongoDocuments:
             found = [_document(d) for d in await cursor.to_list(limit)]
             return [d for d in found if d is not None]
 
+    async def check(self) -> None:
+        async with _translated():
+            await self._collection("probe").update_one(
+                {"_id": "probe"}, {"$inc": {"revision": 1}}, upsert=True
+            )
+
     async def close(self) -> None:
         self._client.close()
 

@@ -70,6 +70,9 @@ class ObservedDocuments(_Observed):
     ) -> list[Document]:
         return await self._timed("scan", self._inner.scan(kind, prefix, after=after, limit=limit))
 
+    async def check(self) -> None:
+        await self._timed("check", self._inner.check())
+
     async def close(self) -> None:
         await self._inner.close()
 

@@ -69,6 +69,12 @@ class Documents(Protocol):
         """Up to `limit` documents whose keys start with `prefix` and are above `after`."""
         ...
 
+    async def check(self) -> None:
+        """Write something that nobody reads, and look for what writes rest on. It returns where
+        what is written now is kept, and raises StoreUnavailable where it would be lost.
+        """
+        ...
+
     async def close(self) -> None:
         """Let go of connections and files."""
         ...

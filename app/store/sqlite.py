@@ -154,6 +154,9 @@ class SQLiteDocuments:
         rows = await self._database.run(lambda c: c.execute(sql, bounds).fetchall())
         return [Document(key, revision, from_json(body)) for key, revision, body in rows]
 
+    async def check(self) -> None:
+        await self._database.check()
+
     async def close(self) -> None:
         await self._database.close()
 

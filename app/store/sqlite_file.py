@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from app.domain.errors import StoreUnavailable
+from app.store.sqlite_check import Files, make_private, probe
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -65,15 +66,17 @@ class Database:
         self._looking = False  # that a snapshot is open,
         self._version: int | None = None  # and which version of the file it is
         self._synchronised = True
+        self._files: Files | None = None  # those of the file in memory are nowhere
 
     async def open(self) -> None:
         await self.run(self._open)
 
     def _open(self, _: object = None) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreUnavailable(f"Cannot make {self.path.parent}: {error}.") from error
+        if str(self.path) != ":memory:":
+            try:
+                make_private(self.path)
+            except OSError as error:
+                raise StoreUnavailable(f"Cannot make {self.path}: {error}.") from error
         # Autocommit: each statement is a transaction of its own unless `_write` says otherwise.
         connection = sqlite3.connect(
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -100,6 +103,7 @@ class Database:
                 self.path, timeout=0, isolation_level=None, check_same_thread=False
             )
             self._reader.execute("PRAGMA query_only = ON")
+            self._files = Files(self.path)
 
     def _guarded(self, work: Work[T], connection: sqlite3.Connection | None) -> T:
         try:
@@ -180,6 +184,10 @@ class Database:
             with suppress(sqlite3.Error):  # the next read will say it
                 self._reader.execute("COMMIT")
 
+    async def check(self) -> None:
+        """Raises StoreUnavailable where what is written would be lost."""
+        await self.write(probe, durable=False)
+
     async def write(self, work: Work[T], *, durable: bool = True) -> T:
         """Run one writing statement. On return it survives the process, and if `durable` a power
         cut as well; what is not does so once a later one is: the log is written in its order.
@@ -220,6 +228,11 @@ class Database:
         """The results of one transaction, or of each by itself where together they fail."""
         connection = self._connection
         assert connection is not None  # noqa: S101  (it is open)
+        try:
+            if self._files is not None:
+                self._files.require_same()
+        except StoreUnavailable as error:
+            return [_Failed(error)] * len(works)
         if len(works) > 1:
             begun = self._alone(lambda c: c.execute("BEGIN IMMEDIATE"))
             if isinstance(begun, _Failed):  # another process writes, for longer than one waits

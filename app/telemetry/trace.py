@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
+from urllib.parse import urlsplit
 
 _NOTHING: AbstractContextManager[Any] = nullcontext()
 _provider: Any = None
@@ -64,8 +65,13 @@ def describe_request(found: Any, method: str, route: str | None, status: int) ->
 def start(endpoint: str, version: str) -> None:
     """Export to this OTLP endpoint over HTTP, without its `/v1/traces`. The SDK's own variables
     (OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS) hold. Raises RuntimeError
-    where the extra is not installed.
+    where the endpoint is no such address, or the extra is not installed.
     """
+    if not _is_address(endpoint):
+        raise RuntimeError(
+            "FL_OTEL_ENDPOINT (or OTEL_EXPORTER_OTLP_ENDPOINT) is no http:// or https:// address "
+            "of an OTLP collector, such as http://localhost:4318."
+        )
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -75,6 +81,15 @@ def start(endpoint: str, version: str) -> None:
         ) from error
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
     trace_with(BatchSpanProcessor(exporter), version)
+
+
+def _is_address(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def trace_with(processor: Any, version: str = "") -> None:

@@ -269,7 +269,9 @@ async def test_while_the_admin_key_changes_both_work_and_old_enrolment_keys_go_o
         assert (await api.enrolment_key(experiment)).enrolment_key == old
     await federation.enrol(experiment, old, 0)
     made = await new_admin.create_experiment("x", config(), "under-the-new-key")
-    assert made.enrolment_key == enrolment_key("the-new-admin-key-0001", made.id)
+    stored = await state.coordinator.context.repo.experiment(made.id)
+    made_of = ("the-new-admin-key-0001", made.id, 0, stored.enrol_salt)
+    assert made.enrolment_key == enrolment_key(*made_of)
     # The change is over: what was made under the old key works, but is not shown any more.
     state.coordinator = Coordinator(state.coordinator.context, "the-new-admin-key-0001")
     assert await refused_as("unauthenticated", federation.admin.stop_experiment(experiment))
@@ -278,6 +280,37 @@ async def test_while_the_admin_key_changes_both_work_and_old_enrolment_keys_go_o
         await new_admin.enrolment_key(experiment)
     replaced = await new_admin.replace_enrolment_key(experiment, "rotate-away")
     assert (await new_admin.enrolment_key(experiment)) == replaced
+
+
+async def test_an_enrolment_key_is_no_oracle_of_the_admin_key(federation):
+    """Whoever holds one, and knows how it is derived, cannot tell the right admin key by it."""
+    experiment, first = await federation.create()
+    await federation.enrol(experiment, first, 0)
+    second = (await federation.admin.replace_enrolment_key(experiment, "rotate-it")).enrolment_key
+    assert first != enrolment_key(ADMIN_KEY, experiment)
+    assert second != enrolment_key(ADMIN_KEY, experiment, 1)
+    stored = await federation.coordinator().context.repo.experiment(experiment)
+    assert len(stored.enrol_salt) == 64
+    assert first != enrolment_key(ADMIN_KEY, experiment, 0, stored.enrol_salt)  # each its own
+    assert second == enrolment_key(ADMIN_KEY, experiment, 1, stored.enrol_salt)
+    path = f"/v1/experiments/{experiment}"
+    for what in ("", "/clients", "/models", "/audit", "/enrolment-key"):
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        answer = await federation.http.get(path + what, headers=headers)
+        assert answer.status_code == 200
+        assert stored.enrol_salt not in answer.text  # it never leaves the store
+
+
+async def test_an_enrolment_key_from_before_there_were_salts_goes_on(federation):
+    experiment, _ = await federation.create()
+    repo = federation.coordinator().context.repo
+    old = enrolment_key(ADMIN_KEY, experiment)
+    stored = await repo.experiment(experiment)
+    before = replace(stored, enrol_salt="", enrol_key_hash=fingerprint(old))
+    assert await repo.save_experiment(before)
+    assert (await federation.admin.enrolment_key(experiment)).enrolment_key == old
+    await federation.enrol(experiment, old, 0)
+    assert (await federation.admin.replace_enrolment_key(experiment, "rotate-it")).generation == 1
 
 
 def test_admin_keys_are_not_shown_by_accident_and_have_names():

@@ -164,7 +164,7 @@ async def test_metrics_can_be_off():
     assert "/metrics" not in app.openapi()["paths"]
 
 
-async def test_ready_says_whether_the_store_answers(watched, monkeypatch):
+async def test_ready_says_whether_the_store_keeps_what_is_written(watched, monkeypatch):
     federation, _ = watched
     asked = federation.app.state.coordinator.health
 
@@ -174,7 +174,7 @@ async def test_ready_says_whether_the_store_answers(watched, monkeypatch):
 
     assert (await ready()).json() == {"status": "ready"}
     with monkeypatch.context() as patch:
-        patch.setattr(federation.documents._inner, "get", away)
+        patch.setattr(federation.documents._inner, "check", away)
         refused = await ready()
         assert (refused.status_code, refused.json()["code"]) == (503, "store-unavailable")
         assert refused.headers["retry-after"]
@@ -187,25 +187,25 @@ async def test_ready_says_whether_the_store_answers(watched, monkeypatch):
         await asyncio.Event().wait()
 
     monkeypatch.setattr(health, "READY_SECONDS", 0.05)
-    monkeypatch.setattr(federation.documents._inner, "get", never)
+    monkeypatch.setattr(federation.documents._inner, "check", never)
     assert (await ready()).status_code == 503
 
 
 @ONE_STORE
-async def test_a_flood_of_ready_is_one_read(watched, monkeypatch):
+async def test_a_flood_of_ready_is_one_write(watched, monkeypatch):
     federation, _ = watched
-    reads = 0
+    writes = 0
 
     async def counted(*_):
-        nonlocal reads
-        reads += 1
+        nonlocal writes
+        writes += 1
         await away()
 
     monkeypatch.setattr(health, "READY_STANDS", 3600)
-    monkeypatch.setattr(federation.documents._inner, "get", counted)
+    monkeypatch.setattr(federation.documents._inner, "check", counted)
     answers = await asyncio.gather(*(federation.http.get("/ready") for _ in range(50)))
     assert {answer.status_code for answer in answers} == {503}
-    assert reads == 1
+    assert writes == 1
 
 
 async def test_a_store_is_observed_and_still_the_port(store):

@@ -31,6 +31,15 @@ async def test_insert_if_absent(store):
     assert (found.key, found.revision, found.body) == ("a", 1, {"n": 1})
 
 
+async def test_a_check_writes_nothing_that_others_see(store):
+    await store.documents.insert(KIND, "a", {"n": 1})
+    for _ in range(3):
+        await store.documents.check()
+        await (await store.reopen()).documents.check()
+    assert [d.key for d in await store.documents.scan(KIND, "")] == ["a"]
+    assert await store.blobs.sizes("") == {}
+
+
 async def test_kinds_do_not_share_keys_or_second_names(store):
     assert await store.documents.insert("clients", "a", {}, unique="u")
     assert await store.documents.insert("experiments", "a", {}, unique="u")
