@@ -187,13 +187,13 @@ def local_update(
 ) -> LocalUpdate:
     """Train the global weights on (x, y), measured on the held-out examples before and after.
 
-    Images are normalised float32. A GPU is used where there is one, else `loop` on the CPU
-    (default: `train_fused`). Raises DataError where the weights are not the spec's.
+    Images are normalised float32. A given `loop` runs on the CPU, also where there is a GPU;
+    without one `train_fused` runs on the GPU, or on the CPU where there is none. Raises DataError
+    where the weights are not the spec's.
     """
     started = time.perf_counter()
-    device = pick_device()
-    if loop is None or device.type != "cpu":
-        loop = train_fused
+    device = torch.device("cpu") if loop else pick_device()
+    loop = loop or train_fused
     model = build(spec)
     load_bytes(model, weights)
     model.to(device)

@@ -49,8 +49,9 @@ def usable_cores() -> int:
 class TrainingPool:
     """Trains clients of one data set side by side. Use it as a context manager.
 
-    `kernel` is "native", "torch" or "auto": native where this machine can compile it and has no
-    GPU. `loop` then says in words what trains. Raises TrainingFailed from `train` where a worker
+    `kernel` is "native" (machine code on the CPU, also where there is a GPU), "torch" (on the GPU
+    where there is one) or "auto": native where this machine can compile it and has no GPU. `loop`
+    then says in words what trains. Raises TrainingFailed from `train` where a worker
     process died (out of memory, say), and Unavailable where native cannot be had.
     """
 
@@ -118,7 +119,7 @@ def _choose(spec: ModelSpec, kernel: str) -> tuple[Kernel | None, str]:
         if kernel == "native":
             raise
         return None, f"PyTorch on {device} (no machine code: {reason})"
-    return compiled, f"machine code by {compiled.compiler}"
+    return compiled, f"machine code by {compiled.compiler} on cpu"
 
 
 def _start_worker(dataset: Dataset, spec: ModelSpec) -> None:

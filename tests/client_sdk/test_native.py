@@ -10,9 +10,17 @@ import torch
 
 from app.wire.schema import BlobInfo
 from app.wire.turns import Train, Training
-from client_sdk import datasets, models, native
+from client_sdk import datasets, models, native, workers
+from client_sdk import train as loops
 from client_sdk.partition import split
-from client_sdk.train import TrainSettings, derive_seed, local_update, train, train_fused
+from client_sdk.train import (
+    TrainSettings,
+    derive_seed,
+    local_update,
+    pick_device,
+    train,
+    train_fused,
+)
 from client_sdk.workers import TrainingPool
 
 SETTINGS = TrainSettings(epochs=1, batch_size=10, learning_rate=0.05, momentum=0.5)
@@ -188,22 +196,56 @@ def test_without_a_working_compiler_pytorch_trains(monkeypatch, compiler, messag
     with pytest.raises(native.Unavailable, match=message):
         native.compile_kernel(spec)
     dataset = datasets.load("digits", Path("nowhere"))
+    device = pick_device().type
     with TrainingPool(dataset, spec, workers=1) as pool:
-        assert pool.loop.startswith("PyTorch on cpu (no machine code: ")
+        if device == "cpu":  # where there is a GPU, nobody asks for a compiler
+            assert pool.loop.startswith("PyTorch on cpu (no machine code: ")
+        else:
+            assert pool.loop == f"PyTorch on {device}"
         update = asyncio.run(one_update(pool, spec))
     with pytest.raises(native.Unavailable), TrainingPool(dataset, spec, 1, "native"):
         pass
-    assert update == by_hand(dataset, spec, train_fused)
+    if device == "cpu":  # a GPU's sums are not promised to the last bit
+        assert update == by_hand(dataset, spec, train_fused)
 
 
 @needs_compiler
 @pytest.mark.parametrize("kind", ["native", "auto"])
 def test_the_pool_trains_with_what_it_says(kind):
-    if kind == "auto" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        pytest.skip("a GPU trains here")
     spec = models.spec_for("digits-cnn", (1, 8, 8), 10)
     dataset = datasets.load("digits", Path("nowhere"))
+    device = pick_device().type
     with TrainingPool(dataset, spec, 1, kind) as pool:
-        assert pool.loop.startswith("machine code by")
         update = asyncio.run(one_update(pool, spec))
+    if kind == "auto" and device != "cpu":
+        assert pool.loop == f"PyTorch on {device}"
+        return
+    assert pool.loop.startswith("machine code by ")
+    assert pool.loop.endswith(" on cpu")
     assert update == by_hand(dataset, spec, native.compile_kernel(spec).train)
+
+
+@pytest.mark.parametrize("there", ["cpu", "cuda", "mps"])
+def test_machine_code_is_taken_where_it_is_asked_for_or_there_is_no_gpu(monkeypatch, there):
+    spec = SPECS[1]
+    made = native.Kernel(spec, b"", "cc")
+    monkeypatch.setattr(workers, "pick_device", lambda: torch.device(there))
+    monkeypatch.setattr(workers, "compile_kernel", lambda spec: made)
+    assert workers._choose(spec, "native") == (made, "machine code by cc on cpu")
+    assert workers._choose(spec, "torch") == (None, f"PyTorch on {there}")
+    kernel, _ = workers._choose(spec, "auto")
+    assert (kernel is made) == (there == "cpu")
+
+
+def test_a_loop_that_is_given_trains_on_the_cpu_even_where_there_is_a_gpu(monkeypatch):
+    # "meta" holds no numbers: what went there could not be trained.
+    monkeypatch.setattr(loops, "pick_device", lambda: torch.device("meta"))
+    devices = []
+
+    def loop(model, x, y, settings, seed):
+        devices.append({t.device.type for t in (*model.parameters(), x, y)})
+        return train(model, x, y, settings, seed)
+
+    update = by_hand(datasets.load("digits", Path("nowhere")), SPECS[1], loop)
+    assert devices == [{"cpu"}]
+    assert update
