@@ -175,6 +175,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
 async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
     """The adapters are imported here, each only where it is used: they cost start-up time."""
+    from app.store.identity import identified
     from app.store.observed import observed
 
     documents: Documents
@@ -197,7 +198,7 @@ async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
             raise StoreUnavailable("FL_S3_BUCKET needs boto3: pip install 'serverless-fl[aws]'.")
         blobs = S3Blobs(settings.s3_bucket, url_seconds=settings.s3_url_seconds)
         blob_adapter = "s3"
-    return observed(documents, blobs, adapter, blob_adapter)
+    return observed(documents, identified(documents, blobs), adapter, blob_adapter)
 
 
 def _made_admin_key(settings: Settings) -> str:

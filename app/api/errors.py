@@ -31,6 +31,7 @@ STATUS: Mapping[type[errors.CoordinatorError], int] = {
     errors.StoreUnavailable: 503,
 }
 RETRY_AFTER_SECONDS = 2
+RETRY_LASTING_SECONDS = 30  # where only an operator can mend it
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -103,8 +104,10 @@ def _coordinator_error(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if isinstance(error, errors.StoreUnavailable):
         # What the driver says names hosts and files: it is for the log, not for callers.
-        tell("store unavailable", WARNING, cause=error.message)
-        detail = "The database did not answer. Nothing is lost: try again; the cause is logged."
+        tell("store unavailable", WARNING, code=error.code, cause=error.message)
+        detail = error.advice
+        if error.lasting:
+            headers["Retry-After"] = str(RETRY_LASTING_SECONDS)
     if isinstance(error, errors.RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
     return problem(status, error.code, detail, headers=headers)

@@ -125,6 +125,58 @@ class Busy(CoordinatorError):
 
 
 class StoreUnavailable(CoordinatorError):
-    """The database did not answer. Nothing was lost; try again."""
+    """A store (the database, or the bucket of weights) did not answer. Nothing was lost; try again.
+
+    The message is for the log, as it may name hosts and files; callers are told `advice`. `store`
+    says which store it was. `lasting`: the fault stays until the operator does something.
+    """
 
     code = "store-unavailable"
+    lasting = False
+    _advice = "{} did not answer. Nothing is lost: try again; the cause is logged."
+
+    def __init__(self, message: str, *, store: str = "The database") -> None:
+        super().__init__(message)
+        self.store = store
+
+    @property
+    def advice(self) -> str:
+        return self._advice.format(self.store)
+
+
+class StoreDenied(StoreUnavailable):
+    """The store refuses this coordinator: its rights, keys, region or clock are wrong."""
+
+    code = "store-denied"
+    lasting = True
+    _advice = (
+        "{} refuses this coordinator. Nothing is lost, but its operator must act; the cause is "
+        "logged."
+    )
+
+
+class StoreMissing(StoreUnavailable):
+    """There is no such bucket or file: it was deleted, or the settings name another one."""
+
+    code = "store-missing"
+    lasting = True
+    _advice = "{} is not there: the coordinator's operator must act; the cause is logged."
+
+
+class WrongStore(StoreUnavailable):
+    """The blob store answers, but it is not the one that holds the experiments' weights."""
+
+    code = "wrong-store"
+    lasting = True
+    _advice = (
+        "{} is another one than the experiments were made with. Nothing is lost, but the "
+        "coordinator's operator must act; the cause is logged."
+    )
+
+
+class StoreRefused(StoreUnavailable):
+    """The store does not take this one document, blob or key: it is too large or malformed."""
+
+    code = "store-refused"
+    lasting = True
+    _advice = "{} does not take what was to be written; the cause is logged."

@@ -24,30 +24,36 @@ class Health:
 
     def __init__(self, context: Context) -> None:
         self.repo = context.repo
+        self.blobs = context.blobs
         self._asking, self._counting = asyncio.Lock(), asyncio.Lock()
         self._asked_at = self._counted_at = float("-inf")
-        self._fault: str | None = None
+        self._fault: StoreUnavailable | None = None
         self._census: dict[str, float] = {}
 
     async def ready(self) -> None:
-        """Whether the store takes a small write in time, and keeps it. Raises StoreUnavailable."""
+        """Whether the database takes a small write in time, and keeps it, and whether the store of
+        weights answers and is the right one. Raises StoreUnavailable.
+        """
         async with self._asking:
             if time.monotonic() - self._asked_at >= READY_STANDS:
                 self._fault = await self._ask()
                 self._asked_at = time.monotonic()
             fault = self._fault
         if fault is not None:
-            raise StoreUnavailable(fault)
+            raise fault.with_traceback(None)
 
-    async def _ask(self) -> str | None:
+    async def _ask(self) -> StoreUnavailable | None:
         """What is wrong, if anything."""
+        asked = "The database"
         try:
             async with asyncio.timeout(READY_SECONDS):
                 await self.repo.documents.check()
+                asked = "The store of weights"
+                await self.blobs.get("-")  # it proves that it is the right one before it says no
         except TimeoutError:
-            return f"The database did not answer in {READY_SECONDS:g} s."
+            return StoreUnavailable(f"{asked} did not answer in {READY_SECONDS:g} s.", store=asked)
         except StoreUnavailable as error:
-            return error.message
+            return error
         return None
 
     async def experiments_by_state(self) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """MongoDB through motor, and whatever speaks its protocol. The only file that knows motor.
 
-Majority writes with the journal, reads from the primary: an answered write is durable and seen by
-every later read. Each write is one operation on one document (docs/decisions/0003).
+Writes wait for a majority and the journal, reads come from the primary and give only what a
+majority has: an answered write is durable, later reads see it, and nothing that was read is ever
+rolled back. Each write is one operation on one document (docs/decisions/0003).
 """
 
 from __future__ import annotations
@@ -9,31 +10,64 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
+import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pydantic_core import from_json
-from pymongo import ReadPreference, WriteConcern
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo import InsertOne, ReadPreference, WriteConcern
+from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.read_concern import ReadConcern
 
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import StoreDenied, StoreUnavailable
+from app.store.mongo_faults import FOREIGN, is_duplicate, translated
 from app.store.port import KINDS_WITH_SECOND_NAMES, Body, Document
 
-SELECTION_MS = 3000  # a Lambda must answer long before the driver's own thirty seconds
-SOCKET_MS = 30_000
+# A Lambda must answer within 29 seconds, the driver's own limits are 30 for each of many tries.
+SELECTION_MS = 3000  # to find a server and to connect to it
+OPERATION_MS = 5000  # of documents, all in all: selection, answer, and each new try
+BLOB_MS = 15_000  # the same of a blob: 8 MiB take as long at 4.5 Mbit/s
+_AT_ONCE = 32  # blobs that one operation deletes
 INDEXED = {"$type": "string"}  # second names that are in the index; others have none
 
 
 @asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+async def _translated(milliseconds: int | None = None) -> AsyncIterator[None]:
+    """Ends in time, and raises only StoreUnavailable and its subclasses.
+
+    The driver counts from when one of motor's few threads begins the call, and where a server
+    hangs they are all taken: so the wait for a thread is bounded here, too.
+    """
+    seconds = (milliseconds or OPERATION_MS) / 1000
     try:
-        yield
-    except DuplicateKeyError:
-        raise
-    except PyMongoError as error:
-        text = str(error).split(", Timeout:")[0][:300]
-        raise StoreUnavailable(f"The database did not answer: {text}.") from error
+        async with asyncio.timeout(seconds + 1):
+            with pymongo.timeout(seconds):
+                yield
+    except TimeoutError as error:
+        raise StoreUnavailable(f"The database did not answer in {seconds:g} s.") from error
+    except FOREIGN as error:
+        raise translated(error) from error
+
+
+async def _insert(
+    collection: AsyncIOMotorCollection[Any],
+    document: dict[str, Any],
+    milliseconds: int | None = None,
+) -> bool:
+    """Insert unless the key is taken; say if it was.
+
+    A bulk of one: of a single insert the driver says only that the key was taken, and not that the
+    write concern failed beside it.
+    """
+    async with _translated(milliseconds):
+        try:
+            await collection.bulk_write([InsertOne(document)])
+        except BulkWriteError as error:
+            if is_duplicate(error):
+                return False
+            raise
+    return True
 
 
 def _range(prefix: str) -> dict[str, Any]:
@@ -58,6 +92,7 @@ class MongoDocuments:
         self._database = client.get_database(
             database,
             write_concern=WriteConcern(w="majority", j=True),
+            read_concern=ReadConcern("majority"),
             read_preference=ReadPreference.PRIMARY,
         )
 
@@ -68,12 +103,7 @@ class MongoDocuments:
         document: dict[str, Any] = {"_id": key, "revision": 1, "body": _dump(body)}
         if unique is not None:
             document["unique"] = unique
-        try:
-            async with _translated():
-                await self._collection(kind).insert_one(document)
-        except DuplicateKeyError:
-            return False
-        return True
+        return await _insert(self._collection(kind), document)
 
     async def get(self, kind: str, key: str) -> Document | None:
         async with _translated():
@@ -137,7 +167,8 @@ class MongoBlobs:
 
     Sizes stand in a collection of their own, or listing them would fetch all the data: no index
     covers a field that is not in it, and an upload's parts are listed with every part that comes.
-    A blob is listed once its data is there, and until just before it goes.
+    A blob is listed once its data is there, and until after it is gone: what a process leaves that
+    dies in the middle of a deletion is listed, and so the next sweep finds it.
     """
 
     def __init__(self, documents: MongoDocuments) -> None:
@@ -145,15 +176,12 @@ class MongoBlobs:
         self._sizes = documents._collection("blob_sizes")
 
     async def put(self, key: str, data: bytes) -> None:
-        async with _translated():
-            # Where it is there already it is the same: keys hold digests.
-            with suppress(DuplicateKeyError):
-                await self._blobs.insert_one({"_id": key, "data": data})
-            with suppress(DuplicateKeyError):
-                await self._sizes.insert_one({"_id": key, "size": len(data)})
+        # Where it is there already it is the same: keys hold digests.
+        await _insert(self._blobs, {"_id": key, "data": data}, BLOB_MS)
+        await _insert(self._sizes, {"_id": key, "size": len(data)})
 
     async def get(self, key: str) -> bytes | None:
-        async with _translated():
+        async with _translated(BLOB_MS):
             found = await self._blobs.find_one({"_id": key})
             return None if found is None else bytes(found["data"])
 
@@ -163,9 +191,18 @@ class MongoBlobs:
             return {d["_id"]: int(d["size"]) for d in await cursor.to_list(None)}
 
     async def delete(self, prefix: str) -> None:
+        # In steps, each of which ends in time: a database may take a minute to delete gigabytes.
+        listed = list(await self.sizes(prefix))
+        for start in range(0, len(listed), _AT_ONCE):
+            page = {"$in": listed[start : start + _AT_ONCE]}
+            await self._delete(page)
+        await self._delete(_range(prefix))  # and what came meanwhile
+
+    async def _delete(self, keys: dict[str, Any]) -> None:
+        async with _translated(BLOB_MS):
+            await self._blobs.delete_many({"_id": keys})
         async with _translated():
-            await self._sizes.delete_many({"_id": _range(prefix)})
-            await self._blobs.delete_many({"_id": _range(prefix)})
+            await self._sizes.delete_many({"_id": keys})
 
 
 def _dump(body: Body) -> str:
@@ -185,12 +222,15 @@ async def open_mongo(url: str, database: str) -> tuple[MongoDocuments, MongoBlob
             url,
             serverSelectionTimeoutMS=SELECTION_MS,
             connectTimeoutMS=SELECTION_MS,
-            socketTimeoutMS=SOCKET_MS,
             appname="serverless-fl",
         )
+    except OSError as error:  # its name is no secret
+        raise StoreDenied(
+            f"A certificate file that MONGODB_URL names cannot be read: {error.strerror or error}."
+        ) from None
     except (PyMongoError, ValueError):
         # What the driver says may quote a piece of the password, its chain of errors too.
-        raise StoreUnavailable(
+        raise StoreDenied(
             "MONGODB_URL is no MongoDB connection string. Special characters in its user name and "
             "password must be percent-encoded."
         ) from None

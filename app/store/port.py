@@ -1,9 +1,19 @@
 """What the service needs of a database and of a blob store.
 
 Two short ports. Every write is an insert-if-absent or a compare-and-set on one document; there are
-no transactions, so that any database that can do these two atomically will serve. An adapter
-raises `app.domain.errors.StoreUnavailable` when its database does not answer, and nothing else.
+no transactions, so that any database that can do these two atomically will serve.
 `tests/store/test_contract.py` is the adapters' specification.
+
+An adapter translates every fault of its driver, and raises nothing but these:
+
+    StoreUnavailable    the store is away, slow or full: the same call may succeed later
+        StoreDenied     it refuses this coordinator: rights, keys, region, clock
+        StoreMissing    there is no such bucket or file
+        WrongStore      the blob store is another one than before (`app.store.identity`)
+        StoreRefused    it does not take this document, blob or key
+
+The last four last until an operator acts. None of them says that anything is lost: only None from
+`Blobs.get` does, and `app.store.identity` returns it only from the right blob store.
 """
 
 from __future__ import annotations

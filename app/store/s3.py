@@ -53,14 +53,14 @@ class S3Blobs:
         """In a thread. Raises StoreUnavailable for anything that S3 or boto3 says."""
 
         def guarded() -> T:
-            from botocore.exceptions import BotoCoreError, ClientError
+            from app.store.s3_faults import FOREIGN, translated  # brings botocore
 
             try:
                 with self._lock:
                     client = self._client
                 return work(client)
-            except (BotoCoreError, ClientError) as error:
-                raise StoreUnavailable(f"The bucket {self.bucket} failed: {error}.") from error
+            except FOREIGN as error:
+                raise translated(error, self.bucket) from error
 
         return await asyncio.to_thread(guarded)
 

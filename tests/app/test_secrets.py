@@ -201,7 +201,7 @@ async def test_no_secret_reaches_a_log_or_a_stranger(tmp_path, request, caplog, 
     ],
 )
 async def test_a_database_url_that_fails_is_not_shown(url, monkeypatch):
-    monkeypatch.setattr("app.store.mongo.SELECTION_MS", 200)
+    monkeypatch.setattr("app.store.mongo.OPERATION_MS", 200)
     with pytest.raises(StoreUnavailable) as caught:
         await open_mongo(url, "test")
     assert PASSWORD not in "".join(traceback.format_exception(caught.value))

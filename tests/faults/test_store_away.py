@@ -30,7 +30,7 @@ async def finishes(federation, experiment, members) -> None:
 
 
 async def test_mongodb_goes_and_comes_back_in_mid_round(tmp_path, monkeypatch):
-    monkeypatch.setattr("app.store.mongo.SELECTION_MS", 300)
+    monkeypatch.setattr("app.store.mongo.OPERATION_MS", 300)
     server = MongoServer(tmp_path)
     server.start()
     documents, blobs = await open_mongo(server.url, "away")

@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -26,7 +25,8 @@ asyncio.run(main())
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setattr(mongo, "SELECTION_MS", 500)
+    monkeypatch.setattr(mongo, "OPERATION_MS", 500)
+    monkeypatch.setattr(mongo, "BLOB_MS", 500)
     server = MongoServer(tmp_path)
     server.start()
     yield server
@@ -44,10 +44,8 @@ async def test_a_server_that_is_away_is_said_to_be_and_may_come_back(server):
         documents.keys("rounds", ""),
         blobs.put("x", b""),
     ):
-        before = time.monotonic()
         with pytest.raises(StoreUnavailable, match="did not answer"):
             await call
-        assert time.monotonic() - before < 2  # SELECTION_MS is 500 here
     server.start()
     assert (await documents.get("rounds", "a")).body == {"n": 1}
     assert await documents.insert("rounds", "b", {})

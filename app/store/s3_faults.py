@@ -1,0 +1,60 @@
+"""What boto3 and S3 say of a fault, as one of the port's errors."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from botocore import exceptions as boto
+
+from app.domain.errors import StoreDenied, StoreMissing, StoreRefused, StoreUnavailable
+
+FOREIGN = (boto.BotoCoreError, boto.ClientError, OSError, ValueError)  # what boto3 raises
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_MISSING = ("NoSuchBucket",)
+_REFUSED = (
+    *("EntityTooLarge", "EntityTooSmall", "KeyTooLongError"),
+    *("InvalidArgument", "InvalidRequest", "InvalidURI", "MalformedXML"),
+)
+_PASSING_CODES = (
+    *("RequestTimeout", "BadDigest", "IncompleteBody", "OperationAborted"),
+    *("SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"),
+)
+_PASSING_STATUS = (
+    *(HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS),
+)
+_PASSING = (
+    *(boto.HTTPClientError, boto.ConnectionError, boto.ResponseStreamingError),
+    *(boto.IncompleteReadError, boto.ChecksumError, boto.FlexibleChecksumError),
+    *(boto.CredentialRetrievalError, boto.MetadataRetrievalError, boto.PaginationError),
+)
+
+
+def translated(error: Exception, bucket: str) -> StoreUnavailable:
+    """The port's error for whatever a call of boto3 raised."""
+    return _class_of(error)(f"The bucket {bucket} failed: {error}.", store="The store of weights")
+
+
+def _class_of(error: Exception) -> type[StoreUnavailable]:
+    match error:
+        case boto.ClientError():
+            return _class_of_answer(error)
+        case boto.ParamValidationError() | UnicodeError():
+            return StoreRefused
+        case boto.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return StoreDenied
+        case _ if isinstance(error, _PASSING):
+            return StoreUnavailable
+        case _:  # no credentials, an unknown profile, a malformed endpoint, a missing CA file
+            return StoreDenied
+
+
+def _class_of_answer(error: boto.ClientError) -> type[StoreUnavailable]:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _MISSING:
+        return StoreMissing
+    if code in _REFUSED:
+        return StoreRefused
+    if code in _PASSING_CODES or status in _PASSING_STATUS or status >= 500:
+        return StoreUnavailable
+    return StoreDenied
