@@ -138,8 +138,9 @@ def _add_data(parser: argparse.ArgumentParser, default: str | None, of: str) -> 
         "--kernel",
         choices=["auto", "native", "torch"],
         default="auto",
-        help="what trains: machine code compiled here, on the CPU (native), or PyTorch's operators, "
-        "on a GPU where there is one (torch); auto: native where there is no GPU (default: auto)",
+        help="what trains: machine code compiled here, on the CPU (native), or PyTorch's "
+        "operators, on a GPU where there is one (torch); auto: native where there is no GPU "
+        "(default: auto)",
     )
 
 

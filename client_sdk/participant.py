@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -12,8 +13,8 @@ from app.domain.errors import BadWeights
 from app.domain.experiment import WEIGHTS
 from app.wire.deltas import decode, encode
 from app.wire.encodings import COPIES, DTYPES, part_bytes
-from app.wire.schema import MAX_METRIC
 from app.wire.turns import Done, Train, Wait
+from client_sdk import metrics
 from client_sdk.client import CoordinatorClient
 from client_sdk.errors import (
     ClientError,
@@ -53,8 +54,8 @@ class Evaluator(Protocol):
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened to a client: `kind` is one of enrolled, training, uploaded, refused,
-    late, waiting, done, evaluated, unevaluated.
+    """Something happened to a client: `kind` is one of enrolled, training, dropped (a metric that
+    cannot be sent), uploaded, refused, late, waiting, done, evaluated, unevaluated.
     """
 
     kind: str
@@ -101,7 +102,7 @@ class Participant:
         self._client_key = client_key
         self._name = name
         self._trainer = trainer
-        self._on_event = on_event or (lambda event: None)
+        self._on_event = on_event or _log
         self._pause = pause
         self._indices: list[int] = []
         self._given_up: set[tuple[int, int]] = set()
@@ -163,15 +164,16 @@ class Participant:
             return
         try:
             async with asyncio.timeout(EVALUATE_SECONDS):
-                result = await self._measure(self._trainer, done.model_version)
+                examples, found = await self._measure(self._trainer, done.model_version)
         except (ClientError, DataError, TrainingFailed, TimeoutError, ValueError) as error:
             self._tell("unevaluated", 0, str(error) or type(error).__name__)
         else:
-            if result.examples:
-                told = f"accuracy {result.accuracy:.2%} of {result.examples} held-out examples"
+            if examples and "accuracy" in found:
+                told = f"accuracy {found['accuracy']:.2%} of {examples} held-out examples"
                 self._tell("evaluated", 0, told)
 
-    async def _measure(self, trainer: Evaluator, version: int) -> Evaluation:
+    async def _measure(self, trainer: Evaluator, version: int) -> tuple[int, dict[str, float]]:
+        """The number of held-out examples, and what was reported of them."""
         terms = self._terms
         if terms is None:  # it was never drawn
             view = await self._client.experiment(self.experiment_id)
@@ -180,15 +182,11 @@ class Participant:
             self.experiment_id, version, terms.part_bytes, direct=terms.direct, held=self._held
         )
         result = await trainer.evaluate(self.id, self._indices, weights, terms.seed)
-        if result.examples:
-            found = {"accuracy": result.accuracy, "loss": result.loss}
-            await self._client.report_evaluation(
-                self.experiment_id,
-                version,
-                result.examples,
-                {k: v for k, v in found.items() if abs(v) <= MAX_METRIC},
-            )
-        return result
+        examples = metrics.whole(result.examples, "number of held-out examples")
+        found = self._sendable({"accuracy": result.accuracy, "loss": result.loss}, 0)
+        if examples:
+            await self._client.report_evaluation(self.experiment_id, version, examples, found)
+        return examples, found
 
     async def _take_part(self, task: Train) -> None:
         self._terms = Terms(task.training.seed, task.part_bytes, task.direct)
@@ -208,9 +206,8 @@ class Participant:
                 self.experiment_id,
                 task.round,
                 data,
-                update.num_examples,
-                # A diverged loss is no JSON number; the weights themselves will tell.
-                {k: v for k, v in update.metrics.items() if abs(v) <= MAX_METRIC},
+                metrics.whole(update.num_examples, "number of examples"),
+                self._sendable(update.metrics, task.round),
                 most,
                 direct=task.direct,
                 at_once=task.at_once,
@@ -261,8 +258,21 @@ class Participant:
         except BadWeights as error:
             raise DataError(error.message) from error
 
+    def _sendable(self, found: object, number: int) -> dict[str, float]:
+        """The metrics that can be sent; the others are told. A diverged loss is one of them."""
+        kept, dropped = metrics.clean(found)
+        for message in dropped:
+            self._tell("dropped", number, message)
+        return kept
+
     def _tell(self, kind: str, number: int, message: str = "") -> None:
         self._on_event(Event(kind, self.id, number, message))
+
+
+def _log(event: Event) -> None:
+    """Where nobody listens, a loss of something is a line of Python's own log."""
+    if event.kind == "dropped":
+        logging.getLogger("client_sdk").warning("round %d: %s", event.round, event.message)
 
 
 def _unknown(what: str) -> str:

@@ -19,6 +19,7 @@ _MARKS = {
     "enrolled": ("·", "dim"),
     "waiting": ("·", "dim"),
     "training": ("▶", "yellow"),
+    "dropped": ("▶", "yellow"),
     "uploaded": ("✓", "green"),
     "refused": ("✗", "red"),
     "late": ("⌛", "magenta"),
@@ -88,7 +89,7 @@ class PlainProgress:
         self.console.print(Text(message), soft_wrap=True)
 
     def _event(self, event: Event) -> None:
-        if event.kind in ("refused", "late"):
+        if event.kind in ("refused", "late", "dropped"):
             self.say(f"round {event.round}: {event.client_id} {event.kind}: {event.message}")
         if event.kind == "unevaluated":
             self.say(f"{event.client_id} did not evaluate the last model: {event.message}")
