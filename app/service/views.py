@@ -8,12 +8,20 @@ from datetime import UTC, datetime
 
 from app.domain.errors import NotFound
 from app.domain.experiment import Experiment, ExperimentState
-from app.domain.records import Client, Evaluation, ModelVersion, client_id
+from app.domain.records import (
+    Client,
+    Evaluation,
+    ModelVersion,
+    Refusal,
+    client_id,
+    slot_named,
+)
 from app.domain.round import Round, RoundState
 from app.service.context import Context
 from app.service.enrolment import shard_size
 from app.service.keys import client_key
 from app.service.metering import Estimate
+from app.service.refused import always_refused
 from app.service.rounds import Rounds
 from app.wire import schema, views
 
@@ -55,11 +63,12 @@ class Views:
         current = await self._round(experiment, round_) if round_ else None
         history = await self.repo.rounds(experiment_id, after_round)
         estimate = await self.rounds.metering.estimate(experiment, round_)
+        refused = await self._always_refused(experiment, current)
         return views.ExperimentView(
             id=experiment.id,
             name=experiment.name,
             state=experiment.state,
-            progress=_progress(experiment, enrolled, current, now),
+            progress=_progress(experiment, enrolled, current, now) + _told(refused),
             reason=experiment.reason,
             pausing=bool(experiment.pausing) and not experiment.ended,
             config=schema.ExperimentConfig(**asdict(experiment.config)),
@@ -71,12 +80,24 @@ class Views:
             part_bytes=self.context.limits.part_bytes,
             direct=self.context.direct,
             current_round=current,
+            always_refused=refused,
             history=[self._summary(r) for r in history],
             evaluations=await self.repo.count_evaluations(experiment_id),
             cost=self._cost(experiment, estimate),
             now=_time(now),
             retry_after=self._pause(experiment, round_, now),
         )
+
+    async def _always_refused(
+        self, experiment: Experiment, current: views.RoundView | None
+    ) -> list[views.RefusalView]:
+        found = await always_refused(
+            self.repo,
+            experiment.id,
+            ended=experiment.ended,
+            reported=[slot_named(name) for name in current.reported] if current else [],
+        )
+        return [_refusal_view(refusal) for refusal in found]
 
     def _cost(self, experiment: Experiment, found: Estimate) -> views.CostView:
         usage, prices = found.usage, self.context.prices
@@ -144,10 +165,7 @@ class Views:
             cohort=_ids(round_.cohort),
             reported=_ids(reported),
             missing=_ids(s for s in round_.cohort if s not in settled),
-            refused=[
-                views.RefusalView(client=client_id(r.slot), code=r.code, reason=r.reason)
-                for r in refused
-            ],
+            refused=[_refusal_view(r) for r in refused],
             revoked=_ids(revoked),
             updates=[
                 views.UpdateView(
@@ -220,6 +238,12 @@ def model_view(model: ModelVersion, evaluations: list[Evaluation]) -> views.Mode
     )
 
 
+def _refusal_view(refusal: Refusal) -> views.RefusalView:
+    return views.RefusalView(
+        client=client_id(refusal.slot), code=refusal.code, reason=refusal.reason
+    )
+
+
 def evaluation_view(evaluation: Evaluation) -> views.EvaluationView:
     return views.EvaluationView(
         source=evaluation.source, num_examples=evaluation.num_examples, metrics=evaluation.metrics
@@ -261,6 +285,16 @@ def _progress(
         names = ", ".join(current.missing[:10]) + (" and more" if current.missing[10:] else "")
         text += f"; waiting for {names}, {max(0.0, current.deadline.timestamp() - now):.0f} s left"
     return text + (". It pauses after this round." if experiment.pausing else ".")
+
+
+def _told(refused: list[views.RefusalView]) -> str:
+    """Another sentence, where clients train in vain."""
+    if not refused:
+        return ""
+    names = ", ".join(refusal.client for refusal in refused[:5])
+    names += f" and {len(refused) - 5} more" if refused[5:] else ""
+    were = "was" if len(refused) == 1 else "were"
+    return f" {names} {were} refused in every round: {refused[0].reason}"
 
 
 def _ids(slots: Iterable[int]) -> list[str]:

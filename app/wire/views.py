@@ -208,6 +208,11 @@ class ExperimentView(Answer):
     part_bytes: int = Field(description="The most bytes of one uploaded part")
     direct: bool = Field(description="Weights move by URLs of the blob store itself")
     current_round: RoundView | None
+    always_refused: list[RefusalView] = Field(
+        [],
+        description="Clients whose updates were refused in every round for which they were drawn, "
+        "each with the last reason",
+    )
     history: list[RoundSummary]
     evaluations: int = Field(description="How many were reported, of all model versions")
     cost: CostView
