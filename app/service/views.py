@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from app.domain.errors import NotFound
-from app.domain.experiment import Experiment, ExperimentState
+from app.domain.experiment import Config, Experiment, ExperimentState
 from app.domain.records import (
     Client,
     Evaluation,
@@ -24,6 +24,7 @@ from app.service.metering import Estimate
 from app.service.refused import always_refused
 from app.service.rounds import Rounds
 from app.wire import schema, views
+from app.wire.text import clean
 
 _UNSEALED = frozenset({RoundState.COLLECTING, RoundState.ABANDONED})
 
@@ -71,7 +72,7 @@ class Views:
             progress=_progress(experiment, enrolled, current, now) + _told(refused),
             reason=experiment.reason,
             pausing=bool(experiment.pausing) and not experiment.ended,
-            config=schema.ExperimentConfig(**asdict(experiment.config)),
+            config=_settings(experiment.config),
             enrolled=enrolled,
             round=experiment.round,
             model_version=experiment.model_version,
@@ -258,6 +259,12 @@ def client_view(experiment: Experiment, client: Client) -> views.ClientView:
         enrolled_at=_time(client.enrolled_at),
         revoked_at=_maybe_time(client.revoked_at),
     )
+
+
+def _settings(config: Config) -> schema.ExperimentConfig:
+    """As they are; names that were taken before control characters were refused lose these."""
+    named = {"dataset": clean(config.dataset), "model": clean(config.model)}
+    return schema.ExperimentConfig(**asdict(config) | named)
 
 
 def _progress(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.wire.schema import MAX_PARTS, Answer, Body, Sha256
+from app.wire.bounds import PartNumber, Url
+from app.wire.schema import Answer, Body, Sha256
 
 MAX_ANNOUNCED = 256  # parts in one call: signed URLs are long, and answers are limited too
 
@@ -12,7 +13,7 @@ MAX_ANNOUNCED = 256  # parts in one call: signed URLs are long, and answers are 
 class PartAnnouncement(Body):
     """A part that is about to be uploaded."""
 
-    number: int = Field(ge=0, lt=MAX_PARTS, examples=[0])
+    number: PartNumber
     sha256: Sha256
     size: int = Field(ge=1, examples=[87904], description="Bytes")
 
@@ -24,14 +25,14 @@ class PartAnnouncements(Body):
 class SignedUpload(Answer):
     """A PUT of the part's bytes to `url`, with these headers and no others of ours."""
 
-    url: str = Field(examples=["https://bucket.s3.amazonaws.com/uploads/...?X-Amz-Signature=..."])
-    headers: dict[str, str]
-    seconds: int = Field(description="For so long the URL is good", examples=[900])
+    url: Url = Field(examples=["https://bucket.s3.amazonaws.com/uploads/...?X-Amz-Signature=..."])
+    headers: dict[str, str] = Field(max_length=32)
+    seconds: int = Field(ge=0, description="For so long the URL is good", examples=[900])
 
 
 class PartPlan(Answer):
     """What to do with a part: nothing where it is stored, else `upload`, else PUT it here."""
 
-    number: int
+    number: PartNumber
     stored: bool
     upload: SignedUpload | None = None

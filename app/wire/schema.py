@@ -4,17 +4,46 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Json, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    Json,
+    StringConstraints,
+)
 
 from app.domain.experiment import Config, ExperimentState
+from app.wire.bounds import (
+    MAX_EXAMPLES,
+    MAX_PARTS,
+    BatchSize,
+    Bytes,
+    ClientId,
+    Epochs,
+    ExperimentId,
+    LearningRate,
+    Momentum,
+    PartBytes,
+    PartNumber,
+    RoundNumber,
+    Secret,
+    Seed,
+)
+from app.wire.text import Shown, clean, require_plain
 
-MAX_PARTS = 20_000  # of one file
+__all__ = ["MAX_PARTS"]
 Sha256 = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9a-f]{64}$"),
     Field(description="SHA-256, 64 hexadecimal digits", examples=["a1" * 32]),
 ]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=200),
+    AfterValidator(require_plain),
+]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 MAX_METRIC = 1e30  # so that a weighted mean of them cannot overflow
 MetricValue = Annotated[
@@ -72,11 +101,11 @@ class ExperimentConfig(Body):
         None, ge=1, description="Enrolled clients at which the first round opens; default: all"
     )
     rounds: int = Field(_D.rounds, ge=1, le=1_000_000)
-    local_epochs: int = Field(_D.local_epochs, ge=1, le=10_000, description="Passes over a shard")
-    batch_size: int = Field(_D.batch_size, ge=1, le=1_000_000)
-    learning_rate: FiniteFloat = Field(_D.learning_rate, gt=0, le=1000)
-    momentum: FiniteFloat = Field(_D.momentum, ge=0, lt=1)
-    seed: int = Field(_D.seed, ge=0, lt=2**63, description="All draws are functions of it")
+    local_epochs: Epochs = Field(_D.local_epochs, description="Passes over a shard")
+    batch_size: BatchSize = Field(_D.batch_size)
+    learning_rate: LearningRate = Field(_D.learning_rate)
+    momentum: Momentum = Field(_D.momentum)
+    seed: Seed = Field(_D.seed, description="All draws are functions of it")
     deadline_seconds: FiniteFloat = Field(
         _D.deadline_seconds, gt=0, le=30 * 86400, description="Time for an attempt at a round"
     )
@@ -218,72 +247,78 @@ class Resume(Body):
 
 class BlobInfo(Answer):
     sha256: Sha256
-    size: int = Field(description="Bytes", examples=[87904])
+    size: Bytes = Field(description="Bytes", examples=[87904])
 
 
 class PartReceipt(Answer):
-    number: int = Field(examples=[0])
+    number: PartNumber
     sha256: Sha256
-    size: int = Field(examples=[87904])
+    size: Bytes = Field(examples=[87904])
 
 
 class CreatedExperiment(Answer):
     """The same Idempotency-Key gets the same answer again."""
 
-    id: str = Field(examples=["20261124-101500-9f2c1a"])
+    id: ExperimentId = Field(examples=["20261124-101500-9f2c1a"])
     state: ExperimentState
-    enrolment_key: str = Field(examples=["enrol_3q2-7w..."])
-    part_bytes: int = Field(description="The most bytes of one uploaded part", examples=[8388608])
+    enrolment_key: Secret = Field(examples=["enrol_3q2-7w..."])
+    part_bytes: PartBytes = Field(description="The most bytes of one uploaded part")
+    max_model_bytes: Bytes | None = Field(
+        None, description="The most bytes of the initial model", examples=[1073741824]
+    )
     direct: bool = Field(
         False, description="Parts go to the blob store itself, by URLs of `POST .../parts`"
     )
 
 
 class Shard(Answer):
-    client_id: str
-    dataset: str
-    dataset_size: int
-    indices: list[int] = Field(description="Positions in the training set, ascending")
+    client_id: ClientId
+    dataset: Shown
+    dataset_size: int = Field(ge=1, le=MAX_EXAMPLES)
+    indices: list[int] = Field(min_length=1, description="Positions in the training set, ascending")
 
 
 class Subscription(Answer):
     """The token is shown to the holder of the client key only."""
 
-    client_id: str = Field(examples=["client-07"])
-    token: str = Field(examples=["7.tok_x1..."])
-    shard_size: int = Field(examples=[3000])
+    client_id: ClientId = Field(examples=["client-07"])
+    token: Secret = Field(examples=["7.tok_x1..."])
+    shard_size: int = Field(ge=1, le=MAX_EXAMPLES, examples=[3000])
     shard: Shard | None = Field(None, description="Where it was asked for")
 
 
 class EnrolmentKey(Answer):
     """What clients subscribe with. `generation` counts its replacements."""
 
-    enrolment_key: str = Field(examples=["enrol_3q2-7w..."])
-    generation: int = Field(examples=[1])
+    enrolment_key: Secret = Field(examples=["enrol_3q2-7w..."])
+    generation: int = Field(ge=0, examples=[1])
 
 
 class ReplacedToken(Answer):
     """The client's token from now on."""
 
-    token: str = Field(examples=["7.tok_x1..."])
+    token: Secret = Field(examples=["7.tok_x1..."])
 
 
 class UpdateReceipt(Answer):
-    round: int
-    client_id: str
+    round: RoundNumber
+    client_id: ClientId
     sha256: Sha256
-    size: int
-    num_examples: int
+    size: Bytes
+    num_examples: int = Field(ge=0, le=MAX_EXAMPLES)
+
+
+Code = Annotated[str, AfterValidator(lambda text: clean(text, 64))]
 
 
 class Problem(Answer):
     """An error, after RFC 9457. `code` is for programs, `detail` says what to do."""
 
-    type: str = Field("about:blank")
-    title: str = Field(examples=["Conflict"])
-    status: int = Field(examples=[409])
-    code: str = Field(examples=["out-of-turn"])
-    detail: str = Field(examples=["Round 3 is closed; round 4 is collecting."])
+    type: Shown = Field("about:blank")
+    title: Shown = Field(examples=["Conflict"])
+    status: int = Field(ge=100, le=599, examples=[409])
+    code: Code = Field(examples=["out-of-turn"])
+    detail: Shown = Field(examples=["Round 3 is closed; round 4 is collecting."])
     request_id: str | None = Field(
         None,
         examples=["5f0c3a9be1d24f77"],

@@ -8,31 +8,44 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from app.domain.experiment import ExperimentState
+from app.wire.bounds import (
+    Attempt,
+    BatchSize,
+    Bytes,
+    Epochs,
+    LearningRate,
+    Momentum,
+    PartBytes,
+    Pause,
+    RoundNumber,
+    Seed,
+)
 from app.wire.schema import Answer, BlobInfo
+from app.wire.text import Shown
 
 
 class Training(Answer):
     """How to train: SGD over the shard."""
 
-    local_epochs: int
-    batch_size: int
-    learning_rate: float
-    momentum: float
-    seed: int = Field(description="The experiment's; derive your own of it, round and client")
+    local_epochs: Epochs
+    batch_size: BatchSize
+    learning_rate: LearningRate
+    momentum: Momentum
+    seed: Seed = Field(description="The experiment's; derive your own of it, round and client")
 
 
 class Train(Answer):
     """Train now."""
 
     action: Literal["train"] = "train"
-    round: int
-    attempt: int
-    base_version: int
+    round: RoundNumber
+    attempt: Attempt
+    base_version: RoundNumber
     model: BlobInfo
     deadline: datetime
-    seconds_left: float
+    seconds_left: float = Field(ge=0, le=30 * 86_400)
     training: Training
-    part_bytes: int = Field(description="The most bytes of one uploaded part")
+    part_bytes: PartBytes = Field(description="The most bytes of one uploaded part")
     direct: bool = Field(
         False, description="Parts go to the blob store itself, by URLs of `POST .../parts`"
     )
@@ -40,16 +53,17 @@ class Train(Answer):
         False,
         description="An update of one part may be brought by `PUT .../rounds/{round}/update`",
     )
-    max_update_bytes: int
-    content_codings: list[str] = Field(
+    max_update_bytes: Bytes
+    content_codings: list[Shown] = Field(
         [],
+        max_length=16,
         description="Content-Encoding that a part may have besides none (RFC 9110, section 8.4)",
         examples=[["gzip"]],
     )
-    update_encoding: str = Field(
+    update_encoding: Shown = Field(
         "weights", description="As the experiment's setting of that name says", examples=["weights"]
     )
-    download_encoding: str = Field(
+    download_encoding: Shown = Field(
         "weights",
         description="If another, `model` is `GET .../models/{version}/encoded`",
         examples=["weights"],
@@ -67,10 +81,10 @@ class Wait(Answer):
     """
 
     action: Literal["wait"] = "wait"
-    round: int
-    retry_after: float
-    message: str = Field(examples=["17 of 20 clients enrolled."])
-    hold: float = Field(
+    round: RoundNumber
+    retry_after: Pause
+    message: Shown = Field(examples=["17 of 20 clients enrolled."])
+    hold: Pause = Field(
         0.0,
         description="The most seconds of `wait` that are taken; 0: no answer is held",
         examples=[20],
@@ -82,8 +96,8 @@ class Done(Answer):
 
     action: Literal["done"] = "done"
     state: ExperimentState
-    reason: str
-    model_version: int | None
+    reason: Shown
+    model_version: RoundNumber | None
 
 
 RoundStatus = Annotated[Train | Wait | Done, Field(discriminator="action")]

@@ -5,81 +5,101 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from app.domain.experiment import ExperimentState
 from app.domain.round import RoundState
-from app.wire.schema import Answer, BlobInfo, ExperimentConfig, Sha256
+from app.wire.bounds import (
+    MAX_CLIENTS,
+    Attempt,
+    Bytes,
+    ClientId,
+    Examples,
+    ExperimentId,
+    PartBytes,
+    PartNumber,
+    Pause,
+    RoundNumber,
+    Url,
+)
+from app.wire.schema import Answer, BlobInfo, ExperimentConfig, MetricName, Sha256
+from app.wire.text import Shown
+
+Clients = list[ClientId]
+Figures = dict[MetricName, FiniteFloat]
 
 
 class EvaluationView(Answer):
-    source: str = Field(examples=["central"], description="A client, or `central` for the admin")
-    num_examples: int
-    metrics: dict[str, float]
+    source: Shown = Field(examples=["central"], description="A client, or `central` for the admin")
+    num_examples: Examples
+    metrics: Figures
 
 
 class ClientView(Answer):
-    id: str = Field(examples=["client-07"])
-    name: str = Field(examples=["St. Mary's, radiology"])
-    shard_size: int = Field(examples=[3000])
+    id: ClientId = Field(examples=["client-07"])
+    name: Shown = Field(examples=["St. Mary's, radiology"])
+    shard_size: Examples = Field(examples=[3000])
     enrolled_at: datetime
     revoked_at: datetime | None
 
 
 class RefusalView(Answer):
-    client: str = Field(examples=["client-03"])
-    code: str = Field(examples=["non-finite"])
-    reason: str
+    client: ClientId = Field(examples=["client-03"])
+    code: Shown = Field(examples=["non-finite"])
+    reason: Shown
 
 
 class AttemptView(Answer):
-    attempt: int
-    cohort: list[str]
-    reported: list[str]
-    missing: list[str]
-    revoked: list[str]
+    attempt: Attempt
+    cohort: Clients
+    reported: Clients
+    missing: Clients
+    revoked: Clients
     ended_at: datetime
 
 
 class UpdateView(Answer):
-    client: str
-    num_examples: int
+    client: ClientId
+    num_examples: Examples
     sha256: Sha256
-    size: int
-    metrics: dict[str, float]
+    size: Bytes
+    metrics: Figures
     received_at: datetime
-    norm: float | None = Field(
+    norm: FiniteFloat | None = Field(
         None, description="Distance from the base model, where the experiment bounds it"
     )
-    scale: float = Field(1.0, description="What was left of that distance; below 1 it was clipped")
+    scale: FiniteFloat = Field(
+        1.0, ge=0, le=1, description="What was left of that distance; below 1 it was clipped"
+    )
 
 
 class RoundView(Answer):
     """A round's record. `missing` has neither reported, nor been refused, nor been revoked."""
 
-    number: int
-    attempt: int
+    number: RoundNumber
+    attempt: Attempt
     state: RoundState
-    base_version: int
-    cohort: list[str]
-    reported: list[str]
-    missing: list[str]
+    base_version: RoundNumber
+    cohort: Clients
+    reported: Clients
+    missing: Clients
     refused: list[RefusalView]
-    revoked: list[str]
+    revoked: Clients
     updates: list[UpdateView]
     earlier_attempts: list[AttemptView]
     group_size: int | None = Field(
-        None, description="Updates that were summed in a row; then the sums of such groups"
+        None,
+        ge=1,
+        le=MAX_CLIENTS,
+        description="Updates that were summed in a row; then the sums of such groups",
     )
     opened_at: datetime
     deadline: datetime
     closed_at: datetime | None
-    num_examples: int
-    update_bytes: int
-    aggregation_seconds: float | None
-    metrics: dict[str, float] = Field(
-        description="Means of the updates' metrics, weighted by examples"
-    )
+    num_examples: Examples
+    update_bytes: Bytes
+    aggregation_seconds: FiniteFloat | None
+    metrics: Figures = Field(description="Means of the updates' metrics, weighted by examples")
 
 
 class CostView(Answer):
@@ -88,47 +108,47 @@ class CostView(Answer):
     Prices and assumptions are a table, app/domain/prices.json.
     """
 
-    usd: float = Field(examples=[0.0022])
-    budget_usd: float | None = Field(description="At which the experiment pauses")
-    items: dict[str, float] = Field(
+    usd: FiniteFloat = Field(examples=[0.0022])
+    budget_usd: FiniteFloat | None = Field(description="At which the experiment pauses")
+    items: Figures = Field(
         description="US dollars of each kind",
         examples=[{"lambda_requests": 0.0002, "http_api_calls": 0.0011, "data_out": 0.0007}],
     )
-    requests: float = Field(description="Calls of the API, ticks included", examples=[1103])
-    gb_seconds: float = Field(examples=[11.0])
-    bytes_up: float
-    bytes_down: float
-    region: str
+    requests: FiniteFloat = Field(description="Calls of the API, ticks included", examples=[1103])
+    gb_seconds: FiniteFloat = Field(examples=[11.0])
+    bytes_up: FiniteFloat
+    bytes_down: FiniteFloat
+    region: Shown
     memory_mb: int
-    request_ms: float = Field(description="What each call is assumed to take", examples=[9])
-    prices_as_of: str = Field(examples=["2026-11-24"])
+    request_ms: FiniteFloat = Field(description="What each call is assumed to take", examples=[9])
+    prices_as_of: Shown = Field(examples=["2026-11-24"])
 
 
 class RoundSummary(Answer):
     """A line of an experiment's history."""
 
-    number: int
-    attempt: int
+    number: RoundNumber
+    attempt: Attempt
     state: RoundState
-    accepted: int
-    contributors: list[str] = Field(description="Whose updates are in the new model")
+    accepted: int = Field(ge=0, le=MAX_CLIENTS)
+    contributors: Clients = Field(description="Whose updates are in the new model")
     opened_at: datetime
     closed_at: datetime | None
-    num_examples: int
-    update_bytes: int
-    metrics: dict[str, float]
-    cost_usd: float | None = Field(
+    num_examples: Examples
+    update_bytes: Bytes
+    metrics: Figures
+    cost_usd: FiniteFloat | None = Field(
         None, description="By estimate, once it is closed", examples=[0.0002]
     )
 
 
 class ModelView(Answer):
-    version: int
+    version: RoundNumber
     sha256: Sha256
-    size: int
-    parent_sha256: str | None
-    config_sha256: str = Field(description="Of the settings (app/domain/provenance.py)")
-    updates_sha256: str | None = Field(description="Of the accepted updates, in their order")
+    size: Bytes
+    parent_sha256: Sha256 | None
+    config_sha256: Sha256 = Field(description="Of the settings (app/domain/provenance.py)")
+    updates_sha256: Sha256 | None = Field(description="Of the accepted updates, in their order")
     encoded: BlobInfo | None = Field(
         None, description="The copy that clients are sent, where they are not sent the model itself"
     )
@@ -139,10 +159,10 @@ class ModelView(Answer):
 class ModelPart(Answer):
     """A piece of a model's file. `url` gives it, where the blob store answers clients itself."""
 
-    number: int
+    number: PartNumber
     sha256: Sha256
-    size: int
-    url: str | None
+    size: Bytes
+    url: Url | None
 
 
 class AuditAction(StrEnum):
@@ -168,44 +188,44 @@ class AuditAction(StrEnum):
 class AuditEvent(Answer):
     """Who did what, and when. `clients` are those whom it is about."""
 
-    cursor: str = Field(description="Where to go on reading: the next page's `after`")
+    cursor: Shown = Field(description="Where to go on reading: the next page's `after`")
     at: datetime
-    who: str = Field(
+    who: Shown = Field(
         examples=["admin"],
         description="`admin`, `admin (previous key)`, a client, or `coordinator` where nobody "
         "asked for it",
     )
     what: AuditAction
-    round: int | None
-    clients: list[str]
-    detail: str
+    round: RoundNumber | None
+    clients: Clients
+    detail: Shown
 
 
 class ExperimentSummary(Answer):
-    id: str
-    name: str
+    id: ExperimentId
+    name: Shown
     state: ExperimentState
-    round: int
-    rounds: int
-    model_version: int | None
+    round: RoundNumber
+    rounds: RoundNumber
+    model_version: RoundNumber | None
     created_at: datetime
-    reason: str
+    reason: Shown
 
 
 class ExperimentView(Answer):
-    id: str
-    name: str
+    id: ExperimentId
+    name: Shown
     state: ExperimentState
-    progress: str = Field(examples=["Enrolling: 17 of 20 clients."])
-    reason: str = Field(description="Why it ended, or why it is paused")
+    progress: Shown = Field(examples=["Enrolling: 17 of 20 clients."])
+    reason: Shown = Field(description="Why it ended, or why it is paused")
     pausing: bool = Field(description="It pauses once the open round is closed")
     config: ExperimentConfig
-    enrolled: int
-    round: int = Field(description="The open round; 0 before the first")
-    model_version: int | None
+    enrolled: int = Field(ge=0, le=MAX_CLIENTS)
+    round: RoundNumber = Field(description="The open round; 0 before the first")
+    model_version: RoundNumber | None
     created_at: datetime
     ended_at: datetime | None
-    part_bytes: int = Field(description="The most bytes of one uploaded part")
+    part_bytes: PartBytes = Field(description="The most bytes of one uploaded part")
     direct: bool = Field(description="Weights move by URLs of the blob store itself")
     current_round: RoundView | None
     always_refused: list[RefusalView] = Field(
@@ -214,7 +234,7 @@ class ExperimentView(Answer):
         "each with the last reason",
     )
     history: list[RoundSummary]
-    evaluations: int = Field(description="How many were reported, of all model versions")
+    evaluations: Examples = Field(description="How many were reported, of all model versions")
     cost: CostView
     now: datetime = Field(description="By the coordinator's clock, which its deadlines go by")
-    retry_after: float = Field(description="Seconds after which it is worth to look again")
+    retry_after: Pause = Field(description="Seconds after which it is worth to look again")

@@ -1,0 +1,36 @@
+"""What the numbers and ids of requests and answers may be, on both sides.
+
+Each side checks what the other sends before it uses it: a number that is read here becomes the
+size of a buffer, the length of a pause or a part of a path.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+MAX_PARTS = 20_000  # of one file
+MAX_EXAMPLES = 10**9
+MAX_ROUNDS = 1_000_000
+MAX_CLIENTS = 100_000
+LONGEST_PAUSE = 86_400.0  # seconds
+
+ClientId = Annotated[str, StringConstraints(pattern=r"^client-[0-9]{1,6}$")]
+ExperimentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Secret = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,512}$")]  # fits into a header
+Url = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,8192}$")]
+
+RoundNumber = Annotated[int, Field(ge=0, le=MAX_ROUNDS)]
+Attempt = Annotated[int, Field(ge=0, le=1000)]
+Examples = Annotated[int, Field(ge=0, le=MAX_EXAMPLES * MAX_CLIENTS)]  # of a round's clients
+Bytes = Annotated[int, Field(ge=0, le=2**50)]
+PartBytes = Annotated[int, Field(ge=1, le=2**32, examples=[8388608])]
+PartNumber = Annotated[int, Field(ge=0, lt=MAX_PARTS, examples=[0])]
+Pause = Annotated[float, Field(ge=0, le=LONGEST_PAUSE, description="Seconds")]
+
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
+LearningRate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
