@@ -131,7 +131,7 @@ def _config(
     """The experiment's settings, checked here already. Raises ValidationError, InvalidConfig."""
     size = len(dataset.train_y)
     shard = size // max(arguments.clients, 1)
-    per_round = arguments.clients_per_round
+    per_round, batch = arguments.clients_per_round, arguments.batch_size
     config = ExperimentConfig(
         dataset=dataset.name,
         dataset_size=size,
@@ -141,7 +141,7 @@ def _config(
         min_clients=arguments.min_clients,
         rounds=arguments.rounds,
         local_epochs=arguments.local_epochs,
-        batch_size=arguments.batch_size or (10 if shard < _SMALL_SHARD else 50),
+        batch_size=(10 if shard < _SMALL_SHARD else 50) if batch is None else batch,
         learning_rate=arguments.learning_rate,
         momentum=arguments.momentum,
         seed=arguments.seed,

@@ -25,6 +25,8 @@ def conclude(
     console.print(rounds_table(rows, f"{result['state']}: {result['reason']}"))
     for line in _worth(result, classes):
         console.print(line, markup=False)
+    for line in result["warnings"]:
+        console.print(f"warning: {line}", style="yellow", soft_wrap=True, markup=False)
     if result["cost"]:
         console.print(cost.sentence(result["cost"]), soft_wrap=True, markup=False)
     for file in files:
@@ -39,7 +41,8 @@ def _worth(result: dict[str, Any], classes: Classes | None) -> Iterator[str]:
         return
     yield (
         f"final accuracy {totals['final_accuracy']:.2%} on the test set "
-        f"(best {totals['best_accuracy']:.2%}), loss {totals['final_loss']:.4f}; "
+        f"(best {totals['best_accuracy']:.2%}, round {totals['best_round']}), "
+        f"loss {totals['final_loss']:.4f}; "
         f"{totals['wall_seconds']:.1f} s, {human_bytes(totals['bytes_up'])} up, "
         f"{human_bytes(totals['bytes_down'])} down"
     )

@@ -1,4 +1,4 @@
-"""What a run leaves behind: report.json, global.safetensors and two figures."""
+"""What a run leaves behind: report.json, the last model, the best one and two figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import torch
 
 from client_sdk import plots
 from client_sdk.evaluation import MOST_CLASSES, Classes, VersionFigures, figures
-from client_sdk.simulate import Outcome
+from client_sdk.health import warnings_of
+from client_sdk.simulate import Outcome, best_of
 
 
 def build_report(
@@ -31,6 +32,8 @@ def build_report(
 ) -> dict[str, Any]:
     """The report's content. Seconds and bytes; accuracies are fractions of the test set.
 
+    The best round is the best of several looks at the test set, so its accuracy flatters a little.
+
     `classes` are the last model's answers on it, `cost` is what client_sdk.cost estimates,
     `loop` says what trained.
     """
@@ -40,6 +43,7 @@ def build_report(
         "experiment": experiment.id,
         "state": experiment.state,
         "reason": experiment.reason,
+        "warnings": warnings_of(rows, classes),
         "dataset": dataset,
         "dataset_note": note,
         "parameters": parameters,
@@ -53,7 +57,8 @@ def build_report(
         "totals": {
             "rounds": len(rows),
             "final_accuracy": rows[-1].accuracy if rows else None,
-            "best_accuracy": max((row.accuracy for row in rows), default=None),
+            "best_accuracy": best_of(rows).accuracy if rows else None,
+            "best_round": best_of(rows).round if rows else None,
             "final_loss": rows[-1].loss if rows else None,
             "final_federated_accuracy": _last(versions_, "accuracy"),
             "final_federated_loss": _last(versions_, "loss"),
@@ -110,6 +115,9 @@ def write(
     written.append(out / "report.json")
     replace_file(out / "global.safetensors", outcome.weights)
     written.append(out / "global.safetensors")
+    if outcome.best is not None:
+        replace_file(out / "best.safetensors", outcome.best)
+        written.append(out / "best.safetensors")
     title = f"{report['dataset']}, {report['experiment']}"
     if outcome.rows:
         found = figures(outcome.experiment.history, outcome.models)

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from app.domain.experiment import TERMINAL, ExperimentState
@@ -18,6 +18,7 @@ from app.wire.views import ExperimentView, ModelView, RoundSummary, RoundView
 from client_sdk.bell import Bell
 from client_sdk.client import CoordinatorClient
 from client_sdk.datasets import Dataset
+from client_sdk.errors import NotThere
 from client_sdk.models import ModelSpec, TwoLayerCNN, build, describe, load_bytes, to_bytes
 from client_sdk.participant import Event, Participant, Terms, Trainer
 from client_sdk.train import Evaluation, derive_seed, evaluate
@@ -44,17 +45,24 @@ class Row:
     missing: list[str] = field(default_factory=list)
 
 
+def best_of(rows: Sequence[Row]) -> Row:
+    """The round whose model is best on the test set: by accuracy, then loss, then the first."""
+    return min(rows, key=lambda row: (-row.accuracy, row.loss, row.round))
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """How a simulation ended, with its rows and the last global model (safetensors).
+    """How a simulation ended, with its rows, the last global model and the best (safetensors).
 
-    `models` has every version with the evaluations that were reported of it.
+    `models` has every version with the evaluations that were reported of it. `best` is the model
+    of `best_of(rows)`; None where there are no rounds, or where it is kept nowhere any more.
     """
 
     experiment: ExperimentView
     rows: list[Row]
     weights: bytes
     models: list[ModelView] = field(default_factory=list)
+    best: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,8 @@ class Simulation:
         self._bell = Bell()
         self._paused = False
         self._held: bytes | None = None
+        self._measured = 0  # the version that `_held` is of
+        self._best: bytes | None = None
         self._model: TwoLayerCNN = build(spec)
         self._test_x = dataset.normalise(dataset.test_x)
 
@@ -161,7 +171,19 @@ class Simulation:
         weights = await self._download(experiment.model_version or 0)
         # After the clients' end: each reports what the last model is worth on its own data.
         models = await self.client.models(self.experiment_id)
-        return Outcome(experiment, self.rows, weights, models)
+        return Outcome(experiment, self.rows, weights, models, await self._best_weights())
+
+    async def _best_weights(self) -> bytes | None:
+        """The best round's model. A run that was resumed may have to fetch it again."""
+        if not self.rows:
+            return None
+        best = best_of(self.rows)
+        if self._best is None or hashlib.sha256(self._best).hexdigest() != best.sha256:
+            try:
+                self._best = await self._download(best.round)
+            except NotThere:  # the experiment keeps no model of that age
+                return None
+        return self._best
 
     async def _participate(self, number: int) -> Done:
         participant = Participant(
@@ -211,6 +233,8 @@ class Simulation:
         while summary := await closed.get():
             row = await self._row(summary)
             self.rows.append(row)
+            if best_of(self.rows) is row and self._measured == row.round:
+                self._best = self._held
             self.watchers.on_row(row)
         if self._paused:
             raise _Paused
@@ -244,6 +268,7 @@ class Simulation:
             if known.source == "central":
                 return known.metrics
         weights = await self._download(model.version)
+        self._measured = model.version
         result = await asyncio.to_thread(self._measure, weights)
         # The loss of a model that diverged is no JSON number.
         loss = min(result.loss, MAX_METRIC) if math.isfinite(result.loss) else MAX_METRIC
