@@ -180,6 +180,17 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     setting("--name", default="", help="a name for people")
     _add_data(parser, "auto", "auto: mnist where it can be had, else digits")
     parser.add_argument(
+        "--image-size",
+        metavar="WxH",
+        help="of pictures of your own: 64, or 64x48 (default: the most common, 128 at most)",
+    )
+    parser.add_argument(
+        "--fit",
+        choices=["letterbox", "crop"],
+        help="other proportions: the whole picture between bars, or its middle (default: letterbox "
+        "for folders, crop for .npz)",
+    )
+    parser.add_argument(
         "--server", type=_address, help="a coordinator's URL (default: start one here)"
     )
     _add_admin_key(parser)

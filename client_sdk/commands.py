@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from app.domain.experiment import Config, ExperimentState
 from app.wire.schema import ExperimentConfig
@@ -24,6 +25,7 @@ from client_sdk.conclusion import conclude
 from client_sdk.embedded import EmbeddedCoordinator
 from client_sdk.native import Unavailable
 from client_sdk.participant import Event, Participant
+from client_sdk.preparation import parse_size
 from client_sdk.simulate import Row, Simulation
 from client_sdk.tracking import Tracking
 from client_sdk.verify import Finding
@@ -41,7 +43,8 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
     torch.set_num_threads(1)  # the workers have the cores
     for name in arguments.track:
         tracking.require(name)
-    dataset = datasets.load(arguments.dataset, arguments.data_dir)
+    size = parse_size(arguments.image_size) if arguments.image_size else None
+    dataset = datasets.load(arguments.dataset, arguments.data_dir, size=size, fit=arguments.fit)
     spec = models.spec_for(arguments.model, dataset.shape, len(dataset.classes))
     config = _config(arguments, dataset, spec)
     prices = _prices()
@@ -206,16 +209,21 @@ async def join(arguments: argparse.Namespace, console: Console) -> int:
     async with client:
         experiment = await client.experiment(arguments.experiment)
         config = experiment.config
-        dataset = datasets.load(arguments.dataset or config.dataset, arguments.data_dir)
+        initial = await client.download_model(
+            arguments.experiment, 0, experiment.part_bytes, direct=experiment.direct
+        )
+        about = models.Description.read(initial, "The experiment's model")
+        dataset = datasets.load(
+            arguments.dataset or config.dataset, arguments.data_dir, like=about.preparation
+        )
+        if dataset.note:
+            console.print(Text(dataset.note), soft_wrap=True)
         if len(dataset.train_y) != config.dataset_size:
             raise exits.UsageError(
                 f"{dataset.name} has {len(dataset.train_y)} training examples, but the experiment "
                 f"shares out {config.dataset_size} of {config.dataset}: give its --dataset."
             )
-        initial = await client.download_model(
-            arguments.experiment, 0, experiment.part_bytes, direct=experiment.direct
-        )
-        spec = models.spec_of(initial)
+        spec = about.spec
         if spec != models.spec_for(spec.name, dataset.shape, len(dataset.classes)):
             raise exits.UsageError(
                 f"The experiment's model does not fit the data of {dataset.name}."

@@ -1,39 +1,37 @@
-"""Data sets as tensors: mnist, cifar10, digits, a folder of images, an .npz file.
+"""Data sets as tensors: mnist, cifar10, digits, a folder of pictures, an .npz file.
 
-Images stay as they are stored (bytes, mostly) and are normalised a shard at a time, so that many
+Images stay bytes where they are stored so, and are normalised a shard at a time, so that many
 clients on one machine share one copy.
 """
 
 from __future__ import annotations
 
 import socket
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import numpy as np
 import torch
 
+from client_sdk import cifar10, mnist
 from client_sdk.errors import DataError
+from client_sdk.preparation import Preparation
 
 NAMES = ("mnist", "cifar10", "digits", "auto")
-MNIST_FILES = ("train-images", "train-labels", "t10k-images", "t10k-labels")
-MAX_CLASSES = 8192  # labels count from 0: a stray large one is a mistake, not a class
 _TEST_SHARE = 0.2  # where a set has no test part of its own
 _SEED = 2017  # of that split: the same on every machine, or shards would overlap the test set
+_EVEN = 1e-6  # a deviation below this is rounding: a float32 channel that is all alike has some
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A classification set: images [N, C, H, W] (uint8 or float32), labels [N] (int64).
+    """A classification set: images [N, C, H, W] (uint8, or float32 in [0, 1]), labels [N] (int64).
 
-    `mean` and `std` are the training images' own, a value a channel, of bytes scaled to [0, 1] or
-    of floats as they are; `white` is a white pixel's value on that scale. `note` says in a
-    sentence what `auto` chose, and why.
+    `mean` and `std` are the training images' own, a value a channel, of bytes scaled to [0, 1].
+    `preparation` says how other pictures become like these. `note` says in sentences what `auto`
+    chose, what was left out and what was scaled.
     """
 
     name: str
@@ -44,8 +42,8 @@ class Dataset:
     test_y: torch.Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    preparation: Preparation
     note: str = ""
-    white: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -53,8 +51,13 @@ class Dataset:
         _, channels, height, width = self.train_x.shape
         return channels, height, width
 
+    @property
+    def white(self) -> float:
+        """A white pixel's value as the set was stored: 65535 for 16 bits, 1 for bytes (of 255)."""
+        return max((max(r.white) for r in self.preparation.ranges.values()), default=1.0)
+
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Float32 images of mean 0 and deviation 1 a channel, of images as they are stored."""
+        """Float32 images of mean 0 and deviation 1 a channel, of images as they are here."""
         return normalise(images, self.mean, self.std)
 
 
@@ -68,28 +71,43 @@ def normalise(
     return (images.float() / scale - shift) / width
 
 
-def load(name: str, data_dir: Path, *, download: bool = True) -> Dataset:
+def load(
+    name: str,
+    data_dir: Path,
+    *,
+    download: bool = True,
+    size: tuple[int, int] | None = None,
+    fit: str | None = None,
+    like: Preparation | None = None,
+) -> Dataset:
     """Load a set by name, or a user's own by its path. Raises DataError.
 
-    `data_dir` holds mnist and cifar10 as torchvision lays them out, and is where they are
-    downloaded to.
+    `data_dir` holds mnist and cifar10, and is where they are downloaded to. A user's own pictures
+    get the (width, height) of `size` by `fit` (letterbox or crop); with `like` they are prepared as
+    it says, so that they can train a model whose file says so.
     """
-    match name:
-        case "auto":
-            return _auto(data_dir, download)
-        case "mnist":
-            return _mnist(data_dir, download)
-        case "cifar10":
-            return _cifar10(data_dir, download)
-        case "digits":
-            return _digits()
     path = Path(name)
-    if path.suffix == ".npz" and path.is_file():
-        return _npz(path)
-    if path.is_dir():
-        from client_sdk.folder import read_folder  # needs Pillow; the others do not
-
-        return _own(path.resolve().name, *read_folder(path))
+    own = name not in NAMES
+    if not own and (size or fit):
+        raise DataError(f"--image-size and --fit are for pictures of your own; {name} has a size.")
+    try:
+        match name:
+            case "auto":
+                return _auto(data_dir, download)
+            case "mnist":
+                return _mnist(data_dir, download)
+            case "cifar10":
+                return _cifar10(data_dir, download)
+            case "digits":
+                return _digits()
+        if path.suffix.lower() == ".npz" and path.is_file():
+            return _npz(path, size, fit, like)
+        if path.is_dir():
+            return _folder(path, size, fit, like)
+    except MemoryError as error:
+        raise DataError(
+            f"{name} does not fit into the memory here: {error}. A smaller --image-size helps."
+        ) from error
     raise DataError(
         f"There is no data set {name!r}: give {', '.join(NAMES)}, a folder with "
         "train/CLASS/*.png, or an .npz file."
@@ -97,7 +115,7 @@ def load(name: str, data_dir: Path, *, download: bool = True) -> Dataset:
 
 
 def _auto(data_dir: Path, download: bool) -> Dataset:
-    how = "found in" if _has_mnist(data_dir) else "downloaded to"
+    how = "found in" if mnist.find_files(data_dir) else "downloaded to"
     try:
         return replace(_mnist(data_dir, download), note=f"Data: MNIST, {how} {data_dir}.")
     except DataError as error:
@@ -105,46 +123,41 @@ def _auto(data_dir: Path, download: bool) -> Dataset:
     return replace(_digits(), note=note)
 
 
-def _has_mnist(data_dir: Path) -> bool:
-    raw = data_dir / "MNIST" / "raw"
-    return all(any(raw.glob(f"{stem}-idx?-ubyte")) for stem in MNIST_FILES)
-
-
 def _mnist(data_dir: Path, download: bool) -> Dataset:
-    train, test = _torchvision_sets("MNIST", data_dir, _has_mnist(data_dir), download)
-    (train_x, train_y), (test_x, test_y) = (
-        (part.data.unsqueeze(1), part.targets) for part in (train, test)
-    )
-    return _dataset("mnist", tuple("0123456789"), train_x, train_y, test_x, test_y)
+    files = mnist.find_files(data_dir)
+    if not files:
+        _download("MNIST", data_dir, download)
+        files = mnist.find_files(data_dir)
+    if not files:
+        raise DataError(f"MNIST was downloaded to {data_dir}, but is not there.")
+    (train_x, train_y), (test_x, test_y) = mnist.read_files(files)
+    train, test = _tensors((train_x[:, None], train_y)), _tensors((test_x[:, None], test_y))
+    return _dataset("mnist", tuple("0123456789"), *train, *test, fit="mnist")
 
 
 def _cifar10(data_dir: Path, download: bool) -> Dataset:
-    # torchvision compares each file with its MD5 before it reads it, so only the original, never
-    # a stranger's file, is unpickled.
-    there = (data_dir / "cifar-10-batches-py").is_dir()
-    train, test = _torchvision_sets("CIFAR10", data_dir, there, download)
-    images = [torch.from_numpy(p.data).permute(0, 3, 1, 2).contiguous() for p in (train, test)]
-    labels = [torch.tensor(p.targets) for p in (train, test)]
-    return _dataset("cifar10", tuple(train.classes), images[0], labels[0], images[1], labels[1])
+    folder = data_dir / cifar10.FOLDER
+    if not folder.is_dir():
+        _download("CIFAR10", data_dir, download)
+    train, test = cifar10.read_files(folder)
+    return _dataset("cifar10", cifar10.CLASSES, *_tensors(train), *_tensors(test))
 
 
-def _torchvision_sets(kind: str, data_dir: Path, there: bool, download: bool) -> tuple[Any, Any]:
-    """The (train, test) sets of a torchvision class, downloaded where they must be and may."""
+def _download(kind: str, data_dir: Path, download: bool) -> None:
+    """Let torchvision fetch a set's files and compare their digests. Raises DataError."""
     from client_sdk._torchvision import import_datasets
 
     make = getattr(import_datasets(), kind)
-    if not there:
-        source = make.mirrors[0] if hasattr(make, "mirrors") else make.url
-        _require_network(f"{kind} is not in {data_dir}", download, urlsplit(source).hostname or "")
+    source = make.mirrors[0] if hasattr(make, "mirrors") else make.url
+    _require_network(f"{kind} is not in {data_dir}", download, urlsplit(source).hostname or "")
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # torchvision sets none: a download might stand still for ever
     try:
-        train, test = (make(root=data_dir, train=t, download=not there) for t in (True, False))
+        make(root=data_dir, download=True)
     except (RuntimeError, OSError, ValueError) as error:
-        raise DataError(f"{kind} cannot be read from {data_dir}: {error}") from error
+        raise DataError(f"{kind} cannot be downloaded to {data_dir}: {error}") from error
     finally:
         socket.setdefaulttimeout(patience)
-    return train, test
 
 
 def _require_network(missing: str, download: bool, host: str) -> None:
@@ -164,10 +177,40 @@ def _digits() -> Dataset:
 
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    x = torch.from_numpy(images).unsqueeze(1)
-    y = torch.from_numpy(bunch.target.astype(np.int64))
+    x, y = _tensors((images[:, None], bunch.target.astype(np.int64)))
     train, test = _held_out(y)
-    return _dataset("digits", tuple("0123456789"), x[train], y[train], x[test], y[test])
+    parts = (x[train], y[train], x[test], y[test])
+    return _dataset("digits", tuple("0123456789"), *parts, fit="digits")
+
+
+def _npz(
+    path: Path, size: tuple[int, int] | None, fit: str | None, like: Preparation | None
+) -> Dataset:
+    from client_sdk.arrays import read_arrays
+
+    found = read_arrays(path, size, fit, like)
+    test = _tensors(found.test) if found.test else None
+    return _own(
+        path.stem, found.classes, _tensors(found.train), test, found.preparation, found.note
+    )
+
+
+def _folder(
+    path: Path, size: tuple[int, int] | None, fit: str | None, like: Preparation | None
+) -> Dataset:
+    from client_sdk.folder import read_folder
+
+    found = read_folder(path, size, fit, like)
+    name = path.resolve().name
+    return _own(name, found.classes, found.train, found.test, found.preparation, found.note)
+
+
+Part = tuple[torch.Tensor, torch.Tensor]
+
+
+def _tensors(part: tuple[np.ndarray, np.ndarray]) -> Part:
+    images, labels = part
+    return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 
 
 def _held_out(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -183,81 +226,33 @@ def _held_out(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(train).sort().values, torch.cat(test).sort().values
 
 
-def _npz(path: Path) -> Dataset:
-    """Arrays x_train, y_train and perhaps x_test, y_test, classes. Pickled arrays are refused."""
-    try:
-        # Opened here: numpy leaves its own file open where the archive is broken.
-        with path.open("rb") as file, zipfile.ZipFile(file):
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as found:
-                arrays = {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read as an .npz file of plain arrays: {error}"
-        ) from error
-    for name in ("x_train", "y_train"):
-        if name not in arrays:
-            raise DataError(f"{path} has no array {name!r}; it has {sorted(arrays)}.")
-    if ("x_test" in arrays) != ("y_test" in arrays):
-        raise DataError(f"{path} has only one of 'x_test' and 'y_test'; give both or neither.")
-    parts = [
-        (_images(path, arrays[f"x_{part}"]), _labels(path, arrays[f"y_{part}"]))
-        for part in ("train", "test")
-        if f"x_{part}" in arrays
-    ]
-    most = max(int(y.max()) for _, y in parts)
-    classes = tuple(str(c) for c in np.atleast_1d(arrays.get("classes", np.arange(most + 1))))
-    if len(classes) <= most:
-        raise DataError(f"{path} names {len(classes)} classes, but has the label {most}.")
-    return _own(path.stem, classes, *parts)
-
-
-def _images(path: Path, x: np.ndarray) -> torch.Tensor:
-    if x.ndim == 3:
-        x = x[:, None]
-    elif x.ndim == 4 and x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):
-        x = x.transpose(0, 3, 1, 2)
-    if x.ndim != 4 or 0 in x.shape:
-        raise DataError(
-            f"{path}: images must be [N, H, W], [N, H, W, C] or [N, C, H, W], not {list(x.shape)}."
-        )
-    if x.dtype != np.uint8:
-        if x.dtype.kind not in "iuf":
-            raise DataError(f"{path}: images must be finite numbers, not {x.dtype}.")
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-            x = x.astype(np.float32)
-        if not np.isfinite(x).all():
-            raise DataError(f"{path}: images must be finite numbers.")
-    return torch.from_numpy(np.ascontiguousarray(x))
-
-
-def _labels(path: Path, y: np.ndarray) -> torch.Tensor:
-    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or (len(y) and y.min() < 0):
-        raise DataError(f"{path}: labels must be one non-negative whole number an image.")
-    if len(y) and y.max() >= MAX_CLASSES:
-        raise DataError(f"{path}: labels must be below {MAX_CLASSES}, not {y.max()}.")
-    return torch.from_numpy(y.astype(np.int64))
-
-
 def _own(
     name: str,
     classes: tuple[str, ...],
-    train: tuple[torch.Tensor, torch.Tensor],
-    test: tuple[torch.Tensor, torch.Tensor] | None = None,
+    train: Part,
+    test: Part | None,
+    preparation: Preparation,
+    note: str,
 ) -> Dataset:
     """A user's set; a fifth of each class is kept for the test where it has no test part."""
     for x, y in (train, test or train):
         if len(x) != len(y):
             raise DataError(f"{name}: {len(x)} images, but {len(y)} labels.")
-        if x.shape[1:] != train[0].shape[1:] or x.dtype != train[0].dtype:
-            raise DataError(f"{name}: test images are not like the training images.")
     if test is None:
         kept, held_out = _held_out(train[1])
         test = (train[0][held_out], train[1][held_out])
         train = (train[0][kept], train[1][kept])
     if not len(train[1]) or not len(test[1]):
         raise DataError(f"{name} has too few images to train and to test.")
-    return _dataset(name, classes, *train, *test)
+    first = train[0][:1]
+    if len(train[0]) > 1 and torch.equal(train[0], first.expand_as(train[0])):
+        flat = bool(first.amin() == first.amax())
+        raise DataError(
+            f"{name}: {'all pixels of ' if flat else ''}all images to train on are alike, so there "
+            "is nothing to learn from them."
+        )
+    made = _dataset(name, classes, *train, *test)
+    return replace(made, preparation=preparation, note=note)
 
 
 def _dataset(
@@ -267,13 +262,18 @@ def _dataset(
     train_y: torch.Tensor,
     test_x: torch.Tensor,
     test_y: torch.Tensor,
+    *,
+    fit: str = "crop",
 ) -> Dataset:
     # A channel at a time in float64: sums over fifty million pixels need it, all of them at once
     # would take eight times the set's memory.
     scale = 255.0 if train_x.dtype == torch.uint8 else 1.0
-    channels = [train_x[:, c].double() / scale for c in range(train_x.shape[1])]
+    _, number, height, width = train_x.shape
+    channels = [train_x[:, c].double() / scale for c in range(number)]
     mean = tuple(c.mean().item() for c in channels)
-    std = tuple(c.std(correction=0).item() or 1.0 for c in channels)
-    # Floats come as 0 to 1 or as 0 to 255; `predict` must put pictures on the same scale.
-    white = 255.0 if train_x.is_floating_point() and train_x.max() > 2 else 1.0
-    return Dataset(name, classes, train_x, train_y, test_x, test_y, mean, std, white=white)
+    # A channel that is all alike stays so, in place of a division by next to nothing.
+    std = tuple(s if (s := c.std(correction=0).item()) > _EVEN else 1.0 for c in channels)
+    preparation = Preparation(number, height, width, fit)
+    return Dataset(
+        name, classes, train_x, train_y, test_x, test_y, mean, std, preparation=preparation
+    )

@@ -34,12 +34,11 @@ class FromPixels(nn.Module):
     def __init__(self, known: Classifier) -> None:
         super().__init__()
         self.model = known.model
-        self.white = known.white
-        self.register_buffer("mean", torch.tensor(known.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(known.std).view(1, -1, 1, 1))
+        self.register_buffer("mean", torch.tensor(known.about.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(known.about.std).view(1, -1, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model((x * self.white - self.mean) / self.std)
+        logits: torch.Tensor = self.model((x - self.mean) / self.std)
         return logits
 
 
@@ -58,20 +57,21 @@ def export(data: bytes, form: str, *, normalise: bool = False, whose: str = "The
     about = describe(read_metadata(data), known, normalise)
     network: nn.Module = FromPixels(known).eval() if normalise else known.model
     # Two of them, or the exporter would take the batch for a fixed size.
-    example = torch.rand(2, known.spec.in_channels, known.spec.height, known.spec.width)
+    spec = known.about.spec
+    example = torch.rand(2, spec.in_channels, spec.height, spec.width)
     return (_onnx if form == "onnx" else _torchscript)(network, example, about)
 
 
 def describe(found: dict[str, str], known: Classifier, normalise: bool) -> dict[str, str]:
     """What the exported file says of itself, beside what the model file said."""
     how = _RAW if normalise else _SCALED
-    spec = known.spec
+    spec = known.about.spec
     return {
         **{name: text for name, text in sorted(found.items()) if name != "format"},
-        "classes": json.dumps(known.classes),
-        "mean": json.dumps(known.mean),
-        "std": json.dumps(known.std),
-        "white": json.dumps(known.white),
+        "classes": json.dumps(known.about.classes),
+        "mean": json.dumps(known.about.mean),
+        "std": json.dumps(known.about.std),
+        "white": "1.0",
         "input": _INPUT.format(spec.in_channels, spec.height, spec.width, how),
         "output": "logits: float32 [batch, classes]; their softmax gives probabilities",
     }

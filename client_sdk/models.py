@@ -15,7 +15,9 @@ from torch import nn
 
 from client_sdk.datasets import Dataset
 from client_sdk.errors import DataError
+from client_sdk.preparation import DIGIT_FITS, FITS, Preparation, parse_ranges
 
+MAX_WEIGHTS = 2**25  # of a network that this SDK makes: 128 MiB; pictures of about 260x260
 MAX_WORKING = 2**28  # a gigabyte for one image: a stranger's file must not take all memory
 
 
@@ -137,7 +139,11 @@ def spec_for(name: str, shape: tuple[int, int, int], classes: int) -> ModelSpec:
         raise DataError(f"There is no model {name!r}: give {', '.join(PRESETS)} or auto.")
     conv, kernel, padding, hidden = PRESETS[name]
     spec = ModelSpec(name, channels, height, width, classes, conv, kernel, padding, hidden)
-    spec.flat_size()
+    if spec.weights() > MAX_WEIGHTS:
+        raise DataError(
+            f"Pictures of {width}x{height} make a network of {spec.weights():,} weights, more than "
+            f"{MAX_WEIGHTS:,}: give a smaller --image-size, 64 say."
+        )
     return spec
 
 
@@ -149,17 +155,76 @@ def build(spec: ModelSpec, seed: int | None = None) -> TwoLayerCNN:
         return TwoLayerCNN(spec)
 
 
+@dataclass(frozen=True)
+class Description:
+    """What a model file says of itself, so that nothing else is needed to use it (its metadata).
+
+    `model` is the network's spec, `dataset` the set's name, `classes` their names in the order of
+    the labels, `mean` and `std` those of pixels in [0, 1], a value a channel. `fit` and `ranges`
+    say how a picture becomes the network's input (`client_sdk.preparation`). All but `dataset` and
+    `fit` are JSON. Files of earlier versions lack `fit` and `ranges`, and may have a `white` that
+    `mean` and `std` are scaled to.
+    """
+
+    spec: ModelSpec
+    dataset: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    preparation: Preparation
+
+    def metadata(self) -> dict[str, str]:
+        """As strings, to be written into a safetensors file."""
+        return {
+            "format": "pt",
+            "model": self.spec.to_json(),
+            "dataset": self.dataset,
+            "classes": json.dumps(self.classes),
+            "mean": json.dumps(self.mean),
+            "std": json.dumps(self.std),
+            "fit": self.preparation.fit,
+            "ranges": self.preparation.ranges_json(),
+        }
+
+    @classmethod
+    def read(cls, data: bytes, whose: str) -> Description:
+        """Read a model file's bytes; `whose` names them in messages. Raises DataError."""
+        about = read_metadata(data)
+        spec = spec_of(data)
+        try:
+            classes = tuple(str(c) for c in json.loads(about["classes"]))
+            white = float(json.loads(about.get("white", "1")))
+            mean = tuple(float(v) / white for v in json.loads(about["mean"]))
+            std = tuple(float(v) / white for v in json.loads(about["std"]))
+        except (KeyError, ValueError, TypeError, ArithmeticError) as error:
+            raise DataError(f"{whose} lacks its classes, mean or std.") from error
+        if (len(classes), len(mean), len(std)) != (spec.classes, *[spec.in_channels] * 2):
+            raise DataError(f"{whose}: its classes, mean or std do not fit its model.")
+        if not all(map(math.isfinite, mean)) or not all(0 < s < math.inf for s in std):
+            raise DataError(f"{whose}: its mean or std cannot scale a picture.")
+        preparation = _preparation(about, spec, whose)
+        return cls(spec, about.get("dataset", ""), classes, mean, std, preparation)
+
+
+def _preparation(about: Mapping[str, str], spec: ModelSpec, whose: str) -> Preparation:
+    name = about.get("dataset", "")
+    # Earlier versions cropped, and framed the digits of the two sets by their names.
+    of_digits = name in DIGIT_FITS and spec.in_channels == 1
+    fit = about.get("fit", name if of_digits else "crop")
+    if fit not in FITS and not (fit in DIGIT_FITS and spec.in_channels == 1):
+        raise DataError(f"{whose}: it fits pictures in a way that this version does not know.")
+    try:
+        ranges = parse_ranges(about.get("ranges", "{}"), spec.in_channels)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{whose}: its ranges cannot scale a picture.") from error
+    return Preparation(spec.in_channels, spec.height, spec.width, fit, ranges)
+
+
 def describe(dataset: Dataset, spec: ModelSpec) -> dict[str, str]:
-    """What a model file says of itself, so that `predict` needs nothing else."""
-    return {
-        "format": "pt",
-        "model": spec.to_json(),
-        "dataset": dataset.name,
-        "classes": json.dumps(dataset.classes),
-        "mean": json.dumps(dataset.mean),
-        "std": json.dumps(dataset.std),
-        "white": json.dumps(dataset.white),
-    }
+    """The metadata of a model of this data set."""
+    return Description(
+        spec, dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.preparation
+    ).metadata()
 
 
 def to_bytes(model: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:

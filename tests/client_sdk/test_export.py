@@ -94,13 +94,12 @@ def test_with_normalise_pixels_go_in_as_they_are(known, form, answer):
     assert "the graph normalises them" in about["input"]
 
 
-def test_a_set_of_floats_up_to_255_takes_pixels_in_0_to_1_too(digits):
+def test_a_set_of_floats_up_to_255_takes_pixels_in_0_to_1_too(digits, tmp_path):
     found, _ = digits
-    floats = datasets._dataset(
-        "floats",
-        found.classes,
-        *(found.train_x.float(), found.train_y, found.test_x.float(), found.test_y),
-    )
+    parts = {"x_train": found.train_x.float(), "y_train": found.train_y}
+    parts |= {"x_test": found.test_x.float(), "y_test": found.test_y}
+    np.savez(tmp_path / "floats.npz", **{name: t.numpy() for name, t in parts.items()})
+    floats = datasets.load(str(tmp_path / "floats.npz"), tmp_path)
     spec = models.spec_for("digits-cnn", floats.shape, 10)
     data = models.to_bytes(models.build(spec, 5), models.describe(floats, spec))
     logits, _ = onnxs(export(data, "onnx", normalise=True), found.test_x[:9].float() / 255)
