@@ -117,8 +117,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         store = "mongodb" if settings.mongodb_url else "sqlite"
         logs.tell("coordinator started", version=app.version, store=store, process=os.getpid())
         async with ticking(app.state.coordinator, settings.tick_seconds):
-            with live.ending_with_the_server(app.state.coordinator.hold.close):
+            with live.ending_with_the_server(app.state.coordinator.stopping):
                 yield
+        await app.state.coordinator.close()
         await documents.close()
         logs.tell("coordinator stopped", process=os.getpid())
         trace.stop()
@@ -135,7 +136,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,  # ours needs no network
         redoc_url=None,
     )
-    app.state.live = live = events.Live(settings.live, settings.hold_seconds > 0)
+    app.state.live = live = events.Live(settings.live)
     errors.install(app)
     routing.install(
         app,

@@ -95,6 +95,7 @@ class Federation:
             repo=Repository(documents or self.documents),
             blobs=blobs or self.blobs,
             clock=self.clock,
+            monotonic=self.clock,
             limits=self.limits,
             jitter=lambda: 0.5,
         )

@@ -33,9 +33,8 @@ MAX_STREAMS = 200  # of one process; whoever comes later is told to poll
 class Live:
     """The open streams of this process: whether there may be any, and that they end with it."""
 
-    def __init__(self, enabled: bool, holding: bool = False) -> None:
+    def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
-        self.holding = holding  # there may be other answers that take their time
         self.open = 0
         self.closing = asyncio.Event()
 
@@ -53,18 +52,18 @@ class Live:
         handlers do theirs.
 
         The lifespan's end would be too late: a server first waits for the answers that it is in
-        the middle of, and these would never come to an end.
+        the middle of. Some would never come to an end, others not before a round is aggregated.
         """
-        serving = self.enabled or self.holding
-        if not serving or threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is not threading.main_thread():
             yield
             return
         loop = asyncio.get_running_loop()
         before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
         def close(number: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self.closing.set)
-            loop.call_soon_threadsafe(also)
+            if not loop.is_closed():  # an entry that ends no lifespan may have closed it
+                loop.call_soon_threadsafe(self.closing.set)
+                loop.call_soon_threadsafe(also)
             handler = before[signal.Signals(number)]
             assert callable(handler)  # noqa: S101  (others are left alone)
             handler(number, frame)
@@ -108,7 +107,8 @@ async def watch_experiment(
 ) -> StreamingResponse:
     """As it stands now, then after every change. An event's history holds only rounds that the
     events before it did not show as closed. Where the platform cannot stream (FL_LIVE) it answers
-    404: poll instead, after the view's `retry_after`.
+    404: poll instead, after the view's `retry_after`. It only looks: clients' polls and the tick
+    move the experiment on.
     """
     live: Live = request.app.state.live
     if not live.enabled:
@@ -118,7 +118,7 @@ async def watch_experiment(
     if last_event_id is not None and last_event_id.isdecimal():
         after_round = int(last_event_id)
     mark = await service.watch.mark(experiment_id)
-    first = await service.views.experiment(experiment_id, after_round)
+    first = await service.views.as_stored(experiment_id, after_round)
     return StreamingResponse(
         _stream(live, service, first, mark, after_round),
         media_type="text/event-stream",
@@ -146,7 +146,7 @@ async def _stream(
                     quiet = 0.0
                     yield ": quiet\n\n"
             mark = now
-            view = await service.views.experiment(view.id, after_round)
+            view = await service.views.as_stored(view.id, after_round)
     except CoordinatorError as error:  # the store is gone, say; whoever watches comes again
         tell("stream ended early", WARNING, cause=error.message)
     finally:

@@ -44,8 +44,18 @@ class Coordinator:
         self.models = Models(context)
         self.audit = Audit(context)
         self.views = Views(context, self.rounds)
-        self.watch = Watch(context, self.rounds)
+        self.watch = Watch(context)
         self.health = Health(context)
+
+    def stopping(self) -> None:
+        """The server is about to stop: answer those who wait, and begin nothing that takes long."""
+        self.hold.close()
+        self.context.tasks.ending = True
+
+    async def close(self) -> None:
+        """Once nobody asks any more: bring what is under way to an end, or give it back."""
+        self.stopping()
+        await self.context.tasks.close()
 
     async def tick(self) -> list[str]:
         """Advance every open experiment and sweep, for schedulers; gives the ids looked at."""

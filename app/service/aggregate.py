@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from app.domain.errors import DigestMismatch
+from app.domain.errors import DigestMismatch, StoreUnavailable
 from app.domain.experiment import WEIGHTS, Experiment
 from app.domain.provenance import config_digest, contribution, updates_digest
-from app.domain.records import ModelVersion, Update
-from app.domain.round import Lease, Round, RoundState
-from app.service import keys, telling
+from app.domain.records import Blob, ModelVersion, Update
+from app.domain.round import Round, RoundState
+from app.service import keys, telling, weights
 from app.service.allowance import Allowance
 from app.service.context import Context
+from app.service.leases import Held, LostLease
 from app.service.metering import Metering
 from app.telemetry import metrics, trace
-from app.telemetry.logs import tell
+from app.telemetry.logs import WARNING, tell
 
 if TYPE_CHECKING:
     from app.service.fold import Fold
 
 
-class LostLease(Exception):
-    """Another process has taken the aggregation over; it goes on from what we stored."""
-
-
 class LostUpdate(Exception):
     """The store no longer has what was accepted. Nothing that runs here can bring it about."""
-
-
-def new_lease(context: Context, fence: int, deaths: int = 0) -> Lease:
-    """A lease of this process, from now; longer after each owner that died.
-
-    It is renewed between cells only. Were it always as short, a cell that takes longer than that
-    would be taken over for ever, and no owner would ever come to its end.
-    """
-    expiry = context.clock() + context.limits.lease_seconds * (1 + deaths)
-    return Lease(owner=context.worker, expires_at=expiry, fence=fence, deaths=deaths)
 
 
 async def aggregate(
@@ -48,13 +36,25 @@ async def aggregate(
     """Do what the call may of the aggregation; at its end store the model and close the round.
 
     Says whether this process has nothing more to do here: not so where its allowance is used up and
-    the next call shall go on. Raises LostUpdate.
+    the next call shall go on. Raises LostUpdate, and StoreUnavailable after it gave the lease back.
     """
+    held = Held(context, round_)
+    try:
+        return await _aggregate(held, experiment, allowance)
+    except LostLease:
+        return True
+    except (StoreUnavailable, asyncio.CancelledError):
+        await held.give_back()
+        raise
+
+
+async def _aggregate(held: Held, experiment: Experiment, allowance: Allowance) -> bool:
+    """As `aggregate`. Raises LostLease."""
     # Imported here: it brings NumPy, which a process that only answers polls never needs.
-    from app.service.copies import Copy
     from app.service.fold import Fold
 
-    started = context.clock()
+    context, round_ = held.context, held.round
+    started = context.monotonic()
     stored = await context.repo.updates(experiment.id, round_.number)
     updates = [update for update in stored if update.slot in round_.accepted]
     layout = await context.repo.layout(experiment.id)
@@ -63,32 +63,19 @@ async def aggregate(
     fold = Fold(context, experiment, round_, updates, layout, base)
     try:
         with measured(fold):
-            if round_.lease is not None and round_.lease.fence > 1:
-                await fold.resume()
-            async for work in fold.cells():
-                if not allowance.take(work.reads):
-                    await _release(context, round_, context.clock() - started)
-                    return False
-                await work.do()
-                round_ = await _renewed(context, round_)
-            blob, copy = await fold.model(), None
-            if (encoding := experiment.config.download_encoding) != WEIGHTS:
-                prefix = keys.copy_blob(experiment.id, round_.number)
-                made = Copy(context.blobs, blob, layout, encoding, prefix)
-                async for _ in made.steps(context.limits.part_bytes):
-                    round_ = await _renewed(context, round_)
-                copy = made.blob
-            round_ = await _renewed(context, round_)
-    except LostLease:
-        return True
-    except (KeyError, DigestMismatch) as error:
+            files = await _files(held, fold, allowance)
+    except (weights.Gone, DigestMismatch) as error:
         raise LostUpdate(str(error)) from error
-    now = context.clock()
+    seconds = (held.round.aggregation_seconds or 0.0) + context.monotonic() - started
+    if files is None:
+        await _release(held, seconds)
+        return False
+    now, (model, copy) = context.clock(), files
     await context.repo.add_model(
         ModelVersion(
             experiment_id=experiment.id,
             version=round_.number,
-            blob=blob,
+            blob=model,
             parent_sha256=base.blob.sha256,
             config_sha256=config_digest(experiment.config),
             updates_sha256=updates_digest(
@@ -99,19 +86,57 @@ async def aggregate(
         )
     )
     before = [claim.seconds for claim in (await context.repo.claims(round_)).values()]
-    # Fails where the lease was taken over meanwhile: the revision is the fence.
-    closed = round_.move(
+    closed = held.round.move(
         RoundState.CLOSED,
         closed_at=now,
         metrics=mean_metrics(updates),
         num_examples=sum(update.num_examples for update in updates),
         update_bytes=sum(update.blob.size for update in updates),
-        aggregation_seconds=(round_.aggregation_seconds or 0.0) + now - started + sum(before),
+        aggregation_seconds=seconds + sum(before),
     )
-    closed = replace(closed, usage=await Metering(context).of_round(experiment, closed, updates))
-    if await context.repo.save_round(closed):
-        telling.of_close(closed)
+    usage = await Metering(context).of_round(experiment, closed, updates)
+    await held.save(replace(closed, usage=usage))
+    telling.of_close(closed)
     return True
+
+
+async def _files(held: Held, fold: Fold, allowance: Allowance) -> tuple[Blob, Blob | None] | None:
+    """The new model and its copy for clients, both stored; None where the allowance ends before.
+
+    Raises LostLease, and Gone or DigestMismatch for what an aggregation cannot make again.
+    """
+    resumed = held.round.lease is not None and held.round.lease.fence > 1
+    if resumed:
+        await fold.resume()
+    while True:
+        try:
+            async for work in fold.cells():
+                if not allowance.take(work.reads):
+                    return None
+                await work.do()
+                await held.renew_if_old()
+            model = await fold.model()
+            copy = await _copy(held, fold, model, again=resumed)
+            await held.renew_if_old()
+            return model, copy
+        except weights.Damaged as error:
+            await held.renew()  # so nobody has closed the round meanwhile, and needs the file
+            tell("damaged file made again", WARNING, key=error.prefix)
+            await held.context.blobs.delete(error.prefix)
+
+
+async def _copy(held: Held, fold: Fold, model: Blob, *, again: bool) -> Blob | None:
+    """What clients are sent of the new model, where that is another file. Raises as `_files`."""
+    from app.service.copies import Copy
+
+    experiment, context = fold.experiment, held.context
+    if (encoding := experiment.config.download_encoding) == WEIGHTS:
+        return None
+    prefix = keys.copy_blob(experiment.id, held.round.number)
+    copy = Copy(context.blobs, model, fold.layout, encoding, prefix, again=again)
+    async for _ in copy.steps(context.limits.part_bytes):
+        await held.renew_if_old()
+    return copy.blob
 
 
 @contextmanager
@@ -136,27 +161,13 @@ def measured(fold: Fold) -> Iterator[None]:
         )
 
 
-async def _renewed(context: Context, round_: Round) -> Round:
-    """The round with a lease that still has half of its time. Raises LostLease."""
-    lease = round_.lease
-    assert lease is not None  # noqa: S101  (whoever folds holds one)
-    if context.clock() < lease.expires_at - context.limits.lease_seconds / 2:
-        return round_
-    renewed = round_.move(RoundState.AGGREGATING, lease=new_lease(context, lease.fence))
-    if not await context.repo.save_round(renewed):
-        raise LostLease
-    return replace(renewed, revision=round_.revision + 1)
-
-
-async def _release(context: Context, round_: Round, seconds: float) -> None:
-    """Let the next call go on at once. Where the lease was lost, it does so anyway."""
-    assert round_.lease is not None  # noqa: S101
-    await context.repo.save_round(
-        round_.move(
-            RoundState.AGGREGATING,
-            lease=replace(round_.lease, expires_at=context.clock(), released=True, deaths=0),
-            aggregation_seconds=(round_.aggregation_seconds or 0.0) + seconds,
-        )
+async def _release(held: Held, seconds: float) -> None:
+    """Let the next call go on at once: this one got something done. Raises LostLease."""
+    assert held.round.lease is not None  # noqa: S101
+    now = held.context.clock()
+    free = replace(held.round.lease, expires_at=now, released=True, deaths=0)
+    await held.save(
+        held.round.move(RoundState.AGGREGATING, lease=free, aggregation_seconds=seconds)
     )
 
 

@@ -8,24 +8,32 @@ from app.service.context import Context
 class Allowance:
     """Reads of updates, and seconds from now on, that are left to one call.
 
-    A read is what a part of an update holds, or the sums of a group there.
+    A read is what a part of an update holds, or the sums of a group there. `faults` are what went
+    wrong in the aggregations: whoever only asks for a status is not told, a tick is.
     """
 
     def __init__(self, context: Context) -> None:
-        self._clock, self._limits = context.clock, context.limits
-        self._started = context.clock()
+        self._context = context
+        self._started = context.monotonic()
         self.reads = 0  # that were allowed
+        self.faults: list[Exception] = []
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing more is to be begun: the time is over, or the process stops."""
+        if self._context.tasks.ending:
+            return True
+        taken = self._context.monotonic() - self._started
+        return self.reads > 0 and taken >= self._context.limits.step_seconds
 
     def take(self, reads: int) -> bool:
         """Say whether there is so much left, and if so take it.
 
-        The first taking always succeeds: a call whose time is short gets something done all the
-        same. So cells are cut no larger than all that a call may read.
+        The first taking succeeds, unless the process stops: a call whose time is short gets
+        something done all the same. So cells are cut no larger than all that a call may read.
         """
-        if self.reads and (
-            self._clock() - self._started >= self._limits.step_seconds
-            or self.reads + reads > self._limits.step_updates
-        ):
+        over = self.reads > 0 and self.reads + reads > self._context.limits.step_updates
+        if over or self.spent:
             return False
         self.reads += reads
         return True

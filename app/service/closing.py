@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from app.domain.errors import StoreUnavailable
 from app.domain.experiment import Experiment, ExperimentState
-from app.domain.round import Cut, Round, RoundState
+from app.domain.round import Cut, Lease, Round, RoundState
 from app.service import telling
-from app.service.aggregate import LostUpdate, aggregate, new_lease
+from app.service.aggregate import LostUpdate, aggregate
 from app.service.allowance import Allowance
 from app.service.context import Context, Limits
+from app.service.leases import is_free, new_lease
 from app.service.telling import COORDINATOR
 
 MAX_DEATHS = 20  # of calls that aggregate one round
@@ -53,17 +54,14 @@ class Closing:
             lease=new_lease(self.context, fence=1),
             cut=round_.cut or cut(self.context.limits),
         )
-        if await self.repo.save_round(frozen):
-            frozen = replace(frozen, revision=round_.revision + 1)
-            await self._aggregate(experiment, frozen, allowance)
+        await self.context.tasks.finish(self._aggregate(experiment, frozen, allowance))
         return True
 
     async def take_over(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
         """Go on with an aggregation that its owner has let go of, by word or by silence."""
         lease = round_.lease
         assert lease is not None  # noqa: S101  (the move into this state sets it)
-        # A lease that was let go of is free at once, also where this clock is behind its owner's.
-        if not lease.released and self.context.clock() < lease.expires_at:
+        if allowance.spent or not await is_free(self.context, round_):
             return False
         deaths = lease.deaths + (not lease.released)
         if deaths >= MAX_DEATHS:
@@ -77,30 +75,47 @@ class Closing:
         mine = round_.move(
             RoundState.AGGREGATING, lease=new_lease(self.context, lease.fence + 1, deaths)
         )
-        if await self.repo.save_round(mine):
-            telling.of_takeover(mine, lease, deaths)
-            mine = replace(mine, revision=round_.revision + 1)
-            await self._aggregate(experiment, mine, allowance)
+        await self.context.tasks.finish(self._aggregate(experiment, mine, allowance, lease))
         return True
 
-    async def _aggregate(self, experiment: Experiment, round_: Round, allowance: Allowance) -> None:
-        """One step of it. Raises Paused where there is more to do, but not in this call."""
+    async def _aggregate(
+        self,
+        experiment: Experiment,
+        mine: Round,
+        allowance: Allowance,
+        before: Lease | None = None,
+    ) -> None:
+        """Take the round's lease, in place of the one before, and do one step under it.
+
+        Runs in a task of its own (`app.service.tasks`), from before the lease is taken: else a
+        caller that is cancelled just then would leave it with nobody. Raises Paused where there is
+        more to do, but not in this call.
+        """
+        if not await self.repo.save_round(mine):
+            return
+        mine = replace(mine, revision=mine.revision + 1)
+        if before is not None:
+            telling.of_takeover(mine, before)
         try:
-            done = await aggregate(self.context, experiment, round_, allowance)
-        except StoreUnavailable:
-            raise
+            done = await aggregate(self.context, experiment, mine, allowance)
         except LostUpdate as error:
             # An owner that was too slow finds the uploads of a closed round gone, rightly so: they
             # are deleted after the close only, and so nothing is lost while it still aggregates.
-            now = await self.repo.round(experiment.id, round_.number)
+            now = await self.repo.round(experiment.id, mine.number)
             if now is None or now.state is not RoundState.AGGREGATING:
                 return
             await fail(
-                self.context, experiment, f"Round {round_.number} lost an accepted update: {error}"
+                self.context, experiment, f"Round {mine.number} lost an accepted update: {error}"
             )
+        except StoreUnavailable as error:
+            # The lease was given back; whoever asks next tries again, however long that lasts.
+            telling.of_waiting(mine, error)
+            allowance.faults.append(error)
+            raise Paused from error
         except Exception as error:
             # The caller only asked for its status. The lease runs out, and another call tries.
-            telling.of_failed_aggregation(round_, error)
+            telling.of_failed_aggregation(mine, error)
+            allowance.faults.append(error)
             raise Paused from error
         else:
             if not done:

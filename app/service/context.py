@@ -11,6 +11,7 @@ from functools import cached_property
 
 from app.domain.cost import Prices
 from app.service.repository import Repository
+from app.service.tasks import Tasks
 from app.store.port import Blobs, DirectBlobs
 
 MIB = 1024 * 1024
@@ -45,8 +46,10 @@ class Context:
     limits: Limits = field(default_factory=Limits)
     prices: Prices = field(default_factory=Prices.load)
     clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic  # measures how long something takes
     jitter: Callable[[], float] = random.random  # spreads polls; nothing is drawn by it
     worker: str = field(default_factory=lambda: secrets.token_hex(6))
+    tasks: Tasks = field(default_factory=Tasks)
 
     @cached_property
     def direct(self) -> bool:

@@ -20,12 +20,22 @@ from app.wire import codec, deltas, encodings, spans
 
 
 class Copy:
-    """One model's copy in the making: do all `steps`, then take the `blob`."""
+    """One model's copy in the making: do all `steps`, then take the `blob`.
+
+    `again`: an earlier process may have stored parts of it, so they are read again and checked.
+    """
 
     def __init__(
-        self, blobs: Blobs, model: Blob, layout: codec.Layout, encoding: str, prefix: str
+        self,
+        blobs: Blobs,
+        model: Blob,
+        layout: codec.Layout,
+        encoding: str,
+        prefix: str,
+        *,
+        again: bool = False,
     ) -> None:
-        self._blobs, self._layout, self._prefix = blobs, layout, prefix
+        self._blobs, self._layout, self._prefix, self._again = blobs, layout, prefix, again
         self._source = Source(blobs, model, layout, offset=len(layout.header))
         self._target = encodings.encoded(layout, encoding)
         self._tensors = {tensor.name: tensor for tensor in self._target.tensors}
@@ -35,8 +45,9 @@ class Copy:
         self._digest = hashlib.sha256()
 
     async def steps(self, span_bytes: int) -> AsyncIterator[None]:
-        """Read the model twice: for its scales, then for its values. Raises KeyError,
-        DigestMismatch.
+        """Read the model twice: for its scales, then for its values.
+
+        Raises Gone, DigestMismatch, and Damaged for a part of the copy.
         """
         cut = spans.cut(self._layout, span_bytes)
         tops = dict.fromkeys(encodings.float_names(self._layout), 0.0)
@@ -53,6 +64,8 @@ class Copy:
             self._digest.update(data)
             sha256 = await weights.put_part(self._blobs, self._prefix, number, data)
             self._parts.append((sha256, len(data)))
+            if self._again:
+                await weights.check_own_part(self._blobs, self.blob, number)
             yield
 
     def _packed(self, span: spans.Span, values: Values) -> bytes:

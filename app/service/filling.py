@@ -9,6 +9,8 @@ that was refused may come back with a better update.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from app.domain.errors import StoreUnavailable
@@ -62,23 +64,51 @@ async def _fold(
     """Unless others do or did; says whether the call may do more. Nothing that goes wrong here is
     the caller's fault: the close does it again, and it counts.
     """
+    if allowance.spent:
+        return False
+    work = _fold_claimed(context, experiment, round_, number, claim, allowance)
+    return await context.tasks.finish(work)  # a caller that goes away leaves no claim behind
+
+
+async def _fold_claimed(
+    context: Context,
+    experiment: Experiment,
+    round_: Round,
+    number: int,
+    claim: Claim | None,
+    allowance: Allowance,
+) -> bool:
+    """As `_fold`, in a task of its own."""
     mine = await _claimed(context, round_, number, claim)
     if mine is None:
         return True
-    started = context.clock()
+    started = context.monotonic()
     try:
         done = await _folded(context, experiment, round_, number, allowance)
-    except StoreUnavailable:
+    except asyncio.CancelledError:
+        await _let_go(context, mine)
         raise
+    except StoreUnavailable as error:
+        telling.of_waiting(round_, error)
+        allowance.faults.append(error)
+        await _let_go(context, mine)
+        return False
     except Exception as error:
         found = await context.repo.round(experiment.id, round_.number)
         if found is not None and found.state is RoundState.COLLECTING:  # else uploads may be gone
             telling.of_failed_aggregation(round_, error)
+            allowance.faults.append(error)
         return False  # the claim stands until it runs out: not every call shall try again
-    now = context.clock()
-    seconds = mine.seconds + now - started
-    await context.repo.save_claim(replace(mine, done=done, expires_at=now, seconds=seconds))
+    seconds = mine.seconds + context.monotonic() - started
+    ended = replace(mine, done=done, expires_at=context.clock(), seconds=seconds)
+    await context.repo.save_claim(ended)
     return done
+
+
+async def _let_go(context: Context, mine: Claim) -> None:
+    """Leave the group to whoever comes next."""
+    with suppress(StoreUnavailable):  # then it does so when the claim has run out
+        await context.repo.save_claim(replace(mine, expires_at=context.clock()))
 
 
 async def _claimed(
@@ -88,7 +118,7 @@ async def _claimed(
 
     Two calls that fold the same would store the same. Claims only spare the second one the work.
     """
-    expiry = context.clock() + context.limits.lease_seconds
+    now, expiry = context.clock(), context.clock() + context.limits.lease_seconds
     if found is None:
         claim = Claim(
             experiment_id=round_.experiment_id,
@@ -98,7 +128,11 @@ async def _claimed(
             expires_at=expiry,
         )
         return replace(claim, revision=1) if await context.repo.add_claim(claim) else None
-    if found.done or context.clock() < found.expires_at:
+    if found.done:
+        return None
+    if now < found.expires_at:
+        if found.expires_at > expiry:  # a clock had jumped ahead, see `app.service.leases`
+            await context.repo.save_claim(replace(found, expires_at=expiry))
         return None
     claim = replace(found, expires_at=expiry)
     if not await context.repo.save_claim(claim):

@@ -87,6 +87,7 @@ class Fold:
         self._digest = hashlib.sha256()
         self._digested = 0  # parts of which it is, from the first one on
         self._sums: dict[Cell, Blob] = {}  # that are known to be stored
+        self._damaged: set[Cell] = set()  # sums to be formed again
         blobs, config = context.blobs, experiment.config
         start = of_base(blobs, base, layout, config.download_encoding)
         self._sources = {
@@ -101,7 +102,11 @@ class Fold:
             self._parts.setdefault(int(number), (sha256, size))
 
     async def cells(self) -> AsyncIterator[Work]:
-        """What is left to do until the model is there. Doing it raises KeyError, DigestMismatch."""
+        """What is left to do until the model is there.
+
+        Doing it raises Gone or DigestMismatch for an update or the base model, and Damaged for what
+        was kept of the aggregation: once that is deleted, it is among what is left to do.
+        """
         for number in range(len(self.spans)):
             if number in self._parts:
                 continue
@@ -143,7 +148,7 @@ class Fold:
         return Cell(span, hashlib.sha256(digests.encode()).hexdigest())
 
     async def model(self) -> Blob:
-        """The new model, once every cell is done."""
+        """The new model, once every cell is done. Raises Damaged, as `cells`."""
         parts = [self._parts[number] for number in range(len(self.spans))]
         blob = Blob(
             prefix=self._prefix,
@@ -152,7 +157,11 @@ class Fold:
             sizes=tuple(size for _, size in parts),
         )
         for number in range(self._digested, len(parts)):  # done by others, or before others
-            data = await weights.verified_part(self.context.blobs, blob, number)
+            try:
+                data = await weights.check_own_part(self.context.blobs, blob, number)
+            except weights.Damaged:
+                del self._parts[number]
+                raise
             await asyncio.to_thread(self._digest.update, data)
             self._digested = number + 1
         return replace(blob, sha256=self._digest.hexdigest())
@@ -203,11 +212,18 @@ class Fold:
         return running
 
     async def _merged(self, running: Running, cell: Cell, examples: int) -> None:
-        if not await self._stored(cell):
-            raise KeyError(f"the sums of {cell}")
-        await running.merge(self.context.blobs, self._sums[cell], examples)
+        prefix = keys.sums_blob(self.experiment.id, self.round.number, cell)
+        try:
+            if not await self._stored(cell):
+                raise weights.Damaged(prefix)
+            await running.merge(self.context.blobs, self._sums[cell], examples)
+        except weights.Damaged as error:
+            self._damaged.add(cell)
+            raise weights.Damaged(f"{prefix}/") from error
 
     async def _stored(self, cell: Cell) -> bool:
+        if cell in self._damaged:
+            return False
         if cell not in self._sums:
             blob = await self.context.repo.sums(self.experiment.id, self.round.number, cell)
             if blob is None:
@@ -220,6 +236,7 @@ class Fold:
         blob = await running.keep(self.context.blobs, keys.sums_blob(experiment, number, cell))
         await self.context.repo.add_sums(experiment, number, cell, blob)
         self._sums[cell] = blob
+        self._damaged.discard(cell)
         self.done += 1
 
     async def _put(self, span: int, running: Running) -> None:

@@ -111,8 +111,9 @@ def blocks(cohort: Sequence[int], slot: int) -> Iterator[tuple[str, Sequence[int
 
 def _waiting(context: Context, experiment: Experiment, round_: Round) -> bool:
     """Whether only the rest of the cohort could move the round on, not this call or the clock."""
+    now, longest = context.clock(), experiment.config.deadline_seconds
     return (
         experiment.state is ExperimentState.RUNNING
         and round_.state is RoundState.COLLECTING
-        and context.clock() < round_.deadline
+        and now < round_.deadline <= now + longest
     )

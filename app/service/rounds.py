@@ -33,14 +33,19 @@ class Rounds:
         self.closing = Closing(context)
 
     async def advance(
-        self, experiment_id: str, look: Look = thoroughly
+        self, experiment_id: str, look: Look = thoroughly, allowance: Allowance | None = None
     ) -> tuple[Experiment, Round | None]:
-        """Do every step that `look` lets it find; give the state after it. Raises NotFound."""
-        with trace.span("advance", experiment=experiment_id):
-            return await self._advance(experiment_id, look)
+        """Do every step that `look` lets it find; give the state after it. Raises NotFound.
 
-    async def _advance(self, experiment_id: str, look: Look) -> tuple[Experiment, Round | None]:
-        paused, allowance = False, Allowance(self.context)
+        Aggregations take from the call's own allowance, or from this one.
+        """
+        with trace.span("advance", experiment=experiment_id):
+            return await self._advance(experiment_id, look, allowance or Allowance(self.context))
+
+    async def _advance(
+        self, experiment_id: str, look: Look, allowance: Allowance
+    ) -> tuple[Experiment, Round | None]:
+        paused = False
         while True:
             experiment = await self.repo.experiment(experiment_id)
             round_ = None
@@ -120,6 +125,10 @@ class Rounds:
 
         Until it is due, fold what is full of it.
         """
+        latest = self.context.clock() + experiment.config.deadline_seconds
+        if round_.deadline > latest:  # a clock had jumped ahead, see `app.service.leases`
+            await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=latest))
+            return True
         reported = await self.repo.reported_slots(experiment.id, round_.number)
         settled = set(round_.cohort) <= set(reported)
         refused: list[int] = []

@@ -29,7 +29,7 @@ class Readable(Protocol):
     """Values in the spans of the model's layout."""
 
     async def read(self, span: spans.Span) -> Values:
-        """Each piece's tensor name and values, flat. Raises KeyError, DigestMismatch."""
+        """Each piece's tensor name and values, flat. Raises Gone, DigestMismatch."""
         ...
 
     async def runs(self, span: spans.Span) -> list[np.ndarray]:
@@ -81,7 +81,7 @@ class Source(Readable):
         return cls(blobs, update.blob, layout, offset=update.offset, header=update.header)
 
     async def read(self, span: spans.Span) -> Values:
-        """Each piece's tensor name and values. Raises KeyError, DigestMismatch."""
+        """Each piece's tensor name and values. Raises Gone, DigestMismatch."""
         return await self._read(span, weights.Reader(self._blobs, self._blob))
 
     async def runs(self, span: spans.Span) -> list[np.ndarray]:

@@ -41,13 +41,16 @@ def of_new_attempt(round_: Round, reported: int, needed: int) -> None:
     )
 
 
-def of_takeover(round_: Round, before: Lease, deaths: int) -> None:
+def of_takeover(round_: Round, before: Lease) -> None:
     """Nothing is told of a lease that its owner let go of: that is how long rounds go on."""
-    if not before.released:
-        fence = before.fence + 1
-        of_round(
-            round_, "lease taken over", WARNING, owner=before.owner, fence=fence, deaths=deaths
-        )
+    lease = round_.lease
+    if lease is not None and not before.released:
+        facts = {"owner": before.owner, "fence": lease.fence, "deaths": lease.deaths}
+        of_round(round_, "lease taken over", WARNING, **facts)
+
+
+def of_waiting(round_: Round, error: CoordinatorError) -> None:
+    of_round(round_, "aggregation waits for the store", WARNING, cause=error.message)
 
 
 def of_close(round_: Round) -> None:

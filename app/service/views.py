@@ -59,6 +59,19 @@ class Views:
         Advances the experiment first, so that what is shown is not overdue.
         """
         experiment, round_ = await self.rounds.advance(experiment_id)
+        return await self._experiment(experiment, round_, after_round)
+
+    async def as_stored(self, experiment_id: str, after_round: int = 0) -> views.ExperimentView:
+        """As `experiment`, for those who only look: it may be overdue. Raises NotFound."""
+        experiment = await self.repo.experiment(experiment_id)
+        number = experiment.round
+        round_ = await self.repo.round(experiment_id, number) if number else None
+        return await self._experiment(experiment, round_, after_round)
+
+    async def _experiment(
+        self, experiment: Experiment, round_: Round | None, after_round: int
+    ) -> views.ExperimentView:
+        experiment_id = experiment.id
         enrolled = await self.repo.count_clients(experiment_id)
         now = self.context.clock()
         current = await self._round(experiment, round_) if round_ else None

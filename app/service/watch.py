@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from app.service.context import Context
-from app.service.rounds import Rounds
 
 Mark = tuple[int, ...]
 
 
 class Watch:
-    """What streams ask every second, where a whole view would read and send far more."""
+    """What streams ask every second, where a whole view would read and send far more.
 
-    def __init__(self, context: Context, rounds: Rounds) -> None:
+    It only looks. A reader needs no key, and what moves an experiment on is not theirs to start.
+    """
+
+    def __init__(self, context: Context) -> None:
         self.repo = context.repo
-        self.rounds = rounds
 
     async def mark(self, experiment_id: str) -> Mark:
-        """Equal marks: nothing that a view shows has changed. Advances first. Raises NotFound."""
-        experiment, round_ = await self.rounds.advance(experiment_id)
+        """Equal marks: nothing that a view shows has changed. Raises NotFound."""
+        experiment = await self.repo.experiment(experiment_id)
         number = experiment.round
+        round_ = await self.repo.round(experiment_id, number) if number else None
         return (
             experiment.revision,
             round_.revision if round_ else 0,

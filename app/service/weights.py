@@ -16,6 +16,23 @@ from app.wire.check import UpdateCheck
 from app.wire.codec import Layout
 
 T = TypeVar("T")
+
+
+class Gone(KeyError):
+    """A blob that a document names is not in the store."""
+
+
+class Damaged(Exception):
+    """A blob of the coordinator's own is gone or altered, and can be made again from others.
+
+    `prefix`: what is to be deleted before that, as a key that is there is left as it is.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(prefix)
+        self.prefix = prefix
+
+
 _SMALL = 256 * 1024  # bytes that are judged faster than a thread is woken
 
 
@@ -108,14 +125,14 @@ class _Judge:
 
 
 async def read(blobs: Blobs, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
-    """The bytes [start, stop) of a blob, a part at a time. Raises KeyError where one is gone."""
+    """The bytes [start, stop) of a blob, a part at a time. Raises Gone where one is gone."""
     place = 0
     for number, size in enumerate(blob.sizes):
         low, high = max(start - place, 0), min(stop - place, size)
         if low < high:
             data = await blobs.get(blob.key(number))
             if data is None:
-                raise KeyError(blob.key(number))
+                raise Gone(blob.key(number))
             yield data[low:high]
         place += size
 
@@ -129,7 +146,7 @@ class Reader:
         self._held: tuple[int, bytes] = (-1, b"")
 
     async def read(self, start: int, stop: int) -> memoryview:
-        """The bytes [start, stop). Raises KeyError where a part is gone, DigestMismatch."""
+        """The bytes [start, stop). Raises Gone where a part is gone, DigestMismatch."""
         found = []
         number = bisect_right(self.ends, start)
         while start < stop:
@@ -149,10 +166,10 @@ class Reader:
 
 
 async def verified_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
-    """Raises KeyError where the part is gone, DigestMismatch where it is not what was accepted."""
+    """Raises Gone where the part is gone, DigestMismatch where it is not what was accepted."""
     data = await blobs.get(blob.key(number))
     if data is None:
-        raise KeyError(blob.key(number))
+        raise Gone(blob.key(number))
     if await digest_of(data) != blob.parts[number]:
         raise DigestMismatch(f"The store's bytes under {blob.key(number)} were altered.")
     return data
@@ -163,6 +180,14 @@ async def put_part(blobs: Blobs, prefix: str, number: int, data: bytes) -> str:
     sha256 = await digest_of(data)
     await blobs.put(part_key(prefix, number, sha256), data)
     return sha256
+
+
+async def check_own_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
+    """As `verified_part`, of what can be made again. Raises Damaged."""
+    try:
+        return await verified_part(blobs, blob, number)
+    except (Gone, DigestMismatch) as error:
+        raise Damaged(blob.key(number)) from error
 
 
 async def digest_of(data: bytes | bytearray) -> str:

@@ -53,13 +53,13 @@ class Follower(threading.Thread):
 async def view_count(federation, monkeypatch):
     """How many whole views were put together; nothing waits."""
     made = []
-    whole = federation.app.state.coordinator.views.experiment
+    whole = federation.app.state.coordinator.views.as_stored
 
     async def counted(*arguments):
         made.append(arguments)
         return await whole(*arguments)
 
-    federation.app.state.coordinator.views.experiment = counted
+    federation.app.state.coordinator.views.as_stored = counted
     monkeypatch.setattr(events, "CHECK_SECONDS", 0.0)
     return made
 
@@ -68,7 +68,7 @@ async def stream_of(federation, experiment: str, after: int = 0):
     """The route's own generator: httpx's ASGI transport waits for whole answers."""
     service = federation.app.state.coordinator
     mark = await service.watch.mark(experiment)
-    first = await service.views.experiment(experiment, after)
+    first = await service.views.as_stored(experiment, after)
     return events._stream(federation.app.state.live, service, first, mark, after)
 
 
@@ -88,7 +88,7 @@ async def test_a_view_is_made_only_when_something_changed(federation, view_count
                 while text.startswith(":"):
                     text = await anext(stream)
                 events_seen.append(json.loads(text.split("data: ")[1]))
-                assert len([a for a in view_count if len(a) == 2]) == 1
+                assert len(view_count) == 1
     assert events_seen[-1]["state"] == "completed"
     # Round 1 was shown as closed once; what comes after does not repeat it.
     assert [[r["number"] for r in e["history"]] for e in events_seen] == [[1], [1, 2], [2], [2]]
