@@ -40,7 +40,7 @@ async def test_its_living_owner_keeps_the_lease_that_others_shortened(store):
         ahead = [YEAR]
 
         class Looked:
-            """Between any two parts, others look, and half of a lease goes by."""
+            """Between any two parts, others look, and time goes by."""
 
             def __getattr__(self, name):
                 return getattr(store.blobs, name)
@@ -48,7 +48,7 @@ async def test_its_living_owner_keeps_the_lease_that_others_shortened(store):
             async def put(self, key, data):
                 ahead[0] = 0.0
                 await federation.coordinator(worker="b").rounds.advance(experiment)
-                federation.clock.now += CELLS.lease_seconds * 0.6
+                federation.clock.now += CELLS.lease_seconds * 0.2
                 await federation.coordinator(worker="b").rounds.advance(experiment)
                 await store.blobs.put(key, data)
 
