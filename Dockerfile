@@ -24,12 +24,12 @@ RUN python3 -m compileall -q -j 0 /coordinator
 FROM ${BASE}
 ARG ROLE=server
 COPY --from=build /coordinator /coordinator
-COPY docker/entrypoint.sh docker/healthcheck.sh /
+COPY docker/entrypoint.sh docker/healthcheck.py /
 RUN mkdir -p /data && chown 10001:10001 /data
 ENV PYTHONPATH=/coordinator PYTHONUNBUFFERED=1 FL_DATA_DIR=/data ROLE=${ROLE}
 WORKDIR /coordinator
 # Lambda runs every image as a user of its own; elsewhere this one has no rights to anything.
 USER 10001:10001
 EXPOSE 8000 8080
-HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["/healthcheck.sh"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["python3", "/healthcheck.py"]
 ENTRYPOINT ["/entrypoint.sh"]

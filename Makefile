@@ -36,7 +36,7 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 serve: .venv/ready  ## a coordinator on this machine; a dashboard at /, its API documentation at /docs
-	$(BIN)/uvicorn app.main:app --no-access-log $(ARGS)
+	$(BIN)/python -m app $(ARGS)
 
 lambda-local: .venv/ready  ## the same under Lambda's emulator
 	$(BIN)/python -m examples.lambda_local $(ARGS)

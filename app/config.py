@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -109,9 +110,32 @@ class Settings(BaseSettings):
         50.0,
         ge=0,
         description="Requests that a client may make in the long run, of each process; "
-        "an address may make 20 times as many. 0: no limit",
+        "an address may make many times as many. 0: no limit",
     )
     rate_burst: int = Field(500, ge=1, description="... and at once")
+    rate_address_factor: float = Field(
+        20.0,
+        gt=0,
+        description="An address may make so many times what a client may: a hospital's clients, or "
+        "a whole simulation, come from one",
+    )
+    connections_per_address: int = Field(
+        500,
+        ge=1,
+        description="Connections of one address that wait for a request (`python -m app`); one "
+        "more, and its oldest is closed",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks of the proxies in front, separated by commas: only they "
+        "are believed who calls (X-Forwarded-For, X-Forwarded-Proto)",
+    )
+    base_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*/?$",
+        description="The path that a gateway puts before the coordinator's own and does not take "
+        "off, such as /federated",
+    )
     max_experiments: int = Field(1000, ge=1, description="That have not ended, at a time")
     max_clients: int = Field(100_000, ge=1, description="Slots of one experiment")
     prices: Path | None = Field(
@@ -163,9 +187,27 @@ class Settings(BaseSettings):
                 raise ValueError("each must be an origin such as https://example.org, or *")
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks_only(cls, value: str) -> str:
+        for item in _listed(value):
+            try:
+                found = ipaddress.ip_network(item)
+            except ValueError:
+                raise ValueError(
+                    "each must be an address or a network, such as 10.0.0.0/8"
+                ) from None
+            if found.prefixlen == 0:
+                raise ValueError("a network of all addresses would believe every caller")
+        return value
+
     @property
     def allowed_origins(self) -> list[str]:
         return _listed(self.cors_origins)
+
+    @property
+    def proxies(self) -> list[str]:
+        return _listed(self.trusted_proxies)
 
     @property
     def unknown(self) -> Mapping[str, str | None]:

@@ -1,4 +1,4 @@
-"""The coordinator's application: `uvicorn app.main:app`. The only place that wires."""
+"""The coordinator's application, as `python -m app` serves it. The only place that wires."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ from app.api import (
 from app.api.envelope import Envelope
 from app.api.guard import Guard
 from app.api.observe import Observed
+from app.api.prefix import BasePath
 from app.api.rate import RateLimit
+from app.api.reading import Reading
 from app.api.start import FaultsInASentence
 from app.config import BadSettings, Settings, read_settings
 from app.domain.cost import BadPrices, Prices
@@ -137,6 +139,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.live = live = events.Live(settings.live)
+    app.state.reading = Reading()
     errors.install(app)
     routing.install(
         app,
@@ -157,9 +160,12 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         Guard,
         max_body=settings.part_bytes,
         loopback_only=settings.admin_key is None,
-        rate=RateLimit(settings.rate_per_second, settings.rate_burst)
+        rate=RateLimit(
+            settings.rate_per_second, settings.rate_burst, factor=settings.rate_address_factor
+        )
         if settings.rate_per_second
         else None,
+        behind_proxies=bool(settings.proxies),
     )
     if settings.allowed_origins:
         app.add_middleware(
@@ -171,6 +177,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         )
     app.add_middleware(Observed)
     app.add_middleware(Envelope)
+    if base := settings.base_path.rstrip("/"):
+        app.add_middleware(BasePath, base=base)
     app.add_middleware(FaultsInASentence)
 
 

@@ -7,7 +7,7 @@ if [ -n "${AWS_LAMBDA_RUNTIME_API:-}" ]; then # on Lambda
 fi
 [ $# -gt 0 ] || set -- "$ROLE"
 case $1 in
-    server) exec python3 -m uvicorn app.main:app --host 0.0.0.0 --port 8000 --no-access-log ;;
+    server) exec python3 -m app --host 0.0.0.0 --port 8000 ;;
     # Under the emulator that AWS's base image carries.
     lambda) exec /usr/local/bin/aws-lambda-rie python3 -m awslambdaric "$HANDLER" ;;
     openwhisk) exec python3 -m uvicorn app.entry.openwhisk:action --host 0.0.0.0 --port 8080 \

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from app.api.auth import Admin, AdminCaller, Bearer, ExperimentId, Service
+from app.api.auth import Admin, AdminCaller, Bearer, ExperimentId, Service, token_first
 from app.api.errors import responses
 from app.api.experiments import IdempotencyKey
-from app.api.routing import router
+from app.api.routing import router, takes_body
 from app.wire import schema, views
 
 admin = router("/experiments/{experiment_id}", tags=["Run an experiment"], dependencies=[Admin])
@@ -80,3 +80,6 @@ async def replace_token(
     the proof. The token stops working. Safe to repeat.
     """
     return await service.access.replace_token(experiment_id, token, request.client_key)
+
+
+takes_body(own, token_first)

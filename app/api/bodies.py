@@ -44,9 +44,10 @@ _RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
 async def part_of(request: Request, service: Coordinator) -> bytes:
     """A part's bytes, unpacked if need be: never more than a part may have.
 
-    Raises TooLarge, DigestMismatch.
+    Raises TooLarge, DigestMismatch, Busy.
     """
-    data = await request.body()
+    with request.app.state.reading.one(request.scope):
+        data = await request.body()
     if request.headers.get("content-encoding", "").strip().lower() != "gzip":
         return data
     return await asyncio.to_thread(_unzipped, data, service.context.limits.part_bytes)

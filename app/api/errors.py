@@ -130,5 +130,5 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return problem(413, errors.TooLarge.code, str(error.detail))
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    detail = f"{request.method} {request.url.path[:200]}: {error.detail}."
+    detail = f"{request.method} {request.scope['path'][:200]}: {error.detail}."
     return problem(error.status_code, code, detail, headers=error.headers)

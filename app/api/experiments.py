@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import Header, Path, Query, Request, Response
 
-from app.api.auth import Admin, AdminCaller, ExperimentId, Service
+from app.api.auth import Admin, AdminCaller, ExperimentId, Service, admin_first
 from app.api.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, part_of, weights_response
 from app.api.errors import responses
-from app.api.routing import router
+from app.api.routing import LIST_BYTES, router, takes_body
 from app.service.views import model_view
 from app.wire import parts, schema, views
 
@@ -54,6 +54,9 @@ async def create_experiment(
     )
 
 
+takes_body(admin, admin_first)
+
+
 @admin.put(
     "/{experiment_id}/initial-model/parts/{number}",
     summary="Upload a part of the initial weights",
@@ -73,6 +76,9 @@ async def put_initial_part(
     return schema.PartReceipt(number=number, sha256=sha256, size=len(data))
 
 
+takes_body(admin, admin_first)
+
+
 @admin.post(
     "/{experiment_id}/initial-model/parts",
     summary="Announce parts of the initial weights",
@@ -85,6 +91,9 @@ async def announce_initial_parts(
     return await service.experiments.plan_initial_parts(experiment_id, request.parts)
 
 
+takes_body(admin, admin_first)
+
+
 @admin.post(
     "/{experiment_id}/initial-model",
     summary="Commit the initial weights and open the enrolment",
@@ -95,6 +104,9 @@ async def commit_initial_model(
 ) -> views.ModelView:
     """They become model version 0, and their tensors are what every update must have."""
     return model_view(await service.experiments.commit_initial(experiment_id, commit, by), [])
+
+
+takes_body(admin, admin_first, most=LIST_BYTES)
 
 
 @admin.post(
@@ -129,6 +141,9 @@ async def resume_experiment(
     budget = request.budget_usd if request else None
     await service.pausing.resume(experiment_id, budget, by)
     return await service.views.experiment(experiment_id)
+
+
+takes_body(admin, admin_first)
 
 
 @admin.post(

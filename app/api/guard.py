@@ -1,33 +1,53 @@
-"""What every request passes first: who may call at all, how often, and how large a body."""
+"""What every request passes first: who may call at all, how often, and in what form."""
 
 from __future__ import annotations
 
 import ipaddress
 import math
+import re
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.auth import secret_of
 from app.api.errors import problem
 from app.api.rate import RateLimit
+from app.api.routing import LIST_BYTES
 from app.telemetry.logs import ERROR, tell
 
-# A commit of `MAX_PARTS` parts takes 1.4 MB. Parsed, a body takes many times its bytes.
-MAX_JSON_BYTES = 2 * 1024**2
 PROBES = ("/health", "/ready")  # asked by machines that share an address with others
+LOOPBACK = ("127.0.0.1", "::1")
+FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")  # a proxy's word of who calls
+# Fields that have one value (RFC 9110, section 5.3): of two, each reader might believe another.
+SINGLE = frozenset(
+    {
+        *(b"authorization", b"host", b"content-length", b"content-type", b"content-encoding"),
+        *(b"transfer-encoding", b"range", b"if-range", b"idempotency-key", b"last-event-id"),
+        b"x-request-id",
+    }
+)
+_HOST = re.compile(rb"([A-Za-z0-9._-]{0,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?")
 
 
 class Guard:
     """Plain ASGI middleware: a few microseconds a request, and bodies stay streams."""
 
     def __init__(
-        self, app: ASGIApp, *, max_body: int, loopback_only: bool, rate: RateLimit | None = None
+        self,
+        app: ASGIApp,
+        *,
+        max_body: int,
+        loopback_only: bool,
+        rate: RateLimit | None = None,
+        behind_proxies: bool = False,
     ) -> None:
         self.app = app
         self.max_body = max_body
         self.loopback_only = loopback_only
         self.rate = rate
+        self.behind_proxies = behind_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,6 +75,8 @@ class Guard:
 
         try:
             await self.app(scope, receive_counted, send_noted)
+        except ClientDisconnect:
+            return  # whoever hung up in the middle of a body wants no answer
         except Exception as error:
             # Anything that was not foreseen: logged under the request's id, shown to nobody.
             tell("request failed", ERROR, error=error)
@@ -63,50 +85,97 @@ class Guard:
             answer = problem(500, "internal-error", "Something went wrong here; it is logged.")
             await answer(scope, receive, send)
         if self.rate is not None and scope["state"].get("client_proven"):
-            self.rate.proven(headers.get(b"authorization", b""))
+            self.rate.proven(secret_of(scope) or "")
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
         """What is answered before anything is read or looked up."""
-        if self.loopback_only and not _is_loopback(scope):
+        if self.loopback_only and not _is_loopback(scope, headers):
             return problem(
                 403,
                 "loopback-only",
                 "This coordinator was started without FL_ADMIN_KEY, so it answers callers on its "
                 "own machine only. Set one to let others in.",
             )
-        if self.rate is not None and scope["path"] not in PROBES:
-            wait = self.rate.take(headers.get(b"authorization", b""), _address(scope))
-            if wait > 0:
-                pause = max(1, math.ceil(wait))
-                answer = problem(
-                    429,
-                    "too-many-requests",
-                    f"More requests than a caller may make here. Wait {pause} s, then go on.",
-                )
-                answer.headers["Retry-After"] = str(pause)
-                return answer
+        return (
+            self._limited(scope, headers)
+            or _malformed(scope, headers)
+            or self._body(scope, headers)
+        )
+
+    def _limited(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
+        if self.rate is None or scope["path"] in PROBES:
+            return None
+        wait = self.rate.take(secret_of(scope), self._address(scope, headers))
+        if wait <= 0:
+            return None
+        pause = max(1, math.ceil(wait))
+        return problem(
+            429,
+            "too-many-requests",
+            f"More requests than a caller may make here. Wait {pause} s, then go on.",
+            headers={"Retry-After": str(pause)},
+        )
+
+    def _address(self, scope: Scope, headers: dict[bytes, bytes]) -> str | None:
+        """Where the caller is, as far as it can be known.
+
+        A server that believes X-Forwarded-For without being told whom (uvicorn does, of a proxy on
+        its own machine) lets a caller choose: such callers share one bucket.
+        """
+        address = _address(scope)
+        if address and not self.behind_proxies:
+            named = headers.get(b"x-forwarded-for", b"").decode("latin-1")
+            if address in (part.strip() for part in named.split(",")):
+                return None
+        return address
+
+    def _body(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
         # Parts may come in gzip (`app.api.bodies`); nothing else of a stranger's is unpacked.
         coding, part = headers.get(b"content-encoding", b"").strip().lower(), _is_part(scope)
         if coding not in ((b"", b"identity", b"gzip") if part else (b"", b"identity")):
-            answer = problem(
+            return problem(
                 415,
                 "unsupported-media-type",
                 f"Send the body as it is{' or in gzip' if part else ''}, without another "
                 "Content-Encoding.",
+                # RFC 9110, section 12.5.3
+                headers={"Accept-Encoding": "gzip, identity" if part else "identity"},
             )
-            # RFC 9110, section 12.5.3
-            answer.headers["Accept-Encoding"] = "gzip, identity" if part else "identity"
-            return answer
-        try:
-            length = int(headers.get(b"content-length", b"0"))
-        except ValueError:
-            length = 0
-        if length > (limit := self._limit(scope)):
+        if int(headers.get(b"content-length", b"0")) > (limit := self._limit(scope)):
             return problem(413, "too-large", _too_large(limit))
         return None
 
     def _limit(self, scope: Scope) -> int:
-        return self.max_body if _is_part(scope) else min(self.max_body, MAX_JSON_BYTES)
+        return self.max_body if _is_part(scope) else min(self.max_body, LIST_BYTES)
+
+
+def _malformed(scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
+    """400 where two readers of the request might read it differently."""
+    if len(headers) < len(scope["headers"]):
+        names = [name for name, _ in scope["headers"]]
+        for name in SINGLE.intersection(headers):
+            if names.count(name) > 1:
+                shown = name.decode().title()
+                return problem(400, "repeated-header", f"The header {shown} comes twice: send one.")
+    if not _is_host(headers.get(b"host", b"")):
+        return problem(400, "malformed-host", "The header Host holds no host and port.")
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or len(length) > 19:
+        return problem(400, "malformed-length", "The header Content-Length holds no length.")
+    return None
+
+
+def _is_host(value: bytes) -> bool:
+    """RFC 9110, section 7.2, of the names that there are in DNS."""
+    found = _HOST.fullmatch(value)
+    if found is None or int(found[2] or 0) > 65_535:
+        return False
+    if found[1].startswith(b"["):
+        try:
+            ipaddress.IPv6Address(found[1][1:-1].decode())
+        except ValueError:
+            return False
+    return True
 
 
 def _is_part(scope: Scope) -> bool:
@@ -123,11 +192,6 @@ def _address(scope: Scope) -> str | None:
     return client[0] if client else None
 
 
-def _is_loopback(scope: Scope) -> bool:
-    address = _address(scope)
-    if address is None:  # a Unix socket: its file's permissions decide
-        return True
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
+def _is_loopback(scope: Scope, headers: dict[bytes, bytes]) -> bool:
+    """Whether the caller is on this machine: by its address, and by itself, not through a proxy."""
+    return _address(scope) in LOOPBACK and not any(name in headers for name in FORWARDED)

@@ -17,11 +17,13 @@ router = routing.router(tags=["Watch"], versioned=False)
 scraped = routing.router(tags=["Watch"], versioned=False)
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", summary="Is the process up?")
 async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", summary="Does the database keep what is written?", responses=responses(503))
 async def ready(service: Service) -> dict[str, str]:
     """Writes to it at most once a second, and waits no longer than two. 503 where it cannot be

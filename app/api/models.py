@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Path, Query, Request, Response
 
 from app.api import routing
-from app.api.auth import ExperimentId, Member, Service
+from app.api.auth import ExperimentId, Member, Service, member_first
 from app.api.bodies import WEIGHTS, weights_response
 from app.api.errors import responses
 from app.domain.errors import Forbidden
@@ -105,3 +105,6 @@ async def report_evaluation(
         raise Forbidden("An enrolment key cannot report evaluations: enrol, then use the token.")
     evaluation = await service.models.evaluate(experiment_id, version, member, report)
     return evaluation_view(evaluation)
+
+
+routing.takes_body(router, member_first)

@@ -10,7 +10,14 @@ from fastapi import Path, Query, Request
 from pydantic import ValidationError
 
 from app.api import routing
-from app.api.auth import Bearer, CallingClient, ExperimentId, Service
+from app.api.auth import (
+    Bearer,
+    CallingClient,
+    ExperimentId,
+    Service,
+    client_first,
+    enrolment_key_first,
+)
 from app.api.bodies import OCTETS, PartNumber, PartSha256, part_of
 from app.api.errors import responses
 from app.api.quick import Call
@@ -76,6 +83,9 @@ async def subscribe(
     return await service.enrolment.subscribe(experiment_id, key, request)
 
 
+routing.takes_body(router, enrolment_key_first)
+
+
 @router.get("/shard", summary="Shard assignment", responses=responses(401, 404, 422, 503))
 async def get_shard(service: Service, client: CallingClient) -> schema.Shard:
     """The calling client's random, disjoint part of the training set, as indices."""
@@ -104,6 +114,9 @@ async def put_update_part(
     return schema.PartReceipt(number=part, sha256=sha256, size=len(data))
 
 
+routing.takes_body(router, client_first)
+
+
 async def _put_part(call: Call) -> schema.PartReceipt | None:
     number = call.number("number", *ROUNDS)
     part = call.number("part", 0, schema.MAX_PARTS - 1)
@@ -111,7 +124,7 @@ async def _put_part(call: Call) -> schema.PartReceipt | None:
     if number is None or part is None or digest is None or b"content-encoding" in call.headers:
         return None
     client = await call.client()
-    data = None if client is None else await call.body()
+    data = None if client is None else await call.part()
     if client is None or data is None:
         return None
     sha256 = digest[1].decode()
@@ -142,13 +155,16 @@ async def put_update(
     return await service.participation.commit(client, number, facts.commit, data)
 
 
+routing.takes_body(router, client_first)
+
+
 async def _put_update(call: Call) -> schema.UpdateReceipt | None:
     number = call.number("number", *ROUNDS)
     if number is None or b"content-encoding" in call.headers:
         return None
     facts = _FACTS_QUERY.fullmatch(call.query)
     client = None if facts is None else await call.client()
-    data = None if client is None else await call.body()
+    data = None if client is None else await call.part()
     if facts is None or client is None or data is None:
         return None
     said = dict(zip(("sha256", "num_examples", "metrics"), facts.groups(b"{}"), strict=True))
@@ -177,6 +193,9 @@ async def announce_update_parts(
     return await service.participation.plan_parts(client, number, request.parts)
 
 
+routing.takes_body(router, client_first)
+
+
 @router.post(
     "/rounds/{number}/update",
     summary="Commit an update",
@@ -187,6 +206,9 @@ async def commit_update(
 ) -> schema.UpdateReceipt:
     """Its weights are checked; the first accepted update of a round stands. Safe to repeat."""
     return await service.participation.commit(client, number, commit)
+
+
+routing.takes_body(router, client_first, most=routing.LIST_BYTES)
 
 
 async def _commit(call: Call) -> schema.UpdateReceipt | None:

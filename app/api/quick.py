@@ -15,11 +15,10 @@ from collections.abc import Awaitable, Callable
 from pydantic import BaseModel
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api.auth import client_of
+from app.api.auth import EXPERIMENT, client_of
 from app.domain.records import Client
 from app.service import Coordinator
 
-EXPERIMENT = re.compile(r"[0-9a-z-]{1,40}")
 NUMBER = re.compile(r"[1-9][0-9]{0,5}|0")  # without what else FastAPI takes for a number
 _TOKEN = re.compile(rb"Bearer ([0-9A-Za-z._~+/=-]+)")  # RFC 6750, section 2.1
 
@@ -48,6 +47,11 @@ class Call:
         """A number of the path, within these bounds."""
         text = self.path[name]
         return number if NUMBER.fullmatch(text) and least <= (number := int(text)) <= most else None
+
+    async def part(self) -> bytes | None:
+        """As `body`, of a part. Raises Busy where the caller sends too many of them at once."""
+        with self.scope["app"].state.reading.one(self.scope):
+            return await self.body()
 
     async def body(self) -> bytes | None:
         """All of it; None where the caller is gone."""

@@ -64,29 +64,34 @@ class RateLimit:
     """
 
     def __init__(
-        self, per_second: float, burst: float, *, clock: Callable[[], float] = time.monotonic
+        self,
+        per_second: float,
+        burst: float,
+        *,
+        factor: float = ADDRESS_FACTOR,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clients = Buckets(per_second, burst, clock=clock)
-        self.addresses = Buckets(ADDRESS_FACTOR * per_second, ADDRESS_FACTOR * burst, clock=clock)
+        self.addresses = Buckets(factor * per_second, max(1, factor * burst), clock=clock)
 
-    def take(self, authorization: bytes, address: str | None) -> float:
+    def take(self, secret: str | None, address: str | None) -> float:
         """0.0 where this request may pass, else the seconds to wait."""
-        if authorization and (key := _digest(authorization)) in self.clients:
+        if secret and (key := _digest(secret)) in self.clients:
             return self.clients.take(key)
-        return self.addresses.take(_network(address))
+        return self.addresses.take(network(address))
 
-    def proven(self, authorization: bytes) -> None:
-        """This header held a client's token."""
-        if (key := _digest(authorization)) not in self.clients:
+    def proven(self, secret: str) -> None:
+        """This was a client's token."""
+        if (key := _digest(secret)) not in self.clients:
             self.clients.take(key)
 
 
-def _digest(authorization: bytes) -> bytes:
-    return hashlib.blake2b(authorization, digest_size=16).digest()  # no secret stays in memory
+def _digest(secret: str) -> bytes:
+    return hashlib.blake2b(secret.encode(), digest_size=16).digest()  # no secret stays in memory
 
 
 @lru_cache(MOST_BUCKETS)  # parsing an address takes longer than all the rest here
-def _network(address: str | None) -> str:
+def network(address: str | None) -> str:
     """An IPv4 address, or an IPv6 address's /64: whoever has one of it has all of it."""
     try:
         found = ipaddress.ip_address(address or "")

@@ -7,18 +7,26 @@ in every cold start, of which most then answer one client's poll.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
-from starlette.routing import compile_path
-from starlette.types import Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
+from starlette.routing import Match, compile_path
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import responses
 from app.api.quick import Call, Handler, send_json
 
 PREFIX = "/v1"
+JSON_BYTES = 64 * 1024  # of a body of JSON
+LIST_BYTES = 2 * 1024**2  # where it names all parts of a file: 20,000 take 1.4 MB
+
+KeyFirst = Callable[[Scope], Awaitable[None]]
 
 
 class LateRoute(APIRoute):
@@ -33,17 +41,29 @@ class LateRoute(APIRoute):
         self.methods: set[str] = set(options["methods"])
         self.path_regex, self.path_format, self.param_convertors = compile_path(path)
         self.quick: Handler | None = None
+        self.key_first: KeyFirst | None = None
+        self.most = JSON_BYTES
         self._options = options
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Try the quick handler, where the route has one."""
-        if self.quick is not None and scope["method"] in self.methods:
+        """Ask for the key before the body is read; try the quick handler, where there is one.
+
+        Quick handlers ask for it themselves.
+        """
+        if scope["method"] not in self.methods:
+            await super().handle(scope, receive, send)  # which says so
+            return
+        if scope["method"] == "POST":
+            receive = at_most(self.most, scope, receive)
+        if self.quick is not None:
             call = Call(scope, receive)
             answer = await self.quick(call)
             if answer is not None:
                 await send_json(answer, send)
                 return
             receive = call.again
+        if self.key_first is not None:
+            await self.key_first(scope)
         await super().handle(scope, receive, send)
 
     def __getattr__(self, name: str) -> Any:  # only of what is not there yet
@@ -71,7 +91,57 @@ def quickly(part: APIRouter, handler: Handler) -> None:
     route.quick = handler
 
 
+def takes_body(part: APIRouter, key_first: KeyFirst, *, most: int = JSON_BYTES) -> None:
+    """Let the router's last route read bodies, of `most` bytes of JSON, after `key_first`."""
+    route = part.routes[-1]
+    assert isinstance(route, LateRoute)  # noqa: S101  (`router` makes no others)
+    route.key_first, route.most = key_first, most
+
+
+def at_most(most: int, scope: Scope, receive: Receive) -> Receive:
+    """`receive` for a body of at most so many bytes; it raises HTTPException (413)."""
+    seen = 0
+    too_large = HTTPException(413, f"The body is too large: at most {most} bytes here")
+
+    length = Headers(scope=scope).get("content-length", "0")  # digits: the guard has looked
+    announced = int(length) if length.isdecimal() else 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        if announced > most:
+            raise too_large
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise too_large  # FastAPI passes these on
+        return message
+
+    return counted
+
+
 def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
     """Give the application their routes, as they are: an included router would be matched twice."""
     for part in routers:
         app.router.routes.extend(part.routes)
+    app.router.redirect_slashes = False  # it would name a host and a path that the caller made up
+    app.router.default = _without_last_slash(app, app.router.default)
+
+
+def _without_last_slash(app: FastAPI, otherwise: ASGIApp) -> ASGIApp:
+    """Lead from `docs/` to `docs`, by a reference that holds under whatever prefix a gateway has
+    put before the path (RFC 3986, section 4.2).
+    """
+
+    async def lead(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removesuffix("/") if scope["type"] == "http" else ""
+        shorter = {**scope, "path": path}
+        if path in ("", scope["path"]) or not any(
+            route.matches(shorter)[0] is not Match.NONE for route in app.router.routes
+        ):
+            await otherwise(scope, receive, send)
+            return
+        query = scope["query_string"].decode("latin-1")
+        to = f"../{quote(path.rpartition('/')[2], safe='')}" + (f"?{query}" if query else "")
+        await RedirectResponse(to)(scope, receive, send)
+
+    return lead

@@ -52,15 +52,39 @@ def test_memory_is_bounded_and_forgetting_only_does_good():
     assert buckets.take(0) == 0
 
 
+def test_who_comes_to_a_full_table_is_remembered():
+    """Else a flood could fill it, and whoever came after that would never be limited."""
+    buckets = Buckets(1, 1, clock=Clock(), most=3)
+    for n in range(3):
+        buckets.take(n)
+    assert buckets.take("newest") == 0
+    assert buckets.take("newest") > 0
+    assert 0 not in buckets  # the one that was used longest ago has gone
+    assert 2 in buckets
+
+
 def test_made_up_tokens_share_their_address_and_ipv6_its_network():
     rate = RateLimit(1, 1, clock=Clock())
     for n in range(ADDRESS_FACTOR):
-        assert rate.take(b"Bearer %d.tok_x" % n, f"2001:db8::{n:x}") == 0
-    assert rate.take(b"Bearer 99.tok_x", "2001:db8::ffff") > 0
-    assert rate.take(b"Bearer 99.tok_x", "2001:db8:0:1::1") == 0
-    assert rate.take(b"", "::ffff:192.0.2.1") == 0
+        assert rate.take(f"{n}.tok_x", f"2001:db8::{n:x}") == 0
+    assert rate.take("99.tok_x", "2001:db8::ffff") > 0
+    assert rate.take("99.tok_x", "2001:db8:0:1::1") == 0
+    assert rate.take(None, "192.0.2.1") == 0
     assert len(rate.clients) == 0
     assert len(rate.addresses) == 3
+
+
+def test_an_ipv4_address_in_ipv6_form_counts_for_itself():
+    """All of them share one /64: limited as that, one caller would shut out all others."""
+    rate = RateLimit(1, 1, factor=1, clock=Clock())
+    assert rate.take(None, "::ffff:192.0.2.1") == 0
+    assert rate.take(None, "::ffff:192.0.2.2") == 0
+    assert rate.take(None, "192.0.2.1") > 0  # the same one, in its other form
+
+
+def test_the_share_of_an_address_can_be_set():
+    rate = RateLimit(1, 10, factor=0.5, clock=Clock())
+    assert [rate.take(None, "192.0.2.1") > 0 for _ in range(6)] == [False] * 5 + [True]
 
 
 @ONE_STORE

@@ -59,7 +59,7 @@ def wait_for(condition, seconds: float = 60.0):
 
 
 class Server:
-    """`uvicorn app.main:app` as an operator starts it."""
+    """`python -m app` as an operator starts it."""
 
     def __init__(self, *options: str, **settings: str) -> None:
         with socket.socket() as probe:
@@ -72,7 +72,7 @@ class Server:
     def start(self) -> None:
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(self.port)),
+                *(sys.executable, "-m", "app", "--port", str(self.port)),
                 *("--log-level", "warning", *self.options),
             ],
             env=environment(**self.settings),

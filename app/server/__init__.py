@@ -1,0 +1,1 @@
+"""The coordinator as a server of its own: `python -m app`."""
