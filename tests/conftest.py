@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import secrets
 import socket
 import subprocess
@@ -29,7 +30,10 @@ for name in [n for n in os.environ if n.startswith("FL_")]:
 
 
 class MongoServer:
-    """nx-27017, which speaks MongoDB's protocol, as a process of its own over a folder."""
+    """nx-27017, which speaks MongoDB's protocol, as a process of its own over a folder.
+
+    It keeps each database in a file of its own there, and holds these open.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,7 +47,7 @@ class MongoServer:
         self._process = subprocess.Popen(
             [
                 str(Path(sys.executable).parent / "nx-27017"),
-                *("--db", str(self.folder / "db"), "-p", str(self.port)),
+                *("--data-dir", str(self.folder / "db"), "-p", str(self.port)),
                 *("--pid-file", str(self.folder / "pid")),
                 *("--log-file", str(self.folder / "log")),
             ],
@@ -51,6 +55,9 @@ class MongoServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        if sys.platform == "linux":  # files of databases that were dropped stay open
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, (most, most))
         for _ in range(400):
             try:
                 socket.create_connection(("127.0.0.1", self.port), 0.2).close()
@@ -89,8 +96,6 @@ class Store:
     reopen: Callable[[], Awaitable[Store]]
 
 
-# nx-27017 was seen to keep all databases in one, and to drop them all with one: a test may make
-# several stores over it, but must not count on their being empty.
 @pytest.fixture(params=["sqlite", "mongo"])
 async def fresh_store(
     request: pytest.FixtureRequest, tmp_path: Path

@@ -145,14 +145,11 @@ class StoreUnavailable(CoordinatorError):
 
 
 class StoreDenied(StoreUnavailable):
-    """The store refuses this coordinator: its rights, keys, region or clock are wrong."""
+    """The store cannot be used as it is: wrong rights, keys, region or clock, or it is broken."""
 
     code = "store-denied"
     lasting = True
-    _advice = (
-        "{} refuses this coordinator. Nothing is lost, but its operator must act; the cause is "
-        "logged."
-    )
+    _advice = "{} cannot be used until the coordinator's operator has acted; the cause is logged."
 
 
 class StoreMissing(StoreUnavailable):

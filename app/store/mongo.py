@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pymongo
@@ -20,7 +20,7 @@ from pymongo import InsertOne, ReadPreference, WriteConcern
 from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from app.domain.errors import StoreDenied, StoreUnavailable
+from app.domain.errors import StoreDenied, StoreRefused, StoreUnavailable
 from app.store.mongo_faults import FOREIGN, is_duplicate, translated
 from app.store.port import KINDS_WITH_SECOND_NAMES, Body, Document
 
@@ -28,6 +28,7 @@ from app.store.port import KINDS_WITH_SECOND_NAMES, Body, Document
 SELECTION_MS = 3000  # to find a server and to connect to it
 OPERATION_MS = 5000  # of documents, all in all: selection, answer, and each new try
 BLOB_MS = 15_000  # the same of a blob: 8 MiB take as long at 4.5 Mbit/s
+_LARGEST = 16 * 1024**2 - 16 * 1024  # bytes of a document, without its key and names
 _AT_ONCE = 32  # blobs that one operation deletes
 INDEXED = {"$type": "string"}  # second names that are in the index; others have none
 
@@ -159,7 +160,10 @@ class MongoDocuments:
             )
 
     async def close(self) -> None:
-        self._client.close()
+        # In a thread: it tells the server of its sessions' end, which a server that hangs delays.
+        with suppress(StoreUnavailable):
+            async with _translated():
+                await asyncio.to_thread(self._client.close)
 
 
 class MongoBlobs:
@@ -176,6 +180,7 @@ class MongoBlobs:
         self._sizes = documents._collection("blob_sizes")
 
     async def put(self, key: str, data: bytes) -> None:
+        _require_fits(len(data))
         # Where it is there already it is the same: keys hold digests.
         await _insert(self._blobs, {"_id": key, "data": data}, BLOB_MS)
         await _insert(self._sizes, {"_id": key, "size": len(data)})
@@ -206,7 +211,16 @@ class MongoBlobs:
 
 
 def _dump(body: Body) -> str:
-    return json.dumps(body, allow_nan=False, separators=(",", ":"))
+    """Raises StoreRefused, ValueError."""
+    text = json.dumps(body, allow_nan=False, separators=(",", ":"))  # all of it ASCII
+    _require_fits(len(text))
+    return text
+
+
+def _require_fits(size: int) -> None:
+    """Raises StoreRefused. Not every driver's call and not every server says it."""
+    if size > _LARGEST:
+        raise StoreRefused(f"MongoDB takes {_LARGEST} bytes in a document, and not {size}.")
 
 
 def _document(found: dict[str, Any] | None) -> Document | None:
@@ -224,16 +238,16 @@ async def open_mongo(url: str, database: str) -> tuple[MongoDocuments, MongoBlob
             connectTimeoutMS=SELECTION_MS,
             appname="serverless-fl",
         )
-    except OSError as error:  # its name is no secret
-        raise StoreDenied(
-            f"A certificate file that MONGODB_URL names cannot be read: {error.strerror or error}."
-        ) from None
-    except (PyMongoError, ValueError):
+    except (PyMongoError, ValueError, OSError) as error:
         # What the driver says may quote a piece of the password, its chain of errors too.
-        raise StoreDenied(
-            "MONGODB_URL is no MongoDB connection string. Special characters in its user name and "
-            "password must be percent-encoded."
-        ) from None
+        if isinstance(error, OSError) or "certificate" in str(error):
+            fault = "names a certificate file that cannot be used"
+        else:
+            fault = (
+                "is no MongoDB connection string. Special characters in its user name and password "
+                "must be percent-encoded"
+            )
+        raise StoreDenied(f"MONGODB_URL {fault}.") from None
     documents = MongoDocuments(client, database)
     try:
         async with _translated():

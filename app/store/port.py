@@ -7,7 +7,7 @@ no transactions, so that any database that can do these two atomically will serv
 An adapter translates every fault of its driver, and raises nothing but these:
 
     StoreUnavailable    the store is away, slow or full: the same call may succeed later
-        StoreDenied     it refuses this coordinator: rights, keys, region, clock
+        StoreDenied     it cannot be used as it is: rights, keys, region, clock, a broken file
         StoreMissing    there is no such bucket or file
         WrongStore      the blob store is another one than before (`app.store.identity`)
         StoreRefused    it does not take this document, blob or key
@@ -50,7 +50,11 @@ class Documents(Protocol):
         ...
 
     async def get(self, kind: str, key: str) -> Document | None:
-        """The document as of the last completed write, by any process."""
+        """The document as of the last completed write, by any process.
+
+        A primary of MongoDB that was just deposed may not know of the last few writes. It never
+        returns what a majority does not have, and so nothing that is rolled back later.
+        """
         ...
 
     async def find(self, kind: str, unique: str) -> Document | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from app.domain.errors import StoreRefused
 from app.store.port import Body, Document
 from app.store.sqlite_file import Busy, Database
 
@@ -28,7 +29,10 @@ async def few(database: Database, sql: str, bounds: tuple[object, ...]) -> list[
 
 def _upper(prefix: str) -> bytes:
     """Above every string that starts with `prefix`: UTF-8 never uses the byte FF."""
-    return prefix.encode() + b"\xff"
+    try:
+        return prefix.encode() + b"\xff"
+    except UnicodeError as error:
+        raise StoreRefused("The database takes no such prefix of a key.") from error
 
 
 _Entry = tuple[int, Document | None, int]  # as of which version of the file, and how large

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from app.domain.errors import StoreUnavailable
 from app.store.sqlite_check import Files, make_private, probe
+from app.store.sqlite_faults import FOREIGN, translated
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -108,8 +109,8 @@ class Database:
     def _guarded(self, work: Work[T], connection: sqlite3.Connection | None) -> T:
         try:
             return work(connection)  # type: ignore[arg-type]
-        except sqlite3.Error as error:
-            raise StoreUnavailable(f"The database {self.path} failed: {error}.") from error
+        except FOREIGN as error:
+            raise translated(error, self.path) from error
 
     def _require_open(self) -> None:
         if self._closed:
@@ -136,10 +137,10 @@ class Database:
             if snapshot:
                 self._look()
             return work(self._reader)  # type: ignore[arg-type]
-        except sqlite3.Error as error:
+        except FOREIGN as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
                 raise Busy from error
-            raise StoreUnavailable(f"The database {self.path} failed: {error}.") from error
+            raise translated(error, self.path) from error
 
     def version(self) -> int:
         """Another number once anything was written, by whichever process. Raises as `read_now`.

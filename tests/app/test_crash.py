@@ -77,7 +77,6 @@ async def whole_experiment(federation, coordinators, *, rounds=2, size=6):
 
     settings = config(deadline_seconds=10**6, rounds=rounds)
     request = schema.CreateExperiment(name="x", config=settings)
-    # nx-27017 keeps all databases in one: what other runs left there is not ours.
     before = len(await coordinators[-1].context.repo.experiments("", 1000))
     once = secrets.token_hex(8)
     made, key = await call(lambda c: c.experiments.create(request, once))

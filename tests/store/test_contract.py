@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import StoreRefused, StoreUnavailable
 from app.store.s3 import S3Blobs
 
 KIND = "clients"
@@ -79,6 +79,23 @@ async def test_what_json_has_no_word_for_is_refused(store, value):
     with pytest.raises(ValueError, match="JSON"):
         await store.documents.insert(KIND, "a", {"n": value})
     assert await store.documents.get(KIND, "a") is None
+
+
+async def test_a_key_that_is_no_text_is_refused_and_not_told(store):
+    calls = (
+        store.documents.insert(KIND, "a/\ud800", {}),
+        store.documents.insert(KIND, "a", {}, unique="\ud800"),
+        store.documents.get(KIND, "a/\ud800"),
+        store.documents.find(KIND, "\ud800"),
+        store.documents.replace(KIND, "a/\ud800", 1, {}),
+        store.documents.keys(KIND, "a/\ud800"),
+        store.documents.count(KIND, "a/\ud800"),
+        store.documents.last_key(KIND, "a/\ud800"),
+        store.documents.scan(KIND, "a/\ud800"),
+    )
+    for call in calls:
+        with pytest.raises(StoreRefused):
+            await call
 
 
 async def test_replace_compares_the_revision(store):
@@ -209,6 +226,17 @@ async def test_blobs_are_kept_and_never_overwritten(blobs):
     assert await blobs.sizes("x/") == {"x/1": len(big), "x/2": 0}
 
 
+async def test_a_blobs_key_that_is_no_text_is_refused(blobs):
+    for call in (
+        blobs.put("a/\ud800", b"x"),
+        blobs.get("a/\ud800"),
+        blobs.sizes("a/\ud800"),
+        blobs.delete("a/\ud800"),
+    ):
+        with pytest.raises(StoreRefused):
+            await call
+
+
 async def test_blobs_are_deleted_by_prefix_alone(blobs):
     for key in ("x/1", "x/1/a", "x/10", "x/2", "y"):
         await blobs.put(key, b"data")
@@ -227,6 +255,17 @@ async def test_what_one_process_wrote_another_sees_at_once(store):
     assert await other.blobs.get("x") == b"1"
     await other.blobs.delete("x")
     assert await store.blobs.get("x") is None
+
+
+async def test_two_stores_have_nothing_in_common(fresh_store):
+    one, two = await fresh_store(), await fresh_store()
+    await one.documents.insert(KIND, "a", {}, unique="u")
+    await one.blobs.put("x", b"1")
+    assert await two.documents.keys(KIND, "") == []
+    assert await two.documents.insert(KIND, "b", {}, unique="u")
+    assert await two.blobs.sizes("") == {}
+    await two.blobs.delete("")
+    assert await one.blobs.get("x") == b"1"
 
 
 async def test_reopening_sees_everything(store):

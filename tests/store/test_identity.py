@@ -41,7 +41,7 @@ class Dying:
 
 @pytest.fixture
 async def elsewhere(tmp_path):
-    """A second blob store. In a file: nx-27017 keeps all databases in one."""
+    """A second blob store, of another kind perhaps."""
     documents, blobs = await open_sqlite(tmp_path / "elsewhere.sqlite3")
     yield blobs
     await documents.close()
