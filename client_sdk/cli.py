@@ -10,13 +10,12 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from rich.console import Console
 
 from app.domain.errors import InvalidConfig
-from client_sdk import errors, exits
+from client_sdk import address, errors, exits
 
 COMMANDS = ("run", "join", "predict", "export", "verify")
 
@@ -50,7 +49,7 @@ def run(argv: list[str]) -> int:
     except ValidationError as error:
         first = error.errors()[0]
         _complain(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-    except (exits.UsageError, InvalidConfig, errors.DataError) as error:
+    except (exits.UsageError, InvalidConfig, errors.DataError, errors.BadSettings) as error:
         _complain(str(error))
     return exits.USAGE
 
@@ -279,10 +278,10 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _address(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"{text!r} is no http:// or https:// address")
-    return text
+    try:
+        return address.checked(text)
+    except errors.BadSettings as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _natural(text: str) -> int:

@@ -13,9 +13,11 @@ from pydantic import BaseModel, TypeAdapter
 
 from app.wire import schema, turns, views
 from client_sdk import errors
-from client_sdk.connection import Connection, parse
+from client_sdk.answers import parse
+from client_sdk.connection import Connection
 from client_sdk.transfer import TRIES, Upload, download
 
+STATUS_BYTES = 64 * 1024  # of an answer that says what to do
 _STATUS: TypeAdapter[turns.Train | turns.Wait | turns.Done] = TypeAdapter(turns.RoundStatus)
 _MODELS: TypeAdapter[list[views.ModelView]] = TypeAdapter(list[views.ModelView])
 _AUDIT: TypeAdapter[list[views.AuditEvent]] = TypeAdapter(list[views.AuditEvent])
@@ -45,12 +47,19 @@ class CoordinatorClient(Connection):
         )
 
     async def upload_initial_model(
-        self, experiment_id: str, weights: bytes, part_bytes: int, *, direct: bool = False
+        self,
+        experiment_id: str,
+        weights: bytes,
+        part_bytes: int,
+        *,
+        direct: bool = False,
+        most: int | None = None,
     ) -> views.ModelView:
         """Upload the initial weights (safetensors) and open the enrolment.
 
-        `part_bytes` and `direct` are as the created experiment said.
+        `part_bytes`, `direct` and `most` (`max_model_bytes`) are as the created experiment said.
         """
+        _require_size(len(weights), most, "model")
         path = f"/experiments/{experiment_id}/initial-model"
         upload = Upload(self, path, weights, part_bytes, direct=direct)
         commit = schema.WeightsCommit(sha256=upload.sha256, parts=upload.parts)
@@ -141,20 +150,22 @@ class CoordinatorClient(Connection):
         direct: bool = False,
         held: bytes | None = None,
         encoded: bool = False,
+        file: schema.BlobInfo | None = None,
     ) -> bytes:
         """A model's safetensors bytes, verified: in ranges of `part_bytes`, or (with `direct`)
         from the coordinator's blob store. An experiment's view says both. `held` is another
         version, or perhaps this one: then it is not sent again. `encoded` asks for the copy that
-        clients train from, `app.wire.deltas.decode` makes weights of it.
+        clients train from, `app.wire.deltas.decode` makes weights of it. `file` is what the
+        coordinator has announced, where it has: nothing else is taken then.
 
-        Raises CorruptDownload, NotThere, NotAuthorised.
+        Raises CorruptDownload, NotThere, NotAuthorised, BadAnswer.
         """
         path = f"/experiments/{experiment_id}/models/{version}"
         if version == "latest" and direct:
             newest = (await self.experiment(experiment_id)).model_version
             path = f"/experiments/{experiment_id}/models/{newest or 0}"
         path += "/encoded" if encoded else ""
-        return await download(self, path, part_bytes, direct=direct, held=held)
+        return await download(self, path, part_bytes, direct=direct, held=held, file=file)
 
     async def download_update(
         self, experiment_id: str, number: int, slot: int, part_bytes: int = 4 * 1024**2
@@ -212,13 +223,14 @@ class CoordinatorClient(Connection):
         """
         path = f"/experiments/{experiment_id}/status"
         if hold < 1 or known is None:
-            return parse(_STATUS, await self.request("GET", path))
+            return parse(_STATUS, await self.request("GET", path, most=STATUS_BYTES))
         seconds = int(min(hold, turns.MAX_HOLD))
         response = await self.request(
             "GET",
             f"{path}?wait={seconds}&round={known}",
-            timeout=httpx.Timeout(self._timeout + seconds, connect=10.0),
+            timeout=httpx.Timeout(self._timeout + seconds),
             held=True,
+            most=STATUS_BYTES,
         )
         return parse(_STATUS, response)
 
@@ -251,13 +263,15 @@ class CoordinatorClient(Connection):
         direct: bool = False,
         gzip: bool = False,
         at_once: bool = False,
+        most: int | None = None,
     ) -> schema.UpdateReceipt:
         """Upload an update and commit it, with `at_once` in one request where it is one part; with
-        `gzip` its parts are packed on the way.
+        `gzip` its parts are packed on the way. One of more than `most` bytes is not sent.
 
         Raises StateConflict where it came too late, RequestRefused where it was refused for what
         it holds.
         """
+        _require_size(len(weights), most, "update")
         path = f"/experiments/{experiment_id}/rounds/{round_number}/update"
         upload = Upload(self, path, weights, part_bytes, direct=direct, gzip=gzip)
         if at_once and len(upload.parts) == 1:
@@ -271,3 +285,13 @@ class CoordinatorClient(Connection):
             metrics=dict(metrics),
         )
         return await self._send_and_commit(upload, schema.UpdateReceipt, path, commit)
+
+
+def _require_size(size: int, most: int | None, what: str) -> None:
+    """Raise RequestRefused for what the coordinator would refuse when all of it is there."""
+    if most is not None and size > most:
+        raise errors.RequestRefused(
+            413,
+            "too-large",
+            f"The {what} has {size} bytes, and the coordinator takes no more than {most}.",
+        )

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.domain.cost import BadPrices, Prices, Usage, billed, describe
 from app.wire.views import CostView
-from client_sdk.connection import Traffic
+from client_sdk.traffic import Traffic
 
 __all__ = ["BadPrices", "Prices", "estimate", "sentence"]
 

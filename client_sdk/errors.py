@@ -8,7 +8,11 @@ class ClientError(Exception):
 
 
 class CoordinatorUnreachable(ClientError):
-    """No answer within the time allowed for retries."""
+    """No answer within the time allowed for retries, or none that could ever come."""
+
+
+class BadAnswer(ClientError):
+    """The answer is not one of a coordinator: it is too long, or beyond what it may say."""
 
 
 class RequestRefused(ClientError):
@@ -39,6 +43,10 @@ class DirectRefused(RequestRefused):
 
 class CorruptDownload(ClientError):
     """A model's bytes did not have the digest that was announced, however often it was tried."""
+
+
+class BadSettings(ValueError):
+    """An address, a key or a variable of the environment with which nothing can be reached."""
 
 
 class TrainingFailed(Exception):

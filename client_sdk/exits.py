@@ -8,7 +8,7 @@ TEXT = """exit codes:
   0    the experiment completed
   1    it failed (no quorum in any attempt); the last good model is kept
   2    bad arguments, data or settings
-  3    the coordinator did not answer
+  3    the coordinator did not answer, or not as one does
   4    the coordinator refused (wrong key, experiment full, ...)
   5    the experiment was stopped by its admin
   6    a training process died on this machine

@@ -7,16 +7,19 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 from app.domain.errors import BadWeights
 from app.domain.experiment import WEIGHTS
 from app.wire.deltas import decode, encode
 from app.wire.encodings import COPIES, DTYPES, part_bytes
+from app.wire.schema import Shard
 from app.wire.turns import Done, Train, Wait
 from client_sdk import metrics
 from client_sdk.client import CoordinatorClient
 from client_sdk.errors import (
+    BadAnswer,
     ClientError,
     DataError,
     NotAuthorised,
@@ -80,6 +83,8 @@ class Participant:
     Wait, where somebody knows better than the coordinator when the next is worth while; what it
     gives is the answer. The model that it got last is kept, if that has no more than `keep_bytes`,
     and not fetched again; `held` is one that is here before. `terms` need not be asked for then.
+    `examples` is the size of the data set that the shard's indices point into: a coordinator that
+    shares out another one is not believed.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class Participant:
         held: bytes | None = None,
         terms: Terms | None = None,
         keep_bytes: int = 1 << 30,
+        examples: int | None = None,
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -108,11 +114,12 @@ class Participant:
         self._given_up: set[tuple[int, int]] = set()
         self._terms = terms
         self._held, self._keep_bytes = held, keep_bytes
+        self._examples = examples
 
     async def enrol(self, enrolment_key: str) -> None:
         """Subscribe, and get the shard.
 
-        Raises NotAuthorised, StateConflict (the experiment is full or over).
+        Raises NotAuthorised, StateConflict (the experiment is full or over), BadAnswer.
         """
         subscription = await self._client.using(enrolment_key).subscribe(
             self.experiment_id,
@@ -124,6 +131,7 @@ class Participant:
         self.id = subscription.client_id
         self._client = self._client.using(subscription.token)
         shard = subscription.shard or await self._client.shard(self.experiment_id)
+        _require_shard(shard, self.id, self._examples)
         self._indices = shard.indices
         self._tell("enrolled", 0, f"{len(self._indices)} examples")
 
@@ -212,6 +220,7 @@ class Participant:
                 direct=task.direct,
                 at_once=task.at_once,
                 gzip="gzip" in task.content_codings and task.update_encoding in PACKED,
+                most=task.max_update_bytes,
             )
         except StateConflict as error:
             if error.code != "out-of-turn":
@@ -240,6 +249,7 @@ class Participant:
                 task.part_bytes,
                 direct=task.direct,
                 encoded=copied,
+                file=task.model,
             )
             if len(data) <= self._keep_bytes:
                 self._held = data
@@ -277,3 +287,18 @@ def _log(event: Event) -> None:
 
 def _unknown(what: str) -> str:
     return f"The experiment {what}, which this version does not know: upgrade the SDK."
+
+
+def _require_shard(shard: Shard, client_id: str, examples: int | None) -> None:
+    """Raise BadAnswer unless each index is one of the data set's, and there only once."""
+    size = shard.dataset_size
+    if examples is not None and size != examples:
+        raise BadAnswer(
+            f"The coordinator shares out {size} examples, but the data set here has {examples}."
+        )
+    ascending = all(a < b for a, b in pairwise(shard.indices))
+    if not ascending or shard.indices[0] < 0 or shard.indices[-1] >= size:
+        raise BadAnswer(
+            f"The shard that the coordinator gives {client_id} is none: its indices are not "
+            f"ascending positions from 0 to {size - 1}."
+        )

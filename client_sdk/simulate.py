@@ -129,7 +129,11 @@ class Simulation:
         if created.state is not ExperimentState.AWAITING_MODEL:
             return created.id
         await self.client.upload_initial_model(
-            created.id, self._initial(), created.part_bytes, direct=created.direct
+            created.id,
+            self._initial(),
+            created.part_bytes,
+            direct=created.direct,
+            most=created.max_model_bytes,
         )
         return created.id
 
@@ -196,6 +200,7 @@ class Simulation:
             pause=self._bell.pause,
             keep_bytes=KEEP_BYTES // self.config.clients,
             terms=Terms(self.config.seed, self._part_bytes, self._direct),
+            examples=len(self.dataset.train_y),
         )
         await participant.enrol(self._enrolment_key)
         return await participant.run()

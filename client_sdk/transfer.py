@@ -2,7 +2,8 @@
 
 What the coordinator advertises decides: `part_bytes` how large a part may be, `direct` whether
 parts go to its blob store itself, by signed URLs. A transfer that was interrupted goes on: parts
-that are stored already are not sent again.
+that are stored already are not sent again. It is given up after a few rounds that bring nothing;
+one that brings a part, however slowly, starts the count anew.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import httpx
 from pydantic import TypeAdapter
 
 from app.wire import parts, views
+from app.wire.bounds import MAX_PARTS
+from app.wire.schema import BlobInfo
 from client_sdk import errors
-from client_sdk.connection import Connection, parse
+from client_sdk.answers import parse
+from client_sdk.connection import Connection
 
 T = TypeVar("T")
 PARALLEL_PARTS = 4
@@ -50,27 +54,37 @@ class Upload:
     ) -> None:
         self._connection, self._path, self._direct = connection, path, direct
         self._gzip = gzip
+        _require_few(path, len(data), part_bytes)
         view = memoryview(data)
         self._pieces = [view[i : i + part_bytes] for i in range(0, len(data), part_bytes)]
         self.sha256 = hashlib.sha256(data).hexdigest()
         self.parts = [hashlib.sha256(piece).hexdigest() for piece in self._pieces]
 
     async def send(self) -> None:
-        """Bring every part that is not there. Raises RequestRefused, CoordinatorUnreachable."""
+        """Bring every part that is not there.
+
+        Raises RequestRefused, CoordinatorUnreachable, BadAnswer.
+        """
         # Whether a single part is there already costs as much to ask as to send it.
         if len(self._pieces) == 1 and not self._direct:
             await self._put_part(0)
             return
         for start in range(0, len(self._pieces), parts.MAX_ANNOUNCED):
             batch = range(start, min(start + parts.MAX_ANNOUNCED, len(self._pieces)))
-            for attempt in range(TRIES):
-                missing = [plan for plan in await self._plan(batch) if not plan.stored]
-                try:
-                    await at_once(self._bring, missing)
-                    break
-                except errors.DirectRefused:  # its URL has run out, perhaps: ask for others
-                    if attempt == TRIES - 1:
-                        raise
+            await self._send_batch(batch)
+
+    async def _send_batch(self, batch: range) -> None:
+        fewest, in_vain = len(batch) + 1, 0
+        while True:
+            missing = [plan for plan in await self._plan(batch) if not plan.stored]
+            in_vain = 0 if len(missing) < fewest else in_vain + 1
+            fewest = min(fewest, len(missing))
+            try:
+                await at_once(self._bring, missing)
+                return
+            except errors.DirectRefused:  # its URL has run out, perhaps: ask for others
+                if in_vain == TRIES - 1:
+                    raise
 
     async def _plan(self, numbers: range) -> list[parts.PartPlan]:
         announced = parts.PartAnnouncements(
@@ -80,7 +94,12 @@ class Upload:
             ]
         )
         response = await self._connection.post(f"{self._path}/parts", announced)
-        return parse(_PLANS, response)
+        plans = parse(_PLANS, response)
+        if [plan.number for plan in plans] != list(numbers):
+            raise errors.BadAnswer(
+                f"{self._path}: the coordinator plans other parts than announced"
+            )
+        return plans
 
     async def _bring(self, plan: parts.PartPlan) -> None:
         if plan.upload is None:
@@ -134,79 +153,134 @@ def _unreadable(error: errors.RequestRefused) -> bool:
 
 
 async def download(
-    connection: Connection, path: str, part_bytes: int, *, direct: bool, held: bytes | None = None
+    connection: Connection,
+    path: str,
+    part_bytes: int,
+    *,
+    direct: bool,
+    held: bytes | None = None,
+    file: BlobInfo | None = None,
 ) -> bytes:
-    """A model's file, verified. `held` is not sent again where that is the file.
+    """A model's file, verified. `held` is not sent again where that is the file; `file` is what the
+    coordinator has announced, if it has.
 
-    Raises CorruptDownload, RequestRefused, CoordinatorUnreachable.
+    Raises CorruptDownload, RequestRefused, CoordinatorUnreachable, BadAnswer.
     """
-    for _ in range(TRIES):
+    most = connection.most_model_bytes
+    if file is not None and file.size > most:
+        raise errors.BadAnswer(
+            f"{path}: the model is announced with {file.size} bytes; at most {most} are taken."
+        )
+    pieces: dict[str, bytes] = {}  # of signed URLs, by digest
+    in_vain = 0
+    while True:
+        before = len(pieces)
         try:
             if direct:
-                return await _direct_parts(connection, path)
-            return await _ranges(connection, path, part_bytes, held)
-        except (errors.CorruptDownload, errors.DirectRefused) as error:
-            fault = error
-    raise fault
+                data = await _direct_parts(connection, path, file.size if file else most, pieces)
+            else:
+                data = await _ranges(
+                    connection, path, part_bytes, held, file.size if file else most
+                )
+            if file is not None:
+                _verified(path, data, file.sha256)
+            return data
+        except (errors.CorruptDownload, errors.DirectRefused):
+            in_vain = 0 if len(pieces) > before else in_vain + 1
+            if in_vain == TRIES:
+                raise
 
 
-async def _ranges(connection: Connection, path: str, part_bytes: int, held: bytes | None) -> bytes:
+async def _ranges(
+    connection: Connection, path: str, part_bytes: int, held: bytes | None, most: int
+) -> bytes:
     known = f'"{hashlib.sha256(held).hexdigest()}"' if held is not None else ""
-    first = await _range(connection, path, 0, part_bytes, known=known)
+    first = await _range(connection, path, 0, part_bytes, most, known=known)
     if held is not None and first.status_code == httpx.codes.NOT_MODIFIED:
         return held
     etag = first.headers.get("etag", "")
     found = _CONTENT_RANGE.match(first.headers.get("content-range", ""))
     if first.status_code != httpx.codes.PARTIAL_CONTENT or found is None:
         return _verified(path, first.content, etag.strip('"'))  # the whole file in one answer
-    data, step = bytearray(int(found[3])), len(first.content)  # perhaps less than was asked for
-    data[:step] = first.content
+    size, step = int(found[3]), len(first.content)  # perhaps less than was asked for
+    if size > most:
+        raise errors.BadAnswer(f"{path}: the model has {size} bytes; at most {most} are taken.")
+    _require_few(path, size, step)
+    # No bytes are set aside before they are here: the size is only what somebody says.
+    pieces = {0: first.content}
     # The rest is of the same version, though `latest` may be another by now.
     if path.endswith("/latest"):
-        path = path.removesuffix("latest") + first.headers.get("x-model-version", "latest")
+        path = path.removesuffix("latest") + _version(first)
 
     async def fetch(start: int) -> None:
-        response = await _range(connection, path, start, step, etag)
-        piece = response.content
-        if len(piece) != min(step, len(data) - start):
+        wanted = min(step, size - start)
+        piece = (await _range(connection, path, start, step, most, etag)).content
+        if len(piece) != wanted:
             raise errors.CorruptDownload(f"{path}: another file took its place; try again")
-        data[start : start + len(piece)] = piece
+        pieces[start] = piece
 
-    await at_once(fetch, range(step, len(data), step))
-    return _verified(path, data, etag.strip('"'))
+    await at_once(fetch, range(step, size, step))
+    return _verified(path, b"".join(pieces[n] for n in range(0, size, step)), etag.strip('"'))
+
+
+def _version(response: httpx.Response) -> str:
+    found: str = response.headers.get("x-model-version", "")
+    return found if found.isascii() and found.isdigit() and len(found) < 8 else "latest"
 
 
 async def _range(
-    connection: Connection, path: str, start: int, size: int, etag: str = "", known: str = ""
+    connection: Connection,
+    path: str,
+    start: int,
+    size: int,
+    most: int,
+    etag: str = "",
+    known: str = "",
 ) -> httpx.Response:
+    """The range, or the whole file from whoever gives no ranges: at most `most` bytes of it."""
     headers = {"Range": f"bytes={start}-{start + size - 1}"}
     if etag:
         headers["If-Range"] = etag
-    if not known:
-        return await connection.request("GET", path, headers=headers)
-    headers["If-None-Match"] = known
-    fine = (httpx.codes.NOT_MODIFIED,)
-    return await connection.request("GET", path, headers=headers, fine=fine)
+    fine: tuple[int, ...] = ()
+    if known:
+        headers["If-None-Match"] = known
+        fine = (httpx.codes.NOT_MODIFIED,)
+    return await connection.request("GET", path, headers=headers, fine=fine, most=most)
 
 
-async def _direct_parts(connection: Connection, path: str) -> bytes:
-    """From the blob store, by the URLs of the parts as they are stored."""
+async def _direct_parts(
+    connection: Connection, path: str, most: int, pieces: dict[str, bytes]
+) -> bytes:
+    """From the blob store, by the URLs of the parts as they are stored; those in `pieces` are here
+    already.
+    """
     found: list[views.ModelPart] = []
     while page := parse(
         _PARTS,
         await connection.request("GET", f"{path}/parts", params={"first": len(found)}),
     ):
         found += page
-    pieces: dict[int, bytes] = {}
+        if [part.number for part in found] != list(range(len(found))):
+            raise errors.BadAnswer(f"{path}: the coordinator lists parts out of order")
+        if sum(part.size for part in found) > most:
+            raise errors.BadAnswer(f"{path}: the parts have more than the {most} bytes they may")
 
     async def fetch(part: views.ModelPart) -> None:
         if part.url is None:
             raise errors.CorruptDownload(f"{path}: part {part.number} has no URL")
-        response = await connection.direct("GET", part.url)
-        pieces[part.number] = _verified(path, response.content, part.sha256)
+        response = await connection.direct("GET", part.url, most=part.size)
+        pieces[part.sha256] = _verified(path, response.content, part.sha256)
 
-    await at_once(fetch, found)
-    return b"".join(pieces[number] for number in range(len(found)))
+    await at_once(fetch, (part for part in found if part.sha256 not in pieces))
+    return b"".join(pieces[part.sha256] for part in found)
+
+
+def _require_few(path: str, size: int, part_bytes: int) -> None:
+    """Raise BadAnswer where a file would come in more parts than any may have."""
+    if part_bytes < 1 or size > part_bytes * MAX_PARTS:
+        raise errors.BadAnswer(
+            f"{path}: {size} bytes in parts of {part_bytes} would be more than {MAX_PARTS} parts."
+        )
 
 
 def _verified(path: str, data: bytes | bytearray, sha256: str) -> bytes:
@@ -217,13 +291,13 @@ def _verified(path: str, data: bytes | bytearray, sha256: str) -> bytes:
 
 async def at_once(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
     """Do the work for each item, a few at a time. The first fault ends the others; it is raised."""
-    gate = asyncio.Semaphore(PARALLEL_PARTS)
+    remaining = iter(items)
 
-    async def run(item: T) -> None:
-        async with gate:
+    async def run() -> None:
+        for item in remaining:
             await work(item)
 
-    tasks = [asyncio.create_task(run(item)) for item in items]
+    tasks = [asyncio.create_task(run()) for _ in range(PARALLEL_PARTS)]
     try:
         await asyncio.gather(*tasks)
     finally:

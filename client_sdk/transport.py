@@ -1,150 +1,152 @@
-"""How an httpx client of ours reaches the network: aiohttp's pool and parser, as a transport.
+"""How an httpx client of ours reaches the network: whom it trusts, and through which proxies.
 
-httpx's own transport takes a millisecond for each request, most of it in httpcore, whose pool
-looks at all connections for each; aiohttp takes a quarter of that (docs/decisions/0024). Errors,
-time limits and URLs are httpx's all the same.
+Connections, time limits and TLS are httpx's own transport's. What is ours is the choice of the
+proxy: httpx itself stumbles over entries of NO_PROXY that other programs take.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import io
+import ipaddress
+import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from urllib.request import getproxies
 
-import aiohttp
 import httpx
-from yarl import URL
 
-# The first that fits counts: several of aiohttp's errors are of two kinds at once.
-_FAULTS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
-    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
-    (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
-    (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
-    (TimeoutError, httpx.WriteTimeout),  # our own clock
-    (aiohttp.ClientConnectorError, httpx.ConnectError),  # TLS and names included
-    (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
-    (aiohttp.ClientPayloadError, httpx.RemoteProtocolError),
-    (aiohttp.ClientResponseError, httpx.RemoteProtocolError),  # it is no HTTP
-    (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
-    (aiohttp.ClientError, httpx.ReadError),
-    (OSError, httpx.ReadError),
-    (ValueError, httpx.LocalProtocolError),  # a header that cannot be sent
-)
-# What httpx has not put into a request is not to be added: a signed URL may cover it.
-_NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-_LARGE = 1 << 20  # bytes; aiohttp wants more than that in pieces
-IDLE_SECONDS = 5.0  # httpx's own; uvicorn closes after as many
+from client_sdk import address
+from client_sdk.errors import BadSettings
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 with kept connections, no more than `connections`; answers are read whole.
+    """HTTP/1.1 with kept connections, through the proxy that a URL has, or straight.
 
-    A GET or PUT whose kept connection turns out to be closed is sent again by aiohttp itself.
-    Raises httpx.TransportError.
+    `proxies` are addresses by the scheme of the URLs that they are for, or `all`; `exempt` are
+    hosts that no proxy is for. Raises BadSettings at the first request through a proxy that cannot
+    be one.
     """
 
-    def __init__(self, connections: int, tls: ssl.SSLContext) -> None:
-        tls.set_alpn_protocols(["http/1.1"])
-        self._connections, self._tls = connections, tls
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(
+        self,
+        connections: int,
+        tls: ssl.SSLContext,
+        proxies: Mapping[str, str] | None = None,
+        exempt: Sequence[str] = (),
+    ) -> None:
+        self._tls, self._proxies, self._exempt = tls, proxies or {}, exempt
+        self._limits = httpx.Limits(max_connections=connections, max_keepalive_connections=32)
+        self._ways: dict[str, httpx.AsyncHTTPTransport] = {}
 
-    def _opened(self) -> aiohttp.ClientSession:
-        """The session; it is made at the first request, for aiohttp needs the loop for that."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=self._connections, keepalive_timeout=IDLE_SECONDS, ssl=self._tls
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),  # httpx has them
-                auto_decompress=False,  # and this
-                skip_auto_headers=_NOT_ADDED,
-            )
-        return self._session
+    @classmethod
+    def from_environment(cls, connections: int, base_url: str) -> Transport:
+        """As the environment has it, for a coordinator at `base_url`. Raises BadSettings."""
+        found = getproxies()
+        proxies = {
+            scheme: found[scheme] for scheme in ("http", "https", "all") if found.get(scheme)
+        }
+        made = cls(connections, trusted(base_url), proxies, found.get("no", "").split(","))
+        made._way(made.proxy_of(httpx.URL(base_url)))
+        return made
+
+    def proxy_of(self, url: httpx.URL) -> str:
+        """The proxy's address; empty where there is none. This machine itself is never asked
+        through one.
+        """
+        proxy = self._proxies.get(url.scheme) or self._proxies.get("all") or ""
+        if not proxy or address.is_loopback(f"{url.scheme}://{url.netloc.decode()}"):
+            return ""
+        if any(is_exempt(url.host, url.port, entry) for entry in self._exempt):
+            return ""
+        return proxy
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        content = await request.aread()
-        limits = request.extensions.get("timeout", {})
-        read, write = limits.get("read"), limits.get("write")
-        with _translated(request):
-            # aiohttp has no limit for writing. The one for reading starts when all is written.
-            late = None if read is None or write is None else read + write
-            clock = asyncio.timeout(late if content else None)
-            async with (
-                clock,
-                self._opened().request(
-                    request.method,
-                    _url(request.url),
-                    headers=request.headers.multi_items(),
-                    data=_body(content),
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(
-                        connect=limits.get("pool"),
-                        sock_connect=limits.get("connect"),
-                        sock_read=read,
-                    ),
-                ) as answer,
-            ):
-                clock.reschedule(None)
-                body = await answer.read()
-        return httpx.Response(
-            answer.status,
-            headers=answer.raw_headers,
-            content=body,
-            extensions={
-                "http_version": b"HTTP/1.1",
-                "reason_phrase": (answer.reason or "").encode("ascii", errors="ignore"),
-            },
-        )
+        return await self._way(self.proxy_of(request.url)).handle_async_request(request)
+
+    def _way(self, proxy: str) -> httpx.AsyncHTTPTransport:
+        if proxy not in self._ways:
+            self._ways[proxy] = self._made(proxy)
+        return self._ways[proxy]
+
+    def _made(self, proxy: str) -> httpx.AsyncHTTPTransport:
+        if not proxy:
+            return httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits)
+        shown = without_login(proxy)
+        try:
+            url = proxy if "://" in proxy else f"http://{proxy}"
+            via = httpx.Proxy(url, ssl_context=self._tls if url.startswith("https:") else None)
+            if not via.url.host:
+                raise ValueError("it names no host")
+            return httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits, proxy=via)
+        except ImportError as error:
+            raise BadSettings(
+                f"The environment names the proxy {shown}, and SOCKS takes a package more: "
+                "pip install 'httpx[socks]', or name the host in NO_PROXY."
+            ) from error
+        except (ValueError, httpx.InvalidURL) as error:
+            raise BadSettings(
+                f"The environment names the proxy {shown}, which cannot be one: {error}. Mend "
+                "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY."
+            ) from error
 
     async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for way in self._ways.values():
+            await way.aclose()
 
 
-async def exchange(
-    client: httpx.AsyncClient, transport: httpx.AsyncBaseTransport | None, request: httpx.Request
-) -> httpx.Response:
-    """As `client.send`, without what we use none of: redirects, cookies, authentication by URL.
-    They take as long as the transport. Where that is httpx's own, the client picks it.
+def without_login(proxy: str) -> str:
+    """The proxy's address as it may be shown: it may hold a password."""
+    scheme, mark, rest = proxy.rpartition("://")
+    return scheme + mark + rest.rpartition("@")[2]
+
+
+def is_exempt(host: str, port: int | None, entry: str) -> bool:
+    """Whether an entry of NO_PROXY is about this host.
+
+    It may be `*`, a name (which is about those below it, too), an address or a network of
+    addresses, in brackets or with a port.
     """
-    if transport is None:
-        return await client.send(request)
-    response = await transport.handle_async_request(request)
-    response.request = request
+    entry = entry.strip().lower().rpartition("://")[2]
+    if entry == "*":
+        return True
+    name, colon, digits = entry.rpartition(":")
+    if colon and digits.isdigit() and (":" not in name or name.endswith("]")):
+        if port != int(digits):
+            return False
+        entry = name
+    entry = entry.strip("[]").lstrip("*").lstrip(".")
+    if not entry:
+        return False
     try:
-        await response.aread()
-    finally:
-        await response.aclose()
-    return response
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:  # one of them is a name
+        return host == entry or host.endswith(f".{entry}")
 
 
-def pick(connections: int, *, trust_env: bool) -> httpx.AsyncBaseTransport | None:
-    """The transport for httpx's client; None is its own, which goes through the proxies that the
-    environment names. With `trust_env` these count, and so do SSL_CERT_FILE and SSL_CERT_DIR.
+def trusted(base_url: str) -> ssl.SSLContext:
+    """The certificates that SSL_CERT_FILE or SSL_CERT_DIR name, or else Mozilla's.
+
+    Raises BadSettings. What they name may be missing where `base_url` is this machine's and
+    without TLS.
     """
-    proxies = getproxies() if trust_env else {}
-    if any(proxies.get(scheme) for scheme in ("http", "https", "all")):
-        return None
-    return Transport(connections, httpx.create_ssl_context(trust_env=trust_env))
-
-
-def _url(url: httpx.URL) -> URL:
-    """As it is, byte for byte (it may be signed), but for credentials, which are a header."""
-    return URL(f"{url.scheme}://{url.netloc.decode()}{url.raw_path.decode()}", encoded=True)
-
-
-def _body(content: bytes) -> bytes | aiohttp.BytesIOPayload | None:
-    # A payload, not a file: sent again, it starts from its beginning.
-    return aiohttp.BytesIOPayload(io.BytesIO(content)) if len(content) > _LARGE else content or None
-
-
-@contextlib.contextmanager
-def _translated(request: httpx.Request) -> Iterator[None]:
     try:
-        yield
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        kind = next(ours for theirs, ours in _FAULTS if isinstance(error, theirs))
-        raise kind(str(error), request=request) from error
+        _require_certificates()
+        return httpx.create_ssl_context()
+    except BadSettings:
+        if base_url.startswith("http://") and address.is_loopback(base_url):
+            return httpx.create_ssl_context(trust_env=False)
+        raise
+
+
+def _require_certificates() -> None:
+    file, folders = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file:
+        try:
+            ssl.create_default_context(cafile=file)
+        except OSError as error:  # ssl's own are such
+            reason = error.strerror if not isinstance(error, ssl.SSLError) else "no certificates"
+            raise BadSettings(
+                f"SSL_CERT_FILE names {file}, which cannot be read: {reason}."
+            ) from error
+    elif folders and not any(Path(folder).is_dir() for folder in folders.split(os.pathsep)):
+        raise BadSettings(f"SSL_CERT_DIR names {folders}, which is no folder.")

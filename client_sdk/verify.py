@@ -19,6 +19,7 @@ from app.domain.errors import BadWeights
 from app.domain.experiment import WEIGHTS, Config
 from app.domain.round import RoundState
 from app.wire import codec, deltas, encodings, spans, views
+from app.wire.schema import BlobInfo
 from client_sdk.client import CoordinatorClient
 from client_sdk.errors import CorruptDownload, NotThere
 
@@ -146,7 +147,11 @@ class _Check:
         """Raises CorruptDownload."""
         shown = self._experiment
         data = await self._client.download_model(
-            shown.id, model.version, shown.part_bytes, direct=shown.direct
+            shown.id,
+            model.version,
+            shown.part_bytes,
+            direct=shown.direct,
+            file=BlobInfo(sha256=model.sha256, size=model.size),
         )
         return _on_record(data, model.sha256, f"model {model.version}")
 

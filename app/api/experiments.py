@@ -50,6 +50,7 @@ async def create_experiment(
         state=experiment.state,
         enrolment_key=key,
         part_bytes=service.context.limits.part_bytes,
+        max_model_bytes=service.context.limits.max_model_bytes,
         direct=service.context.direct,
     )
 

@@ -108,28 +108,6 @@ async def test_retry_after_is_honoured(federation, monkeypatch):
     assert all(seconds < 0.02 for seconds in waited[1:])
 
 
-async def test_an_answer_that_cannot_be_decoded_is_tried_again(federation):
-    """A proxy broke it off, say: that is no reason for a traceback."""
-
-    class Garbled(httpx.AsyncBaseTransport):
-        def __init__(self, times):
-            self.inner, self.left = httpx.ASGITransport(federation.app), times
-
-        async def handle_async_request(self, request):
-            self.left -= 1
-            if self.left >= 0:
-                headers = {"Content-Encoding": "gzip"}
-                return httpx.Response(200, headers=headers, stream=httpx.ByteStream(b"no gzip"))
-            return await self.inner.handle_async_request(request)
-
-    experiment, _ = await federation.create()
-    async with client(Garbled(2)) as api:
-        assert (await api.experiment(experiment)).id == experiment
-    async with client(Garbled(99), retry=Retry(give_up_after=0)) as api:
-        with pytest.raises(errors.CoordinatorUnreachable, match="did not answer"):
-            await api.experiment(experiment)
-
-
 async def test_it_gives_up_on_a_coordinator_that_is_not_there():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -189,10 +167,60 @@ async def test_what_is_no_coordinator_is_said_so(federation):
             await api.status("x")
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "localhost:8000",
+            "ftp://x",
+            "http://",
+            "",
+            "http://x:80a",
+            "http://x:99999",
+            "http://x:0",
+        ),
+        *(
+            "http://[::1",
+            "http://user:word@x",
+            "http://x/?a=b",
+            "http://x/#a",
+            "http://a b",
+            "http://",
+        ),
+    ],
+)
 def test_an_address_that_is_none_is_refused(url):
-    with pytest.raises(ValueError, match="address"):
+    with pytest.raises(errors.BadSettings, match="address"):
         CoordinatorClient(url)
+
+
+@pytest.mark.parametrize("key", ["", "  ", "schlüssel", "ключ", "a b", "a\nb", "a\x00b"])
+async def test_a_key_that_cannot_be_sent_is_refused(key):
+    with pytest.raises(errors.BadSettings, match="key"):
+        CoordinatorClient("http://x", key)
+    async with CoordinatorClient("http://x") as api:
+        with pytest.raises(errors.BadSettings, match="key"):
+            api.using(key)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", " ", "\t"])
+async def test_the_line_end_of_a_secrets_file_is_no_part_of_a_key(federation, end):
+    async with client(httpx.ASGITransport(federation.app), ADMIN_KEY + end) as api:
+        assert (await api.create_experiment("x", config(), "some-key")).id
+
+
+async def test_a_model_beyond_what_the_coordinator_takes_is_not_sent(federation):
+    api = federation.admin
+    federation.app.state.coordinator = federation.coordinator(limits=Limits(max_model_bytes=50))
+    made = await api.create_experiment("x", config(), "some-key")
+    assert made.max_model_bytes == 50
+    sent = api.traffic.sent
+    with pytest.raises(errors.RequestRefused, match="no more than 50") as caught:
+        await api.upload_initial_model(
+            made.id, weights(0), made.part_bytes, most=made.max_model_bytes
+        )
+    assert (caught.value.status, caught.value.code) == (413, "too-large")
+    assert api.traffic.sent == sent
 
 
 async def test_a_model_that_is_succeeded_while_it_comes_still_comes_whole(federation):

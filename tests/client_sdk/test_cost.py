@@ -9,7 +9,7 @@ import pytest
 from app.domain.cost import TABLE
 from client_sdk import cost
 from client_sdk.client import CoordinatorClient
-from client_sdk.connection import Traffic
+from client_sdk.traffic import Traffic
 
 PRICES = cost.Prices(
     as_of="2026-01-01",

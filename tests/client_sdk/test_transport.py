@@ -1,15 +1,14 @@
-"""What httpx promises of the network, over either transport: ours, and httpx's own."""
+"""What is asked of the network: kept connections, repeats, limits of time, URLs as they came."""
 
 import asyncio
-import gzip
 import hashlib
 import warnings
 
 import httpx
 import pytest
 
-from client_sdk import connection, errors, transport
-from client_sdk.connection import Connection, Retry
+from client_sdk import connection, errors
+from client_sdk.connection import Retry
 from tests.loopback import OK, Server, saying, silent, take, well
 
 
@@ -48,8 +47,6 @@ async def test_one_that_is_closed_under_a_request_is_a_reason_to_send_it_again(c
 
 @pytest.mark.parametrize("megabytes", [1, 5])
 async def test_a_large_body_that_is_sent_again_is_sent_from_its_start(caller, megabytes):
-    """Kept connection, PUT, broken in the middle: the case that aiohttp repeats by itself."""
-
     async def broken(server, number, reader, writer):
         if number == 1 and len(server.heads) == 2:
             await reader.readexactly(500_000)
@@ -74,9 +71,8 @@ async def test_a_large_body_that_is_sent_again_is_sent_from_its_start(caller, me
         b"rubbish\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nok",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Encoding: gzip\r\n\r\nno",
     ],
-    ids=["none", "no HTTP", "cut", "cut chunk", "no gzip"],
+    ids=["none", "no HTTP", "cut", "cut chunk"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_broken_answer_is_none(caller, answer, method):
@@ -85,15 +81,10 @@ async def test_a_broken_answer_is_none(caller, answer, method):
             await api.request(method, "/x")
 
 
-async def test_an_answer_may_be_packed_or_in_chunks_or_empty(caller):
-    packed = gzip.compress(b"long " * 1000)
-
+async def test_an_answer_may_be_in_chunks_or_empty(caller):
     async def kinds(server, number, reader, writer):
         writer.write(
             {
-                b"packed": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n"
-                + f"Content-Length: {len(packed)}\r\n\r\n".encode()
-                + packed,
                 b"chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
                 b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
                 b"none": b"HTTP/1.1 204 No Content\r\n\r\n",
@@ -101,7 +92,6 @@ async def test_an_answer_may_be_packed_or_in_chunks_or_empty(caller):
         )
 
     async with Server(kinds) as server, caller(server) as api:
-        assert (await api.request("GET", "/packed")).content == b"long " * 1000
         assert (await api.request("GET", "/chunks")).content == b"abc"
         assert (await api.request("GET", "/none")).content == b""
         assert server.opened == 1
@@ -136,18 +126,15 @@ async def test_who_takes_no_more_of_an_upload_is_not_waited_for(caller):
             await asyncio.wait_for(api.request("PUT", "/x", content=bytes(20_000_000)), 10)
 
 
-async def test_a_refusal_that_comes_before_the_upload_is_through_counts():
-    """More than httpx promises: that takes it for a broken connection."""
+async def test_a_refusal_that_comes_before_the_upload_is_through_counts(caller):
     refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
 
     async def refuse(server, number, reader, writer):
         writer.write(refusal)
         await writer.drain()
-        await asyncio.sleep(0.2)
-        raise ConnectionResetError
+        await take(server, reader)  # without that, the refusal may be lost on its way
 
-    way = transport.Transport(4, httpx.create_ssl_context())
-    async with Server(refuse) as server, Connection(server.url, transport=way) as api:
+    async with Server(refuse) as server, caller(server) as api:
         for _ in range(2):
             with pytest.raises(errors.RequestRefused) as caught:
                 await api.request("PUT", "/x", content=bytes(20_000_000))
@@ -183,21 +170,24 @@ async def test_a_signed_url_goes_out_as_it_came(caller):
     query = "X-Amz-Credential=AKIA%2F2026%2Fs3&sig=a%2Bb%3D&empty="
     async with Server(well) as server, caller(server) as api:
         await api.direct(
-            "PUT", f"{server.url}/a%2Fb/~c%7E/d?{query}#e", content=b"x", headers={"X-Own": "1"}
+            "PUT",
+            f"{server.url}/a%2Fb/~c%7E/d?{query}#e",
+            content=b"x",
+            headers={"If-None-Match": "*"},
         )
     line, *headers = server.heads[0].rstrip().split(b"\r\n")
     assert line == f"PUT /a%2Fb/~c%7E/d?{query} HTTP/1.1".encode()
     assert {h.split(b":")[0].decode().lower() for h in headers} == {
         *("host", "accept", "accept-encoding", "connection", "user-agent", "content-length"),
-        "x-own",
+        "if-none-match",
     }
     assert server.bodies == [b"x"]
 
 
 async def test_a_header_that_cannot_be_sent_is_not(caller):
     async with Server(well) as server, caller(server) as api:
-        with pytest.raises(errors.CoordinatorUnreachable):
-            await api.direct("PUT", f"{server.url}/x", headers={"X-Own": "1\r\nX-Other: 2"})
+        with pytest.raises(errors.BadAnswer):
+            await api.direct("PUT", f"{server.url}/x", headers={"If-None-Match": "1\r\nX-Other: 2"})
     assert not server.heads
 
 

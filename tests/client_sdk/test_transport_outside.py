@@ -81,7 +81,7 @@ async def test_one_that_is_trusted_is_taken_for_its_host_alone(caller, secured, 
 
 async def test_the_environment_says_whom_to_trust(secured, certificate, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    way = transport.pick(4, trust_env=True)
+    way = transport.Transport.from_environment(4, "https://coordinator.invalid")
     async with Server(well, secured) as server, httpx.AsyncClient(transport=way) as http:
         assert (await http.get(server.url)).text == "ok"
 
@@ -107,10 +107,3 @@ async def test_a_proxy_of_the_environment_is_for_the_outside_alone(no_proxies):
     assert proxy.heads[0].startswith(b"GET http://coordinator.invalid/v1/x HTTP/1.1\r\n")
     assert server.heads[0].startswith(b"GET /v1/x HTTP/1.1\r\n")
     assert len(proxy.heads) == len(server.heads) == 1
-
-
-async def test_where_there_is_none_the_transport_is_ours(no_proxies):
-    assert isinstance(transport.pick(4, trust_env=True), transport.Transport)
-    no_proxies.setenv("ALL_PROXY", "http://127.0.0.1:9")
-    assert transport.pick(4, trust_env=True) is None
-    assert isinstance(transport.pick(4, trust_env=False), transport.Transport)
