@@ -20,7 +20,7 @@ def checked(url: str) -> str:
 
 def origin(url: str) -> str:
     """Scheme, host and port (RFC 6454), spelt in one way. Raises BadSettings."""
-    parts = _split(url)
+    parts = _split(url.strip())
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{host}:{parts.port or _PORTS[parts.scheme]}"

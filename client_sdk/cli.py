@@ -218,7 +218,7 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
         "--key-file",
         type=Path,
         help="this client's secret; a restart with the same file goes on as the same client "
-        "(default: .serverless-fl/EXPERIMENT-NAME.key)",
+        "(default: one in .serverless-fl/ for this coordinator, experiment and name)",
     )
     _add_data(parser, None, "the experiment's")
 

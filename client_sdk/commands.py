@@ -19,7 +19,17 @@ from rich.text import Text
 
 from app.domain.experiment import Config, ExperimentState
 from app.wire.schema import ExperimentConfig
-from client_sdk import cost, datasets, evaluation, exits, models, progress, report, tracking
+from client_sdk import (
+    cost,
+    datasets,
+    evaluation,
+    exits,
+    key_file,
+    models,
+    progress,
+    report,
+    tracking,
+)
 from client_sdk.client import CoordinatorClient
 from client_sdk.conclusion import conclude
 from client_sdk.embedded import EmbeddedCoordinator
@@ -204,7 +214,13 @@ async def join(arguments: argparse.Namespace, console: Console) -> int:
     """Be one client of an experiment until it ends."""
     if not arguments.enrol_key:
         raise exits.UsageError("The experiment's enrolment key is missing: set FL_ENROL_KEY.")
-    key = _client_key(arguments)
+    file, whose = arguments.key_file, (arguments.server, arguments.experiment, arguments.name)
+    with key_file.hold(file, *whose) as key:
+        return await _join(arguments, console, key)
+
+
+async def _join(arguments: argparse.Namespace, console: Console, key: str) -> int:
+    """Be the client whose key it is."""
     client = CoordinatorClient(arguments.server, arguments.enrol_key, on_retry=console.print)
     async with client:
         experiment = await client.experiment(arguments.experiment)
@@ -245,6 +261,7 @@ async def join(arguments: argparse.Namespace, console: Console) -> int:
                 name=arguments.name,
                 on_event=tell,
                 held=initial,
+                examples=len(dataset.train_y),
             )
             await participant.enrol(arguments.enrol_key)
             done = await participant.run()
@@ -271,19 +288,3 @@ async def verify(arguments: argparse.Namespace, console: Console) -> int:
     bad = sum(finding.good is False for finding in findings)
     console.print(f"{bad} faults" if bad else "Everything that could be looked at is as recorded.")
     return exits.DIFFERS if bad else 0
-
-
-def _client_key(arguments: argparse.Namespace) -> str:
-    """This client's secret: made at the first start, kept for its own eyes (0600)."""
-    name = "".join(c if c.isalnum() else "-" for c in arguments.name)[:40]
-    stem = "-".join(part for part in (arguments.experiment, name) if part)
-    path: Path = arguments.key_file or Path(".serverless-fl") / f"{stem}.key"
-    try:
-        if path.exists():
-            return path.read_text().strip()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        key = secrets.token_urlsafe(32)
-        report.replace_file(path, key.encode(), mode=0o600)
-    except OSError as error:
-        raise exits.UsageError(f"Cannot keep this client's key in {path}: {error}.") from error
-    return key
