@@ -8,8 +8,8 @@ import zlib
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
+from app.api.downloads import Download, begun
 from app.domain.errors import AnswerTooLarge, DigestMismatch, RangeNotSatisfiable, TooLarge
 from app.domain.records import Blob
 from app.service import Coordinator
@@ -69,7 +69,9 @@ def _unzipped(data: bytes, most: int) -> bytes:
 async def weights_response(
     request: Request, service: Coordinator, blob: Blob, **more: str
 ) -> Response:
-    """A file's bytes, whole or in part, or 304. Raises RangeNotSatisfiable, AnswerTooLarge.
+    """A file's bytes, whole or in part, or 304.
+
+    Raises RangeNotSatisfiable, AnswerTooLarge, StoreUnavailable, and NotFound where it is gone.
 
     Where the platform limits an answer (`Limits.answer_bytes`), a 206 may hold less than was asked
     for, as RFC 9110 (section 15.3.7) allows: Content-Range says what it is.
@@ -101,12 +103,8 @@ async def weights_response(
     if status == 206:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     headers["Content-Length"] = str(stop - start)
-    return StreamingResponse(
-        service.models.read(blob, start, stop),
-        status,
-        headers=headers,
-        media_type="application/octet-stream",
-    )
+    pieces = await begun(service.models.read(blob, start, stop), whole=limit is not None)
+    return Download(pieces, status, headers=headers, media_type="application/octet-stream")
 
 
 def _parse_range(header: str, size: int) -> tuple[int, int] | None:

@@ -44,9 +44,19 @@ class Models:
             )
         return update
 
-    def read(self, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
-        """The bytes [start, stop) of a file, a part at a time."""
-        return weights.read(self.context.blobs, blob, start, stop)
+    async def read(self, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
+        """The bytes [start, stop) of a file, a part at a time. Raises NotFound where one is gone,
+        StoreUnavailable.
+        """
+        try:
+            async for piece in weights.read(self.context.blobs, blob, start, stop):
+                yield piece
+        except weights.Gone as error:
+            raise NotFound(
+                "The file is no longer in the store of weights: the coordinator's operator may "
+                "have a copy of it.",
+                code="file-gone",
+            ) from error
 
     async def copy(self, experiment_id: str, version: int) -> tuple[ModelVersion, Blob]:
         """A version, and the copy of it that clients are sent. Raises NotFound."""
