@@ -75,8 +75,8 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             url = proxy if "://" in proxy else f"http://{proxy}"
             via = httpx.Proxy(url, ssl_context=self._tls if url.startswith("https:") else None)
-            if not via.url.host:
-                raise ValueError("it names no host")
+            if not via.url.host or not 0 < (via.url.port or 1) < 65_536:
+                raise ValueError("it names no host, or no port")
             return httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits, proxy=via)
         except ImportError as error:
             raise BadSettings(
