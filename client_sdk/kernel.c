@@ -80,6 +80,7 @@ typedef struct {
     ALIGNED float d_two[(GROUP + IMAGES) * WIDE];
     Image images[GROUP];
     float pixels[CHANNELS * H0 * W0 + SPAN];
+    int w2_endless;
     uint16_t lists[CLOSED + 1][CONV2];  /* channels by their pooling's argument */
     ALIGNED float rows[];  /* a batch in the dense layers, an image a row */
 } Work;
@@ -128,6 +129,7 @@ ALONE void pack(Work *k)
             for (int i = 0; i < CONV1; i++)
                 k->w2[((o / N2 * AREA + t) * CONV1 + i) * N2 + o % N2]
                     = p->w2[(o * AREA + t) * C1 + i];
+    k->w2_endless = endless(p->w2, CONV2 * AREA * C1);
 }
 
 static void load(Work *k, const float *image)
@@ -153,7 +155,7 @@ ALONE void dense1(const Net *p, const float *two, int images, float *hidden)
 {
     dense(two, WIDE, images, p->w3, p->b3, HIDDEN, BLOCK(HIDDEN, DENSE), VF, hidden, UNITS);
     vec *h = (vec *)hidden;
-    for (int i = 0; i < images * VU; i++) h[i] = keep(h[i] > 0, h[i]);
+    for (int i = 0; i < images * VU; i++) h[i] = keep(opened(h[i]), h[i]);
 }
 
 ALONE void dense2(const Net *p, const float *hidden, int images, float *logits)
@@ -177,7 +179,7 @@ ALONE void dense2_input(const Net *p, const float *logits, int images, const flo
     dense_input(logits, OUT, images, p->w4, CLASSES, VU, BLOCK(VU, DENSE), out, UNITS);
     const vec *h = (const vec *)hidden;
     vec *d = (vec *)out;
-    for (int i = 0; i < images * VU; i++) d[i] = keep(h[i] > 0, d[i]);
+    for (int i = 0; i < images * VU; i++) d[i] = keep(opened(h[i]), d[i]);
 }
 
 ALONE void dense1_input(const Net *p, const float *d_hidden, int images, float *d_two)
@@ -238,6 +240,13 @@ ALONE void conv1_weights(Work *k, const Image *at, const float *d)
     }
 }
 
+static void fill(float *values, int count, float with)
+{
+    for (int i = 0; i < count; i++) values[i] = with;
+}
+
+/* The convolutions multiply only what has a gradient. PyTorch multiplies the zeros as well, and
+ * zero times infinity is NaN: then the whole gradient is NaN here, too. */
 static void backwards(Work *k, const Image *at, float *d_two)
 {
     Convs *g = &k->gradients;
@@ -245,6 +254,9 @@ static void backwards(Work *k, const Image *at, float *d_two)
     close_relu((vec *)d_two, W2 * V2, (mask *)at->two_at, V2, H2, W2, (vec *)g->b2);
     conv2_weights(k, at, d_two);
     conv2_input(k, d_two, at->two_at);
+    if (endless(k->pixels, CHANNELS * H0 * W0)) fill(g->w1, CONV1 * PATCH, NAN);
+    if (endless(at->one, P1 * Q1 * C1)) fill(g->w2, CONV2 * AREA * C1, NAN);
+    if (k->w2_endless) fill(k->d_one, P1 * Q1 * C1, NAN);
     close_relu((vec *)d_one, Q1 * V1, (mask *)at->one_at, V1, H1, W1, (vec *)g->b1);
     conv1_weights(k, at, d_one);
 }

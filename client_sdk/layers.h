@@ -61,8 +61,21 @@ INLINE float total(vec v)
     return sum;
 }
 
+/* What a ReLU lets through. NaN, too, as in PyTorch: a training that diverges must not look sound. */
+INLINE mask opened(vec v) { return ~(v <= 0); }
+
+/* Whether any of the values is infinite or NaN. */
+typedef int32_t bits __attribute__((may_alias));
+INLINE int endless(const float *values, int count)
+{
+    const int32_t exponent = 0x7f800000;
+    int found = 0;
+    for (int i = 0; i < count; i++) found |= (((const bits *)values)[i] & exponent) == exponent;
+    return found;
+}
+
 /* relu(max_pool2d(conv2d(in))) of `tile` windows in a row and `block` vectors of channels; `at` is
- * where each maximum was, the first of equal ones. A pixel is `pitch` floats from the next one, a
+ * where each maximum was, the first of equal ones; NaN is larger than any number. A pixel is `pitch` floats from the next one, a
  * channel `plane`. */
 INLINE void conv_tile(const float *in, int in_w, int pitch, int plane, int ins, const vec *w,
                       const vec *bias, int block, int tile, int vecs, vec *out, mask *at)
@@ -88,11 +101,11 @@ INLINE void conv_tile(const float *in, int in_w, int pitch, int plane, int ins, 
             vec most = sums[t][0][v];
             mask where = {0};
             for (int k = 1; k < 4; k++) {
-                mask more = sums[t][k][v] > most;
+                mask more = (sums[t][k][v] > most) | (sums[t][k][v] != sums[t][k][v]);
                 most = (vec)(((mask)sums[t][k][v] & more) | ((mask)most & ~more));
                 where = (more & k) | (where & ~more);
             }
-            mask open = most > 0;
+            mask open = opened(most);
             out[t * vecs + v] = keep(open, most);
             at[t * vecs + v] = (where & open) | (CLOSED & ~open);
         }

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from client_sdk.datasets import Dataset
+from client_sdk.dice import Dice
 from client_sdk.errors import DataError
 from client_sdk.preparation import DIGIT_FITS, FITS, Preparation, parse_ranges
 
@@ -148,11 +149,19 @@ def spec_for(name: str, shape: tuple[int, int, int], classes: int) -> ModelSpec:
 
 
 def build(spec: ModelSpec, seed: int | None = None) -> TwoLayerCNN:
-    """A network with initial weights that are a function of the seed (PyTorch's default scheme)."""
-    with torch.random.fork_rng():
-        if seed is not None:
-            torch.manual_seed(seed)
-        return TwoLayerCNN(spec)
+    """A network with initial weights that are a function of the seed.
+
+    They are uniform within one over the root of a unit's inputs, as PyTorch's are by default.
+    """
+    with torch.random.fork_rng(devices=[]):  # the caller's own dice are left alone
+        network = TwoLayerCNN(spec)
+    if seed is not None:
+        dice = Dice(seed)
+        for layer in network.children():
+            inputs = next(layer.parameters())[0].numel()
+            for parameter in layer.parameters():  # weights, then biases
+                parameter.data = dice.uniform(tuple(parameter.shape), inputs**-0.5)
+    return network
 
 
 @dataclass(frozen=True)

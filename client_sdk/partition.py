@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+from client_sdk.dice import Dice
 
 
 def split(indices: Sequence[int], seed: int, holdout: float = 0.1) -> tuple[list[int], list[int]]:
@@ -21,6 +21,5 @@ def split(indices: Sequence[int], seed: int, holdout: float = 0.1) -> tuple[list
     if holdout and len(indices) > 1:
         count = max(count, 1)
     count = min(count, len(indices) - 1)
-    order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed)).tolist()
-    shuffled = [indices[i] for i in order]
+    shuffled = [indices[i] for i in Dice(seed).permutation(len(indices)).tolist()]
     return shuffled[count:], shuffled[:count]

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from client_sdk.dice import Dice
 from client_sdk.errors import DataError
 from client_sdk.models import ModelSpec, build, load_bytes, to_bytes
 
@@ -134,12 +135,12 @@ def _epochs(
     optimiser = torch.optim.SGD(
         model.parameters(), lr=settings.learning_rate, momentum=settings.momentum, fused=fused
     )
-    shuffle = torch.Generator().manual_seed(seed)
+    dice = Dice(seed)
     model.train()
     at_once = _at_once(x)
     mean_loss = 0.0
     for _ in range(settings.epochs):
-        order = torch.randperm(len(y), generator=shuffle).to(x.device)
+        order = dice.permutation(len(y)).to(x.device)
         total = torch.zeros((), device=x.device)
         for batch in order.split(settings.batch_size):
             optimiser.zero_grad(set_to_none=True)

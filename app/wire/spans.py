@@ -166,11 +166,25 @@ def pack_into(body: memoryview, span: Span, values: Mapping[str, np.ndarray]) ->
         out = np.frombuffer(body[place : place + piece.size], dtype=NUMPY_TYPES[dtype])
         value = values[piece.tensor.name].reshape(-1)
         if dtype == "BF16":
-            bits = value.astype(np.float32).view(np.uint32)
+            bits = _odd_float32(value)
             # Round to nearest, ties to even, by adding before the low half is cut off.
             value = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
         np.copyto(out, value, casting="unsafe")
         place += piece.size
+
+
+def _odd_float32(value: np.ndarray) -> np.ndarray:
+    """The bits of float32 values, cut off, with the last bit set where something was cut off.
+
+    What is rounded to fewer bits afterwards is then rounded once: rounded to nearest here, a value
+    just beside the middle of two others would first become the middle. Boldo and Melquiond,
+    "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008.
+    """
+    near = value.astype(np.float32)
+    over = np.abs(near) > np.abs(value)
+    cut = np.where(over, np.nextafter(near, np.float32(0)), near)
+    bits: np.ndarray = cut.view(np.uint32) | (near != value)
+    return bits
 
 
 def whole(layout: Layout) -> Span:

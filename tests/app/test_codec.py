@@ -73,6 +73,25 @@ def test_bfloat16_is_read_exactly_and_rounded_to_nearest(values):
     assert again == data
 
 
+@given(
+    st.integers(0x0080, 0x7F7E),
+    st.sampled_from([0.0, 2.0**-52, 2.0**-40, 2.0**-25, 2.0**-24]),
+    st.sampled_from([-1, 1]),
+    st.sampled_from([-1, 1]),
+)
+def test_a_float64_beside_the_middle_of_two_bfloat16_is_rounded_once(bits, beside, side, sign):
+    """By way of float32 it would become the middle itself, and then go to the even one."""
+    low, high = (np.array([b << 16], np.uint32).view(np.float32)[0] for b in (bits, bits + 1))
+    middle = (float(low) + float(high)) / 2
+    value = np.array([sign * middle * (1 + side * beside)])
+    layout = codec.parse_header(file_of({"b": entry("BF16", [1], [0, 2])}))
+    data = layout.header + spans.pack(spans.whole(layout), {"b": value})
+    ((_, back),) = spans.arrays(layout, data)
+    even = low if bits % 2 == 0 else high
+    nearest = even if beside == 0 else (high if side > 0 else low)
+    assert back[0] == sign * nearest
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 8, 64, 10**6])
 def test_a_sound_file_passes_in_whatever_pieces_it_comes(chunk):
     data = safetensors.numpy.save(WEIGHTS)

@@ -1,6 +1,7 @@
 """The compiled loop, against the readable one."""
 
 import asyncio
+import math
 import shutil
 import statistics
 from pathlib import Path
@@ -171,6 +172,39 @@ def test_a_training_that_diverges_says_so_in_its_weights(kernel):
     model = models.build(kernel.spec, 0)
     kernel.train(model, 1e30 * x, y, TrainSettings(3, 10, 1000.0, 0.9), 0)
     assert not all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+DIVERGING = [
+    (rate, momentum, scale, seed)
+    for rate in (0.5, 10.0, 1000.0)
+    for momentum, seed in ((0.0, 0), (0.9, 1))
+    for scale in (1.0, 1e4, 1e20, 1e30, 3e37)
+]
+
+
+def test_where_pytorchs_loss_is_nan_ours_is_and_no_weights_look_sound_that_are_not(kernel):
+    diverged = 0
+    for rate, momentum, scale, seed in DIVERGING:
+        x, y = examples(kernel.spec, 30, seed)
+        settings = TrainSettings(2, 10, rate, momentum)
+        ours, theirs = models.build(kernel.spec, seed), models.build(kernel.spec, seed)
+        loss = kernel.train(ours, scale * x, y, settings, seed)
+        expected = train(theirs, scale * x, y, settings, seed)
+        diverged += math.isnan(expected)
+        assert math.isnan(loss) == math.isnan(expected), (rate, momentum, scale, seed)
+        sound = [all(bool(p.isfinite().all()) for p in m.parameters()) for m in (ours, theirs)]
+        assert sound[0] == sound[1], (rate, momentum, scale, seed)
+    assert diverged > len(DIVERGING) / 2
+
+
+@pytest.mark.parametrize("where", [0, 10, 19])
+def test_one_pixel_that_is_not_finite_is_seen(kernel, where):
+    x, y = examples(kernel.spec, 20)
+    x[where, 0, 0, 0] = math.inf
+    settings = TrainSettings(2, 10, 0.05, 0.5)
+    ours, theirs = models.build(kernel.spec, 3), models.build(kernel.spec, 3)
+    assert math.isnan(kernel.train(ours, x, y, settings, 1))
+    assert math.isnan(train(theirs, x, y, settings, 1))
 
 
 @needs_compiler
