@@ -17,7 +17,7 @@ from rich.console import Console
 from app.domain.errors import InvalidConfig
 from client_sdk import address, errors, exits
 
-COMMANDS = ("run", "join", "predict", "export", "verify")
+COMMANDS = ("run", "join", "predict", "export", "verify", "delete")
 
 
 def run(argv: list[str]) -> int:
@@ -56,7 +56,7 @@ def run(argv: list[str]) -> int:
 
 def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
     # Imported here: `--help` and a mistyped option should not wait for PyTorch's commands.
-    from client_sdk import commands, model_commands
+    from client_sdk import admin_commands, commands, model_commands
 
     match arguments.command:
         case "predict":
@@ -65,6 +65,8 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
             return _run(model_commands.export(arguments, console))
         case "verify":
             return _run(commands.verify(arguments, console))
+        case "delete":
+            return _run(admin_commands.delete(arguments, console))
         case "join":
             return _run(commands.join(arguments, console))
         case _:
@@ -107,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_verify(
         commands.add_parser("verify", **_help("recompute what a coordinator says that it did"))
+    )
+    _add_delete(
+        commands.add_parser("delete", **_help("delete an experiment: models, clients, records"))
     )
     return parser
 
@@ -162,6 +167,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     setting("--max-update-norm", type=float, help="bound an update's distance from its base model")
     setting("--norm-action", choices=["clip", "reject"], default="clip", help="... default: clip")
     setting("--keep-updates", type=int, default=0, help="rounds to keep for verify (default: 0)")
+    setting("--keep-models", type=int, help="newest models to keep, beside the best (default: all)")
     setting("--budget-usd", type=float, help="pause once Lambda would have cost so much (estimate)")
     setting(
         "--update-encoding",
@@ -235,6 +241,13 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     )
     _add_admin_key(parser)
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+
+
+def _add_delete(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", type=_address, required=True, help="the coordinator's URL")
+    parser.add_argument("--experiment", required=True, metavar="ID")
+    parser.add_argument("--stop", action="store_true", help="stop it first, where it goes on")
+    _add_admin_key(parser)
 
 
 def _add_admin_key(parser: argparse.ArgumentParser) -> None:

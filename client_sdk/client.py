@@ -81,6 +81,14 @@ class CoordinatorClient(Connection):
     async def stop_experiment(self, experiment_id: str) -> views.ExperimentView:
         return await self._json(views.ExperimentView, "POST", f"/experiments/{experiment_id}/stop")
 
+    async def delete_experiment(self, experiment_id: str, *, stop: bool = False) -> None:
+        """Delete an experiment that has ended, or `stop` it first: models, clients and records.
+
+        Raises StateConflict (`not-ended`), NotThere.
+        """
+        query = "?stop=true" if stop else ""
+        await self.request("DELETE", f"/experiments/{experiment_id}{query}")
+
     async def pause_experiment(self, experiment_id: str) -> views.ExperimentView:
         """Open no further round once the present one is closed. Raises StateConflict."""
         return await self._json(views.ExperimentView, "POST", f"/experiments/{experiment_id}/pause")

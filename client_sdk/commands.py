@@ -166,6 +166,7 @@ def _config(
         max_update_norm=arguments.max_update_norm,
         norm_action=arguments.norm_action,
         keep_updates=arguments.keep_updates,
+        keep_models=arguments.keep_models,
         budget_usd=arguments.budget_usd,
         update_encoding=arguments.update_encoding,
         download_encoding=arguments.download_encoding,

@@ -236,7 +236,15 @@ class Simulation:
     async def _measure_all(self, closed: asyncio.Queue[RoundSummary | None]) -> None:
         """Evaluate each new global model on the test set. Raises _Paused."""
         while summary := await closed.get():
-            row = await self._row(summary)
+            try:
+                row = await self._row(summary)
+            except NotThere as error:
+                if error.code != "model-not-kept":
+                    raise
+                # The rounds were faster than the measuring.
+                gone = Event("dropped", "its model was", summary.number, error.detail)
+                self.watchers.on_event(gone)
+                continue
             self.rows.append(row)
             if best_of(self.rows) is row and self._measured == row.round:
                 self._best = self._held

@@ -103,6 +103,14 @@ class _Check:
         required: bool,
     ) -> None:
         """Is the model the mean of the updates?"""
+        if gone := [str(m.version) for m in (parent, model) if not m.kept]:
+            self._note(
+                model.version,
+                None,
+                f"it cannot be recomputed: model {' and '.join(gone)} is not kept any more "
+                f"(keep_models is {self._config.keep_models})",
+            )
+            return
         try:
             updates = await self._fetch(round_)
         except NotThere as error:

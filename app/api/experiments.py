@@ -160,6 +160,25 @@ async def stop_experiment(
     return await service.views.experiment(experiment_id)
 
 
+@admin.delete(
+    "/{experiment_id}",
+    status_code=204,
+    summary="Delete an experiment",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def delete_experiment(
+    service: Service,
+    experiment_id: ExperimentId,
+    by: AdminCaller,
+    stop: Annotated[bool, Query(description="Stop it first, where it has not ended")] = False,
+) -> None:
+    """Its models, updates, clients and records go, and do not come back. From the answer on there
+    is no such experiment; what is large is deleted from the store in the minutes after. 409 with
+    the code `not-ended` where it goes on and `stop` is not true. Safe to repeat.
+    """
+    await service.deletion.delete(experiment_id, by, stop=stop)
+
+
 @key.get("/key", status_code=204, summary="Check the admin key", responses=responses(401, 503))
 async def check_key() -> None:
     """204 where the key is the admin's. It changes nothing."""

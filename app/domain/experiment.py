@@ -68,6 +68,7 @@ class Config:
     max_update_norm: float | None = None  # an update's distance from the base model
     norm_action: str = "clip"  # or "reject": what becomes of one beyond that
     keep_updates: int = 0  # rounds whose updates are kept, for `verify`
+    keep_models: int | None = None  # the newest so many versions are kept; None: all
     budget_usd: float | None = None  # pause once the estimated cost has reached it; may be changed
     update_encoding: str = WEIGHTS  # or a delta, `app.wire.encodings`
     download_encoding: str = WEIGHTS  # of the models that clients train from
@@ -141,6 +142,14 @@ class BudgetChange:
     changed_by: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The model version with the highest accuracy that was measured so far."""
+
+    version: int
+    accuracy: float
+
+
 MAX_ROTATIONS = 100  # are remembered; the generation counts all of them
 MAX_PAUSES = 100  # are remembered, and as many changes of the budget
 
@@ -153,6 +162,10 @@ class Experiment:
     the slots of clients that take part no more. `created_by` and `ended_by` name an admin key or
     the coordinator. `usage` is what it took until the last round that is closed, by estimate.
     `pausing` names who asked for a pause that comes once the open round is closed.
+
+    Of its models, version 0, those from `models_from` on and the best ones are kept; `garbage` are
+    versions that are kept no more, and whose bytes are not deleted yet. Once `deleted_at` is set
+    there is no such experiment any more for anybody; `swept`: nothing of it is left in the store.
     """
 
     id: str
@@ -177,11 +190,55 @@ class Experiment:
     pausing: str = ""
     pauses: tuple[Pause, ...] = ()
     budgets: tuple[BudgetChange, ...] = ()
+    models_from: int = 1
+    best_held_out: Best | None = None  # by the cohorts' held-out examples
+    best_central: Best | None = None  # by what the admin measured
+    garbage: tuple[int, ...] = ()
+    deleted_at: float | None = None
+    deleted_by: str = ""
+    swept: bool = False
     revision: int = field(default=0, compare=False)
 
     @property
     def ended(self) -> bool:
         return self.state in TERMINAL
+
+    @property
+    def best_models(self) -> frozenset[int]:
+        """The versions that stay for their accuracy."""
+        return frozenset(b.version for b in (self.best_held_out, self.best_central) if b)
+
+    def keeps(self, version: int) -> bool:
+        """Whether a model version that there was is kept."""
+        return version == 0 or version >= self.models_from or version in self.best_models
+
+    def tombstone(self, at: float, by: str) -> Experiment:
+        """What is left of this experiment when it is deleted: nothing that says what it was.
+
+        Raises Conflict where it has not ended.
+        """
+        if not self.ended:
+            raise Conflict(
+                f"The experiment is {self.state}: stop it first, or delete it with stop=true.",
+                code="not-ended",
+            )
+        return replace(
+            self,
+            name="",
+            config=replace(self.config, dataset="", model=""),
+            enrol_key_hash="",
+            enrol_salt="",
+            reason="",
+            created_by="",
+            ended_by="",
+            revoked=(),
+            rotations=(),
+            pauses=(),
+            budgets=(),
+            garbage=(),
+            deleted_at=at,
+            deleted_by=by,
+        )
 
     def pause(self, at: float, by: str, reason: str, **changes: Any) -> Experiment:
         """This experiment, paused after its round. Raises Conflict where it is not running."""

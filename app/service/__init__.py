@@ -9,6 +9,7 @@ from app.service.access import Access
 from app.service.audit import Audit
 from app.service.context import Context, Limits
 from app.service.credentials import AdminKeys
+from app.service.deletion import Deletion, erase
 from app.service.enrolment import Enrolment
 from app.service.experiments import Experiments
 from app.service.health import Health
@@ -17,6 +18,7 @@ from app.service.models import Models
 from app.service.participation import Participation
 from app.service.pausing import Pausing
 from app.service.repository import Repository
+from app.service.retention import drop_garbage
 from app.service.rounds import Rounds
 from app.service.telling import COORDINATOR
 from app.service.views import Views
@@ -36,6 +38,7 @@ class Coordinator:
         self.admin_keys = AdminKeys(admin_key, previous_admin_key)
         self.rounds = Rounds(context)
         self.experiments = Experiments(context, self.rounds, self.admin_keys)
+        self.deletion = Deletion(context, self.experiments)
         self.pausing = Pausing(context, self.rounds)
         self.access = Access(context, self.rounds, self.admin_keys)
         self.enrolment = Enrolment(context, self.rounds)
@@ -60,8 +63,13 @@ class Coordinator:
     async def tick(self) -> list[str]:
         """Advance every open experiment and sweep, for schedulers; gives the ids looked at."""
         looked_at, after, started = [], "", time.perf_counter()
-        while page := await self.context.repo.experiments(after, 1000):
+        while page := await self.context.repo.with_tombstones(after, 1000):
             for experiment in page:
+                if experiment.deleted_at is not None:
+                    await erase(self.context, experiment)
+                    continue
+                if experiment.garbage:
+                    await drop_garbage(self.context, experiment, patient=True)
                 if sweep.abandoned(self.context, experiment):
                     await self.experiments.stop(
                         experiment.id, "Its initial weights were never committed.", COORDINATOR

@@ -34,9 +34,13 @@ class Enrolment:
         return experiment
 
     async def client_of(self, experiment_id: str, token: str) -> Client:
-        """The client whose token this is. Raises Unauthenticated, and Revoked of its kind."""
+        """The client whose token this is. Raises Unauthenticated, and Revoked of its kind; and
+        NotFound of an experiment that was deleted, whose clients no record knows any more.
+        """
         slot = slot_of(token)
         client = None if slot is None else await self.repo.client(experiment_id, slot)
+        if client is None and await self.repo.tombstone(experiment_id) is not None:
+            await self.repo.experiment(experiment_id)  # says so
         if client is None or not matches(token, client.token_hash):
             raise Unauthenticated("This is not the token of a client of this experiment.")
         require_not_revoked(client)

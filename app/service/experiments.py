@@ -51,6 +51,12 @@ class Experiments:
         existing = await self.repo.experiment_by_key(unique) if idempotency_key else None
         if existing is None:
             existing = await self._create(request.name, config, unique, by)
+        if existing.deleted_at is not None:
+            raise Conflict(
+                f"This Idempotency-Key made experiment {existing.id}, which was deleted: use a new "
+                "key for a new experiment.",
+                code="idempotency-key-reused",
+            )
         if existing.config.of_training != config.of_training:
             raise Conflict(
                 f"This Idempotency-Key made experiment {existing.id} with other settings: "

@@ -53,3 +53,8 @@ def model_blob(experiment_id: str, version: int) -> str:
 def copy_blob(experiment_id: str, version: int) -> str:
     """The blob prefix of what clients are sent of a model, where that is another file."""
     return f"copies/{experiment_id}/{version:0{SLOT_DIGITS}d}"
+
+
+def all_blobs(experiment_id: str) -> list[str]:
+    """The blob prefixes under which an experiment keeps anything."""
+    return [f"{kind}/{experiment_id}/" for kind in ("uploads", "models", "copies")]

@@ -5,29 +5,44 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from app.domain.errors import Conflict, NotFound
+from app.domain.experiment import Experiment
 from app.domain.records import Blob, Evaluation, ModelVersion, Update, client_id
 from app.service import weights
 from app.service.context import Context
+from app.service.retention import measured
 from app.store.port import DirectBlobs
 from app.wire.schema import EvaluationReport
 from app.wire.views import ModelPart
 
+CENTRAL = "central"  # the source of what the admin measured
+
 
 class Models:
-    """The global models of an experiment; all versions are kept."""
+    """The global models of an experiment; of all of them there are records."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.repo = context.repo
 
     async def version(self, experiment_id: str, version: int | None) -> ModelVersion:
-        """A model version, the newest for None. Raises NotFound."""
+        """A model version that is kept, the newest for None. Raises NotFound."""
         experiment = await self.repo.experiment(experiment_id)
+        model = await self._record(experiment, version)
+        if not experiment.keeps(model.version):
+            raise NotFound(
+                f"Model version {model.version} is not kept any more: keep_models is "
+                f"{experiment.config.keep_models}. {_kept(experiment)}",
+                code="model-not-kept",
+            )
+        return model
+
+    async def _record(self, experiment: Experiment, version: int | None) -> ModelVersion:
+        """Raises NotFound."""
         newest = experiment.model_version
         if newest is None:
             raise NotFound("The experiment's initial model has not been uploaded yet.")
         wanted = newest if version is None else version
-        model = await self.repo.model(experiment_id, wanted) if wanted <= newest else None
+        model = await self.repo.model(experiment.id, wanted) if wanted <= newest else None
         if model is None:
             raise NotFound(f"There is no model version {wanted}; the newest is {newest}.")
         return model
@@ -83,8 +98,11 @@ class Models:
     async def evaluate(
         self, experiment_id: str, version: int, source: str, report: EvaluationReport
     ) -> Evaluation:
-        """Keep what `source` measured; the first report stands. Raises NotFound, Conflict."""
-        await self.version(experiment_id, version)
+        """Keep what `source` measured; the first report stands. Raises NotFound, Conflict.
+
+        The model itself need not be kept any more: it was when it was downloaded.
+        """
+        await self._record(await self.repo.experiment(experiment_id), version)
         evaluation = Evaluation(
             experiment_id=experiment_id,
             version=version,
@@ -93,9 +111,10 @@ class Models:
             metrics=report.metrics,
             received_at=self.context.clock(),
         )
-        if await self.repo.add_evaluation(evaluation):
-            return evaluation
-        standing = await self.repo.evaluation(experiment_id, version, source)
+        added = await self.repo.add_evaluation(evaluation)
+        standing = (
+            evaluation if added else await self.repo.evaluation(experiment_id, version, source)
+        )
         if standing is None or (standing.num_examples, standing.metrics) != (
             report.num_examples,
             report.metrics,
@@ -104,4 +123,22 @@ class Models:
                 f"Another evaluation of model {version} by {source} stands.",
                 code="already-evaluated",
             )
+        if source == CENTRAL:
+            await self._note_best(experiment_id, version, standing.metrics.get("accuracy"))
         return standing
+
+    async def _note_best(self, experiment_id: str, version: int, accuracy: float | None) -> None:
+        """The best version stays; whoever died before this does it when the report is repeated."""
+        while True:
+            experiment = await self.repo.experiment(experiment_id)
+            found = measured(experiment, version, accuracy)
+            if found == experiment or await self.repo.save_experiment(found):
+                return
+
+
+def _kept(experiment: Experiment) -> str:
+    best = ", ".join(str(v) for v in sorted(experiment.best_models) if v < experiment.models_from)
+    return (
+        f"There are 0, {f'the best ({best}), ' if best else ''}and those from "
+        f"{experiment.models_from} on."
+    )

@@ -6,7 +6,15 @@ from functools import lru_cache
 from typing import Any
 
 from app.domain.cost import Usage
-from app.domain.experiment import BudgetChange, Config, Experiment, ExperimentState, Pause, Rotation
+from app.domain.experiment import (
+    Best,
+    BudgetChange,
+    Config,
+    Experiment,
+    ExperimentState,
+    Pause,
+    Rotation,
+)
 from app.domain.records import Client, ModelVersion, Update
 from app.domain.round import Attempt, Cut, Lease, Round, RoundState
 from app.service.partials import blob_of
@@ -33,6 +41,12 @@ def experiment(found: Document) -> Experiment:
             "usage": Usage(**body.get("usage", {})),
             "pauses": tuple(Pause(**p) for p in body.get("pauses", ())),
             "budgets": tuple(BudgetChange(**b) for b in body.get("budgets", ())),
+            "garbage": tuple(body.get("garbage", ())),
+            **{
+                name: Best(**body[name])
+                for name in ("best_held_out", "best_central")
+                if body.get(name)
+            },
         }
     )
 

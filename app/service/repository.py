@@ -22,6 +22,9 @@ from app.store.port import Documents
 from app.telemetry import ids
 from app.wire.codec import Layout, parse_header
 
+KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with its id
+    *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
+)
 LAYOUTS = 64  # are kept, of so many experiments
 
 
@@ -47,18 +50,38 @@ class Repository(Partials):
         )
 
     async def experiment(self, experiment_id: str) -> Experiment:
-        """Raises NotFound."""
+        """Raises NotFound, of a deleted one too."""
         found = await self.documents.get("experiments", experiment_id)
         if found is None:
             raise NotFound(f"There is no experiment {experiment_id[:80]!r}.")
         ids.note(experiment=experiment_id)
-        return objects.known_experiment(found)
+        experiment = objects.known_experiment(found)
+        if experiment.deleted_at is not None:
+            raise NotFound("The experiment was deleted.", code="deleted")
+        return experiment
+
+    async def tombstone(self, experiment_id: str) -> Experiment | None:
+        """What is left of an experiment that was deleted; None of every other."""
+        found = await self.documents.get("experiments", experiment_id)
+        experiment = None if found is None else objects.known_experiment(found)
+        return experiment if experiment and experiment.deleted_at is not None else None
 
     async def experiment_by_key(self, unique: str) -> Experiment | None:
         found = await self.documents.find("experiments", unique)
         return None if found is None else objects.experiment(found)
 
     async def experiments(self, after: str, limit: int) -> list[Experiment]:
+        """Up to `limit` that were not deleted; fewer only where there are no more."""
+        found: list[Experiment] = []
+        while page := await self.with_tombstones(after, limit):
+            found += [experiment for experiment in page if experiment.deleted_at is None]
+            after = page[-1].id
+            if len(found) >= limit or len(page) < limit:
+                break
+        return found[:limit]
+
+    async def with_tombstones(self, after: str, limit: int) -> list[Experiment]:
+        """As `experiments`, and what is left of those that were deleted."""
         found = await self.documents.scan("experiments", "", after=after, limit=limit)
         return [objects.experiment(d) for d in found]
 
@@ -68,6 +91,11 @@ class Repository(Partials):
             "experiments", experiment.id, experiment.revision, body_of(experiment)
         )
         return self._changed(experiment.id, done)
+
+    async def erase(self, experiment_id: str) -> None:
+        """Delete every record of an experiment but its own, which is a tombstone by then."""
+        for kind in KINDS_OF_AN_EXPERIMENT:
+            await self.documents.delete(kind, f"{experiment_id}/")
 
     # Clients
 

@@ -18,6 +18,7 @@ from app.service.closing import Closing, Paused, cut, fail
 from app.service.context import Context
 from app.service.look import Look, thoroughly
 from app.service.metering import Metering
+from app.service.retention import announced, drop_garbage
 from app.service.telling import COORDINATOR, missing
 from app.telemetry import trace
 from app.telemetry.logs import tell
@@ -69,6 +70,8 @@ class Rounds:
         self, experiment: Experiment, round_: Round | None, allowance: Allowance
     ) -> bool:
         """Do the next step if there is one; say whether to look again."""
+        if experiment.garbage and await drop_garbage(self.context, experiment):
+            return True
         match experiment.state:
             case ExperimentState.AWAITING_MODEL | ExperimentState.PAUSED:
                 return False
@@ -203,6 +206,7 @@ class Rounds:
             streak=_streak(experiment, round_),
             usage=metering.with_round(experiment, round_),
         )
+        experiment = announced(experiment, round_)
         if config.target_accuracy is not None and experiment.streak >= config.patience:
             after = self._completed(
                 experiment,

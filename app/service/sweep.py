@@ -20,6 +20,7 @@ from app.domain.round import Round, RoundState
 from app.service import keys, telling
 from app.service.context import Context
 from app.service.metering import with_round
+from app.service.retention import announced, drop_model
 from app.telemetry import ids
 from app.telemetry.logs import ERROR, WARNING, tell
 
@@ -55,6 +56,9 @@ async def _drop_stale_uploads(
     Not while somebody may still aggregate them, nor if they are kept. Those of an experiment that
     is unknown here stay: a bucket may serve other databases too.
     """
+    if await context.repo.tombstone(experiment_id) is not None:  # by a presigned URL of before
+        await context.blobs.delete(keys.round_blobs(experiment_id, number))
+        return True
     round_ = await context.repo.round(experiment_id, number)
     if round_ is None or round_.state not in (RoundState.CLOSED, RoundState.ABANDONED):
         return False
@@ -81,7 +85,7 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
     """
     if round_ is None:
         if experiment.model_version is None:
-            await _drop_model(context, experiment.id, 0)
+            await drop_model(context, experiment.id, 0)
         return False
     if round_.state is RoundState.ABANDONED:
         if not round_.swept:
@@ -99,18 +103,13 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
         await drop_uploads(context, experiment, round_.number)
         usage = with_round(experiment, round_)
         changed = replace(experiment, model_version=round_.number, usage=usage)
-        await context.repo.save_experiment(changed)
+        await context.repo.save_experiment(announced(changed, round_))
     return True
 
 
 async def _drop_abandoned(context: Context, round_: Round) -> None:
     await _drop(context, keys.round_blobs(round_.experiment_id, round_.number))
-    await _drop_model(context, round_.experiment_id, round_.number)
-
-
-async def _drop_model(context: Context, experiment_id: str, version: int) -> None:
-    await context.blobs.delete(f"{keys.model_blob(experiment_id, version)}/")
-    await context.blobs.delete(f"{keys.copy_blob(experiment_id, version)}/")
+    await drop_model(context, round_.experiment_id, round_.number)
 
 
 def _settled(context: Context, experiment: Experiment) -> bool:

@@ -230,13 +230,15 @@ class Views:
         for evaluation in await self.repo.evaluations(experiment_id, after):
             by_version.setdefault(evaluation.version, []).append(evaluation)
         return [
-            model_view(m, by_version.get(m.version, []))
+            model_view(m, by_version.get(m.version, []), kept=experiment.keeps(m.version))
             for m in await self.repo.models(experiment_id, after)
             if m.version <= newest
         ]
 
 
-def model_view(model: ModelVersion, evaluations: list[Evaluation]) -> views.ModelView:
+def model_view(
+    model: ModelVersion, evaluations: list[Evaluation], *, kept: bool = True
+) -> views.ModelView:
     return views.ModelView(
         version=model.version,
         sha256=model.blob.sha256,
@@ -248,6 +250,7 @@ def model_view(model: ModelVersion, evaluations: list[Evaluation]) -> views.Mode
         if model.copy
         else None,
         created_at=_time(model.created_at),
+        kept=kept,
         evaluations=[evaluation_view(e) for e in evaluations],
     )
 

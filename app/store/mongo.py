@@ -153,6 +153,10 @@ class MongoDocuments:
             found = [_document(d) for d in await cursor.to_list(limit)]
             return [d for d in found if d is not None]
 
+    async def delete(self, kind: str, prefix: str) -> None:
+        async with _translated():
+            await self._collection(kind).delete_many({"_id": _range(prefix)})
+
     async def check(self) -> None:
         async with _translated():
             await self._collection("probe").update_one(

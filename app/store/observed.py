@@ -70,6 +70,9 @@ class ObservedDocuments(_Observed):
     ) -> list[Document]:
         return await self._timed("scan", self._inner.scan(kind, prefix, after=after, limit=limit))
 
+    async def delete(self, kind: str, prefix: str) -> None:
+        await self._timed("delete", self._inner.delete(kind, prefix))
+
     async def check(self) -> None:
         await self._timed("check", self._inner.check())
 

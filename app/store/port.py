@@ -83,6 +83,12 @@ class Documents(Protocol):
         """Up to `limit` documents whose keys start with `prefix` and are above `after`."""
         ...
 
+    async def delete(self, kind: str, prefix: str) -> None:
+        """Delete every document whose key starts with `prefix`. It may die half way, and is safe to
+        repeat: only what nobody reads any more is deleted.
+        """
+        ...
+
     async def check(self) -> None:
         """Write something that nobody reads, and look for what writes rest on. It returns where
         what is written now is kept, and raises StoreUnavailable where it would be lost.

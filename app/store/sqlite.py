@@ -158,6 +158,11 @@ class SQLiteDocuments:
         rows = await self._database.run(lambda c: c.execute(sql, bounds).fetchall())
         return [Document(key, revision, from_json(body)) for key, revision, body in rows]
 
+    async def delete(self, kind: str, prefix: str) -> None:
+        sql = "DELETE FROM documents WHERE kind = ? AND key >= ? AND key < CAST(? AS TEXT)"
+        bounds = (kind, prefix, _upper(prefix))
+        await self._database.write(lambda c: c.execute(sql, bounds).rowcount)
+
     async def check(self) -> None:
         await self._database.check()
 

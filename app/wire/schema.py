@@ -142,6 +142,13 @@ class ExperimentConfig(Body):
         description="Keep the updates of so many rounds, so that `verify` can recompute their "
         "models; they are sensitive, and only the admin can download them",
     )
+    keep_models: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Keep so many of the newest model versions; the initial and the best ones stay "
+        "as well, and the records and hashes of all. Default: keep all",
+    )
     budget_usd: FiniteFloat | None = Field(
         None,
         gt=0,

@@ -153,6 +153,7 @@ class ModelView(Answer):
         None, description="The copy that clients are sent, where they are not sent the model itself"
     )
     created_at: datetime
+    kept: bool = Field(True, description="Its bytes are here; if not, only this record is")
     evaluations: list[EvaluationView]
 
 

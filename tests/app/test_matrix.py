@@ -143,6 +143,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("POST", f"{E}/pause"): Row(admins()),
     ("POST", f"{E}/resume"): Row(admins(), json=lambda w: {"budget_usd": 5.0}),
     ("POST", f"{E}/stop"): Row(admins()),
+    ("DELETE", E): Row(admins(409)),  # 409: it runs; what an admin deletes is in test_deletion.py
     ("GET", f"{E}/events"): Row(all_of(200), ended=True),
     ("GET", f"{E}/clients"): Row(all_of(200)),
     ("POST", f"{E}/clients/{{client_id}}/revoke"): Row(admins()),

@@ -31,6 +31,24 @@ async def test_insert_if_absent(store):
     assert (found.key, found.revision, found.body) == ("a", 1, {"n": 1})
 
 
+async def test_documents_are_deleted_by_their_prefix_and_no_others(store):
+    for key in ("e/1", "e/2", "e0", "f/1", "e"):
+        await store.documents.insert(KIND, key, {}, unique=f"u-{key}")
+    await store.documents.insert("rounds", "e/1", {})
+    assert await store.documents.get(KIND, "e/1") is not None  # it is known now
+    await store.documents.delete(KIND, "e/")
+    await store.documents.delete(KIND, "e/")
+    other = await store.reopen()
+    for documents in (store.documents, other.documents):
+        assert await documents.keys(KIND, "") == ["e", "e0", "f/1"]
+        assert await documents.get(KIND, "e/1") is None
+        assert await documents.find(KIND, "u-e/1") is None
+        assert await documents.get("rounds", "e/1") is not None
+    # Both names are free again.
+    assert await store.documents.insert(KIND, "e/1", {"n": 2}, unique="u-e/1")
+    assert (await store.documents.get(KIND, "e/1")).revision == 1
+
+
 async def test_a_check_writes_nothing_that_others_see(store):
     await store.documents.insert(KIND, "a", {"n": 1})
     for _ in range(3):

@@ -1,5 +1,5 @@
-// Name, state, the sentence of what is going on, and the buttons that pause, resume and stop it.
-import { experimentPath, post } from "./api.js";
+// Name, state, the sentence of what is going on, and the buttons that pause, resume, stop and delete it.
+import { experimentPath, post, send } from "./api.js";
 import { confirm } from "./confirm.js";
 import { copyButton, h, once, say } from "./dom.js";
 import { stateName, when } from "./format.js";
@@ -32,7 +32,8 @@ export function headSection() {
 
 /** The names of what the admin may do now. */
 function actionsFor({ state, pausing, ended_at }) {
-  if (!adminKey() || ended_at) return [];
+  if (!adminKey()) return [];
+  if (ended_at) return ["delete"];
   if (state === "paused" || pausing) return ["resume", "stop"];
   return state === "running" ? ["pause", "stop"] : ["stop"];
 }
@@ -42,6 +43,7 @@ function button(action, about) {
     pause: ["button", "Pause …", () => confirmPause(about)],
     resume: ["button.primary", "Resume …", () => confirmResume(about)],
     stop: ["button.danger", "Stop …", () => confirmStop(about)],
+    delete: ["button.danger", "Delete …", () => confirmDelete(about)],
   }[action];
   return h(kind, { type: "button", onclick }, label);
 }
@@ -89,5 +91,19 @@ function confirmStop({ id, name }) {
   confirm(question, async () => {
     await post(`${experimentPath(id)}/stop`);
     say("The experiment is stopped.");
+  });
+}
+
+function confirmDelete({ id, name }) {
+  const question = {
+    title: `Delete “${name}”?`,
+    text: "Its models, updates, clients and records are deleted and cannot be brought back. Download first what is to stay.",
+    yes: "Delete it",
+    no: "Keep it",
+  };
+  confirm(question, async () => {
+    await send("DELETE", experimentPath(id));
+    location.hash = "#/";
+    say("The experiment is deleted.");
   });
 }

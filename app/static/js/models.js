@@ -17,7 +17,8 @@ export function modelsOf(id) {
       seen = now;
       // Evaluations come after their models; the last few versions are asked for again.
       const newest = Math.max(...known.keys());
-      const after = known.size && !view.ended_at ? Math.max(-1, newest - 3) : -1;
+      const all = view.ended_at || view.config.keep_models; // any of them may have gone since
+      const after = known.size && !all ? Math.max(-1, newest - 3) : -1;
       try {
         for (const model of await get(`${experimentPath(id)}/models?after=${after}`)) known.set(model.version, model);
       } catch (error) {
@@ -50,7 +51,7 @@ export function modelsSection(id) {
   return { node, update };
 }
 
-function row(id, { version, sha256, size, created_at, evaluations, key }) {
+function row(id, { version, sha256, size, created_at, kept, evaluations, key }) {
   const central = evaluations.find((e) => e.source === "central")?.metrics.accuracy;
   const fetchIt = async (event) => {
     const button = event.currentTarget;
@@ -65,5 +66,6 @@ function row(id, { version, sha256, size, created_at, evaluations, key }) {
   const take = h("button.tiny", { type: "button", "aria-label": `Download model ${version}`, onclick: fetchIt }, "Download");
   return h("tr", {}, h("td", {}, version), h("td", {}, h("code", { title: sha256 }, `${sha256.slice(0, 12)}…`)),
     h("td", {}, bytes(size)), h("td", {}, central === undefined ? "–" : percent(central)), h("td", {}, when(created_at)),
-    h("td.right", {}, h("div.row", {}, copyButton(sha256, `hash of model ${version}`), key && take)));
+    h("td.right", {}, h("div.row", {}, copyButton(sha256, `hash of model ${version}`),
+      key && (kept ? take : h("span.muted.small", {}, "not kept")))));
 }
