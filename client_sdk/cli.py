@@ -226,6 +226,11 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
         help="this client's secret; a restart with the same file goes on as the same client "
         "(default: one in .serverless-fl/ for this coordinator, experiment and name)",
     )
+    parser.add_argument(
+        "--map-classes",
+        action="store_true",
+        help="match classes by name, where yours stand in another order or lack some",
+    )
     _add_data(parser, None, "the experiment's")
 
 

@@ -24,6 +24,7 @@ from client_sdk import (
     datasets,
     evaluation,
     exits,
+    joining,
     key_file,
     models,
     progress,
@@ -229,18 +230,24 @@ async def _join(arguments: argparse.Namespace, console: Console, key: str) -> in
         initial = await client.download_model(
             arguments.experiment, 0, experiment.part_bytes, direct=experiment.direct
         )
-        about = models.Description.read(initial, "The experiment's model")
+        about = joining.description_of(initial)
         dataset = datasets.load(
-            arguments.dataset or config.dataset, arguments.data_dir, like=about.preparation
+            arguments.dataset or config.dataset,
+            arguments.data_dir,
+            like=about.preparation if about else None,
         )
         if dataset.note:
             console.print(Text(dataset.note), soft_wrap=True)
+        if about is None:
+            console.print(joining.NOT_SAID, soft_wrap=True)
+        else:
+            dataset = joining.as_the_experiment(dataset, about, map_classes=arguments.map_classes)
         if len(dataset.train_y) != config.dataset_size:
             raise exits.UsageError(
                 f"{dataset.name} has {len(dataset.train_y)} training examples, but the experiment "
                 f"shares out {config.dataset_size} of {config.dataset}: give its --dataset."
             )
-        spec = about.spec
+        spec = models.spec_of(initial)
         if spec != models.spec_for(spec.name, dataset.shape, len(dataset.classes)):
             raise exits.UsageError(
                 f"The experiment's model does not fit the data of {dataset.name}."
