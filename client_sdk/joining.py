@@ -18,8 +18,9 @@ from client_sdk.errors import DataError
 from client_sdk.models import Description, read_metadata
 
 NOT_SAID = (
-    "The experiment's model does not say its classes, or how its pixels were scaled: make sure that "
-    "your labels mean what the other parties' do. Pixels are scaled by your own mean and deviation."
+    "The experiment's model does not say its classes, or how its pixels were scaled: make sure "
+    "that your labels mean what the other parties' do. Pixels are scaled by your own mean and "
+    "deviation."
 )
 _SAID_BY = ("classes", "mean", "std")
 _SHOWN = 30  # names of a list
@@ -51,9 +52,9 @@ def as_the_experiment(dataset: Dataset, about: Description, *, map_classes: bool
     if not map_classes:
         order = ", but in another order" if sorted(own) == sorted(theirs) else ""
         raise DataError(
-            f"The classes of {dataset.name} are {'the' if order else 'not the'} experiment's{order}, "
-            f"so its labels would mean something else: {_listed(theirs)} there, {_listed(own)} here. "
-            "Give --map-classes to match them by name, or rename them."
+            f"The classes of {dataset.name} are {'the' if order else 'not the'} experiment's"
+            f"{order}, so its labels would mean something else: {_listed(theirs)} there, "
+            f"{_listed(own)} here. Give --map-classes to match them by name, or rename them."
         )
     table = torch.tensor(_matched(own, theirs))
     return replace(
