@@ -72,7 +72,18 @@ class Settings(BaseSettings):
         description="Keep weights in this bucket instead of the database; clients then move them "
         "by presigned URLs",
     )
-    s3_url_seconds: int = Field(900, ge=60, le=7 * 86400, description="A presigned URL's life")
+    s3_url_seconds: int = Field(
+        900,
+        ge=60,
+        le=7 * 86400,
+        description="A presigned URL's life at most; one for an upload is good for as long as the "
+        "parts that were announced with it need on a slow line",
+    )
+    s3_public_endpoint: str | None = Field(
+        None,
+        description="The origin under which clients reach the bucket, such as "
+        "https://s3.example.org, where it is another one than the coordinator's",
+    )
     live: bool = Field(True, description="Server-sent events; off where answers cannot be streamed")
     part_bytes: int = Field(8 * 1024**2, ge=64 * 1024, le=8 * 1024**2)
     max_model_bytes: int = Field(1024**3, ge=1024)
@@ -177,6 +188,18 @@ class Settings(BaseSettings):
         if not (key.isascii() and key.isprintable()):
             raise ValueError("must be of printable ASCII characters, or no header can carry it")
         return SecretStr(key)
+
+    @field_validator("s3_public_endpoint")
+    @classmethod
+    def _origin_only(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "")
+        if value is not None and (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or value.rstrip("/") != f"{parts.scheme}://{parts.netloc}"
+        ):
+            raise ValueError("must be an origin such as https://s3.example.org")
+        return value and value.rstrip("/")
 
     @field_validator("cors_origins")
     @classmethod

@@ -36,7 +36,7 @@ from app.domain.errors import StoreUnavailable
 from app.service import Context, Coordinator, Limits, Repository
 from app.service.sweep import ticking
 from app.store.local_key import local_admin_key
-from app.store.port import Blobs, Documents
+from app.store.port import Blobs, DirectBlobs, Documents
 from app.telemetry import logs, trace
 
 DESCRIPTION = """
@@ -205,9 +205,18 @@ async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
 
         if find_spec("boto3") is None:
             raise StoreUnavailable("FL_S3_BUCKET needs boto3: pip install 'serverless-fl[aws]'.")
-        blobs = S3Blobs(settings.s3_bucket, url_seconds=settings.s3_url_seconds)
+        blobs = S3Blobs(
+            settings.s3_bucket,
+            url_seconds=settings.s3_url_seconds,
+            public_endpoint=settings.s3_public_endpoint,
+        )
         blob_adapter = "s3"
-    return observed(documents, identified(documents, blobs), adapter, blob_adapter)
+    blobs = identified(documents, blobs)
+    if settings.s3_bucket is not None and isinstance(blobs, DirectBlobs):
+        from app.store.s3_check import tell_unenforced
+
+        await tell_unenforced(documents, blobs, settings.s3_bucket)
+    return observed(documents, blobs, adapter, blob_adapter)
 
 
 def _made_admin_key(settings: Settings) -> str:

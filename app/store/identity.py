@@ -92,9 +92,11 @@ class IdentifiedDirectBlobs(IdentifiedBlobs):
         super().__init__(documents, blobs)
         self._direct = blobs
 
-    async def sign_put(self, key: str, sha256: str, size: int) -> SignedRequest:
+    async def sign_put(
+        self, key: str, sha256: str, size: int, *, seconds: int | None = None
+    ) -> SignedRequest:
         await self._prove()
-        return await self._direct.sign_put(key, sha256, size)
+        return await self._direct.sign_put(key, sha256, size, seconds=seconds)
 
     async def sign_get(self, key: str) -> SignedRequest:
         await self._prove()

@@ -107,8 +107,10 @@ class ObservedDirectBlobs(ObservedBlobs):
         super().__init__(inner, adapter)
         self._direct = inner
 
-    async def sign_put(self, key: str, sha256: str, size: int) -> SignedRequest:
-        return await self._direct.sign_put(key, sha256, size)
+    async def sign_put(
+        self, key: str, sha256: str, size: int, *, seconds: int | None = None
+    ) -> SignedRequest:
+        return await self._direct.sign_put(key, sha256, size, seconds=seconds)
 
     async def sign_get(self, key: str) -> SignedRequest:
         return await self._direct.sign_get(key)

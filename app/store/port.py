@@ -136,8 +136,12 @@ class SignedRequest:
 class DirectBlobs(Blobs, Protocol):
     """A blob store that clients can reach themselves, so that weights pass the coordinator by."""
 
-    async def sign_put(self, key: str, sha256: str, size: int) -> SignedRequest:
-        """Permission to store exactly these bytes under the key, where nothing is yet."""
+    async def sign_put(
+        self, key: str, sha256: str, size: int, *, seconds: int | None = None
+    ) -> SignedRequest:
+        """Permission to store exactly these bytes under the key, where nothing is yet, for so many
+        seconds or as long as the store's settings allow, whichever is shorter.
+        """
         ...
 
     async def sign_get(self, key: str) -> SignedRequest:

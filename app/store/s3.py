@@ -2,52 +2,100 @@
 
 Clients move weights themselves, by presigned URLs (AWS Signature Version 4 in the query). A signed
 PUT names the length, the SHA-256 and `If-None-Match: *`: the store refuses other bytes, and a part
-that was checked can never be replaced. S3 enforces all three; not every imitation does, and so the
-commit and the aggregation verify what they read all the same.
+that was checked can never be replaced. S3 enforces all three; not every imitation does
+(`app.store.s3_check`), and so the commit and the aggregation verify what they read all the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from app.domain.errors import StoreUnavailable
 from app.store.port import SignedRequest
 
 T = TypeVar("T")
+CONNECT_SECONDS = 2.0  # boto3 tries three times, and a Lambda must answer within 29 seconds
+READ_SECONDS = 5.0  # between two packets
+OPERATION_SECONDS = 25.0  # all in all, the wait for a thread included
+IDLE_SECONDS = 15.0  # a container that was frozen for longer may hold connections that are dead
+THREADS = 16
+LARGEST = 64 * 1024**2  # bytes that are read of an object; ours take 8 MiB, and a header
 _PAGE = 1000  # keys that one call lists or deletes
 _PUTS = 4  # of one object, where others write or delete it meanwhile
+_STORE = "The store of weights"
 
 
 class S3Blobs:
-    """`app.store.port.DirectBlobs` over a bucket. Credentials and region are boto3's to find."""
+    """`app.store.port.DirectBlobs` over a bucket. Credentials and region are boto3's to find.
 
-    def __init__(self, bucket: str, *, url_seconds: int) -> None:
+    `public_endpoint`: the origin under which clients reach the store, where it is another one than
+    the coordinator's. A URL is good for `url_seconds` at most.
+    """
+
+    def __init__(
+        self, bucket: str, *, url_seconds: int, public_endpoint: str | None = None
+    ) -> None:
         self.bucket = bucket
         self.url_seconds = url_seconds
+        self.public_endpoint = public_endpoint
         self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
+        self._used_at = _now()
+
+    # The clients are made at their first use: that costs a quarter of a second that most calls
+    # need not wait for.
 
     @cached_property
     def _client(self) -> Any:
-        # Made at the first use: it costs a quarter of a second that most calls need not wait for.
+        return self._made(None)
+
+    @cached_property
+    def _signer(self) -> Any:
+        return self._made(self.public_endpoint) if self.public_endpoint else self._client
+
+    def _made(self, endpoint: str | None) -> Any:
         import boto3
         from botocore.config import Config
 
-        config = Config(
-            signature_version="s3v4",
-            # Digests are ours, of each part; boto3's own would be signed into the URLs.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            connect_timeout=3,
-            read_timeout=20,
-            max_pool_connections=16,
-            retries={"mode": "standard", "total_max_attempts": 3},
-        )
-        return boto3.client("s3", config=config)
+        def client(style: str) -> Any:
+            config = Config(
+                signature_version="s3v4",
+                # Digests are ours, of each part; boto3's own would be signed into the URLs.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                tcp_keepalive=True,
+                max_pool_connections=THREADS,
+                retries={"mode": "standard", "total_max_attempts": 3},
+                s3={"addressing_style": style},
+            )
+            return boto3.client("s3", config=config, endpoint_url=endpoint)
+
+        if "." in self.bucket:  # no certificate covers such a host; the path-style one is regional
+            return client("auto")
+        # The host of the bucket's region. By default boto3 signs for a host that redirects in new
+        # buckets and refuses in new regions. Imitations of S3 seldom have a host for each bucket.
+        made = client("virtual")
+        return made if _is_aws(made.meta.endpoint_url) else client("auto")
+
+    def _fresh(self, client: Any) -> Any:
+        """The client, without connections that were not used for long."""
+        now = _now()
+        idle = max(b - a for a, b in zip(self._used_at, now, strict=True))
+        self._used_at = now
+        if idle > IDLE_SECONDS:
+            client.close()  # its pool: the next request opens a connection
+        return client
 
     async def _run(self, work: Callable[[Any], T]) -> T:
         """In a thread. Raises StoreUnavailable for anything that S3 or boto3 says."""
@@ -57,18 +105,25 @@ class S3Blobs:
 
             try:
                 with self._lock:
-                    client = self._client
+                    client = self._fresh(self._client)
                 return work(client)
             except FOREIGN as error:
                 raise translated(error, self.bucket) from error
 
-        return await asyncio.to_thread(guarded)
+        try:
+            async with asyncio.timeout(OPERATION_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
+        except TimeoutError as error:
+            said = f"The bucket {self.bucket} did not answer in {OPERATION_SECONDS:g} s."
+            raise StoreUnavailable(said, store=_STORE) from error
 
     async def put(self, key: str, data: bytes) -> None:
         def work(client: Any) -> bool:
             """Whether the object is there; not so where a conflict says nothing of its outcome."""
+            # As a file: bytes are sent by one call of the socket, which has CONNECT_SECONDS in all.
+            body = io.BytesIO(data)
             try:
-                client.put_object(Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*")
+                client.put_object(Bucket=self.bucket, Key=key, Body=body, IfNoneMatch="*")
             except client.exceptions.ClientError as error:
                 code = error.response["Error"]["Code"]
                 if code not in ("PreconditionFailed", "ConditionalRequestConflict"):
@@ -80,61 +135,88 @@ class S3Blobs:
             if await self._run(work):
                 return
             await asyncio.sleep(0.1 * 2**attempt)
-        raise StoreUnavailable(f"The bucket {self.bucket} failed: {key} is being written.")
+        said = f"The bucket {self.bucket} failed: {key} is being written."
+        raise StoreUnavailable(said, store=_STORE)
 
     async def get(self, key: str) -> bytes | None:
+        """Of an object larger than any of ours only the beginning, which has another digest."""
+
         def work(client: Any) -> bytes | None:
             try:
                 found = client.get_object(Bucket=self.bucket, Key=key)
             except client.exceptions.NoSuchKey:
                 return None
-            data: bytes = found["Body"].read()
+            with found["Body"] as body:
+                data: bytes = body.read(min(LARGEST, found["ContentLength"]))
             return data
 
         return await self._run(work)
 
     async def sizes(self, prefix: str) -> dict[str, int]:
-        return await self._run(lambda client: dict(self._list(client, prefix)))
+        return {key: size async for page in self._pages(prefix) for key, size in page.items()}
 
     async def delete(self, prefix: str) -> None:
-        def work(client: Any) -> None:
-            keys = [key for key, _ in self._list(client, prefix)]
-            for start in range(0, len(keys), _PAGE):
-                page = [{"Key": key} for key in keys[start : start + _PAGE]]
-                answer = client.delete_objects(
-                    Bucket=self.bucket, Delete={"Objects": page, "Quiet": True}
-                )
-                if errors := answer.get("Errors"):
-                    raise StoreUnavailable(f"The bucket {self.bucket} failed: {errors[0]}.")
+        async for page in self._pages(prefix):
+            if page:
+                await self._delete(list(page))
 
-        await self._run(work)
+    async def _delete(self, keys: list[str]) -> None:
+        def work(client: Any) -> list[dict[str, str]]:
+            doomed = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+            answer = client.delete_objects(Bucket=self.bucket, Delete=doomed)
+            faults: list[dict[str, str]] = answer.get("Errors", [])
+            return faults
 
-    def _list(self, client: Any, prefix: str) -> Iterator[tuple[str, int]]:
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        for page in pages:
-            for found in page.get("Contents", ()):
-                yield found["Key"], found["Size"]
+        if faults := await self._run(work):
+            from app.store.s3_faults import of_code
 
-    async def sign_put(self, key: str, sha256: str, size: int) -> SignedRequest:
+            said = f"The bucket {self.bucket} kept {len(faults)} objects, such as {faults[0]}."
+            raise of_code(faults[0].get("Code", ""))(said, store=_STORE)
+
+    async def _pages(self, prefix: str) -> AsyncIterator[dict[str, int]]:
+        """Keys and sizes under a prefix, as many as one call lists at a time."""
+        more: dict[str, str] = {}
+        while True:
+            asked = {"Bucket": self.bucket, "Prefix": prefix, "MaxKeys": _PAGE, **more}
+            answer = await self._run(lambda client, a=asked: client.list_objects_v2(**a))  # type: ignore[misc]
+            yield {found["Key"]: found["Size"] for found in answer.get("Contents", ())}
+            if not answer.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    async def sign_put(
+        self, key: str, sha256: str, size: int, *, seconds: int | None = None
+    ) -> SignedRequest:
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
-        url = await self._sign(
-            "put_object", Key=key, ContentLength=size, ChecksumSHA256=checksum, IfNoneMatch="*"
-        )
+        life = min(self.url_seconds, seconds or self.url_seconds)
+        content = {"ContentLength": size, "ChecksumSHA256": checksum, "IfNoneMatch": "*"}
+        url = await self._sign("put_object", life, {"Key": key, **content})
         headers = {"x-amz-checksum-sha256": checksum, "If-None-Match": "*"}
-        return SignedRequest("PUT", url, headers, self.url_seconds)
+        return SignedRequest("PUT", url, headers, life)
 
     async def sign_get(self, key: str) -> SignedRequest:
-        return SignedRequest("GET", await self._sign("get_object", Key=key), {}, self.url_seconds)
+        url = await self._sign("get_object", self.url_seconds, {"Key": key})
+        return SignedRequest("GET", url, {}, self.url_seconds)
 
-    async def _sign(self, operation: str, **parameters: Any) -> str:
+    async def _sign(self, operation: str, seconds: int, parameters: dict[str, Any]) -> str:
         """Signing asks nobody: it is arithmetic, once boto3 has found the credentials."""
 
-        def work(client: Any) -> str:
-            url: str = client.generate_presigned_url(
-                operation,
-                Params={"Bucket": self.bucket, **parameters},
-                ExpiresIn=self.url_seconds,
+        def work(_: Any) -> str:
+            with self._lock:
+                signer = self._signer
+            url: str = signer.generate_presigned_url(
+                operation, Params={"Bucket": self.bucket, **parameters}, ExpiresIn=seconds
             )
             return url
 
         return await self._run(work)
+
+
+def _is_aws(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def _now() -> tuple[float, float]:
+    """By two clocks: while a container is frozen one of them may stand still."""
+    return time.time(), time.monotonic()

@@ -17,7 +17,14 @@ _REFUSED = (
 )
 _PASSING_CODES = (
     *("RequestTimeout", "BadDigest", "IncompleteBody", "OperationAborted"),
-    *("SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"),
+    *(
+        "InternalError",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+    ),
 )
 _PASSING_STATUS = (
     *(HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS),
@@ -49,8 +56,12 @@ def _class_of(error: Exception) -> type[StoreUnavailable]:
 
 
 def _class_of_answer(error: boto.ClientError) -> type[StoreUnavailable]:
-    code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return of_code(str(error.response.get("Error", {}).get("Code", "")), status)
+
+
+def of_code(code: str, status: int = 0) -> type[StoreUnavailable]:
+    """The port's error for what S3 calls a fault."""
     if code in _MISSING:
         return StoreMissing
     if code in _REFUSED:
