@@ -1,5 +1,7 @@
 # Two commands do everything: `make run` and `make test`. The rest is for daily work.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ifeq ($(strip $(PYTHON)),)
+override PYTHON := $(shell command -v python3.11 || command -v python3 || echo python3)
+endif
 BIN := .venv/bin
 ARGS ?=
 MAKEFLAGS += --jobs=2  # while one environment is set up, so is the other
@@ -62,9 +64,15 @@ bench-load: .venv/ready  ## twenty to two thousand clients against two workers
 bench-platforms: .venv/ready  ## cold start and warm request on each platform
 	$(BIN)/python -m benchmarks.platforms $(ARGS)
 
+define check_python
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo "Python 3.11 is needed, or a newer one, and $(PYTHON) is not: make PYTHON=/path/to/python3.11"; \
+	exit 1; }
+endef
+
 # The stamp is younger than what it was made from, or all is installed again.
 .venv/ready: pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed; set PYTHON=..."; exit 1; }
+	$(check_python)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[server,client,aws,dev]'
@@ -74,6 +82,7 @@ bench-platforms: .venv/ready  ## cold start and warm request on each platform
 
 # The SAM CLI in a place of its own, because it pins what we need newer.
 .venv-sam/ready: Makefile
+	$(check_python)
 	$(PYTHON) -m venv .venv-sam
 	.venv-sam/bin/python -m pip install --quiet --disable-pip-version-check aws-sam-cli==1.170.0
 	@touch $@

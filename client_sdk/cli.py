@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
-from rich.console import Console
 
 from app.domain.errors import InvalidConfig
-from client_sdk import address, errors, exits
+from client_sdk import errors, exits, interrupts, unforeseen, values
+from client_sdk.console import Output, forgive, let_go_of_stdout
 
 COMMANDS = ("run", "join", "predict", "export", "verify", "delete")
 
@@ -24,16 +22,26 @@ def run(argv: list[str]) -> int:
     """Run a command line; gives the exit code. Prints errors as one sentence."""
     if not argv or (argv[0] not in COMMANDS and argv[0] not in ("-h", "--help")):
         argv = ["run", *argv]  # the main job needs no name
+    forgive(sys.stdout, sys.stderr)
     arguments = _parser().parse_args(argv)
-    console = Console(stderr=bool(getattr(arguments, "json", False)), highlight=False)
-    if not console.is_terminal:
-        console = Console(file=console.file, highlight=False, width=120)  # a log has no edge
+    console = Output(to_stderr=bool(getattr(arguments, "json", False)))
+    try:
+        code = _guarded(arguments, console)
+        sys.stdout.flush()  # here, where a reader that is gone can still be told of
+    except BrokenPipeError:
+        let_go_of_stdout()
+        _complain(f"The output was closed. {interrupts.sentence()}")
+        return interrupts.EXIT_CODE
+    return code
+
+
+def _guarded(arguments: argparse.Namespace, console: Output) -> int:
+    """Each error as one sentence and a code of `exits`."""
     try:
         return _dispatch(arguments, console)
-    except KeyboardInterrupt:
-        resume = " with --resume" if arguments.command == "run" else ""
-        _complain(f"Interrupted. The same command{resume} goes on where it stopped.")
-        return exits.INTERRUPTED
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        _complain(interrupts.sentence())
+        return interrupts.EXIT_CODE
     except errors.RequestRefused as error:
         if error.code == "budget-reached":
             _complain(f"{error.detail} With run: a higher --budget-usd.")
@@ -51,10 +59,21 @@ def run(argv: list[str]) -> int:
         _complain(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
     except (exits.UsageError, InvalidConfig, errors.DataError, errors.BadSettings) as error:
         _complain(str(error))
+    except MemoryError:
+        _complain("This machine has not enough memory for that.")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _complain(unforeseen.of_system(error))
+    except Exception as error:
+        beside: Path | None = getattr(arguments, "out", None)
+        folder = beside if beside is not None and beside.is_dir() else Path()
+        _complain(unforeseen.record(error, folder))
+        return exits.UNFORESEEN
     return exits.USAGE
 
 
-def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
+def _dispatch(arguments: argparse.Namespace, console: Output) -> int:
     # Imported here: `--help` and a mistyped option should not wait for PyTorch's commands.
     from client_sdk import admin_commands, commands, model_commands
 
@@ -62,38 +81,30 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         case "predict":
             return model_commands.predict(arguments, console)
         case "export":
-            return _run(model_commands.export(arguments, console))
+            return asyncio.run(model_commands.export(arguments, console))
         case "verify":
-            return _run(commands.verify(arguments, console))
+            return asyncio.run(commands.verify(arguments, console))
         case "delete":
-            return _run(admin_commands.delete(arguments, console))
+            return asyncio.run(admin_commands.delete(arguments, console))
         case "join":
-            return _run(commands.join(arguments, console))
+            return asyncio.run(commands.join(arguments, console))
         case _:
-            return _run(commands.simulate(arguments, console))
+            return asyncio.run(commands.simulate(arguments, console))
 
 
 def _complain(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
 
 
-def _run(command: Coroutine[Any, Any, int]) -> int:
-    """asyncio.run, with SIGTERM taken like Ctrl-C: stop cleanly, ready to resume."""
+class _Parser(argparse.ArgumentParser):
+    """Its complaints are one sentence, without the list of all options before it."""
 
-    async def main() -> int:
-        task = asyncio.ensure_future(command)
-        if sys.platform != "win32":
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
-
-    return asyncio.run(main())
+    def error(self, message: str) -> NoReturn:
+        self.exit(exits.USAGE, f"error: {message} (see {self.prog} --help)\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m client_sdk",
         description="Federated learning: run an experiment, join one, or use its model. "
         "Without a command: run, whose settings `python -m client_sdk run --help` lists.",
@@ -137,7 +148,9 @@ def _add_data(parser: argparse.ArgumentParser, default: str | None, of: str) -> 
         default=Path("data"),
         help="where mnist and cifar10 lie or are downloaded to (default: data)",
     )
-    parser.add_argument("--workers", type=_positive, help="training processes (default: cores)")
+    parser.add_argument(
+        "--workers", type=values.positive, help="training processes (default: cores)"
+    )
     parser.add_argument(
         "--kernel",
         choices=["auto", "native", "torch"],
@@ -182,7 +195,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="how models travel to the clients (default: weights)",
     )
     setting("--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto")
-    setting("--name", default="", help="a name for people")
+    setting("--name", type=values.name, default="", help="a name for people")
     _add_data(parser, "auto", "auto: mnist where it can be had, else digits")
     parser.add_argument(
         "--image-size",
@@ -196,7 +209,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "for folders, crop for .npz)",
     )
     parser.add_argument(
-        "--server", type=_address, help="a coordinator's URL (default: start one here)"
+        "--server", type=values.server, help="a coordinator's URL (default: start one here)"
     )
     _add_admin_key(parser)
     parser.add_argument("--out", type=Path, help="results go here (default: runs/TIME)")
@@ -212,14 +225,16 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_join(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--server", type=_address, required=True, help="the coordinator's URL")
-    parser.add_argument("--experiment", required=True, metavar="ID")
+    _add_where(parser)
     parser.add_argument(
         "--enrol-key",
+        type=values.key,
         default=os.environ.get("FL_ENROL_KEY"),
         help="the experiment's enrolment key; better set as FL_ENROL_KEY",
     )
-    parser.add_argument("--name", default="", help="how the coordinator shows this client")
+    parser.add_argument(
+        "--name", type=values.name, default="", help="how the coordinator shows this client"
+    )
     parser.add_argument(
         "--key-file",
         type=Path,
@@ -234,12 +249,16 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
     _add_data(parser, None, "the experiment's")
 
 
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", type=values.server, required=True, help="the coordinator's URL")
+    parser.add_argument("--experiment", required=True, metavar="ID", type=values.identifier)
+
+
 def _add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--server", type=_address, required=True, help="the coordinator's URL")
-    parser.add_argument("--experiment", required=True, metavar="ID")
+    _add_where(parser)
     parser.add_argument(
         "--round",
-        type=_positive,
+        type=values.positive,
         action="append",
         dest="rounds",
         help="recompute this round's model; may be repeated (default: every round that is kept)",
@@ -249,8 +268,7 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_delete(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--server", type=_address, required=True, help="the coordinator's URL")
-    parser.add_argument("--experiment", required=True, metavar="ID")
+    _add_where(parser)
     parser.add_argument("--stop", action="store_true", help="stop it first, where it goes on")
     _add_admin_key(parser)
 
@@ -258,6 +276,7 @@ def _add_delete(parser: argparse.ArgumentParser) -> None:
 def _add_admin_key(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--admin-key",
+        type=values.key,
         default=os.environ.get("FL_ADMIN_KEY"),
         help="of the coordinator at --server; better set as FL_ADMIN_KEY",
     )
@@ -266,18 +285,23 @@ def _add_admin_key(parser: argparse.ArgumentParser) -> None:
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG or JPEG")
     parser.add_argument("--model", type=Path, default=Path("global.safetensors"))
-    parser.add_argument("--top", type=_positive, default=3, help="classes to show (default: 3)")
+    parser.add_argument(
+        "--top", type=values.positive, default=3, help="classes to show (default: 3)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--model", type=Path, default=Path("global.safetensors"))
-    source.add_argument("--server", type=_address, help="fetch it from a coordinator's URL")
-    parser.add_argument("--experiment", metavar="ID", help="... whose, with --server")
-    parser.add_argument("--version", type=_natural, help="... which (default: the newest)")
+    source.add_argument("--server", type=values.server, help="fetch it from a coordinator's URL")
+    parser.add_argument(
+        "--experiment", metavar="ID", type=values.identifier, help="... whose, with --server"
+    )
+    parser.add_argument("--version", type=values.natural, help="... which (default: the newest)")
     parser.add_argument(
         "--key",
+        type=values.key,
         default=os.environ.get("FL_ADMIN_KEY") or os.environ.get("FL_ENROL_KEY"),
         help="... the admin's key, the enrolment key or a client's token; better set as "
         "FL_ADMIN_KEY or FL_ENROL_KEY",
@@ -293,24 +317,3 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         help="put the scaling into the graph: pixels in [0, 1] go in, as they are",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-
-
-def _address(text: str) -> str:
-    try:
-        return address.checked(text)
-    except errors.BadSettings as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
-import secrets
+import shlex
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
-from datetime import datetime
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.text import Text
 
 from app.domain.experiment import Config, ExperimentState
 from app.wire.schema import ExperimentConfig
@@ -24,18 +23,22 @@ from client_sdk import (
     datasets,
     evaluation,
     exits,
+    interrupts,
     joining,
     key_file,
     models,
     progress,
     report,
+    run_folder,
     tracking,
 )
 from client_sdk.client import CoordinatorClient
 from client_sdk.conclusion import conclude
+from client_sdk.console import Output, sign
 from client_sdk.embedded import EmbeddedCoordinator
+from client_sdk.narration import Narration
 from client_sdk.native import Unavailable
-from client_sdk.participant import Event, Participant
+from client_sdk.participant import Participant
 from client_sdk.preparation import parse_size
 from client_sdk.simulate import Row, Simulation
 from client_sdk.tracking import Tracking
@@ -46,7 +49,7 @@ from client_sdk.workers import TrainingPool
 _SMALL_SHARD = 200  # examples; below, batches of 50 would leave an epoch a step or two
 
 
-async def simulate(arguments: argparse.Namespace, console: Console) -> int:
+async def simulate(arguments: argparse.Namespace, console: Output) -> int:
     """Create an experiment, run all its clients here, leave a report behind."""
     started = time.monotonic()
     if arguments.server and not arguments.admin_key:
@@ -54,14 +57,16 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
     torch.set_num_threads(1)  # the workers have the cores
     for name in arguments.track:
         tracking.require(name)
-    size = parse_size(arguments.image_size) if arguments.image_size else None
-    dataset = datasets.load(arguments.dataset, arguments.data_dir, size=size, fit=arguments.fit)
+    dataset = _own_data(arguments)
     spec = models.spec_for(arguments.model, dataset.shape, len(dataset.classes))
     config = _config(arguments, dataset, spec)
     prices = _prices()
-    out, saved = _run_directory(arguments)
+    out, saved = run_folder.choose(arguments.out, arguments.resume)
+    arguments.out = out
+    interrupts.explain(f"Interrupted. {_resume(out)} goes on where it stopped.")
     parameters = sum(p.numel() for p in models.build(spec).parameters())
     async with AsyncExitStack() as stack:
+        stack.enter_context(interrupts.cancelling())
         view = progress.choose(console, config.rounds)
         if dataset.note:
             view.say(dataset.note)
@@ -69,13 +74,10 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
             f"{dataset.name}: {config.dataset_size} training examples for {config.clients} "
             f"clients, {len(dataset.test_y)} for the test; {spec.name} with {parameters} weights"
         )
-        url, key = arguments.server, arguments.admin_key
-        if not url:
-            own = EmbeddedCoordinator(out / "coordinator", saved["admin_key"], on_restart=view.say)
-            await stack.enter_async_context(own)
-            url, key = own.url, own.admin_key
-        client = await stack.enter_async_context(CoordinatorClient(url, key, on_retry=view.say))
-        pool = stack.enter_context(await _pool(arguments, dataset, spec))
+        pool = TrainingPool(dataset, spec, arguments.workers, arguments.kernel)
+        stack.push(pool.__exit__)
+        pool.start()  # its processes import PyTorch while the coordinator starts
+        client = await _reach(stack, arguments, out / "coordinator", saved, view.say)
         tracked = stack.enter_context(Tracking(arguments.track, out, view.say))
 
         def tell(row: Row) -> None:
@@ -88,14 +90,16 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
             spec,
             config,
             pool,
-            secret=saved["secret"],
+            secret=saved.secret,
             name=arguments.name,
             watchers=replace(view.watchers, on_row=tell),
         )
         await simulation.create()
+        await _prepare(pool)
         if arguments.resume:
             await simulation.resume()
         tracked.begin(simulation.experiment_id, config.model_dump(mode="json"))
+        url = client.base_url
         view.say(
             f"experiment {simulation.experiment_id} at {url} (API docs: {url}/docs); "
             f"{pool.workers} training processes, {pool.loop}; results in {out}"
@@ -120,23 +124,45 @@ async def simulate(arguments: argparse.Namespace, console: Console) -> int:
     conclude(console, result, outcome.rows, classes, files)
     if outcome.experiment.state is ExperimentState.PAUSED:
         told = exits.PAUSED_TEXT.format(reason=outcome.experiment.reason, out=out)
-        console.print(told, soft_wrap=True, markup=False)
+        console.say(told)
     if arguments.json:
         print(json.dumps(result, indent=2))
-    return exits.of_state(outcome.experiment.state)
+    return exits.of_end(outcome.experiment.state, ignored=bool(result["always_refused"]))
 
 
-async def _pool(
-    arguments: argparse.Namespace, dataset: datasets.Dataset, spec: models.ModelSpec
-) -> TrainingPool:
-    """The training processes. Raises UsageError."""
+def _own_data(arguments: argparse.Namespace) -> datasets.Dataset:
+    """What the run is to be about. Raises DataError."""
+    size = parse_size(arguments.image_size) if arguments.image_size else None
+    return datasets.load(arguments.dataset, arguments.data_dir, size=size, fit=arguments.fit)
+
+
+async def _reach(
+    stack: AsyncExitStack,
+    arguments: argparse.Namespace,
+    folder: Path,
+    saved: run_folder.Secrets,
+    say: Callable[[str], None],
+) -> CoordinatorClient:
+    """The coordinator at --server, or one of our own with its state in `folder`."""
+    url, key = arguments.server, arguments.admin_key
+    if not url:
+        own = EmbeddedCoordinator(folder, saved.admin_key, on_restart=say)
+        await stack.enter_async_context(own)
+        url, key = own.url, own.admin_key
+    return await stack.enter_async_context(CoordinatorClient(url, key, on_retry=say))
+
+
+async def _prepare(pool: TrainingPool) -> None:
+    """Enter the training processes. Raises UsageError."""
     try:
         # In a thread: a compiler may take a second, and a coordinator may be answering here.
-        return await asyncio.to_thread(
-            TrainingPool, dataset, spec, arguments.workers, arguments.kernel
-        )
+        await asyncio.to_thread(pool.__enter__)
     except Unavailable as reason:
         raise exits.UsageError(f"--kernel native cannot be had here: {reason}.") from reason
+
+
+def _resume(out: Path) -> str:
+    return f"The same command with --resume --out {shlex.quote(str(out))}"
 
 
 def _config(
@@ -185,45 +211,19 @@ def _prices() -> cost.Prices:
         raise exits.UsageError(str(error)) from error
 
 
-def _run_directory(arguments: argparse.Namespace) -> tuple[Path, dict[str, str]]:
-    """The run's folder and its secrets, new or (with --resume) as they were. Raises UsageError."""
-    runs = Path("runs")
-    out: Path = arguments.out
-    if arguments.resume:
-        if out is None:
-            earlier = sorted(runs.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
-            if not earlier:
-                raise exits.UsageError("There is no run under runs/ to resume.")
-            out = earlier[-1].parent
-        try:
-            saved = json.loads((out / "run.json").read_text())
-        except (OSError, ValueError) as error:
-            raise exits.UsageError(f"There is no run in {out} to resume: {error}.") from error
-        return out, saved
-    out = out or runs / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    if (out / "run.json").exists():
-        raise exits.UsageError(f"{out} holds a run already: add --resume, or choose another --out.")
-    saved = {"secret": secrets.token_urlsafe(32), "admin_key": secrets.token_urlsafe(32)}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        report.replace_file(out / "run.json", json.dumps(saved).encode(), mode=0o600)
-    except OSError as error:
-        raise exits.UsageError(f"Cannot write to {out}: {error}.") from error
-    return out, saved
-
-
-async def join(arguments: argparse.Namespace, console: Console) -> int:
+async def join(arguments: argparse.Namespace, console: Output) -> int:
     """Be one client of an experiment until it ends."""
     if not arguments.enrol_key:
         raise exits.UsageError("The experiment's enrolment key is missing: set FL_ENROL_KEY.")
     file, whose = arguments.key_file, (arguments.server, arguments.experiment, arguments.name)
+    interrupts.explain("Interrupted. The same command goes on where it stopped.")
     with key_file.hold(file, *whose) as key:
         return await _join(arguments, console, key)
 
 
-async def _join(arguments: argparse.Namespace, console: Console, key: str) -> int:
+async def _join(arguments: argparse.Namespace, console: Output, key: str) -> int:
     """Be the client whose key it is."""
-    client = CoordinatorClient(arguments.server, arguments.enrol_key, on_retry=console.print)
+    client = CoordinatorClient(arguments.server, arguments.enrol_key, on_retry=console.say)
     async with client:
         experiment = await client.experiment(arguments.experiment)
         config = experiment.config
@@ -237,9 +237,9 @@ async def _join(arguments: argparse.Namespace, console: Console, key: str) -> in
             like=about.preparation if about else None,
         )
         if dataset.note:
-            console.print(Text(dataset.note), soft_wrap=True)
+            console.say(dataset.note)
         if about is None:
-            console.print(joining.NOT_SAID, soft_wrap=True)
+            console.say(joining.NOT_SAID)
         else:
             dataset = joining.as_the_experiment(dataset, about, map_classes=arguments.map_classes)
         if len(dataset.train_y) != config.dataset_size:
@@ -253,46 +253,63 @@ async def _join(arguments: argparse.Namespace, console: Console, key: str) -> in
                 f"The experiment's model does not fit the data of {dataset.name}."
             )
 
-        def tell(event: Event) -> None:
-            if event.kind != "waiting":
-                about = f"round {event.round}: " if event.round else ""
-                end = f" ({event.message})" if event.message else ""
-                console.print(f"{event.client_id}: {about}{event.kind}{end}", soft_wrap=True)
-
+        narration = Narration(console.say, config.rounds)
         arguments.workers = arguments.workers or 1
-        with await _pool(arguments, dataset, spec) as pool:
+        pool = TrainingPool(dataset, spec, arguments.workers, arguments.kernel)
+        with interrupts.cancelling(), contextlib.ExitStack() as stack:
+            stack.push(pool.__exit__)
+            pool.start()
+            await _prepare(pool)
             participant = Participant(
                 client,
                 arguments.experiment,
                 key,
                 pool,
                 name=arguments.name,
-                on_event=tell,
+                on_event=narration,
                 held=initial,
                 examples=len(dataset.train_y),
             )
             await participant.enrol(arguments.enrol_key)
             done = await participant.run()
-    return exits.of_state(done.state)
+    if narration.ignored:
+        console.say(narration.ignored)
+    return exits.of_end(done.state, ignored=bool(narration.ignored))
 
 
-async def verify(arguments: argparse.Namespace, console: Console) -> int:
+async def verify(arguments: argparse.Namespace, console: Output) -> int:
     """Check an experiment's records; print what was found in each model version."""
     if not arguments.admin_key:
         raise exits.UsageError("verify needs the coordinator's admin key: set FL_ADMIN_KEY.")
 
-    def tell(finding: Finding) -> None:
-        mark = {True: "✓", False: "✗", None: "·"}[finding.good]
-        console.print(f"{mark} model {finding.version}: {finding.message}", soft_wrap=True)
+    marks: dict[bool | None, str] = {
+        True: sign(console, "✓", "ok:"),
+        False: sign(console, "✗", "WRONG:"),
+        None: sign(console, "·", "-"),
+    }
 
-    say = console.print
-    async with CoordinatorClient(arguments.server, arguments.admin_key, on_retry=say) as client:
+    def tell(finding: Finding) -> None:
+        console.say(f"{marks[finding.good]} model {finding.version}: {finding.message}")
+
+    say, key = console.say, arguments.admin_key
+    async with CoordinatorClient(arguments.server, key, on_retry=say) as client:
         findings = await check(client, arguments.experiment, arguments.rounds, tell)
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
-    unknown = set(arguments.rounds or ()) - {finding.version for finding in findings}
+    asked = set(arguments.rounds or ())
+    unknown = asked - {finding.version for finding in findings}
     if unknown:
         raise exits.UsageError(f"There is no model of round {min(unknown)}.")
     bad = sum(finding.good is False for finding in findings)
-    console.print(f"{bad} faults" if bad else "Everything that could be looked at is as recorded.")
-    return exits.DIFFERS if bad else 0
+    if bad:
+        console.say(f"{bad} faults")
+        return exits.DIFFERS
+    console.say("Everything that could be looked at is as recorded.")
+    gone = asked & {finding.version for finding in findings if finding.good is None}
+    if gone:
+        console.say(
+            f"The updates of round {min(gone)} are no longer kept, so that its model cannot be "
+            "recomputed (--keep-updates of the experiment says how many rounds are)."
+        )
+        return exits.NOT_KEPT
+    return 0

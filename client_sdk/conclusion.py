@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from client_sdk import cost
 from client_sdk.evaluation import Classes
@@ -22,9 +23,11 @@ def conclude(
     files: list[Path],
 ) -> None:
     """Print the table of rounds, what the last model is worth, and where everything lies."""
-    console.print(rounds_table(rows, f"{result['state']}: {result['reason']}"))
+    for line in headline(result):
+        console.print(Text(line), soft_wrap=True)
+    console.print(rounds_table(rows))
     for line in _worth(result, classes):
-        console.print(line, markup=False)
+        console.print(Text(line), soft_wrap=True)
     for line in result["warnings"]:
         console.print(f"warning: {line}", style="yellow", soft_wrap=True, markup=False)
     if result["cost"]:
@@ -33,6 +36,16 @@ def conclude(
         console.print(f"wrote {file}", soft_wrap=True, markup=False)
     model = next((f for f in files if f.suffix == ".safetensors"), None)
     console.print(f"try it: python -m client_sdk predict IMAGE... --model {model}", soft_wrap=True)
+
+
+def headline(result: dict[str, Any]) -> Iterator[str]:
+    """How the run ended, and which clients took part for nothing."""
+    yield f"{result['state']}: {result['reason']}"
+    for refusal in result["always_refused"]:
+        yield (
+            f"{refusal['client']} took part for nothing: each of its updates was refused "
+            f"({refusal['reason']})"
+        )
 
 
 def _worth(result: dict[str, Any], classes: Classes | None) -> Iterator[str]:

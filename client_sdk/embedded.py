@@ -1,4 +1,4 @@
-"""A coordinator of one's own: `uvicorn app.main:app` as a child process, restarted if it dies."""
+"""A coordinator of one's own: a child process (`app.server.embedded`), restarted if it dies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Self
 
 import httpx
 
+from client_sdk import interrupts
 from client_sdk.errors import CoordinatorUnreachable
 
 START_SECONDS = 60.0
@@ -21,7 +22,9 @@ START_SECONDS = 60.0
 class EmbeddedCoordinator:
     """Runs on a free loopback port with its state in `data_dir` for as long as it is entered.
 
-    Raises CoordinatorUnreachable where it does not come up; the message ends with what it printed.
+    The port is bound here and the child is handed the socket, so that it stays ours while the child
+    is started again. The child ends by itself when this process is gone, however that ended.
+    Raises CoordinatorUnreachable where it does not come up; the message says why.
     """
 
     def __init__(
@@ -33,12 +36,16 @@ class EmbeddedCoordinator:
         self._on_restart = on_restart or (lambda message: None)
         self._process: subprocess.Popen[bytes] | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._port = 0
+        self._socket = socket.socket()
 
     async def __aenter__(self) -> Self:
+        if sys.platform == "win32":
+            raise CoordinatorUnreachable(
+                "No coordinator can be started on Windows: start one elsewhere, give its --server."
+            )
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._port = free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
+        self._socket.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._start()
         try:
             await self._wait_until_up()
@@ -61,17 +68,17 @@ class EmbeddedCoordinator:
         environment = {k: v for k, v in os.environ.items() if k not in _SERVER_VARIABLES}
         environment |= {"FL_DATA_DIR": str(self.data_dir), "FL_ADMIN_KEY": self.admin_key}
         environment.setdefault("FL_LOG_LEVEL", "warning")  # a line a poll is of no use here
-        with (self.data_dir / "coordinator.log").open("ab") as log:
+        # It finds its modules where we do, and none in the folder that the user happens to be in.
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        handle = self._socket.fileno()
+        with (self.data_dir / "coordinator.log").open("ab") as log, interrupts.kept_from_children():
             self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)  # nosec B603
-                [
-                    *(sys.executable, "-m", "uvicorn", "app.main:app"),
-                    *("--host", "127.0.0.1", "--port", str(self._port)),
-                    *("--log-level", "warning", "--no-access-log"),
-                ],
+                [sys.executable, "-P", "-m", "app.server.embedded", str(handle)],
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # its end tells the child that we are gone
                 stdout=log,
                 stderr=log,
+                pass_fds=[handle],
                 start_new_session=True,  # Ctrl-C is for us; it stops when we say so
             )
 
@@ -86,8 +93,10 @@ class EmbeddedCoordinator:
                     await asyncio.sleep(0.05)
                 else:
                     return
-        log = (self.data_dir / "coordinator.log").read_text(errors="replace")
-        raise CoordinatorUnreachable(f"The embedded coordinator did not start:\n{log[-2000:]}")
+        log = self.data_dir / "coordinator.log"
+        raise CoordinatorUnreachable(
+            f"The embedded coordinator did not start: {_reason(log)} (its log is {log})"
+        )
 
     async def _keep(self) -> None:
         """Restart it whenever it dies; clients retry meanwhile, and nothing is lost."""
@@ -95,17 +104,26 @@ class EmbeddedCoordinator:
             await asyncio.sleep(0.2)
             if self._process is not None and (code := self._process.poll()) is not None:
                 self._on_restart(f"The coordinator died (exit code {code}); starting it again.")
+                self._forget()
                 self._start()
                 await asyncio.sleep(1.0)
 
     def _stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None:
             self._process.terminate()
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            self._forget()
+        self._socket.close()
+
+    def _forget(self) -> None:
+        """Close our end of the input of a child that has ended."""
+        assert self._process is not None  # noqa: S101
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.close()
 
 
 # What is set for another coordinator on this machine is not meant for this one.
@@ -117,9 +135,9 @@ _SERVER_VARIABLES = frozenset(
 )
 
 
-def free_port() -> int:
-    """A loopback port on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _reason(log: Path) -> str:
+    """The last line of a server's log that says why."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    told = [line for line in lines if line and "Application startup failed" not in line]
+    last = told[-1] if told else "it said nothing."
+    return last.removeprefix("error:").removeprefix("ERROR:").strip()[:500]

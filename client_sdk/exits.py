@@ -3,18 +3,21 @@
 from app.domain.experiment import ExperimentState
 
 FAILED, USAGE, UNREACHABLE, REFUSED, STOPPED, TRAINING, DIFFERS, PAUSED = range(1, 9)
-INTERRUPTED = 130
+IGNORED, NOT_KEPT, UNFORESEEN = range(9, 12)
 TEXT = """exit codes:
   0    the experiment completed
   1    it failed (no quorum in any attempt); the last good model is kept
-  2    bad arguments, data or settings
+  2    bad arguments, data or settings, or a machine that lacks something (room on a disk, say)
   3    the coordinator did not answer, or not as one does
   4    the coordinator refused (wrong key, experiment full, ...)
   5    the experiment was stopped by its admin
   6    a training process died on this machine
   7    verify: a model is not what the records say
   8    it is paused (its budget is reached, or by its admin); --resume goes on
-  130  interrupted; the same command with --resume goes on
+  9    it ended, but every update of a client was refused: nothing of its data is in the model
+  10   verify: a round that was asked for is no longer kept; nothing was found to be wrong
+  11   an error that nobody foresaw; the traceback is in the file that the message names
+  130  interrupted; the same command (run: with --resume) goes on
 """
 PAUSED_TEXT = (
     "Paused: {reason} Nothing is lost. The same command with --resume --out {out} goes on; where "
@@ -26,10 +29,10 @@ class UsageError(Exception):
     """The arguments make no sense together; the message says what to do."""
 
 
-def of_state(state: ExperimentState) -> int:
-    """The code for how an experiment ended."""
+def of_end(state: ExperimentState, *, ignored: bool) -> int:
+    """The code for how an experiment ended; `ignored`: every update of a client was refused."""
     return {
-        ExperimentState.COMPLETED: 0,
+        ExperimentState.COMPLETED: IGNORED if ignored else 0,
         ExperimentState.FAILED: FAILED,
         ExperimentState.PAUSED: PAUSED,
     }.get(state, STOPPED)

@@ -8,16 +8,16 @@ import sys
 from dataclasses import asdict
 
 import torch
-from rich.console import Console
 
 from client_sdk import errors, exits, progress, report
 from client_sdk.client import CoordinatorClient
+from client_sdk.console import Output
 from client_sdk.export import FORMATS
 from client_sdk.export import export as convert
 from client_sdk.predict import predict as classify
 
 
-def predict(arguments: argparse.Namespace, console: Console) -> int:
+def predict(arguments: argparse.Namespace, console: Output) -> int:
     """Print class and probability of each picture."""
     torch.set_num_threads(1)
     predictions = classify(arguments.images, arguments.model, top=arguments.top)
@@ -27,16 +27,14 @@ def predict(arguments: argparse.Namespace, console: Console) -> int:
         return 0
     for prediction in predictions:
         others = ", ".join(f"{label} {share:.1%}" for label, share in prediction.top[1:])
-        console.print(
+        console.say(
             f"{prediction.path}: {prediction.label} {prediction.probability:.1%}"
-            + (f"  (then {others})" if others else ""),
-            soft_wrap=True,
-            markup=False,
+            + (f"  (then {others})" if others else "")
         )
     return 0
 
 
-async def export(arguments: argparse.Namespace, console: Console) -> int:
+async def export(arguments: argparse.Namespace, console: Output) -> int:
     """Write a model file, or a model of a coordinator, in another form."""
     torch.set_num_threads(1)
     form = arguments.format or next(
@@ -50,13 +48,11 @@ async def export(arguments: argparse.Namespace, console: Console) -> int:
         report.replace_file(arguments.out, made)
     except OSError as error:
         raise exits.UsageError(f"Cannot write {arguments.out}: {error.strerror}.") from error
-    console.print(
-        f"wrote {arguments.out}: {form}, {progress.human_bytes(len(made))}", soft_wrap=True
-    )
+    console.say(f"wrote {arguments.out}: {form}, {progress.human_bytes(len(made))}")
     return 0
 
 
-async def _model(arguments: argparse.Namespace, console: Console) -> tuple[bytes, str]:
+async def _model(arguments: argparse.Namespace, console: Output) -> tuple[bytes, str]:
     """A model's bytes and its name. Raises UsageError, DataError, RequestRefused."""
     if not arguments.server:
         if arguments.experiment or arguments.version is not None:
@@ -71,7 +67,7 @@ async def _model(arguments: argparse.Namespace, console: Console) -> tuple[bytes
         raise exits.UsageError("--server needs the --experiment.")
     if not arguments.key:
         raise exits.UsageError("--server needs a key: set FL_ADMIN_KEY or FL_ENROL_KEY.")
-    async with CoordinatorClient(arguments.server, arguments.key, on_retry=console.print) as client:
+    async with CoordinatorClient(arguments.server, arguments.key, on_retry=console.say) as client:
         experiment = await client.experiment(arguments.experiment)
         newest = experiment.model_version or 0
         version = newest if arguments.version is None else arguments.version

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
@@ -235,7 +235,7 @@ class Participant:
             self._given_up.add((task.round, task.attempt))
             self._tell("refused", task.round, error.detail)
         else:
-            self._tell("uploaded", task.round)
+            self._tell("uploaded", task.round, _worth(update.metrics))
 
     async def _base(self, task: Train) -> bytes:
         """The model to train: fetched, unless it is here already. Raises DataError."""
@@ -302,3 +302,11 @@ def _require_shard(shard: Shard, client_id: str, examples: int | None) -> None:
             f"The shard that the coordinator gives {client_id} is none: its indices are not "
             f"ascending positions from 0 to {size - 1}."
         )
+
+
+def _worth(metrics: Mapping[str, object]) -> str:
+    """What the model was worth on the held-out examples, before and after the training here."""
+    before, after = (metrics.get(f"accuracy_{when}") for when in ("before", "after"))
+    if not isinstance(before, float) or not isinstance(after, float):
+        return ""
+    return f"accuracy {before:.2%} on this client's held-out examples, {after:.2%} after training"

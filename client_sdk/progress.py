@@ -12,21 +12,18 @@ from rich.table import Table
 from rich.text import Text
 
 from app.wire.views import ExperimentView
+from client_sdk.console import sign
 from client_sdk.participant import Event
 from client_sdk.simulate import Row, Watchers
 
-_MARKS = {
-    "enrolled": ("·", "dim"),
-    "waiting": ("·", "dim"),
-    "training": ("▶", "yellow"),
-    "dropped": ("▶", "yellow"),
-    "uploaded": ("✓", "green"),
-    "refused": ("✗", "red"),
-    "late": ("⌛", "magenta"),
-    "done": ("·", "dim"),
-    "evaluated": ("·", "dim"),
-    "unevaluated": ("·", "dim"),
+_MARKS = {  # a sign, what stands for it where the output's encoding lacks it, and a style
+    "training": ("▶", ">", "yellow"),
+    "dropped": ("▶", ">", "yellow"),
+    "uploaded": ("✓", "+", "green"),
+    "refused": ("✗", "x", "red"),
+    "late": ("⌛", "~", "magenta"),
 }
+_NOTHING = ("·", ".", "dim")
 
 
 def human_bytes(count: float) -> str:
@@ -37,9 +34,9 @@ def human_bytes(count: float) -> str:
     return f"{count:.2f} GB"
 
 
-def rounds_table(rows: list[Row], title: str = "") -> Table:
+def rounds_table(rows: list[Row]) -> Table:
     """A line a round: what the model is worth, what it took, and who did not make it."""
-    table = Table(title=title or None, title_justify="left")
+    table = Table()
     for name in ("round", "accuracy", "loss", "seconds", "updates", "up", "down"):
         table.add_column(name, justify="right", no_wrap=True)
     named = any(absentees(row) for row in rows)
@@ -117,6 +114,7 @@ class LiveProgress(PlainProgress):
         self._clients: dict[str, Event] = {}
         self._cohort: list[str] = []
         self._round = 0
+        self._reported: frozenset[str] = frozenset()
         self._line = ""
         self._bar = Progress(
             TextColumn("rounds"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn()
@@ -143,6 +141,7 @@ class LiveProgress(PlainProgress):
         if experiment.current_round:
             self._cohort = experiment.current_round.cohort
             self._round = experiment.current_round.number
+            self._reported = frozenset(experiment.current_round.reported)
 
     def _row(self, row: Row) -> None:
         self._rows.append(row)
@@ -154,7 +153,7 @@ class LiveProgress(PlainProgress):
             parts.append(rounds_table(self._rows[-12:]))
         if self._cohort:
             parts.append(self._cohort_line())
-        parts.append(Text(self._line, style="dim", no_wrap=True, overflow="ellipsis"))
+        parts.append(Text(self._line, style="dim"))
         return Group(*parts)
 
     def _cohort_line(self) -> Text:
@@ -163,8 +162,14 @@ class LiveProgress(PlainProgress):
         for client_id in self._cohort:
             event = self._clients.get(client_id)
             kind = event.kind if event and event.round == self._round else "waiting"
+            # As the coordinator's own line below counts them, which is a moment behind.
+            if client_id in self._reported:
+                kind = "uploaded"
+            elif kind == "uploaded":
+                kind = "training"
             kinds[kind] += 1
-            mark, style = _MARKS[kind]
+            wanted, plain, style = _MARKS.get(kind, _NOTHING)
+            mark = sign(self.console, wanted, plain)
             if sum(kinds.values()) <= 40:
                 line.append(f"{mark} {client_id.removeprefix('client-')}  ", style=style)
         line.append(f"({kinds['training']} training, {kinds['uploaded']} uploaded)", style="dim")

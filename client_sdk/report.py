@@ -43,6 +43,7 @@ def build_report(
         "experiment": experiment.id,
         "state": experiment.state,
         "reason": experiment.reason,
+        "always_refused": [refusal.model_dump() for refusal in experiment.always_refused],
         "warnings": warnings_of(rows, classes),
         "dataset": dataset,
         "dataset_note": note,
@@ -136,3 +137,10 @@ def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
     draft.replace(path)
+
+
+def create_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a file that is not there yet. Raises FileExistsError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)

@@ -46,7 +46,8 @@ async def verify(
 ) -> list[Finding]:
     """Check the chain of all models, and recompute those of `rounds` (default: all that are kept).
 
-    Each round that is named must be kept; of the others those that are not are said to be so.
+    A round whose updates are no longer kept cannot be looked at, which its finding says; one of the
+    last `keep_updates` rounds must be kept.
     Raises RequestRefused (it needs the admin key), CoordinatorUnreachable.
     """
     check = _Check(client, await client.experiment(experiment_id), tell)
@@ -56,7 +57,7 @@ async def verify(
         check.chain(parent, model, round_)
         wanted = rounds is None or model.version in rounds
         if wanted and round_ is not None and parent is not None:
-            await check.recompute(parent, model, round_, required=rounds is not None)
+            await check.recompute(parent, model, round_, models[-1].version)
     return check.findings
 
 
@@ -99,8 +100,7 @@ class _Check:
         parent: views.ModelView,
         model: views.ModelView,
         round_: views.RoundView,
-        *,
-        required: bool,
+        newest: int,
     ) -> None:
         """Is the model the mean of the updates?"""
         if gone := [str(m.version) for m in (parent, model) if not m.kept]:
@@ -114,7 +114,9 @@ class _Check:
         try:
             updates = await self._fetch(round_)
         except NotThere as error:
-            self._note(model.version, False if required else None, error.detail)
+            # Of the last rounds the settings promise that their updates are kept.
+            promised = model.version > newest - self._config.keep_updates
+            self._note(model.version, False if promised else None, error.detail)
             return
         except CorruptDownload as error:
             self._note(model.version, False, str(error))

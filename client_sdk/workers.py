@@ -8,8 +8,10 @@ compiled loop (`client_sdk.native`) where it can be had.
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,8 +21,9 @@ import torch
 import torch.multiprocessing
 
 from app.wire.turns import Train
+from client_sdk import interrupts
 from client_sdk.datasets import Dataset
-from client_sdk.errors import TrainingFailed
+from client_sdk.errors import DataError, TrainingFailed
 from client_sdk.models import ModelSpec, build, load_bytes
 from client_sdk.native import Kernel, Unavailable, compile_kernel
 from client_sdk.partition import split
@@ -49,39 +52,66 @@ def usable_cores() -> int:
 class TrainingPool:
     """Trains clients of one data set side by side. Use it as a context manager.
 
-    `kernel` is "native" (machine code on the CPU, also where there is a GPU), "torch" (on the GPU
-    where there is one) or "auto": native where this machine can compile it and has no GPU. `loop`
-    then says in words what trains. Raises TrainingFailed from `train` where a worker
-    process died (out of memory, say), and Unavailable where native cannot be had.
+    `start` starts the processes, which import PyTorch meanwhile; entering does the rest: `kernel`
+    is "native" (machine code on the CPU, also where there is a GPU), "torch" (on the GPU where
+    there is one) or "auto": native where this machine can compile it and has no GPU. `loop` then
+    says in words what trains. Raises TrainingFailed from `train` where a worker process died (out
+    of memory, say), from `start` DataError where the data finds no room in shared memory, and on
+    entering Unavailable where native cannot be had.
     """
+
+    loop = ""
 
     def __init__(
         self, dataset: Dataset, spec: ModelSpec, workers: int | None = None, kernel: str = "auto"
     ) -> None:
         self.workers = workers or usable_cores()
-        for tensor in (dataset.train_x, dataset.train_y):
-            tensor.share_memory_()  # handed to the workers by reference
+        self._dataset, self._spec, self._wanted = dataset, spec, kernel
+        self._pool: ProcessPoolExecutor | None = None
+        self._kernel: Kernel | None = None
+
+    def start(self) -> None:
+        """Start the processes, if they are not."""
+        if self._pool is not None:
+            return
+        self._share()
         # Spawned, not forked: a fork would copy PyTorch's thread pool in an unknown state.
         self._pool = ProcessPoolExecutor(
             self.workers,
             mp_context=torch.multiprocessing.get_context("spawn"),
             initializer=_start_worker,
-            initargs=(dataset, spec),
+            initargs=(self._dataset, self._spec),
         )
-        for _ in range(self.workers):  # PyTorch takes seconds to import: they begin now
-            self._pool.submit(_idle)
+        with interrupts.kept_from_children():
+            for _ in range(self.workers):  # PyTorch takes seconds to import: they begin now
+                self._pool.submit(_idle)
+
+    def _share(self) -> None:
+        """Hand the data set to the workers by reference. Raises DataError."""
+        parts = (self._dataset.train_x, self._dataset.train_y)
         try:
-            self._kernel, self.loop = _choose(spec, kernel)
+            for tensor in parts:
+                tensor.share_memory_()
+        except RuntimeError as error:
+            size = sum(tensor.nbytes for tensor in parts) / 1e6
+            raise DataError(
+                f"The machine's shared memory has no room for {size:.0f} MB of training data: "
+                "in a container, give it more of /dev/shm (docker run --shm-size)."
+            ) from error
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self._kernel, self.loop = _choose(self._spec, self._wanted)
         except Unavailable:
             self.__exit__()
             raise
-
-    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         processes = list((getattr(self._pool, "_processes", None) or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:  # a client may be in the middle of ten epochs
             process.terminate()
         for process in processes:
@@ -100,6 +130,7 @@ class TrainingPool:
         return await self._run(_evaluate, client_id, list(indices), weights, seed)
 
     async def _run(self, job: Callable[..., T], *arguments: object) -> T:
+        assert self._pool is not None  # noqa: S101
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._pool, job, *arguments)
@@ -123,10 +154,19 @@ def _choose(spec: ModelSpec, kernel: str) -> tuple[Kernel | None, str]:
 
 
 def _start_worker(dataset: Dataset, spec: ModelSpec) -> None:
-    # Ctrl-C goes to the whole group of processes; only the first shall handle it.
+    # Ctrl-C goes to the whole group of processes; only the first is to handle it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _state["dataset"], _state["spec"] = dataset, spec
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its workers, which would wait for jobs for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101
+    parent.join()  # until the pipe from it ends
+    os._exit(1)
 
 
 def _idle() -> None:

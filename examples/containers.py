@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import secrets
 import signal
@@ -16,6 +17,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Self
 
+import httpx
 from starlette.applications import Starlette
 
 
@@ -145,36 +147,97 @@ def serve(
     Both makers get the coordinator's settings; a container also where to write its log. State is
     in MongoDB: MONGODB_URL, or an nx-27017 of its own where that is not set.
     """
-    import uvicorn
-
     # SIGTERM would end this process at once and leave the containers and the database behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    settings = {k: v for k, v in os.environ.items() if k.startswith("FL_")}
+    settings = {k: v for k, v in os.environ.items() if k.startswith("FL_") and v}
     settings.setdefault("FL_ADMIN_KEY", secrets.token_urlsafe(32))
-    with ExitStack() as stack:
-        settings["MONGODB_URL"] = (
-            os.environ.get("MONGODB_URL") or stack.enter_context(LocalMongo()).url
-        )
-        log = stack.enter_context(
-            tempfile.NamedTemporaryFile(prefix="containers-", suffix=".log", delete=False)
-        )
-        started = [
-            stack.enter_context(make_container(settings, log.file))
-            for _ in range(arguments.containers)
-        ]
-        print(
-            f"{platform} behind http://127.0.0.1:{arguments.port} (API docs: /docs)\n"
+    try:
+        with ExitStack() as stack:
+            _serve(stack, platform, arguments, settings, make_container, make_gateway)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (RuntimeError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _serve(
+    stack: ExitStack,
+    platform: str,
+    arguments: argparse.Namespace,
+    settings: dict[str, str],
+    make_container: Callable[[dict[str, str], IO[bytes]], Container],
+    make_gateway: Callable[[Sequence[str], dict[str, str]], Starlette],
+) -> None:
+    """Raises RuntimeError, OSError: a sentence each."""
+    listener = stack.enter_context(_listener(arguments.port))  # before anything is started
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    settings["MONGODB_URL"] = os.environ.get("MONGODB_URL") or stack.enter_context(LocalMongo()).url
+    log = stack.enter_context(
+        tempfile.NamedTemporaryFile(prefix="containers-", suffix=".log", delete=False)
+    )
+    started = [
+        stack.enter_context(make_container(settings, log.file)) for _ in range(arguments.containers)
+    ]
+    app = make_gateway([container.url for container in started], settings)
+    asyncio.run(
+        _gateway(
+            app,
+            listener,
+            log.name,
+            f"{platform} behind {url} (API docs: /docs)\n"
             f"FL_ADMIN_KEY={settings['FL_ADMIN_KEY']} python -m client_sdk --clients 20 "
-            f"--server http://127.0.0.1:{arguments.port}\n"
+            f"--server {url}\n"
             f"(what the containers say goes to {log.name})",
-            flush=True,
         )
-        app = make_gateway([container.url for container in started], settings)
-        uvicorn.run(app, port=arguments.port, log_level="warning")
+    )
+
+
+def _listener(port: int) -> socket.socket:
+    """Raises OSError, whose message is a sentence."""
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind(("127.0.0.1", port))
+        found.listen()
+    except OSError as error:
+        found.close()
+        raise OSError(f"Cannot listen on port {port}: {error.strerror}.") from error
+    return found
+
+
+async def _gateway(app: Starlette, listener: socket.socket, log: str, ready: str) -> None:
+    """Serve, and print `ready` once a request has come back from a container."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    serving = asyncio.create_task(server.serve([listener]))
+    port = listener.getsockname()[1]
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+        try:
+            (await http.get(f"http://127.0.0.1:{port}/health")).raise_for_status()
+        except httpx.HTTPError as error:
+            server.should_exit = True
+            await serving
+            raise RuntimeError(f"The coordinator does not start; {log} says why.") from error
+    print(ready, flush=True)
+    await serving
 
 
 def parser(description: str) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=description)
-    found.add_argument("--port", type=int, default=8000)
-    found.add_argument("--containers", type=int, default=2)
+    found.add_argument("--port", type=_port, default=8000, help="0: a free one; default: 8000")
+    found.add_argument("--containers", type=positive, default=2, help="default: 2")
     return found
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: it must be 0 to 65535")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number from 1 on."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)

@@ -13,7 +13,7 @@ from typing import Self
 
 import httpx
 
-from examples.containers import Container, parser, serve
+from examples.containers import Container, parser, positive, serve
 from examples.openwhisk_gateway import RateLimit, create_app
 
 INIT = {"value": {"name": "coordinator", "main": "main", "binary": False, "code": ""}}
@@ -47,7 +47,9 @@ class OpenWhiskContainer(Container):
 
 def main() -> None:
     options = parser(str(__doc__).splitlines()[0])
-    options.add_argument("--per-minute", type=int, help="invocations let through; default: all")
+    options.add_argument(
+        "--per-minute", type=positive, help="invocations let through; default: all"
+    )
     given = options.parse_args()
     rate = RateLimit(given.per_minute) if given.per_minute else None
     serve(

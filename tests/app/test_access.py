@@ -12,6 +12,7 @@ from app.service.credentials import AdminKeys, enrolment_key, fingerprint
 from app.wire.schema import WeightsCommit
 from client_sdk.errors import NotAuthorised, NotThere, RequestRefused, StateConflict
 from tests.federation import ADMIN_KEY, config, value_of, weights
+from tests.some import some
 
 
 def key_of(number: int) -> str:
@@ -151,7 +152,7 @@ async def test_what_was_stored_before_there_were_revocations_is_read_as_it_was(f
         "models": {"created_by"},
     }
     for kind, names in new.items():
-        for found in await documents.scan(kind, experiment):
+        for found in some(await documents.scan(kind, experiment)):
             assert names <= found.body.keys()
             body = {k: v for k, v in found.body.items() if k not in names}
             await documents.replace(kind, found.key, found.revision, body)

@@ -13,6 +13,7 @@ from app.service import health
 from app.store.observed import observed
 from client_sdk.errors import RequestRefused
 from tests.federation import ADMIN_KEY, ONE_STORE, Federation, weights
+from tests.some import some
 
 E = "/v1/experiments/{experiment_id}"
 
@@ -33,10 +34,10 @@ async def scrape(federation):
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found = {}
-    for family in text_string_to_metric_families(answer.text):
+    for family in some(text_string_to_metric_families(answer.text)):
         assert family.documentation
         assert family.type in ("counter", "histogram", "gauge"), family
-        for sample in family.samples:
+        for sample in some(family.samples):
             key = (sample.name, *sorted(sample.labels.items()))
             assert key not in found
             found[key] = sample.value

@@ -11,6 +11,7 @@ from app.main import create_app
 from client_sdk.client import CoordinatorClient
 from client_sdk.connection import Retry
 from tests.federation import ADMIN_KEY, ONE_STORE, Clock
+from tests.some import some
 
 BURST = 5
 
@@ -175,7 +176,7 @@ async def test_the_sdk_waits_as_it_is_told_and_goes_on(federation, monkeypatch):
 
 def test_every_operation_says_that_it_may_answer_429():
     document = create_app(Settings(admin_key=ADMIN_KEY)).openapi()
-    for path, operations in document["paths"].items():
+    for path, operations in some(document["paths"].items()):
         for method, operation in operations.items():
             if path.startswith("/v1"):
                 found = operation["responses"]["429"]

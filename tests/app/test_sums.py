@@ -12,6 +12,7 @@ from app.domain.records import Blob, part_key
 from app.service.running import Running
 from app.service.sources import Source
 from app.wire import codec, spans
+from tests.some import some
 
 # As names and kinds come: neighbours of one dtype, odd sizes, and floats on odd addresses.
 TENSORS = {
@@ -145,7 +146,7 @@ async def test_sums_are_those_of_plain_arithmetic_to_the_bit(span_bytes, part_by
         blob = await blobs.cut(f"updates/{number}", data, part_bytes)
         files.append((blob, codec.layout_of(data), count))
     found = await sums_of(blobs, layout, files, span_bytes)
-    for name, expected in plain(updates).items():
+    for name, expected in some(plain(updates).items()):
         if not expected.size:
             assert name not in found
         elif expected.dtype == object:

@@ -1,5 +1,12 @@
 """The coordinator that a run starts for itself."""
 
+import asyncio
+import os
+import signal
+import socket
+
+import pytest
+
 from client_sdk.client import CoordinatorClient
 from client_sdk.embedded import EmbeddedCoordinator
 from tests.federation import ADMIN_KEY, config, weights
@@ -26,3 +33,20 @@ async def test_what_is_set_for_another_coordinator_is_not_for_this_one(tmp_path,
         await api.upload_initial_model(made.id, weights(0), made.part_bytes)
         assert await api.download_model(made.id, 0) == weights(0)
     assert not (tmp_path / "other").exists()
+
+
+async def test_its_port_stays_taken_while_it_is_started_again(tmp_path):
+    """Else whoever takes it meanwhile is sent the admin key."""
+    died = asyncio.Event()
+    async with EmbeddedCoordinator(
+        tmp_path, ADMIN_KEY, on_restart=lambda message: died.set()
+    ) as own:
+        before, address = own.pid, ("127.0.0.1", int(own.url.rpartition(":")[2]))
+        os.kill(before, signal.SIGKILL)
+        await died.wait()
+        with socket.socket() as thief, pytest.raises(OSError, match="in use"):
+            thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            thief.bind(address)
+        async with CoordinatorClient(own.url, ADMIN_KEY) as api:
+            await api.create_experiment("toy", config(), "after the restart")
+        assert own.pid != before

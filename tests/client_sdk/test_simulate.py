@@ -14,6 +14,7 @@ from app.wire.schema import ExperimentConfig
 from app.wire.turns import Done
 from client_sdk import datasets, models
 from client_sdk.bell import Bell
+from client_sdk.report import build_report
 from client_sdk.simulate import Simulation
 from client_sdk.train import LocalUpdate
 
@@ -47,6 +48,41 @@ async def test_a_global_model_that_diverged_is_reported_and_ends_nothing(federat
     assert outcome.experiment.state == "completed"
     assert [row.loss for row in outcome.rows] == [1e30, 1e30]  # the largest there is
     assert all(0 <= row.accuracy < 0.3 for row in outcome.rows)
+
+
+class OneInVain:
+    """One client's updates hold NaN; the others send what they got."""
+
+    async def train(self, client_id, indices, data, task):
+        if client_id == "client-02":
+            base = safetensors.numpy.load(data)
+            bad = {name: np.full_like(values, np.nan) for name, values in base.items()}
+            data = safetensors.numpy.save(bad)
+        return LocalUpdate(data, len(indices), {})
+
+
+@pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
+async def test_a_client_that_is_refused_in_every_round_is_in_the_report(federation):
+    digits = datasets.load("digits", Path("nowhere"))
+    spec = models.spec_for("auto", digits.shape, len(digits.classes))
+    config = ExperimentConfig(
+        dataset="digits",
+        dataset_size=len(digits.train_y),
+        model=spec.name,
+        clients=3,
+        clients_per_round=3,
+        rounds=2,
+    )
+    simulation = Simulation(
+        federation.admin, digits, spec, config, OneInVain(), secret="of this test"
+    )
+    await simulation.create()
+    outcome = await simulation.run()
+    assert outcome.experiment.state == "completed"
+    result = build_report(outcome, dataset="digits", note="", parameters=1, wall_seconds=1.0)
+    (refused,) = result["always_refused"]
+    assert refused["client"] == "client-02"
+    assert "NaN" in refused["reason"]
 
 
 class Echo:

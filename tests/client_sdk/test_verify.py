@@ -57,12 +57,22 @@ async def test_rounds_that_are_not_kept_are_said_to_be_so(federation):
         (0, True), (1, True), (1, None), (2, True), (2, True),
     ]  # fmt: skip
     assert "keep_updates is 1" in findings[2].message
-    assert faults(await verify(federation.admin, experiment, [1]))
+    assert not faults(await verify(federation.admin, experiment, [1]))  # it is no accusation
     left = [key for key in await federation.blobs.sizes("uploads/") if experiment in key]
     assert {key.split("/")[2] for key in left} == {"0000002"}
     await federation.app.state.coordinator.tick()
     again = [key for key in await federation.blobs.sizes("uploads/") if experiment in key]
     assert again == left  # what is kept is not swept
+
+
+async def test_an_update_that_must_be_kept_and_is_not_is_a_fault(federation):
+    experiment = await finished(federation, keep_updates=1)
+    for key in await federation.blobs.sizes("uploads/"):
+        await federation.blobs.delete(key)
+    for rounds in (None, [2]):
+        ((version, message),) = faults(await verify(federation.admin, experiment, rounds))
+        assert version == 2
+        assert "no update" in message
 
 
 async def forge(federation, kind, key, change):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -56,6 +57,44 @@ def wait_for(condition, seconds: float = 60.0):
             return found
         time.sleep(0.05)
     raise AssertionError("it did not come about in time")
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes that this one has started, and those that they have. Linux only."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it may just have ended
+            # The name, in brackets, may hold anything.
+            state, parent = path.read_text(errors="replace").rpartition(")")[2].split()[:2]
+            if state != "Z":
+                parents[int(path.parent.name)] = int(parent)
+    found, family = set(), {pid}
+    while family := {child for child, parent in parents.items() if parent in family} - found:
+        found |= family
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    return {pid for pid in pids if _state(pid) not in ("", "Z")}
+
+
+def _state(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    return ""
+
+
+def listening_on(port: int) -> set[int]:
+    """The processes that hold the socket which listens on a port of this machine. Linux only."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    here = f"0100007F:{port:04X}"
+    inodes = {f"socket:[{line[9]}]" for line in lines if line[1] == here and line[3] == "0A"}
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if str(path.readlink()) in inodes:
+                found.add(int(path.parts[2]))
+    return found
 
 
 class Server:

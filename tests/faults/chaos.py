@@ -19,6 +19,7 @@ from client_sdk.connection import Retry
 from client_sdk.errors import StateConflict
 from tests.e2e.processes import KEY, Server
 from tests.federation import config
+from tests.some import some
 
 SIZE = 2000
 PATIENT = Retry(give_up_after=120, longest_pause=0.5)
@@ -155,7 +156,7 @@ async def reckon(
         round_ = await admin.round(experiment, number)
         assert round_.state == "closed"
         total, examples = np.zeros(SIZE), 0
-        for update in round_.updates:
+        for update in some(round_.updates):
             slot = int(update.client[7:])
             values = values_of(seed, number, slot)
             sent = hashlib.sha256(safetensors.numpy.save({"w": values})).hexdigest()

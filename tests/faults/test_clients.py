@@ -8,6 +8,7 @@ import pytest
 
 from client_sdk.errors import StateConflict
 from tests.federation import value_of, weights
+from tests.some import some
 
 
 @pytest.mark.parametrize("moment", ["after the assignment", "after the download", "in mid-upload"])
@@ -51,7 +52,7 @@ async def test_three_of_ten_too_slow_cost_their_updates_and_nothing_else(federat
         results = await asyncio.gather(
             *(members[c].upload(number, 99.0) for c in slow), return_exceptions=True
         )
-        assert all(isinstance(r, StateConflict) for r in results)
+        assert all(isinstance(r, StateConflict) for r in some(results))
         round_ = await federation.admin.round(experiment, number)
         assert (round_.state, round_.reported, round_.missing) == ("closed", quick, slow)
         model = await federation.admin.download_model(experiment, number)
@@ -75,7 +76,7 @@ async def test_when_all_are_gone_it_tries_again_then_fails_and_keeps_its_last_go
     shown = await federation.admin.experiment(experiment)
     assert shown.state == "failed"
     assert "in 3 attempts. Missing: " in shown.reason
-    for earlier, later in pairwise(cohorts):
+    for earlier, later in some(pairwise(cohorts)):
         assert not set(earlier) & set(later)  # those who were absent are drawn last
     assert value_of(await federation.admin.download_model(experiment)) == 5.0
     assert await federation.blobs.sizes(f"uploads/{experiment}/") == {}

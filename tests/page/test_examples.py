@@ -14,6 +14,7 @@ from referencing.jsonschema import DRAFT202012
 from app.config import Settings
 from app.main import create_app
 from tests.federation import ADMIN_KEY
+from tests.some import some
 
 DOCUMENT = create_app(Settings(admin_key=ADMIN_KEY)).openapi()
 REGISTRY: Registry = Registry().with_resource(
@@ -111,7 +112,7 @@ async def test_every_operation_answers_its_example_as_declared(federation):
     drawn = members[(await federation.cohort(experiment))[0]]
     enrolling, enrolment_key = await federation.create(clients=5)
     tried = {}
-    for method, path in OPERATIONS:
+    for method, path in some(OPERATIONS):
         part = DOCUMENT["paths"][path][method].get("tags", [""])[0] == "Take part"
         subscribing = path.endswith("/clients") and method == "post"
         key = drawn.api._key if part else ADMIN_KEY

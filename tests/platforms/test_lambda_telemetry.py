@@ -15,6 +15,7 @@ from examples.lambda_local import LambdaContainer
 from tests.conformance.ways import api_at, lambda_way, through_lambda
 from tests.federation import ADMIN_KEY
 from tests.platforms.test_lambda import invoke
+from tests.some import some
 
 _SIZES = [
     (prefix + unit).capitalize()
@@ -88,11 +89,11 @@ def check(line: str) -> dict:
     assert len(line.encode()) < 256 * 1024
     document = json.loads(line)
     jsonschema.validate(document, SCHEMA)
-    for directive in document["_aws"]["CloudWatchMetrics"]:
+    for directive in some(document["_aws"]["CloudWatchMetrics"]):
         for name in (n for dimensions in directive["Dimensions"] for n in dimensions):
             assert isinstance(document[name], str)
             assert 1 <= len(document[name]) <= 1024
-        for metric in directive["Metrics"]:
+        for metric in some(directive["Metrics"]):
             assert isinstance(document[metric["Name"]], int | float)
     return document
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -40,3 +41,40 @@ def test_the_command_that_it_prints_trains_the_same_model(
         local.stdout.close()
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
+
+
+@pytest.mark.parametrize("platform", ["lambda", "openwhisk"])
+def test_on_a_busy_port_it_points_at_no_other_server(platform):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = start(platform, "--port", str(port))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"error: Cannot listen on port {port}: Address already in use.\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--port", "70000"), ("--port", "http"), ("--containers", "0")]
+)
+def test_impossible_arguments_are_told_of(option, value):
+    done = start("lambda", option, value)
+    assert done.returncode == 2
+    assert f"argument {option}" in done.stderr
+
+
+@pytest.mark.timeout(400)
+def test_a_coordinator_that_cannot_start_is_no_ready_command(mongodb_url):
+    done = start("openwhisk", "--port", "0", MONGODB_URL=mongodb_url, FL_ADMIN_KEY="short")
+    assert done.returncode == 1
+    assert "FL_ADMIN_KEY" not in done.stdout
+    assert done.stderr.startswith("error: The coordinator does not start; ")
+
+
+def start(platform: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"examples.{platform}_local", *arguments],
+        env=os.environ | more,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -1,0 +1,91 @@
+"""Ctrl-C and SIGTERM: one sentence and exit code 130, whenever they come.
+
+Until a command has something to end in order, it leaves at once: a KeyboardInterrupt somewhere in
+the import of PyTorch would end as a traceback. Its child processes notice that it is gone. Only
+the standard library is imported here, because this stands before all other imports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+EXIT_CODE = 130  # 128 and the number of SIGINT, as shells have it
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_sentence = ["Interrupted."]
+
+
+def explain(sentence: str) -> None:
+    """What an interruption says from now on."""
+    _sentence[0] = sentence
+
+
+def sentence() -> str:
+    """What an interruption says."""
+    return _sentence[0]
+
+
+def leave_at_once() -> None:
+    """From now on either signal ends this process with the sentence. For the main thread."""
+    for number in _heeded():
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, f"error: {sentence()}\n".encode())
+    os._exit(EXIT_CODE)
+
+
+@contextmanager
+def cancelling() -> Iterator[None]:
+    """Within, the first signal cancels the running task, and the second leaves at once."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None  # noqa: S101
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _heeded()}
+
+    def cancel() -> None:
+        restore(dict.fromkeys(before, _leave))
+        task.cancel()
+
+    def restore(handlers: Mapping[signal.Signals, signal._HANDLER]) -> None:
+        for number, handler in handlers.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+    for number in before:
+        loop.add_signal_handler(number, cancel)
+    try:
+        yield
+    finally:
+        restore(before)
+
+
+@contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Processes that this thread starts within never get Ctrl-C, from their first instruction on.
+
+    A terminal sends it to all processes of the group, and one that is importing would print a
+    traceback. A signal that arrives meanwhile is delivered to this process afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _heeded() -> list[signal.Signals]:
+    """A shell's background jobs ignore Ctrl-C, and go on to do so."""
+    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]

@@ -1,0 +1,47 @@
+"""What `join` says of the life of its client, a line for each thing that is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from client_sdk.participant import Event
+
+
+class Narration:
+    """Takes a participant's events; `rounds` are those of the experiment.
+
+    `ignored` is a sentence where every update was refused until now.
+    """
+
+    def __init__(self, say: Callable[[str], None], rounds: int) -> None:
+        self._say = say
+        self._rounds = rounds
+        self._last = ""
+        self._taken = 0
+        self._refusal = ""
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "uploaded":
+            self._taken += 1
+        if event.kind == "refused":
+            self._refusal = event.message
+        line = self._line(event)
+        if line != self._last:  # a coordinator is asked often, and mostly says the same
+            self._say(line)
+        self._last = line
+
+    def _line(self, event: Event) -> str:
+        about = f"round {event.round} of {self._rounds}: " if event.round else ""
+        if event.kind == "waiting":
+            return f"{event.client_id}: {about}waiting. {event.message}"
+        end = f" ({event.message})" if event.message else ""
+        return f"{event.client_id}: {about}{event.kind}{end}"
+
+    @property
+    def ignored(self) -> str:
+        if self._taken or not self._refusal:
+            return ""
+        return (
+            "Every update of this client was refused, so that nothing of its data is in the model. "
+            f"The last time: {self._refusal}"
+        )

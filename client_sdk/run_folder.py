@@ -1,0 +1,79 @@
+"""A run's folder, and the secrets in it with which the run can be resumed."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+
+from client_sdk import report
+from client_sdk.exits import UsageError
+
+RUNS = Path("runs")
+
+
+class Secrets(BaseModel):
+    """Who has the first is all of the run's clients; the second is its own coordinator's key."""
+
+    secret: str = Field(default_factory=lambda: secrets.token_urlsafe(32))
+    admin_key: str = Field(default_factory=lambda: secrets.token_urlsafe(32))
+
+
+class _Saved(Secrets):
+    secret: str
+    admin_key: str
+
+
+def choose(out: Path | None, resume: bool) -> tuple[Path, Secrets]:
+    """The folder, new or (with `resume`) as it was left. Raises UsageError."""
+    if resume:
+        out = out or _latest()
+        return out, _saved(out)
+    made = Secrets()
+    try:
+        if out is None:
+            out = _new_folder(RUNS / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"))
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"Cannot write to {out or RUNS}: {error}.") from error
+    try:
+        report.create_file(out / "run.json", made.model_dump_json().encode(), mode=0o600)
+    except FileExistsError as error:
+        raise UsageError(
+            f"{out} holds a run already: add --resume, or choose another --out."
+        ) from error
+    except OSError as error:
+        raise UsageError(f"Cannot write to {out}: {error}.") from error
+    return out, made
+
+
+def _new_folder(wanted: Path) -> Path:
+    """A folder of that name, or with a number behind it: several runs may begin in one second."""
+    for number in count(2):
+        try:
+            wanted.mkdir(parents=True)
+        except FileExistsError:
+            wanted = wanted.with_name(f"{wanted.name.partition('_')[0]}_{number}")
+        else:
+            break
+    return wanted
+
+
+def _latest() -> Path:
+    found = sorted(RUNS.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UsageError("There is no run under runs/ to resume.")
+    return found[-1].parent
+
+
+def _saved(out: Path) -> Secrets:
+    path = out / "run.json"
+    try:
+        return _Saved.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"There is no run in {out} to resume: {error}.") from error
+    except ValidationError as error:
+        raise UsageError(f"There is no run in {out} to resume: {path} holds no secrets.") from error

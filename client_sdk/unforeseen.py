@@ -1,0 +1,36 @@
+"""What nobody foresaw: one sentence for the terminal, and the traceback in a file."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import traceback
+from pathlib import Path
+
+NAME = "serverless-fl-error.log"
+
+
+def record(error: BaseException, folder: Path) -> str:
+    """Add the traceback to a file in `folder`, or where that cannot be written, in the system's
+    folder for temporary files; gives a sentence that names both.
+    """
+    lines = traceback.format_exception(error)
+    told = "".join(lines).encode(errors="backslashreplace")
+    reason = " ".join(lines[-1].split())
+    for place in (folder, Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            path = place / NAME
+            with path.open("ab") as log:
+                log.write(told)
+            return f"Nobody foresaw this: {_short(reason)} The traceback is in {path}."
+    return f"Nobody foresaw this: {_short(reason)}"
+
+
+def of_system(error: OSError) -> str:
+    """What the operating system refused, as a sentence."""
+    about = f"{error.filename}: " if error.filename is not None else ""
+    return f"{about}{error.strerror or error}."
+
+
+def _short(text: str) -> str:
+    return (text if len(text) <= 300 else f"{text[:299]}…").rstrip(".") + "."

@@ -1,0 +1,137 @@
+"""The lives of processes: what a command started ends with it, and Ctrl-C is one sentence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.experiment import create_digits_experiment
+from tests.e2e.processes import (
+    KEY,
+    MODULE,
+    Server,
+    alive,
+    descendants,
+    environment,
+    join,
+    wait_for,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+
+LONG = ("--dataset", "digits", "--clients", "4", "--rounds", "1000", "--workers", "2")
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """A command in a process group of its own, to which Ctrl-C can go."""
+    return subprocess.Popen(
+        [*MODULE, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(FL_ENROL_KEY="k" * 20),
+        start_new_session=True,
+        # A shell's background jobs ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
+
+
+def read_until(process: subprocess.Popen[str], beginning: str) -> str:
+    for line in process.stdout:
+        if line.startswith(beginning):
+            return line
+    raise AssertionError(f"no line began with {beginning!r}")
+
+
+def test_what_a_killed_run_started_ends(tmp_path):
+    run = start("run", *LONG, "--out", str(tmp_path / "out"))
+    read_until(run, "round 1/")
+    family = descendants(run.pid)
+    assert len(family) >= 3  # the coordinator and two training processes
+    run.kill()
+    run.communicate()
+    wait_for(lambda: not alive(family))
+
+
+def test_what_a_killed_join_started_ends(tmp_path):
+    with (
+        Server(FL_DATA_DIR=str(tmp_path / "data")) as server,
+        httpx.Client(
+            base_url=f"{server.url}/v1",
+            headers={"Authorization": f"Bearer {KEY}"},
+            trust_env=False,
+        ) as http,
+    ):
+        experiment, key = create_digits_experiment(http, clients=2)
+        party = join(server.url, experiment, key, "one", tmp_path / "one.key")
+        read_until(party, "client-")  # it is enrolled
+        family = descendants(party.pid)
+        assert family
+        party.kill()
+        party.communicate()
+        wait_for(lambda: not alive(family))
+
+
+def heeds_signals(pid: int) -> bool:
+    """Has it taken SIGTERM into its own hands?"""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def has_children(process: subprocess.Popen[str], count: int) -> None:
+    wait_for(lambda: len(descendants(process.pid)) >= count)
+
+
+# By what has happened, not by seconds: these are the same on every machine.
+MOMENTS = {
+    "imports": lambda process: None,
+    "data": lambda process: read_until(process, "digits: "),
+    # Two training processes, what cleans up after them, and the coordinator.
+    "coordinator": lambda process: has_children(process, 4),
+    "enrolment": lambda process: read_until(process, "0 of 4"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_is_one_sentence_at_any_moment(tmp_path, moment):
+    run = start("run", *LONG, "--out", str(tmp_path / "out"))
+    wait_for(lambda: heeds_signals(run.pid))
+    MOMENTS[moment](run)
+    family = descendants(run.pid)
+    os.killpg(run.pid, signal.SIGINT)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 130, output
+    rest = [
+        line
+        for line in output.splitlines()
+        if not line.startswith(("digits: ", "experiment ", "0 of 4"))
+    ]
+    assert len(rest) == 1, output
+    assert rest[0].startswith("error: Interrupted."), output
+    wait_for(lambda: not alive(family))
+
+
+def test_sigterm_while_a_coordinator_is_asked_is_one_sentence(tmp_path):
+    """`join` waits for a coordinator that is away."""
+    party = start(
+        "join",
+        "--server",
+        "http://127.0.0.1:9",
+        "--experiment",
+        "x",
+        "--key-file",
+        str(tmp_path / "k"),
+    )
+    read_until(party, "http://127.0.0.1:9 did not answer")
+    party.terminate()
+    output, _ = party.communicate(timeout=60)
+    assert party.returncode == 130, output
+    assert "Traceback" not in output
+    assert output.splitlines()[-1].startswith("error: Interrupted.")
