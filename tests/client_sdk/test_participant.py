@@ -3,7 +3,9 @@
 import asyncio
 import math
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from client_sdk.errors import DataError, NotAuthorised, StateConflict
 from client_sdk.participant import Participant, Terms
@@ -235,3 +237,38 @@ async def test_unchanged_bytes_are_answered_with_304(quick):
         before = api.traffic.received
         assert await api.download_model(experiment, "latest", held=held) == data
         assert api.traffic.received - before == sent
+
+
+async def test_the_noise_of_int8_is_each_clients_own(quick, monkeypatch):
+    """Rounding at random is right on average over clients only if they do not all round alike."""
+    sent = {}
+
+    class Same(Adding):
+        """Everybody finds the same weights, between two steps of int8."""
+
+        async def train(self, client_id, indices, data, task):
+            self.trained.append((client_id, task.round))
+            found = np.linspace(0, 1, 500, dtype=np.float32) + value_of_first(data)
+            return LocalUpdate(safetensors.numpy.save({"w": found}), len(indices), {})
+
+    def value_of_first(data):
+        return safetensors.numpy.load(data)["w"].flat[0]
+
+    initial = safetensors.numpy.save({"w": np.zeros(500, np.float32)})
+    experiment, key = await quick.create(
+        initial, update_encoding="delta-int8", clients=3, clients_per_round=3, rounds=2
+    )
+    kind = type(quick.admin)
+    upload = kind.upload_update
+
+    async def noted(self, experiment_id, number, data, *arguments, **options):
+        sent.setdefault(number, []).append(data)
+        return await upload(self, experiment_id, number, data, *arguments, **options)
+
+    monkeypatch.setattr(kind, "upload_update", noted)
+    clients = [Participant(quick.admin, experiment, f"{n}" * 40, Same()) for n in range(3)]
+    for client in clients:
+        await client.enrol(key)
+    await asyncio.gather(*(client.run() for client in clients))
+    assert [len(set(found)) for found in sent.values()] == [3, 3]
+    assert not set(sent[1]) & set(sent[2])

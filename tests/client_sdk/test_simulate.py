@@ -153,3 +153,43 @@ async def test_a_client_that_asked_while_the_bell_rang_asks_once_more():
     done = Done(state=ExperimentState.COMPLETED, reason="of it", model_version=7)
     assert await again == done
     assert await bell.pause("late", wait) == done
+
+
+@pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
+async def test_a_round_is_measured_once_its_model_is_announced(federation, monkeypatch):
+    """It is closed a moment before: who asks then finds the round, and no model of it."""
+    digits = datasets.load("digits", Path("nowhere"))
+    spec = models.spec_for("auto", digits.shape, len(digits.classes))
+    config = ExperimentConfig(
+        dataset="digits",
+        dataset_size=len(digits.train_y),
+        model=spec.name,
+        clients=2,
+        clients_per_round=2,
+        rounds=2,
+    )
+    kind = type(federation.admin)
+    experiment, models_of = kind.experiment, kind.models
+    shown = [0]  # the newest version that was announced, of each look
+
+    async def closed_before_it_is_announced(self, *arguments):
+        view = await experiment(self, *arguments)
+        newest = min(view.model_version or 0, shown[-1] + 1)
+        if shown.count(newest - 1) < 2 and newest > shown[-1]:
+            newest -= 1  # each version is kept back for one more look
+        shown.append(newest)
+        over = newest == 2
+        return view.model_copy(
+            update={"model_version": newest, "state": view.state if over else "running"}
+        )
+
+    async def announced(self, *arguments, **options):
+        found = await models_of(self, *arguments, **options)
+        return [model for model in found if model.version <= shown[-1]]
+
+    monkeypatch.setattr(kind, "experiment", closed_before_it_is_announced)
+    monkeypatch.setattr(kind, "models", announced)
+    simulation = Simulation(federation.admin, digits, spec, config, Echo(), secret="of this test")
+    await simulation.create()
+    outcome = await simulation.run()
+    assert [row.round for row in outcome.rows] == [1, 2]

@@ -128,9 +128,9 @@ async def test_answers_that_are_held_back_take_no_place_of_an_upload():
             asyncio.create_task(api.status("x", hold=20, known=1))
             for _ in range(2 * connection.MAX_BUSY)
         ]
-        while polls < len(held):
-            await asyncio.sleep(0)
         async with asyncio.timeout(30):
+            while polls < len(held):
+                await asyncio.sleep(0)
             await api.request("PUT", "/x", content=b"an upload")
         going_on.set()
         await asyncio.gather(*held)

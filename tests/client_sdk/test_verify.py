@@ -208,3 +208,38 @@ async def test_stopping_drops_the_open_rounds_uploads_and_keeps_the_kept(federat
     left = [key for key in await federation.blobs.sizes("uploads/") if experiment in key]
     assert {key.split("/")[2] for key in left} == {"0000001"}
     assert faults(await asyncio.wait_for(verify(federation.admin, experiment), 60)) == []
+
+
+@ONE_STORE
+@pytest.mark.parametrize(
+    ("encoding", "dtype", "value"),
+    [
+        ("delta-float32", np.float32, 3e38),
+        ("delta-float32", np.float16, 6e4),
+        ("delta-int8", np.float16, 6e4),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+async def test_deltas_that_lead_beyond_a_types_range_end_at_it(
+    federation, encoding, dtype, value, sign
+):
+    """Each number is finite, and so is each sum as it was agreed: at the type's largest."""
+    start = np.full(5, sign * value, dtype)
+    experiment, members = await federation.start(
+        initial=safetensors.numpy.save({"w": start}),
+        **{"clients": 2, "clients_per_round": 2, "rounds": 1},
+        **{"keep_updates": 1, "update_encoding": encoding},
+    )
+    if encoding == "delta-int8":
+        tensors = {"w": np.full(5, sign * 127, np.int8)}
+        tensors["__scales__"] = np.array([value / 127], np.float32)
+    else:
+        tensors = {"w": np.full(5, sign * value, np.float32)}
+    delta = safetensors.numpy.save(tensors, metadata={"encoding": encoding})
+    for member in members.values():
+        await member.upload_bytes(1, delta)
+    findings = await verify(federation.admin, experiment)
+    assert [f.good for f in findings] == [True] * 3
+    made = safetensors.numpy.load(await federation.admin.download_model(experiment))["w"]
+    assert made.dtype == dtype
+    assert (made == sign * np.finfo(dtype).max).all()
