@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
+from app.domain import draw
 from app.domain.errors import BadWeights
 from app.domain.experiment import WEIGHTS
 from app.wire.deltas import decode, encode
 from app.wire.encodings import COPIES, DTYPES, part_bytes
-from app.wire.schema import Shard
+from app.wire.schema import Shard, ShardRule, Subscription
 from app.wire.turns import Done, Train, Wait
 from client_sdk import metrics
 from client_sdk.client import CoordinatorClient
@@ -31,6 +32,7 @@ from client_sdk.errors import (
 from client_sdk.train import Evaluation, LocalUpdate, derive_seed
 
 PACKED = ("delta-int8",)  # the others are noise to a packer (docs/decisions/0018)
+MOST_INDICES = 20_000_000  # of a shard that is computed here: a gigabyte of Python's numbers
 EVALUATE_SECONDS = 120.0  # for the last model; who has ended must not wait for ever
 
 
@@ -130,10 +132,20 @@ class Participant:
         )
         self.id = subscription.client_id
         self._client = self._client.using(subscription.token)
+        self._indices = await self._shard(subscription)
+        self._tell("enrolled", 0, f"{len(self._indices)} examples")
+
+    async def _shard(self, subscription: Subscription) -> list[int]:
+        """The shard's indices: as they are listed, or by its rule. Raises BadAnswer."""
+        rule = subscription.rule
+        if subscription.shard is None and rule is not None and rule.version <= draw.VERSION:
+            _require_rule(rule, self._examples)
+            return await asyncio.to_thread(
+                draw.shard, rule.seed, rule.dataset_size, rule.clients, rule.slot, rule.version
+            )
         shard = subscription.shard or await self._client.shard(self.experiment_id)
         _require_shard(shard, self.id, self._examples)
-        self._indices = shard.indices
-        self._tell("enrolled", 0, f"{len(self._indices)} examples")
+        return shard.indices
 
     async def run(self) -> Done:
         """Take part until the experiment ends; gives how it ended.
@@ -289,13 +301,29 @@ def _unknown(what: str) -> str:
     return f"The experiment {what}, which this version does not know: upgrade the SDK."
 
 
-def _require_shard(shard: Shard, client_id: str, examples: int | None) -> None:
-    """Raise BadAnswer unless each index is one of the data set's, and there only once."""
-    size = shard.dataset_size
+def _require_rule(rule: ShardRule, examples: int | None) -> None:
+    """Raise BadAnswer where there is no such shard, or it is too large for this machine."""
+    _require_size(rule.dataset_size, examples)
+    if not rule.slot < rule.clients <= rule.dataset_size:
+        raise BadAnswer("The coordinator's rule for this client's shard names none.")
+    first, last = draw.shard_bounds(rule.dataset_size, rule.clients, rule.slot)
+    if last - first > MOST_INDICES:
+        raise BadAnswer(
+            f"The shard has {last - first} examples; this version takes up to {MOST_INDICES}."
+        )
+
+
+def _require_size(size: int, examples: int | None) -> None:
     if examples is not None and size != examples:
         raise BadAnswer(
             f"The coordinator shares out {size} examples, but the data set here has {examples}."
         )
+
+
+def _require_shard(shard: Shard, client_id: str, examples: int | None) -> None:
+    """Raise BadAnswer unless each index is one of the data set's, and there only once."""
+    size = shard.dataset_size
+    _require_size(size, examples)
     ascending = all(a < b for a, b in pairwise(shard.indices))
     if not ascending or shard.indices[0] < 0 or shard.indices[-1] >= size:
         raise BadAnswer(

@@ -161,7 +161,9 @@ class Experiment:
     `streak` counts the rounds in a row whose global model met the target accuracy. `revoked` are
     the slots of clients that take part no more. `created_by` and `ended_by` name an admin key or
     the coordinator. `usage` is what it took until the last round that is closed, by estimate.
-    `pausing` names who asked for a pause that comes once the open round is closed.
+    `pausing` names who asked for a pause that comes once the open round is closed. `draw_version`
+    is that of the rules by which its shards are drawn (`app.domain.draw`); experiments from before
+    there was a second version record none.
 
     Of its models, version 0, those from `models_from` on and the best ones are kept; `garbage` are
     versions that are kept no more, and whose bytes are not deleted yet. Once `deleted_at` is set
@@ -190,6 +192,7 @@ class Experiment:
     pausing: str = ""
     pauses: tuple[Pause, ...] = ()
     budgets: tuple[BudgetChange, ...] = ()
+    draw_version: int = 1
     models_from: int = 1
     best_held_out: Best | None = None  # by the cohorts' held-out examples
     best_central: Best | None = None  # by what the admin measured

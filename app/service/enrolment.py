@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from app.domain import draw
-from app.domain.errors import ExperimentFull, OutOfTurn, Revoked, Unauthenticated
+from app.domain.errors import Conflict, ExperimentFull, OutOfTurn, Revoked, Unauthenticated
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import Client
 from app.service.context import Context
@@ -13,7 +13,10 @@ from app.service.credentials import client_token, fingerprint, matches, slot_of
 from app.service.look import in_passing
 from app.service.rounds import Rounds
 from app.telemetry.logs import tell
-from app.wire.schema import Shard, Subscribe, Subscription
+from app.wire.schema import Shard, ShardRule, Subscribe, Subscription
+
+LISTED_AT_ONCE = 50_000  # indices that come with a subscription: 400 kB, which each platform takes
+LISTED = 2_000_000  # ... that are listed at all: 16 MB
 
 
 class Enrolment:
@@ -59,13 +62,16 @@ class Enrolment:
                 client = await self._claim(experiment, request, unique)
         require_not_revoked(client)
         await self.rounds.advance(experiment_id, in_passing)  # the last slot opens the first round
+        size = shard_size(experiment, client.slot)
+        listed = size <= LISTED_AT_ONCE
         return Subscription(
             client_id=client.id,
             token=client_token(
                 request.client_key, experiment_id, client.slot, client.token_generation
             ),
-            shard_size=shard_size(experiment, client.slot),
-            shard=_shard(experiment, client) if request.shard else None,
+            shard_size=size,
+            shard=await _shard(experiment, client) if request.shard and listed else None,
+            rule=_rule(experiment, client),
         )
 
     async def _claim(self, experiment: Experiment, request: Subscribe, unique: str) -> Client:
@@ -101,8 +107,19 @@ class Enrolment:
         raise ExperimentFull(f"All {slots} slots of this experiment are taken.")
 
     async def shard(self, client: Client) -> Shard:
-        """The client's part of the data set, as indices."""
-        return _shard(await self.repo.experiment(client.experiment_id), client)
+        """The client's part of the data set, as indices. Raises Conflict where they are too many.
+
+        The SDK computes a long one by its subscription's rule; this is for whoever cannot.
+        """
+        experiment = await self.repo.experiment(client.experiment_id)
+        size = shard_size(experiment, client.slot)
+        if size > LISTED:
+            raise Conflict(
+                f"The shard's {size} indices are more than the {LISTED} that are listed: compute "
+                "them by the rule that the subscription gives, as the SDK does.",
+                code="shard-too-long",
+            )
+        return await _shard(experiment, client)
 
 
 def require_not_revoked(client: Client) -> None:
@@ -114,13 +131,28 @@ def require_not_revoked(client: Client) -> None:
         )
 
 
-def _shard(experiment: Experiment, client: Client) -> Shard:
-    config = experiment.config
+async def _shard(experiment: Experiment, client: Client) -> Shard:
+    config, rule = experiment.config, _rule(experiment, client)
+    # In a thread: half a million indices take seconds, which all other requests would wait for.
+    indices = await asyncio.to_thread(
+        draw.shard, rule.seed, rule.dataset_size, rule.clients, rule.slot, rule.version
+    )
     return Shard(
         client_id=client.id,
         dataset=config.dataset,
         dataset_size=config.dataset_size,
-        indices=draw.shard(config.seed, config.dataset_size, config.clients, client.slot),
+        indices=indices,
+    )
+
+
+def _rule(experiment: Experiment, client: Client) -> ShardRule:
+    config = experiment.config
+    return ShardRule(
+        version=experiment.draw_version,
+        seed=config.seed,
+        dataset_size=config.dataset_size,
+        clients=config.clients,
+        slot=client.slot,
     )
 
 

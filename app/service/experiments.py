@@ -6,6 +6,7 @@ import base64
 import secrets
 from datetime import UTC, datetime
 
+from app.domain import draw
 from app.domain.errors import BadWeights, Conflict, InvalidConfig, NotFound
 from app.domain.experiment import WEIGHTS, Config, Experiment, ExperimentState
 from app.domain.provenance import config_digest
@@ -81,6 +82,7 @@ class Experiments:
             enrol_key_hash=fingerprint(key),
             enrol_salt=salt,
             created_by=by,
+            draw_version=draw.VERSION,
         )
         if await self.repo.add_experiment(experiment, unique):
             tell(

@@ -16,6 +16,7 @@ from pydantic import (
 
 from app.domain.experiment import Config, ExperimentState
 from app.wire.bounds import (
+    MAX_CLIENTS,
     MAX_EXAMPLES,
     MAX_PARTS,
     BatchSize,
@@ -285,13 +286,26 @@ class Shard(Answer):
     indices: list[int] = Field(min_length=1, description="Positions in the training set, ascending")
 
 
+class ShardRule(Answer):
+    """A shard in few words: `app.domain.draw.shard` makes its indices of them."""
+
+    version: int = Field(ge=1, le=2**31, description="Of the rules for draws", examples=[2])
+    seed: Seed
+    dataset_size: int = Field(ge=1, le=MAX_EXAMPLES)
+    clients: int = Field(ge=1, le=MAX_CLIENTS)
+    slot: int = Field(ge=0, lt=MAX_CLIENTS)
+
+
 class Subscription(Answer):
     """The token is shown to the holder of the client key only."""
 
     client_id: ClientId = Field(examples=["client-07"])
     token: Secret = Field(examples=["7.tok_x1..."])
     shard_size: int = Field(ge=1, le=MAX_EXAMPLES, examples=[3000])
-    shard: Shard | None = Field(None, description="Where it was asked for")
+    shard: Shard | None = Field(
+        None, description="Where it was asked for, and is no longer than 50,000 indices"
+    )
+    rule: ShardRule | None = Field(None, description="How the shard is computed, however long")
 
 
 class EnrolmentKey(Answer):
