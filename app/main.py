@@ -71,10 +71,11 @@ ANSWER_HEADERS = (
 )
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, callers_known: bool = False) -> FastAPI:
     """Wire an application. The store is opened with the application's lifespan.
 
-    Raises BadSettings, BadPrices.
+    `callers_known`: the platform says where a caller is, and not the caller. Raises BadSettings,
+    BadPrices.
     """
     settings = settings or read_settings()
     prices = Prices.load(settings.prices)  # whoever edits it learns at the start what is wrong
@@ -150,11 +151,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             *([health.scraped] if settings.metrics == "on" else []),
         ],
     )
-    _add_middleware(app, settings)
+    _add_middleware(app, settings, callers_known or bool(settings.proxies))
     return app
 
 
-def _add_middleware(app: FastAPI, settings: Settings) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, callers_known: bool) -> None:
     """From the inside out: what is added last is met first."""
     app.add_middleware(
         Guard,
@@ -165,7 +166,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         )
         if settings.rate_per_second
         else None,
-        behind_proxies=bool(settings.proxies),
+        callers_known=callers_known,
     )
     if settings.allowed_origins:
         app.add_middleware(

@@ -20,6 +20,8 @@ from starlette.responses import JSONResponse, Response
 from examples.gateway import Call, Pool, gateway
 
 MAX_BYTES = 1024**2  # of a payload and of a result, as JSON
+# No binary types to akka-http, and so passed on as they are; application/json is, by exception.
+TEXT = ("text/", "application/x-www-form-urlencoded", "application/javascript", "application/xml")
 SECONDS = 60  # of a blocking call; after them the caller gets an activation's id
 
 
@@ -32,9 +34,11 @@ def arguments(call: Call) -> dict[str, Any]:
         "__ow_headers": call.headers,
     }
     if call.body:
-        kind = call.headers.get("content-type", "")
-        plain = kind.startswith("text/")
-        found["__ow_body"] = call.body.decode() if plain else base64.b64encode(call.body).decode()
+        kind = call.headers.get("content-type", "").lower()
+        plain = kind.startswith(TEXT) or kind.split(";")[0].endswith("+xml")
+        found["__ow_body"] = (
+            call.body.decode("utf-8", "replace") if plain else base64.b64encode(call.body).decode()
+        )
     return found
 
 

@@ -41,13 +41,13 @@ class Guard:
         max_body: int,
         loopback_only: bool,
         rate: RateLimit | None = None,
-        behind_proxies: bool = False,
+        callers_known: bool = False,
     ) -> None:
         self.app = app
         self.max_body = max_body
         self.loopback_only = loopback_only
         self.rate = rate
-        self.behind_proxies = behind_proxies
+        self.callers_known = callers_known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -123,7 +123,7 @@ class Guard:
         its own machine) lets a caller choose: such callers share one bucket.
         """
         address = _address(scope)
-        if address and not self.behind_proxies:
+        if address and not self.callers_known:
             named = headers.get(b"x-forwarded-for", b"").decode("latin-1")
             if address in (part.strip() for part in named.split(",")):
                 return None

@@ -1,28 +1,33 @@
 """AWS Lambda: `app.entry.aws_lambda.handler`, through Mangum.
 
 The application is opened once, when the container starts, on an event loop that lives as long as
-the container: Mangum's own lifespan support would open and close the database on every call.
-HTTP API, REST API, load balancer and Function URL events go to the application; a scheduled event
-(or any with `{"tick": true}`) advances the open experiments, so that deadlines strike though
-nobody asks.
+the container: Mangum's own lifespan support would open and close the database on every call. It is
+opened anew when the secret that FL_SECRET_ID names has changed (`app.entry.secret`). HTTP API, REST
+API, load balancer and Function URL events go to the application; a scheduled event (or any with
+`{"tick": true}`) advances the open experiments, so that deadlines strike though nobody asks.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any
 
 from mangum import Mangum
 
+from app.api.prefix import BasePath
 from app.config import Settings, read_settings
+from app.domain.errors import StoreUnavailable
 from app.entry.container import Container, within
+from app.entry.gateways import AnyRequest, is_request
+from app.entry.secret import OF_THE_SECRET, Watched, fetch_secret, secrets_of
 from app.telemetry.emf import Embedded
+from app.telemetry.logs import ERROR, tell
 
 PART_BYTES = 4 * 1024**2  # a call takes 6 MB after base64
-OF_THE_SECRET = ("MONGODB_URL", "FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS")
 _TEXT_TYPES = ["text/", "application/json", "application/problem+json"]
+_MAY_BE_STALE = (401, 503)  # a key, or a database, that is another one by now
+AGAIN_SECONDS = 30.0  # after a new secret's database could not be opened
 
 
 def load_settings() -> Settings:
@@ -48,45 +53,83 @@ def load_settings() -> Settings:
     return settings
 
 
-def fetch_secret(secret_id: str) -> dict[str, str]:
-    """A secret's JSON object, of Secrets Manager, or of SSM where the id starts with a slash.
+class Function:
+    """What one container serves, and opens anew when its secret has changed."""
 
-    Raises RuntimeError, without the secret in it, where it is not a JSON object of strings.
-    """
-    import boto3  # where it is used: it costs a tenth of a second of every cold start
+    def __init__(self) -> None:
+        self.watched = Watched(load_settings)
+        self._not_before = 0.0
+        self._open()
 
-    if secret_id.startswith("/"):
-        client = boto3.client("ssm")
-        text = client.get_parameter(Name=secret_id, WithDecryption=True)["Parameter"]["Value"]
-    else:
-        text = boto3.client("secretsmanager").get_secret_value(SecretId=secret_id)["SecretString"]
-    try:
-        secret = json.loads(text)
-    except ValueError:
-        secret = None  # the error itself would quote the secret
-    if not isinstance(secret, dict) or not all(isinstance(v, str) for v in secret.values()):
-        raise RuntimeError(f"The secret {secret_id!r} is not a JSON object of strings.")
-    return secret
+    def _open(self) -> None:
+        self.container = Container(self.watched.settings)
+        self._http = Mangum(
+            BasePath(self.container.http),
+            lifespan="off",
+            custom_handlers=[AnyRequest],
+            text_mime_types=_TEXT_TYPES,
+        )
+        self._opened_with = secrets_of(self.watched.settings)
+
+    def renew(self, *, urgent: bool = False) -> bool:
+        """Whether the application was opened anew, with another secret. The old one stays where
+        that fails.
+        """
+        self.watched.read_again(urgent=urgent)
+        as_it_is = secrets_of(self.watched.settings) == self._opened_with
+        if as_it_is or time.time() < self._not_before:
+            return False
+        before = self.container
+        try:
+            self._open()
+        except StoreUnavailable as error:
+            tell("not opened with the changed secret", ERROR, cause=error.message)
+            before.enter()
+            self._not_before = time.time() + AGAIN_SECONDS
+            return False
+        before.close()
+        self.container.enter()
+        tell("opened with the changed secret")
+        return True
+
+    def answer(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        """A request's answer; again, where it may be due to a secret that has changed since."""
+        with self.container.call():
+            found: dict[str, Any] = self._http(event, context)
+        if found["statusCode"] in _MAY_BE_STALE and self.renew(urgent=True):
+            with self.container.call():
+                found = self._http(event, context)
+        return found
+
+    def tick(self) -> dict[str, list[str]]:
+        with self.container.call():
+            return self.container.tick()
 
 
-_settings = load_settings()
-_container = Container(_settings)
+_function = Function()
 _embedded = (
     Embedded(FunctionName=os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "coordinator"))
-    if _settings.metrics == "embedded"
+    if _function.watched.settings.metrics == "embedded"
     else None
 )
-_http = Mangum(_container.http, lifespan="off", text_mime_types=_TEXT_TYPES)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Answer one event."""
+    """Answer one event. Raises RuntimeError where it is neither a request nor a tick."""
     try:
-        with _container.call():
-            if event.get("tick") or event.get("detail-type") == "Scheduled Event":
-                return _container.tick()
-            answer: dict[str, Any] = _http(event, context)
-            return answer
+        if is_request(event):
+            _function.renew()
+            return _function.answer(event, context)
+        if not _is_tick(event):
+            raise RuntimeError("This event is neither an HTTP request nor a tick.")
+        _function.renew(urgent=True)  # a tick comes every minute, and is in no hurry
+        return _function.tick()
     finally:
         if _embedded and (line := _embedded.line(time.time(), invocation=context.aws_request_id)):
             print(line, flush=True)
+
+
+def _is_tick(event: object) -> bool:
+    return isinstance(event, dict) and (
+        bool(event.get("tick")) or event.get("detail-type") == "Scheduled Event"
+    )

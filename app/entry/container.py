@@ -80,20 +80,34 @@ def _refusal(start: Message, size: int, most: int) -> list[Message]:
 class Container:
     """A started application and its event loop, for as long as the platform keeps the process.
 
-    `http` is what answers requests. Nothing here closes it: serverless platforms end a container
-    without saying so.
+    `http` is what answers requests. It is closed only for another one to take its place: serverless
+    platforms end a container without saying so. Where it cannot be opened it leaves nothing behind.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._loop = asyncio.new_event_loop()
+        try:
+            self._open(settings)
+        except BaseException:
+            self._loop.close()  # it has three descriptors, and platforms try again and again
+            raise
+
+    def _open(self, settings: Settings) -> None:
         self.enter()
         # What the platform's runtime has set up for logging would write every line again.
         logs.configure(settings.log_format, settings.log_level, alone=True)
-        self.app = create_app(settings)
+        self.app = create_app(settings, callers_known=True)
         self.http = Bounded(self.app, settings.answer_bytes) if settings.answer_bytes else self.app
         self._loop.run_until_complete(self.app.router.lifespan_context(self.app).__aenter__())
         gc.freeze()
         gc.enable()
+
+    def close(self) -> None:
+        """Leave the database and end the loop. Traces go on: they are the next one's, too."""
+        self.enter()
+        documents = self.app.state.coordinator.context.repo.documents
+        self._loop.run_until_complete(documents.close())
+        self._loop.close()
 
     def enter(self) -> None:
         """Make its loop the current one: the database's connections belong to it."""

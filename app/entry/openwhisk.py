@@ -13,23 +13,31 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
 from mangum import Mangum
 from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, Response, Scope
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from app.api.errors import RETRY_AFTER_SECONDS, problem
 from app.config import Settings, read_settings
+from app.domain.errors import StoreUnavailable
 from app.entry.container import Container, within
+from app.telemetry.logs import ERROR, tell
 
 PART_BYTES = 512 * 1024  # a payload or a result takes 1 MiB, after base64 too
 NOBODY = "0.0.0.0"  # noqa: S104  (a caller, not an interface)  # nosec B104
+AGAIN = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 END_OF_LOG = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 
 
@@ -46,10 +54,7 @@ class RawWebAction:
 
     @property
     def body(self) -> bytes:
-        """The request's body: the controller hands over all but text in base64."""
-        body = self.event.get("__ow_body") or ""
-        kind = _headers(self.event).get("content-type", "")
-        return body.encode() if kind.startswith("text/") else base64.b64decode(body)
+        return _body(self.event)
 
     @property
     def scope(self) -> Scope:
@@ -59,6 +64,7 @@ class RawWebAction:
         # OpenWhisk's own proxy added the last one; what stands before it is the caller's word.
         forwarded = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
         path = self.event.get("__ow_path") or "/"
+        scheme = headers.get("x-forwarded-proto", "https")
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.0"},
@@ -66,27 +72,46 @@ class RawWebAction:
             "method": self.event["__ow_method"].upper(),
             # Text must come as text: the controller would pass base64 of it on as it is.
             "headers": [
-                (k.encode("latin-1"), v.encode("latin-1"))
+                (k.encode("latin-1", "replace"), v.encode("latin-1", "replace"))
                 for k, v in headers.items()
                 if k != "accept-encoding"
             ],
             "path": unquote(path),
-            "raw_path": path.encode(),
+            "raw_path": path.encode("utf-8", "replace"),
             "root_path": "",
-            "scheme": headers.get("x-forwarded-proto", "https"),
-            "query_string": (self.event.get("__ow_query") or "").encode(),
-            "server": (headers.get("host", "openwhisk"), 443),
+            "scheme": scheme if scheme in ("http", "https") else "https",
+            "query_string": (self.event.get("__ow_query") or "").encode("utf-8", "replace"),
+            "server": ("openwhisk", 443),
             "client": (forwarded or NOBODY, 0),
             "extensions": {},
         }
 
     def __call__(self, response: Response) -> dict[str, Any]:
         """The result: every body but text in base64, which the controller undoes."""
-        headers = {k.decode(): v.decode() for k, v in response["headers"]}
+        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in response["headers"]}
         content = response["body"]
         text = headers.get("content-type", "").startswith("text/")
         body = content.decode() if text else base64.b64encode(content).decode()
         return {"statusCode": response["status"], "headers": headers, "body": body}
+
+
+# Text by its type as akka-http knows it (what is no binary type): the controller passes it as it
+# is. Types that begin like no base64 (`{`, `<`) need not stand here.
+_TEXT = ("text/", "application/x-www-form-urlencoded", "application/javascript", "application/xml")
+
+
+def _body(event: LambdaEvent) -> bytes:
+    """The request's body: base64 for binary types and application/json, else the text itself
+    (WebActions.scala, extractEntityAndProcessRequest).
+    """
+    body = event.get("__ow_body") or ""
+    if not isinstance(body, str):  # the action is not raw after all
+        return json.dumps(body).encode()
+    kind = _headers(event).get("content-type", "").strip().lower()
+    if not kind.startswith(_TEXT):
+        with suppress(ValueError):
+            return base64.b64decode(body, validate=True)
+    return body.encode("utf-8", "replace")
 
 
 def _headers(event: LambdaEvent) -> dict[str, str]:
@@ -120,7 +145,14 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
     if "__ow_method" in args and "__ow_query" not in args:
         raise RuntimeError("This must be a raw web action: wsk action update ... --web raw.")
     if not _opened:
-        container = Container(settings_of(args))
+        settings = settings_of(args)
+        try:
+            container = Container(settings)
+        except StoreUnavailable as error:
+            tell("not opened", ERROR, cause=error.message)
+            if "__ow_method" not in args:
+                raise
+            return _away(error)
         http = Mangum(container.http, lifespan="off", custom_handlers=[RawWebAction])
         _opened.append((container, http))
     container, http = _opened[0]
@@ -131,6 +163,16 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
             return {"statusCode": 308, "headers": {"location": to, "cache-control": "no-store"}}
         found: dict[str, Any] = http(args, None)  # type: ignore[arg-type]
         return found
+
+
+def _away(error: StoreUnavailable) -> dict[str, Any]:
+    """The answer to a request that found no database: clients try again after it. A failed
+    activation would be a 400 to them.
+    """
+    answer = problem(503, error.code, error.advice, headers=AGAIN)
+    headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in answer.raw_headers}
+    body = base64.b64encode(bytes(answer.body)).decode()
+    return {"statusCode": answer.status_code, "headers": headers, "body": body}
 
 
 def _within(args: dict[str, Any]) -> str | None:
@@ -160,7 +202,12 @@ async def _run(request: Request) -> JSONResponse:
         value = activation.get("value") or {}
         value["__ow_action"] = activation.get("action_name")
         result = await asyncio.get_running_loop().run_in_executor(_thread, main, value)
-        return JSONResponse(result)
+        return JSONResponse(result, background=None if _opened else BackgroundTask(_end))
+    except StoreUnavailable:
+        detail = "The database did not answer: the tick comes again."
+        return JSONResponse(
+            {"error": detail}, 502, background=None if _opened else BackgroundTask(_end)
+        )
     except Exception as error:  # whatever it was, the activation must end with a result
         print(f"activation failed: {type(error).__name__}: {error}", file=sys.stderr)
         detail = str(error) if isinstance(error, RuntimeError) else "The activation failed."
@@ -168,6 +215,13 @@ async def _run(request: Request) -> JSONResponse:
     finally:
         for stream in (sys.stdout, sys.stderr):
             print(END_OF_LOG, file=stream, flush=True)
+
+
+def _end() -> None:
+    """End this process, after its answer: a container that could not be opened is not kept, and the
+    platform starts another one for the next activation.
+    """
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 action = Starlette(

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
+import os
 import secrets
+import subprocess
+import sys
+from pathlib import Path
 from urllib.parse import urljoin
 
 import httpx
@@ -159,3 +165,73 @@ def test_a_browser_that_left_out_the_slash_is_led_to_the_page(action, path):
         at = f"https://openwhisk/api/v1/web/guest/federated/{asked}"
         led = urljoin(at, answer["headers"]["location"])
         assert led == "https://openwhisk/api/v1/web/guest/federated/coordinator.http/"
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/x-www-form-urlencoded", "text/plain", "application/xml", None]
+)
+async def test_a_body_that_is_no_json_is_refused_by_the_coordinator(api, kind):
+    """As `curl -d` sends it. A failed activation would say nothing."""
+    headers = {"Content-Type": kind} if kind else {}
+    for content in (b'{"config": {}}', b"a=b", b"hello!", b"\xff\xfe"):
+        refused = await api.send("POST", "/v1/experiments", content=content, headers=headers)
+        assert is_problem(refused, 422, "invalid-request")
+
+
+@pytest.mark.parametrize("host", ["[", "a:b:c", "\u0142"])
+def test_a_host_that_is_none_is_a_bad_request(action, host):
+    call = HEALTH | {"__ow_headers": {"host": host}}
+    assert action.run(**call).json()["statusCode"] == 400
+
+
+AWAY = {"MONGODB_URL": "mongodb://127.0.0.1:9", "FL_ADMIN_KEY": ADMIN_KEY}
+
+
+def test_a_container_that_finds_no_database_says_so_and_ends(tmp_path):
+    """The platform puts another one in its place, and clients try again after a 503."""
+    with Action(AWAY, tmp_path / "log") as action:
+        answer = action.run(**HEALTH).json()
+        assert (answer["statusCode"], answer["headers"]["retry-after"]) == (503, "2")
+        problem = json.loads(base64.b64decode(answer["body"]))
+        assert problem["code"] == "store-unavailable"
+        assert "127.0.0.1" not in problem["detail"]
+        action._process.wait(20)
+    assert action.printed.count(END) == 2
+    assert ADMIN_KEY.encode() not in action.printed
+
+
+def test_a_tick_that_finds_no_database_ends_the_container_too(tmp_path):
+    with Action(AWAY, tmp_path / "log") as action:
+        assert action.run().status_code == 502
+        action._process.wait(20)
+
+
+LEAKS = """
+import os
+from app.entry import openwhisk
+from app.store import mongo
+
+mongo.SELECTION_MS = mongo.OPERATION_MS = 50
+call = {"__ow_method": "get", "__ow_path": "/health", "__ow_query": "", "FL_ADMIN_KEY": "k" * 32}
+away = call | {"MONGODB_URL": "mongodb://127.0.0.1:9/?timeoutMS=50"}
+openwhisk.main(away)
+before = len(os.listdir("/proc/self/fd"))
+assert [openwhisk.main(away)["statusCode"] for _ in range(5)] == [503] * 5
+assert len(os.listdir("/proc/self/fd")) == before
+mongo.SELECTION_MS = mongo.OPERATION_MS = 5000
+print(openwhisk.main(call | {"MONGODB_URL": os.environ["THERE"]})["statusCode"])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_what_could_not_be_opened_leaves_no_descriptors_behind(mongodb_url):
+    done = subprocess.run(
+        [sys.executable, "-c", LEAKS],
+        env=os.environ | {"THERE": mongodb_url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "200" in done.stdout.splitlines()

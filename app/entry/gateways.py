@@ -1,0 +1,114 @@
+"""Events of AWS's gateways and load balancers, for Mangum.
+
+Mangum reads their shapes; what it takes on trust is looked at here: a Host that it would fail to
+split, headers that come twice, the address that a load balancer adds, and the path that a stage or
+a domain puts before the coordinator's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+from mangum.handlers import ALB, APIGateway, HTTPGateway
+from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, LambdaHandler, Response, Scope
+
+from app.api.prefix import without
+
+_SHAPES: tuple[type[LambdaHandler], ...] = (ALB, HTTPGateway, APIGateway)
+_READ_HERE = ("host", "x-forwarded-port")
+_ROOTS = ("/v1/", "/static/")
+_PAGES = ("", "/", "/docs", "/docs/", "/health", "/ready", "/openapi.json")
+
+
+def is_request(event: object) -> bool:
+    """Whether it is an HTTP request, and not a scheduled or any other event."""
+    return isinstance(event, dict) and isinstance(event.get("requestContext"), dict)
+
+
+class AnyRequest:
+    """Mangum's handler for all of these shapes."""
+
+    def __init__(self, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> None:
+        self.event = event
+        shape = next(s for s in _SHAPES if s.infer(event, context, config))
+        self.shape = shape(_without_host(event), context, config)
+
+    @classmethod
+    def infer(cls, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> bool:
+        return any(shape.infer(event, context, config) for shape in _SHAPES)
+
+    @property
+    def body(self) -> bytes:
+        found: bytes = self.shape.body
+        return found
+
+    @property
+    def scope(self) -> Scope:
+        scope: dict[str, Any] = dict(self.shape.scope)
+        headers = [
+            (name.lower().encode("utf-8", "replace"), value.encode("utf-8", "replace"))
+            for name, value in _headers(self.event)
+        ]
+        known = dict(headers)
+        scope["headers"] = headers
+        scope["server"] = ("lambda", 443)
+        scheme = known.get(b"x-forwarded-proto", b"https").decode("latin-1")
+        scope["scheme"] = scheme if scheme in ("http", "https") else "https"
+        if isinstance(self.shape, ALB):
+            # The balancer adds the last one; what stands before it is the caller's word.
+            forwarded = known.get(b"x-forwarded-for", b"").decode("latin-1")
+            scope["client"] = (forwarded.rpartition(",")[2].strip(), 0)
+        scope["base_path"] = _base_path(self.event, scope["path"])
+        return scope
+
+    def __call__(self, response: Response) -> dict[str, Any]:
+        found: dict[str, Any] = self.shape(response)
+        return found
+
+
+def _headers(event: LambdaEvent) -> Iterator[tuple[str, str]]:
+    """Each as often as it came, where the event says so."""
+    several = event.get("multiValueHeaders")
+    if several:
+        for name, values in several.items():
+            for value in values or ():
+                yield str(name), str(value)
+        return
+    for name, value in (event.get("headers") or {}).items():
+        yield str(name), str(value)
+
+
+def _without_host(event: LambdaEvent) -> LambdaEvent:
+    """For Mangum, which splits Host at its colon and makes a number of what comes then."""
+    kept = dict(event)
+    for field in ("headers", "multiValueHeaders"):
+        if event.get(field):
+            kept[field] = {k: v for k, v in event[field].items() if k.lower() not in _READ_HERE}
+        elif field == "headers":
+            kept[field] = {}
+    return kept
+
+
+def _base_path(event: LambdaEvent, path: str) -> str:
+    """What stands before the coordinator's own path: "" where nothing does.
+
+    A REST API says so (what its resource `{proxy+}` has matched is ours). An HTTP API has its stage
+    in the path, but not under a domain of one's own, so that is looked at. What no event tells,
+    such as the mapping of an HTTP API's domain, is FL_BASE_PATH's to say.
+    """
+    resource = event.get("resource")
+    if resource == "/":
+        return path.rstrip("/")
+    if resource and (proxy := (event.get("pathParameters") or {}).get("proxy")):
+        own = "/" + unquote(proxy).strip("/")
+        whole = path.rstrip("/")
+        return whole.removesuffix(own) if whole.endswith(own) else ""
+    stage = event["requestContext"].get("stage")
+    if not stage or stage == "$default" or resource:
+        return ""
+    within = without(f"/{stage}", path)
+    if within is None or not (within in _PAGES or within.startswith(_ROOTS)):
+        return ""
+    return f"/{stage}"

@@ -1,0 +1,101 @@
+"""The secret that FL_SECRET_ID names: read at the start, and again while the container lives.
+
+The tick of every minute keeps a container warm for days: what was read once would outlive a key
+that leaked, and a database that moved.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from app.config import Settings
+from app.telemetry.logs import WARNING, tell
+
+FRESH_SECONDS = 120.0  # after which it is read again in any case
+LEAST_SECONDS = (
+    1.0  # between two times that something asks for it: strangers cause 401s as they like
+)
+FAILED_SECONDS = 60.0  # after a time that failed
+CONNECT_SECONDS, READ_SECONDS = 2.0, 3.0
+OF_THE_SECRET = ("MONGODB_URL", "FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS")
+
+
+class Watched:
+    """Settings that hold a secret; `read` gives them anew. The first reading may raise what it
+    raises, later ones leave the settings as they are.
+    """
+
+    def __init__(
+        self, read: Callable[[], Settings], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._read = read
+        self._clock = clock  # of the wall: a frozen container's other clocks may stand still
+        self.settings = read()
+        self._due = clock() + FRESH_SECONDS
+        self._asked_at = clock()
+
+    def read_again(self, *, urgent: bool = False) -> None:
+        """Where it is time to, or `urgent`: something speaks for another secret by now."""
+        now = self._clock()
+        wanted = urgent and self.settings.secret_id and now - self._asked_at >= LEAST_SECONDS
+        if not self.settings.secret_id or not (wanted or now >= self._due):
+            return
+        try:
+            found = self._read()
+        except RuntimeError as error:
+            tell("secret not read again", WARNING, cause=str(error))
+            self._due = self._asked_at = self._clock() + FAILED_SECONDS
+            return
+        self.settings = found
+        self._due, self._asked_at = self._clock() + FRESH_SECONDS, self._clock()
+
+
+def secrets_of(settings: Settings) -> tuple[object, ...]:
+    """What of the settings a secret may change."""
+    return settings.mongodb_url, settings.admin_key, settings.admin_key_previous
+
+
+def fetch_secret(secret_id: str) -> dict[str, str]:
+    """A secret's JSON object, of Secrets Manager, or of SSM where the id starts with a slash.
+
+    Raises RuntimeError, a sentence without the secret in it, where it cannot be had in seconds or
+    is not a JSON object of strings.
+    """
+    # Where it is used: it costs a tenth of a second of every cold start.
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    limits = Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 2},
+    )
+    service = "ssm" if secret_id.startswith("/") else "secretsmanager"
+    try:
+        client = boto3.client(service, config=limits)
+        if service == "ssm":
+            text = client.get_parameter(Name=secret_id, WithDecryption=True)["Parameter"]["Value"]
+        else:
+            text = client.get_secret_value(SecretId=secret_id).get("SecretString")
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "no code")
+        raise RuntimeError(
+            f"The secret {secret_id!r} of FL_SECRET_ID cannot be read: {service} answers {code}."
+        ) from None
+    except BotoCoreError as error:
+        raise RuntimeError(
+            f"The secret {secret_id!r} of FL_SECRET_ID cannot be read: {service} does not answer "
+            f"({type(error).__name__}). A function in a VPC needs an interface endpoint for it, or "
+            "a NAT gateway."
+        ) from None
+    secret: Any = None
+    with suppress(ValueError):  # the error itself would quote the secret
+        secret = json.loads(text or "")
+    if not isinstance(secret, dict) or not all(isinstance(v, str) for v in secret.values()):
+        raise RuntimeError(f"The secret {secret_id!r} is not a JSON object of strings.")
+    return secret
