@@ -98,7 +98,9 @@ class Container:
         logs.configure(settings.log_format, settings.log_level, alone=True)
         self.app = create_app(settings, callers_known=True)
         self.http = Bounded(self.app, settings.answer_bytes) if settings.answer_bytes else self.app
-        self._loop.run_until_complete(self.app.router.lifespan_context(self.app).__aenter__())
+        # Kept, or Python would end it as garbage, and the application with it.
+        self._lifespan = self.app.router.lifespan_context(self.app)
+        self._loop.run_until_complete(self._lifespan.__aenter__())
         gc.freeze()
         gc.enable()
 
