@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from app.domain.errors import InvalidConfig
+from app.wire.text import clean
 from client_sdk import errors, exits, interrupts, unforeseen, values
-from client_sdk.console import Output, forgive, let_go_of_stdout
+from client_sdk.console import LONGEST, Output, forgive, let_go_of_stdout
 
 COMMANDS = ("run", "join", "predict", "export", "verify", "delete")
 
@@ -93,7 +94,9 @@ def _dispatch(arguments: argparse.Namespace, console: Output) -> int:
 
 
 def _complain(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    # Our own sentences may have lines; of strangers' words in them, none can move the cursor.
+    lines = [clean(line, LONGEST) for line in f"error: {message}".split("\n")]
+    print("\n".join(lines), file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
 from client_sdk import cost
+from client_sdk.console import Output
 from client_sdk.evaluation import Classes
 from client_sdk.progress import human_bytes, rounds_table
 from client_sdk.simulate import Row
 
 
 def conclude(
-    console: Console,
+    console: Output,
     result: dict[str, Any],
     rows: list[Row],
     classes: Classes | None,
@@ -24,18 +22,18 @@ def conclude(
 ) -> None:
     """Print the table of rounds, what the last model is worth, and where everything lies."""
     for line in headline(result):
-        console.print(Text(line), soft_wrap=True)
+        console.say(line)
     console.print(rounds_table(rows))
     for line in _worth(result, classes):
-        console.print(Text(line), soft_wrap=True)
+        console.say(line)
     for line in result["warnings"]:
-        console.print(f"warning: {line}", style="yellow", soft_wrap=True, markup=False)
+        console.say(f"warning: {line}", style="yellow")
     if result["cost"]:
-        console.print(cost.sentence(result["cost"]), soft_wrap=True, markup=False)
+        console.say(cost.sentence(result["cost"]))
     for file in files:
-        console.print(f"wrote {file}", soft_wrap=True, markup=False)
+        console.say(f"wrote {file}")
     model = next((f for f in files if f.suffix == ".safetensors"), None)
-    console.print(f"try it: python -m client_sdk predict IMAGE... --model {model}", soft_wrap=True)
+    console.say(f"try it: python -m client_sdk predict IMAGE... --model {model}")
 
 
 def headline(result: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,8 @@
-"""Output that never fails for a letter: whatever the terminal or the log can hold is printed."""
+"""Output that never fails for a letter: whatever the terminal or the log can hold is printed.
+
+What is printed may be a stranger's: a reason, a name, a class of somebody's model. It is no markup,
+and it has no control characters.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,10 @@ import sys
 
 from rich.console import Console
 from rich.text import Text
+
+from app.wire.text import clean
+
+LONGEST = 20_000  # characters of a line
 
 
 def forgive(*streams: object) -> None:
@@ -26,6 +34,11 @@ def sign(console: Console, wanted: str, plain: str) -> str:
     return wanted
 
 
+def shown(text: str, style: str = "") -> Text:
+    """Text that may be a stranger's, as a part of what is printed."""
+    return Text(clean(text, LONGEST), style=style)
+
+
 class Output(Console):
     """The console of a command. A log has no edge: lines are as long as they are there."""
 
@@ -34,9 +47,9 @@ class Output(Console):
         if not self.is_terminal:
             self.width = 120
 
-    def say(self, message: str) -> None:
-        """Print a line as it is: what comes from others is no markup, and is not cut."""
-        self.print(Text(message), soft_wrap=True)
+    def say(self, message: str, style: str = "") -> None:
+        """Print one line, which the terminal's edge does not cut."""
+        self.print(shown(message, style), soft_wrap=True)
 
     def on_broken_pipe(self) -> None:
         """Rich would exit with code 1, which says here that an experiment failed."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from app.wire.text import clean
 from client_sdk.evaluation import Classes, VersionFigures
 from client_sdk.simulate import Row
 
@@ -22,7 +23,7 @@ def rounds(rows: list[Row], versions: list[VersionFigures], title: str) -> bytes
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     figure = _figure(9, 4)
-    figure.suptitle(title)
+    figure.suptitle(clean(title))
     left, right = figure.subplots(1, 2)
     numbers = [row.round for row in rows]
     left.plot(numbers, [row.accuracy for row in rows], "o-", label="test set")
@@ -68,7 +69,7 @@ def evaluation(classes: Classes, title: str) -> bytes:
     size = 3.6 + 0.3 * len(shown)
     figure = _figure(2 * size - 1, size)
     of = "" if len(shown) == len(classes.names) else f"; {len(shown)} of {len(classes.names)} shown"
-    figure.suptitle(f"{title}: {classes.accuracy:.2%} of {sum(classes.examples)} right{of}")
+    figure.suptitle(f"{clean(title)}: {classes.accuracy:.2%} of {sum(classes.examples)} right{of}")
     left, right = figure.subplots(1, 2, width_ratios=[1.35, 1])
     _matrix(left, classes, shown)
     _bars(right, classes, shown, shares)
@@ -110,6 +111,7 @@ def _bars(axes: Any, classes: Classes, shown: list[int], shares: list[float]) ->
 
 
 def _short(name: str) -> str:
+    name = clean(name)
     return name if len(name) <= 14 else f"{name[:13]}…"
 
 
@@ -118,6 +120,7 @@ def _figure(width: float, height: float) -> Figure:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["text.parse_math"] = False  # a class may be called "$", or "$x_1"
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

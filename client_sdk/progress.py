@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.wire.views import ExperimentView
-from client_sdk.console import sign
+from client_sdk.console import shown, sign
 from client_sdk.participant import Event
 from client_sdk.simulate import Row, Watchers
 
@@ -51,7 +51,7 @@ def rounds_table(rows: list[Row]) -> Table:
             str(row.updates),
             human_bytes(row.bytes_up),
             human_bytes(row.bytes_down),
-            *([Text(absentees(row))] if named else []),
+            *([shown(absentees(row))] if named else []),
         )
     return table
 
@@ -83,7 +83,7 @@ class PlainProgress:
         return Watchers(self._event, self._experiment, self._row)
 
     def say(self, message: str) -> None:
-        self.console.print(Text(message), soft_wrap=True)
+        self.console.print(shown(message), soft_wrap=True)
 
     def _event(self, event: Event) -> None:
         if event.kind in ("refused", "late", "dropped"):
@@ -153,7 +153,7 @@ class LiveProgress(PlainProgress):
             parts.append(rounds_table(self._rows[-12:]))
         if self._cohort:
             parts.append(self._cohort_line())
-        parts.append(Text(self._line, style="dim"))
+        parts.append(shown(self._line, "dim"))
         return Group(*parts)
 
     def _cohort_line(self) -> Text:

@@ -97,7 +97,8 @@ class ConsoleFormatter(logging.Formatter):
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         text = f"{at} {record.levelname:7} {_printable(_spelt(*_content(record)))}"
         if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
+            told = self.formatException(record.exc_info)
+            text += "\n" + "\n".join(_printable(line) for line in told.split("\n"))
         return text
 
 

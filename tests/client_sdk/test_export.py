@@ -11,9 +11,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from rich.console import Console
 
 from client_sdk import cli, datasets, model_commands, models
+from client_sdk.console import Output
 from client_sdk.errors import DataError
 from client_sdk.export import METADATA, export
 from client_sdk.predict import Classifier
@@ -179,7 +179,7 @@ async def test_a_coordinators_model_by_its_version(federation, digits, tmp_path,
     given = ["export", "--server", "http://coordinator", "--experiment", experiment]
     for more in (["--key", ADMIN_KEY], ["--key", enrolment_key, "--version", "0"]):
         arguments = cli._parser().parse_args([*given, *more, "--out", str(out)])
-        assert await model_commands.export(arguments, Console(quiet=True)) == 0
+        assert await model_commands.export(arguments, Output(to_stderr=True)) == 0
         assert out.read_bytes() == data
         out.unlink()
 
