@@ -14,6 +14,7 @@ from app.domain.records import Blob, ModelVersion
 from app.service import keys, sweep, telling, weights
 from app.service.context import Context
 from app.service.credentials import AdminKeys, enrolment_key, fingerprint, new_salt
+from app.service.ledger import Ledger
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads
 from app.telemetry.logs import tell
@@ -131,7 +132,8 @@ class Experiments:
         if experiment.state is not ExperimentState.AWAITING_MODEL:
             raise Conflict(f"The experiment is {experiment.state}: its initial model is settled.")
         prefix = keys.model_blob(experiment_id, 0)
-        return Uploads(self.context, prefix, self.context.limits.max_model_bytes)
+        ledger = Ledger.of_initial(self.repo.documents, experiment_id)
+        return Uploads(self.context, prefix, self.context.limits.max_model_bytes, ledger)
 
     async def commit_initial(
         self, experiment_id: str, commit: WeightsCommit, by: str = "admin"
@@ -172,6 +174,7 @@ class Experiments:
             commit.sha256,
             commit.parts,
             limit=self.context.limits.max_model_bytes,
+            part_bytes=self.context.limits.part_bytes,
         )
         if (found := encoding_of(layout)) != WEIGHTS:
             raise BadWeights(f"This file is in {found}, no model itself.", code="encoding-mismatch")

@@ -12,6 +12,7 @@ from app.domain.records import Client, Update
 from app.service import keys, weights
 from app.service.context import Context
 from app.service.enrolment import shard_size
+from app.service.ledger import Ledger
 from app.service.uploads import Uploads, max_update_bytes, require_digest
 from app.wire.codec import Layout
 from app.wire.encodings import encoded
@@ -42,7 +43,8 @@ async def checked(
     if data is not None:
         await require_digest(data, commit.sha256)
         blob, found = await weights.judged(prefix, commit.sha256, data, limit, expected)
-        await Uploads(context, prefix, limit).keep(0, commit.sha256, data)
+        ledger = Ledger.of_update(context.repo.documents, experiment.id, number, client.slot)
+        await Uploads(context, prefix, limit, ledger).keep(0, commit.sha256, data)
     else:
         blob, found = await weights.commit(
             context.blobs,
@@ -51,6 +53,7 @@ async def checked(
             commit.parts,
             limit=limit,
             expected=expected,
+            part_bytes=context.limits.part_bytes,
             verified=not context.direct,
         )
     update = Update(

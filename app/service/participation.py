@@ -20,6 +20,7 @@ from app.service import keys, telling
 from app.service.context import Context
 from app.service.hold import Hold, turn_of
 from app.service.judging import checked
+from app.service.ledger import Ledger
 from app.service.look import around, in_passing
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads, max_update_bytes, update_bytes
@@ -164,6 +165,7 @@ class Participation:
             self.context,
             keys.update_blob(experiment.id, number, client.slot),
             max_update_bytes(size),
+            Ledger.of_update(self.repo.documents, experiment.id, number, client.slot),
         )
 
     async def commit(

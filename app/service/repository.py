@@ -24,6 +24,7 @@ from app.wire.codec import Layout, parse_header
 
 KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with its id
     *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
+    *("announced", "announced_initial"),
 )
 LAYOUTS = 64  # are kept, of so many experiments
 

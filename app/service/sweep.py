@@ -17,7 +17,7 @@ from app.domain.errors import CoordinatorError
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import Blob
 from app.domain.round import Round, RoundState
-from app.service import keys, telling
+from app.service import keys, ledger, telling
 from app.service.context import Context
 from app.service.metering import with_round
 from app.service.retention import announced, drop_model
@@ -27,11 +27,13 @@ from app.telemetry.logs import ERROR, WARNING, tell
 if TYPE_CHECKING:
     from app.service import Coordinator
 
+_URL_GRACE = 600.0  # seconds that an upload may take that began while its URL was good
 GRACE_LEASES = 20  # after the end of an experiment, in leases
 
 
 async def drop_uploads(context: Context, experiment: Experiment, closed: int) -> None:
     """Round `closed` is closed: delete the uploads that are not to be kept any longer."""
+    await ledger.forget_round(context.repo.documents, experiment.id, closed)
     await _drop(context, keys.round_sums(experiment.id, closed))
     expired = closed - experiment.config.keep_updates
     if expired > 0:
@@ -66,9 +68,7 @@ async def _drop_stale_uploads(
     kept = number > (experiment.model_version or 0) - experiment.config.keep_updates
     prefix = keys.round_blobs(experiment_id, number)
     if kept and round_.state is not RoundState.ABANDONED:
-        # There may be sums of a call that folded a group while another one closed the round.
-        prefix = keys.round_sums(experiment_id, number)
-        stored = {key: size for key, size in stored.items() if key.startswith(prefix)}
+        return await _drop_strays(context, round_, stored)
     files = sorted({f"{key.rpartition('/')[0]}/" for key in stored})
     few = sum(stored.values()) <= context.limits.drop_bytes
     for doomed in [prefix] if stored and few else files:
@@ -76,6 +76,40 @@ async def _drop_stale_uploads(
         if context.clock() >= until:
             break
     return bool(stored)
+
+
+async def _drop_strays(context: Context, round_: Round, stored: dict[str, int]) -> bool:
+    """Delete what is stored beside a closed round's accepted updates, which are kept; say whether
+    anything was: sums of a call that folded a group while another one closed the round, and what
+    clients sent and never committed, or sent by a URL after the close.
+    """
+    sums = keys.round_sums(round_.experiment_id, round_.number)
+    strays = {key for key in stored if key.startswith(sums)}
+    others = {key: size for key, size in stored.items() if key not in strays}
+    if sum(others.values()) != round_.update_bytes:  # else it is the accepted ones, and no more
+        updates = await context.repo.updates(round_.experiment_id, round_.number)
+        accepted = [update.blob for update in updates if update.slot in round_.accepted]
+        strays |= others.keys() - {
+            blob.key(number) for blob in accepted for number in range(len(blob.parts))
+        }
+    for key in sorted(strays):
+        await context.blobs.delete(key)
+    return bool(strays)
+
+
+async def _drop_late_initials(context: Context) -> None:
+    """Delete what came by a URL beside initial weights, for as long as any may come."""
+    documents, now = context.repo.documents, context.clock()
+    for experiment_id, until in (await ledger.initials(documents)).items():
+        if (model := await context.repo.model(experiment_id, 0)) is not None:
+            await drop_other_parts(context, model.blob)
+        elif await context.repo.tombstone(experiment_id) is None:
+            experiment = await context.repo.experiment(experiment_id)
+            if not experiment.ended:
+                continue  # they may still be committed
+            await drop_model(context, experiment_id, 0)
+        if now > until + _URL_GRACE:
+            await ledger.forget_initial(documents, experiment_id)
 
 
 async def tidy(context: Context, experiment: Experiment, round_: Round | None) -> bool:
@@ -143,6 +177,8 @@ async def sweep_uploads(context: Context) -> None:
     for (experiment_id, number), stored in sorted(found.items()):
         if await _drop_stale_uploads(context, experiment_id, number, stored, until):
             tell("uploads swept", experiment=experiment_id, round=number)
+    if context.direct:
+        await _drop_late_initials(context)
 
 
 def abandoned(context: Context, experiment: Experiment) -> bool:

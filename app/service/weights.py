@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable
-from itertools import accumulate
-from typing import TypeVar
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+from itertools import accumulate, islice
+from typing import NoReturn, TypeVar
 
 from app.domain.errors import BadWeights, DigestMismatch, PartsMissing, TooLarge
 from app.domain.records import Blob, part_key
@@ -33,6 +36,7 @@ class Damaged(Exception):
         self.prefix = prefix
 
 
+AHEAD = 3  # parts of a file that are fetched while one is read
 _SMALL = 256 * 1024  # bytes that are judged faster than a thread is woken
 
 
@@ -43,12 +47,14 @@ async def commit(
     parts: list[str],
     *,
     limit: int,
+    part_bytes: int,
     expected: Layout | None = None,
     verified: bool = False,
 ) -> tuple[Blob, Layout]:
     """Check that the parts make up the announced file and that it is sound; give its reference.
 
     `verified`: each part came through a coordinator, which stored it under the digest that it has.
+    Of others, those above `part_bytes` are deleted unread.
     Raises PartsMissing, TooLarge, DigestMismatch, or BadWeights for what is in the file.
     """
     stored = await blobs.sizes(f"{prefix}/")
@@ -56,22 +62,53 @@ async def commit(
     missing = [number for number, key in enumerate(keys) if key not in stored]
     if missing:
         raise PartsMissing(f"Parts {missing[:20]} have not been uploaded: send them, then commit.")
+    for number, key in enumerate(keys):
+        if not verified and stored[key] > part_bytes:
+            await _drop_altered(blobs, key, number)
     blob = Blob(
         prefix=prefix, sha256=sha256, parts=tuple(parts), sizes=tuple(stored[key] for key in keys)
     )
     _require_within(blob, limit)
     judge = _Judge(expected, parts if verified else [])
-    for number, key in enumerate(keys):
-        data = await blobs.get(key)
-        if data is None:
-            raise PartsMissing("The round was closed while the parts were read.")
-        if await beside_the_loop(len(data), lambda part=data: judge.feed(part)) != parts[number]:  # type: ignore[misc]
-            # Only a store that clients write to themselves, and that checks no digests, has such.
-            await blobs.delete(key)
-            raise PartsMissing(f"Part {number} holds other bytes than it says: send it again.")
-        if len(data) != blob.sizes[number]:  # such a store, too, can have it replaced meanwhile
-            raise PartsMissing(f"Part {number} was replaced while it was read: commit again.")
+    async with aclosing(ahead(blobs, keys)) as fetched:
+        number = 0
+        async for data in fetched:
+            if data is None:  # its round was closed meanwhile, or a deletion died in the middle
+                await blobs.delete(keys[number])
+                raise PartsMissing(f"Part {number} is gone: send it again, if its round is open.")
+            if await beside_the_loop(len(data), partial(judge.feed, data)) != parts[number]:
+                await _drop_altered(blobs, keys[number], number)
+            if len(data) != blob.sizes[number]:  # such a store, too, can have it replaced meanwhile
+                raise PartsMissing(f"Part {number} was replaced while it was read: commit again.")
+            number += 1
     return blob, judge.verdict(sha256)
+
+
+async def _drop_altered(blobs: Blobs, key: str, number: int) -> NoReturn:
+    """Only a store that clients write to themselves, and that checks no digests, has such."""
+    await blobs.delete(key)
+    raise PartsMissing(f"Part {number} holds other bytes than it says: send it again.")
+
+
+async def ahead(blobs: Blobs, keys: Sequence[str]) -> AsyncGenerator[bytes | None, None]:
+    """The blobs under these keys, in their order. The next few are fetched meanwhile: each takes
+    a bucket, or a database far away, some time to begin with.
+    """
+    fetched: deque[asyncio.Task[bytes | None]] = deque()
+    left = iter(keys)
+    try:
+        while True:
+            fetched.extend(
+                asyncio.create_task(blobs.get(key))
+                for key in islice(left, AHEAD + 1 - len(fetched))
+            )
+            if not fetched:
+                return
+            yield await fetched.popleft()
+    finally:
+        for task in fetched:
+            task.cancel()
+        await asyncio.gather(*fetched, return_exceptions=True)
 
 
 async def judged(
