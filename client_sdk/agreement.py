@@ -18,7 +18,9 @@ SEEDS = 3  # that must agree
 EXCUSED = 6  # comparisons that ties may spoil before too little is left to judge by
 _EXAMPLES = 21  # two whole batches and a part of one
 _NEAR = 1e-6  # of a layer's largest sum: what rounding may move a sum by
-_SETTINGS = TrainSettings(epochs=2, batch_size=9, learning_rate=0.01, momentum=0.5)
+_SETTINGS = TrainSettings(
+    epochs=2, batch_size=9, learning_rate=0.01, momentum=0.5, weight_decay=0.1
+)
 
 
 def disagreement(loop: Loop, spec: ModelSpec) -> str:

@@ -174,6 +174,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     setting("--batch-size", type=int, help="default: 50; 10 where shards are under 200 examples")
     setting("--learning-rate", type=float, default=0.05, help="default: 0.05")
     setting("--momentum", type=float, default=0.5, help="default: 0.5")
+    setting("--weight-decay", type=float, default=0.0, help="L2 regularisation (default: 0)")
+    setting(
+        "--learning-rate-factor",
+        type=float,
+        default=1.0,
+        help="multiplies the learning rate from round to round (default: 1)",
+    )
     setting("--seed", type=int, default=0, help="everything random is a function of it")
     setting("--deadline", type=float, default=600.0, help="seconds for a round (default: 600)")
     setting("--quorum", type=int, help="updates that suffice at the deadline (default: half)")

@@ -184,6 +184,8 @@ def _config(
         batch_size=(10 if shard < _SMALL_SHARD else 50) if batch is None else batch,
         learning_rate=arguments.learning_rate,
         momentum=arguments.momentum,
+        weight_decay=arguments.weight_decay,
+        learning_rate_factor=arguments.learning_rate_factor,
         seed=arguments.seed,
         deadline_seconds=arguments.deadline,
         quorum=arguments.quorum,

@@ -284,6 +284,7 @@ enum {
     BAD_MOMENTUM = -6,
     BAD_LABEL = -7,
     BAD_ORDER = -8,
+    BAD_DECAY = -9,
 };
 
 static int usable(const void *pointer, size_t alignment)
@@ -293,7 +294,7 @@ static int usable(const void *pointer, size_t alignment)
 
 /* The fault of the arguments, or 0. A comparison with NaN is false. */
 static int fault(const float *parameters, const float *momenta, const float *x, const int64_t *y,
-                 const int64_t *order, int64_t n, int64_t batch, float rate, float momentum)
+                 const int64_t *order, int64_t n, int64_t batch, Sgd sgd)
 {
     if (!usable(parameters, sizeof(float)) || !usable(momenta, sizeof(float))
         || !usable(x, sizeof(float)) || !usable(y, sizeof(int64_t))
@@ -304,8 +305,9 @@ static int fault(const float *parameters, const float *momenta, const float *x, 
         || __builtin_mul_overflow(n, (int64_t)CHANNELS * HEIGHT * WIDTH * sizeof(float), &bytes))
         return BAD_COUNT;
     if (batch < 1) return BAD_BATCH;
-    if (!(rate >= 0 && rate <= 1000)) return BAD_RATE;
-    if (!(momentum >= 0 && momentum <= 1)) return BAD_MOMENTUM;
+    if (!(sgd.rate >= 0 && sgd.rate <= 1000)) return BAD_RATE;
+    if (!(sgd.momentum >= 0 && sgd.momentum <= 1)) return BAD_MOMENTUM;
+    if (!(sgd.decay >= 0 && sgd.decay <= 10)) return BAD_DECAY;
     for (int64_t i = 0; i < n; i++) {
         if (y[i] < 0 || y[i] >= CLASSES) return BAD_LABEL;
         if (order[i] < 0 || order[i] >= n) return BAD_ORDER;
@@ -313,13 +315,15 @@ static int fault(const float *parameters, const float *momenta, const float *x, 
     return 0;
 }
 
-/* An epoch of SGD with momentum over images x [n][CHANNELS][HEIGHT][WIDTH] and labels y [n] in
+/* An epoch of SGD with momentum and weight decay over images x [n][CHANNELS][HEIGHT][WIDTH] and labels y [n] in
  * `order` [n]. Changes parameters and momenta [PARAMETERS]; gives the summed loss, or one of the
  * faults above, which are negative as no loss is, and then nothing is changed. */
-double epoch(float *parameters, float *momenta, const float *x, const int64_t *y,
-             const int64_t *order, int64_t n, int64_t batch, float rate, float momentum)
+double epoch_with_decay(float *parameters, float *momenta, const float *x, const int64_t *y,
+                        const int64_t *order, int64_t n, int64_t batch, float rate, float momentum,
+                        float decay)
 {
-    int found = fault(parameters, momenta, x, y, order, n, batch, rate, momentum);
+    Sgd sgd = {rate, momentum, decay};
+    int found = fault(parameters, momenta, x, y, order, n, batch, sgd);
     if (found) return found;
     if (batch > n) batch = n;
     Work *k;
@@ -359,10 +363,16 @@ double epoch(float *parameters, float *momenta, const float *x, const int64_t *y
                 backwards(k, k->images + b, k->d_two + b * WIDE);
             }
         }
-        step_all(k, all_d_hidden, all_two, all_logits, all_hidden, size, (Sgd){rate, momentum});
+        step_all(k, all_d_hidden, all_two, all_logits, all_hidden, size, sgd);
     }
     move_all(parameters, &k->parameters, 1);
     move_all(momenta, &k->momenta, 1);
     free(k);
     return sum;
+}
+
+double epoch(float *parameters, float *momenta, const float *x, const int64_t *y,
+             const int64_t *order, int64_t n, int64_t batch, float rate, float momentum)
+{
+    return epoch_with_decay(parameters, momenta, x, y, order, n, batch, rate, momentum, 0);
 }

@@ -220,11 +220,12 @@ INLINE void dense_input(const float *d, int d_pitch, int images, const float *w,
 }
 
 typedef struct {
-    float rate, momentum;
+    float rate, momentum, decay;
 } Sgd;
 
 INLINE void step(vec *parameters, vec *momenta, vec gradient, Sgd sgd)
 {
+    if (sgd.decay) gradient += sgd.decay * *parameters;  /* no decay of infinity is no NaN */
     *momenta = sgd.momentum * *momenta + gradient;
     *parameters -= sgd.rate * *momenta;
 }

@@ -40,6 +40,7 @@ _FAULTS = {  # what `epoch` in kernel.c gives in place of a loss
     -6.0: "The momentum must be from 0 to 1.",
     -7.0: "A label is no class of the network.",
     -8.0: "An example's number is not below the number of examples.",
+    -9.0: "The weight decay must be from 0 to 10.",
 }
 
 
@@ -82,6 +83,7 @@ class Kernel:
                 settings.batch_size,
                 settings.learning_rate,
                 settings.momentum,
+                settings.weight_decay,
             )
             if total == _NO_MEMORY:
                 raise MemoryError("There is no memory for the local loop.")
@@ -114,9 +116,9 @@ def _loaded(code: bytes) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.so"
         path.write_bytes(code)
-        epoch = ctypes.CDLL(str(path)).epoch
+        epoch = ctypes.CDLL(str(path)).epoch_with_decay
     epoch.restype = ctypes.c_double
-    epoch.argtypes = [*[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 2, *[ctypes.c_float] * 2]
+    epoch.argtypes = [*[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 2, *[ctypes.c_float] * 3]
     return epoch
 
 

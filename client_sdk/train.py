@@ -22,13 +22,15 @@ from client_sdk.dice import Dice
 from client_sdk.errors import DataError
 from client_sdk.models import ModelSpec, build, load_bytes, to_bytes
 
-MAX_EPOCHS, MAX_BATCH, MAX_RATE = 10_000, 1_000_000, 1000.0  # as in an experiment's settings
+MAX_EPOCHS, MAX_BATCH = 10_000, 1_000_000  # as in an experiment's settings
+MAX_RATE, MAX_DECAY = 1000.0, 10.0
 VALUES_AT_ONCE = 2**23  # of images that go through a network together: about a gigabyte of work
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train: passes over the data, examples a step, step size, momentum.
+    """How to train: passes over the data, examples a step, step size, momentum, and
+    the share of every weight that a step's gradient takes back (L2 regularisation).
 
     A coordinator says these, so they are bounded here again. Raises DataError.
     """
@@ -37,6 +39,7 @@ class TrainSettings:
     batch_size: int
     learning_rate: float
     momentum: float
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         self.check()
@@ -54,6 +57,10 @@ class TrainSettings:
             )
         if not _is_number(self.momentum) or not 0 <= self.momentum < 1:
             raise DataError(f"momentum must be from 0 to below 1, not {self.momentum!r}.")
+        if not _is_number(self.weight_decay) or not 0 <= self.weight_decay <= MAX_DECAY:
+            raise DataError(
+                f"weight_decay must be from 0 to {MAX_DECAY:g}, not {self.weight_decay!r}."
+            )
 
 
 def _is_number(value: object) -> bool:
@@ -133,7 +140,11 @@ def _epochs(
     fused: bool = False,
 ) -> float:
     optimiser = torch.optim.SGD(
-        model.parameters(), lr=settings.learning_rate, momentum=settings.momentum, fused=fused
+        model.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        fused=fused,
     )
     dice = Dice(seed)
     model.train()

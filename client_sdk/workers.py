@@ -191,6 +191,7 @@ def _train(
             batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,
             momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
         ),
         derive_seed(seed, "train", task.round, client_id),
         kernel.train if kernel else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -58,6 +59,8 @@ class Config:
     batch_size: int = 50
     learning_rate: float = 0.05
     momentum: float = 0.5
+    weight_decay: float = 0.0
+    learning_rate_factor: float = 1.0  # on the learning rate, from round to round
     seed: int = 0
     deadline_seconds: float = 600.0
     quorum: int | None = None  # None: half of the cohort, rounded up
@@ -99,6 +102,11 @@ class Config:
     def of_training(self) -> Config:
         """Without what may be changed meanwhile, because it has no part in any model."""
         return replace(self, budget_usd=None)
+
+    def learning_rate_in(self, number: int) -> float:
+        """The learning rate of a round; the first is 1. It never becomes 0."""
+        rate = self.learning_rate * self.learning_rate_factor ** (number - 1)
+        return max(rate, sys.float_info.min)
 
     @property
     def clients_to_start(self) -> int:

@@ -112,8 +112,9 @@ class Participation:
             training=Training(
                 local_epochs=config.local_epochs,
                 batch_size=config.batch_size,
-                learning_rate=config.learning_rate,
+                learning_rate=config.learning_rate_in(round_.number),
                 momentum=config.momentum,
+                weight_decay=config.weight_decay,
                 seed=config.seed,
             ),
             part_bytes=self.context.limits.part_bytes,

@@ -28,9 +28,11 @@ from app.wire.bounds import (
     Momentum,
     PartBytes,
     PartNumber,
+    RateFactor,
     RoundNumber,
     Secret,
     Seed,
+    WeightDecay,
 )
 from app.wire.text import Shown, clean, require_plain
 
@@ -106,6 +108,14 @@ class ExperimentConfig(Body):
     batch_size: BatchSize = Field(_D.batch_size)
     learning_rate: LearningRate = Field(_D.learning_rate)
     momentum: Momentum = Field(_D.momentum)
+    weight_decay: WeightDecay = Field(
+        _D.weight_decay,
+        description="L2 regularisation: so much of every weight is added to its gradient",
+    )
+    learning_rate_factor: RateFactor = Field(
+        _D.learning_rate_factor,
+        description="From round to round the learning rate is multiplied by this",
+    )
     seed: Seed = Field(_D.seed, description="All draws are functions of it")
     deadline_seconds: FiniteFloat = Field(
         _D.deadline_seconds, gt=0, le=30 * 86400, description="Time for an attempt at a round"

@@ -19,6 +19,7 @@ from app.wire.bounds import (
     Pause,
     RoundNumber,
     Seed,
+    WeightDecay,
 )
 from app.wire.schema import Answer, BlobInfo
 from app.wire.text import Shown
@@ -31,6 +32,7 @@ class Training(Answer):
     batch_size: BatchSize
     learning_rate: LearningRate
     momentum: Momentum
+    weight_decay: WeightDecay = 0.0
     seed: Seed = Field(description="The experiment's; derive your own of it, round and client")
 
 

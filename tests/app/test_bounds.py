@@ -95,6 +95,7 @@ NAN, INF = float("nan"), float("inf")
         (STATUS, TRAIN, ("training", "batch_size"), [0, -1, -176, -(2**62), 2**63, NAN, []]),
         (STATUS, TRAIN, ("training", "learning_rate"), [0, -1, 1e300, NAN, INF]),
         (STATUS, TRAIN, ("training", "momentum"), [-0.1, 1, 1e300, NAN, -INF]),
+        (STATUS, TRAIN, ("training", "weight_decay"), [-0.1, 11, 1e300, NAN, INF]),
         (STATUS, TRAIN, ("training", "seed"), [-1, 2**63]),
         (STATUS, TRAIN, ("round",), [-1, 10**7, 1.5]),
         (STATUS, TRAIN, ("attempt",), [-1, 10**7]),

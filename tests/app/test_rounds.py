@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from app.domain.experiment import Config
 from app.domain.round import RoundState
 from app.service import Limits
 from client_sdk.errors import RequestRefused, StateConflict
-from tests.federation import value_of, weights
+from tests.federation import config, value_of, weights
 from tests.some import some
 
 
@@ -242,6 +243,23 @@ async def test_it_stops_early_once_the_target_is_met_with_patience(federation):
     shown = await federation.admin.experiment(experiment)
     assert (shown.state, shown.model_version) == ("completed", 4)
     assert "target accuracy of 90.00% was reached: 91.00% with model 3" in shown.reason
+
+
+async def test_the_learning_rate_falls_from_round_to_round_as_the_settings_say(federation):
+    settings = {"learning_rate": 0.8, "learning_rate_factor": 0.5, "weight_decay": 0.01}
+    experiment, members = await federation.start(rounds=3, **settings)
+    for number, rate in ((1, 0.8), (2, 0.4), (3, 0.2)):
+        for client in await federation.cohort(experiment):
+            training = (await members[client].status()).training
+            assert training.learning_rate == pytest.approx(rate)
+            assert training.weight_decay == 0.01
+            await members[client].upload(number, 1.0)
+
+
+def test_a_learning_rate_never_becomes_nothing():
+    settings = config(rounds=1_000_000, learning_rate_factor=0.5).model_dump()
+    assert Config(**settings).learning_rate_in(1_000_000) > 0
+    assert Config(**(settings | {"learning_rate_factor": 1.0})).learning_rate_in(500) == 0.05
 
 
 async def test_stopping_keeps_the_model_and_drops_the_uploads(federation):

@@ -34,8 +34,9 @@ static int once(void)
     static const float bad_momenta[] = {NAN, INFINITY, -INFINITY, -0.1f, 1.1f, 3e38f};
     static const int64_t bad_labels[] = {-1, CLASSES, INT64_MIN, INT64_MAX, 1 << 20};
     static const float scales[] = {0, 1e-3f, 1e-3f, 1e30f};
+    static const float decays[] = {0, 0, 1e-4f, 10}, bad_decays[] = {NAN, INFINITY, -0.1f, 11};
     int64_t n = 1 + draw(40), count = n, batch = PICK(batches);
-    float rate = PICK(rates), momentum = PICK(momenta);
+    float rate = PICK(rates), momentum = PICK(momenta), decay = PICK(decays);
     float *p = floats(PARAMETERS, 1e-4f), *m = calloc(PARAMETERS, sizeof(float));
     float *x = floats(n * CHANNELS * HEIGHT * WIDTH, PICK(scales));
     float *before = malloc(PARAMETERS * sizeof(float));
@@ -43,7 +44,7 @@ static int once(void)
     for (int64_t i = 0; i < n; i++) y[i] = draw(CLASSES), order[i] = draw(n);
     memcpy(before, p, PARAMETERS * sizeof(float));
     void *given[] = {p, m, x, y, order};
-    int wrong = draw(2) ? 0 : -2 - (int)draw(7);
+    int wrong = draw(2) ? 0 : -2 - (int)draw(8);
     switch (wrong) {
     case BAD_POINTER: {
         int which = draw(5);
@@ -54,11 +55,12 @@ static int once(void)
     case BAD_BATCH: batch = PICK(bad_batches); break;
     case BAD_RATE: rate = PICK(bad_rates); break;
     case BAD_MOMENTUM: momentum = PICK(bad_momenta); break;
+    case BAD_DECAY: decay = PICK(bad_decays); break;
     case BAD_LABEL: y[draw(n)] = PICK(bad_labels); break;
     case BAD_ORDER: order[draw(n)] = draw(2) ? n : -1 - (int64_t)draw(1u << 31); break;
     }
-    double found = epoch(given[0], given[1], given[2], given[3], given[4], count, batch, rate,
-                         momentum);
+    double found = epoch_with_decay(given[0], given[1], given[2], given[3], given[4], count, batch,
+                                    rate, momentum, decay);
     int right = wrong ? found == wrong && !memcmp(before, p, PARAMETERS * sizeof(float))
                       : !(found < 0);  /* a loss, or NaN where the training diverges */
     if (!right)

@@ -4,6 +4,7 @@ import asyncio
 import math
 import shutil
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,18 @@ def test_an_epoch_gives_the_same_weights_and_loss(kernel, batch_size, momentum):
     assert loss == pytest.approx(train(theirs, x, y, settings, 5), abs=1e-5)
     assert distance(ours, theirs) < 2e-6
     assert distance(ours, models.build(kernel.spec, 0)) > 1e-4
+
+
+def test_weight_decay_is_pytorchs(kernel):
+    x, y = examples(kernel.spec, 60)
+    settings = TrainSettings(2, 20, 0.02, 0.5, weight_decay=0.3)
+    ours, theirs = models.build(kernel.spec, 0), models.build(kernel.spec, 0)
+    loss = kernel.train(ours, x, y, settings, 5)
+    assert loss == pytest.approx(train(theirs, x, y, settings, 5), abs=1e-5)
+    assert distance(ours, theirs) < 2e-6
+    plain = models.build(kernel.spec, 0)
+    kernel.train(plain, x, y, replace(settings, weight_decay=0.0), 5)
+    assert distance(ours, plain) > 1e-4
 
 
 def test_it_is_as_near_to_exact_arithmetic_as_pytorch_is(kernel):

@@ -182,6 +182,23 @@ def test_the_loop_is_sgd_with_momentum_as_the_book_has_it():
     assert model.w.item() == pytest.approx(w, abs=1e-6)
 
 
+def test_weight_decay_pulls_every_weight_towards_nothing():
+    """A gradient of nothing but the decay: w becomes w (1 - rate * decay) a step."""
+
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x):
+            return x.flatten(1).repeat(1, 2) * 0 + 0 * self.w
+
+    model = Flat()
+    settings = TrainSettings(3, 1, 0.1, 0.0, weight_decay=0.5)
+    train(model, torch.ones(1, 1, 1, 1), torch.tensor([0]), settings, seed=0)
+    assert model.w.item() == pytest.approx(2 * 0.95**3)
+
+
 def test_every_example_is_seen_once_an_epoch_in_an_order_of_the_seed():
     class Recorder(nn.Module):
         def __init__(self):
