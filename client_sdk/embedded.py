@@ -137,7 +137,9 @@ _SERVER_VARIABLES = frozenset(
 
 def _reason(log: Path) -> str:
     """The last line of a server's log that says why."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    lines = [
+        line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+    ]
     told = [line for line in lines if line and "Application startup failed" not in line]
     last = told[-1] if told else "it said nothing."
     return last.removeprefix("error:").removeprefix("ERROR:").strip()[:500]

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
@@ -22,6 +23,10 @@ from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
 from examples.containers import free_port, wait_for_port
 from tests.e2e.processes import SMALL, run
 from tests.federation import Federation
+
+# A slow machine is no failure.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 # Nothing of the machine's own settings may reach the tests, but the MongoDB they shall use.
 MONGODB_URL = os.environ.pop("MONGODB_URL", None)

@@ -44,7 +44,9 @@ def read(text: str) -> Page:
 
 @pytest.fixture(scope="module")
 def pages():
-    return [read((ROOT / name).read_text()) for name in ("README.md", "README.pt.md")]
+    return [
+        read((ROOT / name).read_text(encoding="utf-8")) for name in ("README.md", "README.pt.md")
+    ]
 
 
 @pytest.mark.parametrize("part", Page.__dataclass_fields__)
@@ -63,6 +65,6 @@ def test_the_reader_of_pages_sees_what_differs():
 
 @pytest.mark.parametrize("name", ["README.md", "README.pt.md"])
 def test_links_lead_to_files(name):
-    for link in some(read((ROOT / name).read_text()).links):
+    for link in some(read((ROOT / name).read_text(encoding="utf-8")).links):
         if not link.startswith("http"):
             assert (ROOT / link.split("#")[0]).exists(), link

@@ -241,7 +241,7 @@ async def test_bodies_over_the_limit_are_refused_announced_or_not(federation):
 async def test_without_an_admin_key_only_this_machine_is_answered(tmp_path):
     app = create_app(Settings(admin_key=None, data_dir=tmp_path))
     async with app.router.lifespan_context(app):
-        key = (tmp_path / "admin-key").read_text()
+        key = (tmp_path / "admin-key").read_text(encoding="utf-8")
         assert (tmp_path / "admin-key").stat().st_mode & 0o777 == 0o600
         for address, status in (("127.0.0.1", 200), ("::1", 200), ("192.0.2.7", 403)):
             transport = httpx.ASGITransport(app, client=(address, 1))

@@ -169,7 +169,7 @@ async def test_a_poll_that_was_held_counts_as_the_work_that_it_was(holding):
     url = f"/v1/experiments/{outside.experiment_id}/status?wait=1&round=1"
     answer = await holding.http.get(url, headers=headers)
     milliseconds = float(answer.headers["server-timing"].removeprefix("total;dur="))
-    assert milliseconds < 1000 <= answer.elapsed.total_seconds() * 1000
+    assert answer.elapsed.total_seconds() * 1000 - milliseconds > 900  # but for rounding
 
 
 @pytest.mark.parametrize("query", ["wait=26&round=1", "wait=-1&round=1", "wait=x", "round=-1"])

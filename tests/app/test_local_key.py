@@ -34,7 +34,7 @@ def test_workers_that_start_at_once_have_one_key(tmp_path):
     keys = {worker.communicate(timeout=60)[0].strip() for worker in workers}
     assert len(keys) == 1
     assert len(keys.pop()) == 43  # 256 bits
-    assert local_admin_key(folder)[0] == (folder / "admin-key").read_text().strip()
+    assert local_admin_key(folder)[0] == (folder / "admin-key").read_text(encoding="utf-8").strip()
 
 
 def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):

@@ -216,7 +216,7 @@ def test_a_server_logs_each_request_once_and_in_one_form(tmp_path, form):
             script, env=os.environ | settings, stdout=stream, stderr=subprocess.STDOUT
         )
         deadline = time.monotonic() + 60
-        while "running on http" not in (text := out.read_text()):
+        while "running on http" not in (text := out.read_text(encoding="utf-8")):
             assert time.monotonic() < deadline, text
             assert process.poll() is None, text
             time.sleep(0.05)
@@ -225,7 +225,7 @@ def test_a_server_logs_each_request_once_and_in_one_form(tmp_path, form):
             assert httpx.get(f"{address}/v1/experiments", trust_env=False).is_success
         process.terminate()
         process.wait(30)
-    text = out.read_text()
+    text = out.read_text(encoding="utf-8")
     assert len([n for n in text.splitlines() if "/v1/experiments" in n]) == 3, text
     assert text.count("coordinator started") == text.count("coordinator stopped") == 1
     if form == "json":

@@ -254,4 +254,4 @@ async def test_a_made_admin_key_is_shown_to_a_terminal_only(
     async with (app := create_app(Settings(data_dir=tmp_path))).router.lifespan_context(app):
         shown = capsys.readouterr().err
     assert str(tmp_path / "admin-key") in shown
-    assert ((tmp_path / "admin-key").read_text() in shown) is terminal
+    assert ((tmp_path / "admin-key").read_text(encoding="utf-8") in shown) is terminal

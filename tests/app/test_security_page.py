@@ -7,10 +7,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_what_it_points_to_is_there():
-    text = (ROOT / "SECURITY.md").read_text()
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     found = re.findall(r"`((?:app|tests|docs)/[^`:]+|constraints\.txt)(?:::(\w+))?`", text)
     assert len(found) > 30
     for path, test in found:
         assert (ROOT / path).is_file(), path
         if test:
-            assert f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
+            assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{test}"

@@ -127,7 +127,7 @@ def test_what_nobody_foresaw_is_a_sentence_and_a_file(command, monkeypatch, tmp_
     assert len(told.splitlines()) == 1
     assert "RuntimeError" in told
     assert unforeseen.NAME in told
-    assert "Traceback" in (tmp_path / unforeseen.NAME).read_text()
+    assert "Traceback" in (tmp_path / unforeseen.NAME).read_text(encoding="utf-8")
 
 
 def test_the_traceback_of_a_run_lies_beside_its_results(command, monkeypatch, tmp_path):
@@ -137,7 +137,7 @@ def test_the_traceback_of_a_run_lies_beside_its_results(command, monkeypatch, tm
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(commands, "simulate", fail)
     assert command(*DIGITS, "--out", tmp_path / "out")[0] == exits.UNFORESEEN
-    assert "of this test" in (tmp_path / "out" / unforeseen.NAME).read_text()
+    assert "of this test" in (tmp_path / "out" / unforeseen.NAME).read_text(encoding="utf-8")
 
 
 def test_a_traceback_that_finds_no_room_is_still_a_sentence(monkeypatch, tmp_path):

@@ -87,8 +87,8 @@ def test_the_price_table_says_of_when_and_from_where_it_is():
     assert prices.sources
     assert "check before relying" in prices.note
     assert prices.as_of >= "2026"
-    table = json.loads(TABLE.read_text())
+    table = json.loads(TABLE.read_text(encoding="utf-8"))
     assert all(value > 0 for value in some(v for v in table.values() if isinstance(v, float)))
-    template = (Path(__file__).parents[2] / "template.yaml").read_text()
+    template = (Path(__file__).parents[2] / "template.yaml").read_text(encoding="utf-8")
     assert f"Default: {prices.architecture}" in template
     assert f"Default: {prices.memory_mb}" in template

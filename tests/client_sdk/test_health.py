@@ -136,7 +136,10 @@ async def test_the_best_model_is_kept_beside_the_last(federation, tmp_path):
     assert (tmp_path / "best.safetensors").read_bytes() == outcome.best
     assert (tmp_path / "global.safetensors").read_bytes() == outcome.weights != outcome.best
     assert {f.name for f in written} >= {"best.safetensors", "global.safetensors"}
-    assert json.loads((tmp_path / "report.json").read_text())["warnings"] == told["warnings"]
+    assert (
+        json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["warnings"]
+        == told["warnings"]
+    )
     # One that comes back later, when all is over, fetches it again.
     again = Simulation(*arguments, secret="of this test")
     await again.create()

@@ -91,7 +91,7 @@ def test_a_key_file_of_ones_own_is_bound_to_its_coordinator(folder):
         key_of("https://other.example", path=path)
     assert key not in str(caught.value)
     # The sentence says how a coordinator may move.
-    saved = json.loads(path.read_text())
+    saved = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**saved, "server": "https://other.example:443"}))
     assert key_of("https://other.example", path=path) == key
 

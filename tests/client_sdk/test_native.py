@@ -223,7 +223,7 @@ def test_one_pixel_that_is_not_finite_is_seen(kernel, where):
 @needs_compiler
 def test_a_compiler_that_makes_something_wrong_is_found_out(monkeypatch, tmp_path):
     layers = native.SOURCE.with_name("layers.h")
-    source = layers.read_text()
+    source = layers.read_text(encoding="utf-8")
     wrong = source.replace("sgd.rate * *momenta", "1.5f * sgd.rate * *momenta")
     assert wrong != source
     (tmp_path / "layers.h").write_text(wrong)

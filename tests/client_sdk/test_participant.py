@@ -79,19 +79,21 @@ async def test_a_refused_client_does_not_try_the_same_again_and_the_rest_go_on(q
 
 
 async def test_one_who_comes_too_late_goes_on_with_the_next_round(quick):
-    other_is_in = asyncio.Event()
+    other_is_in, next_round = asyncio.Event(), asyncio.Event()
 
     class Slow(Adding):
         async def train(self, client_id, indices, data, task):
             if task.round == 1 and client_id == "client-03":
                 await other_is_in.wait()
                 quick.clock.now += 61  # past the deadline
-                await asyncio.sleep(0.2)  # someone polls, and the round closes
+                await next_round.wait()  # someone polls, and the round closes
             return await super().train(client_id, indices, data, task)
 
     def tell(event):
         if (event.client_id, event.kind, event.round) == ("client-02", "uploaded", 1):
             other_is_in.set()
+        if event.round == 2:
+            next_round.set()
 
     trainer = Slow()
     shown, events = await take_part(quick, trainer, tell, rounds=3, seed=1)

@@ -86,7 +86,9 @@ def _state(pid: int) -> str:
 
 def listening_on(port: int) -> set[int]:
     """The processes that hold the socket which listens on a port of this machine. Linux only."""
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    lines = [
+        line.split() for line in Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:]
+    ]
     here = f"0100007F:{port:04X}"
     inodes = {f"socket:[{line[9]}]" for line in lines if line[1] == here and line[3] == "0A"}
     found = set()

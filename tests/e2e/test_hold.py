@@ -29,9 +29,9 @@ def test_a_server_that_holds_answers_still_stops_and_answers_them(tmp_path):
             lambda: "fl_held_polls 1" in httpx.get(f"{server.url}/metrics", trust_env=False).text
         )
         os.killpg(server.process.pid, signal.SIGTERM)
-        _, errors = server.process.communicate(timeout=15)  # long before the poll's time is over
+        _, errors = server.process.communicate(timeout=60)
         assert "Traceback" not in errors
-        thread.join(15)
+        thread.join(60)
     (answer,) = answers
     assert answer.json()["action"] == "wait"
-    assert answer.json()["hold"] == 0.0
+    assert answer.json()["hold"] == 0.0  # told by the end of the server, not of the poll's time

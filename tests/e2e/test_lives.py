@@ -80,7 +80,7 @@ def test_what_a_killed_join_started_ends(tmp_path):
 
 def heeds_signals(pid: int) -> bool:
     """Has it taken SIGTERM into its own hands?"""
-    status = Path(f"/proc/{pid}/status").read_text()
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 

@@ -16,7 +16,7 @@ from tests.e2e.processes import KEY, SMALL, Server, join, model_of, run
 
 def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):
     out, done = quiet_run
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert json.loads(done.stdout) == report
     assert report["state"] == "completed"
     assert [row["round"] for row in report["rounds"]] == [1, 2, 3]
@@ -82,7 +82,7 @@ def test_a_spent_budget_ends_the_run_and_a_higher_one_resumes_it(quiet_run, tmp_
     assert done.returncode == 8, done.stderr
     assert "has reached the budget of" in done.stdout
     assert "with --resume" in done.stdout
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert report["state"] == "paused"
     assert report["cost"]["coordinator"]["usd"] >= 0.00001
     assert 1 <= len(report["rounds"]) < 3

@@ -96,7 +96,7 @@ def peak_rss_of(server: Server) -> int:
 
 
 def _status(server: Server, name: str) -> int:
-    text = Path(f"/proc/{server.process.pid}/status").read_text()
+    text = Path(f"/proc/{server.process.pid}/status").read_text(encoding="utf-8")
     return int(re.search(rf"{name}:\s+(\d+) kB", text)[1]) * 1024
 
 

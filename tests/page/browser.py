@@ -60,7 +60,9 @@ class Watched:
 def axe(page) -> list[tuple[str, list[str]]]:
     """axe-core's serious and critical findings: rule and elements."""
     spec = importlib.util.find_spec("axe_playwright_python")
-    page.evaluate((Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text())
+    page.evaluate(
+        (Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text(encoding="utf-8")
+    )
     found = page.evaluate("axe.run(document)")["violations"]
     return [
         (v["id"], [n["html"] for n in v["nodes"]])

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-import time
 
 import httpx
 import pytest
@@ -175,9 +174,7 @@ def test_a_server_that_is_watched_still_stops(tmp_path, stop):
             enrol(http, experiment, key, "one")
             wait_for(lambda: len(follower.views) == 2)
         assert [v["enrolled"] for v in follower.views] == [0, 1]
-        started = time.monotonic()
         os.killpg(server.process.pid, stop)
-        _, errors = server.process.communicate(timeout=30)
+        _, errors = server.process.communicate(timeout=60)
         assert "Traceback" not in errors
-        assert follower.ended.wait(30)
-        assert time.monotonic() - started < 30
+        assert follower.ended.wait(60)

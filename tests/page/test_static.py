@@ -40,7 +40,7 @@ async def test_the_page_may_load_its_own_files_only_and_names_them_by_digest(htt
 
 async def test_every_module_that_a_module_imports_is_there():
     for path in some(FOLDER.glob("js/*.js")):
-        for name in re.findall(r'from "\./([^"]+)"', path.read_text()):
+        for name in re.findall(r'from "\./([^"]+)"', path.read_text(encoding="utf-8")):
             assert (FOLDER / "js" / name).is_file(), (path.name, name)
 
 

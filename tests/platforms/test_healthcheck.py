@@ -61,6 +61,6 @@ def test_where_nothing_listens_nothing_is_healthy():
 
 
 def test_the_image_asks_it():
-    text = (ROOT / "Dockerfile").read_text()
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert 'CMD ["python3", "/healthcheck.py"]' in text
     assert f"docker/{CHECK.name} /" in text

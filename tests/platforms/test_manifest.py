@@ -14,7 +14,7 @@ MANIFEST = Path(__file__).parents[2] / "examples" / "openwhisk" / "manifest.yaml
 
 @pytest.fixture(scope="module")
 def package():
-    return yaml.safe_load(MANIFEST.read_text())["packages"]["federated-learning"]
+    return yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))["packages"]["federated-learning"]
 
 
 def test_the_parameters_are_settings_and_all_that_it_cannot_do_without(package):

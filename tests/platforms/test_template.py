@@ -32,7 +32,7 @@ Loader.add_multi_constructor("!", _intrinsic)
 
 @pytest.fixture(scope="module")
 def template():
-    return yaml.load((ROOT / "template.yaml").read_text(), Loader)
+    return yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), Loader)
 
 
 def lint(path):
@@ -46,7 +46,7 @@ def test_the_template_is_clean():
 
 
 def test_the_linter_would_have_told(tmp_path):
-    text = (ROOT / "template.yaml").read_text()
+    text = (ROOT / "template.yaml").read_text(encoding="utf-8")
     for name, (right, wrong) in enumerate(
         [("MemorySize:", "MemorySizes:"), ("!Ref Logs", "!Ref Blogs"), ("Sum", "Total")]
     ):
@@ -72,7 +72,9 @@ def test_the_sam_cli_accepts_it(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "is a valid SAM Template" in done.stdout
     bad = tmp_path / "template.yaml"
-    bad.write_text((ROOT / "template.yaml").read_text().replace("!Ref Logs", "!Ref Blogs"))
+    bad.write_text(
+        (ROOT / "template.yaml").read_text(encoding="utf-8").replace("!Ref Logs", "!Ref Blogs")
+    )
     assert validate(bad).returncode != 0
 
 

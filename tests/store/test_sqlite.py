@@ -158,7 +158,8 @@ async def held_up(path, *writes):
     locker = sqlite3.connect(path, isolation_level=None)
     locker.execute("BEGIN EXCLUSIVE")
     first = asyncio.create_task(blobs.put("first", b"1"))
-    await asyncio.sleep(0.05)  # it is in the thread now, and waits for the lock
+    while not told:  # until it is in the thread, and waits for the lock
+        await asyncio.sleep(0.001)
     rest = [asyncio.create_task(write(documents, blobs)) for write in writes]
     await asyncio.sleep(0)
     locker.execute("ROLLBACK")
