@@ -47,6 +47,12 @@ def _guarded(arguments: argparse.Namespace, console: Output) -> int:
         if error.code == "budget-reached":
             _complain(f"{error.detail} With run: a higher --budget-usd.")
             return exits.PAUSED
+        if error.code == "idempotency-key-reused":
+            _complain(
+                "The run in that folder was made with other settings, or its experiment was "
+                "deleted: give the same settings (--budget-usd may be higher), or another --out."
+            )
+            return exits.USAGE
         _complain(f"The coordinator refused: {error.detail} ({error.code})")
         return exits.UNREACHABLE if error.status >= 500 else exits.REFUSED
     except errors.ClientError as error:

@@ -74,6 +74,6 @@ def _saved(out: Path) -> Secrets:
     try:
         return _Saved.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"There is no run in {out} to resume: {error}.") from error
+        raise UsageError(f"There is no run in {out} to resume: {error.strerror}.") from error
     except ValidationError as error:
         raise UsageError(f"There is no run in {out} to resume: {path} holds no secrets.") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import json
 import os
 import resource
 import secrets
@@ -181,8 +183,20 @@ async def federation(store: Store) -> AsyncIterator[Federation]:
 
 @pytest.fixture(scope="session")
 def quiet_run(tmp_path_factory):
-    """One small run that nothing disturbs: what the others are compared with."""
-    out = tmp_path_factory.mktemp("quiet") / "out"
-    done = run(*SMALL, "--out", str(out), "--json")
-    assert done.returncode == 0, done.stderr
-    return out, done
+    """One small run that nothing disturbs: what the others are compared with.
+
+    The processes of pytest-xdist share one, made by the first that asks for it.
+    """
+    together = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent / f"quiet-{together}") if together else base / "quiet"
+    folder.mkdir(exist_ok=True)
+    out, saved = folder / "out", folder / "done.json"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+        if not saved.exists():
+            done = run(*SMALL, "--out", str(out), "--json")
+            assert done.returncode == 0, done.stderr
+            saved.write_text(json.dumps([done.stdout, done.stderr]), encoding="utf-8")
+    stdout, stderr = json.loads(saved.read_bytes())
+    return out, subprocess.CompletedProcess(SMALL, 0, stdout, stderr)

@@ -9,6 +9,7 @@ import pytest
 
 from client_sdk import cli, commands, exits, model_commands, run_folder, unforeseen, values
 from client_sdk.console import Output, sign
+from client_sdk.errors import StateConflict
 
 
 @pytest.fixture
@@ -92,6 +93,17 @@ def test_a_binary_key_file_is_told_of(command, tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     code, told = command("join", *AWAY, "--experiment", "x", "--enrol-key", "k", "--key-file", path)
     assert (code, "binary.key" in told) == (exits.USAGE, True)
+
+
+def test_a_resume_with_other_settings_speaks_of_settings(command, monkeypatch):
+    async def refuse(arguments, console):
+        raise StateConflict(409, "idempotency-key-reused", "This Idempotency-Key made another.")
+
+    monkeypatch.setattr(commands, "simulate", refuse)
+    code, told = command(*DIGITS, "--resume", "--out", "x")
+    assert code == exits.USAGE
+    assert "made with other settings" in told
+    assert "Idempotency" not in told
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"[]", b"{}", b'{"secret": 1, "admin_key": "x"}'])

@@ -16,6 +16,7 @@ import httpx
 SMALL = [
     *("--dataset", "digits", "--clients", "6", "--clients-per-round", "4", "--rounds", "3"),
     *("--local-epochs", "100"),  # a round must last long enough to be caught in its middle
+    *("--workers", "1"),  # each more takes seconds to start, and gives the same bytes
 ]
 KEY = "an-admin-key-for-e2e"
 MODULE = [sys.executable, "-m", "client_sdk"]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from app.wire.schema import ExperimentConfig
+from client_sdk import datasets, models, workers
+from client_sdk.simulate import Simulation
 from tests.e2e.processes import KEY, MODULE, SMALL, Server, environment, model_of, run
+from tests.federation import ONE_STORE
 
 NARROW = ("--update-encoding", "delta-int8", "--download-encoding", "int8")
 
@@ -31,17 +37,39 @@ def test_int8_both_ways_takes_a_quarter_and_learns_the_same(quiet_run, narrow_ru
     assert narrow_run[1]["cost"]["bytes_in"] < narrow["bytes_up"] + 20_000  # gzip and JSON
 
 
+class Here:
+    """Trains in this process, as a training process would."""
+
+    def __init__(self, dataset, spec):
+        workers._state.update(dataset=dataset, spec=spec)
+        self._kernel, _ = workers._choose(spec, "auto")
+
+    async def train(self, client_id, indices, weights, task):
+        return await asyncio.to_thread(
+            workers._train, client_id, indices, weights, task, self._kernel
+        )
+
+
+@ONE_STORE
 @pytest.mark.parametrize(("encoding", "most"), [("delta-float32", 1.01), ("delta-float16", 0.52)])
-def test_the_other_encodings_learn_the_same_too(quiet_run, tmp_path, encoding, most):
-    done = run(*SMALL, "--update-encoding", encoding, "--out", str(tmp_path / "out"), "--json")
-    assert done.returncode == 0, done.stderr
-    plain, narrow = (json.loads(d.stdout)["totals"] for d in (quiet_run[1], done))
-    assert narrow["bytes_up"] <= most * plain["bytes_up"]
-    assert abs(narrow["final_accuracy"] - plain["final_accuracy"]) < 0.05
+async def test_the_other_encodings_learn_the_same_too(quiet_run, federation, encoding, most):
+    digits = datasets.load("digits", Path("nowhere"))
+    spec = models.spec_for("auto", digits.shape, 10)
+    plain = json.loads(quiet_run[1].stdout)
+    config = ExperimentConfig(**(plain["config"] | {"update_encoding": encoding}))
+    simulation = Simulation(
+        federation.admin, digits, spec, config, Here(digits, spec), secret=f"of {encoding}"
+    )
+    await simulation.create()
+    outcome = await simulation.run()
+    assert outcome.experiment.state == "completed"
+    moved = sum(row.bytes_up for row in outcome.rows)
+    assert moved <= most * plain["totals"]["bytes_up"]
+    assert abs(outcome.rows[-1].accuracy - plain["totals"]["final_accuracy"]) < 0.05
 
 
 def test_interrupted_and_resumed_it_gives_the_same_bytes(narrow_run, tmp_path):
-    command = [*MODULE, *SMALL, *NARROW, "--workers", "1", "--out", str(tmp_path)]
+    command = [*MODULE, *SMALL, *NARROW, "--out", str(tmp_path)]
     client = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
     )
