@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import ssl
 from collections.abc import Iterator
@@ -20,6 +21,12 @@ _KINDS = {
     404: errors.NotThere,
     409: errors.StateConflict,
 }
+_TIMES: dict[type[httpx.TimeoutException], str] = {
+    httpx.ConnectTimeout: "no connection in time",
+    httpx.ReadTimeout: "nothing came in time",
+    httpx.WriteTimeout: "it took nothing in time",
+    httpx.PoolTimeout: "no connection was free in time",
+}
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
 _S3_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 
@@ -27,9 +34,12 @@ _S3_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 def reason(error: BaseException) -> str:
     """The innermost cause that has words: `Connection refused`, not `All attempts failed`."""
     found = str(error) or type(error).__name__
+    if isinstance(error, httpx.TimeoutException):
+        found = _TIMES.get(type(error), "it took too long")
     for cause in _causes(error):
-        if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.strerror:
-            found = re.sub(r"^\[Errno .*?\] ", "", cause.strerror)
+        if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno:
+            system = cause.errno > 0  # names that nobody has are another library's
+            found = os.strerror(cause.errno) if system else cause.strerror or found
     return clean(found, 300)
 
 

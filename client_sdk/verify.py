@@ -21,7 +21,7 @@ from app.domain.round import RoundState
 from app.wire import codec, deltas, encodings, spans, views
 from app.wire.schema import BlobInfo
 from client_sdk.client import CoordinatorClient
-from client_sdk.errors import CorruptDownload, NotThere
+from client_sdk.errors import BadAnswer, CorruptDownload, NotThere
 
 Arrays = dict[str, np.ndarray]
 
@@ -118,7 +118,7 @@ class _Check:
             promised = model.version > newest - self._config.keep_updates
             self._note(model.version, False if promised else None, error.detail)
             return
-        except CorruptDownload as error:
+        except (CorruptDownload, BadAnswer) as error:
             self._note(model.version, False, str(error))
             return
         try:
@@ -126,7 +126,7 @@ class _Check:
             groups = [[(u, updates[u.client]) for u in g] for g in _groups(round_)]
             mean = _mean(base, self._start(parent, base), groups, self._config.update_encoding)
             fault = _difference(mean, found)
-        except (BadWeights, CorruptDownload) as error:
+        except (BadWeights, CorruptDownload, BadAnswer) as error:
             self._note(model.version, False, f"it cannot be recomputed: {error}")
             return
         self._note(model.version, fault is None, fault or f"recomputed of {len(updates)} updates")

@@ -1,14 +1,17 @@
 """What is asked of the network: kept connections, repeats, limits of time, URLs as they came."""
 
 import asyncio
+import errno
 import hashlib
+import os
+import socket
 import warnings
 
 import httpx
 import pytest
 
 from client_sdk import connection, errors
-from client_sdk.connection import Retry
+from client_sdk.connection import Connection, Retry
 from tests.loopback import OK, Server, saying, silent, take, well
 
 
@@ -197,4 +200,24 @@ async def test_a_name_that_nobody_has_is_unreachable(caller):
 
     async with caller(Nobody) as api:
         with pytest.raises(errors.CoordinatorUnreachable, match="nobody"):
+            await api.request("GET", "/x")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (OSError(errno.ECONNREFUSED, "Connect call failed"), os.strerror(errno.ECONNREFUSED)),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (OSError(errno.ECONNRESET, "x"), os.strerror(errno.ECONNRESET)),
+    ],
+)
+async def test_the_systems_own_words_say_what_failed(fault, words):
+    class Failing(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            raise httpx.ConnectError("All connection attempts failed") from fault
+
+    async with Connection("http://c", retry=Retry(give_up_after=0), transport=Failing()) as api:
+        with pytest.raises(
+            errors.CoordinatorUnreachable, match=f"http://c did not answer: {words}$"
+        ):
             await api.request("GET", "/x")
