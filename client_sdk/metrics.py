@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from app.wire.schema import MAX_METRIC
+from app.domain.metrics import MAX_METRIC, fault
 from client_sdk.errors import DataError
 
 MOST = 32
@@ -37,6 +37,8 @@ def clean(metrics: object) -> tuple[dict[str, float], list[str]]:
             dropped.append(f"The metric {name!r} is left out: {_kind(value)} is no number.")
         elif not abs(number) <= MAX_METRIC:  # so NaN, too
             endless.append(f"{name} ({number:g})")
+        elif (reason := fault(name, number)) is not None:
+            dropped.append(f"The metric {name!r} is left out: {reason}.")
         elif len(kept) == MOST:
             dropped.append(f"The metric {name!r} is left out: {MOST} is the most of an update.")
         else:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from app.domain.experiment import TERMINAL, ExperimentState
+from app.domain.metrics import MAX_METRIC
 from app.domain.round import RoundState
-from app.wire.schema import MAX_METRIC, ExperimentConfig
+from app.wire.schema import ExperimentConfig
 from app.wire.turns import Done
 from app.wire.views import ExperimentView, ModelView, RoundSummary, RoundView
 from client_sdk.bell import Bell

@@ -5,9 +5,16 @@ from __future__ import annotations
 import asyncio
 
 from app.domain import draw
-from app.domain.errors import Conflict, ExperimentFull, OutOfTurn, Revoked, Unauthenticated
+from app.domain.errors import (
+    BadWeights,
+    Conflict,
+    ExperimentFull,
+    OutOfTurn,
+    Revoked,
+    Unauthenticated,
+)
 from app.domain.experiment import Experiment, ExperimentState
-from app.domain.records import Client
+from app.domain.records import Client, client_id
 from app.service.context import Context
 from app.service.credentials import client_token, fingerprint, matches, slot_of
 from app.service.look import in_passing
@@ -59,7 +66,7 @@ class Enrolment:
         client = await self.repo.client_by_key(experiment_id, unique)
         if client is None:
             async with self._claiming:
-                client = await self._claim(experiment, request, unique)
+                client = await self._claim(experiment_id, key, request, unique)
         require_not_revoked(client)
         await self.rounds.advance(experiment_id, in_passing)  # the last slot opens the first round
         size = shard_size(experiment, client.slot)
@@ -74,37 +81,29 @@ class Enrolment:
             rule=_rule(experiment, client),
         )
 
-    async def _claim(self, experiment: Experiment, request: Subscribe, unique: str) -> Client:
-        if experiment.state is ExperimentState.AWAITING_MODEL or experiment.ended:
-            raise OutOfTurn(
-                f"The experiment is {experiment.state}: "
-                + (
-                    "its initial model has not been uploaded yet, try again."
-                    if experiment.state is ExperimentState.AWAITING_MODEL
-                    else "nobody can join any more."
-                )
-            )
-        slots = experiment.config.clients
-        # In their order, each only once the one before is known to be taken: `count_clients`
-        # counts on it. Who loses a slot asks again: the next one may be taken as well by now.
-        while (slot := await self.repo.count_clients(experiment.id)) < slots:
-            token = client_token(request.client_key, experiment.id, slot)
+    async def _claim(self, experiment_id: str, key: str, request: Subscribe, unique: str) -> Client:
+        """A free slot, or the one that a copy of this very request has claimed meanwhile."""
+        # Slots are claimed in their order, each only once the one before is known to be taken:
+        # `count_clients` counts on it. Whoever loses one asks again, as the next may be taken too.
+        while True:
+            slot = await self.repo.count_clients(experiment_id)
+            own = await self.repo.client_by_key(experiment_id, unique)
+            if own is not None:
+                return own
+            # Again each time: the experiment may end, and the key be replaced, while this waits.
+            experiment = await self.require_enrolment_key(experiment_id, key)
+            _require_open(experiment, slot)
             client = Client(
-                experiment_id=experiment.id,
+                experiment_id=experiment_id,
                 slot=slot,
                 name=request.name,
-                token_hash=fingerprint(token),
+                token_hash=fingerprint(client_token(request.client_key, experiment_id, slot)),
                 enrolled_at=self.context.clock(),
                 told=request.told,
             )
             if await self.repo.add_client(client, unique):
-                tell("client enrolled", experiment=experiment.id, client=client.id)
+                tell("client enrolled", experiment=experiment_id, client=client.id)
                 return client
-            # Either another client took the slot, or a copy of this very request was faster.
-            own = await self.repo.client_by_key(experiment.id, unique)
-            if own is not None:
-                return own
-        raise ExperimentFull(f"All {slots} slots of this experiment are taken.")
 
     async def shard(self, client: Client) -> Shard:
         """The client's part of the data set, as indices. Raises Conflict where they are too many.
@@ -122,13 +121,39 @@ class Enrolment:
         return await _shard(experiment, client)
 
 
+def _require_open(experiment: Experiment, enrolled: int) -> None:
+    """Raises OutOfTurn, ExperimentFull."""
+    if experiment.state is ExperimentState.AWAITING_MODEL:
+        raise OutOfTurn(
+            f"The experiment is {experiment.state}: its initial model has not been uploaded yet, "
+            "try again."
+        )
+    if experiment.ended:
+        raise OutOfTurn(f"The experiment is {experiment.state}: nobody can join any more.")
+    if enrolled >= experiment.config.clients:
+        raise ExperimentFull(f"All {experiment.config.clients} slots of this experiment are taken.")
+
+
 def require_not_revoked(client: Client) -> None:
     """Raises Revoked."""
     if client.revoked_at is not None:
-        raise Revoked(
-            f"{client.id} was revoked by the admin: it takes part no more. Ask them if that is "
-            "a mistake."
-        )
+        raise _revoked(client.slot)
+
+
+def require_part(experiment: Experiment, slot: int) -> None:
+    """Raises Revoked where the slot's client takes part no more.
+
+    Its token was checked when its request began; what it brings is written only now.
+    """
+    if slot in experiment.revoked:
+        raise _revoked(slot)
+
+
+def _revoked(slot: int) -> Revoked:
+    return Revoked(
+        f"{client_id(slot)} was revoked by the admin: it takes part no more. Ask them if that is "
+        "a mistake."
+    )
 
 
 async def _shard(experiment: Experiment, client: Client) -> Shard:
@@ -161,3 +186,12 @@ def shard_size(experiment: Experiment, slot: int) -> int:
     config = experiment.config
     start, stop = draw.shard_bounds(config.dataset_size, config.clients, slot)
     return stop - start
+
+
+def require_examples(experiment: Experiment, slot: int, count: int) -> None:
+    """Raises BadWeights where a client says that it has more examples than its shard holds."""
+    most = shard_size(experiment, slot)
+    if count > most:
+        raise BadWeights(
+            f"{count} examples, but the shard holds {most}.", code="examples-out-of-range"
+        )

@@ -52,7 +52,12 @@ class Experiments:
         unique = fingerprint(idempotency_key or secrets.token_hex(16))
         existing = await self.repo.experiment_by_key(unique) if idempotency_key else None
         if existing is None:
-            existing = await self._create(request.name, config, unique, by)
+            try:
+                existing = await self._create(request.name, config, unique, by)
+            except Conflict:  # a copy of this very request may have taken the last place
+                existing = await self.repo.experiment_by_key(unique)
+                if existing is None:
+                    raise
         if existing.deleted_at is not None:
             raise Conflict(
                 f"This Idempotency-Key made experiment {existing.id}, which was deleted: use a new "
@@ -190,6 +195,8 @@ class Experiments:
             header=base64.b64encode(layout.header).decode(),
             copy=await self._copy(experiment, blob, layout),
         )
+        if (await self.repo.experiment(experiment_id)).ended:  # while it was checked
+            raise Conflict("The experiment has ended.")
         if await self.repo.add_model(model):
             return model
         stored = await self.repo.model(experiment_id, 0)

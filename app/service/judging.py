@@ -11,7 +11,7 @@ from app.domain.experiment import Config, Experiment
 from app.domain.records import Client, Update
 from app.service import keys, weights
 from app.service.context import Context
-from app.service.enrolment import shard_size
+from app.service.enrolment import require_examples
 from app.service.ledger import Ledger
 from app.service.uploads import Uploads, max_update_bytes, require_digest
 from app.wire.codec import Layout
@@ -30,12 +30,7 @@ async def checked(
     """The update, if it is sound: its parts are stored, or it is the one part `data`, which then
     is stored. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch, Conflict.
     """
-    most = shard_size(experiment, client.slot)
-    if commit.num_examples > most:
-        raise BadWeights(
-            f"{commit.num_examples} examples, but the shard holds {most}.",
-            code="examples-out-of-range",
-        )
+    require_examples(experiment, client.slot, commit.num_examples)
     layout = await context.repo.layout(experiment.id)
     expected = encoded(layout, experiment.config.update_encoding)
     prefix = keys.update_blob(experiment.id, number, client.slot)

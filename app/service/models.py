@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 from app.domain.errors import Conflict, NotFound
 from app.domain.experiment import Experiment
-from app.domain.records import Blob, Evaluation, ModelVersion, Update, client_id
+from app.domain.records import Blob, Evaluation, ModelVersion, Update, client_id, slot_named
 from app.service import weights
 from app.service.context import Context
+from app.service.enrolment import require_examples, require_part
 from app.service.retention import measured
 from app.store.port import DirectBlobs
 from app.wire.schema import EvaluationReport
@@ -98,11 +99,16 @@ class Models:
     async def evaluate(
         self, experiment_id: str, version: int, source: str, report: EvaluationReport
     ) -> Evaluation:
-        """Keep what `source` measured; the first report stands. Raises NotFound, Conflict.
+        """Keep what `source` measured; the first report stands.
 
-        The model itself need not be kept any more: it was when it was downloaded.
+        The model itself need not be kept any more: it was when it was downloaded. Raises NotFound,
+        Conflict, Revoked, and BadWeights for more examples than a client has.
         """
-        await self._record(await self.repo.experiment(experiment_id), version)
+        experiment = await self.repo.experiment(experiment_id)
+        await self._record(experiment, version)
+        if (slot := slot_named(source)) is not None:
+            require_part(experiment, slot)
+            require_examples(experiment, slot, report.num_examples)
         evaluation = Evaluation(
             experiment_id=experiment_id,
             version=version,

@@ -18,6 +18,7 @@ from app.domain.records import Client, ModelVersion, Refusal, Update
 from app.domain.round import Round, RoundState
 from app.service import keys, telling
 from app.service.context import Context
+from app.service.enrolment import require_part
 from app.service.hold import Hold, turn_of
 from app.service.judging import checked
 from app.service.ledger import Ledger
@@ -176,8 +177,8 @@ class Participation:
 
         Its parts were stored before, or it has one part and that is `data`. The same upload again
         gets the same receipt, also after the round is closed. Raises AlreadyUploaded for another
-        one, OutOfTurn, PartsMissing, DigestMismatch, Conflict, and BadWeights or TooLarge for what
-        it holds; these are noted in the round's record.
+        one, OutOfTurn, Revoked, PartsMissing, DigestMismatch, Conflict, and BadWeights or TooLarge
+        for what it holds; these are noted in the round's record.
         """
         try:
             return await self._commit(client, number, commit, data)
@@ -210,7 +211,11 @@ class Participation:
         )
 
     async def _require_turn(self, experiment: Experiment, client: Client, number: int) -> Round:
-        """The open round, if it collects and the client is in its cohort. Raises OutOfTurn."""
+        """The open round, if it collects and the client is in its cohort.
+
+        Raises OutOfTurn, Revoked.
+        """
+        require_part(experiment, client.slot)
         if experiment.state is not ExperimentState.RUNNING:
             raise OutOfTurn(f"The experiment is {experiment.state}; no round is open.")
         if number != experiment.round:
@@ -237,6 +242,9 @@ class Participation:
         except (BadWeights, TooLarge) as error:
             await self._refuse(experiment, client, number, error)
             raise
+        # A slow upload takes its time, and so does the check: it may be revoked, or too late, now.
+        experiment = await self.repo.experiment(client.experiment_id)
+        await self._require_turn(experiment, client, number)
         if await self.repo.add_update(update):
             telling.of_update(client, update)
             return update

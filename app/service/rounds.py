@@ -12,6 +12,7 @@ from dataclasses import replace
 from app.domain import draw
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.round import Attempt, Round, RoundState
+from app.domain.stopping import Verdict, decide
 from app.service import filling, metering, sweep, telling
 from app.service.allowance import Allowance
 from app.service.closing import Closing, Paused, cut, fail
@@ -199,20 +200,16 @@ class Rounds:
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
         """The round is closed: drop its uploads, then open the next one, pause or complete."""
         await sweep.drop_uploads(self.context, experiment, round_.number)
-        config = experiment.config
+        config, verdict = experiment.config, await self._verdict(experiment, round_)
         experiment = replace(
             experiment,
             model_version=round_.number,
-            streak=_streak(experiment, round_),
+            streak=verdict.streak,
             usage=metering.with_round(experiment, round_),
         )
         experiment = announced(experiment, round_)
-        if config.target_accuracy is not None and experiment.streak >= config.patience:
-            after = self._completed(
-                experiment,
-                f"The target accuracy of {config.target_accuracy:.2%} was reached: "
-                f"{round_.metrics['accuracy_before']:.2%} with model {round_.base_version}.",
-            )
+        if verdict.reason is not None:
+            after = self._completed(experiment, verdict.reason)
         elif round_.number >= config.rounds:
             after = self._completed(experiment, f"All {config.rounds} rounds are closed.")
         else:
@@ -220,6 +217,13 @@ class Rounds:
         if await self.repo.save_experiment(after):
             telling.of_conclusion(after)
         return True
+
+    async def _verdict(self, experiment: Experiment, round_: Round) -> Verdict:
+        if experiment.config.target_accuracy is None:
+            return Verdict(0)
+        stored = await self.repo.updates(experiment.id, round_.number)
+        accepted = [update for update in stored if update.slot in round_.accepted]
+        return decide(experiment.config, experiment.streak, round_, accepted)
 
     def _completed(self, experiment: Experiment, reason: str) -> Experiment:
         return experiment.move(
@@ -237,10 +241,3 @@ class Rounds:
         if reason := await self.metering.over_budget(experiment, round_):
             return experiment.pause(now, COORDINATOR, reason)
         return experiment.move(ExperimentState.RUNNING, round=round_.number + 1)
-
-
-def _streak(experiment: Experiment, round_: Round) -> int:
-    target = experiment.config.target_accuracy
-    if target is None or round_.metrics.get("accuracy_before", -1.0) < target:
-        return 0
-    return experiment.streak + 1

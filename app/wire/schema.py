@@ -15,6 +15,8 @@ from pydantic import (
 )
 
 from app.domain.experiment import Config, ExperimentState
+from app.domain.metrics import MAX_METRIC
+from app.domain.metrics import fault as metric_fault
 from app.wire.bounds import (
     MAX_CLIENTS,
     MAX_EXAMPLES,
@@ -48,13 +50,27 @@ Name = Annotated[
     AfterValidator(require_plain),
 ]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
-MAX_METRIC = 1e30  # so that a weighted mean of them cannot overflow
 MetricValue = Annotated[
     float, Field(ge=-MAX_METRIC, le=MAX_METRIC, allow_inf_nan=False, strict=True)
 ]
+
+
+def _possible(metrics: dict[str, float]) -> dict[str, float]:
+    for name, value in metrics.items():
+        if (fault := metric_fault(name, value)) is not None:
+            raise ValueError(fault)
+    return metrics
+
+
 Metrics = Annotated[
     dict[MetricName, MetricValue],
-    Field(max_length=32, examples=[{"loss_before": 0.31, "accuracy_before": 0.905}]),
+    AfterValidator(_possible),
+    Field(
+        max_length=32,
+        description="Rates (accuracy, precision, recall, f1, auc) lie between 0 and 1, losses are "
+        "not negative, by the words in their names",
+        examples=[{"loss_before": 0.31, "accuracy_before": 0.905}],
+    ),
 ]
 ClientKey = Annotated[
     str,
@@ -131,8 +147,9 @@ class ExperimentConfig(Body):
         gt=0,
         le=1,
         description=(
-            "Stop early once the global model's accuracy on the cohort's held-out examples "
-            "(`accuracy_before` of the updates, weighted by examples) has reached this"
+            "Stop early once clients with more than half of a round's examples have measured at "
+            "least this accuracy of the global model on their held-out examples "
+            "(`accuracy_before` of the updates)"
         ),
     )
     patience: int = Field(_D.patience, ge=1, description="... in this many rounds in a row")
