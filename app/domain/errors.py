@@ -177,3 +177,9 @@ class StoreRefused(StoreUnavailable):
     code = "store-refused"
     lasting = True
     _advice = "{} does not take what was to be written; the cause is logged."
+
+
+class TickFailed(CoordinatorError):
+    """A tick could not do all that was due; the rest is done, and the next tick tries again."""
+
+    code = "tick-failed"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
-from app.service import sweep
 from app.service.access import Access
 from app.service.audit import Audit
 from app.service.context import Context, Limits
 from app.service.credentials import AdminKeys
-from app.service.deletion import Deletion, erase
+from app.service.deletion import Deletion
 from app.service.enrolment import Enrolment
 from app.service.experiments import Experiments
 from app.service.health import Health
@@ -18,12 +15,10 @@ from app.service.models import Models
 from app.service.participation import Participation
 from app.service.pausing import Pausing
 from app.service.repository import Repository
-from app.service.retention import drop_garbage
 from app.service.rounds import Rounds
-from app.service.telling import COORDINATOR
+from app.service.ticks import Ticks
 from app.service.views import Views
 from app.service.watch import Watch
-from app.telemetry.logs import DEBUG, INFO, tell
 
 __all__ = ["Context", "Coordinator", "Limits", "Repository"]
 
@@ -48,6 +43,7 @@ class Coordinator:
         self.audit = Audit(context)
         self.views = Views(context, self.rounds)
         self.watch = Watch(context)
+        self.ticks = Ticks(context, self.rounds, self.experiments)
         self.health = Health(context)
 
     def stopping(self) -> None:
@@ -61,28 +57,8 @@ class Coordinator:
         await self.context.tasks.close()
 
     async def tick(self) -> list[str]:
-        """Advance every open experiment and sweep, for schedulers; gives the ids looked at."""
-        looked_at, after, started = [], "", time.perf_counter()
-        while page := await self.context.repo.with_tombstones(after, 1000):
-            for experiment in page:
-                if experiment.deleted_at is not None:
-                    await erase(self.context, experiment)
-                    continue
-                if experiment.garbage:
-                    await drop_garbage(self.context, experiment, patient=True)
-                if sweep.abandoned(self.context, experiment):
-                    await self.experiments.stop(
-                        experiment.id, "Its initial weights were never committed.", COORDINATOR
-                    )
-                elif not experiment.ended:
-                    await self.rounds.advance(experiment.id)
-                    looked_at.append(experiment.id)
-                elif sweep.recently_ended(self.context, experiment):
-                    await self.rounds.advance(experiment.id)
-            after = page[-1].id
-        await sweep.sweep_uploads(self.context)
-        seconds = round(time.perf_counter() - started, 4)
-        # Once a minute for ever: of an idle coordinator nobody wants to read that.
-        level = INFO if looked_at else DEBUG
-        tell("tick", level, experiments=len(looked_at), seconds=seconds)
-        return looked_at
+        """Advance every open experiment and sweep, for schedulers; gives the ids looked at.
+
+        Raises TickFailed, after all that could be done.
+        """
+        return await self.ticks.tick()

@@ -16,12 +16,13 @@ class Allowance:
         self._context = context
         self._started = context.monotonic()
         self.reads = 0  # that were allowed
+        self._refused = False
         self.faults: list[Exception] = []
 
     @property
     def spent(self) -> bool:
-        """Whether nothing more is to be begun: the time is over, or the process stops."""
-        if self._context.tasks.ending:
+        """Whether nothing more is to be begun: it is used up, or the process stops."""
+        if self._refused or self._context.tasks.ending:
             return True
         taken = self._context.monotonic() - self._started
         return self.reads > 0 and taken >= self._context.limits.step_seconds
@@ -34,6 +35,7 @@ class Allowance:
         """
         over = self.reads > 0 and self.reads + reads > self._context.limits.step_updates
         if over or self.spent:
+            self._refused = True
             return False
         self.reads += reads
         return True

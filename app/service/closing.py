@@ -38,6 +38,19 @@ async def fail(context: Context, experiment: Experiment, reason: str) -> None:
         telling.of_end(failed)
 
 
+async def blobs_fault(context: Context) -> StoreUnavailable | None:
+    """Why clients cannot bring or fetch weights now, if so.
+
+    Nothing ends for good while that is so: it is no fault of any client or call.
+    """
+    try:
+        # The right store of weights knows that this is absent; another one says so instead.
+        await context.blobs.get("-")
+    except StoreUnavailable as error:
+        return error
+    return None
+
+
 class Closing:
     """The steps between the seal and the close; each says whether to look again."""
 
@@ -65,6 +78,9 @@ class Closing:
             return False
         deaths = lease.deaths + (not lease.released)
         if deaths >= MAX_DEATHS:
+            if (fault := await blobs_fault(self.context)) is not None:
+                allowance.faults.append(fault)
+                return False
             await fail(
                 self.context,
                 experiment,

@@ -6,7 +6,7 @@ import base64
 import math
 from dataclasses import replace
 
-from app.domain.errors import BadWeights
+from app.domain.errors import BadWeights, DigestMismatch, PartsMissing, StoreUnavailable
 from app.domain.experiment import Config, Experiment
 from app.domain.records import Client, Update
 from app.service import keys, weights
@@ -77,11 +77,20 @@ async def _bounded(context: Context, config: Config, update: Update, layout: Lay
     assert base is not None and config.max_update_norm is not None  # noqa: S101
     blobs, bound = context.blobs, config.max_update_norm
     start = of_base(blobs, base, layout, config.download_encoding)
-    norm = await distance(
-        of_update(blobs, update, layout, config.update_encoding, start),
-        start,
-        spans.cut(layout, context.limits.part_bytes),
-    )
+    try:
+        norm = await distance(
+            of_update(blobs, update, layout, config.update_encoding, start),
+            start,
+            spans.cut(layout, context.limits.part_bytes),
+        )
+    except (weights.Gone, DigestMismatch) as error:
+        if update.blob.prefix in str(error):
+            raise PartsMissing(
+                "The parts changed while they were read: send them again."
+            ) from error
+        raise StoreUnavailable(
+            f"The base model is gone or damaged: {error}", store="The store of weights"
+        ) from error
     if norm <= bound:
         return replace(update, norm=norm)
     if config.norm_action == "reject" or not math.isfinite(norm):

@@ -98,6 +98,21 @@ class Repository(Partials):
         for kind in KINDS_OF_AN_EXPERIMENT:
             await self.documents.delete(kind, f"{experiment_id}/")
 
+    # Ticks
+
+    async def tick_start(self) -> str:
+        """The id of the experiment after which the next tick begins; empty for the first one."""
+        found = await self.documents.get("ticks", "start")
+        return "" if found is None else str(found.body["after"])
+
+    async def save_tick_start(self, after: str) -> None:
+        """Of two ticks at once, either may win."""
+        found, body = await self.documents.get("ticks", "start"), {"after": after}
+        if found is None:
+            await self.documents.insert("ticks", "start", body)
+        else:
+            await self.documents.replace("ticks", "start", found.revision, body)
+
     # Clients
 
     async def add_client(self, client: Client, unique: str) -> bool:

@@ -10,19 +10,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.domain import draw
+from app.domain.errors import StoreUnavailable
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.round import Attempt, Round, RoundState
 from app.domain.stopping import Verdict, decide
 from app.service import filling, metering, sweep, telling
 from app.service.allowance import Allowance
-from app.service.closing import Closing, Paused, cut, fail
+from app.service.closing import Closing, Paused, blobs_fault, cut, fail
 from app.service.context import Context
 from app.service.look import Look, thoroughly
 from app.service.metering import Metering
 from app.service.retention import announced, drop_garbage
 from app.service.telling import COORDINATOR, missing
 from app.telemetry import trace
-from app.telemetry.logs import tell
+from app.telemetry.logs import WARNING, tell
 
 
 class Rounds:
@@ -71,7 +72,7 @@ class Rounds:
         self, experiment: Experiment, round_: Round | None, allowance: Allowance
     ) -> bool:
         """Do the next step if there is one; say whether to look again."""
-        if experiment.garbage and await drop_garbage(self.context, experiment):
+        if experiment.garbage and await self._drop_garbage(experiment):
             return True
         match experiment.state:
             case ExperimentState.AWAITING_MODEL | ExperimentState.PAUSED:
@@ -82,6 +83,14 @@ class Rounds:
                 return await self._run(experiment, round_, allowance)
             case _:
                 return await sweep.tidy(self.context, experiment, round_)
+
+    async def _drop_garbage(self, experiment: Experiment) -> bool:
+        """Say whether it is gone; else a tick sees to it, and nobody waits for that."""
+        try:
+            return await drop_garbage(self.context, experiment)
+        except StoreUnavailable as error:
+            sweep.tell_undeleted(experiment.id, error)
+            return False
 
     async def _start(self, experiment: Experiment) -> bool:
         enrolled = await self.repo.count_clients(experiment.id)
@@ -147,6 +156,11 @@ class Rounds:
         if len(reported) >= experiment.config.updates_to_close:
             if await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked)):
                 telling.of_seal(round_, len(reported))
+        elif not settled and (fault := await blobs_fault(self.context)) is not None:
+            # Nobody could report. The attempt does not count: it goes on for as long again.
+            allowance.faults.append(fault)
+            if await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=latest)):
+                telling.of_round(round_, "deadline put off", WARNING, cause=fault.message)
         elif round_.attempt < experiment.config.max_attempts:
             await self._retry(experiment, round_, reported, refused)
         else:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from app.domain.errors import CoordinatorError
+from app.domain.errors import CoordinatorError, StoreUnavailable
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import Blob
 from app.domain.round import Round, RoundState
@@ -32,12 +32,23 @@ GRACE_LEASES = 20  # after the end of an experiment, in leases
 
 
 async def drop_uploads(context: Context, experiment: Experiment, closed: int) -> None:
-    """Round `closed` is closed: delete the uploads that are not to be kept any longer."""
+    """Round `closed` is closed: delete the uploads that are not to be kept any longer.
+
+    Where the store does not delete them, ticks do it later: nobody is to wait for that.
+    """
     await ledger.forget_round(context.repo.documents, experiment.id, closed)
-    await _drop(context, keys.round_sums(experiment.id, closed))
-    expired = closed - experiment.config.keep_updates
-    if expired > 0:
-        await _drop(context, keys.round_blobs(experiment.id, expired))
+    doomed = [keys.round_sums(experiment.id, closed)]
+    if (expired := closed - experiment.config.keep_updates) > 0:
+        doomed.append(keys.round_blobs(experiment.id, expired))
+    for prefix in doomed:
+        try:
+            await _drop(context, prefix)
+        except StoreUnavailable as error:
+            tell_undeleted(experiment.id, error)
+
+
+def tell_undeleted(experiment_id: str, error: StoreUnavailable) -> None:
+    tell("not deleted", WARNING, experiment=experiment_id, cause=error.message)
 
 
 async def _drop(context: Context, prefix: str) -> None:
@@ -50,38 +61,41 @@ async def _drop(context: Context, prefix: str) -> None:
         await context.blobs.delete(prefix)
 
 
-async def _drop_stale_uploads(
+async def drop_stale_uploads(
     context: Context, experiment_id: str, number: int, stored: dict[str, int], until: float
-) -> bool:
-    """Delete what is stored of a round's uploads, as far as there is time; say whether any is.
+) -> None:
+    """Delete what is stored of a round's uploads, as far as there is time.
 
     Not while somebody may still aggregate them, nor if they are kept. Those of an experiment that
     is unknown here stay: a bucket may serve other databases too.
     """
     if await context.repo.tombstone(experiment_id) is not None:  # by a presigned URL of before
         await context.blobs.delete(keys.round_blobs(experiment_id, number))
-        return True
+        return
     round_ = await context.repo.round(experiment_id, number)
     if round_ is None or round_.state not in (RoundState.CLOSED, RoundState.ABANDONED):
-        return False
+        return
     experiment = await context.repo.experiment(experiment_id)
     kept = number > (experiment.model_version or 0) - experiment.config.keep_updates
     prefix = keys.round_blobs(experiment_id, number)
     if kept and round_.state is not RoundState.ABANDONED:
-        return await _drop_strays(context, round_, stored)
+        await _drop_strays(context, round_, stored)
+        return
     files = sorted({f"{key.rpartition('/')[0]}/" for key in stored})
     few = sum(stored.values()) <= context.limits.drop_bytes
     for doomed in [prefix] if stored and few else files:
         await context.blobs.delete(doomed)
-        if context.clock() >= until:
+        if context.monotonic() >= until:
             break
-    return bool(stored)
+    if stored:
+        telling.of_round(round_, "uploads swept")
 
 
-async def _drop_strays(context: Context, round_: Round, stored: dict[str, int]) -> bool:
-    """Delete what is stored beside a closed round's accepted updates, which are kept; say whether
-    anything was: sums of a call that folded a group while another one closed the round, and what
-    clients sent and never committed, or sent by a URL after the close.
+async def _drop_strays(context: Context, round_: Round, stored: dict[str, int]) -> None:
+    """Delete what is stored beside a closed round's accepted updates, which are kept.
+
+    That is sums of a call that folded a group while another one closed the round, and what clients
+    sent and never committed, or sent by a URL after the close.
     """
     sums = keys.round_sums(round_.experiment_id, round_.number)
     strays = {key for key in stored if key.startswith(sums)}
@@ -94,22 +108,22 @@ async def _drop_strays(context: Context, round_: Round, stored: dict[str, int]) 
         }
     for key in sorted(strays):
         await context.blobs.delete(key)
-    return bool(strays)
+    if strays:
+        telling.of_round(round_, "uploads swept")
 
 
-async def _drop_late_initials(context: Context) -> None:
-    """Delete what came by a URL beside initial weights, for as long as any may come."""
+async def drop_late_initial(context: Context, experiment_id: str, until: float) -> None:
+    """Delete what came by a URL beside an experiment's initial weights, as it may until then."""
     documents, now = context.repo.documents, context.clock()
-    for experiment_id, until in (await ledger.initials(documents)).items():
-        if (model := await context.repo.model(experiment_id, 0)) is not None:
-            await drop_other_parts(context, model.blob)
-        elif await context.repo.tombstone(experiment_id) is None:
-            experiment = await context.repo.experiment(experiment_id)
-            if not experiment.ended:
-                continue  # they may still be committed
-            await drop_model(context, experiment_id, 0)
-        if now > until + _URL_GRACE:
-            await ledger.forget_initial(documents, experiment_id)
+    if (model := await context.repo.model(experiment_id, 0)) is not None:
+        await drop_other_parts(context, model.blob)
+    elif await context.repo.tombstone(experiment_id) is None:
+        experiment = await context.repo.experiment(experiment_id)
+        if not experiment.ended:
+            return  # they may still be committed
+        await drop_model(context, experiment_id, 0)
+    if now > until + _URL_GRACE:
+        await ledger.forget_initial(documents, experiment_id)
 
 
 async def tidy(context: Context, experiment: Experiment, round_: Round | None) -> bool:
@@ -119,11 +133,18 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
     """
     if round_ is None:
         if experiment.model_version is None:
-            await drop_model(context, experiment.id, 0)
+            try:
+                await drop_model(context, experiment.id, 0)
+            except StoreUnavailable as error:
+                tell_undeleted(experiment.id, error)
         return False
     if round_.state is RoundState.ABANDONED:
         if not round_.swept:
-            await _drop_abandoned(context, round_)
+            try:
+                await _drop_abandoned(context, round_)
+            except StoreUnavailable as error:
+                tell_undeleted(experiment.id, error)
+                return False
             if _settled(context, experiment):
                 await context.repo.save_round(round_.move(RoundState.ABANDONED, swept=True))
         return False
@@ -167,18 +188,18 @@ async def drop_other_parts(context: Context, blob: Blob) -> None:
             await context.blobs.delete(key)
 
 
-async def sweep_uploads(context: Context) -> None:
-    """Drop the uploads of rounds that are over; of large ones what there is time for."""
+async def stale_candidates(context: Context) -> list[tuple[str, int, dict[str, int]]]:
+    """What is stored of uploads: experiment, round, and the sizes by key.
+
+    They begin anywhere: those that cannot be deleted, and take their time, are not always first.
+    """
     found: dict[tuple[str, int], dict[str, int]] = {}
     for key, size in (await context.blobs.sizes("uploads/")).items():
         if place := keys.round_of(key):
             found.setdefault(place, {})[key] = size
-    until = context.clock() + context.limits.step_seconds
-    for (experiment_id, number), stored in sorted(found.items()):
-        if await _drop_stale_uploads(context, experiment_id, number, stored, until):
-            tell("uploads swept", experiment=experiment_id, round=number)
-    if context.direct:
-        await _drop_late_initials(context)
+    listed = [(*place, stored) for place, stored in sorted(found.items())]
+    first = int(context.jitter() * len(listed))
+    return listed[first:] + listed[:first]
 
 
 def abandoned(context: Context, experiment: Experiment) -> bool:

@@ -1,0 +1,136 @@
+"""The scheduled tick: every open experiment gets its turn, then what is left over is swept.
+
+A tick is one call, and a platform ends it after some seconds. So all its aggregations share one
+allowance; it stops looking at experiments after a while, and the next tick begins where this one
+stopped; and sweeping has time of its own. What goes wrong in one experiment is logged and keeps
+nobody else waiting. The tick fails at its end, so that whoever watches it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from app.domain.errors import CoordinatorError, TickFailed
+from app.domain.experiment import Experiment
+from app.service import ledger, sweep
+from app.service.allowance import Allowance
+from app.service.context import Context
+from app.service.deletion import erase
+from app.service.experiments import Experiments
+from app.service.retention import drop_garbage
+from app.service.rounds import Rounds
+from app.service.telling import COORDINATOR
+from app.telemetry.logs import DEBUG, ERROR, INFO, WARNING, tell
+
+LOOKING = 1.5  # times `Limits.step_seconds`: so long after its start a tick begins no other look
+SWEEPING = 0.5  # times `Limits.step_seconds`, after that
+
+
+class Ticks:
+    """Looks at all experiments, whoever asks for it."""
+
+    def __init__(self, context: Context, rounds: Rounds, experiments: Experiments) -> None:
+        self.context = context
+        self.rounds = rounds
+        self.experiments = experiments
+
+    async def tick(self) -> list[str]:
+        """Advance the open experiments and sweep; gives the ids of those that were looked at.
+
+        Raises TickFailed, after all that could be done.
+        """
+        started, step = self.context.monotonic(), self.context.limits.step_seconds
+        allowance, faults = Allowance(self.context), dict[str, Exception]()
+        looked_at: list[str] = []
+        first, stopped_at = await self.context.repo.tick_start(), ""
+        for experiment in _from(await self._due(), first):
+            if looked_at and self.context.monotonic() - started >= LOOKING * step:
+                break
+            had_time = not allowance.spent
+            await self._guarded(experiment.id, self._look_at(experiment, allowance), faults)
+            if allowance.faults:  # of an aggregation: whoever only polls is not told
+                faults[experiment.id] = allowance.faults.pop()
+                allowance.faults.clear()
+            if had_time:
+                stopped_at = experiment.id  # what comes after it has had no share
+            if not experiment.ended and experiment.deleted_at is None:
+                looked_at.append(experiment.id)
+        else:
+            stopped_at = stopped_at if allowance.spent else ""
+        if stopped_at != first:
+            await self.context.repo.save_tick_start(stopped_at)
+        until = self.context.monotonic() + SWEEPING * step
+        await self._guarded("uploads", self._sweep(until, faults), faults)
+        if self.context.direct:
+            await self._guarded("initial models", self._sweep_initials(faults), faults)
+        # Once a minute for ever: of an idle coordinator nobody wants to read that.
+        level, seconds = INFO if looked_at else DEBUG, self.context.monotonic() - started
+        tell("tick", level, experiments=len(looked_at), seconds=round(seconds, 4))
+        if faults:
+            raise _failed(faults)
+        return looked_at
+
+    async def _due(self) -> list[Experiment]:
+        """The experiments to look at, by id."""
+        found, after = list[Experiment](), ""
+        while page := await self.context.repo.with_tombstones(after, 1000):
+            found += [experiment for experiment in page if self._is_due(experiment)]
+            after = page[-1].id
+        return found
+
+    def _is_due(self, experiment: Experiment) -> bool:
+        if experiment.deleted_at is not None:
+            return not experiment.swept
+        if experiment.garbage or not experiment.ended:
+            return True
+        return sweep.recently_ended(self.context, experiment)
+
+    async def _look_at(self, experiment: Experiment, allowance: Allowance) -> None:
+        if experiment.deleted_at is not None:
+            await erase(self.context, experiment)
+            return
+        if experiment.garbage:
+            await drop_garbage(self.context, experiment, patient=True)
+        if sweep.abandoned(self.context, experiment):
+            reason = "Its initial weights were never committed."
+            await self.experiments.stop(experiment.id, reason, COORDINATOR)
+        else:
+            await self.rounds.advance(experiment.id, allowance=allowance)
+
+    async def _sweep(self, until: float, faults: dict[str, Exception]) -> None:
+        for experiment_id, number, stored in await sweep.stale_candidates(self.context):
+            work = sweep.drop_stale_uploads(self.context, experiment_id, number, stored, until)
+            await self._guarded(experiment_id, work, faults)
+            if self.context.monotonic() >= until:
+                break
+
+    async def _sweep_initials(self, faults: dict[str, Exception]) -> None:
+        """What came by signed URLs beside initial weights."""
+        for experiment_id, until in (await ledger.initials(self.context.repo.documents)).items():
+            work = sweep.drop_late_initial(self.context, experiment_id, until)
+            await self._guarded(experiment_id, work, faults)
+
+    async def _guarded(
+        self, what: str, work: Awaitable[object], faults: dict[str, Exception]
+    ) -> None:
+        """Do it; a fault is logged and kept."""
+        try:
+            await work
+        except CoordinatorError as error:
+            tell("tick went on without", WARNING, experiment=what, cause=error.message)
+            faults[what] = error
+        except Exception as error:
+            tell("tick went on without", ERROR, experiment=what, error=error)
+            faults[what] = error
+
+
+def _from(found: list[Experiment], first: str) -> list[Experiment]:
+    """In turn, beginning after the one at which the last tick stopped."""
+    later = [experiment for experiment in found if experiment.id > first]
+    return [*later, *(experiment for experiment in found if experiment.id <= first)]
+
+
+def _failed(faults: dict[str, Exception]) -> TickFailed:
+    first, error = next(iter(faults.items()))
+    told = error.message if isinstance(error, CoordinatorError) else repr(error)
+    return TickFailed(f"The tick had {len(faults)} faults; the first, at {first}: {told}")
