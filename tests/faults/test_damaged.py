@@ -1,4 +1,4 @@
-"""What an aggregation kept of itself and is damaged, when another process goes on, is made again."""
+"""What an aggregation kept of itself and is damaged when another process goes on is redone."""
 
 import hashlib
 from dataclasses import replace
