@@ -43,7 +43,8 @@ class Ticks:
         allowance, faults = Allowance(self.context), dict[str, Exception]()
         looked_at: list[str] = []
         first, stopped_at = await self.context.repo.tick_start(), ""
-        for experiment in _from(await self._due(), first):
+        due, doomed = await self._due()
+        for experiment in _from(due, first):
             if looked_at and self.context.monotonic() - started >= LOOKING * step:
                 break
             had_time = not allowance.spent
@@ -53,14 +54,14 @@ class Ticks:
                 allowance.faults.clear()
             if had_time:
                 stopped_at = experiment.id  # what comes after it has had no share
-            if not experiment.ended and experiment.deleted_at is None:
+            if not experiment.ended:
                 looked_at.append(experiment.id)
         else:
             stopped_at = stopped_at if allowance.spent else ""
         if stopped_at != first:
             await self.context.repo.save_tick_start(stopped_at)
         until = self.context.monotonic() + SWEEPING * step
-        await self._guarded("uploads", self._sweep(until, faults), faults)
+        await self._guarded("uploads", self._sweep(doomed, until, faults), faults)
         if self.context.direct:
             await self._guarded("initial models", self._sweep_initials(faults), faults)
         # Once a minute for ever: of an idle coordinator nobody wants to read that.
@@ -70,34 +71,36 @@ class Ticks:
             raise _failed(faults)
         return looked_at
 
-    async def _due(self) -> list[Experiment]:
-        """The experiments to look at, by id."""
-        found, after = list[Experiment](), ""
+    async def _due(self) -> tuple[list[Experiment], list[Experiment]]:
+        """By id: the experiments to look at, and those of which something is to be deleted."""
+        due, doomed, after = list[Experiment](), list[Experiment](), ""
         while page := await self.context.repo.with_tombstones(after, 1000):
-            found += [experiment for experiment in page if self._is_due(experiment)]
+            for experiment in page:
+                deleted = experiment.deleted_at is not None
+                if (deleted and not experiment.swept) or experiment.garbage:
+                    doomed.append(experiment)
+                if not deleted and (
+                    not experiment.ended or sweep.recently_ended(self.context, experiment)
+                ):
+                    due.append(experiment)
             after = page[-1].id
-        return found
-
-    def _is_due(self, experiment: Experiment) -> bool:
-        if experiment.deleted_at is not None:
-            return not experiment.swept
-        if experiment.garbage or not experiment.ended:
-            return True
-        return sweep.recently_ended(self.context, experiment)
+        return due, doomed
 
     async def _look_at(self, experiment: Experiment, allowance: Allowance) -> None:
-        if experiment.deleted_at is not None:
-            await erase(self.context, experiment)
-            return
-        if experiment.garbage:
-            await drop_garbage(self.context, experiment, patient=True)
         if sweep.abandoned(self.context, experiment):
             reason = "Its initial weights were never committed."
             await self.experiments.stop(experiment.id, reason, COORDINATOR)
         else:
             await self.rounds.advance(experiment.id, allowance=allowance)
 
-    async def _sweep(self, until: float, faults: dict[str, Exception]) -> None:
+    async def _sweep(
+        self, doomed: list[Experiment], until: float, faults: dict[str, Exception]
+    ) -> None:
+        """Delete what nobody needs: at least one thing of each kind, then while there is time."""
+        for experiment in doomed:
+            await self._guarded(experiment.id, self._delete(experiment), faults)
+            if self.context.monotonic() >= until:
+                break
         for experiment_id, number, stored in await sweep.stale_candidates(self.context):
             work = sweep.drop_stale_uploads(self.context, experiment_id, number, stored, until)
             await self._guarded(experiment_id, work, faults)
@@ -109,6 +112,14 @@ class Ticks:
         for experiment_id, until in (await ledger.initials(self.context.repo.documents)).items():
             work = sweep.drop_late_initial(self.context, experiment_id, until)
             await self._guarded(experiment_id, work, faults)
+
+    async def _delete(self, found: Experiment) -> None:
+        if found.deleted_at is not None:
+            await erase(self.context, found)
+            return
+        experiment = await self.context.repo.experiment(found.id)  # it may have gone on since
+        if experiment.garbage:
+            await drop_garbage(self.context, experiment, patient=True)
 
     async def _guarded(
         self, what: str, work: Awaitable[object], faults: dict[str, Exception]
