@@ -7,7 +7,7 @@ ARGS ?=
 MAKEFLAGS += --jobs=2  # while one environment is set up, so is the other
 
 .PHONY: run test conformance lint audit format serve lambda-local openwhisk-local sam-validate
-.PHONY: container-test bench bench-accuracy bench-load bench-platforms clean
+.PHONY: container-test mlflow-test bench bench-accuracy bench-load bench-platforms clean
 
 run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
@@ -49,6 +49,9 @@ openwhisk-local: .venv/ready  ## and as Docker actions of OpenWhisk
 sam-validate: .venv-sam/ready  ## template.yaml, by the SAM CLI
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 .venv-sam/bin/sam validate --lint
 
+mlflow-test: .venv-mlflow/ready  ## what MLflow is told by `run --track mlflow`
+	.venv-mlflow/bin/python -m pytest tests/client_sdk/test_mlflow.py -m mlflow $(ARGS)
+
 container-test: .venv/ready  ## the Dockerfile, built by buildah
 	tests/container.sh
 
@@ -80,6 +83,13 @@ endef
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps aws-sam-cli==1.170.0
 	@touch $@
 
+# MLflow pins much of what we need newer.
+.venv-mlflow/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/python -m pip install --quiet --disable-pip-version-check \
+		--editable '.[server,client,aws,dev,mlflow]'
+	@touch $@
+
 # The SAM CLI in a place of its own, because it pins what we need newer.
 .venv-sam/ready: Makefile
 	$(check_python)
@@ -88,4 +98,4 @@ endef
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-sam .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf .venv .venv-sam .venv-mlflow .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

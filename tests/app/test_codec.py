@@ -168,15 +168,27 @@ def test_other_tensors_than_the_models_are_a_layout_mismatch(other):
         {"w": entry(offsets=[-8, 0])},
         {"w": entry(), "v": entry()},
         {"w": entry(), "v": entry(offsets=[4, 12])},
+        {"w": entry(), "v": entry(offsets=[16, 24])},
+        {"w": entry(), "v": entry(offsets=[12, 20])},
+        {"w": entry(shape=[True, 2])},
+        {"w": entry(offsets=[0, 4])},
+        {"w": entry(offsets=[0, 12])},
         {"__metadata__": {"a": 1}},
         {"__metadata__": []},
         b'{"w": ' + b"[" * 100_000 + b"}",
     ],
 )
-def test_a_lying_header_is_refused(header):
-    with pytest.raises(BadWeights) as caught:
-        check(file_of(header, b"\0" * 8))
-    assert caught.value.code == "malformed-weights"
+def test_a_lying_header_is_refused_however_much_data_it_has(header):
+    """Or it might be refused for its short body alone, whatever the header says."""
+    for size in (0, 4, 8, 12, 16, 24, 64):
+        with pytest.raises(BadWeights) as caught:
+            check(file_of(header, b"\0" * size))
+        assert caught.value.code == "malformed-weights"
+
+
+def test_the_header_that_those_differ_from_is_taken():
+    assert check(file_of({"w": entry()}, b"\0" * 8)).total_bytes
+    assert check(file_of({"w": entry(), "v": entry(offsets=[8, 16])}, b"\0" * 16)).total_bytes
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**63, 2**64 - 1, codec.MAX_HEADER_BYTES + 1])

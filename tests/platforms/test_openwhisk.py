@@ -25,6 +25,9 @@ END = b"XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 HEALTH = {"__ow_method": "get", "__ow_path": "/health", "__ow_query": ""}
 
 
+ASKED = {"__ow_path": "/", "__ow_query": "", "__ow_headers": {}}
+
+
 class Action(OpenWhiskContainer):
     """One container, its bound parameters, and what it has printed."""
 
@@ -141,14 +144,25 @@ def test_a_caller_sets_no_settings_though_the_action_is_not_raw(bound, tmp_path)
 
 
 def test_an_activation_without_sense_still_gets_a_result(action):
-    for body in (
-        {"value": {"__ow_method": "get", "__ow_query": "", "__ow_body": "%%%"}},
-        {},
-        {"value": 7},
-    ):
-        answer = action.post("/run", body)
-        assert answer.status_code in (200, 502)
-        assert answer.json()
+    assert action.run(**HEALTH).json()["statusCode"] == 200  # it has its settings now
+    page = action.post("/run", {"value": {**ASKED, "__ow_method": "get", "__ow_body": "%%%"}})
+    assert (page.status_code, page.json()["statusCode"]) == (200, 200)  # a GET has no body
+    assert "<!doctype html>" in page.json()["body"]
+    for nothing in ({}, {"value": None}, {"value": {}}):
+        tick = action.post("/run", nothing)
+        assert (tick.status_code, list(tick.json())) == (200, ["advanced"])
+    for value in (7, "text", [1], True):
+        answer = action.post("/run", {"value": value})
+        assert answer.status_code == 502, value
+        assert answer.json() == {"error": "The activation failed."}
+
+
+def test_the_first_activation_without_sense_says_what_is_missing(tmp_path):
+    with Action({}, tmp_path / "log") as bare:
+        for body in ({}, {"value": {**ASKED, "__ow_method": "get"}}):
+            answer = bare.post("/run", body)
+            assert answer.status_code == 502
+            assert "bind MONGODB_URL and FL_ADMIN_KEY" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("path", ["", "/"])
