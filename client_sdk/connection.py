@@ -37,7 +37,7 @@ M = TypeVar("M", bound=BaseModel)
 MAX_CONNECTIONS = 64  # of all callers that share one
 MAX_BUSY = 16  # requests under way at once
 MAX_HELD = 32  # of the connections may be waiting for an answer that the coordinator holds back
-FIRST_SECONDS = 15.0  # for trying, as long as the coordinator has never answered
+FIRST_SECONDS = 10.0  # for trying, as long as whom it asks has never answered
 CONNECT_SECONDS = 10.0
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 
