@@ -1,12 +1,13 @@
 """The local loop as machine code, compiled for this machine's processor where it has a compiler.
 
-`kernel.c`, with `layers.h`, does what `client_sdk.train.train` does. It is compiled anew for every
-run (about a second), into a folder that is deleted at once: nothing stale, and nothing that someone
-else put there, is ever loaded. Before it is used it must agree with the readable loop, here.
+`kernel.c`, with `layers.h`, does what `client_sdk.train.train` does. A machine compiles it once for
+each shape of network (`client_sdk.kernel_cache`). Before each run's first use it must agree with
+the readable loop, whether it was compiled now or earlier.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from client_sdk import kernel_cache
 from client_sdk.agreement import disagreement
 from client_sdk.dice import Dice
 from client_sdk.errors import DataError
@@ -29,6 +31,7 @@ from client_sdk.models import ModelSpec
 from client_sdk.train import TrainSettings
 
 SOURCE = Path(__file__).with_name("kernel.c")
+_FLAGS = ("-std=gnu11", "-O3", "-shared", "-fPIC")
 _TUNING = ("-march=native", "-mcpu=native", "-O3")  # the first that the compiler knows
 _SECONDS = 60.0  # for the compiler
 _NO_MEMORY = -1.0
@@ -133,20 +136,34 @@ def compile_kernel(spec: ModelSpec) -> Kernel:
     except (ValueError, TypeError, DataError) as reason:
         raise Unavailable(f"the network cannot be compiled: {reason}") from reason
     compiler = _compiler()
+    sources = SOURCE, SOURCE.with_name("layers.h")
+    key = kernel_cache.key(sources, [*compiler, *_FLAGS, *_TUNING, *_shape(spec)])
+    kept = kernel_cache.get(key)
+    if kept is not None:
+        kernel = Kernel(spec, kept, Path(compiler[0]).name)
+        with contextlib.suppress(Unavailable):  # then it is compiled anew
+            _compare(kernel)
+            return kernel
+    kernel = Kernel(spec, _compiled(compiler, spec), Path(compiler[0]).name)
+    _compare(kernel)
+    kernel_cache.put(key, kernel.code)
+    return kernel
+
+
+def _compiled(compiler: Sequence[str], spec: ModelSpec) -> bytes:
+    """The shared library. Raises Unavailable."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "kernel.so"
         for tuning in _TUNING:
-            command = [*compiler, "-std=gnu11", "-O3", tuning, "-shared", "-fPIC"]
-            error = _run([*command, *_shape(spec), "-o", str(out), str(SOURCE), "-lm"])
+            command = [*compiler, *_FLAGS, tuning, *_shape(spec)]
+            error = _run([*command, "-o", str(out), str(SOURCE), "-lm"])
             if error is None:
                 break
         else:
             raise Unavailable(f"{compiler[0]} cannot compile it: {error}")
         if not out.exists():
             raise Unavailable(f"{compiler[0]} cannot compile it: it wrote nothing")
-        kernel = Kernel(spec, out.read_bytes(), Path(compiler[0]).name)
-    _compare(kernel)
-    return kernel
+        return out.read_bytes()
 
 
 def _compiler() -> list[str]:
