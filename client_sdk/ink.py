@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
+
+_SIDE = 300  # pixels of a photograph's longer side: enough for a digit, and thin lines fade
+_SMALL = 64  # below, a picture is no photograph: it is the digit alone, and has no room for more
+_FAINT = 0.02  # of the paper's light: less is no ink
+_PALE = 0.15  # of the ink: less is the shade beside it
+_SPECK = 0.08  # of the largest piece: less is no part of the digit
+_LINE = 0.7  # the share of a row or column that a ruled line marks
 
 
 def find_digit(
@@ -12,24 +20,133 @@ def find_digit(
     """Ink at 255 on paper at 0, uint8 [height, width], of grey values [H, W] in 0 to 255.
 
     The digit's longer side fills `share` of the frame; its centre of mass, or its box, is centred.
+    Uneven light, ruled lines, specks and what reaches in from the edges are left out.
     """
-    return _frame(_ink(grey), height, width, share, by_mass)
+    grey = _shrunk(grey.astype(np.float32))
+    photograph = min(grey.shape) >= _SMALL
+    ink = _main_piece(_without_lines(_contrast(grey))) if photograph else _even(grey)
+    return _frame(ink, height, width, share, by_mass)
 
 
-def _ink(grey: np.ndarray) -> np.ndarray:
-    """Greyscale [H, W] float with ink at 255 on paper at 0, whichever was the darker one.
+def _shrunk(grey: np.ndarray) -> np.ndarray:
+    scale = _SIDE / max(grey.shape)
+    if scale >= 1:
+        return grey
+    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+    return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
 
-    The border tells the paper: a digit seldom covers it.
-    """
-    grey = grey.astype(np.float64)
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    if np.median(border) > (grey.min() + grey.max()) / 2:
+
+def _dark_ink(grey: np.ndarray) -> bool:
+    """Whether ink is darker than paper: the border tells, which a digit seldom covers."""
+    band = max(1, min(grey.shape) // 10)
+    inner = np.zeros(grey.shape, bool)
+    inner[band:-band, band:-band] = True
+    middle = (grey.min() + grey.max()) / 2
+    low, median, high = np.percentile(grey[~inner], (25, 50, 75))
+    if low < middle < high and min(grey.shape) >= _SMALL:  # something reaches in from the edges
+        median = np.median(grey)
+    return bool(median > middle)
+
+
+def _even(grey: np.ndarray) -> np.ndarray:
+    """Ink from 0 to 255 in a picture whose light is even."""
+    if _dark_ink(grey):
         grey = 255 - grey
-    # Paper is not quite even in photographs; what is far below the ink counts as none.
     low, high = np.percentile(grey, 5), grey.max()
     if high - low < 1:
         return np.zeros_like(grey)
     return np.asarray(np.clip((grey - low) * (255 / (high - low)), 0, 255))
+
+
+def _contrast(grey: np.ndarray) -> np.ndarray:
+    """How much each pixel differs from the paper around it, as a share of the paper's light.
+
+    The paper is a plane of light that falls off, and what a morphological closing leaves of that:
+    its window is wider than a stroke, so that it follows shades and goes through below the ink.
+    """
+    if not _dark_ink(grey - _plane(grey, 1)):
+        grey = 255 - grey  # chalk
+    flat = grey / np.maximum(_plane(grey, 4), 1)
+    window = min(grey.shape) // 2
+    paper = ndimage.grey_closing(ndimage.gaussian_filter(flat, 1), window, mode="nearest")
+    paper = ndimage.uniform_filter(paper, window // 4, mode="nearest")
+    return np.clip(1 - flat / np.maximum(paper, 1e-3), 0, 1)
+
+
+def _plane(grey: np.ndarray, rounds: int) -> np.ndarray:
+    """The plane through the brightness, from the second round on of what is not darker than it."""
+    y, x = (axis.ravel() for axis in np.indices(grey.shape, np.float32))
+    columns = np.stack([np.ones_like(x), x, y], axis=1)
+    values, fitted = grey.ravel(), np.zeros(grey.size, np.float32)
+    for _ in range(rounds):
+        paper = values >= 0.9 * fitted
+        fitted = columns @ np.linalg.lstsq(columns[paper], values[paper], rcond=None)[0]
+    return fitted.reshape(grey.shape)
+
+
+def _strong(ink: np.ndarray) -> np.ndarray:
+    """Where ink stands out, not only from noise but from faint lines and shades as well."""
+    noise = 1.5 * float(np.median(np.abs(ink - ndimage.uniform_filter(ink, 3))))
+    floor = max(4 * noise, _FAINT)
+    found = ink[ink > floor]
+    threshold = max(floor, _otsu(found)) if found.size else floor
+    return np.asarray(ink > threshold)
+
+
+def _without_lines(ink: np.ndarray) -> np.ndarray:
+    """Thin rows and columns that are marked nearly from end to end become what is next to them."""
+    marked = _strong(ink)
+    thin = max(ink.shape) // 40
+    for axis in (0, 1):
+        ruled = marked.mean(1 - axis) > _LINE
+        ruled &= ~ndimage.binary_opening(ruled, np.ones(thin + 1))  # a stroke of a digit
+        ruled = ndimage.binary_dilation(ruled)  # a line's edges are paler
+        free = np.flatnonzero(~ruled)
+        if ruled.any() and len(free):
+            nearest = free[np.abs(free[:, None] - np.arange(len(ruled))).argmin(0)]
+            ink = ink.take(nearest, axis)
+    return ink
+
+
+def _main_piece(ink: np.ndarray) -> np.ndarray:
+    """The connected piece of ink that matters, and others if they are large, from 0 to 255."""
+    strong = _strong(ink)
+    if not strong.any():
+        return np.zeros_like(ink)
+    gap = max(1, max(ink.shape) // 75)  # what is so near is one piece, as a five and its bar
+    near = ndimage.binary_dilation(strong, iterations=gap)
+    labels, count = ndimage.label(near, structure=np.ones((3, 3)))
+    masses = ndimage.sum_labels(ink * strong, labels, np.arange(count + 1))
+    inside = masses.copy()
+    inside[_reaching_in(labels)] = 0
+    if inside.max() > 0.05 * masses.sum():
+        masses = inside
+    strong &= (masses > _SPECK * masses.max())[labels]
+    white = np.percentile(ink[strong], 90)
+    # Paler parts of a stroke are no further from its dark ones than it is wide, and not thin.
+    width = 2 * float(ndimage.distance_transform_edt(strong).max())
+    ink = ink * (ndimage.distance_transform_edt(~strong) <= width)
+    ink = ndimage.grey_opening(ink, 2 * int(width / 8) + 1)
+    return np.clip((ink / white - _PALE) / (1 - _PALE), 0, 1) * 255
+
+
+def _reaching_in(labels: np.ndarray) -> list[int]:
+    """Pieces at a corner of the picture or along a whole edge, as a table beside the paper is."""
+    found = {int(labels[y, x]) for y in (0, -1) for x in (0, -1)}
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        most, count = np.unique(edge, return_counts=True)
+        found |= set(most[count > 0.8 * len(edge)].tolist())
+    return sorted(found)
+
+
+def _otsu(values: np.ndarray) -> float:
+    """The threshold that parts values best in two (Otsu, IEEE SMC 9, 1979)."""
+    counts, edges = np.histogram(values, 64)
+    middle = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1]
+    total, sums = counts.sum(), np.cumsum(counts * middle)
+    between = (sums[-1] * below - total * sums[:-1]) ** 2 / np.maximum(below * (total - below), 1)
+    return float(edges[1 + between.argmax()])
 
 
 def _frame(ink: np.ndarray, height: int, width: int, share: float, by_mass: bool) -> np.ndarray:
