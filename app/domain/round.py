@@ -110,6 +110,7 @@ class Round:
     state: RoundState = RoundState.COLLECTING
     accepted: tuple[int, ...] = ()
     revoked: tuple[int, ...] = ()  # of the cohort, before they reported; frozen with the seal
+    lost: tuple[int, ...] = ()  # were accepted, and are no more what they were, see `Fold`
     lease: Lease | None = None
     cut: Cut | None = None  # of rounds from before it was settled at the opening: with the list
     earlier: tuple[Attempt, ...] = ()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from app.domain.errors import DigestMismatch, StoreUnavailable
 from app.domain.experiment import WEIGHTS, Experiment
 from app.domain.provenance import config_digest, contribution, updates_digest
-from app.domain.records import Blob, ModelVersion, Update
+from app.domain.records import Blob, ModelVersion, Refusal, Update, client_id
 from app.domain.round import Round, RoundState
 from app.service import keys, telling, weights
 from app.service.allowance import Allowance
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class LostUpdate(Exception):
-    """The store no longer has what was accepted. Nothing that runs here can bring it about."""
+    """The store no longer has what was accepted, and the round cannot do without it."""
 
 
 async def aggregate(
@@ -51,7 +51,7 @@ async def aggregate(
 async def _aggregate(held: Held, experiment: Experiment, allowance: Allowance) -> bool:
     """As `aggregate`. Raises LostLease."""
     # Imported here: it brings NumPy, which a process that only answers polls never needs.
-    from app.service.fold import Fold
+    from app.service.fold import Fold, Spoilt
 
     context, round_ = held.context, held.round
     started = context.monotonic()
@@ -64,6 +64,9 @@ async def _aggregate(held: Held, experiment: Experiment, allowance: Allowance) -
     try:
         with measured(fold):
             files = await _files(held, fold, allowance)
+    except Spoilt as error:
+        await _drop(held, experiment, error.update)
+        return await _aggregate(held, experiment, allowance)
     except (weights.Gone, DigestMismatch) as error:
         raise LostUpdate(str(error)) from error
     seconds = (held.round.aggregation_seconds or 0.0) + context.monotonic() - started
@@ -98,6 +101,30 @@ async def _aggregate(held: Held, experiment: Experiment, allowance: Allowance) -
     await held.save(replace(closed, usage=usage))
     telling.of_close(closed)
     return True
+
+
+async def _drop(held: Held, experiment: Experiment, update: Update) -> None:
+    """Leave an update out that is no longer what was accepted. Raises LostLease, LostUpdate."""
+    context, round_ = held.context, held.round
+    left = tuple(slot for slot in round_.accepted if slot != update.slot)
+    needed = experiment.config.updates_to_close
+    said = f"The file of {client_id(update.slot)}'s update is gone from the store, or altered."
+    if len(left) < needed:
+        raise LostUpdate(f"{said} {len(left)} of the {needed} that it needs are left.")
+    await context.repo.add_refusal(
+        Refusal(
+            experiment_id=experiment.id,
+            round=round_.number,
+            slot=update.slot,
+            code="update-lost",
+            reason=said,
+            refused_at=context.clock(),
+        )
+    )
+    lost = (*round_.lost, update.slot)
+    await held.save(round_.move(RoundState.AGGREGATING, accepted=left, lost=lost))
+    telling.of_round(round_, "update lost", WARNING, client=client_id(update.slot))
+    await context.blobs.delete(f"{keys.model_parts(round_)}/")  # of the list with it
 
 
 async def _files(held: Held, fold: Fold, allowance: Allowance) -> tuple[Blob, Blob | None] | None:

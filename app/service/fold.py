@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from app.domain import provenance
+from app.domain.errors import DigestMismatch
 from app.domain.experiment import Experiment
 from app.domain.records import Blob, Cell, ModelVersion, Update
 from app.domain.round import Round
@@ -57,6 +58,18 @@ def _group(updates: Sequence[Update]) -> Group:
     return Group(updates, provenance.updates_digest(map(provenance.contribution, updates)))
 
 
+class Spoilt(Exception):
+    """An update is no longer what was accepted: its file is gone from the store, or altered.
+
+    Nothing that runs here can bring that about. Where a store does not enforce what was signed, the
+    client itself can.
+    """
+
+    def __init__(self, update: Update) -> None:
+        super().__init__(update.blob.prefix)
+        self.update = update
+
+
 class Fold:
     """The aggregation of these updates of a round as this process sees it."""
 
@@ -82,7 +95,7 @@ class Fold:
         ]
         self.done = self.bytes = 0  # cells that this process finished, bytes that it averaged
         self._most = min(round_.cut.group_size, context.limits.step_updates)  # reads of a cell
-        self._prefix = keys.model_blob(experiment.id, round_.number)
+        self._prefix = keys.model_parts(round_)
         self._parts: dict[int, tuple[str, int]] = {}  # SHA-256 and bytes of the new model's parts
         self._digest = hashlib.sha256()
         self._digested = 0  # parts of which it is, from the first one on
@@ -104,8 +117,8 @@ class Fold:
     async def cells(self) -> AsyncIterator[Work]:
         """What is left to do until the model is there.
 
-        Doing it raises Gone or DigestMismatch for an update or the base model, and Damaged for what
-        was kept of the aggregation: once that is deleted, it is among what is left to do.
+        Doing it raises Spoilt for an update, Gone or DigestMismatch for the base model, and Damaged
+        for what was kept of the aggregation: once that is deleted, it is among what is left to do.
         """
         for number in range(len(self.spans)):
             if number in self._parts:
@@ -201,7 +214,11 @@ class Fold:
         ahead = asyncio.create_task(self._sources[updates[0].slot].runs(piece))
         try:
             for update, following in zip(updates, [*updates[1:], None], strict=True):
-                values = await ahead
+                try:
+                    values = await ahead
+                except (weights.Gone, DigestMismatch):
+                    await self._require_intact(update)
+                    raise  # it is the base model
                 if following is not None:  # is fetched while this one is folded
                     ahead = asyncio.create_task(self._sources[following.slot].runs(piece))
                 self.bytes += await running.add(values, update.num_examples)
@@ -210,6 +227,14 @@ class Fold:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
         return running
+
+    async def _require_intact(self, update: Update) -> None:
+        """Raises Spoilt."""
+        try:
+            for number in range(len(update.blob.parts)):
+                await weights.verified_part(self.context.blobs, update.blob, number)
+        except (weights.Gone, DigestMismatch) as error:
+            raise Spoilt(update) from error
 
     async def _merged(self, running: Running, cell: Cell, examples: int) -> None:
         prefix = keys.sums_blob(self.experiment.id, self.round.number, cell)

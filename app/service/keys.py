@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from app.domain.records import Cell
+from app.domain.round import Round
 
 SLOT_DIGITS = 7  # of every number in a key
 
@@ -48,6 +49,14 @@ def sums_blob(experiment_id: str, number: int, cell: Cell) -> str:
 
 def model_blob(experiment_id: str, version: int) -> str:
     return f"models/{experiment_id}/{version:0{SLOT_DIGITS}d}"
+
+
+def model_parts(round_: Round) -> str:
+    """Where an aggregation stores the parts of its model. They are of one list of updates: where
+    one of these was lost they stand elsewhere, and a process that is late cannot mix them up.
+    """
+    prefix = model_blob(round_.experiment_id, round_.number)
+    return f"{prefix}/without-{len(round_.lost)}" if round_.lost else prefix
 
 
 def copy_blob(experiment_id: str, version: int) -> str:

@@ -67,6 +67,7 @@ def round(found: Document) -> Round:
             "cohort": tuple(body["cohort"]),
             "accepted": tuple(body["accepted"]),
             "revoked": tuple(body.get("revoked", ())),
+            "lost": tuple(body.get("lost", ())),
             "lease": None if body["lease"] is None else Lease(**body["lease"]),
             "cut": Cut(**body["cut"]) if body.get("cut") else None,
             "usage": Usage(**body["usage"]) if body.get("usage") else None,

@@ -279,6 +279,8 @@ class Participation:
             round_ = await self.repo.round(experiment.id, number)
         if round_ is None or round_.state is RoundState.ABANDONED:
             raise OutOfTurn(f"The experiment ended before round {number} was closed.")
+        if client.slot in round_.lost:
+            raise OutOfTurn(f"The store lost the update for round {number}: it does not count.")
         if round_.state is not RoundState.COLLECTING and client.slot not in round_.accepted:
             raise OutOfTurn(f"Round {number} was closed before the update arrived.")
 
