@@ -70,7 +70,7 @@ def _contrast(grey: np.ndarray) -> np.ndarray:
     window = min(grey.shape) // 2
     paper = ndimage.grey_closing(ndimage.gaussian_filter(flat, 1), window, mode="nearest")
     paper = ndimage.uniform_filter(paper, window // 4, mode="nearest")
-    return np.clip(1 - flat / np.maximum(paper, 1e-3), 0, 1)
+    return np.asarray(np.clip((paper - flat) / np.maximum(paper, 1e-3), 0, 1))
 
 
 def _plane(grey: np.ndarray, rounds: int) -> np.ndarray:
@@ -127,7 +127,7 @@ def _main_piece(ink: np.ndarray) -> np.ndarray:
     width = 2 * float(ndimage.distance_transform_edt(strong).max())
     ink = ink * (ndimage.distance_transform_edt(~strong) <= width)
     ink = ndimage.grey_opening(ink, 2 * int(width / 8) + 1)
-    return np.clip((ink / white - _PALE) / (1 - _PALE), 0, 1) * 255
+    return np.asarray(np.clip((ink / white - _PALE) / (1 - _PALE), 0, 1) * 255)
 
 
 def _reaching_in(labels: np.ndarray) -> list[int]:
