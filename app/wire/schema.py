@@ -13,6 +13,7 @@ from pydantic import (
     Json,
     StringConstraints,
 )
+from pydantic_core import PydanticCustomError
 
 from app.domain.experiment import Config, ExperimentState
 from app.domain.metrics import MAX_METRIC
@@ -58,7 +59,7 @@ MetricValue = Annotated[
 def _possible(metrics: dict[str, float]) -> dict[str, float]:
     for name, value in metrics.items():
         if (fault := metric_fault(name, value)) is not None:
-            raise ValueError(fault)
+            raise PydanticCustomError("metric", "{fault}", {"fault": fault})
     return metrics
 
 

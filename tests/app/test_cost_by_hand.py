@@ -73,6 +73,24 @@ async def test_a_refusal_with_a_retry(federation):
 
 
 @ONE_STORE
+async def test_whoever_was_drawn_in_an_earlier_attempt_has_not_waited_outside(federation):
+    experiment, members = await federation.start(quorum=2, rounds=2)
+    first, second = await federation.cohort(experiment)
+    await members[first].upload(1, 1.0)
+    federation.clock.now += 60
+    (fresh,) = (await federation.admin.round(experiment, 1)).missing
+    assert fresh != second
+    await members[fresh].upload(1, 1.0)
+    service = federation.app.state.coordinator
+    used = (await service.context.repo.round(experiment, 1)).usage
+    each = service.context.prices.request_ms / 1000
+    # Three were drawn, and each has got the model; the fourth waits outside for 60 s, and the
+    # first, from its upload on, for as long, less half a pause; the last asks as it closes.
+    waited = polls(0, 60, 0.2, 15.0, each)
+    assert used.requests == pytest.approx(3 * 2 + 2 + 2 + waited + waited - 0.5)
+
+
+@ONE_STORE
 async def test_a_refusal_that_is_followed_by_a_sound_update_is_one_report(federation):
     federation.limits = QUIET
     federation.app.state.coordinator = federation.coordinator()

@@ -1,17 +1,19 @@
 """Work under a lease goes on though its caller goes away, and is given back where it cannot."""
 
 import asyncio
+import os
+import signal
 from dataclasses import replace
 
 import pytest
 
 from app.api import events
+from app.config import Settings
 from app.domain.errors import StoreUnavailable
+from app.main import create_app
 from app.service import Limits, hold, leases, tasks
 from tests.faults.test_leases import CELLS, Slow, model, ready_to_close
-from tests.federation import ONE_STORE, Federation, value_of
-
-pytestmark = ONE_STORE
+from tests.federation import ADMIN_KEY, ONE_STORE, Federation, value_of
 
 
 def storing_the_model(key, _data):
@@ -62,6 +64,7 @@ async def closes_by_itself(federation):
     assert value_of(await federation.admin.download_model(federation.experiment)) == 1.0
 
 
+@ONE_STORE
 async def test_a_caller_that_is_cancelled_leaves_the_work_to_its_end(overdue):
     caller = asyncio.create_task(service(overdue).rounds.advance(overdue.experiment))
     await overdue.slow.asleep.wait()
@@ -69,6 +72,7 @@ async def test_a_caller_that_is_cancelled_leaves_the_work_to_its_end(overdue):
     await closes_by_itself(overdue)
 
 
+@ONE_STORE
 @pytest.mark.parametrize("write", [1, 2, 3])
 async def test_one_that_is_cancelled_as_it_takes_the_lease_leaves_it_with_nobody_idle(store, write):
     """The first writes are the seal, the lease, and the lease's renewal or the close."""
@@ -89,6 +93,7 @@ async def test_one_that_is_cancelled_as_it_takes_the_lease_leaves_it_with_nobody
         assert value_of(await federation.admin.download_model(experiment)) == 1.0
 
 
+@ONE_STORE
 async def test_a_tick_that_is_cancelled_leaves_the_work_to_its_end(overdue):
     ticking = asyncio.create_task(service(overdue).tick())
     await overdue.slow.asleep.wait()
@@ -96,6 +101,7 @@ async def test_a_tick_that_is_cancelled_leaves_the_work_to_its_end(overdue):
     await closes_by_itself(overdue)
 
 
+@ONE_STORE
 async def test_the_end_of_a_held_poll_does_not_end_what_its_look_began(overdue, monkeypatch):
     monkeypatch.setattr(hold, "CHECK_SECONDS", 0.001)
     overdue.clock.now -= 30
@@ -112,6 +118,7 @@ async def test_the_end_of_a_held_poll_does_not_end_what_its_look_began(overdue, 
     await closes_by_itself(overdue)
 
 
+@ONE_STORE
 async def test_the_fold_of_a_full_group_outlives_its_caller(store):
     limits = Limits(part_bytes=256, fold_updates=1, lease_seconds=30)
     federation = Federation(store.documents, store.blobs, limits=limits)
@@ -136,6 +143,7 @@ async def test_the_fold_of_a_full_group_outlives_its_caller(store):
 # Streams
 
 
+@ONE_STORE
 async def test_streams_only_look(overdue):
     """Any number of readers without a key, at any moment, begin nothing."""
     before = await stored(overdue)
@@ -154,6 +162,7 @@ async def test_streams_only_look(overdue):
     assert not overdue.slow.asleep.is_set()
 
 
+@ONE_STORE
 async def test_twenty_readers_that_hang_up_fail_no_experiment(overdue):
     """They hang up in the middle of what they began, if they could begin anything."""
     for _ in range(25):
@@ -168,6 +177,7 @@ async def test_twenty_readers_that_hang_up_fail_no_experiment(overdue):
     assert (shown.state, shown.model_version) == ("completed", 1)
 
 
+@ONE_STORE
 async def test_callers_that_are_cancelled_any_number_of_times_are_no_deaths(overdue):
     """The work is in its own task, so one owner finishes it, whatever hangs up."""
     callers = []
@@ -182,6 +192,7 @@ async def test_callers_that_are_cancelled_any_number_of_times_are_no_deaths(over
 # The server stops
 
 
+@ONE_STORE
 async def test_a_process_that_stops_ends_at_a_cell_and_gives_the_lease_back(overdue):
     caller = asyncio.create_task(service(overdue).rounds.advance(overdue.experiment))
     await overdue.slow.asleep.wait()
@@ -198,6 +209,7 @@ async def test_a_process_that_stops_ends_at_a_cell_and_gives_the_lease_back(over
     assert (await stored(overdue)).state == "closed"
 
 
+@ONE_STORE
 async def test_what_does_not_come_to_an_end_is_cancelled_and_gives_the_lease_back(
     overdue, monkeypatch
 ):
@@ -210,6 +222,37 @@ async def test_what_does_not_come_to_an_end_is_cancelled_and_gives_the_lease_bac
     assert (round_.state, round_.lease.released, round_.lease.deaths) == ("aggregating", True, 0)
     await overdue.coordinator().rounds.advance(overdue.experiment)
     assert (await stored(overdue)).state == "closed"
+
+
+async def test_a_server_told_to_stop_begins_nothing_more_and_gives_back_at_its_end(
+    tmp_path, monkeypatch
+):
+    """SIGTERM reaches the coordinator before the lifespan ends, and the end waits for its work."""
+    monkeypatch.setattr(tasks, "FINISH_SECONDS", 0.05)
+    app = create_app(Settings(admin_key=ADMIN_KEY, data_dir=tmp_path, tick_seconds=0))
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # as a server has its own
+    try:
+        async with app.router.lifespan_context(app):
+            service, cancelled = app.state.coordinator, asyncio.Event()
+
+            async def endless():
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    await service.context.repo.documents.check()  # the store is open still
+                    cancelled.set()
+                    raise
+
+            service.context.tasks.start(endless())
+            assert not service.context.tasks.ending
+            os.kill(os.getpid(), signal.SIGTERM)
+            async with asyncio.timeout(10):
+                while not service.context.tasks.ending:
+                    await asyncio.sleep(0.001)
+            assert service.hold.seconds == 0
+        assert cancelled.is_set()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # The store fails
@@ -233,6 +276,7 @@ class Failing:
         return call
 
 
+@ONE_STORE
 async def test_a_store_of_weights_that_is_away_is_no_death_and_nobody_else_is_told(overdue):
     """However often and however long: the lease is given back, and polls get their answers."""
     failing = Failing(overdue.blobs, lambda name, *args: name == "get")
@@ -249,6 +293,7 @@ async def test_a_store_of_weights_that_is_away_is_no_death_and_nobody_else_is_to
     assert (shown.state, shown.model_version) == ("completed", 1)
 
 
+@ONE_STORE
 async def test_a_database_that_is_away_for_a_while_gets_the_lease_back_when_it_returns(
     overdue, monkeypatch
 ):
