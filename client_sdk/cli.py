@@ -191,8 +191,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     setting("--deadline", type=float, default=600.0, help="seconds for a round (default: 600)")
     setting("--quorum", type=int, help="updates that suffice at the deadline (default: half)")
     setting("--max-attempts", type=int, default=3, help="attempts at a round (default: 3)")
-    setting("--target-accuracy", type=float, help="stop once the clients' held-out data reach it")
-    setting("--patience", type=int, default=1, help="... in so many rounds in a row (default: 1)")
+    setting("--target-accuracy", type=float, help="stop once the clients' held-out data show it")
+    setting(
+        "--patience",
+        type=int,
+        default=1,
+        help="... in so many rounds in a row, whose examples are pooled (default: 1)",
+    )
     setting("--max-update-norm", type=float, help="bound an update's distance from its base model")
     setting("--norm-action", choices=["clip", "reject"], default="clip", help="... default: clip")
     setting("--keep-updates", type=int, default=0, help="rounds to keep for verify (default: 0)")

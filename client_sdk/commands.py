@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from app.domain.experiment import Config, ExperimentState
+from app.domain.stopping import out_of_reach
 from app.wire.schema import ExperimentConfig
 from client_sdk import (
     cost,
@@ -68,12 +69,8 @@ async def simulate(arguments: argparse.Namespace, console: Output) -> int:
     async with AsyncExitStack() as stack:
         stack.enter_context(interrupts.cancelling())
         view = progress.choose(console, config.rounds)
-        if dataset.note:
-            view.say(dataset.note)
-        view.say(
-            f"{dataset.name}: {config.dataset_size} training examples for {config.clients} "
-            f"clients, {len(dataset.test_y)} for the test; {spec.name} with {parameters} weights"
-        )
+        for line in _introduction(dataset, spec, config):
+            view.say(line)
         pool = TrainingPool(dataset, spec, arguments.workers, arguments.kernel)
         stack.push(pool.__exit__)
         pool.start()  # its processes import PyTorch while the coordinator starts
@@ -202,6 +199,20 @@ def _config(
     )
     Config(**config.model_dump())
     return config
+
+
+def _introduction(
+    dataset: datasets.Dataset, spec: models.ModelSpec, config: ExperimentConfig
+) -> Iterator[str]:
+    """What is said before anything starts."""
+    if dataset.note:
+        yield dataset.note
+    yield (
+        f"{dataset.name}: {config.dataset_size} training examples for {config.clients} clients, "
+        f"{len(dataset.test_y)} for the test; {spec.name} with {spec.weights()} weights"
+    )
+    if warning := out_of_reach(Config(**config.model_dump())):
+        yield f"warning: {warning}"
 
 
 def _prices() -> cost.Prices:

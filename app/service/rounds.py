@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from app.domain import draw
 from app.domain.errors import StoreUnavailable
-from app.domain.experiment import Experiment, ExperimentState
+from app.domain.experiment import Config, Experiment, ExperimentState
+from app.domain.records import Update
 from app.domain.round import Attempt, Round, RoundState
 from app.domain.stopping import Verdict, decide
 from app.service import filling, metering, sweep, telling
@@ -225,7 +226,7 @@ class Rounds:
         if verdict.reason is not None:
             after = self._completed(experiment, verdict.reason)
         elif round_.number >= config.rounds:
-            after = self._completed(experiment, f"All {config.rounds} rounds are closed.")
+            after = self._completed(experiment, _all_closed(config))
         else:
             after = await self._next(experiment, round_)
         if await self.repo.save_experiment(after):
@@ -233,11 +234,22 @@ class Rounds:
         return True
 
     async def _verdict(self, experiment: Experiment, round_: Round) -> Verdict:
-        if experiment.config.target_accuracy is None:
+        config = experiment.config
+        if config.target_accuracy is None:
             return Verdict(0)
-        stored = await self.repo.updates(experiment.id, round_.number)
-        accepted = [update for update in stored if update.slot in round_.accepted]
-        return decide(experiment.config, experiment.streak, round_, accepted)
+        accepted = await self._accepted(round_)
+        verdict = decide(config, experiment.streak, round_, accepted)
+        if verdict.streak < config.patience:
+            return verdict
+        earlier = []
+        for number in range(round_.number - 1, round_.number - config.patience, -1):
+            before = await self.repo.round(experiment.id, number)
+            earlier.append(await self._accepted(before) if before else [])
+        return decide(config, experiment.streak, round_, accepted, earlier)
+
+    async def _accepted(self, round_: Round) -> list[Update]:
+        stored = await self.repo.updates(round_.experiment_id, round_.number)
+        return [update for update in stored if update.slot in round_.accepted]
 
     def _completed(self, experiment: Experiment, reason: str) -> Experiment:
         return experiment.move(
@@ -255,3 +267,10 @@ class Rounds:
         if reason := await self.metering.over_budget(experiment, round_):
             return experiment.pause(now, COORDINATOR, reason)
         return experiment.move(ExperimentState.RUNNING, round=round_.number + 1)
+
+
+def _all_closed(config: Config) -> str:
+    said = f"All {config.rounds} rounds are closed."
+    if config.target_accuracy is None:
+        return said
+    return f"{said} The target accuracy of {config.target_accuracy:.2%} was not shown."

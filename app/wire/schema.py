@@ -150,10 +150,15 @@ class ExperimentConfig(Body):
         description=(
             "Stop early once clients with more than half of a round's examples have measured at "
             "least this accuracy of the global model on their held-out examples "
-            "(`accuracy_before` of the updates)"
+            "(`accuracy_before` of the updates), and those examples show it: but for one run in "
+            "ten, the model is that good on others, too"
         ),
     )
-    patience: int = Field(_D.patience, ge=1, description="... in this many rounds in a row")
+    patience: int = Field(
+        _D.patience,
+        ge=1,
+        description="... in this many rounds in a row, whose held-out examples are pooled",
+    )
     strategy: Literal["fedavg"] = Field("fedavg", description="How updates are aggregated")
     max_update_norm: FiniteFloat | None = Field(
         None,

@@ -112,14 +112,14 @@ async def test_one_client_of_three_neither_ends_a_run_nor_keeps_it_from_its_end(
     federation, lie, ends
 ):
     settings = {"clients": 3, "clients_per_round": 3, "rounds": 2, "target_accuracy": 0.9}
-    experiment, members = await federation.start(**settings)
-    honest = 0.9 if ends else 0.3
+    experiment, members = await federation.start(**settings, dataset_size=6000)
+    honest = 0.95 if ends else 0.3
     for number, member in enumerate(members.values()):
-        await member.upload(1, 1.0, accuracy_before=lie if number == 0 else honest)
+        await member.upload(1, 1.0, 1800, accuracy_before=lie if number == 0 else honest)
     shown = await federation.admin.experiment(experiment)
     assert (shown.state == "completed") is ends
     if ends:
-        assert "target accuracy of 90.00% was reached: 90.00% with model 0" in shown.reason
+        assert "target accuracy of 90.00% was reached: 95.00% with model 0" in shown.reason
 
 
 @ONE_STORE

@@ -235,16 +235,6 @@ async def test_metrics_are_averaged_by_examples(federation):
     assert first.num_examples == 4
 
 
-async def test_it_stops_early_once_the_target_is_met_with_patience(federation):
-    experiment, members = await federation.start(rounds=9, target_accuracy=0.9, patience=2)
-    for number, accuracy in enumerate([0.95, 0.5, 0.9, 0.91], start=1):
-        for client in await federation.cohort(experiment):
-            await members[client].upload(number, 1.0, accuracy_before=accuracy)
-    shown = await federation.admin.experiment(experiment)
-    assert (shown.state, shown.model_version) == ("completed", 4)
-    assert "target accuracy of 90.00% was reached: 91.00% with model 3" in shown.reason
-
-
 async def test_the_learning_rate_falls_from_round_to_round_as_the_settings_say(federation):
     settings = {"learning_rate": 0.8, "learning_rate_factor": 0.5, "weight_decay": 0.01}
     experiment, members = await federation.start(rounds=3, **settings)
