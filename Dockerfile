@@ -10,14 +10,22 @@
 # Another one than the machine's needs QEMU (docker run --privileged tonistiigi/binfmt --install all).
 # Lambda takes plain manifests only, therefore no provenance; elsewhere both may go under one name:
 #   docker buildx build --platform linux/amd64,linux/arm64 -t YOU/coordinator --push .
-ARG BASE=public.ecr.aws/lambda/python:3.11
+#
+# The base is a tag, which AWS moves to newer patches. For an image that stays the same, name a digest:
+#   docker buildx imagetools inspect public.ecr.aws/lambda/python:3.13      shows the present one
+#   docker build --build-arg BASE=public.ecr.aws/lambda/python:3.13@sha256:... -t coordinator .
+# None stands here, because none could be looked up and tried where this was written.
+#
+# Not 3.11 or older: their base is Amazon Linux 2, whose C library is older than NumPy's wheels take.
+ARG BASE=public.ecr.aws/lambda/python:3.13
 
 FROM ${BASE} AS build
 WORKDIR /build
-COPY pyproject.toml constraints.txt README.md LICENSE ./
-COPY app ./app
+COPY docker/requirements.txt ./
+# Wheels alone, each by its hash: nothing that was not looked at is run here.
 RUN python3 -m pip install --no-cache-dir --disable-pip-version-check \
-        --constraint constraints.txt --target /coordinator '.[server,aws]'
+        --require-hashes --only-binary :all: --target /coordinator --requirement requirements.txt
+COPY app /coordinator/app
 # Lambda's disk is read-only: without these files every cold start would compile everything again.
 RUN python3 -m compileall -q -j 0 /coordinator
 

@@ -7,7 +7,7 @@ ARGS ?=
 MAKEFLAGS += --jobs=2  # while one environment is set up, so is the other
 
 .PHONY: run test conformance lint audit format serve lambda-local openwhisk-local sam-validate
-.PHONY: container-test mlflow-test bench bench-accuracy bench-load bench-platforms clean
+.PHONY: sbom container-test mlflow-test bench bench-accuracy bench-load bench-platforms clean
 
 run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
@@ -51,6 +51,10 @@ sam-validate: .venv-sam/ready  ## template.yaml, by the SAM CLI
 
 mlflow-test: .venv-mlflow/ready  ## what MLflow is told by `run --track mlflow`
 	.venv-mlflow/bin/python -m pytest tests/client_sdk/test_mlflow.py -m mlflow $(ARGS)
+
+sbom: .venv-sbom/ready  ## what the image installs, as CycloneDX: sbom.json
+	.venv-sbom/bin/cyclonedx-py requirements docker/requirements.txt --pyproject pyproject.toml \
+		--output-reproducible --of JSON -o sbom.json
 
 container-test: .venv/ready  ## the Dockerfile, built by buildah
 	tests/container.sh
@@ -97,5 +101,10 @@ endef
 	.venv-sam/bin/python -m pip install --quiet --disable-pip-version-check aws-sam-cli==1.170.0
 	@touch $@
 
+.venv-sbom/ready: Makefile
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-sam .venv-mlflow .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf .venv .venv-sam .venv-mlflow .venv-sbom .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -107,8 +107,9 @@ class Container:
     def close(self) -> None:
         """Leave the database and end the loop. Traces go on: they are the next one's, too."""
         self.enter()
-        documents = self.app.state.coordinator.context.repo.documents
-        self._loop.run_until_complete(documents.close())
+        coordinator = self.app.state.coordinator
+        self._loop.run_until_complete(coordinator.close())
+        self._loop.run_until_complete(coordinator.context.repo.documents.close())
         self._loop.close()
 
     def enter(self) -> None:

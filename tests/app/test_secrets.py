@@ -23,7 +23,7 @@ from app.main import create_app
 from app.store.mongo import open_mongo
 from app.telemetry.logs import JsonFormatter
 from tests.app.test_access import key_of
-from tests.federation import ADMIN_KEY, config
+from tests.federation import ADMIN_KEY, ONE_STORE, config
 from tests.some import some
 
 ADMIN = "ADMINSECRET-adminsecret-0123456789"
@@ -255,3 +255,48 @@ async def test_a_made_admin_key_is_shown_to_a_terminal_only(
         shown = capsys.readouterr().err
     assert str(tmp_path / "admin-key") in shown
     assert ((tmp_path / "admin-key").read_text(encoding="utf-8") in shown) is terminal
+
+
+HOST, REASON = "cluster0-shard-00.internal.example:27017", "(Unauthorized) not authorized on admin"
+
+
+def _kinds(of):
+    return [of, *(kind for sub in of.__subclasses__() for kind in _kinds(sub))]
+
+
+@ONE_STORE
+@pytest.mark.parametrize("kind", _kinds(StoreUnavailable), ids=lambda kind: kind.__name__)
+async def test_what_a_driver_says_is_for_the_log_and_not_for_callers(federation, caplog, kind):
+    """It names hosts, users and files; a caller without a key can cause it by asking."""
+
+    async def away(*_, **__):
+        raise kind(f"{HOST}: {REASON}")
+
+    coordinator = federation.app.state.coordinator
+    coordinator.views.experiments = coordinator.health.ready = away
+    for path in ("/v1/experiments", "/ready"):
+        answer = await federation.http.get(path)
+        assert answer.status_code == 503
+        assert answer.json()["code"] == kind.code
+        shown = answer.text + str(answer.headers)
+        assert not [part for part in (HOST, "cluster0", "Unauthorized", "admin") if part in shown]
+    assert caplog.text.count(f"{HOST}: {REASON}") == 2
+
+
+@ONE_STORE
+async def test_an_error_that_nobody_foresaw_shows_neither_its_name_nor_its_reason(
+    federation, caplog
+):
+    class ServerSelectionTimeoutError(Exception):
+        pass
+
+    async def broken(*_, **__):
+        raise ServerSelectionTimeoutError(f"{HOST}: {REASON}") from OSError(REASON)
+
+    federation.app.state.coordinator.views.experiments = broken
+    answer = await federation.http.get("/v1/experiments")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
+    shown = answer.text + str(answer.headers)
+    told = (HOST, "cluster0", "Unauthorized", "ServerSelection", "OSError", "Traceback")
+    assert not [part for part in told if part in shown]
+    assert HOST in caplog.text

@@ -212,7 +212,7 @@ def transformed(monkeypatch, **parameters):
     from samtranslator.yaml_helper import yaml_parse
 
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    document = yaml_parse((ROOT / "template.yaml").read_text())
+    document = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
     function = document["Resources"]["Coordinator"]["Properties"]
     function["ImageUri"] = "1.dkr.ecr.eu-west-1.amazonaws.com/x:1"
     arn = "arn:aws:secretsmanager:eu-west-1:1:secret:x"
