@@ -15,10 +15,14 @@ def main() -> None:
     _leave_out_the_working_folder()
     # Imported here: worker processes import this module too, and need none of it.
     from client_sdk import interrupts
+    from client_sdk.errors import MISSING
 
     interrupts.leave_at_once()
-    from client_sdk.cli import run
-
+    try:
+        from client_sdk.cli import run
+    except ModuleNotFoundError as error:
+        print(f"error: {MISSING.format(error.name)}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -44,17 +44,7 @@ def _guarded(arguments: argparse.Namespace, console: Output) -> int:
         _complain(interrupts.sentence())
         return interrupts.EXIT_CODE
     except errors.RequestRefused as error:
-        if error.code == "budget-reached":
-            _complain(f"{error.detail} With run: a higher --budget-usd.")
-            return exits.PAUSED
-        if error.code == "idempotency-key-reused":
-            _complain(
-                "The run in that folder was made with other settings, or its experiment was "
-                "deleted: give the same settings (--budget-usd may be higher), or another --out."
-            )
-            return exits.USAGE
-        _complain(f"The coordinator refused: {error.detail} ({error.code})")
-        return exits.UNREACHABLE if error.status >= 500 else exits.REFUSED
+        return _refused(error)
     except errors.ClientError as error:
         _complain(str(error))
         return exits.UNREACHABLE
@@ -66,6 +56,8 @@ def _guarded(arguments: argparse.Namespace, console: Output) -> int:
         _complain(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
     except (exits.UsageError, InvalidConfig, errors.DataError, errors.BadSettings) as error:
         _complain(str(error))
+    except ModuleNotFoundError as error:
+        _complain(errors.MISSING.format(error.name))
     except MemoryError:
         _complain("This machine has not enough memory for that.")
     except BrokenPipeError:
@@ -78,6 +70,21 @@ def _guarded(arguments: argparse.Namespace, console: Output) -> int:
         _complain(unforeseen.record(error, folder))
         return exits.UNFORESEEN
     return exits.USAGE
+
+
+def _refused(error: errors.RequestRefused) -> int:
+    """Say why the coordinator refuses, in the words of this command; gives the code."""
+    if error.code == "budget-reached":
+        _complain(f"{error.detail} With run: a higher --budget-usd.")
+        return exits.PAUSED
+    if error.code == "idempotency-key-reused":
+        _complain(
+            "The run in that folder was made with other settings, or its experiment was "
+            "deleted: give the same settings (--budget-usd may be higher), or another --out."
+        )
+        return exits.USAGE
+    _complain(f"The coordinator refused: {error.detail} ({error.code})")
+    return exits.UNREACHABLE if error.status >= 500 else exits.REFUSED
 
 
 def _dispatch(arguments: argparse.Namespace, console: Output) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# For what a command imports, before or after anything else of it is there.
+MISSING = "The Python package {} is not installed: pip install 'serverless-fl[client]'."
+
 
 class ClientError(Exception):
     """Base of all errors of the SDK's network side."""

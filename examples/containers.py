@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import os
 import secrets
 import signal
@@ -40,6 +41,16 @@ def wait_for_port(port: int, seconds: float = 60.0) -> None:
     raise RuntimeError(f"nothing listens on port {port}")
 
 
+# Linux: a signal for a process whose parent is gone, however that ended (prctl(2)).
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    assert _LIBC is not None
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Container:
     """A process that answers on a port of this machine, at `url`. Use it as a context manager.
 
@@ -68,6 +79,7 @@ class Container:
             stdout=self.log,
             stderr=self.log,
             start_new_session=True,  # Ctrl-C is for us; it stops when we say so
+            preexec_fn=_end_with_parent if _LIBC else None,  # noqa: PLW1509  (one system call)
         )
         try:
             wait_for_port(port)

@@ -164,6 +164,7 @@ def test_a_traceback_that_finds_no_room_is_still_a_sentence(monkeypatch, tmp_pat
         (OSError(28, "No space left on device"), "No space left on device"),
         (PermissionError(13, "Permission denied", "a/file"), "a/file: Permission denied"),
         (MemoryError(), "memory"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), "torch is not installed"),
     ],
 )
 def test_what_the_machine_lacks_is_no_traceback(command, monkeypatch, error, says):

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from examples.containers import free_port
-from tests.e2e.processes import SMALL, model_of, run
+from tests.e2e.processes import SMALL, alive, model_of, run, wait_for
 
 
 @pytest.mark.timeout(400)  # two whole runs, on a machine that others may use
@@ -68,6 +68,28 @@ def test_a_coordinator_that_cannot_start_is_no_ready_command(mongodb_url):
     assert done.returncode == 1
     assert "FL_ADMIN_KEY" not in done.stdout
     assert done.stderr.startswith("error: The coordinator does not start; ")
+
+
+PARENT = """
+import sys, time
+from examples.containers import Container
+class Served(Container):
+    def command(self, port):
+        return [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+with open("/dev/null", "wb") as log, Served({}, log) as served:
+    print(served._process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of it")
+def test_containers_end_with_a_parent_that_is_killed():
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    assert alive({child})
+    parent.kill()
+    parent.communicate()
+    wait_for(lambda: not alive({child}))
 
 
 def start(platform: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
