@@ -15,11 +15,13 @@ from client_sdk import errors
 T = TypeVar("T")
 ANSWER_BYTES = 16 * 1024**2  # of JSON
 PROBLEM_BYTES = 64 * 1024  # of an error's body; the rest of it is not read
+SLOWEST = 1000  # bytes a second; who sends less for longer than PATIENCE seconds sends for ever
+PATIENCE = 120.0
 MODEL_BYTES = 1024**3  # of a model, as the coordinator's own default (FL_MAX_MODEL_BYTES)
 
 
 async def read_body(response: httpx.Response, most: int) -> bytes:
-    """The bytes of an answer, or the first of an error's. Raises BadAnswer."""
+    """The bytes of an answer, or the first of an error's. Raises BadAnswer, httpx.ReadTimeout."""
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
         raise errors.BadAnswer(
@@ -27,10 +29,12 @@ async def read_body(response: httpx.Response, most: int) -> bytes:
         )
     failed = response.is_error or response.is_redirect
     most = PROBLEM_BYTES if failed else most
-    data = bytearray()
+    data, started = bytearray(), time.monotonic()
     assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101
     async for chunk in response.stream:
         data += chunk
+        if time.monotonic() - started > PATIENCE + len(data) / SLOWEST:
+            raise httpx.ReadTimeout("it drips", request=response.request)
         if len(data) > most:
             if failed:
                 return bytes(data[:most])

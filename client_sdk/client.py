@@ -38,13 +38,15 @@ class CoordinatorClient(Connection):
         self, name: str, config: schema.ExperimentConfig, idempotency_key: str
     ) -> schema.CreatedExperiment:
         """Create an experiment; the same key gives the same one again. Raises RequestRefused."""
-        return await self._json(
+        created = await self._json(
             schema.CreatedExperiment,
             "POST",
             "/experiments",
             body=schema.CreateExperiment(name=name, config=config),
             headers={"Idempotency-Key": idempotency_key},
         )
+        self.most_initial_bytes[created.id] = created.max_model_bytes
+        return created
 
     async def upload_initial_model(
         self,
@@ -53,13 +55,13 @@ class CoordinatorClient(Connection):
         part_bytes: int,
         *,
         direct: bool = False,
-        most: int | None = None,
     ) -> views.ModelView:
         """Upload the initial weights (safetensors) and open the enrolment.
 
-        `part_bytes`, `direct` and `most` (`max_model_bytes`) are as the created experiment said.
+        `part_bytes` and `direct` are as the created experiment said. What has more bytes than the
+        coordinator takes is not sent: RequestRefused.
         """
-        _require_size(len(weights), most, "model")
+        _require_size(len(weights), self.most_initial_bytes.get(experiment_id), "model")
         path = f"/experiments/{experiment_id}/initial-model"
         upload = Upload(self, path, weights, part_bytes, direct=direct)
         commit = schema.WeightsCommit(sha256=upload.sha256, parts=upload.parts)

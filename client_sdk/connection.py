@@ -73,6 +73,7 @@ class Connection:
         self.retry = retry or Retry()
         self.traffic = Traffic()
         self.most_model_bytes = most_model_bytes
+        self.most_initial_bytes: dict[str, int | None] = {}  # by experiment, as it was created
         self._key = None if key is None else _sendable(key)
         self._on_retry = on_retry or (lambda message: None)
         self._timeout = timeout
@@ -212,6 +213,7 @@ class Connection:
                     raise errors.CoordinatorUnreachable(f"{about}: {why}.") from error
                 fault: Exception = errors.CoordinatorUnreachable(
                     f"{about} did not answer: {faults.reason(error)}"
+                    + (faults.hint(error, request) if whom not in self._answered else "")
                 )
             else:
                 self._answered.add(whom)

@@ -60,6 +60,14 @@ def hopeless(error: httpx.RequestError) -> str | None:
     return None
 
 
+def hint(error: httpx.RequestError, request: httpx.Request) -> str:
+    """What it may be, where nothing has ever answered at the address."""
+    plain = request.url.scheme == "http"
+    if plain and isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
+        return "; is it an https:// address?"
+    return ""
+
+
 def refusal(response: httpx.Response) -> errors.RequestRefused:
     """A coordinator's refusal, or that of whatever stands before it."""
     if response.is_redirect:

@@ -19,7 +19,7 @@ from app.wire.views import ExperimentView, ModelView, RoundSummary, RoundView
 from client_sdk.bell import Bell
 from client_sdk.client import CoordinatorClient
 from client_sdk.datasets import Dataset
-from client_sdk.errors import NotThere
+from client_sdk.errors import BadAnswer, NotThere
 from client_sdk.models import ModelSpec, TwoLayerCNN, build, describe, load_bytes, to_bytes
 from client_sdk.participant import Event, Participant, Terms, Trainer
 from client_sdk.train import Evaluation, derive_seed, evaluate
@@ -134,7 +134,6 @@ class Simulation:
             self._initial(),
             created.part_bytes,
             direct=created.direct,
-            most=created.max_model_bytes,
         )
         return created.id
 
@@ -256,6 +255,10 @@ class Simulation:
     async def _row(self, summary: RoundSummary) -> Row:
         found = await self.client.models(self.experiment_id, after=summary.number - 2)
         models = {m.version: m for m in found}  # this one's, and the one before it
+        if summary.number not in models:
+            raise BadAnswer(
+                f"Round {summary.number} is closed, and the coordinator has no model of it."
+            )
         model = models[summary.number]
         measured = await self._evaluate(model)
         round_ = await self.client.round(self.experiment_id, summary.number)

@@ -216,9 +216,7 @@ async def test_a_model_beyond_what_the_coordinator_takes_is_not_sent(federation)
     assert made.max_model_bytes == 50
     sent = api.traffic.sent
     with pytest.raises(errors.RequestRefused, match="no more than 50") as caught:
-        await api.upload_initial_model(
-            made.id, weights(0), made.part_bytes, most=made.max_model_bytes
-        )
+        await api.upload_initial_model(made.id, weights(0), made.part_bytes)
     assert (caught.value.status, caught.value.code) == (413, "too-large")
     assert api.traffic.sent == sent
 

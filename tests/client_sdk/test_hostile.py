@@ -59,6 +59,40 @@ async def test_an_endless_answer_is_read_no_further_than_it_may_be_long(status, 
     assert most <= body.read <= most + 200_000
 
 
+async def test_an_answer_that_drips_is_given_up(monkeypatch):
+    now = 0.0
+
+    class Dripping(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            nonlocal now
+            while True:
+                now += 50  # within the time for one byte
+                yield b" "
+
+    monkeypatch.setattr(answers.time, "monotonic", lambda: now)
+    async with lied_to(lambda _: httpx.Response(200, stream=Dripping())) as api:
+        with pytest.raises(errors.CoordinatorUnreachable, match="nothing came in time"):
+            await api.experiment("x")
+    assert now < 1000
+
+
+async def test_a_slow_line_is_no_drip(monkeypatch):
+    now = 0.0
+
+    class Slow(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            nonlocal now
+            for start in range(0, 1_000_000, 50_000):
+                now += 49  # seconds; a kilobyte in each
+                yield big[start : start + 50_000]
+
+    big = bytes(1_000_000)
+    headers = {"ETag": f'"{hashlib.sha256(big).hexdigest()}"'}
+    monkeypatch.setattr(answers.time, "monotonic", lambda: now)
+    async with lied_to(lambda _: httpx.Response(200, headers=headers, stream=Slow())) as api:
+        assert await api.download_model("x", 0) == big
+
+
 async def test_the_answer_to_a_poll_is_short():
     body = Endless()
     async with lied_to(lambda _: httpx.Response(200, stream=body)) as api:

@@ -85,6 +85,14 @@ async def test_tls_with_who_does_not_speak_it_is_given_up_at_once(caller):
             assert api.traffic.retries == 0
 
 
+async def test_who_speaks_tls_alone_is_no_http_address(secured):
+    async with Server(well, secured) as server:
+        url = server.url.replace("https:", "http:")
+        async with Connection(url, retry=ONCE) as api:
+            with pytest.raises(errors.CoordinatorUnreachable, match="is it an https:// address"):
+                await api.request("GET", "/x")
+
+
 async def test_one_that_is_trusted_is_taken_for_its_host_alone(caller, secured, certificate):
     tls = ssl.create_default_context(cafile=certificate)
     async with Server(well, secured) as server:
