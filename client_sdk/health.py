@@ -48,8 +48,10 @@ def _diverged(rows: Sequence[Row], classes: Classes) -> str:
         faults.append(f"its loss is {last.loss:.3g}")
     if not faults:
         return ""
-    said = f"The training diverged: after round {last.round} {' and '.join(faults)}"
-    if best is not last and best.accuracy > chance(classes):
+    learnt = best.accuracy > chance(classes)
+    what = "The training diverged" if learnt else "The training diverged, or never began to learn"
+    said = f"{what}: after round {last.round} {' and '.join(faults)}"
+    if best is not last and learnt:
         said += f"; the best model, of round {best.round}, reaches {best.accuracy:.2%}"
     return f"{said}. A lower learning rate or fewer local epochs may help."
 
