@@ -28,6 +28,7 @@ from app.store.port import KINDS_WITH_SECOND_NAMES, Body, Document
 SELECTION_MS = 3000  # to find a server and to connect to it
 OPERATION_MS = 5000  # of documents, all in all: selection, answer, and each new try
 BLOB_MS = 15_000  # the same of a blob: 8 MiB take as long at 4.5 Mbit/s
+IDLE_MS = 60_000  # of a connection: a container that was frozen for longer holds dead ones
 _LARGEST = 16 * 1024**2 - 16 * 1024  # bytes of a document, without its key and names
 _AT_ONCE = 32  # blobs that one operation deletes
 INDEXED = {"$type": "string"}  # second names that are in the index; others have none
@@ -240,6 +241,7 @@ async def open_mongo(url: str, database: str) -> tuple[MongoDocuments, MongoBlob
             url,
             serverSelectionTimeoutMS=SELECTION_MS,
             connectTimeoutMS=SELECTION_MS,
+            maxIdleTimeMS=IDLE_MS,
             appname="serverless-fl",
         )
     except (PyMongoError, ValueError, OSError) as error:

@@ -4,6 +4,8 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from app.store import sqlite, sqlite_file
 from app.store.sqlite import open_sqlite
 
@@ -113,4 +115,36 @@ async def test_a_database_in_memory_remembers_nothing():
     assert (await documents.get("rounds", "a")).body == {"n": 1}
     await documents.replace("rounds", "a", 1, {"n": 2})
     assert (await documents.get("rounds", "a")).body == {"n": 2}
+    await documents.close()
+
+
+@pytest.mark.parametrize("before", ["read", "nothing"])
+async def test_a_write_at_the_moment_of_the_read_is_seen_by_the_next_turn(
+    tmp_path, monkeypatch, before
+):
+    """Whether anybody has written is asked before the row: asked after it, a write in between
+    would pass for known, and the row of before would be given for ever.
+    """
+    documents, _ = await open_sqlite(tmp_path / "f")
+    await documents.insert("rounds", "a", {"n": 1})
+    if before == "read":
+        await documents.get("rounds", "other")  # the snapshot of this turn is open by now
+    other = sqlite3.connect(tmp_path / "f", isolation_level=None)
+    read_now, written = sqlite_file.Database.read_now, []
+
+    def interrupted(self, work, **options):
+        found = read_now(self, work, **options)
+        if isinstance(found, tuple) and found[0] == "a" and not written:
+            written.append(other.execute("UPDATE documents SET revision = 2, body = '{\"n\":2}'"))
+            self._look_away()  # nothing says that the snapshot outlives the read
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_file.Database, "read_now", interrupted)
+        assert (await documents.get("rounds", "a")).body == {"n": 1}
+    assert written
+    for _ in range(2):
+        await asyncio.sleep(0)
+        assert (await documents.get("rounds", "a")).body == {"n": 2}
+    other.close()
     await documents.close()
