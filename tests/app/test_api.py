@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from app.config import Settings
+from app.domain import errors as faults
 from app.main import create_app
 from client_sdk.client import CoordinatorClient
 from client_sdk.connection import Retry
@@ -271,16 +272,33 @@ async def test_an_unexpected_error_shows_no_internals_and_is_logged_with_its_id(
     assert "find-me" in caplog.text
 
 
-async def test_a_store_that_is_away_is_a_503_with_retry_after(http, federation):
-    from app.domain.errors import StoreUnavailable
+@pytest.mark.parametrize(
+    ("kind", "code", "seconds", "again"),
+    [
+        (faults.StoreUnavailable, "store-unavailable", 2, True),
+        (faults.StoreDenied, "store-denied", 30, False),
+        (faults.StoreMissing, "store-missing", 30, False),
+        (faults.WrongStore, "wrong-store", 30, False),
+        (faults.StoreRefused, "store-refused", 30, False),
+    ],
+)
+@pytest.mark.parametrize("which", ["The database", "The store of weights"])
+async def test_a_fault_of_the_store_is_a_503_that_says_whether_to_try_again_and_names_no_host(
+    http, federation, caplog, kind, code, seconds, again, which
+):
+    said = "cluster0.internal.example:27017 as mongodb://fl:hunter2@cluster0"
 
     async def away(*_):
-        raise StoreUnavailable("The database is away.")
+        raise kind(said, store=which)
 
     federation.app.state.coordinator.views.experiment = away
     response = await http.get("/v1/experiments/x")
-    assert is_problem(response, 503, "store-unavailable")
-    assert int(response.headers["retry-after"]) > 0
+    assert is_problem(response, 503, code)
+    assert int(response.headers["retry-after"]) == seconds
+    detail = response.json()["detail"]
+    assert detail.startswith(f"{which} ") and ("try again" in detail) is again
+    assert not [word for word in said.split() if len(word) > 2 and word in response.text]
+    assert said in caplog.text  # the operator needs it
 
 
 def test_every_operation_is_documented():

@@ -31,6 +31,7 @@ PREVIOUS = "PREVIOUSSECRET-previous-0123456789"
 CLIENT_KEY = "CLIENTKEYSECRET_clientkey_0123456789"
 WRONG = "WRONGSECRET-not-a-key-of-anything"
 PASSWORD = "DATABASEPASSWORD"
+INTERNAL = "cluster0.internal.example:27017"
 
 
 async def raw_store(store, tmp_path) -> bytes:
@@ -139,7 +140,7 @@ async def drive(http, app):
         raise RuntimeError("not foreseen")
 
     async def away(*_):
-        raise StoreUnavailable("The database did not answer.")
+        raise StoreUnavailable(f"{INTERNAL} did not answer.")  # as the driver names it
 
     views = app.state.coordinator.views
     for fault in (broken, away):
@@ -176,7 +177,8 @@ async def test_no_secret_reaches_a_log_or_a_stranger(tmp_path, request, caplog, 
         r.getMessage() for r in caplog.records if r.name == "uvicorn.access"
     )
     assert "RuntimeError: not foreseen" in logged
-    assert "store unavailable" in logged
+    assert "store unavailable" in logged and INTERNAL in logged
+    assert not [answer for _, answer in answers if INTERNAL in answer.text + str(answer.headers)]
     assert not [secret for secret in secrets if secret in logged]
     for _, answer in some(answers):
         # A new key or token is told to whoever has the right to it, and nothing else ever is.
