@@ -228,7 +228,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-size",
         metavar="WxH",
-        help="of pictures of your own: 64, or 64x48 (default: the most common, 128 at most)",
+        help="of pictures of your own, such as 64 or 64x48 (default: the most common size, "
+        "scaled to 64 where it is over 128)",
     )
     parser.add_argument(
         "--fit",

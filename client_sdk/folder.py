@@ -25,7 +25,9 @@ SUFFIXES = frozenset(
     )
 )
 TEST_NAMES = ("test", "val", "valid", "validation")  # the first that is there is the test part
-MAX_SIDE = 128  # pixels of the longer side, unless a size is asked for
+# Pixels of the longer side, unless a size is asked for: photographs would make huge networks.
+MAX_SIDE = 128
+_SCALED_SIDE = 64  # of larger ones
 # What file managers, archives and network storage leave behind; hidden names begin with a dot.
 _SYSTEM = frozenset(
     {
@@ -77,8 +79,9 @@ def read_folder(
 ) -> Folder:
     """Read a folder's pictures as `like` says or, without it, as suits them. Raises DataError.
 
-    `size` is (width, height), by default the most common one, with at most MAX_SIDE pixels on the
-    longer side. Pictures are greyscale where all that train are, else RGB.
+    `size` is (width, height), by default the most common one; where that is over MAX_SIDE, it is
+    scaled to 64 pixels on the longer side. Pictures are greyscale where all that train are, else
+    RGB.
     """
     train_root, test_root, said = _parts(root)
     left_out = _LeftOut()
@@ -185,7 +188,7 @@ def _suit(
     how = "letterboxed" if fit == "letterbox" else "cropped"
     width, height = size or common
     if size is None and max(common) > MAX_SIDE:
-        scale = MAX_SIDE / max(common)
+        scale = _SCALED_SIDE / max(common)
         width, height = (max(1, round(side * scale)) for side in common)
         said.append(
             f"Pictures of {common[0]}x{common[1]} are scaled to {width}x{height}, those of other "

@@ -134,8 +134,8 @@ def test_photographs_are_scaled_and_that_is_said(pets):
     for path in (pets / "train").glob("*/*"):
         picture(path, size=(400, 300))
     found = load(pets)
-    assert found.shape == (3, 96, 128)
-    assert "400x300 are scaled to 128x96" in found.note
+    assert found.shape == (3, 48, 64)
+    assert "400x300 are scaled to 64x48" in found.note
     assert load(pets, size=(400, 300)).shape == (3, 300, 400)
     assert load(pets, size=(20, 30)).note == ""
 

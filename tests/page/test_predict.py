@@ -78,9 +78,9 @@ def test_pictures_are_classified_in_the_tab(server, http, open_page, trained):
     page.get_by_role("button", name="Admin key").click()
     page.get_by_label("Key", exact=True).fill(KEY)
     page.keyboard.press("Enter")
-    page.get_by_role("button", name=re.compile("^Load model 0")).click()
     asked = []
     page.on("request", lambda request: asked.append((request.method, request.url)))
+    page.get_by_role("button", name=re.compile("^Load model 0")).click()
     same = 0
     for n in range(10):
         image = Image.fromarray(digits.test_x[n, 0].numpy()).resize(
@@ -104,3 +104,76 @@ def test_pictures_are_classified_in_the_tab(server, http, open_page, trained):
     page.mouse.up()
     expect(page.locator(".guesses b").first).to_have_text("1")
     assert axe(page) == []
+
+
+INPUT = """async ([at, model, picture]) => {
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const { readModel } = await import(`${at}cnn.js`);
+  const { inputOf } = await import(`${at}picture.js`);
+  const found = await createImageBitmap(new Blob([bytes(picture)]));
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [found.width, found.height];
+  canvas.getContext("2d").drawImage(found, 0, 0);
+  try {
+    return [...inputOf(canvas, readModel(bytes(model)))];
+  } catch (error) {
+    return error.message;
+  }
+}"""
+
+
+def model_for(shape, **changes):
+    spec = models.spec_for("auto", shape, 2)
+    about = {"model": spec.to_json(), "dataset": "pets", "classes": '["cat", "dog"]'}
+    about |= {"mean": str([0.5] * shape[0]), "std": str([0.25] * shape[0]), **changes}
+    return models.to_bytes(models.build(spec, 0), about)
+
+
+def input_on_the_page(page, server, model, image):
+    page.goto(server.url)
+    module = page.evaluate("document.querySelector('script[type=module]').src")
+    file = BytesIO()
+    image.save(file, "PNG")
+    encoded = [base64.b64encode(data).decode() for data in (model, file.getvalue())]
+    return page.evaluate(INPUT, [module.replace("main.js", ""), *encoded])
+
+
+@pytest.mark.parametrize("changes", [{}, {"fit": "crop"}, {"fit": "letterbox"}])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_is_fitted_as_the_model_file_says(server, open_page, channels, changes):
+    bars = np.full((40, 120, 3), (60, 120, 180), np.uint8)
+    bars[:, :40], bars[:, -40:] = (250, 10, 20), (20, 10, 250)
+    model, image = model_for((channels, 16, 16), **changes), Image.fromarray(bars)
+    expected = Classifier.parse(model, "it").prepare(image).flatten().numpy()
+    found = input_on_the_page(open_page().page, server, model, image)
+    assert np.abs(expected).min() > 0.01  # neither is all alike, nor near the tolerance
+    close = np.abs(np.array(found) - expected) < 0.1
+    assert close.mean() > 0.85  # where colours meet, the two scale by filters of their own
+
+
+@pytest.mark.parametrize(
+    ("shape", "changes", "says"),
+    [((4, 16, 16), {}, "4 channels"), ((1, 16, 16), {"fit": "fold"}, "newer version")],
+)
+def test_a_model_that_the_page_cannot_serve_is_said(server, open_page, shape, changes, says):
+    page = open_page().page
+    message = input_on_the_page(page, server, model_for(shape, **changes), Image.new("L", (9, 9)))
+    assert says in message
+
+
+def test_a_picture_of_16_bits_is_left_to_the_sdk(server, http, open_page, trained):
+    path, _ = trained
+    experiment, _ = create(http, "deep", initial=path.read_bytes())
+    page = open_page().page
+    page.goto(f"{server.url}/#/experiments/{experiment}")
+    page.get_by_role("button", name="Admin key").click()
+    page.get_by_label("Key", exact=True).fill(KEY)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name=re.compile("^Load model 0")).click()
+    expect(page.get_by_text("command predict leaves out shades")).to_be_visible()
+    file = BytesIO()
+    Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(file, "PNG")
+    picture = {"name": "deep.png", "mimeType": "image/png", "buffer": file.getvalue()}
+    page.get_by_label("Draw, or choose a picture").set_input_files(picture)
+    expect(page.get_by_text("16 bits a channel")).to_be_visible()
+    expect(page.locator(".guesses li")).to_have_count(0)

@@ -8,7 +8,7 @@ export function readModel(data) {
   try {
     const spec = JSON.parse(metadata.model);
     const [classes, mean, std] = ["classes", "mean", "std"].map((name) => JSON.parse(metadata[name]));
-    about = { spec, classes, mean, std, white: Number(metadata.white ?? 1), dataset: metadata.dataset ?? "" };
+    about = { spec, classes, mean, std, white: Number(metadata.white ?? 1), dataset: metadata.dataset ?? "", fit: metadata.fit };
   } catch {
     throw new Error("The model does not say how a picture is to be classified: it was not made by this SDK.");
   }

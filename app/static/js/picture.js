@@ -1,14 +1,32 @@
-// A picture of any size as the model's input: what client_sdk/predict.py does to it.
+// A picture of any size as the model's input: what client_sdk/pictures.py does to it. Digits are
+// framed as there, but light is taken to be even, as it is in a drawing.
 
 // Of the frame, what a digit's longer side fills, and whether its mass or its box is centred.
 const FRAMING = { mnist: [20 / 28, true], digits: [1, false] };
 
+/** How a model wants pictures fitted, and whether this page can do that. Raises Error. */
+export function fitOf({ fit, dataset, spec: { in_channels: channels } }) {
+  if (channels !== 1 && channels !== 3) {
+    throw new Error(`The model takes pictures of ${channels} channels; this page has grey and coloured ones only.`);
+  }
+  // Files of earlier versions do not say: they cropped, and framed the digits of these two sets.
+  const found = fit ?? (dataset in FRAMING && channels === 1 ? dataset : "crop");
+  if (!["crop", "letterbox"].includes(found) && !(found in FRAMING && channels === 1)) {
+    throw new Error("The model was made by a newer version: this page cannot fit pictures to it.");
+  }
+  return found;
+}
+
+export const framesDigits = (model) => fitOf(model) in FRAMING;
+
 /** The picture on a canvas as the model's input, [C, H, W], normalised. */
-export function inputOf(canvas, { spec, dataset, mean, std, white }) {
+export function inputOf(canvas, model) {
+  const { spec, mean, std, white } = model;
   const { in_channels: channels, height, width } = spec;
-  const planes = dataset in FRAMING && channels === 1
-    ? [frame(ink(grey(canvas)), height, width, ...FRAMING[dataset])]
-    : fitted(canvas, channels, height, width);
+  const fit = fitOf(model);
+  const planes = fit in FRAMING
+    ? [frame(ink(grey(canvas)), height, width, ...FRAMING[fit])]
+    : fitted(canvas, channels, height, width, fit === "crop" ? Math.max : Math.min);
   const input = new Float32Array(channels * height * width);
   planes.forEach((plane, c) => plane.forEach((value, i) => {
     input[c * plane.length + i] = ((value / 255) * white - mean[c]) / std[c];
@@ -16,9 +34,9 @@ export function inputOf(canvas, { spec, dataset, mean, std, white }) {
   return input;
 }
 
-/** Cut to the model's proportions and scaled: one plane of 0 to 255 a channel. */
-function fitted(canvas, channels, height, width) {
-  const scale = Math.max(width / canvas.width, height / canvas.height);
+/** Scaled to the model's size, its middle or the whole between black bars: a plane of 0 to 255 a channel. */
+function fitted(canvas, channels, height, width, choose) {
+  const scale = choose(width / canvas.width, height / canvas.height);
   const small = document.createElement("canvas");
   [small.width, small.height] = [width, height];
   const context = small.getContext("2d");

@@ -4,10 +4,12 @@ import { card, h, keyed, once } from "./dom.js";
 import { fetchModel } from "./download.js";
 import { bytes, percent } from "./format.js";
 import { adminKey } from "./key.js";
-import { inputOf } from "./picture.js";
+import { fitOf, framesDigits, inputOf } from "./picture.js";
 
 const SIDE = 280;
 const PEN = 24;
+const LARGEST = 1024; // pixels of a picture's longer side, as the model is shown it
+const SIXTEEN_BITS = "This picture has 16 bits a channel, of which a browser shows 8: the SDK's command predict reads it.";
 
 export function predictSection(id) {
   const note = h("p.muted.small");
@@ -21,9 +23,10 @@ export function predictSection(id) {
   const node = card("Try the model", note, h("div.row", {}, load), desk);
   let model = null;
   let newest = null;
+  let told = ""; // of the model that is loaded
 
-  const guess = () => {
-    const guesses = classify(model, inputOf(canvas, model)).slice(0, 3);
+  const guess = (picture = canvas) => {
+    const guesses = classify(model, inputOf(picture, model)).slice(0, 3);
     keyed(result, guesses, ([name]) => name, ([name, share]) => h("li", {}, h("b", {}, name),
       h("progress", { max: 1, value: share, "aria-label": `Probability of ${name}` }), h("span.num", {}, percent(share))));
   };
@@ -34,13 +37,21 @@ export function predictSection(id) {
     result.replaceChildren();
     file.value = "";
   };
-  drawing(canvas, guess);
+  drawing(canvas, () => guess());
   clear.addEventListener("click", wipe);
   file.addEventListener("change", async () => {
-    if (!file.files[0]) return;
+    const [chosen] = file.files;
+    if (!chosen) return;
+    result.replaceChildren();
+    if (await isDeep(chosen)) {
+      note.textContent = SIXTEEN_BITS;
+      return;
+    }
     try {
-      await show(file.files[0], canvas);
-      guess();
+      const picture = await read(chosen);
+      show(picture, canvas);
+      guess(picture);
+      note.textContent = told;
     } catch {
       note.textContent = "This file cannot be read as a picture.";
     }
@@ -49,8 +60,12 @@ export function predictSection(id) {
     load.disabled = true;
     try {
       const { version } = newest;
-      model = readModel(await fetchModel(id, newest));
-      note.textContent = `Model ${version} of ${model.dataset || "its data set"} is in this tab. What you draw stays here.`;
+      const found = readModel(await fetchModel(id, newest));
+      fitOf(found);
+      model = found;
+      told = `Model ${version} of ${model.dataset || "its data set"} is in this tab. What you draw stays here.`;
+      if (framesDigits(model)) told += " Of a photograph, the SDK's command predict leaves out shades and lines; this page does not.";
+      note.textContent = told;
       desk.classList.remove("hidden");
       wipe();
     } catch (error) {
@@ -98,9 +113,29 @@ function drawing(canvas, done) {
   });
 }
 
-/** A picture file on the canvas, whole and in the middle. */
-async function show(file, canvas) {
+/** A picture file upright on white paper, on a canvas of its own. */
+async function read(file) {
   const picture = await createImageBitmap(file);
+  const scale = Math.min(1, LARGEST / Math.max(picture.width, picture.height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(picture.width * scale));
+  canvas.height = Math.max(1, Math.round(picture.height * scale));
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  return canvas;
+}
+
+/** Whether a file is a PNG of 16 bits a channel: its head says so (https://www.w3.org/TR/png-3/#11IHDR). */
+async function isDeep(file) {
+  const head = new Uint8Array(await file.slice(0, 25).arrayBuffer());
+  return head.length === 25 && String.fromCharCode(...head.slice(1, 4)) === "PNG" && head[24] === 16;
+}
+
+/** A picture on the canvas that is drawn on, whole and in the middle. */
+function show(picture, canvas) {
   const scale = Math.min(SIDE / picture.width, SIDE / picture.height);
   const [w, h_] = [picture.width * scale, picture.height * scale];
   const context = canvas.getContext("2d");
