@@ -10,7 +10,7 @@ import secrets
 import numpy as np
 import pytest
 
-from client_sdk.errors import NotAuthorised, RequestRefused, StateConflict
+from client_sdk.errors import NotAuthorised, NotThere, RequestRefused, StateConflict
 from tests.conformance.ways import is_problem
 from tests.federation import config, weights
 
@@ -111,3 +111,16 @@ async def test_a_stopped_experiment_keeps_its_model_and_lets_its_clients_go(api)
         await members[0].upload(1, 1.0)
     assert (refused.value.status, refused.value.code) == (409, "out-of-turn")
     assert await api.admin.download_model(experiment) == weights(0)
+
+
+async def test_a_deleted_experiment_is_gone_for_everybody(api):
+    experiment, members = await api.start(clients=2)
+    path = f"/v1/experiments/{experiment}"
+    assert is_problem(await api.send("DELETE", path), 409, "not-ended")
+    assert is_problem(await api.send("DELETE", path, key=None), 401, "unauthenticated")
+    for _ in range(2):
+        gone = await api.send("DELETE", f"{path}?stop=true")
+        assert (gone.status_code, gone.content) == (204, b"")
+    assert is_problem(await api.send("GET", path), 404, "deleted")
+    with pytest.raises(NotThere, match="was deleted"):
+        await members[0].status()

@@ -36,6 +36,7 @@ def document_of(server: Server, experiment: str) -> dict:
     # A stopped experiment would answer all the rest with 409; a stream of events never ends.
     for path in [p for p in document["paths"] if p.endswith(("/stop", "/events"))]:
         del document["paths"][path]
+    del document["paths"]["/v1/experiments/{experiment_id}"]["delete"]  # and a deleted one with 404
     return document
 
 
