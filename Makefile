@@ -87,11 +87,11 @@ endef
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps aws-sam-cli==1.170.0
 	@touch $@
 
-# MLflow pins much of what we need newer.
-.venv-mlflow/ready: pyproject.toml
+# MLflow brings some thirty packages, large ones among them, for one test.
+.venv-mlflow/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-mlflow
 	.venv-mlflow/bin/python -m pip install --quiet --disable-pip-version-check \
-		--editable '.[server,client,aws,dev,mlflow]'
+		--constraint constraints.txt --editable '.[server,client,aws,dev,mlflow]'
 	@touch $@
 
 # The SAM CLI in a place of its own, because it pins what we need newer.

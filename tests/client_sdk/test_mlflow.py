@@ -1,7 +1,7 @@
 """What MLflow is told, read back with its own client: `make mlflow-test`.
 
-MLflow and its many packages are large, and some of them clash with ours: they have an environment
-of their own, and the test a run of its own.
+MLflow brings some thirty packages, large ones among them: they have an environment of their own,
+and the test a run of its own.
 """
 
 import pytest
