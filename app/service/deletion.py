@@ -17,7 +17,7 @@ from app.service import keys
 from app.service.context import Context
 from app.service.experiments import Experiments
 from app.service.retention import drop_all
-from app.service.sweep import GRACE_LEASES
+from app.service.sweep import GRACE_LEASES, attempt
 from app.telemetry.logs import tell
 
 
@@ -36,7 +36,8 @@ class Deletion:
         """
         while (found := await self.repo.tombstone(experiment_id)) is None:
             await self._bury(experiment_id, by, stop)
-        await erase(self.context, found, most=self.context.limits.drop_bytes)
+        work = erase(self.context, found, most=self.context.limits.drop_bytes)
+        await attempt(experiment_id, work)
 
     async def _bury(self, experiment_id: str, by: str, stop: bool) -> None:
         """Try to be the one whose write deletes it. Raises NotFound, Conflict."""

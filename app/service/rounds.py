@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.domain import draw
-from app.domain.errors import StoreUnavailable
 from app.domain.experiment import Config, Experiment, ExperimentState
 from app.domain.records import Update
 from app.domain.round import Attempt, Round, RoundState
@@ -73,7 +72,9 @@ class Rounds:
         self, experiment: Experiment, round_: Round | None, allowance: Allowance
     ) -> bool:
         """Do the next step if there is one; say whether to look again."""
-        if experiment.garbage and await self._drop_garbage(experiment):
+        if experiment.garbage and await sweep.attempt(
+            experiment.id, drop_garbage(self.context, experiment)
+        ):
             return True
         match experiment.state:
             case ExperimentState.AWAITING_MODEL | ExperimentState.PAUSED:
@@ -84,14 +85,6 @@ class Rounds:
                 return await self._run(experiment, round_, allowance)
             case _:
                 return await sweep.tidy(self.context, experiment, round_)
-
-    async def _drop_garbage(self, experiment: Experiment) -> bool:
-        """Say whether it is gone; else a tick sees to it, and nobody waits for that."""
-        try:
-            return await drop_garbage(self.context, experiment)
-        except StoreUnavailable as error:
-            sweep.tell_undeleted(experiment.id, error)
-            return False
 
     async def _start(self, experiment: Experiment) -> bool:
         enrolled = await self.repo.count_clients(experiment.id)

@@ -8,7 +8,7 @@ were begun and never committed. Everything here may run anywhere at any time, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -41,14 +41,19 @@ async def drop_uploads(context: Context, experiment: Experiment, closed: int) ->
     if (expired := closed - experiment.config.keep_updates) > 0:
         doomed.append(keys.round_blobs(experiment.id, expired))
     for prefix in doomed:
-        try:
-            await _drop(context, prefix)
-        except StoreUnavailable as error:
-            tell_undeleted(experiment.id, error)
+        await attempt(experiment.id, _drop(context, prefix))
 
 
-def tell_undeleted(experiment_id: str, error: StoreUnavailable) -> None:
-    tell("not deleted", WARNING, experiment=experiment_id, cause=error.message)
+async def attempt(experiment_id: str, deletion: Awaitable[object]) -> bool:
+    """Delete what ticks can delete later, too: nobody is to wait for a store that does not.
+
+    Say whether it is done; a deletion that does only a part of it says False itself.
+    """
+    try:
+        return await deletion is not False
+    except StoreUnavailable as error:
+        tell("not deleted", WARNING, experiment=experiment_id, cause=error.message)
+        return False
 
 
 async def _drop(context: Context, prefix: str) -> None:
@@ -133,19 +138,12 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
     """
     if round_ is None:
         if experiment.model_version is None:
-            try:
-                await drop_model(context, experiment.id, 0)
-            except StoreUnavailable as error:
-                tell_undeleted(experiment.id, error)
+            await attempt(experiment.id, drop_model(context, experiment.id, 0))
         return False
     if round_.state is RoundState.ABANDONED:
         if not round_.swept:
-            try:
-                await _drop_abandoned(context, round_)
-            except StoreUnavailable as error:
-                tell_undeleted(experiment.id, error)
-                return False
-            if _settled(context, experiment):
+            dropped = await attempt(experiment.id, _drop_abandoned(context, round_))
+            if dropped and _settled(context, experiment):
                 await context.repo.save_round(round_.move(RoundState.ABANDONED, swept=True))
         return False
     if round_.state is not RoundState.CLOSED:

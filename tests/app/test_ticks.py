@@ -1,6 +1,7 @@
 """The tick: bounded in its time, fair to all experiments, and stopped by none of them."""
 
 import asyncio
+import hashlib
 from contextlib import suppress
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import safetensors.numpy
 from app.domain.errors import StoreDenied, TickFailed
 from app.service import Limits
 from app.service.sweep import ticking
-from tests.federation import ONE_STORE, Federation, value_of, weights
+from tests.federation import ONE_STORE, Federation, config, value_of, weights
 
 pytestmark = ONE_STORE
 STEP = 10.0
@@ -214,6 +215,31 @@ async def test_a_stopped_experiment_whose_files_cannot_be_deleted_answers_all_th
     costly.deletion_denied.clear()
     await federation.admin.experiment(experiment)
     assert await federation.blobs.sizes(f"uploads/{experiment}/") == {}
+
+
+async def test_other_parts_that_cannot_be_deleted_keep_no_enrolment_from_opening(federation):
+    costly = Costly(federation.blobs, federation.clock, deletion_denied=["models/"])
+    federation.app.state.coordinator = federation.coordinator(blobs=costly)
+    made = await federation.admin.create_experiment("x", config(), "one-more-key")
+    first, other = weights(0), weights(1)
+    sha = hashlib.sha256(other).hexdigest()
+    service = federation.app.state.coordinator
+    await service.experiments.store_initial_part(made.id, 0, sha, other)
+    await federation.admin.upload_initial_model(made.id, first, made.part_bytes)
+    assert (await federation.admin.experiment(made.id)).state == "enrolling"
+
+
+async def test_an_experiment_is_deleted_for_everybody_though_its_files_cannot_be_yet(federation):
+    experiment, _ = await federation.start()
+    costly = Costly(federation.blobs, federation.clock, deletion_denied=[experiment])
+    service = federation.coordinator(blobs=costly)
+    await service.deletion.delete(experiment, "admin", stop=True)
+    assert (await federation.http.get(f"/v1/experiments/{experiment}")).status_code == 404
+    with pytest.raises(TickFailed, match="locked"):
+        await service.tick()
+    costly.deletion_denied.clear()
+    await service.tick()
+    assert not [key for key in await federation.blobs.sizes("") if experiment in key]
 
 
 async def test_a_tick_that_fails_is_followed_by_others(federation, monkeypatch):
