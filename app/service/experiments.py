@@ -173,14 +173,15 @@ class Experiments:
     async def _add_initial(
         self, experiment: Experiment, commit: WeightsCommit, by: str
     ) -> ModelVersion:
-        experiment_id = experiment.id
+        experiment_id, limits = experiment.id, self.context.limits
         blob, layout = await weights.commit(
             self.context.blobs,
             keys.model_blob(experiment_id, 0),
             commit.sha256,
             commit.parts,
-            limit=self.context.limits.max_model_bytes,
-            part_bytes=self.context.limits.part_bytes,
+            limit=limits.max_model_bytes,
+            # What came through a coordinator was no larger than it took then.
+            part_bytes=limits.part_bytes if self.context.direct else limits.max_model_bytes,
         )
         if (found := encoding_of(layout)) != WEIGHTS:
             raise BadWeights(f"This file is in {found}, no model itself.", code="encoding-mismatch")
