@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from app.domain.errors import NotFound
-from app.domain.experiment import Config, Experiment, ExperimentState
+from app.domain.experiment import Config, Experiment
 from app.domain.records import (
     Client,
     Evaluation,
@@ -19,6 +19,7 @@ from app.domain.records import (
 from app.domain.round import Round, RoundState
 from app.service.context import Context
 from app.service.enrolment import shard_size
+from app.service.headline import headline, refused_for_ever
 from app.service.keys import client_key
 from app.service.metering import Estimate
 from app.service.refused import always_refused
@@ -82,7 +83,7 @@ class Views:
             id=experiment.id,
             name=experiment.name,
             state=experiment.state,
-            progress=_progress(experiment, enrolled, current, now) + _told(refused),
+            progress=headline(experiment, enrolled, current, now) + refused_for_ever(refused),
             reason=experiment.reason,
             pausing=bool(experiment.pausing) and not experiment.ended,
             config=_settings(experiment.config),
@@ -281,43 +282,6 @@ def _settings(config: Config) -> schema.ExperimentConfig:
     """As they are; names that were taken before control characters were refused lose these."""
     named = {"dataset": clean(config.dataset), "model": clean(config.model)}
     return schema.ExperimentConfig(**asdict(config) | named)
-
-
-def _progress(
-    experiment: Experiment, enrolled: int, current: views.RoundView | None, now: float
-) -> str:
-    """One sentence: what is going on, and what it waits for."""
-    config = experiment.config
-    if experiment.ended:
-        return f"{experiment.state.capitalize()}: {experiment.reason}"
-    if experiment.state is ExperimentState.PAUSED:
-        return f"Paused after round {experiment.round} of {config.rounds}: {experiment.reason}"
-    if experiment.state is ExperimentState.AWAITING_MODEL:
-        return "Waiting for the initial weights."
-    if current is None:
-        return f"{enrolled} of {config.clients_to_start} clients enrolled."
-    if current.state is not RoundState.COLLECTING:
-        return f"Round {current.number} of {config.rounds} is being aggregated."
-    text = (
-        f"Round {current.number} of {config.rounds}: "
-        f"{len(current.reported)} of {len(current.cohort)} updates"
-    )
-    if current.refused:
-        text += f", {len(current.refused)} refused"
-    if current.missing:
-        names = ", ".join(current.missing[:10]) + (" and more" if current.missing[10:] else "")
-        text += f"; waiting for {names}, {max(0.0, current.deadline.timestamp() - now):.0f} s left"
-    return text + (". It pauses after this round." if experiment.pausing else ".")
-
-
-def _told(refused: list[views.RefusalView]) -> str:
-    """Another sentence, where clients train in vain."""
-    if not refused:
-        return ""
-    names = ", ".join(refusal.client for refusal in refused[:5])
-    names += f" and {len(refused) - 5} more" if refused[5:] else ""
-    were = "was" if len(refused) == 1 else "were"
-    return f" {names} {were} refused in every round: {refused[0].reason}"
 
 
 def _ids(slots: Iterable[int]) -> list[str]:
