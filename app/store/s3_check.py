@@ -1,7 +1,7 @@
 """Whether a blob store insists on what was signed.
 
 S3 does. An imitation may let the holder of a URL store other bytes, or replace a part that was
-accepted: then that client's update is dropped when it is read (docs/decisions/0028).
+accepted: then that client's update is dropped when it is read (docs/decisions/0029).
 """
 
 from __future__ import annotations
