@@ -138,6 +138,13 @@ class TrainingPool:
             raise TrainingFailed(
                 "A training process died; is the machine out of memory? Fewer --workers need less."
             ) from error
+        except (MemoryError, RuntimeError) as error:  # PyTorch's allocator raises the latter
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            raise TrainingFailed(
+                "Training needs more memory than there is: fewer --workers, a smaller --batch-size "
+                "or a smaller --image-size need less."
+            ) from error
 
 
 def _choose(spec: ModelSpec, kernel: str) -> tuple[Kernel | None, str]:

@@ -108,6 +108,7 @@ async def test_what_is_announced_is_bounded(small_parts):
     with pytest.raises(errors.RequestRefused) as large:
         await small_parts.admin.post(path, announced(PART, PART + 1))
     assert (large.value.status, large.value.code) == (413, "too-large")
+    assert "Part 1 takes" in large.value.detail  # not the first, which is as large as one may be
     experiment, members = await small_parts.start(initial=weights(0))
     cohort = await small_parts.cohort(experiment)
     path = f"/experiments/{experiment}/rounds/1/update/parts"
