@@ -80,7 +80,7 @@ def router(
     """For routes of the API, or (not `versioned`) beside it."""
     if versioned:
         prefix = PREFIX + prefix
-        options["responses"] = responses(403, 413, 415, 429, 500)
+        options["responses"] = responses(400, 403, 413, 415, 429, 500)
     return APIRouter(prefix=prefix, tags=list(tags), route_class=LateRoute, **options)
 
 

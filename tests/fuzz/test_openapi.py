@@ -25,7 +25,7 @@ CHECKS = (
 
 def document_of(server: Server, experiment: str) -> dict:
     """The application's own document, with an experiment that there is for every id."""
-    document = httpx.get(f"{server.url}/openapi.json", trust_env=False).json()
+    document = httpx.get(f"{server.url}/openapi.json", trust_env=False, timeout=60).json()
     for operations in document["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", []):
