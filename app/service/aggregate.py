@@ -23,7 +23,7 @@ from app.telemetry import metrics, trace
 from app.telemetry.logs import WARNING, tell
 
 if TYPE_CHECKING:
-    from app.service.fold import Fold
+    from app.service.fold import Fold, Spoilt
 
 
 class LostUpdate(Exception):
@@ -65,7 +65,7 @@ async def _aggregate(held: Held, experiment: Experiment, allowance: Allowance) -
         with measured(fold):
             files = await _files(held, fold, allowance)
     except Spoilt as error:
-        await _drop(held, experiment, error.update)
+        await _drop(held, experiment, error)
         return await _aggregate(held, experiment, allowance)
     except (weights.Gone, DigestMismatch) as error:
         raise LostUpdate(str(error)) from error
@@ -103,14 +103,15 @@ async def _aggregate(held: Held, experiment: Experiment, allowance: Allowance) -
     return True
 
 
-async def _drop(held: Held, experiment: Experiment, update: Update) -> None:
+async def _drop(held: Held, experiment: Experiment, spoilt: Spoilt) -> None:
     """Leave an update out that is no longer what was accepted. Raises LostLease, LostUpdate."""
-    context, round_ = held.context, held.round
+    context, round_, update = held.context, held.round, spoilt.update
     left = tuple(slot for slot in round_.accepted if slot != update.slot)
     needed = experiment.config.updates_to_close
     said = f"The file of {client_id(update.slot)}'s update is gone from the store, or altered."
     if len(left) < needed:
-        raise LostUpdate(f"{said} {len(left)} of the {needed} that it needs are left.")
+        left_over = f"{len(left)} of the {needed} that it needs are left."
+        raise LostUpdate(f"{spoilt.__cause__}. {said} {left_over}")
     await context.repo.add_refusal(
         Refusal(
             experiment_id=experiment.id,
