@@ -16,6 +16,7 @@ from client_sdk.errors import DataError
 from client_sdk.joining import as_the_experiment
 from tests.e2e.processes import KEY, Server
 from tests.page.conftest import create
+from tests.some import needs_names
 
 
 def party(folder, *words, dark=0):
@@ -98,6 +99,7 @@ def test_another_order_is_refused_too(tmp_path):
     ids="-".join,
 )
 def test_classes_are_matched_by_name_when_asked(tmp_path, theirs, own):
+    needs_names("".join((*theirs, *own)))
     experiment, mine = party(tmp_path / "a", *theirs), party(tmp_path / "b", *own)
     found = as_the_experiment(mine, about(experiment), map_classes=True)
     assert found.classes == experiment.classes
@@ -126,6 +128,7 @@ def test_what_names_leave_open_is_refused(tmp_path, theirs, own, said):
 
 
 def test_a_name_is_the_same_however_a_file_system_composes_it(tmp_path):
+    needs_names("Zürich")
     first = party(tmp_path / "a", "Zürich", "Bern")
     apart = tuple(unicodedata.normalize("NFD", name) for name in first.classes)
     assert apart != first.classes
