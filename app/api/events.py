@@ -36,6 +36,7 @@ class Live:
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
         self.open = 0
+        self.opening = 0  # whose first view is being put together
         self.closing = asyncio.Event()
 
     async def pause(self, seconds: float) -> bool:
@@ -113,12 +114,16 @@ async def watch_experiment(
     live: Live = request.app.state.live
     if not live.enabled:
         raise NotFound("This coordinator does not stream (FL_LIVE): poll the experiment instead.")
-    if live.open >= MAX_STREAMS:
+    if live.open + live.opening >= MAX_STREAMS:
         raise Busy("Too many are watching already: poll the experiment instead.")
     if last_event_id is not None and last_event_id.isdecimal():
         after_round = int(last_event_id)
-    mark = await service.watch.mark(experiment_id)
-    first = await service.views.as_stored(experiment_id, after_round)
+    live.opening += 1
+    try:
+        mark = await service.watch.mark(experiment_id)
+        first = await service.views.as_stored(experiment_id, after_round)
+    finally:
+        live.opening -= 1
     return StreamingResponse(
         _stream(live, service, first, mark, after_round),
         media_type="text/event-stream",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -148,6 +149,32 @@ async def test_unknown_experiments_and_full_houses_are_problems(federation, monk
     answer = await federation.http.get(f"/v1/experiments/{experiment}/events")
     assert answer.status_code == 503
     assert "poll" in answer.json()["detail"]
+
+
+async def test_those_who_come_at_once_are_no_more_than_may_watch(federation, monkeypatch):
+    """Each is counted while its first view is put together, too."""
+    monkeypatch.setattr(events, "MAX_STREAMS", 3)
+    experiment, _ = await federation.create()
+    live, service = federation.app.state.live, federation.app.state.coordinator
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    mark = service.watch.mark
+
+    async def slow(experiment_id):
+        begun.set()
+        await go_on.wait()
+        return await mark(experiment_id)
+
+    monkeypatch.setattr(service.watch, "mark", slow)
+    url = f"/v1/experiments/{experiment}/events"
+    readers = [asyncio.create_task(federation.http.get(url)) for _ in range(3)]
+    await begun.wait()
+    while live.opening < 3:
+        await asyncio.sleep(0)
+    assert (await federation.http.get(url)).status_code == 503
+    live.closing.set()  # the streams end at once
+    go_on.set()
+    assert {answer.status_code for answer in await asyncio.gather(*readers)} == {200}
+    assert (live.open, live.opening) == (0, 0)
 
 
 async def test_where_it_is_off_it_says_so_and_the_page_knows():
