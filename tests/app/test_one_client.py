@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from app.domain.errors import Revoked
+from app.domain.errors import Conflict, Revoked
 from app.domain.metrics import fault
 from app.domain.records import Blob, Update
 from app.domain.stopping import agreed_accuracy
@@ -251,16 +251,23 @@ async def test_a_key_that_enrols_several_times_at_once_has_its_slot(federation, 
 
 @ONE_STORE
 async def test_a_key_that_creates_several_times_at_once_has_its_experiment(federation):
-    """Also where it takes the last place for one."""
+    """Also where its first copy takes the last place, just before the second one counts them."""
     limits = Limits(max_experiments=1)
-    services = [federation.coordinator(limits=limits) for _ in range(3)]
+    first, made = federation.coordinator(limits=limits), []
     request = CreateExperiment(name="x", config=config())
-    made = await asyncio.gather(
-        *(s.experiments.create(request, "one-and-the-same") for s in services)
-    )
-    assert len({experiment.id for experiment, _ in made}) == 1
-    with pytest.raises(Exception, match="1 experiments are open"):
-        await services[0].experiments.create(request, "another-one-key")
+
+    async def faster():
+        made.append(await first.experiments.create(request, "one-and-the-same"))
+
+    def counting(name, kind, *_):
+        return name == "scan" and kind == "experiments"
+
+    documents = Meanwhile(federation.documents, counting, faster)
+    second = federation.coordinator(documents, limits=limits)
+    experiment, _ = await second.experiments.create(request, "one-and-the-same")
+    assert [found.id for found, _ in made] == [experiment.id]
+    with pytest.raises(Conflict, match="1 experiments are open"):
+        await first.experiments.create(request, "another-one-key")
 
 
 @ONE_STORE
