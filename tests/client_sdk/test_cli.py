@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -208,3 +211,18 @@ def test_a_mark_is_one_that_the_output_has(monkeypatch):
 def test_every_code_is_documented():
     documented = {int(line.split()[0]) for line in exits.TEXT.splitlines()[1:]}
     assert documented == {0, *range(1, 12), 130}
+
+
+@pytest.mark.parametrize("name", ["app.py", "random.py"])
+def test_modules_of_the_working_folder_do_not_matter(tmp_path, name):
+    (tmp_path / name).write_text("raise SystemExit('the wrong module')")
+    done = subprocess.run(
+        [sys.executable, "-m", "client_sdk", "export", "--model", "nowhere", "--out", "x.onnx"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == exits.USAGE, done.stderr
+    assert done.stderr.startswith("error: The model nowhere cannot be read")

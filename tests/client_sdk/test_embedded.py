@@ -50,3 +50,13 @@ async def test_its_port_stays_taken_while_it_is_started_again(tmp_path):
         async with CoordinatorClient(own.url, ADMIN_KEY) as api:
             await api.create_experiment("toy", config(), "after the restart")
         assert own.pid != before
+
+
+async def test_a_users_own_app_py_does_not_matter(tmp_path, monkeypatch):
+    (tmp_path / "app.py").write_text("raise SystemExit('the wrong app')")
+    monkeypatch.chdir(tmp_path)
+    async with (
+        EmbeddedCoordinator(tmp_path / "data", ADMIN_KEY) as own,
+        CoordinatorClient(own.url, ADMIN_KEY) as api,
+    ):
+        await api.create_experiment("toy", config(), "beside an app.py")
