@@ -12,6 +12,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter
 
 from app.wire import schema, turns, views
+from app.wire.bounds import Listed
 from client_sdk import errors
 from client_sdk.answers import parse
 from client_sdk.connection import Connection
@@ -19,8 +20,8 @@ from client_sdk.transfer import TRIES, Upload, download
 
 STATUS_BYTES = 64 * 1024  # of an answer that says what to do
 _STATUS: TypeAdapter[turns.Train | turns.Wait | turns.Done] = TypeAdapter(turns.RoundStatus)
-_MODELS: TypeAdapter[list[views.ModelView]] = TypeAdapter(list[views.ModelView])
-_AUDIT: TypeAdapter[list[views.AuditEvent]] = TypeAdapter(list[views.AuditEvent])
+_MODELS: TypeAdapter[list[views.ModelView]] = TypeAdapter(Listed[views.ModelView])
+_AUDIT: TypeAdapter[list[views.AuditEvent]] = TypeAdapter(Listed[views.AuditEvent])
 _RECEIPT: TypeAdapter[schema.UpdateReceipt] = TypeAdapter(schema.UpdateReceipt)
 M = TypeVar("M", bound=BaseModel)
 

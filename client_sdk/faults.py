@@ -52,7 +52,7 @@ def hopeless(error: httpx.RequestError) -> str | None:
                 "private authority signed it, name that one's file in SSL_CERT_FILE"
             )
         if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
-            return "nothing at that port speaks TLS; is it an http:// address?"
+            return "nothing at that port speaks TLS: it may be an http:// address"
     if isinstance(error, httpx.ProxyError) and re.match(r"4\d\d\b", str(error)):
         return f"the proxy refuses: {clean(str(error), 200)}"
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
@@ -64,7 +64,7 @@ def hint(error: httpx.RequestError, request: httpx.Request) -> str:
     """What it may be, where nothing has ever answered at the address."""
     plain = request.url.scheme == "http"
     if plain and isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
-        return "; is it an https:// address?"
+        return "; it may be an https:// address"
     return ""
 
 

@@ -19,7 +19,7 @@ import httpx
 from pydantic import TypeAdapter
 
 from app.wire import parts, views
-from app.wire.bounds import MAX_PARTS
+from app.wire.bounds import MAX_PARTS, Listed
 from app.wire.schema import BlobInfo
 from client_sdk import errors
 from client_sdk.answers import parse
@@ -31,8 +31,8 @@ TRIES = 3  # for the whole of a transfer; each request of it has retries of its 
 GZIP_LEVEL = 1  # 6 takes three times as long for a twentieth less (docs/decisions/0018)
 GZIP_PAYS = 0.95  # of a part's bytes; what saves less is sent as it is
 _MANGLED = ("digest-mismatch", "unknown")  # as what a 422 may say so; "unknown" is not ours
-_PLANS: TypeAdapter[list[parts.PartPlan]] = TypeAdapter(list[parts.PartPlan])
-_PARTS: TypeAdapter[list[views.ModelPart]] = TypeAdapter(list[views.ModelPart])
+_PLANS: TypeAdapter[list[parts.PartPlan]] = TypeAdapter(Listed[parts.PartPlan])
+_PARTS: TypeAdapter[list[views.ModelPart]] = TypeAdapter(Listed[views.ModelPart])
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
 
 

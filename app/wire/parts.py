@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from app.wire.bounds import PartNumber, Url
+from app.wire.bounds import Few, PartNumber, Url
 from app.wire.schema import Answer, Body, Sha256
 
 MAX_ANNOUNCED = 256  # parts in one call: signed URLs are long, and answers are limited too
@@ -26,7 +28,7 @@ class SignedUpload(Answer):
     """A PUT of the part's bytes to `url`, with these headers and no others of ours."""
 
     url: Url = Field(examples=["https://bucket.s3.amazonaws.com/uploads/...?X-Amz-Signature=..."])
-    headers: dict[str, str] = Field(max_length=32)
+    headers: Annotated[dict[str, str], Few]
     seconds: int = Field(ge=0, description="For so long the URL is good", examples=[900])
 
 

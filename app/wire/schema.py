@@ -28,6 +28,7 @@ from app.wire.bounds import (
     Epochs,
     ExperimentId,
     LearningRate,
+    Listed,
     Momentum,
     PartBytes,
     PartNumber,
@@ -316,7 +317,9 @@ class Shard(Answer):
     client_id: ClientId
     dataset: Shown
     dataset_size: int = Field(ge=1, le=MAX_EXAMPLES)
-    indices: list[int] = Field(min_length=1, description="Positions in the training set, ascending")
+    indices: Listed[int] = Field(
+        min_length=1, description="Positions in the training set, ascending"
+    )
 
 
 class ShardRule(Answer):

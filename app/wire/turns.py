@@ -14,6 +14,7 @@ from app.wire.bounds import (
     Bytes,
     Epochs,
     LearningRate,
+    Listed,
     Momentum,
     PartBytes,
     Pause,
@@ -56,7 +57,7 @@ class Train(Answer):
         description="An update of one part may be brought by `PUT .../rounds/{round}/update`",
     )
     max_update_bytes: Bytes
-    content_codings: list[Shown] = Field(
+    content_codings: Listed[Shown] = Field(
         [],
         max_length=16,
         description="Content-Encoding that a part may have besides none (RFC 9110, section 8.4)",

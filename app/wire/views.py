@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
@@ -16,6 +17,8 @@ from app.wire.bounds import (
     ClientId,
     Examples,
     ExperimentId,
+    Few,
+    Listed,
     PartBytes,
     PartNumber,
     Pause,
@@ -25,8 +28,8 @@ from app.wire.bounds import (
 from app.wire.schema import Answer, BlobInfo, ExperimentConfig, MetricName, Sha256
 from app.wire.text import Shown
 
-Clients = list[ClientId]
-Figures = dict[MetricName, FiniteFloat]
+Clients = Listed[ClientId]
+Figures = Annotated[dict[MetricName, FiniteFloat], Few]
 
 
 class EvaluationView(Answer):
@@ -83,10 +86,10 @@ class RoundView(Answer):
     cohort: Clients
     reported: Clients
     missing: Clients
-    refused: list[RefusalView]
+    refused: Listed[RefusalView]
     revoked: Clients
-    updates: list[UpdateView]
-    earlier_attempts: list[AttemptView]
+    updates: Listed[UpdateView]
+    earlier_attempts: Listed[AttemptView]
     group_size: int | None = Field(
         None,
         ge=1,
@@ -154,7 +157,7 @@ class ModelView(Answer):
     )
     created_at: datetime
     kept: bool = Field(True, description="Its bytes are here; if not, only this record is")
-    evaluations: list[EvaluationView]
+    evaluations: Listed[EvaluationView]
 
 
 class ModelPart(Answer):
@@ -220,7 +223,7 @@ class ExperimentView(Answer):
     progress: Shown = Field(examples=["Enrolling: 17 of 20 clients."])
     reason: Shown = Field(description="Why it ended, or why it is paused")
     pausing: bool = Field(description="It pauses once the open round is closed")
-    config: ExperimentConfig
+    config: Annotated[ExperimentConfig, Few]
     enrolled: int = Field(ge=0, le=MAX_CLIENTS)
     round: RoundNumber = Field(description="The open round; 0 before the first")
     model_version: RoundNumber | None
@@ -229,12 +232,12 @@ class ExperimentView(Answer):
     part_bytes: PartBytes = Field(description="The most bytes of one uploaded part")
     direct: bool = Field(description="Weights move by URLs of the blob store itself")
     current_round: RoundView | None
-    always_refused: list[RefusalView] = Field(
+    always_refused: Listed[RefusalView] = Field(
         [],
         description="Clients whose updates were refused in every round for which they were drawn, "
         "each with the last reason",
     )
-    history: list[RoundSummary]
+    history: Listed[RoundSummary]
     evaluations: Examples = Field(description="How many were reported, of all model versions")
     cost: CostView
     now: datetime = Field(description="By the coordinator's clock, which its deadlines go by")

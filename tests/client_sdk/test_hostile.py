@@ -59,6 +59,35 @@ async def test_an_endless_answer_is_read_no_further_than_it_may_be_long(status, 
     assert most <= body.read <= most + 200_000
 
 
+BAD = b",".join([b'"\x7f"'] * 1_000_000)
+FIELDS = b",".join(b'"%d":""' % n for n in range(300_000))
+METRICS = b'[{"version":0,"evaluations":[{"metrics":{%b}}]}]' % FIELDS
+
+
+@pytest.mark.parametrize(
+    ("ask", "body"),
+    [
+        (lambda api: api.shard("x"), b'{"indices":[%b]}' % BAD),
+        (lambda api: api.models("x"), b"[%b]" % BAD),
+        (lambda api: api.models("x"), METRICS),
+        (lambda api: api.audit("x"), b"[%b]" % BAD),
+        (lambda api: api.experiment("x"), b'{"history":[%b]}' % BAD),
+        (lambda api: api.experiment("x"), b'{"config":{%b}}' % FIELDS),
+        (lambda api: api.experiment("x"), b'{"cost":{"items":{%b}}}' % FIELDS),
+        (lambda api: api.round("x", 1), b'{"cohort":[%b]}' % BAD),
+        (lambda api: api.round("x", 1), b'{"updates":[%b]}' % BAD),
+        (lambda api: api.download_model("x", 0, direct=True), b"[%b]" % BAD),
+        (lambda api: api.upload_update("x", 1, MODEL, 1, {}, 500), b"[%b]" % BAD),
+    ],
+)
+async def test_of_many_faults_in_an_answer_few_are_kept(ask, body):
+    async with lied_to(lambda _: httpx.Response(200, content=body)) as api:
+        with pytest.raises(errors.BadAnswer) as caught:
+            await ask(api)
+    assert caught.value.__cause__.error_count() < 100
+    assert len(str(caught.value)) < 500
+
+
 async def test_an_answer_that_drips_is_given_up(monkeypatch):
     now = 0.0
 

@@ -80,7 +80,7 @@ async def test_tls_with_who_does_not_speak_it_is_given_up_at_once(caller):
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with Connection(f"https://127.0.0.1:{port}") as api:
-            with pytest.raises(errors.CoordinatorUnreachable, match="is it an http:// address"):
+            with pytest.raises(errors.CoordinatorUnreachable, match="may be an http:// address"):
                 await api.request("GET", "/x")
             assert api.traffic.retries == 0
 
@@ -89,7 +89,7 @@ async def test_who_speaks_tls_alone_is_no_http_address(secured):
     async with Server(well, secured) as server:
         url = server.url.replace("https:", "http:")
         async with Connection(url, retry=ONCE) as api:
-            with pytest.raises(errors.CoordinatorUnreachable, match="is it an https:// address"):
+            with pytest.raises(errors.CoordinatorUnreachable, match="may be an https:// address"):
                 await api.request("GET", "/x")
 
 
