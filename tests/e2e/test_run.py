@@ -145,7 +145,8 @@ def test_weights_through_s3_give_the_same_bytes(quiet_run, bucket, tmp_path):
     import boto3
 
     kept = boto3.client("s3").list_objects_v2(Bucket=bucket)["Contents"]
-    assert [found["Key"].split("/")[0] for found in kept] == ["models"] * 4
+    folders = [found["Key"].split("/")[0] for found in kept]
+    assert folders == [*["models"] * 4, "store"]  # the last says whose store it is
 
 
 def test_a_finished_experiment_is_verified_from_the_command_line(tmp_path):
