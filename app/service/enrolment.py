@@ -63,8 +63,11 @@ class Enrolment:
         """
         experiment = await self.require_enrolment_key(experiment_id, key)
         unique = fingerprint(request.client_key)
+        # Counted before its key is looked for: if it has taken the last slot, the key is found.
+        enrolled = await self.repo.count_clients(experiment_id)
         client = await self.repo.client_by_key(experiment_id, unique)
         if client is None:
+            _require_open(experiment, enrolled)
             async with self._claiming:
                 client = await self._claim(experiment_id, key, request, unique)
         require_not_revoked(client)

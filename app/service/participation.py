@@ -215,11 +215,7 @@ class Participation:
 
         Raises OutOfTurn, Revoked.
         """
-        require_part(experiment, client.slot)
-        if experiment.state is not ExperimentState.RUNNING:
-            raise OutOfTurn(f"The experiment is {experiment.state}; no round is open.")
-        if number != experiment.round:
-            raise OutOfTurn(f"Round {number} is not open; round {experiment.round} is.")
+        self._require_open(experiment, client, number)
         round_ = await self.repo.round(experiment.id, number)
         if round_ is None or round_.state is not RoundState.COLLECTING:
             state = "not open yet" if round_ is None else round_.state
@@ -227,6 +223,14 @@ class Participation:
         if client.slot not in round_.cohort:
             raise OutOfTurn(f"{client.id} is not in the cohort of round {number}.")
         return round_
+
+    def _require_open(self, experiment: Experiment, client: Client, number: int) -> None:
+        """Raises OutOfTurn, Revoked."""
+        require_part(experiment, client.slot)
+        if experiment.state is not ExperimentState.RUNNING:
+            raise OutOfTurn(f"The experiment is {experiment.state}; no round is open.")
+        if number != experiment.round:
+            raise OutOfTurn(f"Round {number} is not open; round {experiment.round} is.")
 
     async def _accept(
         self,
@@ -242,9 +246,9 @@ class Participation:
         except (BadWeights, TooLarge) as error:
             await self._refuse(experiment, client, number, error)
             raise
-        # A slow upload takes its time, and so does the check: it may be revoked, or too late, now.
-        experiment = await self.repo.experiment(client.experiment_id)
-        await self._require_turn(experiment, client, number)
+        # The check takes its time: the client may be revoked, or the experiment ended, by now. That
+        # the round may be sealed is seen to after the insert.
+        self._require_open(await self.repo.experiment(client.experiment_id), client, number)
         if await self.repo.add_update(update):
             telling.of_update(client, update)
             return update

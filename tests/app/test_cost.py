@@ -102,7 +102,7 @@ async def costs_of_a_round(crowd):
     found = {"before": await crowd.poll(first)}
     found["part"], found["first commit"] = await crowd.upload(first, round_.number)
     at_once = await crowd.upload_at_once(others.pop(), round_.number)
-    assert at_once.calls <= 10 < found["part"].calls + found["first commit"].calls
+    assert at_once.calls <= 11 < found["part"].calls + found["first commit"].calls
     for slot in others:
         await crowd.upload(slot, round_.number)
     found["waiting"] = await crowd.poll(first)  # nearly all updates are in
@@ -119,7 +119,7 @@ async def test_polls_and_uploads_cost_the_same_with_ten_clients_and_with_two_hun
     few, many = [await (await Crowd.of(n)).enrol(n) for n in (10, 200)]
     costs = await costs_of_a_round(few)
     assert await costs_of_a_round(many) == costs
-    assert max(cost.calls for cost in costs.values()) <= 11
+    assert max(cost.calls for cost in costs.values()) <= 12  # one is the turn, asked again
     assert max(cost.rows for cost in costs.values()) <= 11
 
 

@@ -37,7 +37,7 @@ async def scrape(federation):
     for family in some(text_string_to_metric_families(answer.text)):
         assert family.documentation
         assert family.type in ("counter", "histogram", "gauge"), family
-        for sample in some(family.samples):
+        for sample in family.samples:
             key = (sample.name, *sorted(sample.labels.items()))
             assert key not in found
             found[key] = sample.value
