@@ -36,7 +36,6 @@ def document_of(server: Server, experiment: str) -> dict:
     # A stopped experiment would answer all the rest with 409; a stream of events never ends.
     for path in [p for p in document["paths"] if p.endswith(("/stop", "/events"))]:
         del document["paths"][path]
-    del document["paths"]["/v1/experiments/{experiment_id}"]["delete"]  # and a deleted one with 404
     return document
 
 
@@ -57,6 +56,8 @@ def test_every_answer_is_declared(tmp_path, caller, phases):
                 *(str(Path(sys.executable).parent / "st"), "run", str(document)),
                 *("--url", server.url, "--checks", CHECKS, "--no-color", "--seed", "1"),
                 *("--max-examples", os.environ.get("SCHEMA_EXAMPLES", "5")),
+                # Nor is the experiment deleted: all the rest would be 404.
+                *("--exclude-method", "DELETE"),
                 *("--phases", phases, "--generation-database", "none"),
                 *(("-H", f"Authorization: Bearer {key}") if key else ()),
             ],
