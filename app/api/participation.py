@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
@@ -20,7 +21,7 @@ from app.api.auth import (
 )
 from app.api.bodies import OCTETS, PartNumber, PartSha256, part_of
 from app.api.errors import responses
-from app.api.quick import Call
+from app.api.quick import Call, gone
 from app.wire import parts, schema, turns
 
 router = routing.router("/experiments/{experiment_id}", tags=["Take part"])
@@ -35,6 +36,7 @@ _SHA256_QUERY = re.compile(rb"sha256=([0-9a-f]{64})")
 
 @router.get("/status", summary="Round status", responses=responses(401, 404, 422, 503))
 async def get_status(
+    request: Request,
     service: Service,
     client: CallingClient,
     wait: Annotated[
@@ -53,7 +55,7 @@ async def get_status(
     ] = None,
 ) -> turns.RoundStatus:
     """What the calling client shall do: train now, wait and ask again, or stop asking."""
-    return await service.participation.status(client, wait, round)
+    return await service.participation.status(client, wait, round, partial(gone, request.receive))
 
 
 async def _status(call: Call) -> turns.Train | turns.Wait | turns.Done | None:
@@ -64,7 +66,9 @@ async def _status(call: Call) -> turns.Train | turns.Wait | turns.Done | None:
             return None
         known = int(asked[2])
     client = await call.client()
-    return None if client is None else await call.service.participation.status(client, wait, known)
+    if client is None:
+        return None
+    return await call.service.participation.status(client, wait, known, call.gone)
 
 
 routing.quickly(router, _status)

@@ -61,9 +61,19 @@ class Call:
                 return None
         return b"".join(message.get("body", b"") for message in self._read)
 
+    async def gone(self) -> None:
+        """Until the caller has hung up. What it still sends of a body is dropped."""
+        await gone(self._receive)
+
     async def again(self) -> Message:
         """`receive`, for who starts anew: first what was read here."""
         return self._read.pop(0) if self._read else await self._receive()
+
+
+async def gone(receive: Receive) -> None:
+    """Until the caller has hung up, or has its answer."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 Handler = Callable[[Call], Awaitable[BaseModel | None]]

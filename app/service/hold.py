@@ -8,10 +8,13 @@ because the write may be another process's. Nobody who waits holds a connection 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from app.domain.errors import CoordinatorError
 from app.domain.experiment import Experiment, ExperimentState
+from app.domain.records import Client
 from app.domain.round import Round, RoundState
 from app.service.context import Context
 from app.service.look import in_passing
@@ -20,7 +23,9 @@ from app.telemetry import ids
 
 CHECK_SECONDS = 1.0
 MAX_HELD = 500  # of one process: each keeps a socket; who comes later is told to poll
+MAX_OF_ONE = 4  # of one client: one, and what is left of connections that broke off
 Turn = tuple[str, int, int]
+Gone = Callable[[], Awaitable[None]]  # returns when nobody waits for the answer any more
 
 
 def turn_of(experiment: Experiment, round_: Round | None) -> Turn:
@@ -35,6 +40,7 @@ class Hold:
         self.context = context
         self.rounds = rounds
         self.held = 0
+        self._of_one: Counter[tuple[str, int]] = Counter()  # by experiment and slot
         self._closed = False
         self._lookouts: dict[str, Lookout] = {}
         context.repo.on_change = self.ring
@@ -44,6 +50,10 @@ class Hold:
         """The longest that an answer is held now; 0 where none is, or no more."""
         free = not self._closed and self.held < MAX_HELD
         return self.context.limits.hold_seconds if free else 0.0
+
+    def has_enough(self, client: Client) -> bool:
+        """Whether so many polls of this client are held that its next one is not."""
+        return self._of_one[client.experiment_id, client.slot] >= MAX_OF_ONE
 
     def ring(self, experiment_id: str) -> None:
         """This process has written the experiment or a round of it."""
@@ -56,21 +66,41 @@ class Hold:
         for lookout in self._lookouts.values():
             lookout.tell_all()
 
-    async def until_other(self, experiment_id: str, seen: Turn, seconds: float) -> None:
-        """Wait until it is another's turn than `seen`, for so many seconds at most."""
+    async def until_other(
+        self,
+        experiment_id: str,
+        seen: Turn,
+        seconds: float,
+        *,
+        slot: int = 0,
+        gone: Gone | None = None,
+    ) -> None:
+        """Wait until it is another's turn than `seen`, or the client in this slot is `gone`, for so
+        many seconds at most.
+        """
         lookout = self._lookouts.get(experiment_id)
         if lookout is None:
             lookout = self._lookouts[experiment_id] = Lookout(self.rounds, experiment_id)
         self.held += 1
+        self._of_one[experiment_id, slot] += 1
         lookout.waiting += 1
+        leaving = [asyncio.ensure_future(gone())] if gone is not None else []
         try:
             async with asyncio.timeout(seconds):
                 while not self._closed and lookout.turn in (None, seen) and not lookout.failed:
-                    await lookout.changed()
+                    awaited = [lookout.change(), *leaving]
+                    await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+                    if any(left.done() for left in leaving):
+                        break
         except TimeoutError:
             pass
         finally:
+            for left in leaving:
+                left.cancel()
             self.held -= 1
+            self._of_one[experiment_id, slot] -= 1
+            if not self._of_one[experiment_id, slot]:
+                del self._of_one[experiment_id, slot]
             lookout.waiting -= 1
             if not lookout.waiting:
                 lookout.task.cancel()
@@ -91,11 +121,11 @@ class Lookout:
         self._told: asyncio.Future[None] | None = None
         self.task = asyncio.create_task(self._look())
 
-    async def changed(self) -> None:
-        """Until the next look that found something else."""
+    def change(self) -> asyncio.Future[None]:
+        """Done with the next look that finds something else; `asyncio.wait` for it."""
         if self._told is None:
             self._told = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._told)
+        return self._told
 
     def tell_all(self) -> None:
         told, self._told = self._told, None

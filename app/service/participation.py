@@ -19,7 +19,7 @@ from app.domain.round import Round, RoundState
 from app.service import keys, telling
 from app.service.context import Context
 from app.service.enrolment import require_part
-from app.service.hold import Hold, turn_of
+from app.service.hold import Gone, Hold, turn_of
 from app.service.judging import checked
 from app.service.ledger import Ledger
 from app.service.look import around, in_passing
@@ -45,12 +45,16 @@ class Participation:
         self._tasks: dict[str, tuple[Experiment, Round, ModelVersion, Train]] = {}
 
     async def status(
-        self, client: Client, wait: float = 0.0, known: int | None = None
+        self,
+        client: Client,
+        wait: float = 0.0,
+        known: int | None = None,
+        gone: Gone | None = None,
     ) -> Train | Wait | Done:
         """What this client shall do now.
 
         Were it to wait in round `known`, the answer is held for up to `wait` seconds until it is
-        something else.
+        something else, or the client is `gone`.
         """
         experiment, round_ = await self.rounds.advance(client.experiment_id, in_passing)
         answer = await self._status(client, experiment, round_)
@@ -58,8 +62,11 @@ class Participation:
             return answer
         if (seconds := min(wait, answer.hold)) <= 0:
             return answer
+        if self.hold.has_enough(client):
+            return answer.model_copy(update={"hold": 0.0})
+        turn = turn_of(experiment, round_)
         with ids.holding():
-            await self.hold.until_other(experiment.id, turn_of(experiment, round_), seconds)
+            await self.hold.until_other(experiment.id, turn, seconds, slot=client.slot, gone=gone)
         experiment, round_ = await self.rounds.advance(client.experiment_id, in_passing)
         return await self._status(client, experiment, round_)
 

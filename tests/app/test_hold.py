@@ -140,6 +140,61 @@ async def test_only_so_many_are_held_and_the_others_are_told_to_poll(holding, mo
     await poll
 
 
+async def test_one_client_does_not_take_the_places_of_all(holding, monkeypatch):
+    monkeypatch.setattr(hold, "MAX_OF_ONE", 2)
+    _, (one, other) = await two_of_four(holding)
+    polls = [await waiter(holding, one) for _ in range(2)]
+    answer = await one.api.status(one.experiment_id, hold=20, known=1)
+    assert isinstance(answer, Wait)
+    assert answer.hold == 0.0
+    polls.append(await waiter(holding, other))
+    service(holding).hold.close()
+    await asyncio.gather(*polls)
+    assert not service(holding).hold._of_one
+
+
+@pytest.mark.parametrize("query", ["wait=20&round=1", "round=1&wait=20.0"])  # both ways to answer
+async def test_a_poll_is_held_no_longer_than_its_connection_lives(holding, query):
+    _, (outside, _) = await two_of_four(holding)
+    hung_up = asyncio.Event()
+    body = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive():
+        if (message := next(body, None)) is not None:
+            return message
+        await hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_):
+        pass
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": f"/v1/experiments/{outside.experiment_id}/status",
+        "raw_path": b"",
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [
+            (b"host", b"test"),
+            (b"authorization", f"Bearer {outside.api._key}".encode()),
+        ],
+        "client": ("127.0.0.1", 1),
+        "server": ("test", 80),
+    }
+    call = asyncio.create_task(holding.app(scope, receive, send))
+    while not service(holding).hold.held:
+        assert not call.done()
+        await asyncio.sleep(0.001)
+    hung_up.set()
+    async with asyncio.timeout(10):
+        await call
+    assert service(holding).hold.held == 0
+
+
 async def test_all_are_answered_when_the_server_stops(holding):
     _, outside = await two_of_four(holding)
     polls = [await waiter(holding, member) for member in outside]
