@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,6 +20,7 @@ from fastapi.responses import StreamingResponse
 from app.api import routing
 from app.api.auth import ExperimentId, Service
 from app.api.errors import responses
+from app.api.rate import network
 from app.domain.errors import Busy, CoordinatorError, NotFound
 from app.service import Coordinator
 from app.telemetry.logs import WARNING, tell
@@ -28,6 +30,7 @@ router = routing.router("/experiments", tags=["Watch"])
 CHECK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
 MAX_STREAMS = 200  # of one process; whoever comes later is told to poll
+MAX_OF_ONE = 50  # of one address (a /64 of IPv6), so that nobody takes all of them
 
 
 class Live:
@@ -35,9 +38,27 @@ class Live:
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
-        self.open = 0
-        self.opening = 0  # whose first view is being put together
+        self._places: Counter[str] = Counter()  # that are taken, by address
         self.closing = asyncio.Event()
+
+    @property
+    def open(self) -> int:
+        """How many there are, those included whose first view is being put together."""
+        return self._places.total()
+
+    def has_place(self, address: str) -> bool:
+        return self.open < MAX_STREAMS and self._places[address] < MAX_OF_ONE
+
+    @contextmanager
+    def place(self, address: str) -> Iterator[None]:
+        """Count one more stream of this address."""
+        self._places[address] += 1
+        try:
+            yield
+        finally:
+            self._places[address] -= 1
+            if not self._places[address]:
+                del self._places[address]
 
     async def pause(self, seconds: float) -> bool:
         """Wait; True as soon as the server is about to stop."""
@@ -114,45 +135,46 @@ async def watch_experiment(
     live: Live = request.app.state.live
     if not live.enabled:
         raise NotFound("This coordinator does not stream (FL_LIVE): poll the experiment instead.")
-    if live.open + live.opening >= MAX_STREAMS:
+    address = network(request.client.host if request.client else None)
+    if not live.has_place(address):
         raise Busy("Too many are watching already: poll the experiment instead.")
     if last_event_id is not None and last_event_id.isdecimal():
         after_round = int(last_event_id)
-    live.opening += 1
-    try:
+    with live.place(address):
         mark = await service.watch.mark(experiment_id)
         first = await service.views.as_stored(experiment_id, after_round)
-    finally:
-        live.opening -= 1
     return StreamingResponse(
-        _stream(live, service, first, mark, after_round),
+        _stream(live, address, service, first, mark, after_round),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
 async def _stream(
-    live: Live, service: Coordinator, view: ExperimentView, mark: object, after_round: int
+    live: Live,
+    address: str,
+    service: Coordinator,
+    view: ExperimentView,
+    mark: object,
+    after_round: int,
 ) -> AsyncIterator[str]:
-    live.open += 1
-    try:
-        yield "retry: 2000\n\n"
-        while True:
-            after_round = max([after_round, *(r.number for r in view.history if r.closed_at)])
-            yield f"event: experiment\nid: {after_round}\ndata: {view.model_dump_json()}\n\n"
-            if view.ended_at:
-                return
-            quiet = 0.0
-            while (now := await service.watch.mark(view.id)) == mark:
-                if await live.pause(CHECK_SECONDS):
+    with live.place(address):
+        try:
+            yield "retry: 2000\n\n"
+            while True:
+                after_round = max([after_round, *(r.number for r in view.history if r.closed_at)])
+                yield f"event: experiment\nid: {after_round}\ndata: {view.model_dump_json()}\n\n"
+                if view.ended_at:
                     return
-                quiet += CHECK_SECONDS
-                if quiet >= HEARTBEAT_SECONDS:
-                    quiet = 0.0
-                    yield ": quiet\n\n"
-            mark = now
-            view = await service.views.as_stored(view.id, after_round)
-    except CoordinatorError as error:  # the store is gone, say; whoever watches comes again
-        tell("stream ended early", WARNING, cause=error.message)
-    finally:
-        live.open -= 1
+                quiet = 0.0
+                while (now := await service.watch.mark(view.id)) == mark:
+                    if await live.pause(CHECK_SECONDS):
+                        return
+                    quiet += CHECK_SECONDS
+                    if quiet >= HEARTBEAT_SECONDS:
+                        quiet = 0.0
+                        yield ": quiet\n\n"
+                mark = now
+                view = await service.views.as_stored(view.id, after_round)
+        except CoordinatorError as error:  # the store is gone, say; whoever watches comes again
+            tell("stream ended early", WARNING, cause=error.message)

@@ -70,7 +70,7 @@ async def stream_of(federation, experiment: str, after: int = 0):
     service = federation.app.state.coordinator
     mark = await service.watch.mark(experiment)
     first = await service.views.as_stored(experiment, after)
-    return events._stream(federation.app.state.live, service, first, mark, after)
+    return events._stream(federation.app.state.live, "test", service, first, mark, after)
 
 
 async def test_a_view_is_made_only_when_something_changed(federation, view_count):
@@ -168,13 +168,28 @@ async def test_those_who_come_at_once_are_no_more_than_may_watch(federation, mon
     url = f"/v1/experiments/{experiment}/events"
     readers = [asyncio.create_task(federation.http.get(url)) for _ in range(3)]
     await begun.wait()
-    while live.opening < 3:
+    while live.open < 3:
         await asyncio.sleep(0)
     assert (await federation.http.get(url)).status_code == 503
     live.closing.set()  # the streams end at once
     go_on.set()
     assert {answer.status_code for answer in await asyncio.gather(*readers)} == {200}
-    assert (live.open, live.opening) == (0, 0)
+    assert live.open == 0
+
+
+async def test_one_address_does_not_take_the_places_of_all(federation, monkeypatch):
+    monkeypatch.setattr(events, "MAX_OF_ONE", 2)
+    experiment, _ = await federation.create()
+    live = federation.app.state.live
+    url = f"/v1/experiments/{experiment}/events"
+    with live.place("127.0.0.1"), live.place("127.0.0.1"):
+        assert (await federation.http.get(url)).status_code == 503
+        assert live.open == 2  # whoever is refused takes none
+        elsewhere = httpx.ASGITransport(federation.app, client=("192.0.2.1", 1))
+        live.closing.set()  # the streams end at once
+        async with httpx.AsyncClient(transport=elsewhere, base_url="http://test") as other:
+            assert (await other.get(url)).status_code == 200
+    assert (await federation.http.get(url)).status_code == 200
 
 
 async def test_where_it_is_off_it_says_so_and_the_page_knows():
