@@ -10,12 +10,13 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Annotated, Any
 
 from fastapi import Header, Query, Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from app.api import routing
 from app.api.auth import ExperimentId, Service
@@ -140,41 +141,46 @@ async def watch_experiment(
         raise Busy("Too many are watching already: poll the experiment instead.")
     if last_event_id is not None and last_event_id.isdecimal():
         after_round = int(last_event_id)
-    with live.place(address):
+    with ExitStack() as place:
+        place.enter_context(live.place(address))
         mark = await service.watch.mark(experiment_id)
         first = await service.views.as_stored(experiment_id, after_round)
-    return StreamingResponse(
-        _stream(live, address, service, first, mark, after_round),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+        stream = _stream(live, service, first, mark, after_round)
+        return _Streaming(stream, place.pop_all())
+
+
+class _Streaming(StreamingResponse):
+    """Gives its place back at its end, and where the caller left before its beginning."""
+
+    def __init__(self, stream: AsyncIterator[str], place: ExitStack) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(stream, media_type="text/event-stream", headers=headers)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 async def _stream(
-    live: Live,
-    address: str,
-    service: Coordinator,
-    view: ExperimentView,
-    mark: object,
-    after_round: int,
+    live: Live, service: Coordinator, view: ExperimentView, mark: object, after_round: int
 ) -> AsyncIterator[str]:
-    with live.place(address):
-        try:
-            yield "retry: 2000\n\n"
-            while True:
-                after_round = max([after_round, *(r.number for r in view.history if r.closed_at)])
-                yield f"event: experiment\nid: {after_round}\ndata: {view.model_dump_json()}\n\n"
-                if view.ended_at:
+    try:
+        yield "retry: 2000\n\n"
+        while True:
+            after_round = max([after_round, *(r.number for r in view.history if r.closed_at)])
+            yield f"event: experiment\nid: {after_round}\ndata: {view.model_dump_json()}\n\n"
+            if view.ended_at:
+                return
+            quiet = 0.0
+            while (now := await service.watch.mark(view.id)) == mark:
+                if await live.pause(CHECK_SECONDS):
                     return
-                quiet = 0.0
-                while (now := await service.watch.mark(view.id)) == mark:
-                    if await live.pause(CHECK_SECONDS):
-                        return
-                    quiet += CHECK_SECONDS
-                    if quiet >= HEARTBEAT_SECONDS:
-                        quiet = 0.0
-                        yield ": quiet\n\n"
-                mark = now
-                view = await service.views.as_stored(view.id, after_round)
-        except CoordinatorError as error:  # the store is gone, say; whoever watches comes again
-            tell("stream ended early", WARNING, cause=error.message)
+                quiet += CHECK_SECONDS
+                if quiet >= HEARTBEAT_SECONDS:
+                    quiet = 0.0
+                    yield ": quiet\n\n"
+            mark = now
+            view = await service.views.as_stored(view.id, after_round)
+    except CoordinatorError as error:  # the store is gone, say; whoever watches comes again
+        tell("stream ended early", WARNING, cause=error.message)
