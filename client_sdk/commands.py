@@ -67,6 +67,7 @@ async def simulate(arguments: argparse.Namespace, console: Output) -> int:
     interrupts.explain(f"Interrupted. {_resume(out)} goes on where it stopped.")
     parameters = sum(p.numel() for p in models.build(spec).parameters())
     async with AsyncExitStack() as stack:
+        stack.enter_context(run_folder.held(out))
         stack.enter_context(interrupts.cancelling())
         view = progress.choose(console, config.rounds)
         for line in _introduction(dataset, spec, config):

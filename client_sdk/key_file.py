@@ -13,17 +13,15 @@ import json
 import os
 import re
 import secrets
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from client_sdk import address
+from client_sdk import address, file_lock
 from client_sdk.exits import UsageError
 
 FOLDER = Path(".serverless-fl")
 _LONGEST = 4096  # bytes
 _KEY = re.compile(r"[A-Za-z0-9_-]{32,128}")  # as `app.wire.schema.ClientKey`
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def default_path(server: str, experiment: str, name: str) -> Path:
@@ -51,8 +49,12 @@ def hold(path: Path | None, server: str, experiment: str, name: str) -> Iterator
     except OSError as error:
         raise _cannot(path, error) from error
     try:
-        _lock(descriptor, path)
         try:
+            if not file_lock.take(descriptor):
+                raise UsageError(
+                    f"Another join goes as this client: it holds {path}. A second client on this "
+                    "machine needs a --name or a --key-file of its own."
+                )
             text = os.read(descriptor, _LONGEST).decode()
             if not text.strip():
                 text = json.dumps(
@@ -78,33 +80,6 @@ def _opened(path: Path) -> int:
         if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM) or not path.exists():
             raise
         return os.open(path, os.O_RDONLY | flags)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Raises UsageError where another process has it; it ends with the process, however that ends.
-
-    A file system without locks has none to wait for.
-    """
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # beyond the text, which others may read
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            return
-        if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-            raise _cannot(path, error) from error
-        raise UsageError(
-            f"Another join goes as this client: it holds {path}. A second client on this machine "
-            "needs a --name or a --key-file of its own."
-        ) from error
 
 
 def _key_in(text: str, path: Path, server: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
-from client_sdk import report
+from client_sdk import file_lock, report
 from client_sdk.exits import UsageError
 
 RUNS = Path("runs")
@@ -48,6 +51,28 @@ def choose(out: Path | None, resume: bool) -> tuple[Path, Secrets]:
     except OSError as error:
         raise UsageError(f"Cannot write to {out}: {error}.") from error
     return out, made
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """The folder belongs to this process alone. Raises UsageError where it is another's."""
+    try:
+        descriptor = os.open(out / "run.json", os.O_RDWR)
+    except OSError as error:
+        raise UsageError(f"Cannot write to {out}: {error}.") from error
+    try:
+        try:
+            free = file_lock.take(descriptor)
+        except OSError as error:
+            raise UsageError(f"Cannot lock {out / 'run.json'}: {error.strerror}.") from error
+        if not free:
+            raise UsageError(
+                f"Another process is at the run in {out}: wait for its end, or choose another "
+                "--out."
+            )
+        yield
+    finally:
+        os.close(descriptor)  # which gives the lock back
 
 
 def _new_folder(wanted: Path) -> Path:

@@ -131,6 +131,15 @@ def test_a_run_does_not_take_the_folder_of_another(tmp_path):
     assert (tmp_path / "run.json").read_bytes() == saved
 
 
+def test_a_run_that_goes_on_is_not_resumed_beside_itself(command, tmp_path):
+    run_folder.choose(tmp_path, False)
+    with run_folder.held(tmp_path):
+        code, told = command(*DIGITS, "--resume", "--out", tmp_path)
+    assert (code, "Another process is at the run in" in told) == (exits.USAGE, True)
+    with run_folder.held(tmp_path):  # it was given back
+        pass
+
+
 @pytest.mark.parametrize("line_ends_in", ["the reason.", "two\nlines"])
 def test_what_nobody_foresaw_is_a_sentence_and_a_file(command, monkeypatch, tmp_path, line_ends_in):
     def fail(*_):
