@@ -143,6 +143,8 @@ async def _files(held: Held, fold: Fold, allowance: Allowance) -> tuple[Blob, Bl
                     return None
                 await work.do()
                 await held.renew_if_old()
+            if not allowance.take_time(_left_to_read(fold)):
+                return None
             model = await fold.model()
             copy = await _copy(held, fold, model, again=resumed)
             await held.renew_if_old()
@@ -151,6 +153,16 @@ async def _files(held: Held, fold: Fold, allowance: Allowance) -> tuple[Blob, Bl
             await held.renew()  # so nobody has closed the round meanwhile, and needs the file
             tell("damaged file made again", WARNING, key=error.prefix)
             await held.context.blobs.delete(error.prefix)
+
+
+def _left_to_read(fold: Fold) -> int:
+    """Parts that are read once all cells are done: to check the model, and to copy it.
+
+    A call that ends before all of it is done leaves nothing of it to the next one. So it is begun
+    in time, or first of all, and then done.
+    """
+    copied = fold.experiment.config.download_encoding != WEIGHTS
+    return fold.unchecked + 2 * copied * len(fold.spans)
 
 
 async def _copy(held: Held, fold: Fold, model: Blob, *, again: bool) -> Blob | None:

@@ -39,3 +39,11 @@ class Allowance:
             return False
         self.reads += reads
         return True
+
+    def take_time(self, reads: int) -> bool:
+        """As `take`, for reads that need little memory however many they are."""
+        if self.spent:
+            self._refused = True
+            return False
+        self.reads += reads
+        return True

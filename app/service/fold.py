@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -160,6 +161,13 @@ class Fold:
         digests = ",".join(group.digest for group in self.groups[:count])
         return Cell(span, hashlib.sha256(digests.encode()).hexdigest())
 
+    @property
+    def unchecked(self) -> int:
+        """So many parts of the new model `model` has to read: others stored them, or before others
+        did.
+        """
+        return len(self.spans) - self._digested
+
     async def model(self) -> Blob:
         """The new model, once every cell is done. Raises Damaged, as `cells`."""
         parts = [self._parts[number] for number in range(len(self.spans))]
@@ -169,14 +177,15 @@ class Fold:
             parts=tuple(sha256 for sha256, _ in parts),
             sizes=tuple(size for _, size in parts),
         )
-        for number in range(self._digested, len(parts)):  # done by others, or before others
-            try:
-                data = await weights.check_own_part(self.context.blobs, blob, number)
-            except weights.Damaged:
-                del self._parts[number]
-                raise
-            await asyncio.to_thread(self._digest.update, data)
-            self._digested = number + 1
+        keys_left = [blob.key(number) for number in range(self._digested, len(parts))]
+        async with aclosing(weights.ahead(self.context.blobs, keys_left)) as fetched:
+            async for data in fetched:
+                number = self._digested
+                if data is None or await weights.digest_of(data) != blob.parts[number]:
+                    del self._parts[number]
+                    raise weights.Damaged(blob.key(number))
+                await asyncio.to_thread(self._digest.update, data)
+                self._digested = number + 1
         return replace(blob, sha256=self._digest.hexdigest())
 
     async def _average(self, span: int, updates: Sequence[Update]) -> None:

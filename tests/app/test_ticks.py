@@ -86,6 +86,15 @@ async def test_one_allowance_is_for_all_and_each_gets_its_turn(several):
         assert value_of_w(await several.admin.download_model(experiment)) == 1.0
 
 
+async def test_the_check_of_what_others_stored_is_begun_in_time(several):
+    """It is done in one call or not at all, so it is not begun at the end of an allowance."""
+    costly, cell = Costly(several.blobs, several.clock, seconds=0.7), 0.7
+    while "running" in (await states(several)).values():
+        begun = several.clock.now
+        await several.coordinator(blobs=costly).tick()
+        assert several.clock.now - begun <= STEP + cell
+
+
 def value_of_w(data):
     return float(safetensors.numpy.load(data)["w"].flat[0])
 
