@@ -9,37 +9,51 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 
 from app.domain.errors import StoreUnavailable
-from app.store.port import DirectBlobs, Documents, SignedRequest
+from app.store.port import DirectBlobs, Document, Documents, SignedRequest
 from app.telemetry.logs import WARNING, tell
 
+AGAIN_SECONDS = 86_400.0  # after which a bucket that does not insist is asked again
 SECONDS = 5.0  # for all of it: a Lambda has ten to start in
-KIND, KEY = "stores", "signatures"  # of the document that says which bucket was found to insist
+KIND, KEY = "stores", "signatures"  # of the document that says which bucket insists, or on what not
 _RIGHT, _WRONG, _LONG = b"right", b"wrong", b"wrong and longer"
 
 
 async def tell_unenforced(documents: Documents, blobs: DirectBlobs, bucket: str) -> None:
-    """Log what the bucket does not insist on. One that was seen to insist is not asked again."""
+    """Log what the bucket does not insist on. One that was seen to insist is not asked again, and
+    another one only once a day: each start of a container waits for the answers.
+    """
     try:
         async with asyncio.timeout(SECONDS):
             seen = await documents.get(KIND, KEY)
-            if seen is not None and seen.body["bucket"] == bucket:
-                return
-            found = await unenforced(blobs)
+            found = _known(seen, bucket)
+            if found is None:
+                found = await unenforced(blobs)
+                body = {"bucket": bucket, "taken": found, "asked_at": time.time()}
+                if seen is None:
+                    await documents.insert(KIND, KEY, body)
+                else:
+                    await documents.replace(KIND, KEY, seen.revision, body)
             if found:
                 tell("signatures are not enforced", WARNING, taken=", ".join(found))
-            elif seen is None:
-                await documents.insert(KIND, KEY, {"bucket": bucket})
-            else:
-                await documents.replace(KIND, KEY, seen.revision, {"bucket": bucket})
     except TimeoutError:
         tell("signatures were not checked", WARNING, cause=f"no answer in {SECONDS:g} s")
     except StoreUnavailable as error:
         tell("signatures were not checked", WARNING, code=error.code, cause=error.message)
+
+
+def _known(seen: Document | None, bucket: str) -> list[str] | None:
+    """What was found before, where that may still be so."""
+    if seen is None or seen.body["bucket"] != bucket:
+        return None
+    taken: list[str] = seen.body.get("taken", [])
+    old = abs(time.time() - seen.body.get("asked_at", 0.0)) > AGAIN_SECONDS
+    return None if taken and old else taken
 
 
 async def unenforced(blobs: DirectBlobs) -> list[str]:

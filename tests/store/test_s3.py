@@ -358,6 +358,28 @@ async def test_a_store_that_enforces_all_is_asked_once(bucket, tmp_path, caplog,
     await documents.close()
 
 
+async def test_a_store_that_takes_anything_is_told_each_time_and_asked_once_a_day(
+    bucket, tmp_path, caplog, monkeypatch
+):
+    documents, _ = await open_sqlite(tmp_path / "f")
+    blobs, asked, now = S3Blobs(bucket, url_seconds=60), [], 1e9
+
+    async def careless(signed, data, headers):
+        asked.append(signed.url)
+        return True
+
+    monkeypatch.setattr(s3_check, "_put", careless)
+    monkeypatch.setattr(s3_check.time, "time", lambda: now)
+    for _ in range(3):
+        await tell_unenforced(documents, blobs, bucket)
+    assert len(set(asked)) == 1
+    assert caplog.text.count("signatures are not enforced taken=other bytes") == 3
+    now += s3_check.AGAIN_SECONDS + 1
+    await tell_unenforced(documents, blobs, bucket)
+    assert len(set(asked)) == 2
+    await documents.close()
+
+
 async def test_a_store_that_is_away_at_the_start_is_no_reason_not_to_start(
     bucket, tmp_path, caplog
 ):
