@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
+SECONDS = 2  # for sending spans, where the SDK's own variables do not say another time
 _NOTHING: AbstractContextManager[Any] = nullcontext()
 _provider: Any = None
 _tracer: Any = None
@@ -79,7 +81,11 @@ def start(endpoint: str, version: str) -> None:
         raise RuntimeError(
             "FL_OTEL_ENDPOINT needs OpenTelemetry: pip install 'serverless-fl[server,otel]'."
         ) from error
-    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+    # A call of a serverless platform ends only when its spans are sent, or given up.
+    named = any(f"OTEL_EXPORTER_OTLP_{what}TIMEOUT" in os.environ for what in ("", "TRACES_"))
+    exporter = OTLPSpanExporter(
+        endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=None if named else SECONDS
+    )
     trace_with(BatchSpanProcessor(exporter), version)
 
 

@@ -143,6 +143,26 @@ async def test_spans_reach_a_collector(tmp_path):
     assert b"store check" in sent
 
 
+@pytest.mark.parametrize(("variable", "seconds"), [("", trace.SECONDS), ("TRACES_", None)])
+def test_a_collector_that_hangs_is_soon_given_up(monkeypatch, variable, seconds):
+    """Each call of a serverless platform waits for it. The operator's own variable holds."""
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter
+
+    given = []
+
+    class Exporter(trace_exporter.OTLPSpanExporter):
+        def __init__(self, *, timeout, **more):
+            given.append(timeout)
+            super().__init__(timeout=timeout, **more)
+
+    if variable:
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{variable}TIMEOUT", "7")
+    monkeypatch.setattr(trace_exporter, "OTLPSpanExporter", Exporter)
+    trace.start("http://127.0.0.1:9", "1")
+    trace.stop()
+    assert given == [seconds]
+
+
 def test_the_standard_variable_is_understood(monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
     assert Settings().otel_endpoint == "http://collector:4318"
