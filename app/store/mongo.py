@@ -27,6 +27,7 @@ from app.store.port import KINDS_WITH_SECOND_NAMES, Body, Document
 # A Lambda must answer within 29 seconds, the driver's own limits are 30 for each of many tries.
 SELECTION_MS = 3000  # to find a server and to connect to it
 OPERATION_MS = 5000  # of documents, all in all: selection, answer, and each new try
+CLOSE_MS = 500  # to take leave of the server: the next one may be waited for meanwhile
 BLOB_MS = 15_000  # the same of a blob: 8 MiB take as long at 4.5 Mbit/s
 IDLE_MS = 60_000  # of a connection: a container that was frozen for longer holds dead ones
 _LARGEST = 16 * 1024**2 - 16 * 1024  # bytes of a document, without its key and names
@@ -167,7 +168,7 @@ class MongoDocuments:
     async def close(self) -> None:
         # In a thread: it tells the server of its sessions' end, which a server that hangs delays.
         with suppress(StoreUnavailable):
-            async with _translated():
+            async with _translated(CLOSE_MS):
                 await asyncio.to_thread(self._client.close)
 
 
