@@ -1,6 +1,6 @@
 """Accuracy of the default run over several seeds, through the real coordinator over HTTP.
 
-    python -m benchmarks.accuracy --dataset mnist --data-dir DIR --seeds 0 1 2
+    python -m benchmarks.accuracy --dataset mnist --data-dir DIR --seeds 0 1 2 3 4 5 6 7 8 9
 
 Writes benchmarks/results/accuracy-NAME.json and prints a table. Options that are not known here go
 to `python -m client_sdk` as they are.
@@ -18,6 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from benchmarks.intervals import mean_interval, sampling_error
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -51,19 +53,24 @@ def _shown(argument: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="digits")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     arguments, options = parser.parse_known_args()
     reports = [run(arguments.dataset, seed, options) for seed in arguments.seeds]
     finals = [report["totals"]["final_accuracy"] for report in reports]
-    spread = statistics.stdev(finals) if len(finals) > 1 else 0.0
+    spread = statistics.stdev(finals) if len(finals) > 1 else None
+    mean, tested = statistics.mean(finals), reports[0]["evaluation"]["examples"]
     result = {
         "command": " ".join(["python -m benchmarks.accuracy", *map(_shown, sys.argv[1:])]),
         "dataset": reports[0]["dataset"],
         "machine": machine(),
         "versions": reports[0]["versions"],
         "config": {k: v for k, v in reports[0]["config"].items() if k != "seed"},
-        "mean": statistics.mean(finals),
+        "seeds": len(finals),
+        "mean": mean,
         "standard_deviation": spread,
+        "interval_95": mean_interval(finals) if len(finals) > 1 else None,
+        "test_examples": tested,
+        "test_sampling_error": sampling_error(mean, tested),
         "runs": [
             {
                 "seed": seed,
@@ -84,7 +91,15 @@ def main() -> None:
             f"| {row['seed']} | {row['final_accuracy']:.2%} "
             f"| {row['bytes_up'] / 1e6:.1f} MB | {row['bytes_down'] / 1e6:.1f} MB |"
         )
-    print(f"\nmean {result['mean']:.2%}, standard deviation {spread * 100:.2f} points")
+    print(f"\nmean {mean:.2%} of {len(finals)} seeds", end="")
+    if spread is not None:
+        low, high = result["interval_95"]
+        print(f", standard deviation {spread * 100:.2f} points", end="")
+        print(f", 95% interval of the mean {low:.2%} to {high:.2%}", end="")
+    print(
+        f"\nthe test set's {tested} examples: standard error "
+        f"{result['test_sampling_error'] * 100:.2f} points"
+    )
     print(f"({result['machine']})")
 
 
