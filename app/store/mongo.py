@@ -27,9 +27,10 @@ from app.store.port import KINDS_WITH_SECOND_NAMES, Body, Document
 # A Lambda must answer within 29 seconds, the driver's own limits are 30 for each of many tries.
 SELECTION_MS = 3000  # to find a server and to connect to it
 OPERATION_MS = 5000  # of documents, all in all: selection, answer, and each new try
-CLOSE_MS = 500  # to take leave of the server: the next one may be waited for meanwhile
 BLOB_MS = 15_000  # the same of a blob: 8 MiB take as long at 4.5 Mbit/s
 IDLE_MS = 60_000  # of a connection: a container that was frozen for longer holds dead ones
+CLOSE_MS = 500  # to take leave of the server: the next one may be waited for meanwhile
+SCHEMES = ("mongodb://", "mongodb+srv://")
 _LARGEST = 16 * 1024**2 - 16 * 1024  # bytes of a document, without its key and names
 _AT_ONCE = 32  # blobs that one operation deletes
 INDEXED = {"$type": "string"}  # second names that are in the index; others have none
@@ -237,6 +238,12 @@ def _document(found: dict[str, Any] | None) -> Document | None:
 
 async def open_mongo(url: str, database: str) -> tuple[MongoDocuments, MongoBlobs]:
     """Connect and make sure of the indexes. Raises StoreUnavailable."""
+    # The driver takes anything else for a host, and names it when that does not answer. It may be
+    # a secret that was pasted into the wrong field.
+    if not url.startswith(SCHEMES):
+        raise StoreDenied(
+            f"MONGODB_URL is no MongoDB connection string: one begins with {' or '.join(SCHEMES)}."
+        )
     try:
         client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(
             url,

@@ -70,4 +70,4 @@ def _told(error: Exception) -> str:
         return "; ".join(str(fault.get("errmsg", "")) for fault in faults)[:300]
     if isinstance(error, BSONError | UnicodeError):  # these quote the document or the key
         return type(error).__name__
-    return str(error).split(", Timeout:")[0][:300]
+    return str(error).split(", Timeout:")[0][:300].rstrip(".")

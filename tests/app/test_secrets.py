@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 
 from app.config import Settings
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import StoreDenied, StoreUnavailable
 from app.main import create_app
 from app.store.mongo import open_mongo
 from app.telemetry.logs import JsonFormatter
@@ -206,6 +206,14 @@ async def test_no_secret_reaches_a_log_or_a_stranger(tmp_path, request, caplog, 
 async def test_a_database_url_that_fails_is_not_shown(url, monkeypatch):
     monkeypatch.setattr("app.store.mongo.OPERATION_MS", 200)
     with pytest.raises(StoreUnavailable) as caught:
+        await open_mongo(url, "test")
+    assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("url", [PASSWORD, f"{PASSWORD}@127.0.0.1:1", f"127.0.0.1,{PASSWORD}"])
+async def test_a_secret_in_place_of_the_database_url_is_looked_up_nowhere(url):
+    """The driver takes it for a host: it would ask the DNS for it, and name it."""
+    with pytest.raises(StoreDenied, match="one begins with mongodb://") as caught:
         await open_mongo(url, "test")
     assert PASSWORD not in "".join(traceback.format_exception(caught.value))
 
