@@ -33,6 +33,7 @@ async def ready(service: Service) -> dict[str, str]:
     return {"status": "ready"}
 
 
+@scraped.head("/metrics", include_in_schema=False)
 @scraped.get(
     "/metrics",
     summary="Metrics, for Prometheus",

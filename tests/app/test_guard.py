@@ -365,7 +365,7 @@ async def test_what_leads_nowhere_is_not_found(federation, path):
 
 
 @ONE_STORE
-@pytest.mark.parametrize("path", ["/health", "/ready"])
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 async def test_probes_may_ask_by_head(federation, path):
     answer = await federation.http.head(path)
     assert (answer.status_code, answer.content) == (200, b"")
