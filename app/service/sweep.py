@@ -68,24 +68,23 @@ async def _drop(context: Context, prefix: str) -> None:
 
 async def drop_stale_uploads(
     context: Context, experiment_id: str, number: int, stored: dict[str, int], until: float
-) -> None:
-    """Delete what is stored of a round's uploads, as far as there is time.
+) -> bool:
+    """Delete what is stored of a round's uploads, as far as there is time. Says if it deleted any.
 
     Not while somebody may still aggregate them, nor if they are kept. Those of an experiment that
     is unknown here stay: a bucket may serve other databases too.
     """
     if await context.repo.tombstone(experiment_id) is not None:  # by a presigned URL of before
         await context.blobs.delete(keys.round_blobs(experiment_id, number))
-        return
+        return True
     round_ = await context.repo.round(experiment_id, number)
     if round_ is None or round_.state not in (RoundState.CLOSED, RoundState.ABANDONED):
-        return
+        return False
     experiment = await context.repo.experiment(experiment_id)
     kept = number > (experiment.model_version or 0) - experiment.config.keep_updates
     prefix = keys.round_blobs(experiment_id, number)
     if kept and round_.state is not RoundState.ABANDONED:
-        await _drop_strays(context, round_, stored)
-        return
+        return await _drop_strays(context, round_, stored)
     files = sorted({f"{key.rpartition('/')[0]}/" for key in stored})
     few = sum(stored.values()) <= context.limits.drop_bytes
     for doomed in [prefix] if stored and few else files:
@@ -94,9 +93,10 @@ async def drop_stale_uploads(
             break
     if stored:
         telling.of_round(round_, "uploads swept")
+    return bool(stored)
 
 
-async def _drop_strays(context: Context, round_: Round, stored: dict[str, int]) -> None:
+async def _drop_strays(context: Context, round_: Round, stored: dict[str, int]) -> bool:
     """Delete what is stored beside a closed round's accepted updates, which are kept.
 
     That is sums of a call that folded a group while another one closed the round, and what clients
@@ -115,6 +115,7 @@ async def _drop_strays(context: Context, round_: Round, stored: dict[str, int]) 
         await context.blobs.delete(key)
     if strays:
         telling.of_round(round_, "uploads swept")
+    return bool(strays)
 
 
 async def drop_late_initial(context: Context, experiment_id: str, until: float) -> None:

@@ -24,6 +24,7 @@ from app.telemetry.logs import DEBUG, ERROR, INFO, WARNING, tell
 
 LOOKING = 1.5  # times `Limits.step_seconds`: so long after its start a tick begins no other look
 SWEEPING = 0.5  # times `Limits.step_seconds`, after that
+CANDIDATES = 20  # rounds that are looked at for uploads to delete, however long the looks take
 
 
 class Ticks:
@@ -96,15 +97,20 @@ class Ticks:
     async def _sweep(
         self, doomed: list[Experiment], until: float, faults: dict[str, Exception]
     ) -> None:
-        """Delete what nobody needs: at least one thing of each kind, then while there is time."""
+        """Delete what nobody needs: at least one thing of each kind, then while there is time.
+
+        Most rounds with uploads are open, and nothing of theirs is deleted: a tick that stopped at
+        the first of them would have done nothing.
+        """
         for experiment in doomed:
             await self._guarded(experiment.id, self._delete(experiment), faults)
             if self.context.monotonic() >= until:
                 break
-        for experiment_id, number, stored in await sweep.stale_candidates(self.context):
-            work = sweep.drop_stale_uploads(self.context, experiment_id, number, stored, until)
-            await self._guarded(experiment_id, work, faults)
-            if self.context.monotonic() >= until:
+        deleted = False
+        for looks, candidate in enumerate(await sweep.stale_candidates(self.context), 1):
+            work = sweep.drop_stale_uploads(self.context, *candidate, until)
+            deleted |= bool(await self._guarded(candidate[0], work, faults))
+            if (deleted or looks >= CANDIDATES) and self.context.monotonic() >= until:
                 break
 
     async def _sweep_initials(self, faults: dict[str, Exception]) -> None:
@@ -123,16 +129,17 @@ class Ticks:
 
     async def _guarded(
         self, what: str, work: Awaitable[object], faults: dict[str, Exception]
-    ) -> None:
-        """Do it; a fault is logged and kept."""
+    ) -> object:
+        """What it gives; of a fault None, which is logged and kept."""
         try:
-            await work
+            return await work
         except CoordinatorError as error:
             tell("tick went on without", WARNING, experiment=what, cause=error.message)
             faults[what] = error
         except Exception as error:
             tell("tick went on without", ERROR, experiment=what, error=error)
             faults[what] = error
+        return None
 
 
 def _from(found: list[Experiment], first: str) -> list[Experiment]:
