@@ -13,9 +13,8 @@ run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
 
 # In the files' own order: by the number of their tests, those that take longest would come last.
-# One process more than cores: many tests wait for servers that they start.
 test: .venv/ready .venv-sam/ready lint  ## everything that must hold
-	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 conformance: .venv/ready  ## the API through every way in, a model of 100 MB included
 	$(BIN)/python -m pytest tests/conformance -m "large or not large" $(ARGS)
