@@ -76,7 +76,7 @@ class Guard:
         try:
             await self.app(scope, receive_counted, send_noted)
         except ClientDisconnect:
-            return  # whoever hung up in the middle of a body wants no answer
+            return  # the caller hung up in the middle of its body
         except Exception as error:
             # Anything that was not foreseen: logged under the request's id, shown to nobody.
             tell("request failed", ERROR, error=error)

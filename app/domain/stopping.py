@@ -25,8 +25,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the clients' held-out examples show: how many there are, of how many clients, what
-    share of them is right, and what share of all examples at least is.
+    """What the clients' held-out examples show: how many examples there are, of how many clients,
+    the share that the model gets right, and a lower bound of that share over all examples.
     """
 
     clients: int

@@ -28,7 +28,7 @@ def is_request(event: object) -> bool:
 
 
 class AnyRequest:
-    """Mangum's handler for all of these shapes."""
+    """Mangum's handler for an HTTP request of any gateway."""
 
     def __init__(self, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> None:
         self.event = event

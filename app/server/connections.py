@@ -3,7 +3,7 @@
 uvicorn bounds none of it under httptools: a head may go on without end, and nobody waits for it
 in vain. The rules are those of Apache's mod_reqtimeout and of nginx's limits of headers, with one
 more: where connections run short, those that wait for a request give way to new ones, so that
-whoever opens many of them shuts nobody out.
+a caller that opens many of them shuts nobody out.
 
     uvicorn app.main:app --http app.server.connections:BoundedProtocol
 

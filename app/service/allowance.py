@@ -8,8 +8,8 @@ from app.service.context import Context
 class Allowance:
     """Reads of updates, and seconds from now on, that are left to one call.
 
-    A read is what a part of an update holds, or the sums of a group there. `faults` are what went
-    wrong in the aggregations: whoever only asks for a status is not told, a tick is.
+    A read is what a part of an update holds, or the sums of a group there. `faults` are those
+    of the aggregations: a tick raises them at its end, a request for a status does not.
     """
 
     def __init__(self, context: Context) -> None:

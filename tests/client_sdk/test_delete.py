@@ -15,10 +15,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def http(server):
-    import httpx
-
-    headers = {"Authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=f"{server.url}/v1", headers=headers, trust_env=False) as http:
+    with server.as_admin() as http:
         yield http
 
 

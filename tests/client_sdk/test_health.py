@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import safetensors.numpy
 
-from app.wire.schema import ExperimentConfig
 from client_sdk import cli, datasets, models, report
 from client_sdk.evaluation import Classes
 from client_sdk.health import chance, warnings_of
-from client_sdk.simulate import Row, Simulation, best_of
+from client_sdk.simulate import Row, best_of
 from client_sdk.train import LocalUpdate
+from tests.client_sdk.simulated import digits_simulation
 from tests.federation import ONE_STORE
 
 TEN = Classes(tuple("abcdefghij"), [[100 * (c == p) for p in range(10)] for c in range(10)])
@@ -109,16 +109,7 @@ async def test_the_best_model_is_kept_beside_the_last(federation, tmp_path):
     digits = datasets.load("digits", Path("nowhere"))
     spec = models.spec_for("auto", digits.shape, len(digits.classes))
     good = trained(digits, spec)
-    config = ExperimentConfig(
-        dataset="digits",
-        dataset_size=len(digits.train_y),
-        model=spec.name,
-        clients=2,
-        clients_per_round=2,
-        rounds=3,
-    )
-    arguments = (federation.admin, digits, spec, config, Falling(good))
-    simulation = Simulation(*arguments, secret="of this test")
+    simulation = digits_simulation(federation, Falling(good), clients=2, rounds=3)
     await simulation.create()
     outcome = await simulation.run()
     assert outcome.rows[0].accuracy > 0.9 > 0.2 > outcome.rows[2].accuracy
@@ -141,7 +132,7 @@ async def test_the_best_model_is_kept_beside_the_last(federation, tmp_path):
         == told["warnings"]
     )
     # One that comes back later, when all is over, fetches it again.
-    again = Simulation(*arguments, secret="of this test")
+    again = digits_simulation(federation, Falling(good), clients=2, rounds=3)
     await again.create()
     assert (await again.run()).best == outcome.best
 

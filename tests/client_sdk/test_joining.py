@@ -5,7 +5,6 @@ import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 import torch
@@ -14,7 +13,7 @@ from PIL import Image
 from client_sdk import cli, datasets, exits, joining, models
 from client_sdk.errors import DataError
 from client_sdk.joining import as_the_experiment
-from tests.e2e.processes import KEY, Server
+from tests.e2e.processes import Server
 from tests.page.conftest import create
 from tests.some import needs_names
 
@@ -169,8 +168,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def http(server):
-    headers = {"Authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=f"{server.url}/v1", headers=headers, trust_env=False) as http:
+    with server.as_admin() as http:
         yield http
 
 

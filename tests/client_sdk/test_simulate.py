@@ -17,6 +17,7 @@ from client_sdk.bell import Bell
 from client_sdk.report import build_report
 from client_sdk.simulate import Simulation
 from client_sdk.train import LocalUpdate
+from tests.client_sdk.simulated import digits_simulation
 
 
 class Diverging:
@@ -30,19 +31,7 @@ class Diverging:
 
 @pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
 async def test_a_global_model_that_diverged_is_reported_and_ends_nothing(federation):
-    digits = datasets.load("digits", Path("nowhere"))
-    spec = models.spec_for("auto", digits.shape, len(digits.classes))
-    config = ExperimentConfig(
-        dataset="digits",
-        dataset_size=len(digits.train_y),
-        model=spec.name,
-        clients=2,
-        clients_per_round=2,
-        rounds=2,
-    )
-    simulation = Simulation(
-        federation.admin, digits, spec, config, Diverging(), secret="of this test"
-    )
+    simulation = digits_simulation(federation, Diverging(), clients=2, rounds=2)
     await simulation.create()
     outcome = await simulation.run()
     assert outcome.experiment.state == "completed"
@@ -63,19 +52,7 @@ class OneInVain:
 
 @pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
 async def test_a_client_that_is_refused_in_every_round_is_in_the_report(federation):
-    digits = datasets.load("digits", Path("nowhere"))
-    spec = models.spec_for("auto", digits.shape, len(digits.classes))
-    config = ExperimentConfig(
-        dataset="digits",
-        dataset_size=len(digits.train_y),
-        model=spec.name,
-        clients=3,
-        clients_per_round=3,
-        rounds=2,
-    )
-    simulation = Simulation(
-        federation.admin, digits, spec, config, OneInVain(), secret="of this test"
-    )
+    simulation = digits_simulation(federation, OneInVain(), clients=3, rounds=2)
     await simulation.create()
     outcome = await simulation.run()
     assert outcome.experiment.state == "completed"

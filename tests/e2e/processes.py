@@ -124,6 +124,11 @@ class Server:
         )
         wait_for(self.is_up)
 
+    def as_admin(self) -> httpx.Client:
+        """Plain HTTP, below /v1, with the admin's key."""
+        headers = {"Authorization": f"Bearer {KEY}"}
+        return httpx.Client(base_url=f"{self.url}/v1", headers=headers, trust_env=False)
+
     def is_up(self) -> bool:
         try:
             return httpx.get(f"{self.url}/health", trust_env=False).is_success
