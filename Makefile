@@ -23,6 +23,10 @@ conformance: .venv/ready  ## the API through every way in, a model of 100 MB inc
 soak: .venv/ready  ## the long forms of faults and bad input, about twenty minutes, and a table
 	$(BIN)/python -m tests.soak $(ARGS)
 
+.PHONY: mutants
+mutants: .venv/ready  ## small changes to the code that no test notices; ARGS='--changed main' for those of a branch
+	$(BIN)/python -m tests.mutants $(ARGS)
+
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -107,4 +111,4 @@ endef
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-sam .venv-mlflow .venv-sbom .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf mutants .venv .venv-sam .venv-mlflow .venv-sbom .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
