@@ -18,10 +18,6 @@ from mutmut.stats import status_by_exit_code
 from mutmut.utils.file_utils import walk_mutatable_files
 
 MADE = Path("mutants")
-SQL = re.compile(
-    r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|PRAGMA|BEGIN|WITH|ALTER|DROP|VACUUM)\b", re.I
-)
-LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'')
 
 
 @dataclass(frozen=True)
@@ -59,28 +55,6 @@ class Mutant:
         """The lines that differ, marked by - and +, each without its indentation."""
         lines = self.diff.splitlines()[2:]
         return "\n".join(f"{x[0]} {x[1:].strip()}" for x in lines if x[0] in "-+")
-
-    @property
-    def prose(self) -> bool:
-        """Whether nothing but the letters of a sentence differ, which only people read.
-
-        A test that repeats a sentence word by word notices a typing error and hinders whoever
-        writes a better one. Codes, keys, names of headers and events of one or two words, and
-        SQL, are no sentences. A sentence that is missing altogether is not excused.
-        """
-        lines = self.change.splitlines()
-        if len(lines) != 2:
-            return False
-        old, new = (LITERAL.findall(line) for line in lines)
-        if len(old) != len(new) or LITERAL.sub("", lines[0])[1:] != LITERAL.sub("", lines[1])[1:]:
-            return False
-        differ = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
-        return bool(differ) and all(
-            b[1:-1].strip("X").casefold() == a[1:-1].strip("X").casefold()
-            and a[1:-1].strip().count(" ") >= 2
-            and not SQL.match(a[1:])
-            for a, b in differ
-        )
 
 
 def make(children: int) -> None:
