@@ -19,7 +19,8 @@ from app.domain.round import Round
 SHARE = 0.03  # of the time that a client has waited, it waits until it asks again
 PARTS_ANNOUNCED = 256  # in one call, at most
 TOLD_SECONDS = 60.0  # between the questions of a client that somebody else tells when to ask
-LOOK_SECONDS = 0.3  # between the looks of whoever tells it
+LOOK_SECONDS = 0.3  # between the looks of the simulation that tells it
+READS = 2  # of a closed round by that simulation: the round itself, and the list of its models
 TICK_SECONDS = 60.0  # as template.yaml's schedule
 # Bytes of bodies, as seen in runs.
 ANSWER, REQUEST, VIEW, MEMBER = 150, 250, 1500, 300  # the last one more for each of a cohort
@@ -129,7 +130,7 @@ class Terms:
         digits = len(str(config.dataset_size)) + 1
         shard = config.dataset_size / config.clients * digits
         found += self.call(bytes_in=REQUEST, bytes_out=ANSWER + shard, times=clients)
-        asked = sum(told + self.polling(start, end, told) for start in waited_from)
+        asked = sum(self.polling(start, end, told) for start in waited_from)
         return found + self.call(times=asked * clients / max(len(waited_from), 1))
 
     def round(
@@ -147,11 +148,16 @@ class Terms:
         found = (self.call() + self.download(model_size)) * turns
         for report in reports:
             found += self.upload(report.size, at_once=True)
-        # Who has uploaded asks at once; who was not drawn came in the middle of its pause.
+        # A client that has uploaded asks at once, unless somebody tells it when to; one that was
+        # not drawn came in the middle of its pause.
         asked = max(0, clients - drawn) * self.polling(0.0, length, told)
         for report in reports:
-            asked += 1 + max(0.0, self.polling(report.at - round_.opened_at, length, told) - 0.5)
+            waited = self.polling(report.at - round_.opened_at, length, told)
+            asked += (1 - told) + max(0.0, waited - 0.5 * (1 - told))
         found += self.call(times=asked)
+        if round_.closed_at is not None:
+            # A simulation, which tells its clients when to ask, reads what each round has made.
+            found += self.call(bytes_out=VIEW, times=told * READS)
         return found + Usage(aggregation_seconds=round_.aggregation_seconds or 0.0)
 
     def pausing(self, config: Config, clients: int, length: float) -> Usage:

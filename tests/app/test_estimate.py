@@ -6,12 +6,16 @@ import random
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from app.domain.cost import BadPrices, Prices, Usage, dollars, priced
 from app.domain.round import Attempt, Round
 from app.domain.usage import PARTS_ANNOUNCED, Report, Terms, pause, paused_bounds, polls
 from app.main import create_app
 from app.wire.parts import MAX_ANNOUNCED
+from client_sdk.simulate import Watchers
+from client_sdk.train import LocalUpdate
+from tests.client_sdk.simulated import digits_simulation
 from tests.federation import ONE_STORE, config, weights
 from tests.federation import Federation as AnyFederation
 
@@ -230,6 +234,28 @@ async def test_it_is_near_what_was_really_asked_and_moved(federation, clients):
     assert sum(r.cost_usd for r in view.history) < view.cost.usd == sum(view.cost.items.values())
     federation.clock.now += 86400  # what is over costs no more
     assert (await federation.admin.experiment(experiment)).cost == view.cost
+
+
+class Adding:
+    """Trains at once: every weight grows by one."""
+
+    async def train(self, client_id, indices, data, task):
+        grown = {name: w + 1 for name, w in safetensors.numpy.load(data).items()}
+        return LocalUpdate(safetensors.numpy.save(grown), len(indices), {})
+
+
+@ONE_STORE
+@pytest.mark.parametrize("rounds", [1, 4])
+async def test_of_a_simulation_it_is_what_was_asked_but_for_the_looks(federation, rounds):
+    """The clock stands still, so that the estimate has no looks; all else must be there once."""
+    looks = []
+    simulation = digits_simulation(federation, Adding(), clients=3, rounds=rounds)
+    simulation.watchers = Watchers(on_experiment=looks.append)
+    await simulation.create()
+    outcome = await simulation.run()
+    at_the_end = 2  # the simulation reads the experiment and the list of all models
+    asked = federation.admin.traffic.requests - len(looks) - at_the_end
+    assert outcome.experiment.cost.requests == pytest.approx(asked, abs=1)
 
 
 @ONE_STORE
