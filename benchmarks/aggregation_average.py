@@ -2,31 +2,27 @@
 
     python -m benchmarks.aggregation_average MODEL UPDATES [--memory]
 
-Prints JSON. Speed: bytes of updates a second, and those of `numpy.add(sums, update, out=sums)` over
-float32 arrays which no cache holds, the same bytes, in turns: medians of as many rounds as make
-some seconds. Memory: of a process of its own, what its peak is above that of Python with NumPy,
-from the first update to the span's bytes.
+Prints JSON. Speed: bytes of updates a second, from memory that no cache holds; the median of as
+many rounds as take some seconds. Memory: the peak of a process of its own above that of Python
+with NumPy, from the first update to the span's bytes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import time
 from collections.abc import Iterable
 
 import numpy as np
 
-from app.aggregation import Strategy
+from app.aggregation import STRATEGIES, Strategy
 from app.service.context import MIB, Limits
-from app.service.running import strategies
 from app.wire import codec, spans
 
-POOL = 32 * MIB  # elements of distinct updates, 128 MiB: what is read again is in no cache by then
+POOL = 32 * MIB  # elements of distinct updates, 128 MiB, more than any cache holds
 LEAST = 4 * 1024 * MIB  # bytes of updates in all
-WARM = 4  # rounds of one update, after which the process has its memory from the system
 MODELS = {
     # PyTorch's example network for MNIST.
     "22 thousand": [250, 10, 5000, 20, 16000, 50, 500, 10],
@@ -52,65 +48,42 @@ def spans_of(model: str) -> list[spans.Span]:
 
 
 class Updates:
-    """Updates of a span, one after the other out of the pool: as the strategies get their values,
-    once `app.service` has taken the store's bytes apart and dealt them out.
-    """
+    """Updates of one span, taken out of the pool one after the other, tensor by tensor."""
 
     def __init__(self, span: spans.Span, pool: np.ndarray) -> None:
-        self.pieces = spans.split(span, Limits().part_bytes)
-        self.counts = [spans.counts(piece) for piece in self.pieces]
-        self.size, base = sum(map(sum, self.counts)), span[0].start
-        self.places, self._pool = len(pool) // self.size, pool
-        runs = [list(spans.joined(piece)) for piece in self.pieces]
-        self._runs = [
-            [slice((r.start - base) // 4, (r.start + r.size - base) // 4) for r in each]
-            for each in runs
-        ]
+        self.size, self._pool = spans.elements(span), pool
+        self._places = len(pool) // self.size
+        ends = np.cumsum([piece.last - piece.first for piece in span]).tolist()
+        self._tensors = list(zip([0, *ends], ends, strict=False))
 
-    def slice(self, number: int) -> slice:
-        """Where an update lies in the pool."""
-        start = number % self.places * self.size
-        return slice(start, start + self.size)
-
-    def fold(self, numbers: Iterable[int]) -> list[Strategy]:
-        """The sums of these updates, in memory of its own, as `app.service.running` has them."""
-        made = strategies("fedavg", self.counts)
+    def fold(self, numbers: Iterable[int]) -> Strategy:
+        """The sums of these updates."""
+        strategy = STRATEGIES["fedavg"](self.size)
         for number in numbers:
-            flat = self._pool[self.slice(number)]
-            for strategy, runs in zip(made, self._runs, strict=True):
-                strategy.add([flat[run] for run in runs], 1 + number % 9)
-        return made
+            start = number % self._places * self.size
+            flat = self._pool[start : start + self.size]
+            strategy.add([flat[first:last] for first, last in self._tensors], 1 + number % 9)
+        return strategy
 
 
 def speed(model: str, count: int) -> dict[str, float]:
-    """Bytes a second: of FedAvg, and of `numpy.add`."""
+    """Bytes of updates a second."""
     pool = np.random.default_rng(0).standard_normal(POOL, dtype=np.float32)
-    sums = np.zeros_like(pool)
     cut = [Updates(span, pool) for span in spans_of(model)]
     size = 4 * parameters(model) * count
-    for _ in range(WARM):
-        _round(cut, pool, sums, range(1))
-    rounds = range(0, max(1, LEAST // size) * count, count)
-    seconds = [_round(cut, pool, sums, range(first, first + count)) for first in rounds]
-    ours, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
-    return {"ours": size / ours, "add": size / theirs}
+    rounds = [
+        _round(cut, range(first, first + count))
+        for first in range(0, max(1, LEAST // size) * count, count)
+    ]
+    return {"speed": size / statistics.median(rounds)}
 
 
-def _round(
-    cut: list[Updates], pool: np.ndarray, sums: np.ndarray, numbers: range
-) -> tuple[float, float]:
-    """Seconds of a round of these updates: ours, and those of `numpy.add`."""
-    ours = theirs = 0.0
+def _round(cut: list[Updates], numbers: range) -> float:
+    """The seconds of a round of these updates."""
+    started = time.perf_counter()
     for updates in cut:
-        started = time.perf_counter()
         updates.fold(numbers)
-        ours += time.perf_counter() - started
-        started = time.perf_counter()
-        for number in numbers:
-            place = updates.slice(number)
-            np.add(sums[place], pool[place], out=sums[place])
-        theirs += time.perf_counter() - started
-    return ours, theirs
+    return time.perf_counter() - started
 
 
 def memory(model: str, count: int) -> dict[str, float]:
@@ -123,13 +96,10 @@ def memory(model: str, count: int) -> dict[str, float]:
 
 
 def _average(span: spans.Span, count: int) -> None:
-    updates = Updates(span, np.ones(sum(spans.counts(span)), np.float32))
-    made, pieces = updates.fold(range(count)), updates.pieces
-    del updates  # as in `Fold`, the last one is gone when the mean is packed
-    body = memoryview(bytearray(spans.size(span)))
-    for piece, strategy in zip(pieces, made, strict=True):
-        spans.pack_into(body, piece, spans.named(piece, *strategy.result()))
-        body = body[spans.size(piece) :]
+    pool = np.ones(spans.elements(span), np.float32)
+    strategy = Updates(span, pool).fold(range(count))
+    del pool  # the coordinator, too, has let go of the last update when it packs the mean
+    spans.pack(span, spans.named(span, strategy.result()))
 
 
 def resident(what: str) -> int:
@@ -145,7 +115,6 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
     found = (memory if arguments.memory else speed)(arguments.model, arguments.updates)
-    assert all(math.isfinite(value) for value in found.values())
     print(json.dumps(found))
 
 

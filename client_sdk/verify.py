@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -206,32 +205,24 @@ def _mean(
     trained_from = dict(spans.arrays(codec.layout_of(start), start))
     partial = []
     for group in groups:
-        sums: dict[str, Any] = {}
+        sums: Arrays = {}
         for update, data in group:
             values = _weights(layout, trained_from, data, encoding)
             for name, before in trained_from.items():
-                own = values[name]
-                if own.dtype.kind == "f":
-                    own = own.astype(np.float64)
-                    if update.scale != 1.0:
-                        wide = before.astype(np.float64)
-                        own = wide + update.scale * (own - wide)
-                    sums.setdefault(name, np.zeros(own.size))
-                else:
-                    own = own.astype(object)  # Python's integers: exact
-                sums[name] = sums.get(name, 0) + own * update.num_examples
+                own = values[name].astype(np.float64)
+                if update.scale != 1.0 and before.dtype.kind == "f":
+                    wide = before.astype(np.float64)
+                    own = wide + update.scale * (own - wide)
+                sums[name] = sums.get(name, np.zeros(own.size)) + own * update.num_examples
         partial.append(sums)
     means: Arrays = {}
-    for name, like in trained_from.items():
+    for name in trained_from:
         added = partial[0][name]
         for sums in partial[1:]:
             added = added + sums[name]
-        if like.dtype.kind == "f":
-            means[name] = added / total
-        else:
-            halves = [_half_even(value, total) for value in added]
-            means[name] = np.array(halves, dtype=object).astype(like.dtype)
-    return layout.header + bytes(spans.pack(spans.whole(layout), means))
+        means[name] = added / total
+    whole = spans.whole(layout)
+    return layout.header + bytes(spans.pack(whole, spans.with_whole_numbers(whole, means)))
 
 
 def _weights(layout: codec.Layout, base: Arrays, data: bytes, encoding: str) -> Arrays:
@@ -248,11 +239,6 @@ def _weights(layout: codec.Layout, base: Arrays, data: bytes, encoding: str) -> 
         added = base[name].astype(np.float64) + values[name].astype(np.float64) * float(scale)
         values[name] = np.clip(added, -deltas.LARGEST[dtypes[name]], deltas.LARGEST[dtypes[name]])
     return values
-
-
-def _half_even(value: int, total: int) -> int:
-    low, rest = divmod(value, total)
-    return int(low + (2 * rest > total or (2 * rest == total and low % 2 == 1)))
 
 
 def _difference(ours: bytes, theirs: bytes) -> str | None:

@@ -25,7 +25,7 @@ def noise(slot: int) -> bytes:
     return safetensors.numpy.save(
         {
             "a": draw.normal(size=150).astype(np.float32),
-            "b": draw.integers(-(2**60), 2**60, size=21),
+            "b": draw.integers(-(2**40), 2**40, size=21),
         }
     )
 

@@ -1,10 +1,9 @@
 """Strategies: how a round's updates become the next global model. One algorithm a file.
 
-A strategy is given one update at a time in a fixed order, and gives the new values at the end:
-values in, new state out, and memory flat in the number of clients. Each span of a model has a
-strategy of its own, so what it does is done element by element. It knows of no tensors: when it is
-made it is given float64 memory for as many floating-point values as there are, and the number of
-others (integers, booleans), and they come in the span's order. NumPy only.
+A strategy works on flat arrays of float64; its caller maps them to tensors. It takes one update at
+a time in a fixed order and returns the new values at the end, so its memory does not grow with the
+number of clients. Each span of a model has a strategy of its own, so a strategy treats every
+element alike. NumPy only.
 """
 
 from __future__ import annotations
@@ -19,27 +18,23 @@ if TYPE_CHECKING:
 
 
 class Strategy(Protocol):
-    """A running aggregation of one round."""
+    """The aggregation of one round over some elements of the model, while it goes on."""
 
     def add(self, update: Iterable[np.ndarray], num_examples: int) -> None:
-        """Fold in one update: its values in order, in flat arrays of whatever lengths."""
+        """Fold in one update: its values in order, in flat arrays of any lengths."""
         ...
 
-    def partial(self) -> tuple[np.ndarray, np.ndarray]:
-        """What was folded so far: float64 [floats] and int64 [2, integers]."""
+    def partial(self) -> np.ndarray:
+        """The sums of all updates so far, float64 [elements]."""
         ...
 
     def merge(self, partial: Iterable[np.ndarray], num_examples: int) -> None:
-        """Fold in what another one folded, of updates with so many examples in all: its sums in
-        order, in arrays as those of `partial` of whatever lengths.
-        """
+        """Fold in another strategy's `partial`, in arrays of any lengths, and its examples."""
         ...
 
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """The new global values: of the floats, and of the others. Raises ValueError where nothing
-        was added.
-        """
+    def result(self) -> np.ndarray:
+        """The new global values, float64 [elements]. Raises ValueError if nothing was added."""
         ...
 
 
-STRATEGIES: dict[str, Callable[[np.ndarray, int], Strategy]] = {"fedavg": FedAvg}
+STRATEGIES: dict[str, Callable[[int], Strategy]] = {"fedavg": FedAvg}

@@ -52,7 +52,7 @@ class Copy:
         cut = spans.cut(self._layout, span_bytes)
         tops = dict.fromkeys(encodings.float_names(self._layout), 0.0)
         for span in cut:
-            await asyncio.to_thread(_raise, tops, await self._source.read(span))
+            await asyncio.to_thread(_raise, tops, span, await self._source.read(span))
             yield
         self._scales = {n: deltas.scale_for(top, self._dtype) for n, top in tops.items()}
         scales = np.array(list(self._scales.values()), np.float32)
@@ -70,12 +70,13 @@ class Copy:
 
     def _packed(self, span: spans.Span, values: Values) -> bytes:
         own = tuple(piece.of(self._tensors[piece.tensor.name]) for piece in span)
-        found = {
-            name: deltas.nearest(value, self._scales[name], self._dtype)
-            if name in self._scales
-            else value
-            for name, value in values
-        }
+        found = {}
+        for piece, value in zip(span, values, strict=True):
+            name = piece.tensor.name
+            scaled = name in self._scales
+            found[name] = (
+                deltas.nearest(value, self._scales[name], self._dtype) if scaled else value
+            )
         return bytes(spans.pack(own, found))
 
     @property
@@ -88,7 +89,7 @@ class Copy:
         )
 
 
-def _raise(tops: dict[str, float], values: Values) -> None:
-    for name, value in values:
-        if name in tops:
+def _raise(tops: dict[str, float], span: spans.Span, values: Values) -> None:
+    for piece, value in zip(span, values, strict=True):
+        if (name := piece.tensor.name) in tops:
             tops[name] = max(tops[name], float(np.max(np.abs(value), initial=0.0)))

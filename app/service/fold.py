@@ -24,7 +24,7 @@ from app.domain.records import Blob, Cell, ModelVersion, Update
 from app.domain.round import Round
 from app.service import keys, weights
 from app.service.context import Context
-from app.service.running import Running
+from app.service.running import SUMS_FORM, Accumulator
 from app.service.sources import of_base, of_update
 from app.wire import codec, spans
 
@@ -56,7 +56,8 @@ class Group:
 
 
 def _group(updates: Sequence[Update]) -> Group:
-    return Group(updates, provenance.updates_digest(map(provenance.contribution, updates)))
+    digest = provenance.updates_digest(map(provenance.contribution, updates))
+    return Group(updates, hashlib.sha256(f"{SUMS_FORM} {digest}".encode()).hexdigest())
 
 
 class Spoilt(Exception):
@@ -189,38 +190,40 @@ class Fold:
         return replace(blob, sha256=self._digest.hexdigest())
 
     async def _average(self, span: int, updates: Sequence[Update]) -> None:
-        await self._put(span, await self._folded(span, updates, self._running(span)))
+        await self._put(span, await self._folded(span, updates, self._accumulator(span)))
 
     async def _sum(self, span: int, before: Group, through: Group) -> None:
         """Store the sums of a group's updates, going on from those of the first few of them."""
-        running = self._running(span)
+        accumulator = self._accumulator(span)
         if before.updates:
-            await self._merged(running, Cell(span, before.digest), before.examples)
-        await self._folded(span, through.updates[len(before.updates) :], running)
-        await self._keep(Cell(span, through.digest), running)
+            await self._merged(accumulator, Cell(span, before.digest), before.examples)
+        await self._folded(span, through.updates[len(before.updates) :], accumulator)
+        await self._keep(Cell(span, through.digest), accumulator)
 
     async def _merge(self, span: int, start: int, stop: int) -> None:
         """Fold in the sums of these groups, after those of all groups before them."""
-        running = self._running(span)
+        accumulator = self._accumulator(span)
         if start:
             examples = sum(group.examples for group in self.groups[:start])
-            await self._merged(running, self._through(span, start), examples)
+            await self._merged(accumulator, self._through(span, start), examples)
         for group in self.groups[start:stop]:
-            await self._merged(running, Cell(span, group.digest), group.examples)
+            await self._merged(accumulator, Cell(span, group.digest), group.examples)
         if stop == len(self.groups):
-            await self._put(span, running)
+            await self._put(span, accumulator)
         else:
-            await self._keep(self._through(span, stop), running)
+            await self._keep(self._through(span, stop), accumulator)
 
-    def _running(self, span: int) -> Running:
+    def _accumulator(self, span: int) -> Accumulator:
         assert self.round.cut is not None  # noqa: S101  (settled before anything is folded)
         strategy = self.experiment.config.strategy
-        return Running(strategy, self.spans[span], self.round.cut.span_bytes)
+        return Accumulator(strategy, self.spans[span], self.round.cut.span_bytes)
 
-    async def _folded(self, span: int, updates: Sequence[Update], running: Running) -> Running:
+    async def _folded(
+        self, span: int, updates: Sequence[Update], accumulator: Accumulator
+    ) -> Accumulator:
         """The sums after these updates, in their order."""
         piece = self.spans[span]
-        ahead = asyncio.create_task(self._sources[updates[0].slot].runs(piece))
+        ahead = asyncio.create_task(self._sources[updates[0].slot].read(piece))
         try:
             for update, following in zip(updates, [*updates[1:], None], strict=True):
                 try:
@@ -229,13 +232,13 @@ class Fold:
                     await self._require_intact(update)
                     raise  # it is the base model
                 if following is not None:  # is fetched while this one is folded
-                    ahead = asyncio.create_task(self._sources[following.slot].runs(piece))
-                self.bytes += await running.add(values, update.num_examples)
+                    ahead = asyncio.create_task(self._sources[following.slot].read(piece))
+                self.bytes += await accumulator.add(values, update.num_examples)
                 del values  # while one is awaited no other one is held
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
-        return running
+        return accumulator
 
     async def _require_intact(self, update: Update) -> None:
         """Raises Spoilt."""
@@ -245,12 +248,12 @@ class Fold:
         except (weights.Gone, DigestMismatch) as error:
             raise Spoilt(update) from error
 
-    async def _merged(self, running: Running, cell: Cell, examples: int) -> None:
+    async def _merged(self, accumulator: Accumulator, cell: Cell, examples: int) -> None:
         prefix = keys.sums_blob(self.experiment.id, self.round.number, cell)
         try:
             if not await self._stored(cell):
                 raise weights.Damaged(prefix)
-            await running.merge(self.context.blobs, self._sums[cell], examples)
+            await accumulator.merge(self.context.blobs, self._sums[cell], examples)
         except weights.Damaged as error:
             self._damaged.add(cell)
             raise weights.Damaged(f"{prefix}/") from error
@@ -265,17 +268,17 @@ class Fold:
             self._sums[cell] = blob
         return True
 
-    async def _keep(self, cell: Cell, running: Running) -> None:
+    async def _keep(self, cell: Cell, accumulator: Accumulator) -> None:
         experiment, number = self.experiment.id, self.round.number
-        blob = await running.keep(self.context.blobs, keys.sums_blob(experiment, number, cell))
+        blob = await accumulator.keep(self.context.blobs, keys.sums_blob(experiment, number, cell))
         await self.context.repo.add_sums(experiment, number, cell, blob)
         self._sums[cell] = blob
         self._damaged.discard(cell)
         self.done += 1
 
-    async def _put(self, span: int, running: Running) -> None:
+    async def _put(self, span: int, accumulator: Accumulator) -> None:
         """Store a span of the new model."""
-        data = await asyncio.to_thread(running.result, b"" if span else self.layout.header)
+        data = await accumulator.result(b"" if span else self.layout.header)
         sha256 = await weights.put_part(self.context.blobs, self._prefix, span, data)
         self._parts[span] = (sha256, len(data))
         if span == self._digested:

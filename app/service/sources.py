@@ -22,19 +22,15 @@ from app.service import weights
 from app.store.port import Blobs
 from app.wire import codec, deltas, encodings, spans
 
-Values = list[tuple[str, np.ndarray]]
+Values = list[np.ndarray]  # of the pieces of a span, in their order, each flat
 
 
 class Readable(Protocol):
     """Values in the spans of the model's layout."""
 
     async def read(self, span: spans.Span) -> Values:
-        """Each piece's tensor name and values, flat. Raises Gone, DigestMismatch."""
+        """Raises Gone, DigestMismatch."""
         ...
-
-    async def runs(self, span: spans.Span) -> list[np.ndarray]:
-        """The same values without names, in as few arrays as lie ready. Raises as `read`."""
-        return [values for _, values in await self.read(span)]
 
 
 def of_update(
@@ -81,18 +77,8 @@ class Source(Readable):
         return cls(blobs, update.blob, layout, offset=update.offset, header=update.header)
 
     async def read(self, span: spans.Span) -> Values:
-        """Each piece's tensor name and values. Raises Gone, DigestMismatch."""
+        """Raises Gone, DigestMismatch."""
         return await self._read(span, weights.Reader(self._blobs, self._blob))
-
-    async def runs(self, span: spans.Span) -> list[np.ndarray]:
-        reader = weights.Reader(self._blobs, self._blob)
-        own = (piece.of(self._tensors[piece.tensor.name]) for piece in span)
-        found = []
-        # Not across the ends of parts: what lies in two of them is copied to make it one array.
-        for run in spans.joined(own, [end - self._offset for end in reader.ends]):
-            start = self._offset + run.start
-            found.append(spans.unpack(run, await reader.read(start, start + run.size)))
-        return found
 
     async def read_scaled(self, span: spans.Span) -> tuple[Values, np.ndarray]:
         """The same of an encoded file, and the scales of the whole file, if it has such."""
@@ -102,7 +88,7 @@ class Source(Readable):
                 spans.whole_tensor(t) for n, t in self._tensors.items() if n == encodings.SCALES
             )
             found = await self._read(own, reader)
-            self._scales = found[0][1].copy() if found else np.empty(0, np.float32)
+            self._scales = found[0].copy() if found else np.empty(0, np.float32)
         return await self._read(span, reader), self._scales
 
     async def _read(self, span: spans.Span, reader: weights.Reader) -> Values:
@@ -111,7 +97,7 @@ class Source(Readable):
             own = piece.of(self._tensors[piece.tensor.name])
             start = self._offset + own.start
             data = await reader.read(start, start + own.size)
-            values.append((piece.tensor.name, spans.unpack(own, data)))
+            values.append(spans.unpack(own, data))
         return values
 
 
@@ -148,13 +134,13 @@ class Delta(Readable):
         self, span: spans.Span, theirs: Values, scales: np.ndarray, base: Values
     ) -> Values:
         restored = []
-        for piece, (name, values), (_, before) in zip(span, theirs, base, strict=True):
-            place = self._places.get(name)
+        for piece, values, before in zip(span, theirs, base, strict=True):
+            place = self._places.get(piece.tensor.name)
             if place is None:
-                restored.append((name, values))
+                restored.append(values)
                 continue
             scale = float(scales[place]) if len(scales) else 1.0
-            restored.append((name, deltas.restore(values, scale, before, piece.tensor.dtype)))
+            restored.append(deltas.restore(values, scale, before, piece.tensor.dtype))
         return restored
 
 
@@ -171,10 +157,10 @@ class Copied(Readable):
 
     def _decode(self, span: spans.Span, found: Values, scales: np.ndarray) -> Values:
         return [
-            (name, deltas.trained_from(values, float(scales[place]), piece.tensor.dtype))
-            if (place := self._places.get(name)) is not None
-            else (name, values)
-            for piece, (name, values) in zip(span, found, strict=True)
+            deltas.trained_from(values, float(scales[place]), piece.tensor.dtype)
+            if (place := self._places.get(piece.tensor.name)) is not None
+            else values
+            for piece, values in zip(span, found, strict=True)
         ]
 
 
@@ -188,8 +174,8 @@ class Clipped(Readable):
         theirs, base = await asyncio.gather(self._source.read(span), self._base.read(span))
         return await asyncio.to_thread(
             lambda: [
-                (name, clip(values, ours, self._scale) if values.dtype.kind == "f" else values)
-                for (name, values), (_, ours) in zip(theirs, base, strict=True)
+                clip(values, ours, self._scale) if values.dtype.kind == "f" else values
+                for values, ours in zip(theirs, base, strict=True)
             ]
         )
 
@@ -205,7 +191,7 @@ async def distance(source: Readable, base: Readable, cut: list[spans.Span]) -> f
     total = 0.0
     for span in cut:
         theirs, ours = await asyncio.gather(source.read(span), base.read(span))
-        for (_, values), (_, other) in zip(theirs, ours, strict=True):
+        for values, other in zip(theirs, ours, strict=True):
             if values.dtype.kind == "f":
                 total += await asyncio.to_thread(_squares, values, other)
     return math.sqrt(total)

@@ -179,16 +179,16 @@ class Reader:
 
     def __init__(self, blobs: Blobs, blob: Blob) -> None:
         self._blobs, self._blob = blobs, blob
-        self.ends = list(accumulate(blob.sizes))
+        self._ends = list(accumulate(blob.sizes))
         self._held: tuple[int, bytes] = (-1, b"")
 
     async def read(self, start: int, stop: int) -> memoryview:
         """The bytes [start, stop). Raises Gone where a part is gone, DigestMismatch."""
         found = []
-        number = bisect_right(self.ends, start)
+        number = bisect_right(self._ends, start)
         while start < stop:
             data = await self._part(number)
-            first = self.ends[number] - len(data)
+            first = self._ends[number] - len(data)
             piece = memoryview(data)[start - first : stop - first]
             found.append(piece)
             start += len(piece)

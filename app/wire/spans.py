@@ -7,8 +7,7 @@ parts of an upload end, so that reading a span of an update reads one part.
 from __future__ import annotations
 
 import json
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,73 +67,34 @@ def cut(layout: Layout, part_bytes: int) -> list[Span]:
     return spans
 
 
-def split(span: Span, sums_bytes: int) -> list[Span]:
-    """A span in pieces of which the sums take no more than so many bytes, a header left aside: 8 an
-    element, and 16 of integers. There is always one.
-    """
-    found: list[Span] = []
-    pieces: list[Piece] = []
-    room = sums_bytes
+def elements(span: Span) -> int:
+    """How many values a span has."""
+    return sum(piece.last - piece.first for piece in span)
+
+
+def named(span: Span, values: np.ndarray) -> dict[str, np.ndarray]:
+    """A flat array of a span's values, by tensor name."""
+    found, start = {}, 0
     for piece in span:
-        width, first = 8 if piece.tensor.dtype in FLOATS else 16, piece.first
-        while first < piece.last:
-            last = min(piece.last, first + room // width)
-            if last > first:
-                pieces.append(Piece(piece.tensor, first, last))
-                room -= (last - first) * width
-            if last < piece.last:
-                found.append(tuple(pieces))
-                pieces, room = [], max(sums_bytes, width)
-            first = last
-    return [*found, tuple(pieces)] if pieces or not found else found
+        end = start + piece.last - piece.first
+        found[piece.tensor.name] = values[start:end]
+        start = end
+    return found
 
 
-def joined(span: Iterable[Piece], edges: Sequence[int] = ()) -> Iterator[Piece]:
-    """The same elements in fewer pieces, without names: neighbours of one dtype are one.
+def with_whole_numbers(span: Span, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same values, those of integer and boolean tensors rounded to what their dtype holds.
 
-    None is made longer across one of the edges: places in the tensor data, in ascending order.
+    Ties go to even. The largest I64 and U64 are the largest float64 below 2**63 and 2**64.
     """
-    run: list[Piece] = []
-    for piece in span:
-        if run and not _goes_on(run, piece, edges):
-            yield _one(run)
-            run = []
-        run.append(piece)
-    if run:
-        yield _one(run)
-
-
-def _goes_on(run: list[Piece], piece: Piece, edges: Sequence[int]) -> bool:
-    first, last = run[0], run[-1]
-    if piece.tensor.dtype != first.tensor.dtype or piece.start != last.start + last.size:
-        return False
-    return bisect_right(edges, first.start) == bisect_left(edges, piece.start + piece.size)
-
-
-def _one(run: list[Piece]) -> Piece:
-    if len(run) == 1:
-        return run[0]
-    dtype, start, stop = run[0].tensor.dtype, run[0].start, run[-1].start + run[-1].size
-    count = (stop - start) // TYPE_SIZES[dtype]
-    return Piece(TensorSpec("", dtype, (count,), start, stop), 0, count)
-
-
-def counts(span: Span) -> tuple[int, int]:
-    """How many floating-point and how many other values it has."""
-    sizes = [(piece.last - piece.first, piece.tensor.dtype in FLOATS) for piece in span]
-    floats = sum(size for size, floating in sizes if floating)
-    return floats, sum(size for size, _ in sizes) - floats
-
-
-def named(span: Span, floats: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
-    """Each piece's values by its tensor's name, of those of the span in its order: along the last
-    axis of one array, or of the other.
-    """
-    found, places = {}, [0, 0]
-    for piece in span:
-        kind = piece.tensor.dtype not in FLOATS
-        start, places[kind] = places[kind], places[kind] + piece.last - piece.first
-        found[piece.tensor.name] = (floats, others)[kind][..., start : places[kind]]
+    found = dict(values)
+    for tensor in (piece.tensor for piece in span if piece.tensor.dtype not in FLOATS):
+        dtype, nearest = np.dtype(NUMPY_TYPES[tensor.dtype]), np.rint(values[tensor.name])
+        if dtype.kind != "b":
+            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+            top = float(high) if int(float(high)) == high else np.nextafter(float(high), 0)
+            nearest = np.clip(nearest, float(low), top)
+        found[tensor.name] = nearest.astype(dtype)
     return found
 
 
