@@ -20,6 +20,7 @@ import numpy as np
 from app.aggregation import STRATEGIES, Strategy
 from app.service.context import MIB, Limits
 from app.wire import codec, spans
+from app.wire.header import Layout, TensorSpec
 
 POOL = 32 * MIB  # elements of distinct updates, 128 MiB, more than any cache holds
 LEAST = 4 * 1024 * MIB  # bytes of updates in all
@@ -41,9 +42,9 @@ def spans_of(model: str) -> list[spans.Span]:
     """As the coordinator cuts a model of float32."""
     tensors, place = [], 0
     for number, size in enumerate(MODELS[model]):
-        tensors.append(codec.TensorSpec(f"t{number}", "F32", (size,), place, place + 4 * size))
+        tensors.append(TensorSpec(f"t{number}", "F32", (size,), place, place + 4 * size))
         place += 4 * size
-    layout = codec.Layout(bytes(8 + 80 * len(tensors)), tuple(tensors), {})
+    layout = Layout(bytes(8 + 80 * len(tensors)), tuple(tensors), {})
     return spans.cut(layout, Limits().part_bytes)
 
 
@@ -99,7 +100,7 @@ def _average(span: spans.Span, count: int) -> None:
     pool = np.ones(spans.elements(span), np.float32)
     strategy = Updates(span, pool).fold(range(count))
     del pool  # the coordinator, too, has let go of the last update when it packs the mean
-    spans.pack(span, spans.named(span, strategy.result()))
+    codec.pack(span, spans.named(span, strategy.result()))
 
 
 def resident(what: str) -> int:

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from app.wire.header import header_length
 from app.wire.schema import ExperimentConfig
 from benchmarks.load_http import Answer, Pool
 from client_sdk import models
 
 SAID = "num_examples=30&metrics=%7B%22loss%22:0.5%7D"  # of an update, beside its digest
 PROBES, PROBES_AT_ONCE = 1000, 8
-_HEADER = 8  # bytes that say how long a safetensors file's header is
 
 
 def initial_weights() -> bytes:
@@ -35,7 +35,7 @@ def initial_weights() -> bytes:
 
 def changed(weights: bytes, number: int) -> bytes:
     """The same file with every value moved a little."""
-    start = _HEADER + int.from_bytes(weights[:_HEADER], "little")
+    start = header_length(weights[:8])
     values = np.frombuffer(weights, np.float32, offset=start) + np.float32(1e-4 * (number % 7 - 3))
     values[0] = number  # no two files are the same
     return weights[:start] + values.tobytes()

@@ -165,9 +165,9 @@ class CoordinatorClient(Connection):
     ) -> bytes:
         """A model's safetensors bytes, verified: in ranges of `part_bytes`, or (with `direct`)
         from the coordinator's blob store. An experiment's view says both. `held` is another
-        version, or perhaps this one: then it is not sent again. `encoded` asks for the copy that
-        clients train from, `app.wire.deltas.decode` makes weights of it. `file` is what the
-        coordinator has announced, where it has: nothing else is taken then.
+        version, or perhaps this one: then it is not sent again. `encoded` asks for the compressed
+        model that clients train from; `app.wire.deltas.decompress_model` makes weights of it.
+        `file` is what the coordinator has announced, where it has: nothing else is taken then.
 
         Raises CorruptDownload, NotThere, NotAuthorised, BadAnswer.
         """

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from app.domain.errors import BadWeights
+from app.wire.header import layout_of, write_header
 from client_sdk.datasets import Dataset
 from client_sdk.dice import Dice
 from client_sdk.errors import DataError
@@ -243,11 +245,9 @@ def to_bytes(model: nn.Module, metadata: Mapping[str, str] | None = None) -> byt
     if not metadata:
         return data
     # The library writes metadata in an order that changes from process to process.
-    length = int.from_bytes(data[:8], "little")
-    entries = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8 : 8 + length])}
-    header = json.dumps(entries, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # the tensors stay aligned
-    return len(header).to_bytes(8, "little") + header + data[8 + length :]
+    layout = layout_of(data)
+    kinds = ((tensor.name, tensor.dtype, tensor.shape) for tensor in layout.tensors)
+    return write_header(kinds, dict(sorted(metadata.items()))) + data[len(layout.header) :]
 
 
 def load_bytes(model: nn.Module, data: bytes) -> None:
@@ -272,10 +272,12 @@ def spec_of(data: bytes) -> ModelSpec:
 
 
 def read_metadata(data: bytes) -> dict[str, str]:
-    """A safetensors file's metadata. Raises DataError where it is not one."""
+    """A safetensors file's metadata. Raises DataError where it has none, or is no such file."""
+    unlike = "The file does not describe its model: is it a model of this SDK?"
     try:
-        length = int.from_bytes(data[:8], "little")
-        found = json.loads(data[8 : 8 + length])["__metadata__"]
-        return {str(k): str(v) for k, v in found.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError("The file says nothing of itself: is it a model of this SDK?") from error
+        found = layout_of(data).metadata
+    except BadWeights as error:
+        raise DataError(f"{unlike} {error.message}") from error
+    if not found:
+        raise DataError(unlike)
+    return dict(found)

@@ -13,8 +13,8 @@ from typing import Protocol, runtime_checkable
 from app.domain import draw
 from app.domain.errors import BadWeights
 from app.domain.experiment import WEIGHTS
-from app.wire.deltas import decode, encode
-from app.wire.encodings import COPIES, DTYPES, part_bytes
+from app.wire.deltas import decompress_model, encode_update
+from app.wire.encodings import MODEL_ENCODINGS, UPDATE_ENCODINGS, part_bytes
 from app.wire.schema import Shard, ShardRule, Subscription
 from app.wire.turns import Done, Train, Wait
 from client_sdk import metrics
@@ -210,9 +210,9 @@ class Participant:
 
     async def _take_part(self, task: Train) -> None:
         self._terms = Terms(task.training.seed, task.part_bytes, task.direct)
-        if task.update_encoding not in (WEIGHTS, *DTYPES):
+        if task.update_encoding not in (WEIGHTS, *UPDATE_ENCODINGS):
             raise DataError(_unknown(f"takes updates as {task.update_encoding}"))
-        if task.download_encoding not in (WEIGHTS, *COPIES):
+        if task.download_encoding not in (WEIGHTS, *MODEL_ENCODINGS):
             raise DataError(_unknown(f"sends models as {task.download_encoding}"))
         self._tell("training", task.round)
         try:
@@ -268,7 +268,7 @@ class Participant:
         if not copied:
             return data
         try:
-            return await asyncio.to_thread(decode, data)
+            return await asyncio.to_thread(decompress_model, data)
         except BadWeights as error:
             raise DataError(error.message) from error
 
@@ -276,7 +276,7 @@ class Participant:
         """The delta that is sent for these weights. Raises DataError."""
         seed = derive_seed(task.training.seed, "encode", task.round, self.id)
         try:
-            return encode(base, weights, task.update_encoding, seed)
+            return encode_update(base, weights, task.update_encoding, seed)
         except BadWeights as error:
             raise DataError(error.message) from error
 

@@ -18,6 +18,7 @@ from app.domain.errors import BadWeights
 from app.domain.experiment import WEIGHTS, Config
 from app.domain.round import RoundState
 from app.wire import codec, deltas, encodings, spans, views
+from app.wire.header import Layout, layout_of
 from app.wire.schema import BlobInfo
 from client_sdk.client import CoordinatorClient
 from client_sdk.errors import BadAnswer, CorruptDownload, NotThere
@@ -135,9 +136,10 @@ class _Check:
         encoding = self._config.download_encoding
         if encoding == WEIGHTS:
             return base
-        copy = deltas.copy_of(base, encoding)
+        copy = deltas.compress_model(base, encoding)
         recorded = parent.encoded.sha256 if parent.encoded else "none"
-        return deltas.decode(_on_record(copy, recorded, f"the copy of model {parent.version}"))
+        _on_record(copy, recorded, f"the copy of model {parent.version}")
+        return deltas.decompress_model(copy)
 
     async def _fetch(self, round_: views.RoundView) -> dict[str, bytes]:
         """Raises NotThere, CorruptDownload."""
@@ -201,8 +203,8 @@ def _mean(
     total = sum(update.num_examples for group in groups for update, _ in group)
     if total < 1:
         raise BadWeights("there are no updates with examples on record.")
-    layout = codec.layout_of(base)
-    trained_from = dict(spans.arrays(codec.layout_of(start), start))
+    layout = layout_of(base)
+    trained_from = dict(codec.arrays(layout_of(start), start))
     partial = []
     for group in groups:
         sums: Arrays = {}
@@ -222,14 +224,14 @@ def _mean(
             added = added + sums[name]
         means[name] = added / total
     whole = spans.whole(layout)
-    return layout.header + bytes(spans.pack(whole, spans.with_whole_numbers(whole, means)))
+    return layout.header + bytes(codec.pack(whole, codec.with_whole_numbers(whole, means)))
 
 
-def _weights(layout: codec.Layout, base: Arrays, data: bytes, encoding: str) -> Arrays:
+def _weights(layout: Layout, base: Arrays, data: bytes, encoding: str) -> Arrays:
     """An update's weights, of whatever it is encoded as. Raises BadWeights."""
-    own_layout = codec.layout_of(data)
-    encodings.require_same_form(encodings.encoded(layout, encoding), own_layout)
-    values = dict(spans.arrays(own_layout, data))
+    own_layout = layout_of(data)
+    encodings.require_same_form(encodings.encoded_layout(layout, encoding), own_layout)
+    values = dict(codec.arrays(own_layout, data))
     if encoding == WEIGHTS:
         return values
     names = encodings.float_names(layout)
@@ -245,11 +247,11 @@ def _difference(ours: bytes, theirs: bytes) -> str | None:
     """Where two files differ first, in words; None where they are the same bytes."""
     if ours == theirs:
         return None
-    mine, found = codec.layout_of(ours), codec.layout_of(theirs)
+    mine, found = layout_of(ours), layout_of(theirs)
     if mine.header != found.header:
         return "its header is not the initial model's"
     for (name, a), (_, b) in zip(
-        spans.arrays(mine, ours), spans.arrays(found, theirs), strict=True
+        codec.arrays(mine, ours), codec.arrays(found, theirs), strict=True
     ):
         wrong = np.flatnonzero(a.view(np.uint8) != b.view(np.uint8)) // a.itemsize
         if len(wrong):

@@ -17,6 +17,7 @@ from app.service import weights
 from app.service.sources import Source, Values
 from app.store.port import Blobs
 from app.wire import codec, deltas, encodings, spans
+from app.wire.header import Layout
 
 
 class Copy:
@@ -29,7 +30,7 @@ class Copy:
         self,
         blobs: Blobs,
         model: Blob,
-        layout: codec.Layout,
+        layout: Layout,
         encoding: str,
         prefix: str,
         *,
@@ -37,9 +38,9 @@ class Copy:
     ) -> None:
         self._blobs, self._layout, self._prefix, self._again = blobs, layout, prefix, again
         self._source = Source(blobs, model, layout, offset=len(layout.header))
-        self._target = encodings.encoded(layout, encoding)
+        self._target = encodings.encoded_layout(layout, encoding)
         self._tensors = {tensor.name: tensor for tensor in self._target.tensors}
-        self._dtype = encodings.COPIES[encoding]
+        self._dtype = encodings.MODEL_ENCODINGS[encoding]
         self._scales: dict[str, float] = {}
         self._parts: list[tuple[str, int]] = []
         self._digest = hashlib.sha256()
@@ -75,9 +76,9 @@ class Copy:
             name = piece.tensor.name
             scaled = name in self._scales
             found[name] = (
-                deltas.nearest(value, self._scales[name], self._dtype) if scaled else value
+                deltas.round_to_scale(value, self._scales[name], self._dtype) if scaled else value
             )
-        return bytes(spans.pack(own, found))
+        return bytes(codec.pack(own, found))
 
     @property
     def blob(self) -> Blob:

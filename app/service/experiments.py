@@ -18,8 +18,8 @@ from app.service.ledger import Ledger
 from app.service.rounds import Rounds
 from app.service.uploads import Uploads
 from app.telemetry.logs import tell
-from app.wire.codec import Layout
-from app.wire.encodings import encoded, encoding_of
+from app.wire.encodings import encoded_layout, encoding_of
+from app.wire.header import Layout
 from app.wire.parts import PartAnnouncement, PartPlan
 from app.wire.schema import CreateExperiment, WeightsCommit
 
@@ -185,7 +185,7 @@ class Experiments:
         )
         if (found := encoding_of(layout)) != WEIGHTS:
             raise BadWeights(f"This file is in {found}, no model itself.", code="encoding-mismatch")
-        encoded(layout, experiment.config.update_encoding)  # raises where it could not be
+        encoded_layout(layout, experiment.config.update_encoding)  # raises where it could not be
         model = ModelVersion(
             experiment_id=experiment_id,
             version=0,
@@ -211,7 +211,7 @@ class Experiments:
         encoding = experiment.config.download_encoding
         if encoding == WEIGHTS:
             return None
-        encoded(layout, encoding)  # raises where it could not be
+        encoded_layout(layout, encoding)  # raises where it could not be
         from app.service.copies import Copy
 
         copy = Copy(self.context.blobs, blob, layout, encoding, keys.copy_blob(experiment.id, 0))

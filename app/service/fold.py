@@ -26,7 +26,8 @@ from app.service import keys, weights
 from app.service.context import Context
 from app.service.running import SUMS_FORM, Accumulator
 from app.service.sources import of_base, of_update
-from app.wire import codec, spans
+from app.wire import spans
+from app.wire.header import Layout
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Fold:
         experiment: Experiment,
         round_: Round,
         updates: Sequence[Update],
-        layout: codec.Layout,
+        layout: Layout,
         base: ModelVersion,
     ) -> None:
         self.context = context

@@ -14,8 +14,8 @@ from app.service.context import Context
 from app.service.enrolment import require_examples
 from app.service.ledger import Ledger
 from app.service.uploads import Uploads, max_update_bytes, require_digest
-from app.wire.codec import Layout
-from app.wire.encodings import encoded
+from app.wire.encodings import encoded_layout
+from app.wire.header import Layout
 from app.wire.schema import UpdateCommit
 
 
@@ -32,7 +32,7 @@ async def checked(
     """
     require_examples(experiment, client.slot, commit.num_examples)
     layout = await context.repo.layout(experiment.id)
-    expected = encoded(layout, experiment.config.update_encoding)
+    expected = encoded_layout(layout, experiment.config.update_encoding)
     prefix = keys.update_blob(experiment.id, number, client.slot)
     limit = max_update_bytes(expected.total_bytes)
     if data is not None:

@@ -20,7 +20,7 @@ from app.service.keys import key_of
 from app.service.partials import Partials, body_of, scan_all, scan_to
 from app.store.port import Documents
 from app.telemetry import ids
-from app.wire.codec import Layout, parse_header
+from app.wire.header import Layout, read_header
 
 KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with its id
     *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
@@ -238,7 +238,7 @@ class Repository(Partials):
             if len(self._layouts) >= LAYOUTS:
                 self._layouts.clear()
             # The initial model is never another one.
-            known = self._layouts[experiment_id] = parse_header(base64.b64decode(first.header))
+            known = self._layouts[experiment_id] = read_header(base64.b64decode(first.header))
         return known
 
     async def models(self, experiment_id: str, after: int = -1) -> list[ModelVersion]:

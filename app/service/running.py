@@ -12,7 +12,7 @@ from app.aggregation import STRATEGIES
 from app.domain.records import Blob
 from app.service import weights
 from app.store.port import Blobs
-from app.wire import spans
+from app.wire import codec, spans
 
 SUMS_FORM = "flat float64"  # names what `keep` stores; sums of another form are not looked for
 _WIDTH = 8  # bytes of a float64
@@ -60,5 +60,5 @@ class Accumulator:
 
     def _packed(self, header: bytes) -> bytes:
         means = spans.named(self._span, self._strategy.result())
-        rounded = spans.with_whole_numbers(self._span, means)
-        return b"".join([header, spans.pack(self._span, rounded)])
+        rounded = codec.with_whole_numbers(self._span, means)
+        return b"".join([header, codec.pack(self._span, rounded)])

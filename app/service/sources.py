@@ -21,6 +21,7 @@ from app.domain.records import Blob, ModelVersion, Update
 from app.service import weights
 from app.store.port import Blobs
 from app.wire import codec, deltas, encodings, spans
+from app.wire.header import Layout, read_header
 
 Values = list[np.ndarray]  # of the pieces of a span, in their order, each flat
 
@@ -34,21 +35,21 @@ class Readable(Protocol):
 
 
 def of_update(
-    blobs: Blobs, update: Update, layout: codec.Layout, encoding: str, base: Readable
+    blobs: Blobs, update: Update, layout: Layout, encoding: str, base: Readable
 ) -> Readable:
     """The weights of an update, of which as much differs from its base model as may count."""
-    file = Source.of_update(blobs, update, encodings.encoded(layout, encoding))
+    file = Source.of_update(blobs, update, encodings.encoded_layout(layout, encoding))
     source: Readable = file
     if encoding != WEIGHTS:
         source = Delta(file, encodings.float_names(layout), base)
     return source if update.scale == 1.0 else Clipped(source, base, update.scale)
 
 
-def of_base(blobs: Blobs, model: ModelVersion, layout: codec.Layout, encoding: str) -> Readable:
+def of_base(blobs: Blobs, model: ModelVersion, layout: Layout, encoding: str) -> Readable:
     """What clients train from: the model, or what its copy in this encoding stands for."""
     if model.copy is None:
         return Held(Source.of_model(blobs, model, layout))
-    target = encodings.encoded(layout, encoding)
+    target = encodings.encoded_layout(layout, encoding)
     copy = Source(blobs, model.copy, target, offset=len(target.header))
     return Held(Copied(copy, encodings.float_names(layout)))
 
@@ -60,20 +61,20 @@ class Source(Readable):
     """
 
     def __init__(
-        self, blobs: Blobs, blob: Blob, layout: codec.Layout, *, offset: int, header: str = ""
+        self, blobs: Blobs, blob: Blob, layout: Layout, *, offset: int, header: str = ""
     ) -> None:
         self._blobs, self._blob, self._offset = blobs, blob, offset
-        theirs = codec.parse_header(base64.b64decode(header)) if header else layout
+        theirs = read_header(base64.b64decode(header)) if header else layout
         self._tensors = {tensor.name: tensor for tensor in theirs.tensors}
         self._scales: np.ndarray | None = None
 
     @classmethod
-    def of_model(cls, blobs: Blobs, model: ModelVersion, layout: codec.Layout) -> Source:
+    def of_model(cls, blobs: Blobs, model: ModelVersion, layout: Layout) -> Source:
         """Of a global model: every version has the layout's own header."""
         return cls(blobs, model.blob, layout, offset=len(layout.header))
 
     @classmethod
-    def of_update(cls, blobs: Blobs, update: Update, layout: codec.Layout) -> Source:
+    def of_update(cls, blobs: Blobs, update: Update, layout: Layout) -> Source:
         return cls(blobs, update.blob, layout, offset=update.offset, header=update.header)
 
     async def read(self, span: spans.Span) -> Values:
@@ -97,7 +98,7 @@ class Source(Readable):
             own = piece.of(self._tensors[piece.tensor.name])
             start = self._offset + own.start
             data = await reader.read(start, start + own.size)
-            values.append(spans.unpack(own, data))
+            values.append(codec.unpack(own, data))
         return values
 
 
@@ -140,7 +141,7 @@ class Delta(Readable):
                 restored.append(values)
                 continue
             scale = float(scales[place]) if len(scales) else 1.0
-            restored.append(deltas.restore(values, scale, before, piece.tensor.dtype))
+            restored.append(deltas.add_delta(values, scale, before, piece.tensor.dtype))
         return restored
 
 
@@ -157,7 +158,7 @@ class Copied(Readable):
 
     def _decode(self, span: spans.Span, found: Values, scales: np.ndarray) -> Values:
         return [
-            deltas.trained_from(values, float(scales[place]), piece.tensor.dtype)
+            deltas.decompress_values(values, float(scales[place]), piece.tensor.dtype)
             if (place := self._places.get(piece.tensor.name)) is not None
             else values
             for piece, values in zip(span, found, strict=True)

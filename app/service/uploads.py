@@ -13,7 +13,7 @@ from app.service.ledger import Ledger
 from app.service.repository import Repository
 from app.service.weights import digest_of
 from app.store.port import DirectBlobs
-from app.wire.encodings import encoded
+from app.wire.encodings import encoded_layout
 from app.wire.parts import PartAnnouncement, PartPlan, SignedUpload
 from app.wire.schema import MAX_PARTS
 
@@ -34,7 +34,7 @@ async def update_bytes(repo: Repository, experiment: Experiment, model: Blob) ->
     encoding = experiment.config.update_encoding
     if encoding == WEIGHTS:
         return model.size
-    return encoded(await repo.layout(experiment.id), encoding).total_bytes
+    return encoded_layout(await repo.layout(experiment.id), encoding).total_bytes
 
 
 async def require_digest(data: bytes, sha256: str) -> None:

@@ -16,7 +16,7 @@ from app.domain.errors import BadWeights, DigestMismatch, PartsMissing, TooLarge
 from app.domain.records import Blob, part_key
 from app.store.port import Blobs
 from app.wire.check import UpdateCheck
-from app.wire.codec import Layout
+from app.wire.header import Layout
 
 T = TypeVar("T")
 

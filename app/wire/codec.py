@@ -1,157 +1,84 @@
-"""Weights on the wire: safetensors bytes, read without trusting them.
+"""The values of tensors: from a file's bytes to NumPy arrays and back.
 
-The format is https://github.com/huggingface/safetensors#format: eight bytes with the header's
-length (little-endian), the header (JSON: name -> dtype, shape, data_offsets), the tensors' bytes.
-This reader is our own because strangers' bytes must be judged as they stream in (`app.wire.check`),
-and the aggregation must find any element's bytes without the rest (docs/decisions/0004,
-`app.wire.spans`); the tests hold it against the safetensors library in both directions.
+Bytes are little-endian, as the safetensors format says. NumPy has no bfloat16: such values are
+float32 in memory, and are rounded to nearest, ties to even, when they are written.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-from app.domain.errors import BadWeights
+import numpy as np
 
-TYPE_SIZES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1,
-    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
-}  # fmt: skip
-NUMPY_TYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
-    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
-}  # fmt: skip
-FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-
-MAX_HEADER_BYTES = 4 * 1024 * 1024
-MAX_TENSORS = 10_000
-MAX_DIMENSIONS = 16
+from app.wire.header import FLOATS, NUMPY_TYPES, Layout
+from app.wire.spans import Piece, Span, size, whole
 
 
-@dataclass(frozen=True)
-class TensorSpec:
-    """One tensor: its name, safetensors dtype, shape, and its bytes' place behind the header."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-    @property
-    def kind(self) -> tuple[str, tuple[int, ...]]:
-        return self.dtype, self.shape
+def unpack(piece: Piece, data: memoryview) -> np.ndarray:
+    """Give a piece's values, flat: a view of its bytes, or for BF16 a float32 copy."""
+    flat = np.frombuffer(data, dtype=NUMPY_TYPES[piece.tensor.dtype])
+    if piece.tensor.dtype == "BF16":
+        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+    return flat
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A file's header: its tensors in the order of their bytes, its metadata, its length."""
+def with_whole_numbers(span: Span, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give the same values, with those of integer and boolean tensors rounded to their dtype.
 
-    header: bytes  # the length field and the JSON, as they stand at the start of the file
-    tensors: tuple[TensorSpec, ...]
-    metadata: Mapping[str, str]
-
-    @property
-    def data_bytes(self) -> int:
-        return self.tensors[-1].end if self.tensors else 0
-
-    @property
-    def total_bytes(self) -> int:
-        return len(self.header) + self.data_bytes
-
-    def require_same_tensors(self, other: Layout, whose: str = "the experiment's model") -> None:
-        """Raise BadWeights(layout-mismatch) unless `other` has the same names, dtypes, shapes."""
-        mine = {t.name: t.kind for t in self.tensors}
-        theirs = {t.name: t.kind for t in other.tensors}
-        if mine == theirs:
-            return
-        for name in mine.keys() | theirs.keys():
-            if mine.get(name) != theirs.get(name):
-                raise BadWeights(
-                    f"Tensor {name[:80]!r} is {_say(theirs.get(name))}, but {whose} has "
-                    f"{_say(mine.get(name))}.",
-                    code="layout-mismatch",
-                )
-
-    def same_order(self, other: Layout) -> bool:
-        """Whether the same tensors' bytes lie in the same places behind the header."""
-        mine, theirs = self.tensors, other.tensors
-        return [(t.name, t.end) for t in mine] == [(t.name, t.end) for t in theirs]
-
-
-def _say(kind: tuple[str, tuple[int, ...]] | None) -> str:
-    return "no such tensor" if kind is None else f"{kind[0]} {list(kind[1])}"
-
-
-def header_length(prefix: bytes) -> int:
-    """How many bytes the header takes in all, of a file's first eight. Raises BadWeights."""
-    length = int.from_bytes(prefix[:8], "little")
-    if len(prefix) < 8 or not 2 <= length <= MAX_HEADER_BYTES:
-        raise BadWeights(
-            "These are not safetensors bytes: the header's length is missing or beyond "
-            f"{MAX_HEADER_BYTES} bytes."
-        )
-    return 8 + length
-
-
-def parse_header(header: bytes) -> Layout:
-    """Read a header (with its length field) strictly.
-
-    Raises BadWeights for anything but well-formed JSON with known dtypes, sane shapes and offsets
-    that cover the data once, without holes or overlaps.
+    Ties go to even, and what lies beyond the dtype becomes its nearest value. The largest I64 and
+    U64 are the largest float64 below 2**63 and 2**64.
     """
-    try:
-        text = header[8 : header_length(header)].decode()  # left to json, UTF-16 would pass as well
-        entries = json.loads(text, object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise BadWeights(f"The safetensors header is not valid JSON: {error}.") from error
-    if not isinstance(entries, dict):
-        raise BadWeights("The safetensors header is not a JSON object.")
-    metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise BadWeights("The safetensors header's __metadata__ must map strings to strings.")
-    if len(entries) > MAX_TENSORS:
-        raise BadWeights(f"More than {MAX_TENSORS} tensors.")
-    tensors = sorted((_spec(n, e) for n, e in entries.items()), key=lambda t: (t.start, t.end))
-    place = 0
-    for tensor in tensors:
-        if tensor.start != place:
-            raise BadWeights(f"Tensor {tensor.name[:80]!r} leaves a hole or overlaps another.")
-        place = tensor.end
-    return Layout(bytes(header), tuple(tensors), metadata)
+    found = dict(values)
+    for tensor in (piece.tensor for piece in span if piece.tensor.dtype not in FLOATS):
+        dtype, nearest = np.dtype(NUMPY_TYPES[tensor.dtype]), np.rint(values[tensor.name])
+        if dtype.kind != "b":
+            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+            top = float(high) if int(float(high)) == high else np.nextafter(float(high), 0)
+            nearest = np.clip(nearest, float(low), top)
+        found[tensor.name] = nearest.astype(dtype)
+    return found
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return entries
+def pack(span: Span, values: Mapping[str, np.ndarray]) -> bytearray:
+    """Give the bytes of a span. `values` holds each piece's values by the name of its tensor; they
+    are cast to the tensor's dtype.
+    """
+    data = bytearray(size(span))
+    body, place = memoryview(data), 0
+    for piece in span:
+        dtype = piece.tensor.dtype
+        out = np.frombuffer(body[place : place + piece.size], dtype=NUMPY_TYPES[dtype])
+        value = values[piece.tensor.name].reshape(-1)
+        np.copyto(out, _bfloat16(value) if dtype == "BF16" else value, casting="unsafe")
+        place += piece.size
+    return data
 
 
-def _spec(name: str, entry: Any) -> TensorSpec:
-    match entry:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
-            if dtype not in TYPE_SIZES:
-                raise BadWeights(f"Tensor {name[:80]!r} has dtype {dtype[:20]!r}, not one of ours.")
-            if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
-                raise BadWeights(f"Tensor {name[:80]!r} has an impossible shape.")
-            if start < 0 or end - start != math.prod(shape) * TYPE_SIZES[dtype]:
-                raise BadWeights(f"Tensor {name[:80]!r}: its offsets do not fit its shape.")
-            return TensorSpec(name, dtype, tuple(shape), start, end)
-    raise BadWeights(f"Tensor {name[:80]!r} lacks dtype, shape or data_offsets.")
+def _bfloat16(value: np.ndarray) -> np.ndarray:
+    """The upper halves of float32 values, rounded to nearest, ties to even."""
+    bits = _round_to_odd(value)
+    # The sum carries into the upper half where that must be rounded up.
+    rounded: np.ndarray = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return rounded
 
 
-def layout_of(data: bytes | bytearray) -> Layout:
-    """The layout of a whole file. Raises BadWeights, also where its length is not what it says."""
-    layout = parse_header(bytes(data[: header_length(bytes(data[:8]))]))
-    if layout.total_bytes != len(data):
-        raise BadWeights(
-            f"The header announces {layout.total_bytes} bytes, but there are {len(data)}."
-        )
-    return layout
+def _round_to_odd(value: np.ndarray) -> np.ndarray:
+    """The bits of values cut off to float32, with the last bit set where something was cut off.
+
+    A second rounding, to fewer bits, then gives what one rounding would. If float32 were rounded to
+    nearest, a value beside the middle of two bfloat16 would first become the middle, and then the
+    even one. Boldo and Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms
+    using rounding to odd", IEEE Transactions on Computers, 2008.
+    """
+    near = value.astype(np.float32)
+    over = np.abs(near) > np.abs(value)
+    cut = np.where(over, np.nextafter(near, np.float32(0)), near)
+    bits: np.ndarray = cut.view(np.uint32) | (near != value)
+    return bits
+
+
+def arrays(layout: Layout, data: bytes | bytearray) -> Iterator[tuple[str, np.ndarray]]:
+    """Give each tensor of a whole file: its name and its values, flat, as `unpack` gives them."""
+    body = memoryview(data)[len(layout.header) :]
+    for piece in whole(layout):
+        yield piece.tensor.name, unpack(piece, body[piece.tensor.start : piece.tensor.end])

@@ -1,9 +1,10 @@
-"""How weights travel: as they are, or in fewer bits; updates as what they differ by from the base.
+"""The files of encoded weights: deltas that clients upload, compressed models that they train from.
 
-The floating-point tensors of an encoded file are float32, float16 or int8; the last two have a
-scale each, in one more tensor. Integer and boolean tensors travel as they are. It is a safetensors
-file like any other, and its metadata say what it is, so that nobody takes one for weights. The
-numbers themselves are the business of `app.wire.deltas`: this file needs no NumPy.
+An encoded file is a safetensors file whose floating-point tensors are float32, float16 or int8. A
+file of float16 or int8 has a scale for each of these tensors, in one more tensor. Integer and
+boolean tensors stay as they are. The metadata name the encoding, so that nobody takes such a file
+for weights. This module knows the layouts; `app.wire.deltas` computes the values. It needs no
+NumPy.
 """
 
 from __future__ import annotations
@@ -14,43 +15,51 @@ from collections.abc import Mapping
 
 from app.domain.errors import BadWeights
 from app.domain.experiment import WEIGHTS
-from app.wire.codec import FLOATS, TYPE_SIZES, Layout, TensorSpec, parse_header
+from app.wire.header import (
+    FLOATS,
+    TYPE_SIZES,
+    Kind,
+    Layout,
+    TensorSpec,
+    read_header,
+    write_header,
+)
 
 KEY = "encoding"  # in the metadata of an encoded file
-TYPES = "encoded_dtypes"  # ... of a model: the dtypes that are not float32
+TYPES = "encoded_dtypes"  # in those of a compressed model: its dtypes that are not float32
 SCALES = "__scales__"  # float32, one for each floating-point tensor, in the model's order
-DTYPES: Mapping[str, str] = {  # of updates
+UPDATE_ENCODINGS: Mapping[str, str] = {  # the safetensors dtype of an update's values
     "delta-float32": "F32",
     "delta-float16": "F16",
     "delta-int8": "I8",
 }
-COPIES: Mapping[str, str] = {"float16": "F16", "int8": "I8"}  # of models
+MODEL_ENCODINGS: Mapping[str, str] = {"float16": "F16", "int8": "I8"}  # of a compressed model's
 SCALED = frozenset({"F16", "I8"})
 MAX_SCALE = 2.0**111  # times the largest float16, or int8, it is still a float32
 
 
 def encoding_of(layout: Layout) -> str:
-    """What a file says that it is; what we do not know is somebody's own remark."""
+    """Give the encoding that a file's metadata name; WEIGHTS where that is none of ours."""
     found = layout.metadata.get(KEY, WEIGHTS)
-    return found if found in DTYPES or found in COPIES else WEIGHTS
+    return found if found in UPDATE_ENCODINGS or found in MODEL_ENCODINGS else WEIGHTS
 
 
 def float_names(layout: Layout) -> list[str]:
-    """The tensors that have a scale, in its order."""
+    """The names of the floating-point tensors, in the order of their scales."""
     return [tensor.name for tensor in layout.tensors if tensor.dtype in FLOATS]
 
 
-def encoded(layout: Layout, encoding: str) -> Layout:
-    """The file that an update of the model with this layout is, or a copy of the model itself; the
-    layout as it is for weights.
+def encoded_layout(layout: Layout, encoding: str) -> Layout:
+    """Give the layout of an update of a model, or of the compressed model, in this encoding.
 
-    The scales come first, then the tensors in the model's order. A copy keeps the model's metadata.
+    The scales come first, then the tensors in the model's order. A compressed model keeps the
+    model's metadata. For WEIGHTS the layout stays as it is.
     Raises BadWeights where the model has a tensor of the scales' name, or where the encoding is not
-    one of ours.
+    one of ours (`encoding-mismatch`).
     """
     if encoding == WEIGHTS:
         return layout
-    dtype = DTYPES.get(encoding) or COPIES.get(encoding)
+    dtype = UPDATE_ENCODINGS.get(encoding) or MODEL_ENCODINGS.get(encoding)
     if dtype is None:
         raise BadWeights(f"There is no encoding {encoding[:40]!r}.", code="encoding-mismatch")
     kinds = [(t.name, t.kind) for t in layout.tensors]
@@ -59,60 +68,57 @@ def encoded(layout: Layout, encoding: str) -> Layout:
         if any(name == SCALES for name, _ in kinds):
             raise BadWeights(f"The model's tensor {SCALES!r} has the name that {encoding} needs.")
         kinds.insert(0, (SCALES, ("F32", (len(float_names(layout)),))))
-    about = {KEY: encoding}
-    if encoding in COPIES:
+    metadata = {KEY: encoding}
+    if encoding in MODEL_ENCODINGS:
         unlike = (FLOATS | {dtype}) - {"F32"}
         others = {t.name: t.dtype for t in layout.tensors if t.dtype in unlike}
-        about = {**dict(sorted(layout.metadata.items())), KEY: encoding, TYPES: json.dumps(others)}
-    return _layout(kinds, about)
+        kept = dict(sorted(layout.metadata.items()))
+        metadata = {**kept, KEY: encoding, TYPES: json.dumps(others)}
+    return _layout(kinds, metadata)
 
 
-def decoded(copy: Layout) -> Layout:
-    """The file that a copy of a model stands for, the model's own header but for its spelling.
+def decoded_layout(compressed: Layout) -> Layout:
+    """Give the layout of the model that a compressed model stands for.
 
-    Raises BadWeights where it is not such a copy.
+    Its header says the same as the model's own, and may be spelt in another way.
+    Raises BadWeights where the file is not a compressed model (`encoding-mismatch`) or does not say
+    which dtypes the model has.
     """
-    if encoding_of(copy) not in COPIES:
+    if encoding_of(compressed) not in MODEL_ENCODINGS:
         raise BadWeights("This file is not the encoded copy of a model.", code="encoding-mismatch")
-    about = {k: v for k, v in copy.metadata.items() if k not in (KEY, TYPES)}
+    metadata = {k: v for k, v in compressed.metadata.items() if k not in (KEY, TYPES)}
     try:
-        others = json.loads(copy.metadata.get(TYPES, "{}"))
+        others = json.loads(compressed.metadata.get(TYPES, "{}"))
     except (ValueError, RecursionError):
         others = None
     if not isinstance(others, dict) or not all(o in TYPE_SIZES for o in others.values()):
         raise BadWeights("The copy does not say which dtypes its model has.")
-    narrow = COPIES[encoding_of(copy)]
+    narrow = MODEL_ENCODINGS[encoding_of(compressed)]
     kinds = [
         (t.name, (others.get(t.name, "F32"), t.shape) if t.dtype == narrow else t.kind)
-        for t in copy.tensors
+        for t in compressed.tensors
         if t.name != SCALES
     ]
-    return _layout(kinds, about)
+    return _layout(kinds, metadata)
 
 
-def _layout(kinds: list[tuple[str, tuple[str, tuple[int, ...]]]], about: dict[str, str]) -> Layout:
-    entries: dict[str, object] = {"__metadata__": about} if about else {}
-    place = 0
-    for name, (dtype, shape) in kinds:
-        end = place + math.prod(shape) * TYPE_SIZES[dtype]
-        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [place, end]}
-        place = end
-    header = json.dumps(entries, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return parse_header(len(header).to_bytes(8, "little") + header)
+def _layout(kinds: list[tuple[str, Kind]], metadata: Mapping[str, str]) -> Layout:
+    tensors = ((name, dtype, shape) for name, (dtype, shape) in kinds)
+    return read_header(write_header(tensors, metadata))
 
 
 def part_bytes(most: int, size: int, model_bytes: int) -> int:
-    """How large the parts of a delta of `size` should be, where one may have `most` bytes.
+    """Give the size of an update's parts in bytes, for an update of `size` bytes.
 
-    They hold about as many values as the model's parts do, so that whoever averages a span of the
-    model reads little more than that of each update. There are no more of them for it.
+    `most` is the size of the model's parts. An encoded update's part holds about as many values as
+    a model's part, so that reading a span of the model reads little more than that span of each
+    update. The update has no more parts for it.
     """
     return min(most, math.ceil(most * size / model_bytes))
 
 
 def require_same_form(expected: Layout, found: Layout) -> None:
-    """Raise BadWeights unless an update is in the encoding that is expected, with its tensors.
+    """Raise BadWeights unless an update has the expected encoding and the expected tensors.
 
     The code is `encoding-mismatch` or `layout-mismatch`.
     """
@@ -130,5 +136,9 @@ def require_same_form(expected: Layout, found: Layout) -> None:
 
 
 def is_scales(tensor: TensorSpec, expected: Layout | None) -> bool:
-    """Whether these are the scales of a delta, and not a model's own tensor of that name."""
-    return tensor.name == SCALES and expected is not None and encoding_of(expected) in DTYPES
+    """Say whether a tensor holds a delta's scales, and is not a model's own of that name."""
+    return (
+        tensor.name == SCALES
+        and expected is not None
+        and encoding_of(expected) in (UPDATE_ENCODINGS)
+    )

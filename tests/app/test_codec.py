@@ -1,6 +1,5 @@
 """Our reader of safetensors against the library's writer, and against strangers."""
 
-import json
 import struct
 
 import numpy as np
@@ -12,11 +11,15 @@ from hypothesis import strategies as st
 from app.domain.errors import BadWeights
 from app.wire import codec, spans
 from app.wire.check import UpdateCheck
-
-
-def file_of(entries, data=b"", length=None):
-    header = json.dumps(entries).encode() if not isinstance(entries, bytes) else entries
-    return struct.pack("<Q", len(header) if length is None else length) + header + data
+from app.wire.header import (
+    MAX_HEADER_BYTES,
+    NUMPY_TYPES,
+    header_length,
+    layout_of,
+    read_header,
+    write_header,
+)
+from tests.raw_file import file_of
 
 
 def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
@@ -42,20 +45,33 @@ def check(data, expected=None, chunk=7):
 
 def test_reads_what_the_library_wrote():
     data = safetensors.numpy.save(WEIGHTS, {"who": "we"})
-    layout = codec.layout_of(data)
+    layout = layout_of(data)
     assert layout.metadata == {"who": "we"}
     assert {t.name: t.shape for t in layout.tensors} == {n: v.shape for n, v in WEIGHTS.items()}
-    for name, values in spans.arrays(layout, data):
+    for name, values in codec.arrays(layout, data):
         np.testing.assert_array_equal(values, WEIGHTS[name].reshape(-1))
         assert values.dtype == WEIGHTS[name].dtype
 
 
+def test_the_library_reads_a_header_that_we_wrote():
+    kinds = [("a \u20ac", "F64", [1, 2]), ("\u00e9", "U8", []), ("none", "I16", [0, 3])]
+    data = write_header(kinds, {"who": "we \u20ac"}) + bytes(17)
+    layout = layout_of(data)
+    assert [(t.name, *t.kind) for t in layout.tensors] == [(n, d, tuple(s)) for n, d, s in kinds]
+    assert layout.metadata == {"who": "we \u20ac"}
+    assert len(layout.header) % 8 == 0
+    found = safetensors.numpy.load(data)
+    assert {n: (v.dtype.str, v.shape) for n, v in found.items()} == {
+        n: (np.dtype(NUMPY_TYPES[d]).str, tuple(s)) for n, d, s in kinds
+    }
+
+
 def test_writes_what_the_library_reads_and_keeps_the_header():
     data = safetensors.numpy.save(WEIGHTS, {"who": "we"})
-    layout = codec.layout_of(data)
-    doubled = {name: values * 2 for name, values in spans.arrays(layout, data)}
-    written = layout.header + spans.pack(spans.whole(layout), doubled)
-    assert codec.layout_of(written).header == layout.header
+    layout = layout_of(data)
+    doubled = {name: values * 2 for name, values in codec.arrays(layout, data)}
+    written = layout.header + codec.pack(spans.whole(layout), doubled)
+    assert layout_of(written).header == layout.header
     for name, values in safetensors.numpy.load(written).items():
         np.testing.assert_array_equal(values, (WEIGHTS[name] * 2).astype(WEIGHTS[name].dtype))
 
@@ -63,13 +79,13 @@ def test_writes_what_the_library_reads_and_keeps_the_header():
 @given(st.lists(st.floats(-(2.0**120), 2.0**120, width=32), min_size=1, max_size=20))
 def test_bfloat16_is_read_exactly_and_rounded_to_nearest(values):
     exact = np.array(values, np.float32)
-    layout = codec.parse_header(file_of({"b": entry("BF16", [len(values)], [0, 2 * len(values)])}))
-    data = layout.header + spans.pack(spans.whole(layout), {"b": exact})
-    ((_, back),) = spans.arrays(layout, data)
+    layout = read_header(file_of({"b": entry("BF16", [len(values)], [0, 2 * len(values)])}))
+    data = layout.header + codec.pack(spans.whole(layout), {"b": exact})
+    ((_, back),) = codec.arrays(layout, data)
     # bfloat16 keeps eight bits of the significand: half a unit in the last place is 2**-9.
     normal = np.abs(exact) > 1e-37
     np.testing.assert_allclose(back[normal], exact[normal], rtol=2**-8)
-    again = layout.header + spans.pack(spans.whole(layout), {"b": back})
+    again = layout.header + codec.pack(spans.whole(layout), {"b": back})
     assert again == data
 
 
@@ -84,9 +100,9 @@ def test_a_float64_beside_the_middle_of_two_bfloat16_is_rounded_once(bits, besid
     low, high = (np.array([b << 16], np.uint32).view(np.float32)[0] for b in (bits, bits + 1))
     middle = (float(low) + float(high)) / 2
     value = np.array([sign * middle * (1 + side * beside)])
-    layout = codec.parse_header(file_of({"b": entry("BF16", [1], [0, 2])}))
-    data = layout.header + spans.pack(spans.whole(layout), {"b": value})
-    ((_, back),) = spans.arrays(layout, data)
+    layout = read_header(file_of({"b": entry("BF16", [1], [0, 2])}))
+    data = layout.header + codec.pack(spans.whole(layout), {"b": value})
+    ((_, back),) = codec.arrays(layout, data)
     even = low if bits % 2 == 0 else high
     nearest = even if beside == 0 else (high if side > 0 else low)
     assert back[0] == sign * nearest
@@ -95,7 +111,7 @@ def test_a_float64_beside_the_middle_of_two_bfloat16_is_rounded_once(bits, besid
 @pytest.mark.parametrize("chunk", [1, 3, 8, 64, 10**6])
 def test_a_sound_file_passes_in_whatever_pieces_it_comes(chunk):
     data = safetensors.numpy.save(WEIGHTS)
-    assert check(data, codec.layout_of(data), chunk).total_bytes == len(data)
+    assert check(data, layout_of(data), chunk).total_bytes == len(data)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 7, 8, 20, -9, -1])
@@ -142,7 +158,7 @@ def test_bfloat16_infinities_and_nan_are_refused(bits):
     ],
 )
 def test_other_tensors_than_the_models_are_a_layout_mismatch(other):
-    model = codec.layout_of(safetensors.numpy.save({"w": np.zeros(2, np.float32)}))
+    model = layout_of(safetensors.numpy.save({"w": np.zeros(2, np.float32)}))
     with pytest.raises(BadWeights) as caught:
         check(safetensors.numpy.save(other), model)
     assert caught.value.code == "layout-mismatch"
@@ -191,7 +207,7 @@ def test_the_header_that_those_differ_from_is_taken():
     assert check(file_of({"w": entry(), "v": entry(offsets=[8, 16])}, b"\0" * 16)).total_bytes
 
 
-@pytest.mark.parametrize("length", [0, 1, 2**63, 2**64 - 1, codec.MAX_HEADER_BYTES + 1])
+@pytest.mark.parametrize("length", [0, 1, 2**63, 2**64 - 1, MAX_HEADER_BYTES + 1])
 def test_a_lying_header_length_is_refused_at_once(length):
     with pytest.raises(BadWeights):
         UpdateCheck().feed(file_of({}, length=length))
@@ -206,7 +222,7 @@ def test_noise_is_refused_and_never_crashes(noise):
 @given(st.data())
 def test_a_flipped_header_byte_is_refused_or_means_the_same_size(data):
     file = bytearray(safetensors.numpy.save(WEIGHTS))
-    end = codec.header_length(bytes(file[:8]))
+    end = header_length(bytes(file[:8]))
     place = data.draw(st.integers(0, end - 1))
     file[place] ^= data.draw(st.integers(1, 255))
     try:

@@ -10,8 +10,9 @@ import safetensors.numpy
 
 from app.domain.errors import BadWeights
 from app.service import Limits
-from app.wire import codec, encodings
-from app.wire.deltas import copy_of, decode, encode
+from app.wire import encodings
+from app.wire.deltas import compress_model, decompress_model, encode_update
+from app.wire.header import layout_of
 from client_sdk.errors import DataError, RequestRefused
 from client_sdk.participant import Participant
 from client_sdk.verify import verify
@@ -19,7 +20,7 @@ from tests.client_sdk.test_participant import Adding, quick, take_part  # noqa: 
 from tests.federation import ONE_STORE, Federation, weights
 from tests.some import some
 
-COPIES = list(encodings.COPIES)
+COPIES = list(encodings.MODEL_ENCODINGS)
 STEP = {"float16": 2**-11, "int8": 0.5 / 127}  # the most that a value is off, of the largest
 
 
@@ -45,12 +46,12 @@ def model(seed: int, by: float = 0.1) -> bytes:
 
 @pytest.mark.parametrize("encoding", COPIES)
 def test_a_copy_is_near_the_model_and_says_what_it_is(encoding):
-    whole, copy = model(1), copy_of(model(1), encoding)
-    layout = codec.layout_of(copy)
+    whole, copy = model(1), compress_model(model(1), encoding)
+    layout = layout_of(copy)
     assert encodings.encoding_of(layout) == encoding
     assert layout.metadata["who"] == "we"
     assert safetensors.numpy.load(copy).keys() == {*tensors(1), encodings.SCALES}
-    found = safetensors.numpy.load(decode(copy))
+    found = safetensors.numpy.load(decompress_model(copy))
     for name, values in some(safetensors.numpy.load(whole).items()):
         assert found[name].dtype == values.dtype
         assert found[name].shape == values.shape
@@ -60,21 +61,24 @@ def test_a_copy_is_near_the_model_and_says_what_it_is(encoding):
             off = np.abs(found[name].astype(np.float64) - values).max()
             rounding = 2**-10 if values.dtype == np.float16 else 0
             assert off <= np.abs(values).max() * (STEP[encoding] * 1.01 + rounding)
-    assert codec.layout_of(decode(copy)).metadata["who"] == "we"
-    assert copy_of(decode(copy), encoding)[len(layout.header) :] == copy[len(layout.header) :]
+    assert layout_of(decompress_model(copy)).metadata["who"] == "we"
+    assert (
+        compress_model(decompress_model(copy), encoding)[len(layout.header) :]
+        == copy[len(layout.header) :]
+    )
 
 
 @pytest.mark.parametrize("encoding", COPIES)
 @pytest.mark.parametrize("value", [0.0, 1e-45, 3e38])
 def test_the_copy_of_any_finite_model_is_finite(encoding, value):
     whole = safetensors.numpy.save({"w": np.array([value, -value], np.float32)})
-    found = safetensors.numpy.load(decode(copy_of(whole, encoding)))["w"]
+    found = safetensors.numpy.load(decompress_model(compress_model(whole, encoding)))["w"]
     assert np.isfinite(found).all()
     assert found[0] == -found[1]
 
 
 def lying(change) -> bytes:
-    data = copy_of(model(1), "int8")
+    data = compress_model(model(1), "int8")
     length = 8 + struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8:length])
     change(header)
@@ -87,7 +91,7 @@ def lying(change) -> bytes:
     [
         b"",
         model(1),
-        encode(model(1), model(2), "delta-int8", 0),
+        encode_update(model(1), model(2), "delta-int8", 0),
         lying(lambda h: h["__metadata__"].update({encodings.TYPES: "{"})),
         lying(lambda h: h["__metadata__"].update({encodings.TYPES: "[1]"})),
         lying(lambda h: h["__metadata__"].update({encodings.TYPES: '{"b": "F3"}'})),
@@ -98,7 +102,7 @@ def lying(change) -> bytes:
 )
 def test_what_is_no_copy_is_an_error(data):
     with pytest.raises(BadWeights):
-        decode(data)
+        decompress_model(data)
 
 
 async def run(federation, download, update, rounds=1, **settings):
@@ -116,10 +120,10 @@ async def run(federation, download, update, rounds=1, **settings):
         task = await members[cohort[0]].status()
         copy = await federation.admin.download_model(experiment, number - 1, encoded=True)
         assert (task.download_encoding, task.model.size) == (download, len(copy))
-        base = decode(copy)
+        base = decompress_model(copy)
         trained.append([model(10 * number + n) for n in range(3)])
         for n, name in enumerate(cohort):
-            data = encode(base, trained[-1][n], update, seed=n)
+            data = encode_update(base, trained[-1][n], update, seed=n)
             await members[name].upload_bytes(number, data, examples=n + 1)
     return experiment, trained
 
@@ -187,7 +191,7 @@ async def test_the_copy_is_the_same_file_whoever_makes_it(fresh_store, download)
                 copy = await federation.admin.download_model(
                     experiment, shown.version, 100, encoded=True
                 )
-                assert copy == copy_of(whole, download)
+                assert copy == compress_model(whole, download)
                 assert (shown.encoded.size, shown.size) == (len(copy), len(whole))
                 parts = await federation.http.get(
                     f"/v1/experiments/{experiment}/models/{shown.version}/encoded/parts",

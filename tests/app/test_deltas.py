@@ -1,8 +1,5 @@
 """Deltas: what is written is right on average, within a step, and added to the base model."""
 
-import json
-import struct
-
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -12,9 +9,11 @@ from hypothesis import strategies as st
 from app.domain.errors import BadWeights
 from app.wire import codec, encodings, spans
 from app.wire.check import UpdateCheck
-from app.wire.deltas import LARGEST, encode, restore
+from app.wire.deltas import LARGEST, add_delta, encode_update
+from app.wire.header import Layout, layout_of, read_header, write_header
+from tests.raw_file import file_of, parts_of
 
-ENCODINGS = list(encodings.DTYPES)
+ENCODINGS = list(encodings.UPDATE_ENCODINGS)
 
 
 def model(seed: int, scale: float = 1.0, **more: np.ndarray) -> dict[str, np.ndarray]:
@@ -33,7 +32,7 @@ def model(seed: int, scale: float = 1.0, **more: np.ndarray) -> dict[str, np.nda
 
 BASE = model(1)
 FILE = safetensors.numpy.save(BASE, {"who": "we"})
-LAYOUT = codec.layout_of(FILE)
+LAYOUT = layout_of(FILE)
 
 
 def near(seed: int, by: float = 0.01) -> dict[str, np.ndarray]:
@@ -58,11 +57,11 @@ def decoded(data: bytes, encoding: str, base: dict[str, np.ndarray] = BASE) -> d
 
 
 def codec_order(base: dict[str, np.ndarray]) -> list[str]:
-    return [t.name for t in codec.layout_of(safetensors.numpy.save(base)).tensors]
+    return [t.name for t in layout_of(safetensors.numpy.save(base)).tensors]
 
 
-def judged(data: bytes, encoding: str, chunk: int = 64) -> codec.Layout:
-    check = UpdateCheck(encodings.encoded(LAYOUT, encoding))
+def judged(data: bytes, encoding: str, chunk: int = 64) -> Layout:
+    check = UpdateCheck(encodings.encoded_layout(LAYOUT, encoding))
     for start in range(0, len(data), chunk):
         check.feed(data[start : start + chunk])
     return check.finish()
@@ -74,8 +73,8 @@ def judged(data: bytes, encoding: str, chunk: int = 64) -> codec.Layout:
 )
 def test_a_delta_is_what_the_library_reads_and_as_near_as_its_bits_allow(encoding, error):
     trained = near(2)
-    data = encode(FILE, safetensors.numpy.save(trained), encoding, seed=3)
-    assert judged(data, encoding).header == encodings.encoded(LAYOUT, encoding).header
+    data = encode_update(FILE, safetensors.numpy.save(trained), encoding, seed=3)
+    assert judged(data, encoding).header == encodings.encoded_layout(LAYOUT, encoding).header
     found = decoded(data, encoding)
     for name, values in trained.items():
         if values.dtype.kind == "f" and values.size:
@@ -89,7 +88,7 @@ def test_a_delta_is_what_the_library_reads_and_as_near_as_its_bits_allow(encodin
 def test_int8_takes_a_quarter_of_float32_and_float16_a_half():
     big = {"w": np.zeros(21_840, np.float32)}
     base = safetensors.numpy.save(big)
-    sizes = [len(encode(base, base, encoding, 0)) for encoding in ENCODINGS]
+    sizes = [len(encode_update(base, base, encoding, 0)) for encoding in ENCODINGS]
     assert sizes[1] / sizes[0] < 0.51
     assert sizes[2] / sizes[0] < 0.26
     assert sizes[0] < len(base) + 64
@@ -97,7 +96,7 @@ def test_int8_takes_a_quarter_of_float32_and_float16_a_half():
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others():
     trained = safetensors.numpy.save(near(2))
-    once, again, other = (encode(FILE, trained, "delta-int8", seed) for seed in (5, 5, 6))
+    once, again, other = (encode_update(FILE, trained, "delta-int8", seed) for seed in (5, 5, 6))
     assert once == again != other
 
 
@@ -109,7 +108,9 @@ def test_int8_is_right_on_average():
     total = np.zeros(200)
     for seed in range(draws):
         total += decoded(
-            encode(base, trained, "delta-int8", seed), "delta-int8", {"w": np.zeros(200, "f4")}
+            encode_update(base, trained, "delta-int8", seed),
+            "delta-int8",
+            {"w": np.zeros(200, "f4")},
         )["w"]
     step = 1 / 127
     assert np.abs(total / draws - values).max() < 5 * step / 2 / draws**0.5
@@ -126,7 +127,9 @@ def test_int8_is_right_on_average():
 def test_no_value_is_off_by_more_than_a_step(values, encoding, seed):
     exact = np.array(values, np.float32)
     base = {"w": np.zeros(len(values), np.float32)}
-    raw = encode(safetensors.numpy.save(base), safetensors.numpy.save({"w": exact}), encoding, seed)
+    raw = encode_update(
+        safetensors.numpy.save(base), safetensors.numpy.save({"w": exact}), encoding, seed
+    )
     top = float(np.abs(exact).max())
     step = max(top / 127 if encoding == "delta-int8" else top * 2**-10, 2**-125)
     assert np.abs(decoded(raw, encoding, base)["w"] - exact).max() <= step * 1.001
@@ -137,7 +140,7 @@ def test_no_value_is_off_by_more_than_a_step(values, encoding, seed):
 def test_values_of_any_size_find_a_scale(encoding, value):
     base = {"w": np.zeros(4, np.float32)}
     trained = {"w": np.array([value, -value, value / 3, 0], np.float32)}
-    data = encode(*map(safetensors.numpy.save, (base, trained)), encoding, 0)
+    data = encode_update(*map(safetensors.numpy.save, (base, trained)), encoding, 0)
     found = decoded(data, encoding, base)["w"]
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, trained["w"], rtol=0, atol=value / 127 + 2**-126)
@@ -151,7 +154,7 @@ def test_weights_that_diverged_are_refused_as_they_are_without_an_encoding(encod
         base["layer.bias"] = np.full(30, -3e38, np.float32)
     trained = near(2)
     trained["layer.bias"][7] = bad
-    data = encode(safetensors.numpy.save(base), safetensors.numpy.save(trained), encoding, 0)
+    data = encode_update(safetensors.numpy.save(base), safetensors.numpy.save(trained), encoding, 0)
     with pytest.raises(BadWeights, match="NaN or infinity") as refused:
         judged(data, encoding)
     assert refused.value.code == "non-finite"
@@ -160,28 +163,27 @@ def test_weights_that_diverged_are_refused_as_they_are_without_an_encoding(encod
 def test_other_tensors_than_the_base_models_are_no_delta():
     other = near(2) | {"layer.bias": np.zeros(31, np.float32)}
     with pytest.raises(BadWeights, match=r"layer\.bias"):
-        encode(FILE, safetensors.numpy.save(other), "delta-int8", 0)
+        encode_update(FILE, safetensors.numpy.save(other), "delta-int8", 0)
 
 
 def test_an_encoding_that_nobody_knows_is_an_error():
     with pytest.raises(BadWeights, match="no encoding 'delta-int4'"):
-        encode(FILE, FILE, "delta-int4", 0)
+        encode_update(FILE, FILE, "delta-int4", 0)
 
 
 def test_a_model_may_not_have_a_tensor_of_the_scales_name():
-    layout = codec.layout_of(safetensors.numpy.save(model(1, **{encodings.SCALES: np.zeros(1)})))
-    assert encodings.encoded(layout, "delta-float32").tensors
+    layout = layout_of(safetensors.numpy.save(model(1, **{encodings.SCALES: np.zeros(1)})))
+    assert encodings.encoded_layout(layout, "delta-float32").tensors
     with pytest.raises(BadWeights, match="__scales__"):
-        encodings.encoded(layout, "delta-int8")
+        encodings.encoded_layout(layout, "delta-int8")
 
 
 def tampered(data: bytes, change) -> bytes:
     """A delta with another header, or other tensors."""
-    length = 8 + struct.unpack("<Q", data[:8])[0]
-    header, body = json.loads(data[8:length]), bytearray(data[length:])
-    change(header, body)
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + bytes(body)
+    header, body = parts_of(data)
+    changing = bytearray(body)
+    change(header, changing)
+    return file_of(header, bytes(changing))
 
 
 def scale_of(value: float):
@@ -220,7 +222,7 @@ def without_scales(header, body):
 )
 @pytest.mark.parametrize("chunk", [1, 10**6])
 def test_a_delta_that_lies_is_refused(change, code, chunk):
-    honest = encode(FILE, safetensors.numpy.save(near(2)), "delta-int8", 0)
+    honest = encode_update(FILE, safetensors.numpy.save(near(2)), "delta-int8", 0)
     assert judged(honest, "delta-int8", chunk)
     with pytest.raises(BadWeights) as refused:
         judged(tampered(honest, change), "delta-int8", chunk)
@@ -230,7 +232,7 @@ def test_a_delta_that_lies_is_refused(change, code, chunk):
 @pytest.mark.parametrize("expected", ["weights", *ENCODINGS])
 @pytest.mark.parametrize("sent", ["weights", *ENCODINGS])
 def test_a_file_of_another_encoding_is_refused(expected, sent):
-    data = encode(FILE, safetensors.numpy.save(near(2)), sent, 0)
+    data = encode_update(FILE, safetensors.numpy.save(near(2)), sent, 0)
     if expected == sent:
         assert judged(data, expected)
         return
@@ -243,12 +245,10 @@ def test_a_file_of_another_encoding_is_refused(expected, sent):
 def test_what_a_hostile_delta_restores_is_finite_in_the_models_dtype(dtype):
     base = np.array([LARGEST[dtype], -LARGEST[dtype], 0.0])
     delta = np.array([127, -127, 1], np.int8)
-    found = restore(delta, encodings.MAX_SCALE, base, dtype)
-    size = codec.TYPE_SIZES[dtype]
-    text = json.dumps({"w": {"dtype": dtype, "shape": [3], "data_offsets": [0, 3 * size]}}).encode()
-    layout = codec.parse_header(struct.pack("<Q", len(text)) + text)
-    ((_, back),) = spans.arrays(
-        layout, layout.header + bytes(spans.pack(spans.whole(layout), {"w": found}))
+    found = add_delta(delta, encodings.MAX_SCALE, base, dtype)
+    layout = read_header(write_header([("w", dtype, [3])]))
+    ((_, back),) = codec.arrays(
+        layout, layout.header + bytes(codec.pack(spans.whole(layout), {"w": found}))
     )
     assert np.isfinite(back.astype(np.float64)).all()
     assert back[0] == LARGEST[dtype] == -back[1]
@@ -258,16 +258,16 @@ def test_what_a_hostile_delta_restores_is_finite_in_the_models_dtype(dtype):
 def test_a_flipped_byte_is_refused_or_restores_finite_weights(data):
     """The digest would tell; what it would not tell is a client that means it."""
     encoding = data.draw(st.sampled_from(ENCODINGS))
-    file = bytearray(encode(FILE, safetensors.numpy.save(near(2)), encoding, 0))
+    file = bytearray(encode_update(FILE, safetensors.numpy.save(near(2)), encoding, 0))
     place = data.draw(st.integers(0, len(file) - 1))
     file[place] ^= data.draw(st.integers(1, 255))
     try:
         layout = judged(bytes(file), encoding, 512)
     except BadWeights:
         return
-    values = dict(spans.arrays(layout, bytes(file)))
+    values = dict(codec.arrays(layout, bytes(file)))
     scales = values.pop(encodings.SCALES, np.ones(9))
     for name, scale in zip(encodings.float_names(LAYOUT), scales, strict=False):
         dtype = next(t.dtype for t in LAYOUT.tensors if t.name == name)
-        restored = restore(values[name], float(scale), BASE[name].reshape(-1), dtype)
+        restored = add_delta(values[name], float(scale), BASE[name].reshape(-1), dtype)
         assert np.isfinite(restored).all()

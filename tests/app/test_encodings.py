@@ -5,8 +5,9 @@ import pytest
 import safetensors.numpy
 
 from app.service import Limits
-from app.wire import codec, encodings
-from app.wire.deltas import encode
+from app.wire import encodings
+from app.wire.deltas import encode_update
+from app.wire.header import layout_of
 from client_sdk.errors import DataError, RequestRefused
 from client_sdk.participant import Participant
 from client_sdk.train import LocalUpdate
@@ -14,7 +15,7 @@ from client_sdk.verify import verify
 from tests.client_sdk.test_participant import Adding, quick, take_part  # noqa: F401
 from tests.federation import ONE_STORE, value_of, weights
 
-ENCODINGS = list(encodings.DTYPES)
+ENCODINGS = list(encodings.UPDATE_ENCODINGS)
 NEAR = {"delta-float32": 1e-6, "delta-float16": 1e-4, "delta-int8": 5e-3}  # of a delta of 0.4
 
 
@@ -54,7 +55,7 @@ async def run(federation, encoding, rounds=1, **settings):
         base = await federation.admin.download_model(experiment, number - 1)
         trained.append([model(10 * number + n, 0.1) for n in range(3)])
         for n, name in enumerate(await federation.cohort(experiment)):
-            data = encode(base, trained[-1][n], encoding, seed=n)
+            data = encode_update(base, trained[-1][n], encoding, seed=n)
             await members[name].upload_bytes(number, data, examples=n + 1)
     return experiment, trained
 
@@ -121,7 +122,7 @@ async def test_what_was_sent_is_what_is_told_and_limited(federation):
         cohort = await federation.cohort(experiment)
         status = await members[cohort[0]].status()
         assert status.update_encoding == encoding
-        data = encode(big, weights(2, big=np.ones(100_000, np.float32)), encoding, 0)
+        data = encode_update(big, weights(2, big=np.ones(100_000, np.float32)), encoding, 0)
         assert len(data) <= status.max_update_bytes <= len(data) + 70_000
         with pytest.raises(RequestRefused) as refused:
             await members[cohort[0]].upload_bytes(1, data + bytes(100_000))
@@ -146,9 +147,9 @@ async def test_a_client_that_knows_nothing_of_encodings_is_told_so(federation, e
     experiment, members = await federation.start(update_encoding=expected, quorum=1)
     cohort = await federation.cohort(experiment)
     with pytest.raises(RequestRefused, match=f"as {expected}, but this one is {sent}") as refused:
-        await members[cohort[0]].upload_bytes(1, encode(weights(0), weights(1), sent, 0))
+        await members[cohort[0]].upload_bytes(1, encode_update(weights(0), weights(1), sent, 0))
     assert refused.value.code == "encoding-mismatch"
-    await members[cohort[1]].upload_bytes(1, encode(weights(0), weights(1), expected, 0))
+    await members[cohort[1]].upload_bytes(1, encode_update(weights(0), weights(1), expected, 0))
     round_ = await federation.admin.round(experiment, 1)
     assert [r.code for r in round_.refused] == ["encoding-mismatch"]
     assert value_of(await federation.admin.download_model(experiment, 1)) == pytest.approx(1.0)
@@ -161,7 +162,9 @@ async def test_a_model_that_cannot_be_encoded_is_refused_at_the_start(federation
         await federation.create(initial=clash, update_encoding="delta-int8")
     await federation.create(initial=clash, update_encoding="delta-float32")
     with pytest.raises(RequestRefused, match="is in delta-int8, no model"):
-        await federation.create(initial=encode(weights(0), weights(1), "delta-int8", 0), seed=3)
+        await federation.create(
+            initial=encode_update(weights(0), weights(1), "delta-int8", 0), seed=3
+        )
 
 
 @ONE_STORE
@@ -172,11 +175,11 @@ async def test_tensors_in_another_order_are_found(federation):
     )
     base = await federation.admin.download_model(experiment, 0)
     trained = weights(3, a=np.full(3, 7, np.float32))
-    ours = encode(base, trained, "delta-int8", 0)
+    ours = encode_update(base, trained, "delta-int8", 0)
     theirs = safetensors.numpy.save(
         safetensors.numpy.load(ours), {encodings.KEY: "delta-int8", "who": "else"}
     )
-    layouts = [codec.layout_of(data) for data in (ours, theirs)]
+    layouts = [layout_of(data) for data in (ours, theirs)]
     for name, data in zip(await federation.cohort(experiment), (ours, theirs), strict=True):
         await members[name].upload_bytes(1, data)
     found = safetensors.numpy.load(await federation.admin.download_model(experiment, 1))
@@ -195,7 +198,7 @@ async def test_a_span_of_the_model_costs_its_own_bytes_of_a_delta(federation):
         initial=big, update_encoding="delta-int8", rounds=1, clients=1, clients_per_round=1
     )
     trained = weights(1, big=np.linspace(0, 1, 200_000, dtype=np.float32))
-    data = encode(big, trained, "delta-int8", 0)
+    data = encode_update(big, trained, "delta-int8", 0)
     counted = []
 
     class Counting:

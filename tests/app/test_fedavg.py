@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 from app.aggregation import STRATEGIES
 from app.aggregation.fedavg import FedAvg
 from app.wire import codec, schema, spans
+from app.wire.header import layout_of
 
 
 def average(*updates):
     """Of (weights, examples) pairs, through the bytes that really travel."""
     files = [(safetensors.numpy.save(weights), n) for weights, n in updates]
-    layout = codec.layout_of(files[0][0])
+    layout = layout_of(files[0][0])
     span = spans.whole(layout)
     strategy = FedAvg(spans.elements(span))
     for data, n in files:
-        strategy.add([values for _, values in spans.arrays(layout, data)], n)
-    means = spans.with_whole_numbers(span, spans.named(span, strategy.result()))
-    return safetensors.numpy.load(layout.header + spans.pack(span, means))
+        strategy.add([values for _, values in codec.arrays(layout, data)], n)
+    means = codec.with_whole_numbers(span, spans.named(span, strategy.result()))
+    return safetensors.numpy.load(layout.header + codec.pack(span, means))
 
 
 def one(value, dtype):
@@ -139,11 +140,11 @@ def test_memory_does_not_grow_with_the_number_of_updates():
 
     def peak(updates):
         tracemalloc.start()
-        span = spans.whole(codec.layout_of(data))
+        span = spans.whole(layout_of(data))
         strategy = FedAvg(spans.elements(span))
         for _ in range(updates):
             strategy.add([np.frombuffer(data, np.float32, 1_000_000, len(data) - 4_000_000)], 1)
-        spans.pack(span, spans.named(span, strategy.result()))
+        codec.pack(span, spans.named(span, strategy.result()))
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most

@@ -6,7 +6,7 @@ import pytest
 import safetensors.numpy
 
 from app.service import Limits
-from app.wire.deltas import encode
+from app.wire.deltas import encode_update
 from client_sdk.client import CoordinatorClient
 from client_sdk.connection import Retry
 from client_sdk.participant import Participant
@@ -77,7 +77,7 @@ async def test_int8_is_packed_on_the_way_and_stored_as_it_is(federation, part_by
     parts, round_ = await take_part(federation, part_bytes=part_bytes, update_encoding="delta-int8")
     assert {packed for packed, size in parts if size > 1000} == {"gzip"}
     assert sum(size for _, size in parts) < 0.8 * round_.update_bytes
-    size = len(encode(model(0), model(1), "delta-int8", 0))
+    size = len(encode_update(model(0), model(1), "delta-int8", 0))
     assert round_.update_bytes == round_.updates[0].size == size
     assert (len(parts) > 1) == (part_bytes < 1 << 20)
 

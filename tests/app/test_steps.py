@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from app.service import Limits
 from tests.federation import Federation
+from tests.raw_file import file_of
 
 CLIENTS = 5
 
@@ -108,8 +109,6 @@ async def test_tensors_in_another_order_are_averaged_by_name(store):
     tensors = safetensors.numpy.load(model(3))
     names = sorted(tensors, reverse=True)
     # A file whose data lie the other way round, written by hand.
-    import json
-
     entries, place, body = {}, 0, b""
     types = {"f4": "F32", "f2": "F16", "i8": "I64", "f8": "F64"}
     for name in names:
@@ -120,8 +119,7 @@ async def test_tensors_in_another_order_are_averaged_by_name(store):
             "data_offsets": [place, place + len(data)],
         }
         place, body = place + len(data), body + data
-    header = json.dumps(entries).encode()
-    turned = len(header).to_bytes(8, "little") + header + body
+    turned = file_of(entries, body)
     async with federation.serving():
         made, last = await experiment(federation, data=turned)
         await last

@@ -1,7 +1,6 @@
 """The sums of a span are the plain sum's bytes, whatever the files and the parts they came in."""
 
 import hashlib
-import json
 
 import numpy as np
 import pytest
@@ -10,7 +9,9 @@ from app.aggregation.fedavg import MAX_EXAMPLES
 from app.domain.records import Blob, part_key
 from app.service.running import Accumulator
 from app.service.sources import Source
-from app.wire import codec, spans
+from app.wire import spans
+from app.wire.header import NUMPY_TYPES, Layout, TensorSpec, layout_of
+from tests import raw_file
 from tests.some import some
 
 # As names and kinds come: neighbours of one dtype, odd sizes, and floats on odd addresses.
@@ -67,7 +68,7 @@ def values(dtype, size, draw):
         return draw.integers(0, 2, size).astype(bool)
     if dtype == "BF16":
         return draw.integers(0, 0x7F80, size).astype(np.uint16)
-    kind = np.dtype(codec.NUMPY_TYPES[dtype])
+    kind = np.dtype(NUMPY_TYPES[dtype])
     if kind.kind != "f":
         limits = np.iinfo(kind)
         low, high = max(limits.min, -(2**21)), min(limits.max, 2**21)  # sums below 2**53
@@ -89,8 +90,7 @@ def file_of(tensors, order, remark=""):
             "data_offsets": [len(body), len(body) + len(data)],
         }
         body += data
-    header = json.dumps(entries).encode()
-    return len(header).to_bytes(8, "little") + header + body
+    return raw_file.file_of(entries, body)
 
 
 def wide(name, array):
@@ -135,13 +135,13 @@ async def sums_of(blobs, layout, files, span_bytes):
 async def test_sums_are_those_of_plain_arithmetic_to_the_bit(span_bytes, part_bytes, order):
     """Of any order of the tensors in the updates' own files, and however those are cut."""
     blobs, updates, files = Memory(), [], []
-    layout = codec.layout_of(file_of(a_model(0), TENSORS))
+    layout = layout_of(file_of(a_model(0), TENSORS))
     for number, count in enumerate(COUNTS):
         tensors = a_model(number)
         updates.append((tensors, count))
         data = file_of(tensors, order, remark="." * number)  # so that it lies on any address
         blob = await blobs.cut(f"updates/{number}", data, part_bytes)
-        files.append((blob, codec.layout_of(data), count))
+        files.append((blob, layout_of(data), count))
     found = await sums_of(blobs, layout, files, span_bytes)
     for name, expected in some(plain(updates).items()):
         if not expected.size:
@@ -151,12 +151,12 @@ async def test_sums_are_those_of_plain_arithmetic_to_the_bit(span_bytes, part_by
 
 
 SPAN = spans.whole(
-    codec.Layout(
+    Layout(
         b"",
         (
-            codec.TensorSpec("w", "F32", (3,), 0, 12),
-            codec.TensorSpec("n", "I64", (2,), 12, 28),
-            codec.TensorSpec("v", "F32", (1,), 28, 32),
+            TensorSpec("w", "F32", (3,), 0, 12),
+            TensorSpec("n", "I64", (2,), 12, 28),
+            TensorSpec("v", "F32", (1,), 28, 32),
         ),
         {},
     )

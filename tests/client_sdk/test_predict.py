@@ -184,14 +184,14 @@ def test_a_colour_set_called_digits_keeps_its_colours(tmp_path):
     [
         ({"std": "[0.0]"}, "cannot scale"),
         ({"mean": "[NaN]"}, "cannot scale"),
-        ({"hidden": 8192}, "fewer weights"),
+        ({"model": ('"hidden": 64', '"hidden": 8192')}, "fewer weights"),
     ],
 )
 def test_a_strangers_model_file_is_checked_before_it_is_used(digits, tmp_path, changes, says):
     spec = models.spec_for("auto", (1, 8, 8), 10)
     metadata = models.describe(digits, spec) | changes
-    if "hidden" in changes:
-        metadata["model"] = spec.to_json().replace('"hidden": 64', '"hidden": 8192')
+    if "model" in changes:
+        metadata["model"] = spec.to_json().replace(*changes["model"])
     path = tmp_path / "strange.safetensors"
     path.write_bytes(models.to_bytes(models.build(spec, 0), metadata))
     with pytest.raises(DataError, match=says):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from app.wire import codec
 from app.wire.check import UpdateCheck
+from app.wire.header import layout_of
 from client_sdk import datasets, models
 from client_sdk.errors import DataError
 from client_sdk.partition import split
@@ -104,7 +104,7 @@ def test_a_model_file_describes_itself_and_the_coordinator_can_read_it(digits):
     data = models.to_bytes(models.build(spec, 0), models.describe(digits, spec))
     about = models.read_metadata(data)
     assert models.ModelSpec.from_json(about["model"]) == spec
-    assert codec.layout_of(data).metadata == about
+    assert layout_of(data).metadata == about
     check = UpdateCheck()
     check.feed(data)
     check.finish()

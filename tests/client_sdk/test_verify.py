@@ -128,9 +128,10 @@ async def test_a_model_that_is_not_the_mean_is_told_by_tensor_and_place(federati
     import hashlib
 
     from app.wire import codec, spans
+    from app.wire.header import layout_of
 
-    layout = codec.layout_of(honest)
-    data = layout.header + bytes(spans.pack(spans.whole(layout), forged))
+    layout = layout_of(honest)
+    data = layout.header + bytes(codec.pack(spans.whole(layout), forged))
     sha256 = hashlib.sha256(data).hexdigest()
     prefix = f"models/{experiment}/forged"
     await federation.blobs.put(f"{prefix}/00000-{sha256}", data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import safetensors.numpy
 
-from app.wire.deltas import copy_of, decode, encode
+from app.wire.deltas import compress_model, decompress_model, encode_update
 
 PACKED_TO = 0.9  # of an update's bytes, at the most
 
@@ -31,16 +31,18 @@ async def test_a_round_in_fewer_bytes_gives_the_same_model_everywhere(api):
         task = await member.status()
         assert (task.update_encoding, task.download_encoding) == ("delta-int8", "int8")
         copy = await member.api.download_model(experiment, 0, encoded=True)
-        assert copy == copy_of(model(0), "int8")
+        assert copy == compress_model(model(0), "int8")
         assert await member.api.download_model(experiment, 0, encoded=True, held=copy) == copy
-        data = encode(decode(copy), model(seed), "delta-int8", seed)
+        data = encode_update(decompress_model(copy), model(seed), "delta-int8", seed)
         before = member.api.traffic.sent
         await member.api.upload_update(
             experiment, 1, data, 10 * seed, {}, task.part_bytes, gzip="gzip" in task.content_codings
         )
         assert member.api.traffic.sent - before < PACKED_TO * len(data) + 500
         sent.append(data)
-    assert await api.admin.download_model(experiment, 1) == weighted_mean(decode(copy), sent)
+    assert await api.admin.download_model(experiment, 1) == weighted_mean(
+        decompress_model(copy), sent
+    )
 
 
 def weighted_mean(base: bytes, sent: list[bytes]) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from app.wire.codec import header_length
+from app.wire.header import header_length
 from tests.conformance.ways import Api
 from tests.federation import Member
 

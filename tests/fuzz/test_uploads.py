@@ -20,19 +20,18 @@ from hypothesis import strategies as st
 from tests.e2e.processes import Server
 from tests.federation import value_of
 from tests.fuzz.upload import MODEL, bearer, http, running_experiment, send
+from tests.raw_file import file_of, parts_of
 
 EXAMPLES = int(os.environ.get("UPLOAD_EXAMPLES", "150"))
-HEADER = json.loads(MODEL[8 : 8 + struct.unpack("<Q", MODEL[:8])[0]])
-BODY = MODEL[8 + struct.unpack("<Q", MODEL[:8])[0] :]
+HEADER, BODY = parts_of(MODEL)
 
 
-def file_of(header: object, body: bytes = BODY) -> bytes:
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + body
+def with_body(header: object) -> bytes:
+    return file_of(header, BODY)
 
 
 def changed(**tensor: object) -> bytes:
-    return file_of(HEADER | {"w": HEADER["w"] | tensor})
+    return with_body(HEADER | {"w": HEADER["w"] | tensor})
 
 
 def filled(value: float, dtype: type = np.float32) -> bytes:
@@ -49,15 +48,15 @@ HAND_MADE = {
     "length beyond the file": struct.pack("<Q", 2**63) + MODEL[8:],
     "length of four megabytes": struct.pack("<Q", 4 * 2**20) + MODEL[8:],
     "length of zero": bytes(8) + MODEL[8:],
-    "deep header": file_of(b"[" * 30_000),
-    "header of NUL": file_of(bytes(1000)),
-    "header not UTF-8": file_of(b'{"w\xff": 1}'),
-    "header in UTF-16": file_of(json.dumps(HEADER).encode("utf-16")),
-    "huge number": file_of(b'{"w": {"shape": [' + b"9" * 10_000 + b"]}}"),
-    "no tensors": file_of({}, b""),
-    "a name twice": file_of(b'{"w": {}, "w": {}}'),
-    "wrong name": file_of({("v" if n == "w" else n): t for n, t in HEADER.items()}),
-    "one more tensor": file_of(
+    "deep header": with_body(b"[" * 30_000),
+    "header of NUL": with_body(bytes(1000)),
+    "header not UTF-8": with_body(b'{"w\xff": 1}'),
+    "header in UTF-16": with_body(json.dumps(HEADER).encode("utf-16")),
+    "huge number": with_body(b'{"w": {"shape": [' + b"9" * 10_000 + b"]}}"),
+    "no tensors": file_of({}),
+    "a name twice": with_body(b'{"w": {}, "w": {}}'),
+    "wrong name": with_body({("v" if n == "w" else n): t for n, t in HEADER.items()}),
+    "one more tensor": with_body(
         HEADER | {"x": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}
     ),
     "wrong shape": changed(shape=[3, 2]),
@@ -208,7 +207,7 @@ FILES = st.one_of(
         st.dictionaries(st.sampled_from(["w", "big", "x", ""]), SPEC),
         st.binary(max_size=99),
     ),
-    SPEC.map(lambda spec: file_of(HEADER | {"w": HEADER["w"] | spec, "_": spec})),
+    SPEC.map(lambda spec: with_body(HEADER | {"w": HEADER["w"] | spec, "_": spec})),
     st.integers(0, 505).map(_poisoned),
 )
 
