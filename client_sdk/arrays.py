@@ -6,11 +6,11 @@ import math
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from client_sdk.dataset import Part, Parts
 from client_sdk.errors import DataError
 from client_sdk.pictures import fit_arrays, scale_values
 from client_sdk.preparation import Preparation, Range, guess_range
@@ -22,26 +22,13 @@ _NARROW = (1, 15, 16)  # white of bytes that hold less: masks, 4 bits, scikit-le
 _IMAGES = ("x_{}", "X_{}", "{}_x", "{}_images", "images_{}")
 _LABELS = ("y_{}", "Y_{}", "{}_y", "{}_labels", "labels_{}")
 
-Part = tuple[np.ndarray, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """Images [N, C, H, W], uint8 or float32 in [0, 1], and labels [N], int64, of each part."""
-
-    classes: tuple[str, ...]
-    train: Part
-    test: Part | None
-    preparation: Preparation
-    note: str
-
 
 def read_arrays(
     path: Path,
     size: tuple[int, int] | None = None,
     fit: str | None = None,
     like: Preparation | None = None,
-) -> Arrays:
+) -> Parts:
     """Read x_train, y_train and perhaps x_test, y_test, classes, layout. Raises DataError.
 
     Images get the (width, height) of `size`, where it is given. Values become 0 (black) to 1
@@ -74,7 +61,7 @@ def read_arrays(
     if (wanted.height, wanted.width) != images[0].shape[2:]:
         images = [fit_arrays(x, wanted) for x in images]
     done = list(zip(images, labels, strict=True))
-    return Arrays(classes, done[0], done[1] if len(done) > 1 else None, wanted, " ".join(said))
+    return Parts(classes, done[0], done[1] if len(done) > 1 else None, wanted, " ".join(said))
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 
 from client_sdk import pictures
+from client_sdk.dataset import Part, Parts
 from client_sdk.errors import DataError
 from client_sdk.preparation import Preparation, Range, guess_range
 
@@ -39,19 +39,7 @@ _SYSTEM = frozenset(
 
 T = TypeVar("T")
 U = TypeVar("U")
-Part = tuple[torch.Tensor, torch.Tensor]
 File = tuple[Path, int]  # a picture and its label
-
-
-@dataclass(frozen=True)
-class Folder:
-    """What a folder holds. `note` says in sentences what was left out, and what was scaled."""
-
-    classes: tuple[str, ...]
-    train: Part
-    test: Part | None
-    preparation: Preparation
-    note: str
 
 
 @dataclass
@@ -76,7 +64,7 @@ def read_folder(
     size: tuple[int, int] | None = None,
     fit: str | None = None,
     like: Preparation | None = None,
-) -> Folder:
+) -> Parts:
     """Read a folder's pictures as `like` says or, without it, as suits them. Raises DataError.
 
     `size` is (width, height), by default the most common one; where that is over MAX_SIDE, it is
@@ -106,7 +94,7 @@ def read_folder(
     wanted = like or _suit(looks, size, fit, said)
     looks += _each(pictures.look_at, [path for path, _ in test or ()])
     deep = any(look.kind for look in looks)
-    return Folder(
+    return Parts(
         classes,
         _read(train, wanted, deep),
         None if test is None else _read(test, wanted, deep),
@@ -218,5 +206,5 @@ def _read(files: Sequence[File], wanted: Preparation, deep: bool) -> Part:
         images[number] = pixels
 
     _each(read, range(len(files)))
-    labels = torch.tensor([label for _, label in files], dtype=torch.int64)
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels
+    labels = np.array([label for _, label in files], np.int64)
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels

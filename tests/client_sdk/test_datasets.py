@@ -1,8 +1,6 @@
 """Data sets: real ones where they are, small ones of one's own, and clear words for bad ones."""
 
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from client_sdk import datasets
+from client_sdk import datasets, download
 from client_sdk.errors import DataError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -66,20 +64,29 @@ def test_auto_without_a_network_says_so(tmp_path, monkeypatch):
     def unreachable(*_, **__):
         raise OSError("no route")
 
-    monkeypatch.setattr(datasets.socket, "create_connection", unreachable)
+    monkeypatch.setattr(download.socket, "create_connection", unreachable)
     assert "there is no internet here" in datasets.load("auto", tmp_path).note
-    with pytest.raises(DataError, match="no internet"):
+    with pytest.raises(DataError, match="no internet here: unpack https"):
         datasets.load("cifar10", tmp_path)
 
 
-def test_torchvision_imports_beside_this_torch_and_keeps_its_types():
-    # In a process of its own: the import must work first thing.
-    code = (
-        "from client_sdk._torchvision import import_datasets;"
-        "print(import_datasets().MNIST.__module__); import torchvision.transforms"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "torchvision.datasets.mnist"
+def test_without_a_torchvision_that_imports_a_sentence_says_what_to_put_where(
+    tmp_path, monkeypatch
+):
+    """As beside a PyTorch that its compiled operators do not fit."""
+
+    def fail(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(download, "_reachable", lambda url: True)
+    monkeypatch.setattr(download.importlib, "import_module", fail)
+    with pytest.raises(DataError) as caught:
+        datasets.load("mnist", tmp_path)
+    assert f"MNIST is not in {tmp_path}, and no torchvision that fits" in str(caught.value)
+    assert "put train-images-idx3-ubyte.gz, " in str(caught.value)
+    assert str(tmp_path / "MNIST" / "raw") in str(caught.value)
+    with pytest.raises(DataError, match=r"unpack https://.*cifar-10-binary.tar.gz into"):
+        datasets.load("cifar10", tmp_path)
 
 
 def test_a_cifar10_archive_that_was_tampered_with_is_not_unpickled(tmp_path):

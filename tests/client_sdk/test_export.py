@@ -14,9 +14,11 @@ import torch
 
 from client_sdk import cli, datasets, model_commands, models
 from client_sdk.console import Output
+from client_sdk.dataset import Parts, make_dataset
 from client_sdk.errors import DataError
 from client_sdk.export import METADATA, export
 from client_sdk.predict import Classifier
+from client_sdk.preparation import Preparation
 from tests.federation import ADMIN_KEY, ONE_STORE
 
 SHAPES = {"mnist-cnn": (1, 28, 28), "cifar10-cnn": (3, 32, 32), "digits-cnn": (1, 8, 8)}
@@ -31,7 +33,10 @@ def a_set(name):
     spread = torch.linspace(90, 255, channels).view(1, -1, 1, 1)
     x = (torch.rand(40, channels, height, width, generator=dice) * spread).to(torch.uint8)
     y = torch.arange(40) % 10
-    return datasets._dataset("noise", tuple("abcdefghij"), x, y, x[:33], y[:33])
+    x, y = x.numpy(), y.numpy()
+    preparation = Preparation(channels, height, width, "crop")
+    parts = Parts(tuple("abcdefghij"), (x, y), (x[:33], y[:33]), preparation)
+    return make_dataset("noise", parts)
 
 
 def a_model(name):
