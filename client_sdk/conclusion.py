@@ -1,4 +1,4 @@
-"""The last lines of a run: what came out of it, in a few sentences."""
+"""The last lines of a run: its results in a few sentences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from client_sdk import cost
+from client_sdk import cost, hints
 from client_sdk.console import Output
 from client_sdk.evaluation import Classes
 from client_sdk.progress import human_bytes, rounds_table
@@ -20,7 +20,7 @@ def conclude(
     classes: Classes | None,
     files: list[Path],
 ) -> None:
-    """Print the table of rounds, what the last model is worth, and where everything lies."""
+    """Print the table of rounds, the last model's accuracy, and the places of all files."""
     for line in headline(result):
         console.say(line)
     console.print(rounds_table(rows))
@@ -33,11 +33,11 @@ def conclude(
     for file in files:
         console.say(f"wrote {file}")
     model = next((f for f in files if f.suffix == ".safetensors"), None)
-    console.say(f"try it: python -m client_sdk predict IMAGE... --model {model}")
+    console.say(f"try it: {hints.command('predict', 'IMAGE...', '--model', str(model))}")
 
 
 def headline(result: dict[str, Any]) -> Iterator[str]:
-    """How the run ended, and which clients took part for nothing."""
+    """How the run ended, and the clients whose every update was refused."""
     yield f"{result['state']}: {result['reason']}"
     for refusal in result["always_refused"]:
         yield (
@@ -68,7 +68,7 @@ def _worth(result: dict[str, Any], classes: Classes | None) -> Iterator[str]:
 
 
 def worst_class(classes: Classes) -> str:
-    """The class that the model knows least, and what it takes it for."""
+    """The class of the lowest accuracy, and the one that the model most often takes it for."""
     label = classes.worst
     share, confused = classes.by_class[label], classes.taken_for(label)
     others = f", most often taken for {classes.names[confused[0]]}" if confused else ""

@@ -1,7 +1,7 @@
-"""Output that never fails for a letter: whatever the terminal or the log can hold is printed.
+"""The console of a command. It prints any text in any encoding.
 
-What is printed may be a stranger's: a reason, a name, a class of somebody's model. It is no markup,
-and it has no control characters.
+A text may be a stranger's: a reason, a name, a class of somebody's model. It is printed as it is,
+without markup and without control characters.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from app.wire.text import clean
 LONGEST = 20_000  # characters of a line
 
 
-def forgive(*streams: object) -> None:
-    """Print as an escape what the stream's encoding lacks, where Python would raise."""
+def escape_unprintable(*streams: object) -> None:
+    """From now on print letters that a stream's encoding lacks as escapes; Python would raise."""
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -35,12 +35,12 @@ def sign(console: Console, wanted: str, plain: str) -> str:
 
 
 def shown(text: str, style: str = "") -> Text:
-    """Text that may be a stranger's, as a part of what is printed."""
+    """A stranger's text as Rich prints it: without markup and control characters."""
     return Text(clean(text, LONGEST), style=style)
 
 
 class Output(Console):
-    """The console of a command. A log has no edge: lines are as long as they are there."""
+    """The console of a command. In a log, which has no edge, tables are 120 characters wide."""
 
     def __init__(self, *, to_stderr: bool) -> None:
         super().__init__(stderr=to_stderr, highlight=False)
@@ -48,17 +48,17 @@ class Output(Console):
             self.width = 120
 
     def say(self, message: str, style: str = "") -> None:
-        """Print one line, which the terminal's edge does not cut."""
+        """Print one line; the terminal wraps it."""
         self.print(shown(message, style), soft_wrap=True)
 
     def on_broken_pipe(self) -> None:
-        """Rich would exit with code 1, which says here that an experiment failed."""
+        """Raise BrokenPipeError. Rich would exit with 1, the code of a failed experiment."""
         self.quiet = True
         raise BrokenPipeError("the output was closed")
 
 
 def let_go_of_stdout() -> None:
-    """Nobody reads it any more: let the interpreter's end write into nothing."""
+    """Send what the interpreter still flushes to the null device: nobody reads the output now."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

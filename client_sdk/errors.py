@@ -1,9 +1,6 @@
-"""What can go wrong on the clients' side: the network's errors as one tree, and bad data."""
+"""Errors of the clients' side: the network's as one tree, and those of data and training."""
 
 from __future__ import annotations
-
-# For what a command imports, before or after anything else of it is there.
-MISSING = "The Python package {} is not installed: pip install 'serverless-fl[client]'."
 
 
 class ClientError(Exception):
@@ -11,11 +8,11 @@ class ClientError(Exception):
 
 
 class CoordinatorUnreachable(ClientError):
-    """No answer within the time allowed for retries, or none that could ever come."""
+    """No answer arrives within the time allowed for retries, or none can ever arrive."""
 
 
 class BadAnswer(ClientError):
-    """The answer is not one of a coordinator: it is too long, or beyond what it may say."""
+    """The answer is not a coordinator's: it is too long, or a value in it is out of bounds."""
 
 
 class RequestRefused(ClientError):
@@ -37,19 +34,19 @@ class NotThere(RequestRefused):
 
 
 class StateConflict(RequestRefused):
-    """409: well formed, but not now; `code` and `detail` say what the turn is."""
+    """409: the request is well formed, but out of turn; `code` and `detail` name the turn."""
 
 
 class DirectRefused(RequestRefused):
-    """The blob store refused a signed URL: it has run out, or the bytes are not what was signed."""
+    """The blob store refused a signed URL: it expired, or the bytes are not those it was for."""
 
 
 class CorruptDownload(ClientError):
-    """A model's bytes did not have the digest that was announced, however often it was tried."""
+    """Every attempt to download a model gave bytes of another digest than was announced."""
 
 
 class BadSettings(ValueError):
-    """An address, a key or a variable of the environment with which nothing can be reached."""
+    """An address, a key or an environment variable is unusable; the message says which."""
 
 
 class TrainingFailed(Exception):
@@ -57,4 +54,4 @@ class TrainingFailed(Exception):
 
 
 class DataError(Exception):
-    """A data set, a model file or a picture that cannot be used; the message says what to do."""
+    """A data set, a model file or a picture is unusable; the message says what to do."""

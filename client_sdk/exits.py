@@ -8,15 +8,15 @@ TEXT = """exit codes:
   0    the experiment completed
   1    it failed (no quorum in any attempt); the last good model is kept
   2    bad arguments, data or settings, or a machine that lacks something (room on a disk, say)
-  3    the coordinator did not answer, or not as one does
+  3    the coordinator did not answer, or its answer was not a coordinator's
   4    the coordinator refused (wrong key, experiment full, ...)
   5    the experiment was stopped by its admin
   6    a training process died on this machine
-  7    verify: a model is not what the records say
+  7    verify: a model differs from the records
   8    it is paused (its budget is reached, or by its admin); --resume goes on
   9    it ended, but every update of a client was refused: nothing of its data is in the model
-  10   verify: a round that was asked for is no longer kept; nothing was found to be wrong
-  11   an error that nobody foresaw; the traceback is in the file that the message names
+  10   verify: the updates of a round in --round are no longer kept; nothing else differs
+  11   an unexpected error; the traceback is in the file that the message names
   130  interrupted; the same command (run: with --resume) goes on
 """
 PAUSED_TEXT = (
@@ -26,11 +26,11 @@ PAUSED_TEXT = (
 
 
 class UsageError(Exception):
-    """The arguments make no sense together; the message says what to do."""
+    """The arguments contradict each other, or one is missing; the message says what to do."""
 
 
 def of_end(state: ExperimentState, *, ignored: bool) -> int:
-    """The code for how an experiment ended; `ignored`: every update of a client was refused."""
+    """The code for an ended experiment; `ignored`: every update of some client was refused."""
     return {
         ExperimentState.COMPLETED: IGNORED if ignored else 0,
         ExperimentState.FAILED: FAILED,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from client_sdk import hints
 from client_sdk.errors import DataError
 from client_sdk.models import read_metadata
 from client_sdk.predict import Classifier
@@ -83,7 +84,8 @@ def _onnx(network: nn.Module, example: torch.Tensor, about: dict[str, str]) -> b
         import onnxscript  # noqa: F401  (torch.onnx asks for it, in a longer way)
     except ImportError as error:
         raise DataError(
-            f"Exporting ONNX takes the package {error.name}: pip install 'serverless-fl[export]'"
+            f"Exporting ONNX needs the package {error.name}: "
+            f"{hints.install('serverless-fl[export]')}"
         ) from error
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 of its own tree specs

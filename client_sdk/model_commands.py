@@ -1,4 +1,4 @@
-"""What the CLI's commands that use a model do: predict and export."""
+"""The commands that use a model: `predict` and `export`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from client_sdk.predict import predict as classify
 
 
 def predict(arguments: argparse.Namespace, console: Output) -> int:
-    """Print class and probability of each picture."""
+    """Print the most probable classes of each picture."""
     torch.set_num_threads(1)
     predictions = classify(arguments.images, arguments.model, top=arguments.top)
     if arguments.json:
@@ -35,13 +35,13 @@ def predict(arguments: argparse.Namespace, console: Output) -> int:
 
 
 async def export(arguments: argparse.Namespace, console: Output) -> int:
-    """Write a model file, or a model of a coordinator, in another form."""
+    """Write a model from a file or from a coordinator in another format."""
     torch.set_num_threads(1)
     form = arguments.format or next(
         (f for f, suffix in FORMATS.items() if suffix == arguments.out.suffix), None
     )
     if form is None:
-        raise exits.UsageError(f"{arguments.out} does not say which --format it shall have.")
+        raise exits.UsageError(f"The name {arguments.out} leaves open which --format: give one.")
     data, whose = await _model(arguments, console)
     made = convert(data, form, normalise=arguments.normalise, whose=whose)
     try:
@@ -53,7 +53,7 @@ async def export(arguments: argparse.Namespace, console: Output) -> int:
 
 
 async def _model(arguments: argparse.Namespace, console: Output) -> tuple[bytes, str]:
-    """A model's bytes and its name. Raises UsageError, DataError, RequestRefused."""
+    """A model's bytes, and a name for it in messages. Raises UsageError, DataError, ClientError."""
     if not arguments.server:
         if arguments.experiment or arguments.version is not None:
             raise exits.UsageError("--experiment and --version go with --server.")

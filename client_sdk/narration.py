@@ -1,4 +1,4 @@
-"""What `join` says of the life of its client, a line for each thing that is new."""
+"""The lines that `join` prints: one whenever its client's state changes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from client_sdk.participant import Event
 
 
 class Narration:
-    """Takes a participant's events; `rounds` are those of the experiment.
-
-    `ignored` is a sentence where every update was refused until now.
-    """
+    """Prints a participant's events. `rounds` is how many the experiment has."""
 
     def __init__(self, say: Callable[[str], None], rounds: int) -> None:
         self._say = say
@@ -26,7 +23,7 @@ class Narration:
         if event.kind == "refused":
             self._refusal = event.message
         line = self._line(event)
-        if line != self._last:  # a coordinator is asked often, and mostly says the same
+        if line != self._last:  # most polls get the same answer as the last one
             self._say(line)
         self._last = line
 
@@ -39,6 +36,7 @@ class Narration:
 
     @property
     def ignored(self) -> str:
+        """A sentence where the coordinator refused every update until now, else nothing."""
         if self._taken or not self._refusal:
             return ""
         return (

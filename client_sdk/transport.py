@@ -15,7 +15,7 @@ from urllib.request import getproxies
 
 import httpx
 
-from client_sdk import address
+from client_sdk import address, hints
 from client_sdk.errors import BadSettings
 
 
@@ -80,8 +80,8 @@ class Transport(httpx.AsyncBaseTransport):
             return httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits, proxy=via)
         except ImportError as error:
             raise BadSettings(
-                f"The environment names the proxy {shown}, and SOCKS takes a package more: "
-                "pip install 'httpx[socks]', or name the host in NO_PROXY."
+                f"The environment names the proxy {shown}, and SOCKS needs another package: "
+                f"{hints.install('httpx[socks]')}, or name the host in NO_PROXY."
             ) from error
         except (ValueError, httpx.InvalidURL) as error:
             raise BadSettings(

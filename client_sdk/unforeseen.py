@@ -1,4 +1,4 @@
-"""What nobody foresaw: one sentence for the terminal, and the traceback in a file."""
+"""Unexpected errors: one sentence for the terminal, and the traceback in a file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ NAME = "serverless-fl-error.log"
 
 
 def record(error: BaseException, folder: Path) -> str:
-    """Add the traceback to a file in `folder`, or where that cannot be written, in the system's
-    folder for temporary files; gives a sentence that names both.
+    """Append the traceback to a file; gives a sentence that names the error and the file.
+
+    The file lies in `folder` or, where that is not writable, in the system's temporary folder.
     """
     lines = traceback.format_exception(error)
     told = "".join(lines).encode(errors="backslashreplace")
@@ -22,12 +23,12 @@ def record(error: BaseException, folder: Path) -> str:
             path = place / NAME
             with path.open("ab") as log:
                 log.write(told)
-            return f"Nobody foresaw this: {_short(reason)} The traceback is in {path}."
-    return f"Nobody foresaw this: {_short(reason)}"
+            return f"An unexpected error: {_short(reason)} The traceback is in {path}."
+    return f"An unexpected error: {_short(reason)}"
 
 
 def of_system(error: OSError) -> str:
-    """What the operating system refused, as a sentence."""
+    """A sentence for an error of the operating system: the file, and the system's reason."""
     about = f"{error.filename}: " if error.filename is not None else ""
     return f"{about}{error.strerror or error}."
 

@@ -21,6 +21,8 @@ from typing import IO, Self
 import httpx
 from starlette.applications import Starlette
 
+from client_sdk import hints
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -197,8 +199,8 @@ def _serve(
             listener,
             log.name,
             f"{platform} behind {url} (API docs: /docs)\n"
-            f"FL_ADMIN_KEY={settings['FL_ADMIN_KEY']} python -m client_sdk --clients 20 "
-            f"--server {url}\n"
+            f"FL_ADMIN_KEY={settings['FL_ADMIN_KEY']} "
+            f"{hints.command('--clients', '20', '--server', url)}\n"
             f"(what the containers say goes to {log.name})",
         )
     )

@@ -167,7 +167,7 @@ def test_the_traceback_of_a_run_lies_beside_its_results(command, monkeypatch, tm
 def test_a_traceback_that_finds_no_room_is_still_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(unforeseen.tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
     told = unforeseen.record(RuntimeError("x"), tmp_path / "nowhere")
-    assert told == "Nobody foresaw this: RuntimeError: x."
+    assert told == "An unexpected error: RuntimeError: x."
 
 
 @pytest.mark.parametrize(

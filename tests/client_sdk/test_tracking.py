@@ -100,7 +100,7 @@ def test_a_tool_that_fails_is_said_so_and_left_out(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tracking._trackers["tensorboard"], "metrics", fail)
     a_run(tracking, [])
-    assert said == ["tensorboard is told no more of this run: the disk is full"]
+    assert said == ["tensorboard records no more of this run: the disk is full"]
 
 
 async def test_a_slow_tool_holds_up_no_round(tmp_path, monkeypatch):

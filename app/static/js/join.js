@@ -16,7 +16,7 @@ export function joinSection(id) {
     about.textContent = key
       ? "Each party types this on its own machine. The enrolment key is shown to you as the admin: hand it on in private."
       : "Each party types this on its own machine, with the enrolment key that the experiment’s creator gives out.";
-    const command = `FL_ENROL_KEY=${quote(key ?? "...")} python -m client_sdk join `
+    const command = `FL_ENROL_KEY=${quote(key ?? "...")} .venv/bin/python -m client_sdk join `
       + `--server ${quote(here())} --experiment ${quote(id)}`;
     place.replaceChildren(h("code", {}, command), copyButton(command, "command"));
   });

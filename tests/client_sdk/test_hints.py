@@ -1,0 +1,64 @@
+"""Commands in what is printed name the interpreter that runs them."""
+
+import ast
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import client_sdk
+from client_sdk import hints
+
+
+@pytest.mark.parametrize(
+    ("executable", "folder", "shown"),
+    [
+        ("/home/me/fl/.venv/bin/python", "/home/me/fl", ".venv/bin/python"),
+        ("/home/me/fl/.venv/bin/python", "/home/me/fl/runs", "../.venv/bin/python"),
+        ("/home/me/fl/.venv/bin/python", "/home/me/fl/.venv/bin", "./python"),
+        ("/usr/bin/python3.11", "/home/me/somewhere/else", "/usr/bin/python3.11"),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="paths as POSIX writes them")
+def test_the_shorter_of_two_paths_to_the_interpreter(monkeypatch, executable, folder, shown):
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(os, "getcwd", lambda: folder)
+    assert hints.python() == shown
+    assert (
+        hints.command("predict", "my photo.png") == f"{shown} -m client_sdk predict 'my photo.png'"
+    )
+    assert hints.install("a[b]") == f"{shown} -m pip install 'a[b]'"
+    assert f"{shown} -m pip install" in hints.missing("torch")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+def test_a_shell_runs_what_a_hint_says(tmp_path, monkeypatch):
+    """Also where the interpreter's path has a space, and is relative to the working folder."""
+    (tmp_path / "my env").mkdir()
+    (tmp_path / "my env" / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "my env" / "python"))
+    interpreter = shlex.split(hints.command())[0]
+    said = f"{shlex.quote(interpreter)} -S -c 'print(6 * 7)'"
+    assert hints.command().startswith(shlex.quote(interpreter))
+    assert subprocess.check_output(["/bin/sh", "-c", said], text=True) == "42\n"
+
+
+def test_no_printed_command_names_a_bare_python_or_pip():
+    """Whatever they are in PATH, they may lack this package."""
+    (root,) = client_sdk.__path__
+    for path in Path(root).rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+        documented = [
+            ast.get_docstring(node, clean=False)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        ]
+        for text in texts:
+            if isinstance(text, str) and text not in documented and path.name != "hints.py":
+                assert "python -m" not in text, path
+                assert "pip install" not in text, path
