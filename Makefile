@@ -6,15 +6,21 @@ BIN := .venv/bin
 ARGS ?=
 MAKEFLAGS += --jobs=2  # while one environment is set up, so is the other
 
-.PHONY: run test conformance lint audit format serve lambda-local openwhisk-local sam-validate
+.PHONY: run test test-reversed conformance lint lint-style lint-types lint-floors lint-security audit format serve lambda-local openwhisk-local sam-validate
 .PHONY: sbom container-test mlflow-test bench bench-accuracy bench-load bench-platforms clean
 
 run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
 
 # In the files' own order: by the number of their tests, those that take longest would come last.
+# Bytecode is kept, whatever the machine's settings say: a run starts a hundred processes.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: .venv/ready .venv-sam/ready lint  ## everything that must hold
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-reversed: .venv/ready .venv-sam/ready  ## the same tests, the last one first: none may need another
+	$(PYTEST) --reversed $(ARGS)
 
 conformance: .venv/ready  ## the API through every way in, a model of 100 MB included
 	$(BIN)/python -m pytest tests/conformance -m "large or not large" $(ARGS)
@@ -27,11 +33,19 @@ soak: .venv/ready  ## the long forms of faults and bad input, about twenty minut
 mutants: .venv/ready  ## small changes to the code that no test notices; ARGS='--changed main' for those of a branch
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-lint: .venv/ready
+lint: lint-types lint-style lint-floors lint-security  ## two at a time: types take longest
+
+lint-types: .venv/ready
+	$(BIN)/mypy
+
+lint-style: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+
+lint-floors: .venv/ready
 	$(BIN)/lint-imports
+
+lint-security: .venv/ready
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app client_sdk
 
 audit: .venv/ready  ## known vulnerabilities of what is pinned; needs a network, so no part of lint

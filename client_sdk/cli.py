@@ -85,18 +85,19 @@ def _refused(error: errors.RequestRefused) -> int:
 
 
 def _dispatch(arguments: argparse.Namespace, console: Output) -> int:
-    # These import PyTorch; `--help` and a mistyped option do not wait for that.
-    from client_sdk import admin_commands, commands, join_command, model_commands
+    # Whoever needs no PyTorch does not wait for its import: `--help`, a mistyped option, the admin.
+    if arguments.command in ("verify", "delete"):
+        from client_sdk import admin_commands
+
+        command = admin_commands.verify if arguments.command == "verify" else admin_commands.delete
+        return asyncio.run(command(arguments, console))
+    from client_sdk import commands, join_command, model_commands
 
     match arguments.command:
         case "predict":
             return model_commands.predict(arguments, console)
         case "export":
             return asyncio.run(model_commands.export(arguments, console))
-        case "verify":
-            return asyncio.run(admin_commands.verify(arguments, console))
-        case "delete":
-            return asyncio.run(admin_commands.delete(arguments, console))
         case "join":
             return asyncio.run(join_command.join(arguments, console))
         case _:

@@ -67,7 +67,8 @@ async def simulate(arguments: argparse.Namespace, console: Output) -> int:
             view.say(line)
         pool = TrainingPool(dataset, spec, arguments.workers, arguments.kernel)
         stack.push(pool.__exit__)
-        pool.start()  # its processes import PyTorch while the coordinator starts
+        if not arguments.server:  # which may refuse the key before they are started
+            pool.start()  # its processes import PyTorch while the coordinator starts
         client = await _reach(stack, arguments, out / "coordinator", saved, view.say)
         tracked = stack.enter_context(Tracking(arguments.track, out, view.say))
 

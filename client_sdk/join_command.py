@@ -46,7 +46,6 @@ async def _participate(
     pool = TrainingPool(dataset, spec, arguments.workers or 1, arguments.kernel)
     with interrupts.cancelling(), contextlib.ExitStack() as stack:
         stack.push(pool.__exit__)
-        pool.start()
         await enter(pool)
         participant = Participant(
             client,
@@ -92,6 +91,7 @@ def _own_data(
 
 async def enter(pool: TrainingPool) -> None:
     """Wait for the training processes. Raises UsageError where the kernel cannot be had."""
+    pool.start()
     try:
         # In a thread: compiling may take a second, and the event loop has connections to serve.
         await asyncio.to_thread(pool.__enter__)

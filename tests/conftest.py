@@ -34,6 +34,18 @@ hypothesis.settings.load_profile("any machine")
 MONGODB_URL = os.environ.pop("MONGODB_URL", None)
 for name in [n for n in os.environ if n.startswith("FL_")]:
     del os.environ[name]
+# The cores are shared: threads of PyTorch would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--reversed", action="store_true", help="run the last test first")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--reversed"):
+        items.reverse()
 
 
 class MongoServer:

@@ -156,7 +156,7 @@ def thinned(store, every):
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_dying_at_any_write_changes_nothing_in_the_end(store, fresh_store, after):
     deaths = await deaths_that_change_nothing(
-        store, fresh_store, Limits(), after=after, every=thinned(store, 2)
+        store, fresh_store, Limits(), after=after, every=thinned(store, 5)
     )
     assert deaths > 25  # the loop ended because all writes were tried, not at once
 
@@ -168,7 +168,7 @@ async def test_dying_at_any_write_of_an_aggregation_in_cells(store, fresh_store,
     limits = Limits(part_bytes=256, fold_updates=1, step_seconds=step)
     run = {"rounds": 1, "size": 80}
     deaths = await deaths_that_change_nothing(
-        store, fresh_store, limits, after=after, lit=False, every=thinned(store, 6), **run
+        store, fresh_store, limits, after=after, lit=False, every=thinned(store, 11), **run
     )
     assert deaths > (20 if step else 28)
 

@@ -206,8 +206,8 @@ async def test_many_may_delete_at_once(federation, store, tmp_path):
 async def test_dying_at_any_write_of_a_deletion_ends_in_it_or_in_nothing(
     store, fresh_store, tmp_path, after
 ):
-    # MongoDB's writes are slower, and the service's code is the same: there, every third.
-    every = 1 if isinstance(store.documents, SQLiteDocuments) else 3
+    # MongoDB's writes are slower, and the service's code is the same: there, every fifth.
+    every = 1 if isinstance(store.documents, SQLiteDocuments) else 5
     n, died = 1 - every, True
     while died:
         n += every

@@ -129,8 +129,8 @@ async def test_models_too_large_for_a_call_are_left_to_ticks(store):
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_dying_at_any_write_leaves_what_shall_be_left(store, fresh_store, after):
     """Nothing of what stays is ever gone, and what goes is gone in the end."""
-    # MongoDB's writes are slower, and the service's code is the same: there, every third.
-    every = 1 if isinstance(store.documents, SQLiteDocuments) else 3
+    # MongoDB's writes are slower, and the service's code is the same: there, every fifth.
+    every = 1 if isinstance(store.documents, SQLiteDocuments) else 5
     n, deaths = 1 - every, 1
     while deaths:
         n += every

@@ -235,3 +235,20 @@ def test_modules_of_the_working_folder_do_not_matter(tmp_path, name):
     )
     assert done.returncode == exits.USAGE, done.stderr
     assert done.stderr.startswith("error: The model nowhere cannot be read")
+
+
+def test_commands_that_train_nothing_do_not_wait_for_pytorch():
+    script = """
+import sys
+from client_sdk import cli
+sys.modules["torch"] = None  # its import is an error
+for command in ("verify", "delete"):
+    assert cli.run([command, "--server", "http://127.0.0.1:9", "--experiment", "x"]) == 2
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert [line.split(" needs ")[0] for line in done.stderr.splitlines()] == [
+        "error: verify",
+        "error: delete",
+    ]

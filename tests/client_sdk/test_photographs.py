@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from client_sdk import datasets, ink, models
+from client_sdk import datasets, ink
 from client_sdk.predict import Classifier
-from client_sdk.train import TrainSettings, train
 from tests.client_sdk.test_datasets import SHARED, needs_mnist
+from tests.client_sdk.trained import trained_on
 
 HEIGHT, WIDTH, SIZE = 400, 300, 140
 COUNT = 20
@@ -109,15 +108,7 @@ def right(classifier, dataset, change, dark=40.0):
 
 
 def classifier_of(dataset, examples, epochs):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # such small batches only wait for each other
-    spec = models.spec_for("auto", dataset.shape, 10)
-    network = models.build(spec, 0)
-    settings = TrainSettings(epochs=epochs, batch_size=20, learning_rate=0.05, momentum=0.5)
-    x, y = dataset.normalise(dataset.train_x[:examples]), dataset.train_y[:examples]
-    train(network, x, y, settings, seed=0)
-    torch.set_num_threads(threads)
-    return Classifier.parse(models.to_bytes(network, models.describe(dataset, spec)), "it")
+    return Classifier.parse(trained_on(dataset, examples, epochs), "it")
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from PIL import Image
 
 from client_sdk import datasets, models, predict
 from client_sdk.errors import DataError
-from client_sdk.train import TrainSettings, train
 from tests.client_sdk.test_datasets import SHARED, needs_mnist
+from tests.client_sdk.trained import trained_on
+from tests.e2e.here import run_here
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,14 +28,8 @@ def one_thread():
 
 
 def trained(dataset, folder, examples, epochs):
-    torch.set_num_threads(1)
-    spec = models.spec_for("auto", dataset.shape, len(dataset.classes))
-    model = models.build(spec, 0)
-    x = dataset.normalise(dataset.train_x[:examples])
-    settings = TrainSettings(epochs=epochs, batch_size=20, learning_rate=0.05, momentum=0.5)
-    train(model, x, dataset.train_y[:examples], settings, seed=0)
     path = folder / f"{dataset.name}.safetensors"
-    path.write_bytes(models.to_bytes(model, models.describe(dataset, spec)))
+    path.write_bytes(trained_on(dataset, examples, epochs))
     return path
 
 
@@ -225,12 +220,15 @@ def test_the_command_prints_class_and_probability(digits, digits_model, tmp_path
     for index in (0, 1):
         paths.append(str(tmp_path / f"{index}.png"))
         ink_on_paper(digits.test_x[index, 0].numpy()).save(paths[-1])
-    command = [sys.executable, "-m", "client_sdk", "predict", "--model", str(digits_model), *paths]
-    plain = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = ["predict", "--model", str(digits_model), *paths]
+    plain = subprocess.run(
+        [sys.executable, "-m", "client_sdk", *command], capture_output=True, text=True, check=True
+    ).stdout
     label = int(digits.test_y[0])
     assert plain.splitlines()[0].startswith(f"{paths[0]}: {label} ")
-    as_json = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    as_json = run_here(*command, "--json")
+    assert as_json.returncode == 0, as_json.stderr
     assert [p["path"] for p in json.loads(as_json.stdout)] == paths
-    wrong = subprocess.run([*command, "nowhere.png"], capture_output=True, text=True, check=False)
+    wrong = run_here(*command, "nowhere.png")
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: nowhere.png cannot be read")

@@ -1,0 +1,52 @@
+"""Commands in this process, for tests that look at what a command does, not at its process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from client_sdk import cli, commands, join_command, workers
+
+
+class TrainingHere(workers.TrainingPool):
+    """Trains in a thread of this process: a process of its own imports PyTorch for two seconds."""
+
+    def start(self):
+        workers._state.update(dataset=self._dataset, spec=self._spec)
+        self._thread = ThreadPoolExecutor(1)
+
+    async def _run(self, job, *arguments):
+        return await asyncio.get_running_loop().run_in_executor(self._thread, job, *arguments)
+
+    def __exit__(self, *_):
+        if hasattr(self, "_thread"):
+            self._thread.shutdown(cancel_futures=True)
+
+
+class SlowTraining(TrainingHere):
+    """Each update takes two seconds longer."""
+
+    async def train(self, *task):
+        await asyncio.sleep(2)
+        return await super().train(*task)
+
+
+def run_here(*arguments, training=TrainingHere, **more):
+    """As `tests.e2e.processes.run`; only an embedded coordinator is a process of its own."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as here,
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        for module in (commands, join_command):
+            here.setattr(module, "TrainingPool", training)
+        for name, value in more.items():
+            here.setenv(name, value)
+        code = cli.run(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
