@@ -164,6 +164,8 @@ def _tensor(name: str, entry: Any) -> TensorSpec:
             # `type` and not `isinstance`: Python counts `true` as an integer.
             if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
                 raise BadWeights(f"Tensor {name[:80]!r} has an impossible shape.")
+            if type(start) is not int or type(end) is not int:
+                raise BadWeights(f"Tensor {name[:80]!r} has impossible offsets.")
             if start < 0 or end - start != math.prod(shape) * TYPE_SIZES[dtype]:
                 raise BadWeights(f"Tensor {name[:80]!r}: its offsets do not fit its shape.")
             return TensorSpec(name, dtype, tuple(shape), start, end)

@@ -1,5 +1,6 @@
 """Our reader of safetensors against the library's writer, and against strangers."""
 
+import json
 import struct
 
 import numpy as np
@@ -12,7 +13,9 @@ from app.domain.errors import BadWeights
 from app.wire import codec, spans
 from app.wire.check import UpdateCheck
 from app.wire.header import (
+    MAX_DIMENSIONS,
     MAX_HEADER_BYTES,
+    MAX_TENSORS,
     NUMPY_TYPES,
     header_length,
     layout_of,
@@ -187,6 +190,8 @@ def test_other_tensors_than_the_models_are_a_layout_mismatch(other):
         {"w": entry(), "v": entry(offsets=[16, 24])},
         {"w": entry(), "v": entry(offsets=[12, 20])},
         {"w": entry(shape=[True, 2])},
+        {"w": entry(offsets=[False, 8])},
+        {"w": entry("U8", [1], [0, True])},
         {"w": entry(offsets=[0, 4])},
         {"w": entry(offsets=[0, 12])},
         {"__metadata__": {"a": 1}},
@@ -196,7 +201,7 @@ def test_other_tensors_than_the_models_are_a_layout_mismatch(other):
 )
 def test_a_lying_header_is_refused_however_much_data_it_has(header):
     """Or it might be refused for its short body alone, whatever the header says."""
-    for size in (0, 4, 8, 12, 16, 20, 24, 64):
+    for size in (0, 1, 4, 8, 12, 16, 20, 24, 64):
         with pytest.raises(BadWeights) as caught:
             check(file_of(header, b"\0" * size))
         assert caught.value.code == "malformed-weights"
@@ -205,6 +210,17 @@ def test_a_lying_header_is_refused_however_much_data_it_has(header):
 def test_the_header_that_those_differ_from_is_taken():
     assert check(file_of({"w": entry()}, b"\0" * 8)).total_bytes
     assert check(file_of({"w": entry(), "v": entry(offsets=[8, 16])}, b"\0" * 16)).total_bytes
+
+
+def test_what_is_exactly_at_a_bound_is_taken_and_one_more_is_not():
+    padded = json.dumps({"w": entry()}).encode().ljust(MAX_HEADER_BYTES)
+    assert check(file_of(padded, b"\0" * 8), chunk=2**22).total_bytes == 8 + len(padded) + 8
+    deep = {"w": entry(shape=[1] * (MAX_DIMENSIONS - 1) + [2])}
+    assert check(file_of(deep, b"\0" * 8)).total_bytes
+    many = {f"{n}": entry("U8", [0], [0, 0]) for n in range(MAX_TENSORS)}
+    assert len(read_header(file_of(many)).tensors) == MAX_TENSORS
+    with pytest.raises(BadWeights, match="More than"):
+        read_header(file_of(many | {"one more": entry("U8", [0], [0, 0])}))
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**63, 2**64 - 1, MAX_HEADER_BYTES + 1])

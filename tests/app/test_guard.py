@@ -7,10 +7,14 @@ import json
 
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 
+from app.api.guard import PROBES, Guard
+from app.api.rate import RateLimit
+from app.api.routing import LIST_BYTES
 from app.config import Settings
 from app.main import create_app
-from tests.federation import ADMIN_KEY, ONE_STORE
+from tests.federation import ADMIN_KEY, ONE_STORE, Clock
 
 JSON = (b"content-type", b"application/json")
 
@@ -113,11 +117,18 @@ async def test_a_commit_may_name_twenty_thousand_parts(federation):
 @ONE_STORE
 @pytest.mark.parametrize(
     "name",
-    ["Authorization", "Content-Length", "Content-Type", "Host", "Range", "Idempotency-Key"],
+    [
+        *("Authorization", "Content-Length", "Content-Type", "Host", "Range", "Idempotency-Key"),
+        *("Content-Encoding", "Transfer-Encoding", "If-Range", "Last-Event-Id", "X-Request-Id"),
+    ],
 )
 async def test_a_header_that_must_be_one_is_not_two(federation, name):
     """Two readers of such a request may each believe another of the two."""
-    value = {"Content-Length": b"0", "Authorization": b"Bearer " + ADMIN_KEY.encode()}
+    value = {
+        "Content-Length": b"0",
+        "Authorization": b"Bearer " + ADMIN_KEY.encode(),
+        "Content-Encoding": b"identity",
+    }
     header = (name.lower().encode(), value.get(name, b"a"))
     assert (await ask(federation.app, headers=[header], body=b""))[0] == 200
     status, _, problem = await ask(federation.app, headers=[header, header])
@@ -157,7 +168,10 @@ async def test_a_host_that_is_none_is_a_bad_request(federation, host, path):
 @ONE_STORE
 @pytest.mark.parametrize(
     "host",
-    [b"", b"a", b"a_b.example.org:8000", b"a:", b"[::1]", b"[2001:db8::1]:443", b"1.2.3.4:1"],
+    [
+        *(b"", b"a", b"a_b.example.org:8000", b"a:", b"a:65535"),
+        *(b"[::1]", b"[2001:db8::1]:443", b"1.2.3.4:1"),
+    ],
 )
 async def test_a_host_that_is_one_is_taken(federation, host):
     assert (await ask(federation.app, headers=[(b"host", host)]))[0] == 200
@@ -208,6 +222,84 @@ async def test_what_stands_beside_a_token_makes_it_no_token(federation, value):
         path = f"/v1/experiments/{experiment}/{what}"
         assert (await ask(federation.app, path=path, headers=[header]))[0] == 401
         assert (await ask(federation.app, path=path, headers=[bearer(token)]))[0] == 200
+
+
+def guarded(work=None, **settings):
+    """The guard alone, before an app that reads the whole body and answers with its length."""
+
+    async def app(scope, receive, send):
+        status, body = 200, b""
+        try:
+            body = (await receive())["body"]
+        except HTTPException as error:  # as FastAPI does
+            status = error.status_code
+        await (work(send) if work else answer(status, body, send))
+
+    async def answer(status, body, send):
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"%d" % len(body)})
+
+    return Guard(app, **{"max_body": 100_000, "loopback_only": False} | settings)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize(
+    ("method", "max_body", "limit"),
+    [("POST", LIST_BYTES + 5, LIST_BYTES), ("PUT", LIST_BYTES + 5, LIST_BYTES + 5), ("POST", 9, 9)],
+)
+async def test_a_body_of_exactly_the_limit_is_taken(announced, method, max_body, limit):
+    guard = guarded(max_body=max_body)
+    for size in (limit, limit + 1):
+        headers = [(b"content-length", b"%d" % size)] if announced else []
+        status, _, told = await ask(guard, method, headers=headers, body=b"x" * size)
+        assert status == (200 if size == limit else 413)
+        if size == limit:
+            assert told == limit
+
+
+async def test_a_pause_is_told_in_whole_seconds_and_is_long_enough():
+    clock = Clock()
+    guard = guarded(rate=RateLimit(0.4, 1, factor=1, clock=clock))
+    assert (await ask(guard, body=b""))[0] == 200
+    status, given, problem = await ask(guard)
+    assert (status, given["retry-after"]) == (429, "3")  # 2.5 s
+    assert "Wait 3 s" in problem["detail"]
+    clock.now += 2.4
+    assert (await ask(guard))[1]["retry-after"] == "1"  # never 0, which is at once
+    clock.now += 0.1
+    assert (await ask(guard, body=b""))[0] == 200
+
+
+async def test_a_probe_is_not_limited():
+    guard = guarded(rate=RateLimit(0.001, 1, factor=1, clock=Clock()))
+    for path in ("/v1/experiments", *PROBES, *PROBES):
+        assert (await ask(guard, path=path, body=b""))[0] == 200
+    assert (await ask(guard))[0] == 429
+
+
+async def test_a_defect_is_answered_without_its_words_and_logged(caplog):
+    async def broken(send):
+        raise RuntimeError("a secret")
+
+    status, _, problem = await ask(guarded(broken), body=b"")
+    assert (status, problem["code"]) == (500, "internal-error")
+    assert "secret" not in json.dumps(problem)
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info[0]) == ("ERROR", RuntimeError)
+
+
+async def test_an_answer_that_breaks_off_is_not_followed_by_another():
+    """The server then closes the connection, by which the caller knows."""
+    sent = []
+
+    async def breaking(send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        sent.append("a start")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await ask(guarded(breaking), body=b"")
+    assert sent == ["a start"]
 
 
 def keyless(tmp_path, **settings):

@@ -88,6 +88,21 @@ def test_the_share_of_an_address_can_be_set():
     assert [rate.take(None, "192.0.2.1") > 0 for _ in range(6)] == [False] * 5 + [True]
 
 
+def test_however_small_its_share_an_address_may_call_once():
+    rate = RateLimit(1, 10, factor=0.01, clock=Clock())
+    assert rate.take(None, "192.0.2.1") == 0
+    assert rate.take(None, "192.0.2.1") == pytest.approx(100)
+
+
+def test_a_token_that_proves_itself_again_pays_no_more_for_that():
+    rate = RateLimit(1, 3, factor=1, clock=Clock())
+    for _ in range(5):
+        rate.proven("1.tok_x")
+    # The request that proved it took one of its three.
+    assert [rate.take("1.tok_x", "192.0.2.1") for _ in range(3)] == [0, 0, 1]
+    assert len(rate.addresses) == 0
+
+
 @ONE_STORE
 async def test_a_client_that_floods_is_told_to_wait_and_the_others_go_on(federation):
     experiment, members = await federation.start()
