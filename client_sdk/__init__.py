@@ -1,1 +1,92 @@
-"""The client SDK: enrol, train locally, upload. See `python -m client_sdk --help`."""
+"""Federated learning as a client: enrol, train locally, upload; or run all clients here.
+
+    from client_sdk import Participant, CoordinatorClient, TrainingPool, load
+
+`python -m client_sdk --help` does the same from a terminal. A name below is imported when it is
+first used, so that `import client_sdk` does not import PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from client_sdk.client import CoordinatorClient
+    from client_sdk.dataset import Dataset
+    from client_sdk.datasets import load
+    from client_sdk.embedded import EmbeddedCoordinator
+    from client_sdk.errors import (
+        BadAnswer,
+        BadSettings,
+        ClientError,
+        CoordinatorUnreachable,
+        CorruptDownload,
+        DataError,
+        DirectRefused,
+        NotAuthorised,
+        NotThere,
+        RequestRefused,
+        StateConflict,
+        TrainingFailed,
+    )
+    from client_sdk.models import ModelSpec, TwoLayerCNN, spec_for
+    from client_sdk.participant import Event, Participant
+    from client_sdk.simulate import Outcome, Row, Simulation, Watchers
+    from client_sdk.workers import TrainingPool
+
+__all__ = [
+    "BadAnswer",
+    "BadSettings",
+    "ClientError",
+    "CoordinatorClient",
+    "CoordinatorUnreachable",
+    "CorruptDownload",
+    "DataError",
+    "Dataset",
+    "DirectRefused",
+    "EmbeddedCoordinator",
+    "Event",
+    "ModelSpec",
+    "NotAuthorised",
+    "NotThere",
+    "Outcome",
+    "Participant",
+    "RequestRefused",
+    "Row",
+    "Simulation",
+    "StateConflict",
+    "TrainingFailed",
+    "TrainingPool",
+    "TwoLayerCNN",
+    "Watchers",
+    "load",
+    "spec_for",
+]
+
+_MODULES = {
+    "client_sdk.client": ("CoordinatorClient",),
+    "client_sdk.dataset": ("Dataset",),
+    "client_sdk.datasets": ("load",),
+    "client_sdk.embedded": ("EmbeddedCoordinator",),
+    "client_sdk.errors": (
+        *("BadAnswer", "BadSettings", "ClientError", "CoordinatorUnreachable", "CorruptDownload"),
+        *("DataError", "DirectRefused", "NotAuthorised", "NotThere", "RequestRefused"),
+        *("StateConflict", "TrainingFailed"),
+    ),
+    "client_sdk.models": ("ModelSpec", "TwoLayerCNN", "spec_for"),
+    "client_sdk.participant": ("Event", "Participant"),
+    "client_sdk.simulate": ("Outcome", "Row", "Simulation", "Watchers"),
+    "client_sdk.workers": ("TrainingPool",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,7 @@ the digest of the published one first.
 from __future__ import annotations
 
 import hashlib
-import pickletools  # nosec B403  (a disassembler: it executes nothing)
+import pickletools  # a disassembler, which executes nothing  # nosec B403
 from pathlib import Path
 
 import numpy as np

@@ -13,6 +13,7 @@ from typing import Self
 
 import httpx
 
+import client_sdk
 from client_sdk import interrupts
 from client_sdk.errors import CoordinatorUnreachable
 
@@ -20,11 +21,11 @@ START_SECONDS = 60.0
 
 
 class EmbeddedCoordinator:
-    """Runs on a free loopback port with its state in `data_dir` for as long as it is entered.
+    """Runs on a free loopback port, with its state in `data_dir`, while the context is entered.
 
-    The port is bound here and the child is handed the socket, so that it stays ours while the child
-    is started again. The child ends by itself when this process is gone, however that ended.
-    Raises CoordinatorUnreachable where it does not come up; the message says why.
+    This process binds the port and hands the socket to the child, so that nobody else can take the
+    port while the child is restarted. The child ends by itself once this process is gone.
+    Entering raises CoordinatorUnreachable where the child does not start; the message says why.
     """
 
     def __init__(
@@ -67,9 +68,8 @@ class EmbeddedCoordinator:
     def _start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if k not in _SERVER_VARIABLES}
         environment |= {"FL_DATA_DIR": str(self.data_dir), "FL_ADMIN_KEY": self.admin_key}
-        environment.setdefault("FL_LOG_LEVEL", "warning")  # a line a poll is of no use here
-        # It finds its modules where we do, and none in the folder that the user happens to be in.
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        environment.setdefault("FL_LOG_LEVEL", "warning")  # else one line a poll
+        environment["PYTHONPATH"] = os.pathsep.join(_search_path())
         handle = self._socket.fileno()
         with (self.data_dir / "coordinator.log").open("ab") as log, interrupts.kept_from_children():
             self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)  # nosec B603
@@ -79,7 +79,7 @@ class EmbeddedCoordinator:
                 stdout=log,
                 stderr=log,
                 pass_fds=[handle],
-                start_new_session=True,  # Ctrl-C is for us; it stops when we say so
+                start_new_session=True,  # Ctrl-C reaches this process alone, which stops the child
             )
 
     async def _wait_until_up(self) -> None:
@@ -99,7 +99,7 @@ class EmbeddedCoordinator:
         )
 
     async def _keep(self) -> None:
-        """Restart it whenever it dies; clients retry meanwhile, and nothing is lost."""
+        """Restart the child whenever it dies. Clients retry meanwhile, and nothing is lost."""
         while True:
             await asyncio.sleep(0.2)
             if self._process is not None and (code := self._process.poll()) is not None:
@@ -120,13 +120,13 @@ class EmbeddedCoordinator:
         self._socket.close()
 
     def _forget(self) -> None:
-        """Close our end of the input of a child that has ended."""
+        """Close this end of an ended child's standard input."""
         assert self._process is not None  # noqa: S101
         assert self._process.stdin is not None  # noqa: S101
         self._process.stdin.close()
 
 
-# What is set for another coordinator on this machine is not meant for this one.
+# Variables of another coordinator on this machine do not reach this one.
 _SERVER_VARIABLES = frozenset(
     {
         *("MONGODB_URL", "FL_MONGODB_URL", "FL_S3_BUCKET", "FL_DATA_DIR"),
@@ -135,8 +135,24 @@ _SERVER_VARIABLES = frozenset(
 )
 
 
+def _search_path() -> list[str]:
+    """The folders from which the child imports: this process's, without a foreign `app` in them.
+
+    `app` is ours, and lies beside `client_sdk`. The folder of a user's script comes before that in
+    this process's path, and may hold an app.py or a package app/ of the user's own.
+    """
+    (package,) = client_sdk.__path__
+    ours = str(Path(package).parent)
+    others = [folder for folder in sys.path if folder and folder != ours]
+    return [folder for folder in others if not _holds_app(Path(folder))] + [ours]
+
+
+def _holds_app(folder: Path) -> bool:
+    return (folder / "app.py").exists() or (folder / "app").exists()
+
+
 def _reason(log: Path) -> str:
-    """The last line of a server's log that says why."""
+    """The last line of a server's log that gives a reason."""
     lines = [
         line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess  # nosec B404  (only its rules of quoting)
+import subprocess  # for its rules of quoting  # nosec B404
 import sys
 
 

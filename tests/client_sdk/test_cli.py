@@ -222,9 +222,10 @@ def test_every_code_is_documented():
     assert documented == {0, *range(1, 12), 130}
 
 
-@pytest.mark.parametrize("name", ["app.py", "random.py"])
-def test_modules_of_the_working_folder_do_not_matter(tmp_path, name):
-    (tmp_path / name).write_text("raise SystemExit('the wrong module')")
+def test_modules_of_the_working_folder_do_not_matter(tmp_path):
+    (tmp_path / "app").mkdir()
+    for name in ("app.py", "app/__init__.py", "random.py"):
+        (tmp_path / name).write_text("raise SystemExit('the wrong module')")
     done = subprocess.run(
         [sys.executable, "-m", "client_sdk", "export", "--model", "nowhere", "--out", "x.onnx"],
         cwd=tmp_path,

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 
 import pytest
 
@@ -52,9 +53,15 @@ async def test_its_port_stays_taken_while_it_is_started_again(tmp_path):
         assert own.pid != before
 
 
-async def test_a_users_own_app_py_does_not_matter(tmp_path, monkeypatch):
-    (tmp_path / "app.py").write_text("raise SystemExit('the wrong app')")
-    monkeypatch.chdir(tmp_path)
+async def test_a_users_own_app_does_not_matter(tmp_path, monkeypatch):
+    """In the working folder, beside the script that starts the coordinator, or in PYTHONPATH."""
+    for folder, name in (("here", "app.py"), ("script", "app.py"), ("path", "app/__init__.py")):
+        (tmp_path / folder / name).parent.mkdir(parents=True)
+        (tmp_path / folder / name).write_text("raise SystemExit('the wrong app')")
+    monkeypatch.chdir(tmp_path / "here")
+    found = [str(tmp_path / "script"), str(tmp_path / "path"), *sys.path]
+    monkeypatch.setattr(sys, "path", found)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
     async with (
         EmbeddedCoordinator(tmp_path / "data", ADMIN_KEY) as own,
         CoordinatorClient(own.url, ADMIN_KEY) as api,

@@ -1,0 +1,40 @@
+"""What a user imports from `client_sdk`."""
+
+import subprocess
+import sys
+
+import pytest
+
+import client_sdk
+
+PUBLIC = [
+    *("BadAnswer", "BadSettings", "ClientError", "CoordinatorClient", "CoordinatorUnreachable"),
+    *("CorruptDownload", "DataError", "Dataset", "DirectRefused", "EmbeddedCoordinator", "Event"),
+    *("ModelSpec", "NotAuthorised", "NotThere", "Outcome", "Participant", "RequestRefused", "Row"),
+    *("Simulation", "StateConflict", "TrainingFailed", "TrainingPool", "TwoLayerCNN", "Watchers"),
+    *("load", "spec_for"),
+]
+
+
+def test_the_public_names():
+    """A name that is added or removed here is a change for users: it goes into the changelog."""
+    assert client_sdk.__all__ == PUBLIC
+    assert set(PUBLIC) <= set(dir(client_sdk))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_is_there(name):
+    found = getattr(client_sdk, name)
+    assert found.__name__ == name
+    assert found.__module__.startswith("client_sdk.")
+
+
+def test_another_name_is_not():
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        client_sdk.nonsense  # noqa: B018
+
+
+def test_the_package_and_its_errors_do_without_pytorch():
+    code = "import sys; from client_sdk import DataError; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
