@@ -1,12 +1,18 @@
 """Logistic regression through the coordinator: another model than the SDK's own, with its API.
 
-FLUTE's comparison (https://microsoft.github.io/msrflute) has a thousand clients with sixty of
-MNIST's images each. Training one of them takes a few milliseconds, so this measures all the rest.
+    python -m benchmarks.logistic DATA_DIR SETTINGS
+
+SETTINGS is JSON, as peers.py's FLUTE. Prints JSON: accuracy by round. FLUTE's comparison
+(https://microsoft.github.io/msrflute) has a thousand clients with sixty of MNIST's images each.
+Training one of them takes a few milliseconds, so this measures all the rest.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import secrets
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +24,7 @@ import torch.nn.functional as F
 
 from app.wire.schema import ExperimentConfig
 from app.wire.turns import Train
-from client_sdk import models
+from client_sdk import datasets, models
 from client_sdk.client import CoordinatorClient
 from client_sdk.datasets import Dataset
 from client_sdk.embedded import EmbeddedCoordinator
@@ -99,3 +105,13 @@ async def run(dataset: Dataset, settings: Mapping[str, Any]) -> list[float]:
             await simulation.create()
             outcome = await simulation.run()
     return [row.accuracy for row in outcome.rows]
+
+
+def main() -> None:
+    data_dir, settings = sys.argv[1:]
+    dataset = datasets.load("mnist", Path(data_dir), download=False)
+    print(json.dumps({"accuracy": asyncio.run(run(dataset, json.loads(settings)))}))
+
+
+if __name__ == "__main__":
+    main()

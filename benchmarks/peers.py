@@ -1,6 +1,7 @@
 """The default run beside Flower, pfl-research and FedJAX on the same work, and FLUTE's small one.
 
     python -m benchmarks.peers [--full --data-dir DIR]
+    python -m benchmarks.peers --rounds 3 --seeds 0 1 2 --data-dir DIR     a quarter of an hour
 
 Each peer runs in a virtual environment of its own under .venv-peers, made on first use. All get the
 same examples in memory, the same shards, the same initial weights; ours goes through the
@@ -10,15 +11,17 @@ its end, libraries' imports included. MNIST must be there; without it there is n
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import venv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +29,13 @@ import numpy as np
 
 from app.domain.draw import shard
 from benchmarks import logistic
-from benchmarks.accuracy import machine, run
-from benchmarks.tables import Row, Table, command
+from benchmarks.accuracy import RESULTS, machine, run
+from benchmarks.intervals import in_points, paired
+from benchmarks.tables import Row, Table
 from client_sdk import datasets, models
 from client_sdk.partition import split
 from client_sdk.train import derive_seed
+from client_sdk.workers import usable_cores
 
 HERE = Path(__file__).parent / "peers"
 VENVS = Path(".venv-peers")
@@ -48,6 +53,8 @@ FLUTE = {
     **{"local_epochs": 1, "batch_size": 10, "learning_rate": 0.03, "momentum": 0.0},
     "evaluate_every": 20,
 }
+OURS, FLOWER, PLAIN = "ours", "Flower", "PyTorch alone"
+ON_PYTORCH = "ours with --kernel torch"
 OTHERS = {"pfl-research": "pfl", "FedJAX": "fedjax"}
 
 
@@ -64,14 +71,22 @@ def environment(peer: str) -> Path:
 
 
 def run_peer(peer: str, work: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Its accuracies and the seconds of the whole command."""
-    python = environment(peer)
+    """Its accuracies and the seconds of the whole command. `plain` needs no environment but ours.
+
+    Raises RuntimeError where the peer fails.
+    """
+    python = Path(sys.executable) if peer == "plain" else environment(peer)
     command = [python, HERE / f"{peer}_app.py", work, json.dumps(dict(settings))]
+    return _timed(peer, command, _environ())
+
+
+def _timed(who: str, command: Sequence[str | Path], environ: dict[str, str]) -> dict[str, Any]:
+    """The JSON of a command's last line, and its seconds from start to end as `wall`."""
     started = time.monotonic()
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=_environ())
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environ)
     seconds = time.monotonic() - started
     if done.returncode:
-        raise RuntimeError(f"{peer} failed: {done.stderr[-2000:]}")
+        raise RuntimeError(f"{who} failed: {done.stderr[-2000:]}")
     return {**json.loads(done.stdout.splitlines()[-1]), "wall": seconds}
 
 
@@ -102,34 +117,62 @@ def prepare(
         np.save(folder / f"initial_{i}.npy", tensor.numpy())
 
 
-def _ours(data_dir: Path, seed: int, rounds: int) -> dict[str, Any]:
+def _ours(data_dir: Path, seed: int, rounds: int, *more: str) -> dict[str, Any]:
     started = time.monotonic()
-    report = run("mnist", seed, ["--data-dir", str(data_dir), "--rounds", str(rounds)])
+    report = run("mnist", seed, ["--data-dir", str(data_dir), "--rounds", str(rounds), *more])
     wall = time.monotonic() - started
+    trained = [row["federated"]["train_seconds"] * row["updates"] for row in report["rounds"]]
     return {
         "accuracy": [row["accuracy"] for row in report["rounds"]],
         "wall": wall,
+        "looped": sum(trained),
         "loop": report["loop"],
     }
 
 
-def measure(full: bool, data_dir: Path) -> Table:
-    """Half an hour in full (three seeds of Flower's), three minutes without."""
+def measure(
+    full: bool, data_dir: Path, rounds: int = 0, seeds: Sequence[int] = (), *, keep: bool = False
+) -> Table:
+    """Half an hour in full (ten rounds, three seeds), six minutes without (two rounds, one seed).
+
+    With `keep`, benchmarks/results/peers.json is written after each step.
+    """
+    rounds, seeds = rounds or (10 if full else 2), seeds or ([0, 1, 2] if full else [0])
     table = Table(
         "The default run beside its peers",
-        f"python -m benchmarks.peers{' --full' if full else ''} --data-dir DIR",
+        f"python -m benchmarks.peers --rounds {rounds} --seeds {' '.join(map(str, seeds))} "
+        "--data-dir DIR",
         "peer",
     )
     dataset = datasets.load("mnist", data_dir, download=False)
-    rounds, seeds = (10, [0, 1, 2]) if full else (2, [0])
-    found: dict[str, list[dict[str, Any]]] = {"ours": [], "Flower": []}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in (OURS, FLOWER, PLAIN)}
+    table.data = {
+        **{"command": table.command, "machine": machine(), "cores": usable_cores()},
+        **{"date": f"{datetime.now(UTC):%Y-%m-%d}", "rounds": rounds, "seeds": list(seeds)},
+        **{"versions": {"Flower": _version("flower")}, "default": found},
+    }
+
+    def kept() -> None:
+        if keep:
+            RESULTS.mkdir(exist_ok=True)
+            text = json.dumps(table.data | {"load_at_end": os.getloadavg()[0]}, indent=2)
+            (RESULTS / "peers.json").write_text(text + "\n")
+
     for seed in seeds:
-        found["ours"].append(_ours(data_dir, seed, rounds))
+        found[OURS].append(_ours(data_dir, seed, rounds))
         with tempfile.TemporaryDirectory() as folder:
-            settings = {**DEFAULT, "rounds": rounds, "seed": seed}
+            settings = {**DEFAULT, "rounds": rounds, "seed": seed, "workers": usable_cores()}
             prepare(Path(folder), dataset, settings, seed)
-            found["Flower"].append(run_peer("flower", Path(folder), settings))
-    _compare(table, "Flower", found["ours"], found["Flower"], GOAL)
+            found[FLOWER].append(run_peer("flower", Path(folder), settings))
+            found[PLAIN].append(run_peer("plain", Path(folder), settings))
+        kept()
+    _compare(table, FLOWER, found[OURS], found[FLOWER], GOAL)
+    _compare(table, PLAIN, found[OURS], found[PLAIN])
+    found[ON_PYTORCH] = [_ours(data_dir, seeds[0], rounds, "--kernel", "torch")]
+    _compare(table, f"{PLAIN}, beside {ON_PYTORCH}", found[ON_PYTORCH], found[PLAIN][:1])
+    _outside(table, found)
+    _flute(table, dataset, data_dir, 100 if full or rounds > 2 else 5)
+    kept()
     found["ours, one round"] = [_ours(data_dir, 0, 1)]
     with tempfile.TemporaryDirectory() as folder:
         settings = {**DEFAULT, "rounds": 1, "seed": 0, "threads": 1}
@@ -137,23 +180,44 @@ def measure(full: bool, data_dir: Path) -> Table:
         for name, peer in OTHERS.items():
             found[name] = [run_peer(peer, Path(folder), settings)]
             _compare(table, f"{name}, one round", found["ours, one round"], found[name])
-    _flute(table, dataset, 100 if full else 5)
-    table.data = {"machine": machine(), "default": found, **table.data}
+            kept()
     table.notes += [
         f"MNIST, 20 clients with 2,700 examples each (and 300 held out, on which ours also "
         f"measures each update before and after), 10 a round, 10 local epochs, batches of 50, "
-        f"{rounds} rounds, learning rate 0.05, momentum 0.5; seeds {seeds}. Ours trains with "
-        f"{found['ours'][0]['loop']}, over HTTP through SQLite. Flower {_version('flower')} is "
-        "`run_simulation` with Ray and one CPU a client. pfl-research (in one process and thread, "
-        "with which it was fastest) and FedJAX (with the last JAX that it runs on) do one round.",
+        f"{rounds} rounds, learning rate 0.05, momentum 0.5; seeds {list(seeds)}. Ours trains with "
+        f"{found[OURS][0]['loop']}, over HTTP through SQLite. Flower {_version('flower')} is "
+        "`run_simulation` with Ray and one CPU a client. PyTorch alone is one process a core with "
+        "Flower's loop and nothing around it. pfl-research (in one process and thread, with which "
+        "it was fastest; its own data set keeps one order for ever, so that ours shuffles it) and "
+        "FedJAX (with the last JAX that it runs on) do one round.",
+        "Outside the loop: the seconds of the command, less the seconds in the loops of all "
+        "trainings over the number of cores.",
         "FLUTE's row: logistic regression, 1,000 clients, 10 a round, batches of 10, learning "
-        "rate 0.03, one epoch. Published (FLUTE's documentation, on other machines): Flower 1.0 "
-        "30 min 14 s, FLUTE 3 min 20 s for 100 rounds, about 80 %. Ours enrols a thousand clients "
-        "over HTTP first, which is in the time: about 3 s, for each is on the disk before the next "
-        "one may have a slot. Of a round's 70 ms, a quarter is training, a fifth the close and a "
-        "look at it, and most of the rest the clients' 30 requests.",
+        "rate 0.03, one epoch; each a command, with its start, imports and data. Published "
+        "(FLUTE's documentation, on other machines): Flower 1.0 30 min 14 s, FLUTE 3 min 20 s for "
+        "100 rounds, about 80 %. Ours enrols a thousand clients over HTTP first.",
     ]
     return table
+
+
+def _outside(table: Table, found: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Rows of the seconds that a command spends elsewhere than in the loop of its trainings."""
+    cores = usable_cores()
+    outside = {
+        name: statistics.median(run["wall"] - run["looped"] / cores for run in found[name])
+        for name in (OURS, FLOWER, PLAIN)
+    }
+    for peer in (FLOWER, PLAIN):
+        table.rows.append(
+            Row(
+                f"{peer}: seconds outside the loop",
+                f"{outside[OURS]:.1f}",
+                f"{outside[peer]:.1f}",
+                outside[OURS] / outside[peer],
+                "at most 1" if peer == FLOWER else "",
+                outside[OURS] <= outside[peer] if peer == FLOWER else None,
+            )
+        )
 
 
 def _version(peer: str) -> str:
@@ -178,25 +242,30 @@ def _compare(
             mine / other <= goal if goal else None,
         )
     )
-    accuracy = [statistics.mean(r["accuracy"][-1] for r in runs) for runs in (ours, theirs)]
-    points = accuracy[0] - accuracy[1]
+    accuracy = [[r["accuracy"][-1] for r in runs] for runs in (ours, theirs)]
+    means = [statistics.mean(found) for found in accuracy]
+    shown, met = "one pair", None
+    if len(ours) > 1:
+        comparison = paired(*accuracy, POINTS)
+        shown = in_points(comparison, POINTS)
+        met = comparison.verdict in ("higher", "equal within the margin") if goal else None
     table.rows.append(
         Row(
             f"{name}: accuracy",
-            f"{accuracy[0]:.2%}",
-            f"{accuracy[1]:.2%} ({100 * points:+.2f} points)",
+            f"{means[0]:.2%}",
+            f"{means[1]:.2%} ({shown})",
             None,
-            "within 0.2 points" if goal else "",
-            points >= -POINTS if goal else None,
+            f"equal within {100 * POINTS:g} points, or higher" if goal else "",
+            met,
         )
     )
 
 
-def _flute(table: Table, dataset: datasets.Dataset, rounds: int) -> None:
+def _flute(table: Table, dataset: datasets.Dataset, data_dir: Path, rounds: int) -> None:
     settings = {**FLUTE, "rounds": rounds, "seed": 0, "threads": 1}
-    started = time.monotonic()
-    accuracy = asyncio.run(logistic.run(dataset, settings))
-    ours = {"wall": time.monotonic() - started, "accuracy": accuracy}
+    command = [sys.executable, "-m", "benchmarks.logistic", data_dir, json.dumps(settings)]
+    ours = _timed("ours", command, dict(os.environ))
+    accuracy = ours["accuracy"]
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), dataset, settings, 0)
         theirs = run_peer("flower", Path(folder), settings)
@@ -215,8 +284,18 @@ def _flute(table: Table, dataset: datasets.Dataset, rounds: int) -> None:
             f"{theirs['accuracy'][-1]:.2%}",
         )
     )
-    table.data["flute"] = {"ours": ours, "Flower": theirs}
+    table.data["flute"] = {"rounds": rounds, "ours": ours, "Flower": theirs}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="ten rounds, three seeds")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where MNIST lies")
+    parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[])
+    a = parser.parse_args()
+    print(measure(a.full, a.data_dir, a.rounds, a.seeds, keep=True).markdown())
 
 
 if __name__ == "__main__":
-    command(__doc__, measure)
+    main()

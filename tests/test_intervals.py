@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.intervals import mean_interval, sampling_error
+from benchmarks.intervals import mean_interval, paired, sampling_error
 
 
 def test_the_interval_of_a_mean_by_the_table_of_students_t():
@@ -18,3 +18,24 @@ def test_a_wider_interval_is_surer():
 
 def test_a_test_set_of_400_examples_tells_a_rate_of_a_half_to_two_and_a_half_points():
     assert sampling_error(0.5, 400) == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "verdict"),
+    [
+        ([0.901, 0.899, 0.900, 0.902], "equal within the margin"),
+        ([0.95, 0.951, 0.949, 0.95], "lower"),
+        ([0.80, 0.81, 0.79, 0.80], "higher"),
+        ([0.95, 0.85, 0.93, 0.88], "no difference found"),
+    ],
+)
+def test_pairs_show_equality_or_a_difference_or_nothing(theirs, verdict):
+    assert paired([0.9, 0.9, 0.9, 0.9], theirs, 0.01).verdict == verdict
+
+
+def test_the_mean_difference_by_the_table_of_students_t():
+    found = paired([5, 6, 7, 8, 9], [4, 4, 4, 4, 4], 0.01)  # differences 1 to 5
+    assert found.mean == 3
+    assert found.interval == (pytest.approx(1.037, abs=1e-3), pytest.approx(4.963, abs=1e-3))
+    with pytest.raises(ValueError, match="One pair"):
+        paired([1], [2], 0.01)

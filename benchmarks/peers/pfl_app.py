@@ -50,6 +50,15 @@ class Wrapped(torch.nn.Module):
         return {"accuracy": Weighted(right, len(y))}
 
 
+class Shuffled(Dataset):
+    """A client's examples in a new order each epoch; pfl's own keeps one order for ever."""
+
+    def iter(self, batch_size):
+        x, y = self.raw_data
+        for batch in torch.randperm(len(y)).split(batch_size):
+            yield [x[batch], y[batch]]
+
+
 class Kept(TrainingProcessCallback):
     """Keeps the accuracies, measured as often as everybody's."""
 
@@ -83,7 +92,7 @@ def main():
     )
     x, y, shards = data("train_x"), data("train_y"), data("shards")
     users = list(range(SETTINGS["clients"]))
-    made = {user: Dataset((x[shards[user]], y[shards[user]]), user_id=str(user)) for user in users}
+    made = {u: Shuffled((x[shards[u]], y[shards[u]]), user_id=str(u)) for u in users}
     training = FederatedDataset(made.__getitem__, get_user_sampler("minimize_reuse", users))
     backend = SimulatedBackend(training_data=training, val_data=training)
     FederatedAveraging().run(
