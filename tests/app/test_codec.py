@@ -126,8 +126,11 @@ def test_a_truncated_file_is_refused(cut):
 
 
 def test_bytes_behind_the_end_are_refused():
+    data = safetensors.numpy.save(WEIGHTS)
     with pytest.raises(BadWeights):
-        check(safetensors.numpy.save(WEIGHTS) + b"\0")
+        check(data + b"\0")
+    with pytest.raises(BadWeights, match=f"announces {len(data)} bytes"):
+        layout_of(data + b"\0")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -88,6 +88,7 @@ async def test_what_is_too_long_to_be_listed_is_a_sentence(federation, monkeypat
     [
         ({"dataset_size": 500}, "shares out 500 examples"),
         ({"slot": 7}, "names none"),
+        ({"slot": 4}, "names none"),
         ({"clients": 401}, "names none"),
     ],
 )
@@ -96,6 +97,17 @@ async def test_a_rule_that_names_no_shard_is_not_followed(federation, changes, w
     joined = await federation.admin.using(key).subscribe(experiment, KEY)
     rule = joined.rule.model_copy(update=changes)
     with pytest.raises(BadAnswer, match=words):
+        participant._require_rule(rule, 400)
+
+
+async def test_a_rule_at_its_bounds_is_followed(federation, monkeypatch):
+    experiment, key = await federation.create(dataset_size=400)
+    rule = (await federation.admin.using(key).subscribe(experiment, KEY)).rule
+    monkeypatch.setattr(participant, "MOST_INDICES", 100)
+    participant._require_rule(rule.model_copy(update={"slot": rule.clients - 1}), 400)
+    participant._require_rule(rule.model_copy(update={"clients": 400}), 400)  # one example each
+    monkeypatch.setattr(participant, "MOST_INDICES", 99)
+    with pytest.raises(BadAnswer, match="100 examples; this version takes up to 99"):
         participant._require_rule(rule, 400)
 
 
