@@ -1,4 +1,4 @@
-"""A user's own .npz file of plain arrays, as images and labels."""
+"""Reads a user's own .npz file of plain arrays: images and labels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from client_sdk.errors import DataError
 from client_sdk.pictures import fit_arrays, scale_values
 from client_sdk.preparation import Preparation, Range, guess_range
 
-MAX_CLASSES = 8192  # labels count from 0: a stray large one is a mistake, not a class
-_SMALLEST_ROW = 64  # values of a flat picture: 8x8
-_NARROW = (1, 15, 16)  # white of bytes that hold less: masks, 4 bits, scikit-learn's digits
+MAX_CLASSES = 8192  # labels count from 0; a larger one is a mistake
+_SMALLEST_ROW = 64  # values of the smallest flat picture, 8x8
+_NARROW = (1, 15, 16)  # white in bytes of fewer values: masks, 4 bits, scikit-learn's digits
 # {} is train, test or val: ours and Keras's, scikit-learn's habit, MedMNIST's.
 _IMAGES = ("x_{}", "X_{}", "{}_x", "{}_images", "images_{}")
 _LABELS = ("y_{}", "Y_{}", "{}_y", "{}_labels", "labels_{}")
@@ -29,10 +29,11 @@ def read_arrays(
     fit: str | None = None,
     like: Preparation | None = None,
 ) -> Parts:
-    """Read x_train, y_train and perhaps x_test, y_test, classes, layout. Raises DataError.
+    """Read x_train and y_train, and x_test, y_test, classes, layout where they are there.
 
-    Images get the (width, height) of `size`, where it is given. Values become 0 (black) to 1
-    (white), by the ranges of `like` or by those that the training images suggest; bytes stay bytes.
+    Images are fitted to `size`, a width and a height, where it is given. Values become 0 (black) to
+    1 (white), by the ranges of `like` or by those that the training images suggest; bytes stay
+    bytes. Raises DataError.
     """
     arrays = _load(path)
     found = {part: _find(path, arrays, part) for part in ("train", "test", "val")}
@@ -65,9 +66,9 @@ def read_arrays(
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of the file. Pickled ones are refused."""
+    """All arrays of the file. Raises DataError, also for a pickled one."""
     try:
-        # Opened here: numpy leaves its own file open where the archive is broken.
+        # The file is opened here because NumPy leaves it open where the archive is broken.
         with path.open("rb") as file, zipfile.ZipFile(file):
             file.seek(0)
             with np.load(file, allow_pickle=False) as found:
@@ -79,6 +80,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 
 
 def _find(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> Part | None:
+    """A part's arrays under their usual names. Raises DataError for one without the other."""
     x = next((n for name in _IMAGES if (n := name.format(part)) in arrays), None)
     y = next((n for name in _LABELS if (n := name.format(part)) in arrays), None)
     if x and y:
@@ -93,7 +95,7 @@ def _find(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> Part | Non
 
 
 def _images(path: Path, x: np.ndarray, layout: str | None, said: list[str]) -> np.ndarray:
-    """Images as [N, C, H, W] numbers: floats as float32, and finite."""
+    """Images as numbers [N, C, H, W], floats as finite float32. Raises DataError."""
     if x.dtype.kind not in "biuf":
         raise DataError(f"{path}: images must be finite numbers, not {x.dtype}.")
     shape = list(x.shape)
@@ -112,7 +114,7 @@ def _images(path: Path, x: np.ndarray, layout: str | None, said: list[str]) -> n
     if x.dtype == bool:
         x = x * np.uint8(255)
     if x.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite
             x = x.astype(np.float32)
         if not np.isfinite(x).all():
             raise DataError(f"{path}: images must be finite numbers.")
@@ -120,7 +122,10 @@ def _images(path: Path, x: np.ndarray, layout: str | None, said: list[str]) -> n
 
 
 def _channels_first(path: Path, x: np.ndarray, layout: str | None) -> np.ndarray:
-    """[N, C, H, W] of either layout: the channels are 1 or 3, or fewer than rows and columns."""
+    """Images [N, C, H, W] of either layout. Raises DataError where nothing tells which it is.
+
+    The channels are 1 or 3, or fewer than the rows and the columns.
+    """
     if layout is None:
         _, a, b, c = x.shape
         if (a in (1, 3)) != (c in (1, 3)):
@@ -146,7 +151,7 @@ def _kind(x: np.ndarray) -> str:
 
 
 def _scale(images: list[np.ndarray], like: Preparation | None) -> dict[str, Range]:
-    """Make the images' values 0 to 1 (bytes stay bytes), in the list; the ranges to record."""
+    """Scale the images in the list to 0 to 1 (bytes stay bytes); gives the ranges to record."""
     kind = _kind(images[0])
     most = images[0].max()
     if kind == "byte" and most not in _NARROW:
@@ -163,12 +168,12 @@ def _scale(images: list[np.ndarray], like: Preparation | None) -> dict[str, Rang
 
 
 def _range(kind: str, x: np.ndarray, like: Preparation | None) -> Range:
-    """What black and white are in float32 images [N, C, H, W]."""
+    """The values of black and white in float32 images [N, C, H, W]."""
     usual = guess_range(float(x.min()), float(x.max()))
     known = like.ranges.get(kind) if like else None
     if known and known.fits(x.shape[1]) and (kind == "integer" or usual is None):
         return known
-    # No convention: standardised values, say, whose black and white are each channel's extremes.
+    # Values of no convention, standardised ones say: each channel's extremes are black and white.
     axes = (0, 2, 3)
     return usual or Range(tuple(x.min(axes).tolist()), tuple(x.max(axes).tolist()))
 
@@ -176,7 +181,7 @@ def _range(kind: str, x: np.ndarray, like: Preparation | None) -> Range:
 def _labels(
     path: Path, parts: list[np.ndarray], names: np.ndarray | None, said: list[str]
 ) -> tuple[tuple[str, ...], list[np.ndarray]]:
-    """Class names, and the labels of each part as int64 [N]."""
+    """Class names, and the labels of each part as int64 [N]. Raises DataError."""
     parts = [y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for y in parts]  # Keras's columns
     if all(y.dtype.kind in "US" for y in parts):
         return _named_labels(path, [y.astype(str) for y in parts], names)
@@ -193,6 +198,7 @@ def _labels(
 
 
 def _numbers(path: Path, y: np.ndarray) -> np.ndarray:
+    """Whole or one-hot numbers as int64 [N]. Raises DataError."""
     if y.ndim == 2 and _one_hot(y):
         y = y.argmax(1)
     if y.ndim != 1 or y.dtype.kind not in "iu" or (len(y) and y.min() < 0):
@@ -210,7 +216,7 @@ def _one_hot(y: np.ndarray) -> bool:
 def _named_labels(
     path: Path, parts: list[np.ndarray], names: np.ndarray | None
 ) -> tuple[tuple[str, ...], list[np.ndarray]]:
-    """Labels that are words: the classes are `names`, or the sorted words of the training part."""
+    """Labels that are words. The classes are `names`, or the training part's words in order."""
     classes = [str(name) for name in (np.unique(parts[0]) if names is None else names)]
     if any(y.ndim != 1 for y in parts) or len(classes) > MAX_CLASSES:
         raise DataError(f"{path}: labels must be one word an image, of {MAX_CLASSES} at most.")

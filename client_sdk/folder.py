@@ -1,4 +1,4 @@
-"""A folder of pictures, `train/CLASS/*.png` and `test/CLASS/*.png`, as tensors."""
+"""Reads a folder of pictures: `train/CLASS/*.png` and `test/CLASS/*.png`."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SUFFIXES = frozenset(
     )
 )
 TEST_NAMES = ("test", "val", "valid", "validation")  # the first that is there is the test part
-# Pixels of the longer side, unless a size is asked for: photographs would make huge networks.
+# Pixels of the longer side, unless the user gives a size: photographs would make huge networks.
 MAX_SIDE = 128
-_SCALED_SIDE = 64  # of larger ones
-# What file managers, archives and network storage leave behind; hidden names begin with a dot.
+_SCALED_SIDE = 64  # pixels of the longer side of larger pictures
+# File managers, archives and network storage leave these behind; hidden names begin with a dot.
 _SYSTEM = frozenset(
     {
         *("__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found"),
@@ -44,7 +44,7 @@ File = tuple[Path, int]  # a picture and its label
 
 @dataclass
 class _LeftOut:
-    """Names of what is no class and no picture."""
+    """Names of files and folders that are neither a class nor a picture."""
 
     system: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
@@ -65,11 +65,11 @@ def read_folder(
     fit: str | None = None,
     like: Preparation | None = None,
 ) -> Parts:
-    """Read a folder's pictures as `like` says or, without it, as suits them. Raises DataError.
+    """Read a folder's pictures, prepared as `like` says or, without it, as suits them.
 
     `size` is (width, height), by default the most common one; where that is over MAX_SIDE, it is
-    scaled to 64 pixels on the longer side. Pictures are greyscale where all that train are, else
-    RGB.
+    scaled to 64 pixels on the longer side. Pictures are greyscale where all training pictures are,
+    else RGB. Raises DataError.
     """
     train_root, test_root, said = _parts(root)
     left_out = _LeftOut()
@@ -104,7 +104,7 @@ def read_folder(
 
 
 def _parts(root: Path) -> tuple[Path, Path | None, list[str]]:
-    """The training part, the test part where there is one, and which others are left out."""
+    """The training part, the test part or None, and sentences about parts that are left out."""
     try:
         found = {p.name.lower(): p for p in sorted(root.iterdir()) if p.is_dir()}
     except OSError as error:
@@ -121,7 +121,7 @@ def _is_system(name: str) -> bool:
 
 
 def _class_folders(part: Path, left_out: _LeftOut) -> dict[str, list[Path]]:
-    """The folders of each class. macOS writes accents decomposed (NFD), others composed (NFC)."""
+    """The folders of each class. Names are composed (NFC), since macOS decomposes accents (NFD)."""
     found: dict[str, list[Path]] = {}
     for path in sorted(part.iterdir()):
         if _is_system(path.name):
@@ -136,7 +136,7 @@ def _class_folders(part: Path, left_out: _LeftOut) -> dict[str, list[Path]]:
 def _files(
     part: Path, folders: dict[str, list[Path]], classes: Sequence[str], left_out: _LeftOut
 ) -> list[File]:
-    """All pictures and labels, those of folders inside of a class's too. Raises DataError."""
+    """All pictures and labels, also from folders inside a class's folder. Raises DataError."""
     found = [
         (path, classes.index(name))
         for name, roots in sorted(folders.items())
@@ -153,7 +153,7 @@ def _walk(root: Path, part: Path, left_out: _LeftOut) -> Iterator[Path]:
         if _is_system(path.name):
             left_out.system.append(path.relative_to(part.parent).as_posix())
         elif path.is_dir():
-            if not path.is_symlink():  # it might lead back here
+            if not path.is_symlink():  # a link may lead back here
                 yield from _walk(path, part, left_out)
         elif path.suffix.lower() in SUFFIXES:
             yield path
@@ -162,7 +162,7 @@ def _walk(root: Path, part: Path, left_out: _LeftOut) -> Iterator[Path]:
 
 
 def _each(do: Callable[[T], U], items: Sequence[T]) -> list[U]:
-    """In threads: Pillow lets go of the interpreter lock while it decodes."""
+    """Call `do` with each item, in threads: Pillow releases the interpreter's lock to decode."""
     with pictures.large_pictures_allowed(), ThreadPoolExecutor() as pool:
         return list(pool.map(do, items))
 
@@ -170,7 +170,7 @@ def _each(do: Callable[[T], U], items: Sequence[T]) -> list[U]:
 def _suit(
     looks: Sequence[pictures.Look], size: tuple[int, int] | None, fit: str | None, said: list[str]
 ) -> Preparation:
-    """What suits the pictures that train; says what happens to those of other sizes."""
+    """The preparation that suits the training pictures; adds to `said` what becomes of others."""
     sizes = Counter(look.size for look in looks)
     (common, count), fit = sizes.most_common(1)[0], fit or "letterbox"
     how = "letterboxed" if fit == "letterbox" else "cropped"

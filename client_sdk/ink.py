@@ -1,4 +1,4 @@
-"""A digit in a drawing, a scan or a photograph, cut out and framed as the sets frame theirs."""
+"""Cuts a digit out of a drawing, a scan or a photograph, and frames it as MNIST or digits do."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-_SIDE = 300  # pixels of a photograph's longer side: enough for a digit, and thin lines fade
-_SMALL = 64  # below, a picture is no photograph: it is the digit alone, and has no room for more
-_FAINT = 0.02  # of the paper's light: less is no ink
-_PALE = 0.15  # of the ink: less is the shade beside it
-_SPECK = 0.08  # of the largest piece: less is no part of the digit
-_LINE = 0.7  # the share of a row or column that a ruled line marks
+_SIDE = 300  # pixels to which a photograph's longer side is scaled; thin lines fade there
+_SMALL = 64  # pixels; a smaller picture is the digit alone, without paper around it
+_FAINT = 0.02  # share of the paper's light; a smaller difference is not ink
+_PALE = 0.15  # share of the ink's darkness; a paler pixel is a shade beside it
+_SPECK = 0.08  # share of the largest piece's ink; a smaller piece is not the digit's
+_LINE = 0.7  # share of a row or column that a ruled line marks
 
 
 def find_digit(
     grey: np.ndarray, height: int, width: int, share: float, by_mass: bool
 ) -> np.ndarray:
-    """Ink at 255 on paper at 0, uint8 [height, width], of grey values [H, W] in 0 to 255.
+    """Find the digit in grey values [H, W] of 0 to 255; gives ink at 255 on 0, uint8.
 
-    The digit's longer side fills `share` of the frame; its centre of mass, or its box, is centred.
-    Uneven light, ruled lines, specks and what reaches in from the edges are left out.
+    The result is [height, width]. The digit's longer side fills `share` of it, and its centre of
+    mass (`by_mass`) or its box is in the middle. Uneven light, ruled lines, specks and objects that
+    reach in from the edges are left out.
     """
     grey = _shrunk(grey.astype(np.float32))
     photograph = min(grey.shape) >= _SMALL
@@ -37,7 +38,7 @@ def _shrunk(grey: np.ndarray) -> np.ndarray:
 
 
 def _dark_ink(grey: np.ndarray) -> bool:
-    """Whether ink is darker than paper: the border tells, which a digit seldom covers."""
+    """Whether ink is darker than paper. The border is paper: a digit seldom covers it."""
     band = max(1, min(grey.shape) // 10)
     inner = np.zeros(grey.shape, bool)
     inner[band:-band, band:-band] = True
@@ -49,7 +50,7 @@ def _dark_ink(grey: np.ndarray) -> bool:
 
 
 def _even(grey: np.ndarray) -> np.ndarray:
-    """Ink from 0 to 255 in a picture whose light is even."""
+    """Ink from 0 to 255, for a picture of even light."""
     if _dark_ink(grey):
         grey = 255 - grey
     low, high = np.percentile(grey, 5), grey.max()
@@ -59,10 +60,10 @@ def _even(grey: np.ndarray) -> np.ndarray:
 
 
 def _contrast(grey: np.ndarray) -> np.ndarray:
-    """How much each pixel differs from the paper around it, as a share of the paper's light.
+    """How much darker each pixel is than the paper around it, as a share of the paper's light.
 
-    The paper is a plane of light that falls off, and what a morphological closing leaves of that:
-    its window is wider than a stroke, so that it follows shades and goes through below the ink.
+    The paper's light is a plane, times the remaining shades. A morphological closing finds the
+    shades: its window is wider than a stroke, so that it bridges the ink.
     """
     if not _dark_ink(grey - _plane(grey, 1)):
         grey = 255 - grey  # chalk
@@ -74,7 +75,7 @@ def _contrast(grey: np.ndarray) -> np.ndarray:
 
 
 def _plane(grey: np.ndarray, rounds: int) -> np.ndarray:
-    """The plane through the brightness, from the second round on of what is not darker than it."""
+    """Fit a plane to the brightness; each further round leaves out what is darker than the last."""
     y, x = (axis.ravel() for axis in np.indices(grey.shape, np.float32))
     columns = np.stack([np.ones_like(x), x, y], axis=1)
     values, fitted = grey.ravel(), np.zeros(grey.size, np.float32)
@@ -85,7 +86,7 @@ def _plane(grey: np.ndarray, rounds: int) -> np.ndarray:
 
 
 def _strong(ink: np.ndarray) -> np.ndarray:
-    """Where ink stands out, not only from noise but from faint lines and shades as well."""
+    """Where ink stands out from noise, faint lines and shades."""
     noise = 1.5 * float(np.median(np.abs(ink - ndimage.uniform_filter(ink, 3))))
     floor = max(4 * noise, _FAINT)
     found = ink[ink > floor]
@@ -94,7 +95,7 @@ def _strong(ink: np.ndarray) -> np.ndarray:
 
 
 def _without_lines(ink: np.ndarray) -> np.ndarray:
-    """Thin rows and columns that are marked nearly from end to end become what is next to them."""
+    """Replace ruled lines (thin, and marked nearly from end to end) by the rows beside them."""
     marked = _strong(ink)
     thin = max(ink.shape) // 40
     for axis in (0, 1):
@@ -109,11 +110,11 @@ def _without_lines(ink: np.ndarray) -> np.ndarray:
 
 
 def _main_piece(ink: np.ndarray) -> np.ndarray:
-    """The connected piece of ink that matters, and others if they are large, from 0 to 255."""
+    """The heaviest connected piece of ink, and others of a similar size, from 0 to 255."""
     strong = _strong(ink)
     if not strong.any():
         return np.zeros_like(ink)
-    gap = max(1, max(ink.shape) // 75)  # what is so near is one piece, as a five and its bar
+    gap = max(1, max(ink.shape) // 75)  # pieces so near are one, as a five and its bar
     near = ndimage.binary_dilation(strong, iterations=gap)
     labels, count = ndimage.label(near, structure=np.ones((3, 3)))
     masses = ndimage.sum_labels(ink * strong, labels, np.arange(count + 1))
@@ -123,7 +124,7 @@ def _main_piece(ink: np.ndarray) -> np.ndarray:
         masses = inside
     strong &= (masses > _SPECK * masses.max())[labels]
     white = np.percentile(ink[strong], 90)
-    # Paler parts of a stroke are no further from its dark ones than it is wide, and not thin.
+    # Pale parts of a stroke are wide, and lie within its width of the dark ones.
     width = 2 * float(ndimage.distance_transform_edt(strong).max())
     ink = ink * (ndimage.distance_transform_edt(~strong) <= width)
     ink = ndimage.grey_opening(ink, 2 * int(width / 8) + 1)
@@ -140,7 +141,7 @@ def _reaching_in(labels: np.ndarray) -> list[int]:
 
 
 def _otsu(values: np.ndarray) -> float:
-    """The threshold that parts values best in two (Otsu, IEEE SMC 9, 1979)."""
+    """The threshold that separates values best (Otsu, IEEE Trans. SMC 9(1), 1979)."""
     counts, edges = np.histogram(values, 64)
     middle = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1]

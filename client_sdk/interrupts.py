@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM: one sentence and exit code 130, whenever they come.
+"""Ctrl-C and SIGTERM end a command with one sentence and exit code 130, at any moment.
 
-Until a command has something to end in order, it leaves at once: a KeyboardInterrupt somewhere in
-the import of PyTorch would end as a traceback. Its child processes notice that it is gone. Only
-the standard library is imported here, because this stands before all other imports.
+Until a command has work to end in order, it exits at once: a KeyboardInterrupt in the middle of
+PyTorch's import would print a traceback. Its child processes notice that it is gone. This module
+imports the standard library only, because it is imported before everything else.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _sentence = ["Interrupted."]
 
 
 def explain(sentence: str) -> None:
-    """What an interruption says from now on."""
+    """Set the sentence that an interruption prints from now on."""
     _sentence[0] = sentence
 
 
 def sentence() -> str:
-    """What an interruption says."""
+    """The sentence that an interruption prints."""
     return _sentence[0]
 
 
 def leave_at_once() -> None:
-    """From now on either signal ends this process with the sentence. For the main thread."""
+    """From now on either signal ends this process with the sentence. Call it in the main thread."""
     for number in _heeded():
         signal.signal(number, _leave)
 
@@ -44,7 +44,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def cancelling() -> Iterator[None]:
-    """Within, the first signal cancels the running task, and the second leaves at once."""
+    """Inside, the first signal cancels the running task, and the second exits at once."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None  # noqa: S101
     if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
@@ -71,10 +71,10 @@ def cancelling() -> Iterator[None]:
 
 @contextmanager
 def kept_from_children() -> Iterator[None]:
-    """Processes that this thread starts within never get Ctrl-C, from their first instruction on.
+    """Block Ctrl-C for the processes that this thread starts inside, from their first instruction.
 
-    A terminal sends it to all processes of the group, and one that is importing would print a
-    traceback. A signal that arrives meanwhile is delivered to this process afterwards.
+    A terminal sends it to all processes of the group, and a process that is importing would print a
+    traceback. This process gets a blocked signal afterwards.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -87,5 +87,5 @@ def kept_from_children() -> Iterator[None]:
 
 
 def _heeded() -> list[signal.Signals]:
-    """A shell's background jobs ignore Ctrl-C, and go on to do so."""
+    """The signals to handle: a shell's background jobs ignore Ctrl-C, and stay so."""
     return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]

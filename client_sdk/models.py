@@ -1,4 +1,4 @@
-"""The two-layer CNNs, and their weights as safetensors bytes that say what they belong to."""
+"""The two-layer CNNs, and model files: weights as safetensors, with a description of the model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_WORKING = 2**28  # a gigabyte for one image: a stranger's file must not take
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All that is needed to build a network: image shape, classes, widths, kernel, padding."""
+    """The numbers that build a network: image shape, classes, widths, kernel, padding."""
 
     name: str
     in_channels: int
@@ -39,6 +39,7 @@ class ModelSpec:
     hidden: int
 
     def to_json(self) -> str:
+        """The fields as JSON, for a model file's metadata."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -83,7 +84,7 @@ class ModelSpec:
         return sum(math.prod(shape) for shape in self.shapes())
 
     def working_size(self) -> int:
-        """How many numbers the larger convolution gives for one image. Raises DataError."""
+        """How many numbers the larger convolution makes of one image. Raises DataError."""
         self.flat_size()
         grown = 2 * self.padding - self.kernel + 1
         height, width = self.height + grown, self.width + grown
@@ -91,7 +92,7 @@ class ModelSpec:
         return max(first, self.conv[1] * (height // 2 + grown) * (width // 2 + grown))
 
     def flat_size(self) -> int:
-        """How many numbers the convolutions hand to the dense layers. Raises DataError."""
+        """How many numbers the dense layers take from the convolutions. Raises DataError."""
         height, width = self.height, self.width
         for _ in self.conv:
             height = (height + 2 * self.padding - self.kernel + 1) // 2
@@ -104,7 +105,8 @@ class ModelSpec:
 class TwoLayerCNN(nn.Module):
     """Convolution, pool, convolution, pool, dense, dense: [N, C, H, W] to logits [N, classes].
 
-    No dropout and no batch normalisation: a client's result is a function of its data and seed.
+    It has no dropout and no batch normalisation, so that a client's result is a function of its
+    data and seed.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -155,7 +157,7 @@ def build(spec: ModelSpec, seed: int | None = None) -> TwoLayerCNN:
 
     They are uniform within one over the root of a unit's inputs, as PyTorch's are by default.
     """
-    with torch.random.fork_rng(devices=[]):  # the caller's own dice are left alone
+    with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it is
         network = TwoLayerCNN(spec)
     if seed is not None:
         dice = Dice(seed)
@@ -168,7 +170,7 @@ def build(spec: ModelSpec, seed: int | None = None) -> TwoLayerCNN:
 
 @dataclass(frozen=True)
 class Description:
-    """What a model file says of itself, so that nothing else is needed to use it (its metadata).
+    """A model file's metadata, which describe the model fully: nothing else is needed to use it.
 
     `model` is the network's spec, `dataset` the set's name, `classes` their names in the order of
     the labels, `mean` and `std` those of pixels in [0, 1], a value a channel. `fit` and `ranges`
@@ -185,7 +187,7 @@ class Description:
     preparation: Preparation
 
     def metadata(self) -> dict[str, str]:
-        """As strings, to be written into a safetensors file."""
+        """The description as strings, as a safetensors file has them."""
         return {
             "format": "pt",
             "model": self.spec.to_json(),
@@ -219,7 +221,7 @@ class Description:
 
 def _preparation(about: Mapping[str, str], spec: ModelSpec, whose: str) -> Preparation:
     name = about.get("dataset", "")
-    # Earlier versions cropped, and framed the digits of the two sets by their names.
+    # Earlier versions wrote no `fit`: they framed the digits of the two sets, and cropped others.
     of_digits = name in DIGIT_FITS and spec.in_channels == 1
     fit = about.get("fit", name if of_digits else "crop")
     if fit not in FITS and not (fit in DIGIT_FITS and spec.in_channels == 1):
@@ -239,7 +241,7 @@ def describe(dataset: Dataset, spec: ModelSpec) -> dict[str, str]:
 
 
 def to_bytes(model: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
-    """The weights as a safetensors file; the same weights give the same bytes."""
+    """Write the weights as a safetensors file. The same weights give the same bytes."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     data = safetensors.torch.save(tensors)
     if not metadata:
@@ -265,7 +267,7 @@ def load_bytes(model: nn.Module, data: bytes) -> None:
 def spec_of(data: bytes) -> ModelSpec:
     """The network that a model file describes, which may be a stranger's. Raises DataError."""
     spec = ModelSpec.from_json(read_metadata(data).get("model", ""))
-    # Before the network is built: a description may be larger than the memory, a file is not.
+    # Checked before the network is built: a described network may exceed the memory, a file cannot.
     if 4 * spec.weights() > len(data):
         raise DataError("The file holds fewer weights than the model that it describes.")
     return spec

@@ -1,7 +1,7 @@
-"""The one reader of picture files: what training reads from a folder, and `predict` from anywhere.
+"""The one reader of picture files, for training from a folder and for `predict`.
 
-A picture becomes upright (EXIF), its transparency white paper, its values black (0) to white (1 or
-255), and its size the network's, always in this order and by this code alone.
+It turns a picture upright (EXIF), puts transparency on white paper, scales values from black (0) to
+white (1 or 255), and fits the size to the network's, in this order.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from client_sdk.ink import find_digit
 from client_sdk.preparation import DIGIT_FITS, Preparation, Range, guess_range
 
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
-_ORIENTATION = 0x0112  # EXIF's tag
+_ORIENTATION = 0x0112  # an EXIF tag
 _TURNED = frozenset({5, 6, 7, 8})  # its values for pictures that lie on their side
 
 
 @dataclass(frozen=True)
 class Look:
-    """A picture before it is read: its upright size, and the extremes of a deep one's values."""
+    """A picture's upright size and, where it has more than 8 bits, its kind and extreme values."""
 
     size: tuple[int, int]
     grey: bool
@@ -36,14 +36,14 @@ class Look:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """A file's first picture, decoded and upright. Raises DataError, naming the file."""
+    """Decode a file's first picture and turn it upright. Raises DataError, which names the file."""
     with _opened(path) as image:
         image.load()
         return ImageOps.exif_transpose(image)
 
 
 def look_at(path: Path) -> Look:
-    """What a picture is, decoding no more than that takes. Raises DataError, naming the file."""
+    """Look at a picture, and decode it only where that is needed. Raises DataError."""
     with _opened(path) as image:
         size, grey, kind = _upright_size(image), image.mode in _GREY_MODES, _deep_kind(image)
         if kind is None:
@@ -53,7 +53,7 @@ def look_at(path: Path) -> Look:
 
 
 def read_picture(path: Path, wanted: Preparation) -> np.ndarray:
-    """A file as the network's input; see `read_pixels`. Raises DataError, naming the file."""
+    """Read a file as the network's input (see `read_pixels`). Raises DataError."""
     image = open_picture(path)
     try:
         return read_pixels(image, wanted)
@@ -73,8 +73,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    # Pillow decodes a whole PNG to look for EXIF behind the pixels, where hardly any program
-    # puts it.
+    # In a PNG, Pillow would decode all pixels to look for EXIF behind them, where hardly any
+    # program puts it.
     if image.format == "PNG" and "exif" not in image.info:
         return image.size
     width, height = image.size
@@ -83,9 +83,10 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 @contextmanager
 def large_pictures_allowed() -> Iterator[None]:
-    """Without Pillow's warning of pictures over 89 million pixels, which telephones take today.
+    """Suppress Pillow's warning about pictures over 89 million pixels, which telephones take.
 
-    Twice as many stay an error. Python's filters are the process's own: enter it in one thread.
+    Twice as many pixels stay an error. Warning filters belong to the process, so only one thread
+    may enter this.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -93,14 +94,14 @@ def large_pictures_allowed() -> Iterator[None]:
 
 
 def _deep_kind(image: Image.Image) -> str | None:
-    """`integer` or `float` for a picture of more than 8 bits, which Pillow would cut off at 255."""
+    """`integer` or `float` where a picture has more than 8 bits: Pillow would clip it at 255."""
     if image.mode == "F":
         return "float"
     return "integer" if image.mode[0] == "I" else None
 
 
 def _deep_values(image: Image.Image) -> np.ndarray:
-    """A deep picture's values as they are stored, float32 [H, W]. Raises DataError."""
+    """The stored values of a picture of more than 8 bits, float32 [H, W]. Raises DataError."""
     values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise DataError("its pixels must be finite numbers.")
@@ -108,7 +109,7 @@ def _deep_values(image: Image.Image) -> np.ndarray:
 
 
 def read_pixels(image: Image.Image, wanted: Preparation) -> np.ndarray:
-    """An upright picture as the network's input, [H, W, C]: uint8, or float32 in [0, 1] if deep.
+    """An upright picture as the network's input [H, W, C]: uint8, or float32 in [0, 1] if deep.
 
     Raises DataError where the network takes neither grey nor colour pictures.
     """
@@ -135,7 +136,7 @@ def read_pixels(image: Image.Image, wanted: Preparation) -> np.ndarray:
 
 
 def _on_paper(image: Image.Image) -> Image.Image:
-    """Transparency becomes white paper."""
+    """Put a transparent picture on white paper."""
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")
@@ -143,7 +144,7 @@ def _on_paper(image: Image.Image) -> Image.Image:
 
 
 def fit_picture(image: Image.Image, wanted: Preparation) -> Image.Image:
-    """A picture (L, RGB or F) in the wanted size: its middle, or the whole between black bars."""
+    """Scale a picture (L, RGB or F): its middle (crop), or all of it between bars (letterbox)."""
     size = (wanted.width, wanted.height)
     if image.size == size:
         return image
@@ -158,7 +159,7 @@ def fit_picture(image: Image.Image, wanted: Preparation) -> Image.Image:
 
 
 def fit_arrays(images: np.ndarray, wanted: Preparation) -> np.ndarray:
-    """Images [N, C, H, W] (uint8 or float32) in the wanted size, as `fit_picture` does it."""
+    """Scale images [N, C, H, W] (uint8 or float32) as `fit_picture` does."""
     out = np.empty((*images.shape[:2], wanted.height, wanted.width), images.dtype)
     for n, image in enumerate(images):
         for c, plane in enumerate(image):
@@ -167,14 +168,14 @@ def fit_arrays(images: np.ndarray, wanted: Preparation) -> np.ndarray:
 
 
 def scale_values(x: np.ndarray, found: Range) -> None:
-    """Float values [..., C, H, W] so that black is 0 and white is 1, in place."""
+    """Scale float values [..., C, H, W] in place, so that black is 0 and white is 1."""
     black, white = (np.array(v, np.float32).reshape(-1, 1, 1) for v in (found.black, found.white))
     x -= black
     x /= np.where(white == black, 1, white - black)
 
 
 def _deep_pixels(image: Image.Image, wanted: Preparation) -> np.ndarray:
-    """Float32 [H, W, C] in [0, 1], by the recorded range, or by a guess from this picture alone."""
+    """Float32 [H, W, C] in [0, 1], by the recorded range or by a guess from this picture."""
     values = _deep_values(image)
     low, high = float(values.min()), float(values.max())
     found = wanted.ranges.get(str(_deep_kind(image))) or guess_range(low, high)

@@ -1,6 +1,6 @@
-"""How a stored picture becomes a network's input, in words that a model file can record.
+"""How a stored picture becomes a network's input: size, channels, fit, values of black and white.
 
-Training and prediction use one `Preparation`: size, channels, fit, values of black and white.
+A model file records it, so that prediction prepares pictures as training did.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from client_sdk.errors import DataError
 
 FITS = ("letterbox", "crop")  # what a user may choose
-# Of a drawn or photographed digit: the share of the frame that its longer side fills, and whether
-# its centre of mass, or its box, stands in the middle. MNIST: 20 of 28 pixels, by mass
+# How the sets frame a digit: the share of the frame that its longer side fills, and whether its
+# centre of mass (True) or its box (False) stands in the middle. MNIST: 20 of 28 pixels, by mass
 # (http://yann.lecun.com/exdb/mnist/).
 DIGIT_FITS: Mapping[str, tuple[float, bool]] = {"mnist": (20 / 28, True), "digits": (1.0, False)}
 MAX_SIDE = 8192  # pixels
@@ -31,7 +31,7 @@ class Range:
     white: tuple[float, ...]
 
     def fits(self, channels: int) -> bool:
-        """Whether it can be applied to so many channels."""
+        """Whether it applies to that many channels."""
         return len(self.black) == len(self.white) and len(self.black) in (1, channels)
 
 
@@ -51,11 +51,12 @@ class Preparation:
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def ranges_json(self) -> str:
+        """The ranges as JSON, which `parse_ranges` reads."""
         return json.dumps({kind: [r.black, r.white] for kind, r in sorted(self.ranges.items())})
 
 
 def parse_ranges(text: str, channels: int) -> dict[str, Range]:
-    """What `ranges_json` wrote, perhaps a stranger's. Raises ValueError or TypeError."""
+    """Read the JSON of `ranges_json`, perhaps a stranger's. Raises ValueError or TypeError."""
     found = {}
     for kind, (black, white) in json.loads(text).items():
         one = Range(tuple(map(float, black)), tuple(map(float, white)))
@@ -68,10 +69,10 @@ def parse_ranges(text: str, channels: int) -> dict[str, Range]:
 def guess_range(low: float, high: float) -> Range | None:
     """The convention that values from `low` to `high` follow; None where none is likely.
 
-    Filters overshoot, so values may lie a little outside of it. Zero is black, and whole powers of
-    two are white where the values reach beyond half of that.
+    Filters overshoot, so values may lie a little outside. Zero is black. White is 255, 1023, 4095,
+    16383 or 65535 where the largest value is beyond half of it.
     """
-    # A set that does not reach one is dark, unless it has negative values: those are centred.
+    # Values that end below 1 are a dark set, unless some are negative: then they are centred.
     if low >= -0.25 and 0.05 < high <= 1.25 and (low >= -0.01 or high > 0.5):
         return Range((0.0,), (1.0,))
     if -1.25 <= low < -0.75 and high <= 1.25:
@@ -87,7 +88,7 @@ def guess_range(low: float, high: float) -> Range | None:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Width and height of "64" or "64x48". Raises DataError."""
+    """Read a width and height such as "64" or "64x48". Raises DataError."""
     parts = text.lower().split("x")
     if len(parts) <= 2 and all(p.isascii() and p.isdigit() and len(p) < 6 for p in parts):
         width, height = int(parts[0]), int(parts[-1])

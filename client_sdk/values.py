@@ -1,4 +1,4 @@
-"""What arguments of the command line may be; each raises argparse.ArgumentTypeError."""
+"""Readers of single arguments of the command line; each raises argparse.ArgumentTypeError."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def server(text: str) -> str:
 
 
 def key(text: str) -> str:
-    """A key as it comes from a file or a variable: without the end of its line."""
+    """A key, without the line end that a file or a variable leaves behind it."""
     found = text.strip()
     if not (found.isascii() and found.isprintable() and " " not in found):
         # The key itself is not shown.
