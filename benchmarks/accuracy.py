@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,25 +51,23 @@ def _shown(argument: str) -> str:
     return "PATH" if Path(argument).is_absolute() else argument
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="digits")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    arguments, options = parser.parse_known_args()
-    reports = [run(arguments.dataset, seed, options) for seed in arguments.seeds]
+def summary(
+    seeds: Sequence[int], reports: Sequence[dict[str, Any]], command: str
+) -> dict[str, Any]:
+    """What the results file of these runs holds."""
     finals = [report["totals"]["final_accuracy"] for report in reports]
-    spread = statistics.stdev(finals) if len(finals) > 1 else None
+    several = len(finals) > 1
     mean, tested = statistics.mean(finals), reports[0]["evaluation"]["examples"]
-    result = {
-        "command": " ".join(["python -m benchmarks.accuracy", *map(_shown, sys.argv[1:])]),
+    return {
+        "command": command,
         "dataset": reports[0]["dataset"],
         "machine": machine(),
         "versions": reports[0]["versions"],
         "config": {k: v for k, v in reports[0]["config"].items() if k != "seed"},
         "seeds": len(finals),
         "mean": mean,
-        "standard_deviation": spread,
-        "interval_95": mean_interval(finals) if len(finals) > 1 else None,
+        "standard_deviation": statistics.stdev(finals) if several else None,
+        "interval_95": mean_interval(finals) if several else None,
         "test_examples": tested,
         "test_sampling_error": sampling_error(mean, tested),
         "runs": [
@@ -77,13 +76,28 @@ def main() -> None:
                 # Seconds depend on what else the machine does; they are measured elsewhere.
                 **{k: v for k, v in report["totals"].items() if not k.endswith("seconds")},
                 "by_round": [r["accuracy"] for r in report["rounds"]],
+                "loss_by_round": [r["loss"] for r in report["rounds"]],
+                "warnings": report["warnings"],
             }
-            for seed, report in zip(arguments.seeds, reports, strict=True)
+            for seed, report in zip(seeds, reports, strict=True)
         ],
     }
-    RESULTS.mkdir(exist_ok=True)
-    name = "".join(c if c.isalnum() else "-" for c in str(result["dataset"]))
-    (RESULTS / f"accuracy-{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--dataset", default="digits")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    arguments, options = parser.parse_known_args()
+    command = " ".join(["python -m benchmarks.accuracy", *map(_shown, sys.argv[1:])])
+    reports: list[dict[str, Any]] = []
+    for seed in arguments.seeds:
+        reports.append(run(arguments.dataset, seed, options))
+        result = summary(arguments.seeds[: len(reports)], reports, command)
+        RESULTS.mkdir(exist_ok=True)
+        name = "".join(c if c.isalnum() else "-" for c in str(result["dataset"]))
+        # After each run: an hour's work outlives what comes next.
+        (RESULTS / f"accuracy-{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print("| seed | final accuracy | up | down |")
     print("|---:|---:|---:|---:|")
     for row in result["runs"]:
@@ -91,13 +105,13 @@ def main() -> None:
             f"| {row['seed']} | {row['final_accuracy']:.2%} "
             f"| {row['bytes_up'] / 1e6:.1f} MB | {row['bytes_down'] / 1e6:.1f} MB |"
         )
-    print(f"\nmean {mean:.2%} of {len(finals)} seeds", end="")
-    if spread is not None:
+    print(f"\nmean {result['mean']:.2%} of {len(reports)} seeds", end="")
+    if len(reports) > 1:
         low, high = result["interval_95"]
-        print(f", standard deviation {spread * 100:.2f} points", end="")
+        print(f", standard deviation {result['standard_deviation'] * 100:.2f} points", end="")
         print(f", 95% interval of the mean {low:.2%} to {high:.2%}", end="")
     print(
-        f"\nthe test set's {tested} examples: standard error "
+        f"\nthe test set's {result['test_examples']} examples: standard error "
         f"{result['test_sampling_error'] * 100:.2f} points"
     )
     print(f"({result['machine']})")

@@ -176,20 +176,22 @@ def summary(by_seed: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str,
     return made
 
 
-def table(record: dict[str, Any]) -> list[str]:
-    """Lines of Markdown of a results file's content."""
-    lines = [
-        "| run | final accuracy: mean (least) | beside no poison, no bound | worst round "
-        "| refused of the poisoned, of the honest |",
-        "|---|---:|---|---:|---:|",
-    ]
+def table(record: dict[str, Any]) -> list[list[str]]:
+    """The cells of a table of a results file's content, its head and its alignment first."""
+    heads = ["run", "final accuracy: mean (least)", "beside no poison, no bound", "worst round"]
+    heads.append("refused of the poisoned, of the honest")
+    rows = [heads, ["---", "---:", "---", "---:", "---:"]]
     for title, row in record["rows"].items():
-        lines.append(
-            f"| {title} | {statistics.mean(row['final']):.2%} ({min(row['final']):.2%}) "
-            f"| {row['beside_control']} | {row['worst_round']:.2%} "
-            f"| {row['refused_poisoned']}, {row['refused_honest']} |"
+        rows.append(
+            [
+                title,
+                f"{statistics.mean(row['final']):.2%} ({min(row['final']):.2%})",
+                row["beside_control"],
+                f"{row['worst_round']:.2%}",
+                f"{row['refused_poisoned']}, {row['refused_honest']}",
+            ]
         )
-    return lines
+    return rows
 
 
 def main() -> None:
@@ -220,7 +222,7 @@ def main() -> None:
         }
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"poisoning-{name}.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(*table(record), sep="\n")
+    print(*(f"| {' | '.join(row)} |" for row in table(record)), sep="\n")
     print(f"\n({record['machine']}; {record['poisoned']})")
 
 

@@ -1,0 +1,225 @@
+"""The tables of README.md and README.pt.md, written from the files in benchmarks/results/.
+
+    python -m benchmarks.readme [--check]
+
+Each table stands between a `<!-- figures: NAME -->` and an `<!-- end -->`; what is there is
+replaced. With `--check` nothing is written, and a page that differs is an error (exit code 1). No
+figure of these tables is typed: docs/measurements.md says how each is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import poisoning
+from benchmarks.accuracy import RESULTS
+from benchmarks.intervals import in_points, mean_interval, paired, sampling_error
+from benchmarks.local_loop import SHAPES
+from benchmarks.peers import FLOWER, ON_PYTORCH, OURS, PLAIN, POINTS
+from benchmarks.words import translated
+from client_sdk.models import build, spec_for
+
+ROOT = Path(__file__).parents[1]
+PAGES = {"README.md": "en", "README.pt.md": "pt"}
+BLOCK = re.compile(r"(?<=<!-- figures: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
+COMMAND = ".venv/bin/"
+Table = list[list[str]]
+
+
+def result(name: str) -> dict[str, Any]:
+    """A results file's content."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def accuracy() -> Table:
+    heads = ["data", "model", "rounds", "test accuracy: mean, standard deviation"]
+    heads += ["95% interval of the mean", "standard error of the test set", "command"]
+    rows = [heads, ["---", "---", *["---:"] * 4, "---"]]
+    names = {"mnist": "MNIST, {} images", "cifar": "CIFAR-10, {} images from a folder"}
+    for name, label in {**names, "digits": "digits, {} images"}.items():
+        found = result(f"accuracy-{name}")
+        config = found["config"]
+        weights = parameters(config["model"])
+        finals = [run["final_accuracy"] for run in found["runs"]]
+        mean, low_high, spread = statistics.mean(finals), "", "one seed"
+        if len(finals) > 1:
+            low, high = mean_interval(finals)
+            low_high = f"{low:.2%} to {high:.2%}"
+            spread = f"± {100 * statistics.stdev(finals):.2f} points ({len(finals)} seeds)"
+        rows.append(
+            [
+                label.format(f"{config['dataset_size']:,}"),
+                f"two-layer CNN, {weights:,} weights",
+                str(config["rounds"]),
+                f"{mean:.2%} {spread}",
+                low_high,
+                f"{100 * sampling_error(mean, found['test_examples']):.2f} points",
+                f"`{COMMAND}{_shorter(found['command'])}`",
+            ]
+        )
+    return rows
+
+
+def _shorter(command: str) -> str:
+    """With `$(seq 0 9)` for seeds that follow each other."""
+    return re.sub(r"(?<=--seeds )(\d+)(?: \d+){3,} (\d+)", r"$(seq \1 \2)", command)
+
+
+def parameters(model: str) -> int:
+    """The number of weights of one of the SDK's models."""
+    network = build(spec_for(model, SHAPES[model], 10))
+    return sum(tensor.numel() for tensor in network.parameters())
+
+
+def speed() -> Table:
+    bench, peers = result("bench"), result("peers")
+    table = [["", "ours", "the other", "ratio", "runs"], ["---", "---:", "---:", "---:", "---:"]]
+
+    def add(what: str, ours: float, other: float, form: str, runs: int) -> None:
+        cells = [format(value, form) for value in (ours, other)]
+        table.append([what, *cells, f"{ours / other:.2f}", str(runs)])
+
+    runs = bench["peers"]["default"]
+    _pair(add, "MNIST's default run, beside Flower: seconds", runs[OURS], runs[FLOWER])
+    _accuracies(table, "... accuracy", runs[OURS], runs[FLOWER])
+    runs, rounds = peers["default"], peers["rounds"]
+    first = f"the same, {rounds} rounds, beside "
+    _pair(add, f"{first}Flower: seconds", runs[OURS], runs[FLOWER])
+    _outside(add, "... of them outside the training loop", peers, FLOWER)
+    _pair(add, f"{first}PyTorch alone: seconds", runs[OURS], runs[PLAIN])
+    _outside(add, "... of them outside the training loop", peers, PLAIN)
+    slow = runs[ON_PYTORCH]
+    _pair(add, "... ours without the compiled loop", slow, runs[PLAIN][: len(slow)])
+    flute = peers["flute"]
+    what = f"logistic regression, 1,000 clients, {flute['rounds']} rounds, beside Flower: seconds"
+    add(what, flute["ours"]["wall"], flute["Flower"]["wall"], ".1f", 1)
+    loop = bench["local_loop"]["mnist-cnn"]
+    rate = {name: loop["images"] / seconds for name, seconds in loop["seconds"].items()}
+    what = "images a second on one core, beside PyTorch's plain loop"
+    add(what, rate["machine code"], rate["plain"], ",.0f", 1)
+    sent = {name: run["up"] / 1e3 for name, run in bench["bytes"]["runs"].items()}
+    what = "bytes of int8 updates a round, beside float32: kB"
+    add(what, sent["delta-int8"], sent["delta-float32"], ".0f", 1)
+    cold = bench["coordinator"]["cold_start_seconds"]
+    start = {name: 1e3 * statistics.median(found) for name, found in cold.items()}
+    what = "cold start of the Lambda entry, beside a bare FastAPI: ms"
+    add(what, start["poll"], start["hello"], ".0f", len(cold["poll"]))
+    most = bench["aggregation"]["round, 1.7 million, 2000"]
+    what = "2,000 updates of 1.7 million weights: the most that one call reads"
+    add(what, most["most_updates"], most["clients"], ",.0f", 1)
+    return table
+
+
+Add = Callable[[str, float, float, str, int], None]
+Runs = list[dict[str, Any]]
+
+
+def _pair(add: Add, what: str, ours: Runs, other: Runs) -> None:
+    medians = [statistics.median(run["wall"] for run in runs) for runs in (ours, other)]
+    add(what, *medians, ".1f", len(ours))
+
+
+def _outside(add: Add, what: str, peers: dict[str, Any], peer: str) -> None:
+    """The seconds of the command less those in the loops, over the cores."""
+    medians = [
+        statistics.median(run["wall"] - run["looped"] / peers["cores"] for run in runs)
+        for runs in (peers["default"][OURS], peers["default"][peer])
+    ]
+    add(what, *medians, ".1f", len(peers["default"][OURS]))
+
+
+def _accuracies(table: Table, what: str, ours: Runs, other: Runs) -> None:
+    finals = [[run["accuracy"][-1] for run in runs] for runs in (ours, other)]
+    means = [f"{statistics.mean(found):.2%}" for found in finals]
+    table.append([what, *means, in_points(paired(*finals, POINTS), POINTS), str(len(ours))])
+
+
+def load() -> Table:
+    heads = ["store", "clients (a round)", "requests a second"]
+    heads += ["a poll while the round waits, median and 99th percentile"]
+    heads += ["memory of two workers", "errors"]
+    rows = [heads, ["---", *["---:"] * 5]]
+    sizes = sorted(result("load")["sizes"], key=lambda s: (s["store"] != "SQLite", s["clients"]))
+    for size in sizes:
+        if size["store"] != "SQLite" and size["clients"] < 2000:
+            continue
+        probe = size["milliseconds"]["probe"]
+        rows.append(
+            [
+                "SQLite" if size["store"] == "SQLite" else "MongoDB (nx-27017)",
+                f"{size['clients']:,} ({size['clients_per_round']:,})",
+                f"{size['requests_per_second']:,}",
+                f"{probe['p50']:.0f} and {probe['p99']:.0f} ms",
+                f"{size['peak_memory'] / 1e6:.0f} MB",
+                str(sum(size["errors"].values()) or "none"),
+            ]
+        )
+    return rows
+
+
+def platforms() -> Table:
+    heads = ["platform", "largest model tried", "cold start", "warm request", "a round of it"]
+    rows = [[*heads, "peak memory"], ["---", *["---:"] * 5]]
+    for found in result("platforms")["platforms"]:
+        rows.append(
+            [
+                found["platform"],
+                f"{found['largest_model'] / 1e6:.0f} MB",
+                f"{found['cold_start']:.2f} s",
+                f"{1e3 * found['warm_request']:.1f} ms",
+                f"{found['round_seconds']:.0f} s",
+                f"{found['peak_memory'] / 1e6:.0f} MB",
+            ]
+        )
+    return rows
+
+
+def poison() -> Table:
+    return poisoning.table(result("poisoning-mnist"))
+
+
+TABLES = {
+    "accuracy": accuracy,
+    "speed": speed,
+    "load": load,
+    "platforms": platforms,
+    "poison": poison,
+}
+
+
+def lines(table: Iterable[list[str]], language: str) -> str:
+    """The table in Markdown. Raises KeyError where words.py has no translation of a cell."""
+    cells = ([translated(cell, language) for cell in row] for row in table)
+    return "".join(f"| {' | '.join(row)} |\n".replace("|  |", "| |") for row in cells)
+
+
+def written(page: str, language: str) -> str:
+    """A page's text with its tables as the results give them."""
+    return BLOCK.sub(lambda m: m[1] + m[2] + lines(TABLES[m[1]](), language), page)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check, differ = parser.parse_args().check, []
+    for name, language in PAGES.items():
+        page = (ROOT / name).read_text(encoding="utf-8")
+        new = written(page, language)
+        differ += [name] * (new != page)
+        if not check:
+            (ROOT / name).write_text(new, encoding="utf-8")
+    if check and differ:
+        print(f"These pages differ from their results: {', '.join(differ)}.", file=sys.stderr)
+    return int(check and bool(differ))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
