@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from app.service import Limits
-from tests.federation import Federation
+from tests.federation import ONE_STORE, Federation
 from tests.raw_file import file_of
 
 CLIENTS = 5
@@ -64,6 +64,7 @@ def round_half_even(value: int, total: int) -> int:
     return low + (2 * rest > total or (2 * rest == total and low % 2 == 1))
 
 
+@ONE_STORE
 @pytest.mark.parametrize("group", [64, 2], ids=["one group", "groups of two"])
 @pytest.mark.parametrize("part_bytes", [1 << 20, 256], ids=["one span", "many spans"])
 @pytest.mark.parametrize("step_seconds", [60.0, 0.0], ids=["at once", "a cell a call"])
@@ -103,6 +104,7 @@ async def test_however_it_is_cut_the_mean_is_the_mean(store, group, part_bytes, 
     assert (calls > 3) == (step_seconds == 0 and len(models) + len(sums) > 3)
 
 
+@ONE_STORE
 async def test_tensors_in_another_order_are_averaged_by_name(store):
     federation = Federation(store.documents, store.blobs)
     federation.limits = Limits(part_bytes=256)

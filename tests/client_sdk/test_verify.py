@@ -39,6 +39,7 @@ def faults(findings):
     return [(f.version, f.message) for f in findings if f.good is False]
 
 
+@ONE_STORE
 @pytest.mark.parametrize("settings", [{}, {"max_update_norm": 5.0}], ids=["plain", "clipped"])
 @pytest.mark.parametrize("group", [64, 2])
 async def test_an_honest_coordinator_is_found_honest(federation, settings, group):
@@ -50,6 +51,7 @@ async def test_an_honest_coordinator_is_found_honest(federation, settings, group
     assert [f.message for f in findings][2] == "recomputed of 3 updates"
 
 
+@ONE_STORE
 async def test_rounds_that_are_not_kept_are_said_to_be_so(federation):
     experiment = await finished(federation, keep_updates=1)
     findings = await verify(federation.admin, experiment)
@@ -65,6 +67,7 @@ async def test_rounds_that_are_not_kept_are_said_to_be_so(federation):
     assert again == left  # what is kept is not swept
 
 
+@ONE_STORE
 async def test_an_update_that_must_be_kept_and_is_not_is_a_fault(federation):
     experiment = await finished(federation, keep_updates=1)
     for key in await federation.blobs.sizes("uploads/"):
@@ -83,6 +86,7 @@ async def forge(federation, kind, key, change):
     assert await federation.documents.replace(kind, key, found.revision, body)
 
 
+@ONE_STORE
 @pytest.mark.parametrize(
     ("kind", "tail", "change", "says"),
     [
@@ -99,6 +103,7 @@ async def test_a_forged_record_is_found(federation, kind, tail, change, says):
     assert any(version == int(tail[1:]) and says in message for version, message in found)
 
 
+@ONE_STORE
 async def test_settings_changed_afterwards_are_found_in_every_version(federation):
     experiment = await finished(federation)
     await forge(
@@ -108,6 +113,7 @@ async def test_settings_changed_afterwards_are_found_in_every_version(federation
     assert [version for version, _ in found] == [0, 1, 2]
 
 
+@ONE_STORE
 async def test_examples_changed_afterwards_are_found(federation):
     experiment = await finished(federation)
     round_ = await federation.admin.round(experiment, 1)
@@ -118,6 +124,7 @@ async def test_examples_changed_afterwards_are_found(federation):
     assert {version for version, _ in found} == {1}
 
 
+@ONE_STORE
 async def test_a_model_that_is_not_the_mean_is_told_by_tensor_and_place(federation):
     experiment = await finished(federation)
     honest = await federation.admin.download_model(experiment, 2)
