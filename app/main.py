@@ -205,7 +205,9 @@ async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
         from app.store.s3 import S3Blobs
 
         if find_spec("boto3") is None:
-            raise StoreUnavailable("FL_S3_BUCKET needs boto3: pip install 'serverless-fl[aws]'.")
+            raise StoreUnavailable(
+                f"FL_S3_BUCKET needs boto3: {sys.executable} -m pip install 'serverless-fl[aws]'."
+            )
         blobs = S3Blobs(
             settings.s3_bucket,
             url_seconds=settings.s3_url_seconds,

@@ -24,8 +24,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(
         prog=hints.command(),
-        description="Federated learning: run an experiment, join one, or use its model. "
-        f"The default command is run; `{hints.command('run', '--help')}` lists its settings.",
+        description="Federated learning: run an experiment, join one, or use its model."
+        f"\nThe default command is run; `{hints.command('run', '--help')}` lists its settings.",
         epilog=exits.TEXT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -85,23 +85,33 @@ def _refused(error: errors.RequestRefused) -> int:
 
 
 def _dispatch(arguments: argparse.Namespace, console: Output) -> int:
-    # Whoever needs no PyTorch does not wait for its import: `--help`, a mistyped option, the admin.
-    if arguments.command in ("verify", "delete"):
-        from client_sdk import admin_commands
-
-        command = admin_commands.verify if arguments.command == "verify" else admin_commands.delete
-        return asyncio.run(command(arguments, console))
-    from client_sdk import commands, join_command, model_commands
-
+    # Each command imports what it needs: `--help`, a mistyped option, verify and delete do not wait
+    # for PyTorch.
     match arguments.command:
+        case "run":
+            from client_sdk import commands
+
+            return asyncio.run(commands.simulate(arguments, console))
+        case "join":
+            from client_sdk import join_command
+
+            return asyncio.run(join_command.join(arguments, console))
         case "predict":
+            from client_sdk import model_commands
+
             return model_commands.predict(arguments, console)
         case "export":
+            from client_sdk import model_commands
+
             return asyncio.run(model_commands.export(arguments, console))
-        case "join":
-            return asyncio.run(join_command.join(arguments, console))
+        case "verify":
+            from client_sdk import admin_commands
+
+            return asyncio.run(admin_commands.verify(arguments, console))
         case _:
-            return asyncio.run(commands.simulate(arguments, console))
+            from client_sdk import admin_commands
+
+            return asyncio.run(admin_commands.delete(arguments, console))
 
 
 def _complain(message: str) -> None:

@@ -58,7 +58,6 @@ async def simulate(arguments: argparse.Namespace, console: Output) -> int:
     out, saved = run_folder.choose(arguments.out, arguments.resume)
     arguments.out = out
     interrupts.explain(f"Interrupted. {_resume(out)} goes on where it stopped.")
-    parameters = sum(p.numel() for p in models.build(spec).parameters())
     async with AsyncExitStack() as stack:
         stack.enter_context(run_folder.held(out))
         stack.enter_context(interrupts.cancelling())
@@ -67,7 +66,7 @@ async def simulate(arguments: argparse.Namespace, console: Output) -> int:
             view.say(line)
         pool = TrainingPool(dataset, spec, arguments.workers, arguments.kernel)
         stack.push(pool.__exit__)
-        if not arguments.server:  # which may refuse the key before they are started
+        if not arguments.server:  # a distant coordinator may refuse the key: it is asked first
             pool.start()  # its processes import PyTorch while the coordinator starts
         client = await _reach(stack, arguments, out / "coordinator", saved, view.say)
         tracked = stack.enter_context(Tracking(arguments.track, out, view.say))
@@ -105,7 +104,7 @@ async def simulate(arguments: argparse.Namespace, console: Output) -> int:
             outcome,
             dataset=dataset.name,
             note=dataset.note,
-            parameters=parameters,
+            parameters=spec.weights(),
             wall_seconds=time.monotonic() - started,
             classes=classes,
             cost=cost.estimate(client.traffic, prices, outcome.experiment.cost),

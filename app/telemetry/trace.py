@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -79,7 +80,8 @@ def start(endpoint: str, version: str) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise RuntimeError(
-            "FL_OTEL_ENDPOINT needs OpenTelemetry: pip install 'serverless-fl[server,otel]'."
+            f"FL_OTEL_ENDPOINT needs OpenTelemetry: {sys.executable} -m pip install "
+            "'serverless-fl[server,otel]'."
         ) from error
     # A call of a serverless platform ends only when its spans are sent, or given up.
     named = any(f"OTEL_EXPORTER_OTLP_{what}TIMEOUT" in os.environ for what in ("", "TRACES_"))
