@@ -43,6 +43,11 @@ def test_a_bucket_lets_a_burst_through_and_then_its_rate():
     assert [buckets.take("a") for _ in range(4)] == [0, 0, 0, 0.5]
 
 
+def test_no_wait_is_never_less_than_none():
+    buckets = Buckets(2.0, 1.5, clock=Clock())
+    assert [buckets.take("a") for _ in range(2)] == [0, 0.25]
+
+
 def test_memory_is_bounded_and_forgetting_only_does_good():
     buckets = Buckets(1, 2, clock=Clock(), most=10)
     for n in range(1000):
