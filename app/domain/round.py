@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, final
 
 from app.domain.cost import Usage
 from app.domain.errors import Conflict
@@ -39,10 +39,11 @@ MOVES: Mapping[RoundState, frozenset[RoundState]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """Who aggregates, until when, and under which fencing number (it only ever grows).
+    """A process's word that it works on an aggregation, or on a group of it, until `expires_at`.
 
-    `released`: the owner's time was over, and the next call goes on. `deaths` counts the owners
-    in a row that got nothing done.
+    `fence` numbers the leases on one thing, and only ever grows. `released`: the owner stopped, and
+    the next call goes on at once. `deaths` counts the owners in a row that said nothing of their
+    end.
     """
 
     owner: str
@@ -52,18 +53,19 @@ class Lease:
     deaths: int = 0
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A call's word that until `expires_at` it folds a full group of the round's cohort.
+class FullGroup:
+    """A group of a round's cohort whose updates are summed before the round closes.
 
-    `done`: nothing of the group is left to fold before the close. `seconds`: spent on it.
+    `done`: all its sums are stored. `seconds`: the time spent on them so far.
     """
 
     experiment_id: str
     round: int
     attempt: int
     group: int
-    expires_at: float
+    lease: Lease
     done: bool = False
     seconds: float = 0.0
     revision: int = field(default=0, compare=False)
@@ -110,7 +112,7 @@ class Round:
     state: RoundState = RoundState.COLLECTING
     accepted: tuple[int, ...] = ()
     revoked: tuple[int, ...] = ()  # of the cohort, before they reported; frozen with the seal
-    lost: tuple[int, ...] = ()  # were accepted, and are no more what they were, see `Fold`
+    lost: tuple[int, ...] = ()  # were accepted, and are no more what they were, see `Spoilt`
     lease: Lease | None = None
     cut: Cut | None = None  # of rounds from before it was settled at the opening: with the list
     earlier: tuple[Attempt, ...] = ()

@@ -1,101 +1,84 @@
-"""Closing a round: the frozen list of updates becomes the next model version, under a lease."""
+"""The end of a round: the frozen list of updates becomes the next model version, under a lease."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from app.domain.errors import DigestMismatch, StoreUnavailable
+from app.domain.errors import DigestMismatch
 from app.domain.experiment import WEIGHTS, Experiment
 from app.domain.provenance import config_digest, contribution, updates_digest
 from app.domain.records import Blob, ModelVersion, Refusal, Update, client_id
 from app.domain.round import Round, RoundState
 from app.service import keys, telling, weights
 from app.service.allowance import Allowance
-from app.service.context import Context
-from app.service.leases import Held, LostLease
+from app.service.leases import Held
 from app.service.metering import Metering
+from app.service.plan import Task
 from app.telemetry import metrics, trace
 from app.telemetry.logs import WARNING, tell
 
 if TYPE_CHECKING:
-    from app.service.fold import Fold, Spoilt
+    from app.service.fold import Aggregation, Spoilt
 
 
 class LostUpdate(Exception):
     """The store no longer has what was accepted, and the round cannot do without it."""
 
 
-async def aggregate(
-    context: Context, experiment: Experiment, round_: Round, allowance: Allowance
-) -> bool:
+async def aggregate(held: Held[Round], experiment: Experiment, allowance: Allowance) -> bool:
     """Do what the call may of the aggregation; at its end store the model and close the round.
 
-    Says whether this process has nothing more to do here: not so where its allowance is used up and
-    the next call shall go on. Raises LostUpdate, and StoreUnavailable after it gave the lease back.
+    Says whether the round is closed; if not, the lease is released. Raises LostLease, and
+    LostUpdate if the round cannot go on.
     """
-    held = Held(context, round_)
-    try:
-        return await _aggregate(held, experiment, allowance)
-    except LostLease:
-        return True
-    except (StoreUnavailable, asyncio.CancelledError):
-        await held.give_back()
-        raise
-
-
-async def _aggregate(held: Held, experiment: Experiment, allowance: Allowance) -> bool:
-    """As `aggregate`. Raises LostLease."""
     # Imported here: it brings NumPy, which a process that only answers polls never needs.
-    from app.service.fold import Fold, Spoilt
+    from app.service.fold import Aggregation, Spoilt
 
-    context, round_ = held.context, held.round
+    context, round_ = held.context, held.record
     started = context.monotonic()
     stored = await context.repo.updates(experiment.id, round_.number)
     updates = [update for update in stored if update.slot in round_.accepted]
-    layout = await context.repo.layout(experiment.id)
-    base = await context.repo.model(experiment.id, round_.base_version)
-    assert base is not None  # noqa: S101  (the round before was closed with it)
-    fold = Fold(context, experiment, round_, updates, layout, base)
+    aggregation = await Aggregation.of(context, experiment, round_, updates)
     try:
-        with measured(fold):
-            files = await _files(held, fold, allowance)
+        with measured(aggregation):
+            files = await _files(held, aggregation, allowance)
     except Spoilt as error:
         await _drop(held, experiment, error)
-        return await _aggregate(held, experiment, allowance)
+        return await aggregate(held, experiment, allowance)
     except (weights.Gone, DigestMismatch) as error:
         raise LostUpdate(str(error)) from error
-    seconds = (held.round.aggregation_seconds or 0.0) + context.monotonic() - started
+    seconds = (held.record.aggregation_seconds or 0.0) + context.monotonic() - started
     if files is None:
-        await _release(held, seconds)
+        await held.release(aggregation_seconds=seconds)
         return False
     now, (model, copy) = context.clock(), files
+    groups = aggregation.plan.groups
     await context.repo.add_model(
         ModelVersion(
             experiment_id=experiment.id,
             version=round_.number,
             blob=model,
-            parent_sha256=base.blob.sha256,
+            parent_sha256=aggregation.base.blob.sha256,
             config_sha256=config_digest(experiment.config),
             updates_sha256=updates_digest(
-                contribution(update) for group in fold.groups for update in group.updates
+                contribution(update) for group in groups for update in group.updates
             ),
             created_at=now,
             copy=copy,
         )
     )
-    before = [claim.seconds for claim in (await context.repo.claims(round_)).values()]
-    closed = held.round.move(
+    early = sum(group.seconds for group in (await context.repo.full_groups(round_)).values())
+    closed = held.record.move(
         RoundState.CLOSED,
         closed_at=now,
         metrics=mean_metrics(updates),
         num_examples=sum(update.num_examples for update in updates),
         update_bytes=sum(update.blob.size for update in updates),
-        aggregation_seconds=seconds + sum(before),
+        aggregation_seconds=seconds + early,
     )
     usage = await Metering(context).of_round(experiment, closed, updates)
     await held.save(replace(closed, usage=usage))
@@ -103,9 +86,9 @@ async def _aggregate(held: Held, experiment: Experiment, allowance: Allowance) -
     return True
 
 
-async def _drop(held: Held, experiment: Experiment, spoilt: Spoilt) -> None:
+async def _drop(held: Held[Round], experiment: Experiment, spoilt: Spoilt) -> None:
     """Leave an update out that is no longer what was accepted. Raises LostLease, LostUpdate."""
-    context, round_, update = held.context, held.round, spoilt.update
+    context, round_, update = held.context, held.record, spoilt.update
     left = tuple(slot for slot in round_.accepted if slot != update.slot)
     needed = experiment.config.updates_to_close
     said = f"The file of {client_id(update.slot)}'s update is gone from the store, or altered."
@@ -128,25 +111,25 @@ async def _drop(held: Held, experiment: Experiment, spoilt: Spoilt) -> None:
     await context.blobs.delete(f"{keys.model_parts(round_)}/")  # of the list with it
 
 
-async def _files(held: Held, fold: Fold, allowance: Allowance) -> tuple[Blob, Blob | None] | None:
-    """The new model and its copy for clients, both stored; None where the allowance ends before.
+async def _files(
+    held: Held[Round], aggregation: Aggregation, allowance: Allowance
+) -> tuple[Blob, Blob | None] | None:
+    """The new model and its compressed one for clients, both stored; None if the call may do no
+    more before that.
 
     Raises LostLease, and Gone or DigestMismatch for what an aggregation cannot make again.
     """
-    resumed = held.round.lease is not None and held.round.lease.fence > 1
+    resumed = held.lease.fence > 1
     if resumed:
-        await fold.resume()
+        await aggregation.find_parts()
     while True:
         try:
-            async for work in fold.cells():
-                if not allowance.take(work.reads):
-                    return None
-                await work.do()
-                await held.renew_if_old()
-            if not allowance.take_time(_left_to_read(fold)):
+            if not await do_tasks(held, aggregation, aggregation.model_tasks(), allowance):
                 return None
-            model = await fold.model()
-            copy = await _copy(held, fold, model, again=resumed)
+            if not allowance.take_time(_left_to_read(aggregation)):
+                return None
+            model = await aggregation.model()
+            copy = await _compressed(held, aggregation, model, again=resumed)
             await held.renew_if_old()
             return model, copy
         except weights.Damaged as error:
@@ -155,60 +138,68 @@ async def _files(held: Held, fold: Fold, allowance: Allowance) -> tuple[Blob, Bl
             await held.context.blobs.delete(error.prefix)
 
 
-def _left_to_read(fold: Fold) -> int:
-    """Parts that are read once all cells are done: to check the model, and to copy it.
+def _left_to_read(aggregation: Aggregation) -> int:
+    """Parts that are read once all tasks are done: to check the model, and to compress it.
 
-    A call that ends before all of it is done leaves nothing of it to the next one. So it is begun
-    in time, or first of all, and then done.
+    A call that ends before all of that is done leaves nothing of it to the next call. So it is
+    begun in time, or first of all, and then done.
     """
-    copied = fold.experiment.config.download_encoding != WEIGHTS
-    return fold.unchecked + 2 * copied * len(fold.spans)
+    compressed = aggregation.experiment.config.download_encoding != WEIGHTS
+    return aggregation.unchecked + 2 * compressed * len(aggregation.spans)
 
 
-async def _copy(held: Held, fold: Fold, model: Blob, *, again: bool) -> Blob | None:
-    """What clients are sent of the new model, where that is another file. Raises as `_files`."""
+async def _compressed(
+    held: Held[Round], aggregation: Aggregation, model: Blob, *, again: bool
+) -> Blob | None:
+    """The compressed model that clients get, if they get another file. Raises as `_files`."""
     from app.service.copies import Copy
 
-    experiment, context = fold.experiment, held.context
+    experiment, context = aggregation.experiment, held.context
     if (encoding := experiment.config.download_encoding) == WEIGHTS:
         return None
-    prefix = keys.copy_blob(experiment.id, held.round.number)
-    copy = Copy(context.blobs, model, fold.layout, encoding, prefix, again=again)
+    prefix = keys.copy_blob(experiment.id, held.record.number)
+    copy = Copy(context.blobs, model, aggregation.layout, encoding, prefix, again=again)
     async for _ in copy.steps(context.limits.part_bytes):
         await held.renew_if_old()
     return copy.blob
 
 
+async def do_tasks(
+    held: Held[Any], aggregation: Aggregation, tasks: AsyncIterator[Task], allowance: Allowance
+) -> bool:
+    """Do tasks as far as the call may; say whether all are done.
+
+    Raises LostLease, and as `Aggregation.do` does.
+    """
+    async for task in tasks:
+        if not allowance.take(task.reads):
+            return False
+        await aggregation.do(task)
+        await held.renew_if_old()
+    return True
+
+
 @contextmanager
-def measured(fold: Fold) -> Iterator[None]:
+def measured(aggregation: Aggregation) -> Iterator[None]:
     """Count and log what one call does of an aggregation, however it ends."""
-    experiment, number, started = fold.experiment.id, fold.round.number, time.perf_counter()
+    experiment, number = aggregation.experiment.id, aggregation.round.number
+    started = time.perf_counter()
     try:
         with trace.span("aggregate", experiment=experiment, round=number):
             yield
     finally:
         seconds = time.perf_counter() - started
         metrics.AGGREGATION_SECONDS.observe(seconds)
-        metrics.AGGREGATION_BYTES.add(fold.bytes)
-        metrics.AGGREGATION_CELLS.add(fold.done)
+        metrics.AGGREGATION_BYTES.add(aggregation.bytes_added)
+        metrics.AGGREGATION_CELLS.add(aggregation.tasks_done)
         tell(
             "aggregation step",
             experiment=experiment,
             round=number,
-            cells=fold.done,
-            bytes=fold.bytes,
+            cells=aggregation.tasks_done,
+            bytes=aggregation.bytes_added,
             seconds=round(seconds, 4),
         )
-
-
-async def _release(held: Held, seconds: float) -> None:
-    """Let the next call go on at once: this one got something done. Raises LostLease."""
-    assert held.round.lease is not None  # noqa: S101
-    now = held.context.clock()
-    free = replace(held.round.lease, expires_at=now, released=True, deaths=0)
-    await held.save(
-        held.round.move(RoundState.AGGREGATING, lease=free, aggregation_seconds=seconds)
-    )
 
 
 def mean_metrics(updates: list[Update]) -> dict[str, float]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from app.domain.errors import StoreUnavailable
 from app.domain.experiment import Experiment, ExperimentState
 from app.domain.round import Cut, Lease, Round, RoundState
@@ -11,7 +9,7 @@ from app.service import telling
 from app.service.aggregate import LostUpdate, aggregate
 from app.service.allowance import Allowance
 from app.service.context import Context, Limits
-from app.service.leases import is_free, new_lease
+from app.service.leases import Held, is_free, new_lease, work_under_lease
 from app.service.telling import COORDINATOR
 
 MAX_DEATHS = 20  # of calls that aggregate one round
@@ -64,10 +62,10 @@ class Closing:
         frozen = round_.move(
             RoundState.AGGREGATING,
             accepted=tuple(accepted),
-            lease=new_lease(self.context, fence=1),
+            lease=new_lease(self.context),
             cut=round_.cut or cut(self.context.limits),
         )
-        await self.context.tasks.finish(self._aggregate(experiment, frozen, allowance))
+        await self._aggregate(experiment, frozen, allowance)
         return True
 
     async def take_over(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
@@ -76,22 +74,20 @@ class Closing:
         assert lease is not None  # noqa: S101  (the move into this state sets it)
         if allowance.spent or not await is_free(self.context, round_):
             return False
-        deaths = lease.deaths + (not lease.released)
-        if deaths >= MAX_DEATHS:
+        next_lease = new_lease(self.context, lease)
+        if next_lease.deaths >= MAX_DEATHS:
             if (fault := await blobs_fault(self.context)) is not None:
                 allowance.faults.append(fault)
                 return False
-            await fail(
-                self.context,
-                experiment,
-                f"Round {round_.number} could not be aggregated: {deaths} calls began it and never "
-                "came to an end. See the coordinator's log; it may need more memory or time.",
+            reason = (
+                f"Round {round_.number} could not be aggregated: {next_lease.deaths} calls began "
+                "it and never came to an end. See the coordinator's log; it may need more memory "
+                "or time."
             )
+            await fail(self.context, experiment, reason)
             return True
-        mine = round_.move(
-            RoundState.AGGREGATING, lease=new_lease(self.context, lease.fence + 1, deaths)
-        )
-        await self.context.tasks.finish(self._aggregate(experiment, mine, allowance, lease))
+        mine = round_.move(RoundState.AGGREGATING, lease=next_lease)
+        await self._aggregate(experiment, mine, allowance, lease)
         return True
 
     async def _aggregate(
@@ -101,38 +97,27 @@ class Closing:
         allowance: Allowance,
         before: Lease | None = None,
     ) -> None:
-        """Take the round's lease, in place of the one before, and do one step under it.
+        """Take the round's lease, in place of the one before, and do a step under it.
 
-        Runs in a task of its own (`app.service.tasks`), from before the lease is taken: else a
-        caller that is cancelled just then would leave it with nobody. Raises Paused where there is
-        more to do, but not in this call.
+        Raises Paused if there is more to do, but not in this call.
         """
-        if not await self.repo.save_round(mine):
-            return
-        mine = replace(mine, revision=mine.revision + 1)
-        if before is not None:
-            telling.of_takeover(mine, before)
-        try:
-            done = await aggregate(self.context, experiment, mine, allowance)
-        except LostUpdate as error:
-            # An owner that was too slow finds the uploads of a closed round gone, rightly so: they
-            # are deleted after the close only, and so nothing is lost while it still aggregates.
-            now = await self.repo.round(experiment.id, mine.number)
-            if now is None or now.state is not RoundState.AGGREGATING:
-                return
-            await fail(
-                self.context, experiment, f"Round {mine.number} lost an accepted update: {error}"
-            )
-        except StoreUnavailable as error:
-            # The lease was given back; whoever asks next tries again, however long that lasts.
-            telling.of_waiting(mine, error)
-            allowance.faults.append(error)
-            raise Paused from error
-        except Exception as error:
-            # The caller only asked for its status. The lease runs out, and another call tries.
-            telling.of_failed_aggregation(mine, error)
-            allowance.faults.append(error)
-            raise Paused from error
-        else:
-            if not done:
-                raise Paused
+
+        async def work(held: Held[Round]) -> bool:
+            if before is not None:
+                telling.of_takeover(held.record, before)
+            try:
+                return await aggregate(held, experiment, allowance)
+            except LostUpdate as error:
+                await self._fail_without(experiment, mine, error)
+                return True
+
+        if not await work_under_lease(self.context, mine, mine, work, allowance):
+            raise Paused
+
+    async def _fail_without(self, experiment: Experiment, mine: Round, error: LostUpdate) -> None:
+        # An owner that was too slow finds the uploads of a closed round gone, rightly so: they
+        # are deleted after the close only, and so nothing is lost while it still aggregates.
+        now = await self.repo.round(experiment.id, mine.number)
+        if now is not None and now.state is RoundState.AGGREGATING:
+            reason = f"Round {mine.number} lost an accepted update: {error}"
+            await fail(self.context, experiment, reason)

@@ -1,71 +1,35 @@
-"""The arithmetic of a round, cut into cells that are folded one at a time and kept when done.
+"""Does the tasks of an aggregation: reads updates and sums, and stores sums and the new model.
 
-A cell is a span of the model times some of the cohort's updates: a group of them, or as many of it
-as one call may read. Memory is bounded by a span, whatever the size of the model and the number of
-updates, and a process that ends after any cell leaves all that it did to the next one: spans of the
-new model are stored as its parts, and sums, where there are several groups, beside the updates.
-Everything is a function of the updates, so it is the same bytes whoever folded what, and when: a
-group that is full is folded before the round closes (`app.service.filling`, docs/decisions/0019).
+Memory is bounded by a span of the model, whatever the size of the model and the number of updates.
+A process that ends after any task leaves what it stored to the next one: the spans of the new
+model are its parts, and sums stand beside the updates.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 
-from app.domain import provenance
 from app.domain.errors import DigestMismatch
 from app.domain.experiment import Experiment
 from app.domain.records import Blob, Cell, ModelVersion, Update
 from app.domain.round import Round
 from app.service import keys, weights
 from app.service.context import Context
-from app.service.running import SUMS_FORM, Accumulator
+from app.service.plan import Plan, Sums, Task
+from app.service.running import Accumulator
 from app.service.sources import of_base, of_update
 from app.wire import spans
 from app.wire.header import Layout
 
 
-@dataclass(frozen=True)
-class Work:
-    """A cell that is to be done before the next one is asked for, and what it reads.
-
-    `reads`: updates, or sums of several of them, each as much as lies in one span.
-    """
-
-    reads: int
-    do: Callable[[], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Updates that are summed by themselves, in this order, and their digest."""
-
-    updates: Sequence[Update]
-    digest: str
-
-    @property
-    def examples(self) -> int:
-        return sum(update.num_examples for update in self.updates)
-
-    def first(self, count: int) -> Group:
-        return self if count >= len(self.updates) else _group(self.updates[:count])
-
-
-def _group(updates: Sequence[Update]) -> Group:
-    digest = provenance.updates_digest(map(provenance.contribution, updates))
-    return Group(updates, hashlib.sha256(f"{SUMS_FORM} {digest}".encode()).hexdigest())
-
-
 class Spoilt(Exception):
-    """An update is no longer what was accepted: its file is gone from the store, or altered.
+    """The file of an accepted update is gone from the store, or altered.
 
-    Nothing that runs here can bring that about. Where a store does not enforce what was signed, the
-    client itself can.
+    The coordinator never does that. A client can, where a store does not enforce what was signed.
     """
 
     def __init__(self, update: Update) -> None:
@@ -73,105 +37,153 @@ class Spoilt(Exception):
         self.update = update
 
 
-class Fold:
-    """The aggregation of these updates of a round as this process sees it."""
+class Aggregation:
+    """The aggregation of some updates of a round, as this process sees it."""
+
+    @classmethod
+    async def of(
+        cls, context: Context, experiment: Experiment, round_: Round, updates: list[Update]
+    ) -> Aggregation:
+        layout = await context.repo.layout(experiment.id)
+        base = await context.repo.model(experiment.id, round_.base_version)
+        assert base is not None  # noqa: S101  (the round before was closed with it)
+        return cls(context, experiment, round_, updates, layout, base)
 
     def __init__(
         self,
         context: Context,
         experiment: Experiment,
         round_: Round,
-        updates: Sequence[Update],
+        updates: list[Update],
         layout: Layout,
         base: ModelVersion,
     ) -> None:
-        self.context = context
-        self.experiment = experiment
-        self.round = round_
-        self.layout = layout
-        assert round_.cut is not None  # noqa: S101  (settled before anything is folded)
+        assert round_.cut is not None  # noqa: S101  (settled before anything is aggregated)
+        self.context, self.experiment, self.round = context, experiment, round_
+        self.layout, self.base = layout, base
+        self.plan = Plan.of(round_, updates, context.limits.step_updates)
         self.spans = spans.cut(layout, round_.cut.span_bytes)
-        by_slot = {update.slot: update for update in updates}
-        self.groups = [
-            _group([by_slot[slot] for slot in group])
-            for group in provenance.groups(round_.cohort, by_slot, round_.cut.group_size)
-        ]
-        self.done = self.bytes = 0  # cells that this process finished, bytes that it averaged
-        self._most = min(round_.cut.group_size, context.limits.step_updates)  # reads of a cell
+        self.tasks_done = self.bytes_added = 0  # by this process
+        self._part_bytes = round_.cut.span_bytes
         self._prefix = keys.model_parts(round_)
         self._parts: dict[int, tuple[str, int]] = {}  # SHA-256 and bytes of the new model's parts
         self._digest = hashlib.sha256()
-        self._digested = 0  # parts of which it is, from the first one on
+        self._digested = 0  # the parts, from the first one on, that the digest covers
         self._sums: dict[Cell, Blob] = {}  # that are known to be stored
-        self._damaged: set[Cell] = set()  # sums to be formed again
+        self._damaged: set[Cell] = set()  # are to be formed again
         blobs, config = context.blobs, experiment.config
         start = of_base(blobs, base, layout, config.download_encoding)
-        self._sources = {
+        self._readers = {
             update.slot: of_update(blobs, update, layout, config.update_encoding, start)
             for update in updates
         }
 
-    async def resume(self) -> None:
-        """Find what other processes did before."""
+    async def find_parts(self) -> None:
+        """Find the parts of the new model that other processes stored."""
         for key, size in (await self.context.blobs.sizes(f"{self._prefix}/")).items():
             number, _, sha256 = key.rpartition("/")[2].partition("-")
             self._parts.setdefault(int(number), (sha256, size))
 
-    async def cells(self) -> AsyncIterator[Work]:
-        """What is left to do until the model is there.
+    async def model_tasks(self) -> AsyncIterator[Task]:
+        """The tasks left until the new model is there; do each before the next one is asked for."""
+        for number in range(len(self.spans)):
+            if number not in self._parts:
+                stored = set[str]() if self.plan.one_task else await self._stored(number)
+                for task in self.plan.model_tasks(number, stored):
+                    yield task
 
-        Doing it raises Spoilt for an update, Gone or DigestMismatch for the base model, and Damaged
-        for what was kept of the aggregation: once that is deleted, it is among what is left to do.
+    async def group_tasks(self) -> AsyncIterator[Task]:
+        """The tasks left until all groups have their sums; do each as of `model_tasks`."""
+        for number in range(len(self.spans)):
+            for task in self.plan.group_tasks(number, await self._stored(number)):
+                yield task
+
+    async def _stored(self, span: int) -> set[str]:
+        """The digests of a span's stored sums."""
+        found = await self.context.repo.sums(self.experiment.id, self.round.number, span)
+        cells = {Cell(span, digest): blob for digest, blob in found.items()}
+        self._sums |= {cell: blob for cell, blob in cells.items() if cell not in self._damaged}
+        return {cell.digest for cell in self._sums if cell.span == span}
+
+    async def do(self, task: Task) -> None:
+        """Do a task, and store what comes of it.
+
+        Raises Spoilt for an update, Gone or DigestMismatch for the base model, and Damaged for
+        stored sums: delete those, then ask for the tasks again.
         """
-        for number in range(len(self.spans)):
-            if number in self._parts:
-                continue
-            if len(self.groups) == 1 and len(self.groups[0].updates) <= self._most:
-                updates = self.groups[0].updates
-                yield Work(len(updates), partial(self._average, number, updates))
-                continue
-            for group in self.groups:
-                async for work in self._sums_of(number, group):
-                    yield work
-            async for work in self._mean_of(number):
-                yield work
+        strategy, span = self.experiment.config.strategy, self.spans[task.span]
+        accumulator = Accumulator(strategy, span, self._part_bytes)
+        for sums in task.sums:
+            await self._merge(accumulator, task.span, sums)
+        if task.updates:
+            await self._add(accumulator, task)
+        if task.result is None:
+            await self._put(task.span, accumulator)
+        else:
+            await self._keep(Cell(task.span, task.result), accumulator)
+        self.tasks_done += 1
 
-    async def sums(self) -> AsyncIterator[Work]:
-        """What is left to do of the groups' sums. Raises as `cells`."""
-        for number in range(len(self.spans)):
-            for group in self.groups:
-                async for work in self._sums_of(number, group):
-                    yield work
+    async def _merge(self, accumulator: Accumulator, span: int, sums: Sums) -> None:
+        cell = Cell(span, sums.digest)
+        try:
+            await accumulator.merge(self.context.blobs, self._sums[cell], sums.examples)
+        except weights.Damaged as error:
+            self._damaged.add(cell)
+            del self._sums[cell]
+            prefix = keys.sums_blob(self.experiment.id, self.round.number, cell)
+            raise weights.Damaged(f"{prefix}/") from error
 
-    async def _sums_of(self, span: int, group: Group) -> AsyncIterator[Work]:
-        """In runs of as many updates as a cell may read, each going on from the one before."""
-        if await self._stored(Cell(span, group.digest)):
-            return
-        for start, stop, reads in _runs(len(group.updates), self._most):
-            through = group.first(stop)
-            if not await self._stored(Cell(span, through.digest)):
-                yield Work(reads, partial(self._sum, span, group.first(start), through))
+    async def _add(self, accumulator: Accumulator, task: Task) -> None:
+        """Add the task's updates in their order; the next one is fetched meanwhile."""
+        span, following = self.spans[task.span], [*task.updates[1:], None]
+        ahead = asyncio.create_task(self._readers[task.updates[0].slot].read(span))
+        try:
+            for update, after in zip(task.updates, following, strict=True):
+                try:
+                    values = await ahead
+                except (weights.Gone, DigestMismatch):
+                    await self._require_intact(update)
+                    raise  # it is the base model
+                if after is not None:
+                    ahead = asyncio.create_task(self._readers[after.slot].read(span))
+                self.bytes_added += await accumulator.add(values, update.num_examples)
+                del values  # so that no more than two updates are in memory
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
 
-    async def _mean_of(self, span: int) -> AsyncIterator[Work]:
-        """The same with sums in place of updates; what the last run gives is the new model's."""
-        for start, stop, reads in _runs(len(self.groups), self._most):
-            if stop == len(self.groups) or not await self._stored(self._through(span, stop)):
-                yield Work(reads, partial(self._merge, span, start, stop))
+    async def _require_intact(self, update: Update) -> None:
+        """Raises Spoilt."""
+        try:
+            for number in range(len(update.blob.parts)):
+                await weights.verified_part(self.context.blobs, update.blob, number)
+        except (weights.Gone, DigestMismatch) as error:
+            raise Spoilt(update) from error
 
-    def _through(self, span: int, count: int) -> Cell:
-        """The sums of so many groups' sums."""
-        digests = ",".join(group.digest for group in self.groups[:count])
-        return Cell(span, hashlib.sha256(digests.encode()).hexdigest())
+    async def _keep(self, cell: Cell, accumulator: Accumulator) -> None:
+        """Store sums beside the updates."""
+        experiment, number = self.experiment.id, self.round.number
+        blob = await accumulator.keep(self.context.blobs, keys.sums_blob(experiment, number, cell))
+        await self.context.repo.add_sums(experiment, number, cell, blob)
+        self._sums[cell] = blob
+        self._damaged.discard(cell)
+
+    async def _put(self, span: int, accumulator: Accumulator) -> None:
+        """Store a span of the new model."""
+        data = await accumulator.result(b"" if span else self.layout.header)
+        sha256 = await weights.put_part(self.context.blobs, self._prefix, span, data)
+        self._parts[span] = (sha256, len(data))
+        if span == self._digested:
+            await asyncio.to_thread(self._digest.update, data)
+            self._digested += 1
 
     @property
     def unchecked(self) -> int:
-        """So many parts of the new model `model` has to read: others stored them, or before others
-        did.
-        """
+        """How many parts of the new model `model` reads: this process did not digest them."""
         return len(self.spans) - self._digested
 
     async def model(self) -> Blob:
-        """The new model, once every cell is done. Raises Damaged, as `cells`."""
+        """The new model, once every task is done. Raises Damaged, as `do`."""
         parts = [self._parts[number] for number in range(len(self.spans))]
         blob = Blob(
             prefix=self._prefix,
@@ -189,112 +201,3 @@ class Fold:
                 await asyncio.to_thread(self._digest.update, data)
                 self._digested = number + 1
         return replace(blob, sha256=self._digest.hexdigest())
-
-    async def _average(self, span: int, updates: Sequence[Update]) -> None:
-        await self._put(span, await self._folded(span, updates, self._accumulator(span)))
-
-    async def _sum(self, span: int, before: Group, through: Group) -> None:
-        """Store the sums of a group's updates, going on from those of the first few of them."""
-        accumulator = self._accumulator(span)
-        if before.updates:
-            await self._merged(accumulator, Cell(span, before.digest), before.examples)
-        await self._folded(span, through.updates[len(before.updates) :], accumulator)
-        await self._keep(Cell(span, through.digest), accumulator)
-
-    async def _merge(self, span: int, start: int, stop: int) -> None:
-        """Fold in the sums of these groups, after those of all groups before them."""
-        accumulator = self._accumulator(span)
-        if start:
-            examples = sum(group.examples for group in self.groups[:start])
-            await self._merged(accumulator, self._through(span, start), examples)
-        for group in self.groups[start:stop]:
-            await self._merged(accumulator, Cell(span, group.digest), group.examples)
-        if stop == len(self.groups):
-            await self._put(span, accumulator)
-        else:
-            await self._keep(self._through(span, stop), accumulator)
-
-    def _accumulator(self, span: int) -> Accumulator:
-        assert self.round.cut is not None  # noqa: S101  (settled before anything is folded)
-        strategy = self.experiment.config.strategy
-        return Accumulator(strategy, self.spans[span], self.round.cut.span_bytes)
-
-    async def _folded(
-        self, span: int, updates: Sequence[Update], accumulator: Accumulator
-    ) -> Accumulator:
-        """The sums after these updates, in their order."""
-        piece = self.spans[span]
-        ahead = asyncio.create_task(self._sources[updates[0].slot].read(piece))
-        try:
-            for update, following in zip(updates, [*updates[1:], None], strict=True):
-                try:
-                    values = await ahead
-                except (weights.Gone, DigestMismatch):
-                    await self._require_intact(update)
-                    raise  # it is the base model
-                if following is not None:  # is fetched while this one is folded
-                    ahead = asyncio.create_task(self._sources[following.slot].read(piece))
-                self.bytes += await accumulator.add(values, update.num_examples)
-                del values  # while one is awaited no other one is held
-        finally:
-            ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)
-        return accumulator
-
-    async def _require_intact(self, update: Update) -> None:
-        """Raises Spoilt."""
-        try:
-            for number in range(len(update.blob.parts)):
-                await weights.verified_part(self.context.blobs, update.blob, number)
-        except (weights.Gone, DigestMismatch) as error:
-            raise Spoilt(update) from error
-
-    async def _merged(self, accumulator: Accumulator, cell: Cell, examples: int) -> None:
-        prefix = keys.sums_blob(self.experiment.id, self.round.number, cell)
-        try:
-            if not await self._stored(cell):
-                raise weights.Damaged(prefix)
-            await accumulator.merge(self.context.blobs, self._sums[cell], examples)
-        except weights.Damaged as error:
-            self._damaged.add(cell)
-            raise weights.Damaged(f"{prefix}/") from error
-
-    async def _stored(self, cell: Cell) -> bool:
-        if cell in self._damaged:
-            return False
-        if cell not in self._sums:
-            blob = await self.context.repo.sums(self.experiment.id, self.round.number, cell)
-            if blob is None:
-                return False
-            self._sums[cell] = blob
-        return True
-
-    async def _keep(self, cell: Cell, accumulator: Accumulator) -> None:
-        experiment, number = self.experiment.id, self.round.number
-        blob = await accumulator.keep(self.context.blobs, keys.sums_blob(experiment, number, cell))
-        await self.context.repo.add_sums(experiment, number, cell, blob)
-        self._sums[cell] = blob
-        self._damaged.discard(cell)
-        self.done += 1
-
-    async def _put(self, span: int, accumulator: Accumulator) -> None:
-        """Store a span of the new model."""
-        data = await accumulator.result(b"" if span else self.layout.header)
-        sha256 = await weights.put_part(self.context.blobs, self._prefix, span, data)
-        self._parts[span] = (sha256, len(data))
-        if span == self._digested:
-            await asyncio.to_thread(self._digest.update, data)
-            self._digested += 1
-        self.done += 1
-
-
-def _runs(count: int, most: int) -> Iterator[tuple[int, int, int]]:
-    """So many things in runs: from where, to where, and what is read for it, two or `most` at most.
-
-    Each run but the first reads also what came of the one before.
-    """
-    start = 0
-    while start < count:
-        stop = min(count, start + max(1, most - bool(start)))
-        yield start, stop, stop - start + bool(start)
-        start = stop

@@ -1,13 +1,13 @@
-"""What is kept of an aggregation that is not at its end: sums, and who is at work on which."""
+"""Records of an aggregation that goes on: stored sums, and the full groups of a round."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from app.domain.records import Blob, Cell
-from app.domain.round import Claim, Round
+from app.domain.round import FullGroup, Lease, Round
 from app.service.keys import key_of
-from app.store.port import Documents
+from app.store.port import Document, Documents
 
 
 class Partials:
@@ -17,33 +17,39 @@ class Partials:
         self.documents = documents
 
     async def add_sums(self, experiment_id: str, number: int, cell: Cell, blob: Blob) -> None:
-        """Of the same updates they are the same bytes, whoever added them up."""
-        await self.documents.insert("sums", _sums_key(experiment_id, number, cell), body_of(blob))
+        """The sums of the same updates are the same bytes, whoever added them up."""
+        key = f"{key_of(experiment_id, number, cell.span)}/{cell.digest}"
+        await self.documents.insert("sums", key, body_of(blob))
 
-    async def sums(self, experiment_id: str, number: int, cell: Cell) -> Blob | None:
-        found = await self.documents.get("sums", _sums_key(experiment_id, number, cell))
-        return None if found is None else blob_of(found.body)
+    async def sums(self, experiment_id: str, number: int, span: int) -> dict[str, Blob]:
+        """The stored sums of one span of a round, by digest."""
+        prefix = f"{key_of(experiment_id, number, span)}/"
+        found = await scan_all(self.documents, "sums", prefix)
+        return {d.key.removeprefix(prefix): blob_of(d.body) for d in found}
 
-    async def add_claim(self, claim: Claim) -> bool:
-        return await self.documents.insert("claims", _claim_key(claim), body_of(claim))
-
-    async def claims(self, round_: Round) -> dict[int, Claim]:
-        """Of the round's present attempt, by group."""
+    async def full_groups(self, round_: Round) -> dict[int, FullGroup]:
+        """The groups of the round's present attempt that a call has begun to sum, by number."""
         prefix = f"{key_of(round_.experiment_id, round_.number, round_.attempt)}/"
-        found = await scan_all(self.documents, "claims", prefix)
-        claims = [Claim(**d.body, revision=d.revision) for d in found]
-        return {claim.group: claim for claim in claims}
+        found = await scan_all(self.documents, "groups", prefix)
+        return {group.group: group for group in map(_full_group, found)}
 
-    async def claim(self, round_: Round, group: int) -> Claim | None:
-        key = key_of(round_.experiment_id, round_.number, round_.attempt, group)
-        found = await self.documents.get("claims", key)
-        return None if found is None else Claim(**found.body, revision=found.revision)
+    async def full_group(
+        self, experiment_id: str, number: int, attempt: int, group: int
+    ) -> FullGroup | None:
+        found = await self.documents.get("groups", key_of(experiment_id, number, attempt, group))
+        return None if found is None else _full_group(found)
 
-    async def save_claim(self, claim: Claim) -> bool:
-        """Compare-and-set on the revision that was read."""
-        return await self.documents.replace(
-            "claims", _claim_key(claim), claim.revision, body_of(claim)
-        )
+    async def save_full_group(self, group: FullGroup) -> bool:
+        """Insert a new one, which has revision 0; else compare-and-set on what was read."""
+        key = key_of(group.experiment_id, group.round, group.attempt, group.group)
+        if not group.revision:
+            return await self.documents.insert("groups", key, body_of(group))
+        return await self.documents.replace("groups", key, group.revision, body_of(group))
+
+
+def _full_group(found: Document) -> FullGroup:
+    body = {**found.body, "lease": Lease(**found.body["lease"])}
+    return FullGroup(**body, revision=found.revision)
 
 
 async def scan_all(documents: Documents, kind: str, prefix: str, after: str = "") -> list[Any]:
@@ -86,11 +92,3 @@ def _plain(value: Any) -> Any:
     if not hasattr(value, "__dataclass_fields__"):
         return value
     return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-
-
-def _sums_key(experiment_id: str, number: int, cell: Cell) -> str:
-    return f"{key_of(experiment_id, number, cell.span)}/{cell.digest}"
-
-
-def _claim_key(claim: Claim) -> str:
-    return key_of(claim.experiment_id, claim.round, claim.attempt, claim.group)

@@ -24,8 +24,8 @@ from app.wire.header import Layout, read_header
 
 KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with its id
     *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
-    *("announced", "announced_initial"),
-)
+    *("announced", "announced_initial", "groups"),
+)  # "claims" were kept by earlier versions
 LAYOUTS = 64  # are kept, of so many experiments
 
 

@@ -14,7 +14,6 @@ from app.service import weights
 from app.store.port import Blobs
 from app.wire import codec, spans
 
-SUMS_FORM = "flat float64"  # names what `keep` stores; sums of another form are not looked for
 _WIDTH = 8  # bytes of a float64
 
 

@@ -16,7 +16,7 @@ from tests.app.test_crash import Died, DyingStore, Fuse
 from tests.federation import ADMIN_KEY, ONE_STORE, Federation, config, weights
 
 # Small cohorts have no groups, and only a bucket's URLs are announced.
-UNUSED = {"sums", "claims", "announced", "announced_initial"}
+UNUSED = {"sums", "claims", "groups", "announced", "announced_initial"}
 SETTLED = 20 * 30 + 1  # seconds: the leases after which no stale call writes any more
 
 

@@ -134,8 +134,8 @@ async def test_the_fold_of_a_full_group_outlives_its_caller(store):
         repo = federation.coordinator().context.repo
 
         async def folded():
-            claims = await repo.claims(await repo.round(experiment, 1))
-            return claims and all(claim.done for claim in claims.values())
+            groups = await repo.full_groups(await repo.round(experiment, 1))
+            return groups and all(group.done for group in groups.values())
 
         await until(folded)
 
