@@ -82,8 +82,8 @@ async def _client(url: str) -> tuple[str, str]:
         CoordinatorClient("http://here", KEY, transport=transport) as admin,
     ):
         experiment, _, (client, _) = await start(admin, model(0, 1024))
-        assert client._key is not None
-        return experiment, client._key
+        assert client.connection.key is not None
+        return experiment, client.connection.key
 
 
 def cold(starts: int) -> dict[str, list[float]]:

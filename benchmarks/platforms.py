@@ -88,7 +88,7 @@ async def cold_start(platform: Platform, key: str) -> float:
     started = time.monotonic()
     with platform.container() as container:
         async with client_of(platform, container.url, key) as client:
-            await client.request("GET", "/experiments?limit=1")
+            await client.connection.request("GET", "/experiments?limit=1")
             return time.monotonic() - started
 
 

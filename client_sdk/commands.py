@@ -90,7 +90,7 @@ async def simulate(arguments: argparse.Namespace, console: Output) -> int:
         if arguments.resume:
             await simulation.resume()
         tracked.begin(simulation.experiment_id, config.model_dump(mode="json"))
-        url = client.base_url
+        url = client.connection.base_url
         view.say(
             f"experiment {simulation.experiment_id} at {url} (API docs: {url}/docs); "
             f"{pool.workers} training processes, {pool.loop}; results in {out}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import random
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -36,8 +37,7 @@ from client_sdk.transport import Transport, without_login
 M = TypeVar("M", bound=BaseModel)
 MAX_CONNECTIONS = 64  # of all callers that share one
 MAX_BUSY = 16  # requests under way at once
-MAX_HELD = 32  # of the connections may be waiting for an answer that the coordinator holds back
-FIRST_SECONDS = 10.0  # for trying, as long as whom it asks has never answered
+FIRST_SECONDS = 10.0  # of trying to reach an address that has never answered
 CONNECT_SECONDS = 10.0
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 
@@ -52,10 +52,12 @@ class Retry:
 
 
 class Connection:
-    """The machinery below `client_sdk.client.CoordinatorClient`, which has the arguments.
+    """Sends requests to the coordinator at `base_url` with one caller's key.
 
-    `most_model_bytes` bounds what is taken for a model. Raises BadSettings where the address, the
-    key or a variable of the environment cannot be used.
+    `timeout` is in seconds, for each read and write of a request. `transport` replaces the network
+    in tests. `on_retry` gets a sentence before each further try. A model of more than
+    `most_model_bytes` is not downloaded. Raises BadSettings where the address, the key or a
+    variable of the environment cannot be used.
     """
 
     def __init__(
@@ -73,38 +75,32 @@ class Connection:
         self.retry = retry or Retry()
         self.traffic = Traffic()
         self.most_model_bytes = most_model_bytes
-        self.most_initial_bytes: dict[str, int | None] = {}  # by experiment, as it was created
-        self._key = None if key is None else _sendable(key)
+        self.key = None if key is None else _sendable(key)
+        self.timeout = timeout
         self._on_retry = on_retry or (lambda message: None)
-        self._timeout = timeout
-        # An answer that is held back keeps a connection; others must find one all the same.
-        self.holding = asyncio.Semaphore(MAX_HELD)
         self._busy = asyncio.Semaphore(MAX_BUSY)  # more would only wait for each other's answers
-        self._answered: set[str] = set()  # who did, ever; all callers of this connection share it
+        self._answered: set[str] = set()  # addresses; all callers of this connection share it
         self._transport = transport or Transport.from_environment(MAX_CONNECTIONS, self.base_url)
-        self._http = httpx.AsyncClient(
+        self.http = httpx.AsyncClient(
             base_url=self.base_url,
             timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS),
             transport=self._transport,
             trust_env=False,  # the transport has read it
         )
-        # Answers come as they are: a few bytes of gzip can stand for gigabytes.
-        self._headers = {**self._http.headers, "accept-encoding": "identity"}
 
     def using(self, key: str) -> Self:
-        """Another caller over the same connections; closing the first closes both."""
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other._key = _sendable(key)
+        """Give another caller over the same connections; closing the first closes both."""
+        other = copy.copy(self)
+        other.key = _sendable(key)
         return other
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
+        await self.http.aclose()
 
-    async def _json(
+    async def call(
         self,
         model: type[M],
         method: str,
@@ -113,6 +109,9 @@ class Connection:
         body: BaseModel | None = None,
         headers: dict[str, str] | None = None,
     ) -> M:
+        """One call of the API, with a body as JSON; gives the answer as `model`. Raises as
+        `request` does.
+        """
         adapter: TypeAdapter[M] = _adapter(model)
         if body is None:
             return parse(adapter, await self.request(method, path, headers=headers))
@@ -136,8 +135,8 @@ class Connection:
         Raises RequestRefused, CoordinatorUnreachable, BadAnswer.
         """
         sent = dict(headers or {})
-        if self._key is not None:
-            sent["Authorization"] = f"Bearer {self._key}"
+        if self.key is not None:
+            sent["Authorization"] = f"Bearer {self.key}"
         return await self._retried(
             self.base_url,
             faults.refusal,
@@ -189,15 +188,12 @@ class Connection:
         most: int = ANSWER_BYTES,
     ) -> httpx.Response:
         gate = contextlib.nullcontext() if held else self._busy
-        # As `httpx.AsyncClient.build_request` does, which takes several times as long.
-        request = httpx.Request(
-            method,
-            url,
-            params=params,
-            headers={**self._headers, **{k.lower(): v for k, v in (headers or {}).items()}},
-            content=content,
+        # Answers come as they are: a few bytes of gzip can stand for gigabytes.
+        sent_headers = {"Accept-Encoding": "identity", **(headers or {})}
+        request = self.http.build_request(
+            method, url, params=params, headers=sent_headers, content=content
         )
-        limits = (timeout or self._http.timeout).as_dict()
+        limits = (timeout or self.http.timeout).as_dict()
         started, pause = time.monotonic(), self.retry.first_pause
         while True:
             least, asked = 0.0, time.monotonic()
@@ -246,9 +242,10 @@ class Connection:
         return f" (through the proxy {without_login(found)})" if found else ""
 
     async def _exchange(self, request: httpx.Request, most: int) -> httpx.Response:
-        """As the client's `send`, without what we use none of: redirects, cookies, logins by URL.
+        """Send a request and read the whole body, of `most` bytes at most. Raises BadAnswer.
 
-        The body is read whole, as long as it has no more than `most` bytes. Raises BadAnswer.
+        httpx's own `send` would keep a stranger's cookies, and try again for ever where the address
+        of a redirect is none; the transport does neither.
         """
         response = await self._transport.handle_async_request(request)
         response.request = request

@@ -31,7 +31,7 @@ from client_sdk.errors import (
 )
 from client_sdk.train import Evaluation, LocalUpdate, derive_seed
 
-PACKED = ("delta-int8",)  # the others are noise to a packer (docs/decisions/0018)
+GZIP_ENCODINGS = ("delta-int8",)  # gzip saves nothing of the others (docs/decisions/0018)
 MOST_INDICES = 20_000_000  # of a shard that is computed here: a gigabyte of Python's numbers
 EVALUATE_SECONDS = 120.0  # for the last model; who has ended must not wait for ever
 
@@ -231,7 +231,7 @@ class Participant:
                 most,
                 direct=task.direct,
                 at_once=task.at_once,
-                gzip="gzip" in task.content_codings and task.update_encoding in PACKED,
+                gzip="gzip" in task.content_codings and task.update_encoding in GZIP_ENCODINGS,
                 most=task.max_update_bytes,
             )
         except StateConflict as error:

@@ -27,10 +27,10 @@ from client_sdk.connection import Connection
 
 T = TypeVar("T")
 PARALLEL_PARTS = 4
-TRIES = 3  # for the whole of a transfer; each request of it has retries of its own
+TRIES = 3  # of a whole transfer; the connection retries each of its requests besides
 GZIP_LEVEL = 1  # 6 takes three times as long for a twentieth less (docs/decisions/0018)
-GZIP_PAYS = 0.95  # of a part's bytes; what saves less is sent as it is
-_MANGLED = ("digest-mismatch", "unknown")  # as what a 422 may say so; "unknown" is not ours
+GZIP_PAYS = 0.95  # a part whose gzip has more than this share of its bytes is sent as it is
+_MANGLED = ("digest-mismatch", "unknown")  # codes of a 422 whose body was mangled on its way
 _PLANS: TypeAdapter[list[parts.PartPlan]] = TypeAdapter(Listed[parts.PartPlan])
 _PARTS: TypeAdapter[list[views.ModelPart]] = TypeAdapter(Listed[views.ModelPart])
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
@@ -39,7 +39,7 @@ _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
 class Upload:
     """One file on its way to `path`, of whose parts the coordinator takes the digests.
 
-    With `gzip` parts are packed where that pays and they go through the coordinator.
+    With `gzip`, parts that go through the coordinator are compressed where that pays.
     """
 
     def __init__(
@@ -123,12 +123,12 @@ class Upload:
         await self._put(path, self._pieces[number], {"sha256": self.parts[number]})
 
     async def _put(self, path: str, piece: memoryview, params: dict[str, str]) -> httpx.Response:
-        """In gzip, where that was asked for and pays."""
+        """Send a part, in gzip where that was asked for and pays."""
         if self._gzip:
-            packed = await asyncio.to_thread(gzip.compress, piece, GZIP_LEVEL, mtime=0)
-            if len(packed) <= GZIP_PAYS * len(piece):
+            smaller = await asyncio.to_thread(gzip.compress, piece, GZIP_LEVEL, mtime=0)
+            if len(smaller) <= GZIP_PAYS * len(piece):
                 try:
-                    return await self._send(path, packed, params, {"Content-Encoding": "gzip"})
+                    return await self._send(path, smaller, params, {"Content-Encoding": "gzip"})
                 except errors.RequestRefused as error:
                     if not _unreadable(error):
                         raise
@@ -148,7 +148,7 @@ class Upload:
 
 
 def _unreadable(error: errors.RequestRefused) -> bool:
-    """Whether a packed body may be what was wrong, and not what is in it."""
+    """Whether the coordinator, or a proxy, may have refused the gzip and not the content."""
     return error.status in (400, 415) or (error.status == 422 and error.code in _MANGLED)
 
 

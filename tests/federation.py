@@ -116,7 +116,7 @@ class Federation:
 
     @property
     def http(self) -> httpx.AsyncClient:
-        return self.admin._http
+        return self.admin.connection.http
 
     async def create(self, initial: bytes | None = None, **changes) -> tuple[str, str]:
         """An enrolling experiment: its id and enrolment key."""

@@ -223,9 +223,11 @@ async def test_a_client_replaces_its_token_and_the_thief_is_out(federation):
     mine = member.api.using(made.token)
     assert (await mine.status(experiment)).action == "wait"
     assert await member.api.replace_token(experiment, key_of(0)) == made  # a lost answer
-    assert (await federation.enrol(experiment, key, 0)).api._key == made.token  # and so from now on
+    assert (
+        await federation.enrol(experiment, key, 0)
+    ).api.connection.key == made.token  # and so from now on
     second = await mine.replace_token(experiment, key_of(0))
-    assert second.token not in (made.token, member.api._key)
+    assert second.token not in (made.token, member.api.connection.key)
     assert await refused_as("unauthenticated", member.api.replace_token(experiment, key_of(0)))
 
 
@@ -234,7 +236,7 @@ async def test_copies_of_one_replacement_at_once_give_one_token(federation):
     member = await federation.enrol(experiment, key, 0)
     others = [federation.coordinator() for _ in range(6)]
     made = await asyncio.gather(
-        *(c.access.replace_token(experiment, member.api._key, key_of(0)) for c in others)
+        *(c.access.replace_token(experiment, member.api.connection.key, key_of(0)) for c in others)
     )
     assert len({answer.token for answer in made}) == 1
     await member.api.using(made[0].token).status(experiment)
@@ -245,9 +247,9 @@ async def test_a_thief_without_the_client_key_cannot_replace_a_token(federation)
     member = await federation.enrol(experiment, key, 0)
     other = await federation.enrol(experiment, key, 1)
     for token, client_key in (
-        (member.api._key, "x" * 40),
-        (member.api._key, key_of(1)),
-        (other.api._key, key_of(0)),
+        (member.api.connection.key, "x" * 40),
+        (member.api.connection.key, key_of(1)),
+        (other.api.connection.key, key_of(0)),
         ("0.tok_guess", key_of(0)),
         (key, key_of(0)),
         (ADMIN_KEY, key_of(0)),

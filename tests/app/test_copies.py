@@ -195,7 +195,7 @@ async def test_the_copy_is_the_same_file_whoever_makes_it(fresh_store, download)
                 assert (shown.encoded.size, shown.size) == (len(copy), len(whole))
                 parts = await federation.http.get(
                     f"/v1/experiments/{experiment}/models/{shown.version}/encoded/parts",
-                    headers={"Authorization": f"Bearer {federation.admin._key}"},
+                    headers={"Authorization": f"Bearer {federation.admin.connection.key}"},
                 )
                 assert sum(part["size"] for part in parts.json()) == len(copy)
 
@@ -205,7 +205,7 @@ async def test_a_copy_is_not_sent_twice_and_not_to_strangers(federation):
     experiment, _ = await run(federation, "int8", "weights", rounds=1)
     path = f"/v1/experiments/{experiment}/models/1/encoded"
     assert (await federation.http.get(path)).status_code == httpx.codes.UNAUTHORIZED
-    own = {"Authorization": f"Bearer {federation.admin._key}"}
+    own = {"Authorization": f"Bearer {federation.admin.connection.key}"}
     first = await federation.http.get(path, headers=own)
     again = await federation.http.get(path, headers=own | {"If-None-Match": first.headers["etag"]})
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")

@@ -47,7 +47,7 @@ async def plan(member, experiment, *parts, number=1):
         ]
     )
     path = f"/experiments/{experiment}/rounds/{number}/update/parts"
-    answer = (await member.api.post(path, announced)).json()
+    answer = (await member.api.connection.post(path, announced)).json()
     return [part["upload"] for part in answer]
 
 
@@ -154,7 +154,7 @@ async def test_nothing_stays_beside_an_initial_model_that_came_late(direct):
         parts=[PartAnnouncement(number=n, sha256=sha(junk(n)), size=SIZE) for n in range(2)]
     )
     path = f"/experiments/{other}/initial-model/parts"
-    urls = [part["upload"] for part in (await direct.admin.post(path, announced)).json()]
+    urls = [part["upload"] for part in (await direct.admin.connection.post(path, announced)).json()]
     await direct.admin.upload_initial_model(other, weights(1), 1 << 20)
     own = await direct.blobs.sizes("models/")
     for wait in (0, 300):
@@ -200,7 +200,9 @@ async def test_an_object_that_is_larger_than_any_part_is_deleted_unread(direct, 
     commit = schema.UpdateCommit(sha256=sha(data), parts=[sha(data)], num_examples=10)
     (url,) = await plan(one, experiment, data)
     assert await put(url, bytes(100_000), {}) == 200
-    error = await refused(one.api.post(f"/experiments/{experiment}/rounds/1/update", commit))
+    error = await refused(
+        one.api.connection.post(f"/experiments/{experiment}/rounds/1/update", commit)
+    )
     assert error.code == "parts-missing"  # and the client is not refused: it sends it again
     assert await direct.blobs.sizes("uploads/") == {}
     assert await put(url, bytes(100_000), {}) == 200
@@ -208,5 +210,5 @@ async def test_an_object_that_is_larger_than_any_part_is_deleted_unread(direct, 
     assert await direct.blobs.sizes("uploads/") == {}
     assert key not in read
     assert await put(url, data) == 200
-    await one.api.post(f"/experiments/{experiment}/rounds/1/update", commit)
+    await one.api.connection.post(f"/experiments/{experiment}/rounds/1/update", commit)
     assert (await direct.admin.round(experiment, 1)).reported == [one.id]

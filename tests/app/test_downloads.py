@@ -100,7 +100,7 @@ async def test_nothing_is_read_for_a_file_that_the_caller_has(started):
 
 
 def authorised(federation):
-    return {"Authorization": f"Bearer {federation.admin._key}"}
+    return {"Authorization": f"Bearer {federation.admin.connection.key}"}
 
 
 async def raw(app, path, headers):

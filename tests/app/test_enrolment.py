@@ -81,7 +81,7 @@ async def test_keys_open_only_their_own_door(federation):
     one, key = await federation.create()
     other, other_key = await federation.create(rounds=5)
     member = await federation.enrol(one, key, 0)
-    token = member.api._key
+    token = member.api.connection.key
     with pytest.raises(NotAuthorised):
         await federation.enrol(one, other_key, 1)
     for wrong in (token, token + "x", "0.tok_nonsense", "99.tok_x", key, other_key):
@@ -94,7 +94,7 @@ async def test_keys_open_only_their_own_door(federation):
 async def test_secrets_are_not_in_the_store(federation):
     experiment, key = await federation.create()
     member = await federation.enrol(experiment, key, 0)
-    secret = member.api._key.split("tok_")[1]
+    secret = member.api.connection.key.split("tok_")[1]
     for kind in ("experiments", "clients"):
         for document in some(await federation.documents.scan(kind, "")):
             text = str(document)

@@ -216,7 +216,7 @@ async def test_the_scheme_is_read_as_http_has_it(federation, value):
 @pytest.mark.parametrize("value", ["Bearer {} extra", "Bearer {},Bearer {}"])
 async def test_what_stands_beside_a_token_makes_it_no_token(federation, value):
     experiment, members = await federation.start()
-    token = next(iter(members.values())).api._key
+    token = next(iter(members.values())).api.connection.key
     header = (b"authorization", value.replace("{}", token).encode())
     for what in ("status", "shard"):
         path = f"/v1/experiments/{experiment}/{what}"
@@ -404,7 +404,7 @@ async def test_a_caller_that_hangs_up_in_its_body_is_no_error(federation, caplog
 @ONE_STORE
 async def test_a_client_sends_so_many_parts_at_once_and_no_more(federation):
     experiment, members = await federation.start()
-    token = next(iter(members.values())).api._key
+    token = next(iter(members.values())).api.connection.key
     federation.app.state.reading.at_once = 2
     path = f"/v1/experiments/{experiment}/rounds/1/update/parts/0?sha256={'0' * 64}"
     go_on = asyncio.Event()

@@ -180,7 +180,7 @@ async def test_a_poll_is_held_no_longer_than_its_connection_lives(holding, query
         "root_path": "",
         "headers": [
             (b"host", b"test"),
-            (b"authorization", f"Bearer {outside.api._key}".encode()),
+            (b"authorization", f"Bearer {outside.api.connection.key}".encode()),
         ],
         "client": ("127.0.0.1", 1),
         "server": ("test", 80),
@@ -220,7 +220,7 @@ async def test_a_store_that_goes_away_is_told_to_those_who_wait(holding, monkeyp
 
 async def test_a_poll_that_was_held_counts_as_the_work_that_it_was(holding):
     _, (outside, _) = await two_of_four(holding)
-    headers = {"Authorization": f"Bearer {outside.api._key}"}
+    headers = {"Authorization": f"Bearer {outside.api.connection.key}"}
     url = f"/v1/experiments/{outside.experiment_id}/status?wait=1&round=1"
     answer = await holding.http.get(url, headers=headers)
     milliseconds = float(answer.headers["server-timing"].removeprefix("total;dur="))
@@ -230,14 +230,14 @@ async def test_a_poll_that_was_held_counts_as_the_work_that_it_was(holding):
 @pytest.mark.parametrize("query", ["wait=26&round=1", "wait=-1&round=1", "wait=x", "round=-1"])
 async def test_what_cannot_be_waited_for_is_refused(holding, query):
     _, (outside, _) = await two_of_four(holding)
-    headers = {"Authorization": f"Bearer {outside.api._key}"}
+    headers = {"Authorization": f"Bearer {outside.api.connection.key}"}
     url = f"/v1/experiments/{outside.experiment_id}/status?{query}"
     assert (await holding.http.get(url, headers=headers)).status_code == 422
 
 
 async def test_a_fraction_of_a_second_goes_the_long_way(holding):
     _, (outside, _) = await two_of_four(holding)
-    headers = {"Authorization": f"Bearer {outside.api._key}"}
+    headers = {"Authorization": f"Bearer {outside.api.connection.key}"}
     url = f"/v1/experiments/{outside.experiment_id}/status?round=1&wait=0.05"
     assert (await holding.http.get(url, headers=headers)).json()["action"] == "wait"
 

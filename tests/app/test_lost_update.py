@@ -73,7 +73,7 @@ async def test_a_spoilt_update_is_dropped_and_the_others_are_averaged(federation
         sha256=hashlib.sha256(data).hexdigest(), parts=digests, num_examples=5
     )
     with pytest.raises(StateConflict, match="The store lost the update"):
-        await cohort[0].api.post(f"/experiments/{experiment}/rounds/1/update", commit)
+        await cohort[0].api.connection.post(f"/experiments/{experiment}/rounds/1/update", commit)
     kept = await federation.blobs.sizes(f"models/{experiment}/0000001/")
     assert sum(kept.values()) == len(large(0))  # nothing with the update in it is left
 

@@ -62,15 +62,15 @@ async def build(federation) -> World:
     idle = [client for client in members if client not in cohort]
     await federation.admin.revoke_client(experiment, idle[1])
     stored = await coordinator.context.repo.client(experiment, int(cohort[0][-2:]))
-    own = members[cohort[0]].api._key
+    own = members[cohort[0]].api.connection.key
     secrets = {
         "own client": own,
-        "another client": members[idle[0]].api._key,
-        "revoked client": members[idle[1]].api._key,
+        "another client": members[idle[0]].api.connection.key,
+        "revoked client": members[idle[1]].api.connection.key,
         "enrolment key": key,
         "admin": ADMIN_KEY,
         "admin, previous key": PREVIOUS_KEY,
-        "another experiment's client": stranger.api._key,
+        "another experiment's client": stranger.api.connection.key,
         "another experiment's enrolment key": other_key,
         "a hash": f"{own.split('.')[0]}.tok_{stored.token_hash}",
     }
@@ -260,7 +260,7 @@ async def test_one_clients_parts_do_not_serve_anothers_commit(federation):
     path = f"/v1/experiments/{experiment}/rounds/1/update"
 
     def as_client(name):
-        return {"Authorization": f"Bearer {members[name].api._key}"}
+        return {"Authorization": f"Bearer {members[name].api.connection.key}"}
 
     put = await federation.http.put(
         f"{path}/parts/0", params={"sha256": SHA256}, content=DATA, headers=as_client(one)

@@ -85,7 +85,7 @@ def test_what_a_metric_can_be(name, value):
 async def test_an_impossible_accuracy_is_refused_whichever_way_it_comes(federation, accuracy):
     experiment, members = await federation.start(target_accuracy=0.99)
     cohort = await federation.cohort(experiment)
-    headers = {"Authorization": f"Bearer {members[cohort[0]].api._key}"}
+    headers = {"Authorization": f"Bearer {members[cohort[0]].api.connection.key}"}
     path = f"/v1/experiments/{experiment}"
     data, metrics = weights(1.0), {"accuracy_before": accuracy}
     sha = hashlib.sha256(data).hexdigest()

@@ -63,7 +63,9 @@ async def take_part(
     async with CoordinatorClient(
         "http://coordinator", ADMIN_KEY, retry=Retry(give_up_after=0), transport=way
     ) as api:
-        client = Participant(api.using(member.api._key), experiment, "k" * 40, trainer or Trained())
+        client = Participant(
+            api.using(member.api.connection.key), experiment, "k" * 40, trainer or Trained()
+        )
         client.id = member.id
         await client._take_part(task)
     if trainer is None:

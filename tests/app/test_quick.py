@@ -36,7 +36,7 @@ async def member(federation):
     """A client of the cohort, its token, and the experiment's path."""
     experiment, key = await federation.create(clients=1, clients_per_round=1)
     found = await federation.enrol(experiment, key, 0)
-    return found, found.api._key, f"/experiments/{experiment}"
+    return found, found.api.connection.key, f"/experiments/{experiment}"
 
 
 def bearer(token, **more):

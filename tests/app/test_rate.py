@@ -27,7 +27,7 @@ async def caller(federation, address="192.0.2.7", **settings):
 
 
 def bearer(member):
-    return {"Authorization": f"Bearer {member.api._key}"}
+    return {"Authorization": f"Bearer {member.api.connection.key}"}
 
 
 def test_a_bucket_lets_a_burst_through_and_then_its_rate():
@@ -189,7 +189,7 @@ async def test_the_sdk_waits_as_it_is_told_and_goes_on(federation, monkeypatch):
     answers = iter([httpx.Response(429, headers={"Retry-After": "7"}), httpx.Response(200)])
     transport = httpx.MockTransport(lambda request: next(answers))
     async with CoordinatorClient("http://c", retry=Retry(), transport=transport) as api:
-        assert (await api.request("GET", "/experiments")).status_code == 200
+        assert (await api.connection.request("GET", "/experiments")).status_code == 200
     assert len(waits) == 1
     assert waits[0] >= 7
 

@@ -189,7 +189,7 @@ async def members_upload(federation, member, number):
         num_examples=10,
         metrics={"accuracy_before": ACCURACIES[number]},
     )
-    client = await service.enrolment.client_of(member.experiment_id, member.api._key)
+    client = await service.enrolment.client_of(member.experiment_id, member.api.connection.key)
     await service.participation.commit(client, number, commit, data)
 
 

@@ -180,7 +180,7 @@ async def test_a_receipt_can_be_had_again_after_the_round_is_closed(federation):
         await members[client].upload(1, 1.0)
     committed = await federation.http.post(
         f"/v1/experiments/{experiment}/rounds/1/update",
-        headers={"Authorization": f"Bearer {members[cohort[0]].api._key}"},
+        headers={"Authorization": f"Bearer {members[cohort[0]].api.connection.key}"},
         json=await _commit_of(federation, experiment, cohort[0]),
     )
     assert committed.status_code == 200

@@ -50,7 +50,7 @@ async def test_no_secret_lies_in_the_store_in_the_clear(federation, store, tmp_p
     tokens = []
     for n in range(4):
         member = await federation.enrol(experiment, key, n)
-        tokens.append(member.api._key)
+        tokens.append(member.api.connection.key)
     tokens.append((await member.api.replace_token(experiment, key_of(3))).token)
     keys = [
         key,

@@ -58,7 +58,7 @@ async def test_a_commit_is_one_trace_down_to_the_store(store, spans):
     assert f"{health.parent.span_id:016x}" == PARENT
     told = " ".join(str(dict(span.attributes)) for span in found)
     assert ADMIN_KEY not in told
-    assert not [m for m in members.values() if m.api._key in told]
+    assert not [m for m in members.values() if m.api.connection.key in told]
 
 
 @ONE_STORE

@@ -83,7 +83,7 @@ async def test_a_clients_update_goes_on_too(small_parts):
     cohort = await small_parts.cohort(experiment)
     data = big()
     async with client(wire) as admin:
-        api = admin.using(members[cohort[0]].api._key)
+        api = admin.using(members[cohort[0]].api.connection.key)
         wire.break_put = 3
         upload = (experiment, 1, data, 5, {}, PART)
         with pytest.raises(errors.CoordinatorUnreachable):
@@ -106,7 +106,7 @@ async def test_what_is_announced_is_bounded(small_parts):
         )
 
     with pytest.raises(errors.RequestRefused) as large:
-        await small_parts.admin.post(path, announced(PART, PART + 1))
+        await small_parts.admin.connection.post(path, announced(PART, PART + 1))
     assert (large.value.status, large.value.code) == (413, "too-large")
     assert "Part 1 takes" in large.value.detail  # not the first, which is as large as one may be
     experiment, members = await small_parts.start(initial=weights(0))
@@ -116,16 +116,16 @@ async def test_what_is_announced_is_bounded(small_parts):
         parts=[parts.PartAnnouncement(number=n, sha256=f"{n:064x}", size=PART) for n in range(256)]
     )
     # Six numbers take a hundred bytes; an upload may have 64 KiB of header beside, and twice.
-    await members[cohort[0]].api.post(path, many)
+    await members[cohort[0]].api.connection.post(path, many)
     small_parts.app.state.coordinator = small_parts.coordinator(limits=Limits(part_bytes=8192))
     many = parts.PartAnnouncements(
         parts=[part.model_copy(update={"size": 8192}) for part in many.parts]
     )
     with pytest.raises(errors.StateConflict, match="Too many different parts"):
-        await members[cohort[0]].api.post(path, many)
+        await members[cohort[0]].api.connection.post(path, many)
     outsider = next(member for name, member in members.items() if name not in cohort)
     with pytest.raises(errors.StateConflict, match="not in the cohort"):
-        await outsider.api.post(path, announced(1))
+        await outsider.api.connection.post(path, announced(1))
 
 
 async def test_a_false_announcement_takes_no_part_away(small_parts):
@@ -139,7 +139,7 @@ async def test_a_false_announcement_takes_no_part_away(small_parts):
     async def announce(*announced):
         listed = [parts.PartAnnouncement(number=0, sha256=s, size=n) for s, n in announced]
         path = f"/experiments/{experiment}/rounds/1/update/parts"
-        return await members[one].api.post(path, parts.PartAnnouncements(parts=listed))
+        return await members[one].api.connection.post(path, parts.PartAnnouncements(parts=listed))
 
     for lie in ([(own, PART - 1)], [(own, PART), (own, 1)]):
         with pytest.raises(errors.RequestRefused, match=f"Part 0 is here, with {PART} bytes"):

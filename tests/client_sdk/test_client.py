@@ -65,7 +65,7 @@ async def test_a_federation_over_a_network_that_loses_every_third_message(federa
         assert (shown.state, shown.enrolled) == ("completed", 4)
         assert [r.accepted for r in shown.history] == [2, 2, 2]
         assert value_of(await api.download_model(experiment)) == 3.0
-        assert len((await api._http.get("/v1/experiments")).json()) == 1
+        assert len((await api.connection.http.get("/v1/experiments")).json()) == 1
     assert network.lost >= 5
     assert network.lost_answers >= 5
 

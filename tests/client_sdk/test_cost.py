@@ -75,7 +75,7 @@ async def test_what_goes_to_a_blob_store_is_no_request_of_lambdas():
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json=[]))
     async with CoordinatorClient("http://coordinator", "k", transport=transport) as client:
         await client.models("x")
-        await client.direct("PUT", "http://bucket/part", content=b"12345")
+        await client.connection.direct("PUT", "http://bucket/part", content=b"12345")
         await client.using("other").models("x")
     traffic = client.traffic
     assert (traffic.requests, traffic.api_requests) == (3, 2)

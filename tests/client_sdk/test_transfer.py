@@ -63,7 +63,7 @@ def client(store):
 async def test_an_upload_that_brings_a_part_each_round_goes_on():
     store = SlowStore(lambda number: 1)
     async with client(store) as api:
-        await Upload(api, "/x", DATA, SIZE, direct=True).send()
+        await Upload(api.connection, "/x", DATA, SIZE, direct=True).send()
     assert b"".join(store.stored[n] for n in range(10)) == DATA
     assert store.rounds > TRIES
 
@@ -72,7 +72,7 @@ async def test_one_that_brings_none_is_given_up():
     store = SlowStore(lambda number: 1 if number <= 2 else 0)
     async with client(store) as api:
         with pytest.raises(errors.DirectRefused, match="AccessDenied"):
-            await Upload(api, "/x", DATA, SIZE, direct=True).send()
+            await Upload(api.connection, "/x", DATA, SIZE, direct=True).send()
     assert len(store.stored) == 2
     assert store.rounds <= 2 + TRIES
 
@@ -80,7 +80,7 @@ async def test_one_that_brings_none_is_given_up():
 async def test_rounds_in_vain_count_in_a_row():
     store = SlowStore(lambda number: number % 2)
     async with client(store) as api:
-        await Upload(api, "/x", DATA, SIZE, direct=True).send()
+        await Upload(api.connection, "/x", DATA, SIZE, direct=True).send()
     assert store.rounds >= 19
 
 
@@ -131,7 +131,7 @@ async def test_answers_that_are_held_back_take_no_place_of_an_upload():
         async with asyncio.timeout(30):
             while polls < len(held):
                 await asyncio.sleep(0)
-            await api.request("PUT", "/x", content=b"an upload")
+            await api.connection.request("PUT", "/x", content=b"an upload")
         going_on.set()
         await asyncio.gather(*held)
 
@@ -150,5 +150,5 @@ async def test_requests_that_are_not_held_wait_for_their_place():
             return httpx.Response(200)
 
     async with CoordinatorClient("http://c", "key", transport=Counting()) as api:
-        await asyncio.gather(*(api.request("GET", "/x") for _ in range(100)))
+        await asyncio.gather(*(api.connection.request("GET", "/x") for _ in range(100)))
     assert most == connection.MAX_BUSY

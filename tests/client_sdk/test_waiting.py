@@ -7,7 +7,6 @@ import pytest
 
 from app.wire.turns import Done, Wait
 from client_sdk import client as client_module
-from client_sdk import connection
 from client_sdk.client import CoordinatorClient
 
 
@@ -80,7 +79,7 @@ async def test_news_of_another_round_is_not(pauses):
 
 
 async def test_of_many_clients_over_one_connection_only_some_keep_it_busy(monkeypatch):
-    monkeypatch.setattr(connection, "MAX_HELD", 2)
+    monkeypatch.setattr("client_sdk.client.MAX_HELD", 2)
     going_on = asyncio.Event()
     held, plain = [], []
 

@@ -88,7 +88,7 @@ async def test_clients_enrol_once_into_shards_that_share_the_data_out(api):
         await api.admin.subscribe(made.id, "k" * 40)
     members = [await api.enrol(made, n, f"{NAME} {n}") for n in range(3)]
     again = await api.enrol(made, 1, "another name")
-    assert (again.id, again.api._key) == (members[1].id, members[1].api._key)
+    assert (again.id, again.api.connection.key) == (members[1].id, members[1].api.connection.key)
     with pytest.raises(StateConflict) as full:
         await api.enrol(made, 3)
     assert full.value.code == "experiment-full"

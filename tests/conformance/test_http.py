@@ -16,7 +16,7 @@ async def test_a_model_by_range_and_tag(api):
 
     async def get(**headers):
         names = {k.replace("_", "-"): v for k, v in headers.items()}
-        return await api.send("GET", path, members[0].api._key, headers=names)
+        return await api.send("GET", path, members[0].api.connection.key, headers=names)
 
     whole = await get()
     assert (whole.status_code, whole.content) == (200, data)

@@ -146,7 +146,7 @@ class Api:
         headers = dict(options.pop("headers", {}))
         if key is not None:
             headers["Authorization"] = f"Bearer {key or self.key}"
-        return await self.admin._http.request(method, path, headers=headers, **options)
+        return await self.admin.connection.http.request(method, path, headers=headers, **options)
 
     async def create(self, name: str = "x", **changes: Any) -> CreatedExperiment:
         return await self.admin.create_experiment(name, config(**changes), secrets.token_hex(8))

@@ -25,7 +25,7 @@ async def test_a_client_that_vanishes_is_not_waited_for_beyond_the_deadline(fede
             f"/v1/experiments/{experiment}/rounds/1/update/parts/0",
             params={"sha256": hashlib.sha256(data).hexdigest()},
             content=data,
-            headers={"Authorization": f"Bearer {members[gone].api._key}"},
+            headers={"Authorization": f"Bearer {members[gone].api.connection.key}"},
         )
         assert put.status_code == 200
     await members[there].upload(1, 3.0)

@@ -55,8 +55,8 @@ async def test_broken_json_is_a_problem(federation, name):
     for url, key in (
         ("/v1/experiments", ADMIN_KEY),
         (f"{path}/clients", "any"),
-        (f"{path}/rounds/1/update", member.api._key),
-        (f"{path}/rounds/1/update/parts", member.api._key),
+        (f"{path}/rounds/1/update", member.api.connection.key),
+        (f"{path}/rounds/1/update/parts", member.api.connection.key),
         (f"{path}/initial-model", ADMIN_KEY),
         (f"{path}/models/0/evaluations", ADMIN_KEY),
     ):
@@ -134,7 +134,10 @@ async def _commit(federation, experiment, member, **changes):
     data = weights(1.0)
     sha = hashlib.sha256(data).hexdigest()
     path = f"/v1/experiments/{experiment}/rounds/1/update"
-    headers = {"Authorization": f"Bearer {member.api._key}", "Content-Type": "application/json"}
+    headers = {
+        "Authorization": f"Bearer {member.api.connection.key}",
+        "Content-Type": "application/json",
+    }
     put = await federation.http.put(
         f"{path}/parts/0", params={"sha256": sha}, content=data, headers=headers
     )
@@ -180,7 +183,10 @@ async def test_a_packed_body_unpacks_to_no_more_than_a_part(
         f"{path}/parts/0" if method == "PUT" else path,
         params={"sha256": "0" * 64},
         content=BOMB,
-        headers={"Authorization": f"Bearer {member.api._key}", "Content-Encoding": encoding},
+        headers={
+            "Authorization": f"Bearer {member.api.connection.key}",
+            "Content-Encoding": encoding,
+        },
     )
     assert is_problem(response)
     assert response.status_code == status
@@ -209,7 +215,10 @@ async def test_gzip_that_is_broken_is_refused(federation, body):
             f"/v1/experiments/{experiment}/rounds/1/update/parts/0",
             params={"sha256": hashlib.sha256(DATA).hexdigest()},
             content=content,
-            headers={"Authorization": f"Bearer {member.api._key}", "Content-Encoding": "gzip"},
+            headers={
+                "Authorization": f"Bearer {member.api.connection.key}",
+                "Content-Encoding": "gzip",
+            },
         )
 
     response = await put(body)

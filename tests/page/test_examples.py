@@ -116,7 +116,7 @@ async def test_every_operation_answers_its_example_as_declared(federation):
     for method, path in sorted(some(OPERATIONS), key=lambda operation: operation[0] == "delete"):
         part = DOCUMENT["paths"][path][method].get("tags", [""])[0] == "Take part"
         subscribing = path.endswith("/clients") and method == "post"
-        key = drawn.api._key if part else ADMIN_KEY
+        key = drawn.api.connection.key if part else ADMIN_KEY
         ids = ["20261124-101500-9f2c1a", enrolling if subscribing else experiment]
         for id_ in ids if "{experiment_id}" in path else ids[1:]:
             address, options = request_of(method, path, id_)

@@ -97,7 +97,7 @@ async def test_an_answer_that_no_result_holds_is_said_to_be_too_large(api):
     """150,000 indices are over a mebibyte as JSON: a problem, not a failed activation."""
     experiment, (member,) = await api.start(clients=1, clients_per_round=1, dataset_size=150_000)
     path = f"/v1/experiments/{experiment}/shard"
-    refused = await api.send("GET", path, member.api._key)
+    refused = await api.send("GET", path, member.api.connection.key)
     assert is_problem(refused, 413, "answer-too-large")
     assert {"x-request-id", "content-security-policy"} <= refused.headers.keys()
     assert str(PART_BYTES) in refused.json()["detail"]
