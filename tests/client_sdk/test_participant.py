@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from client_sdk.errors import DataError, NotAuthorised, StateConflict
+from client_sdk.errors import DataError, NotAuthorised, RequestRefused, StateConflict
 from client_sdk.participant import Participant, Terms
 from client_sdk.train import Evaluation, LocalUpdate
 from tests.federation import ONE_STORE, value_of, weights
@@ -286,3 +286,59 @@ async def test_the_noise_of_int8_is_each_clients_own(quick, monkeypatch):
     await asyncio.gather(*(client.run() for client in clients))
     assert [len(set(found)) for found in sent.values()] == [3, 3]
     assert not set(sent[1]) & set(sent[2])
+
+
+async def one_turn(federation, trainer, **options):
+    """A participant that may train now, its task, and what it tells."""
+    experiment, members = await federation.start(clients=1, clients_per_round=1, rounds=1)
+    (member,) = members.values()
+    told = []
+    client = Participant(member.api, experiment, "k" * 40, trainer, on_event=told.append, **options)
+    return client, await member.status(), told
+
+
+@ONE_STORE
+@pytest.mark.parametrize(("less", "fetches"), [(0, 1), (1, 2)])
+async def test_a_model_is_kept_that_has_as_many_bytes_as_may_be_kept(quick, less, fetches):
+    size = len(weights(0))
+    client, task, _ = await one_turn(quick, Adding(), keep_bytes=size - less)
+    before = client._client.traffic.received
+    for _ in range(2):
+        assert value_of(await client._base(task)) == 0.0
+    assert client._client.traffic.received - before == fetches * size
+
+
+@ONE_STORE
+@pytest.mark.parametrize(
+    ("error", "kind", "given_up"),
+    [
+        (RequestRefused(422, "non-finite", "words"), "refused", True),
+        (StateConflict(409, "other-update", "words"), "late", True),
+        (StateConflict(409, "out-of-turn", "words"), "late", False),
+    ],
+)
+async def test_an_attempt_is_given_up_where_the_same_again_would_be_refused(
+    quick, error, kind, given_up
+):
+    class Refused(Adding):
+        async def train(self, client_id, indices, data, task):
+            raise error
+
+    client, task, told = await one_turn(quick, Refused())
+    await client._take_part(task)
+    assert [(e.kind, e.round) for e in told] == [("training", 1), (kind, 1)]
+    assert told[-1].message == "words"
+    assert client._given_up == ({(1, 1)} if given_up else set())
+
+
+@ONE_STORE
+async def test_a_coordinators_own_fault_is_no_refusal(quick):
+    class Failing(Adding):
+        async def train(self, client_id, indices, data, task):
+            raise RequestRefused(500, "internal-error", "words")
+
+    client, task, told = await one_turn(quick, Failing())
+    with pytest.raises(RequestRefused):
+        await client._take_part(task)
+    assert [e.kind for e in told] == ["training"]
+    assert not client._given_up
