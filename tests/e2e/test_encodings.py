@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -12,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from app.wire.schema import ExperimentConfig
-from client_sdk import datasets, models, workers
+from client_sdk import datasets, models
 from client_sdk.simulate import Simulation
-from tests.e2e.processes import KEY, MODULE, SMALL, Server, environment, model_of, run
+from tests.e2e.here import TrainingHere, run_here
+from tests.e2e.processes import KEY, MODULE, SMALL, Server, environment, model_of
 from tests.federation import ONE_STORE
 
 NARROW = ("--update-encoding", "delta-int8", "--download-encoding", "int8")
@@ -23,7 +23,7 @@ NARROW = ("--update-encoding", "delta-int8", "--download-encoding", "int8")
 @pytest.fixture(scope="module")
 def narrow_run(tmp_path_factory):
     out = tmp_path_factory.mktemp("narrow") / "out"
-    done = run(*SMALL, *NARROW, "--out", str(out), "--json")
+    done = run_here(*SMALL, *NARROW, "--out", str(out), "--json")
     assert done.returncode == 0, done.stderr
     return out, json.loads(done.stdout)
 
@@ -37,19 +37,6 @@ def test_int8_both_ways_takes_a_quarter_and_learns_the_same(quiet_run, narrow_ru
     assert narrow_run[1]["cost"]["bytes_in"] < narrow["bytes_up"] + 20_000  # gzip and JSON
 
 
-class Here:
-    """Trains in this process, as a training process would."""
-
-    def __init__(self, dataset, spec):
-        workers._state.update(dataset=dataset, spec=spec)
-        self._kernel, _ = workers._choose(spec, "auto")
-
-    async def train(self, client_id, indices, weights, task):
-        return await asyncio.to_thread(
-            workers._train, client_id, indices, weights, task, self._kernel
-        )
-
-
 @ONE_STORE
 @pytest.mark.parametrize(("encoding", "most"), [("delta-float32", 1.01), ("delta-float16", 0.52)])
 async def test_the_other_encodings_learn_the_same_too(quiet_run, federation, encoding, most):
@@ -57,11 +44,12 @@ async def test_the_other_encodings_learn_the_same_too(quiet_run, federation, enc
     spec = models.spec_for("auto", digits.shape, 10)
     plain = json.loads(quiet_run[1].stdout)
     config = ExperimentConfig(**(plain["config"] | {"update_encoding": encoding}))
-    simulation = Simulation(
-        federation.admin, digits, spec, config, Here(digits, spec), secret=f"of {encoding}"
-    )
-    await simulation.create()
-    outcome = await simulation.run()
+    with TrainingHere(digits, spec) as trainer:
+        simulation = Simulation(
+            federation.admin, digits, spec, config, trainer, secret=f"of {encoding}"
+        )
+        await simulation.create()
+        outcome = await simulation.run()
     assert outcome.experiment.state == "completed"
     moved = sum(row.bytes_up for row in outcome.rows)
     assert moved <= most * plain["totals"]["bytes_up"]
@@ -79,7 +67,7 @@ def test_interrupted_and_resumed_it_gives_the_same_bytes(narrow_run, tmp_path):
     os.kill(client.pid, signal.SIGTERM)
     client.communicate(timeout=60)
     assert client.returncode == 130
-    done = run(*SMALL, *NARROW, "--out", str(tmp_path), "--resume")
+    done = run_here(*SMALL, *NARROW, "--out", str(tmp_path), "--resume")
     assert done.returncode == 0, done.stderr
     assert model_of(tmp_path) == model_of(narrow_run[0])
 
@@ -88,6 +76,6 @@ def test_through_s3_it_gives_the_same_bytes(narrow_run, bucket, tmp_path):
     """Past the coordinator nothing is packed, and the same files are stored."""
     with Server(FL_DATA_DIR=str(tmp_path / "data"), FL_S3_BUCKET=bucket) as server:
         out = str(tmp_path / "out")
-        done = run(*SMALL, *NARROW, "--server", server.url, "--out", out, FL_ADMIN_KEY=KEY)
+        done = run_here(*SMALL, *NARROW, "--server", server.url, "--out", out, FL_ADMIN_KEY=KEY)
         assert done.returncode == 0, done.stderr
     assert model_of(tmp_path / "out") == model_of(narrow_run[0])

@@ -7,10 +7,13 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
+from tests.e2e.here import run_here
 from tests.e2e.processes import (
     KEY,
     MODULE,
@@ -19,20 +22,12 @@ from tests.e2e.processes import (
     environment,
     listening_on,
     model_of,
-    run,
 )
 
 
 def test_a_coordinator_killed_in_mid_round_and_restarted_changes_nothing(quiet_run, tmp_path):
     server = Server(FL_DATA_DIR=str(tmp_path / "data"))
     server.start()
-    client = subprocess.Popen(
-        [*MODULE, *SMALL, "--server", server.url, "--out", str(tmp_path / "out")],
-        env=environment(FL_ADMIN_KEY=KEY),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
     def shown():
         found = httpx.get(f"{server.url}/v1/experiments", trust_env=False).json()
@@ -41,22 +36,30 @@ def test_a_coordinator_killed_in_mid_round_and_restarted_changes_nothing(quiet_r
         path = f"{server.url}/v1/experiments/{found[0]['id']}"
         return httpx.get(path, trust_env=False).json()
 
-    killed = set()
-    while client.poll() is None:
-        seen = shown()
-        if not seen or seen["round"] in killed or seen["state"] != "running":
-            continue
-        current = seen["current_round"]
-        if current["state"] == "collecting" and current["missing"]:
-            server.kill()
-            killed.add(seen["round"])
-            time.sleep(0.5)  # the clients are refused meanwhile
-            server.start()
-    assert killed  # the first one, at least, takes longer than a look at it
-    output, _ = client.communicate(timeout=120)
+    killed, over = set(), threading.Event()
+
+    def kill_it_in_every_round():
+        while not over.wait(0.02):
+            seen = shown()
+            if not seen or seen["round"] in killed or seen["state"] != "running":
+                continue
+            current = seen["current_round"]
+            if current["state"] == "collecting" and current["missing"]:
+                server.kill()
+                killed.add(seen["round"])
+                time.sleep(0.5)  # the clients are refused meanwhile
+                server.start()
+
+    with ThreadPoolExecutor(1) as beside:
+        killing = beside.submit(kill_it_in_every_round)
+        to = ("--server", server.url, "--out", str(tmp_path / "out"))
+        done = run_here(*SMALL, *to, FL_ADMIN_KEY=KEY)
+        over.set()
+        killing.result()
     server.kill()
-    assert client.returncode == 0, output
-    assert "trying again" in output
+    assert killed  # the first one, at least, takes longer than a look at it
+    assert done.returncode == 0, done.stderr
+    assert "trying again" in done.stdout
     assert model_of(tmp_path / "out") == model_of(quiet_run[0])
 
 
@@ -106,10 +109,10 @@ def test_interrupted_it_stops_cleanly_and_resumes_where_it_was(quiet_run, tmp_pa
     assert "--resume" in rest
     port = int(re.search(r"127\.0\.0\.1:(\d+)", "".join(lines))[1])
     assert not listening_on(port)
-    refused = run(*SMALL, "--out", str(tmp_path))
+    refused = run_here(*SMALL, "--out", str(tmp_path))
     assert refused.returncode == 2
     assert "add --resume" in refused.stderr
-    done = run(*SMALL, "--out", str(tmp_path), "--resume", "--json")
+    done = run_here(*SMALL, "--out", str(tmp_path), "--resume", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["experiment"] in "".join(lines)

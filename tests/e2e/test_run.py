@@ -10,8 +10,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from client_sdk import datasets
+from client_sdk.workers import TrainingPool
 from tests.e2e.experiment import create_digits_experiment
-from tests.e2e.processes import KEY, SMALL, Server, join, model_of, run
+from tests.e2e.here import SlowTraining, TrainingHere, run_here
+from tests.e2e.processes import KEY, SMALL, Server, join, model_of
 
 
 def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):
@@ -61,11 +63,12 @@ def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):
 
 
 def test_the_same_seed_gives_the_same_bytes(quiet_run, tmp_path):
-    again = run(*SMALL, "--workers", "2", "--out", str(tmp_path / "again"))
+    two = ("--workers", "2", "--out", str(tmp_path / "again"))
+    again = run_here(*SMALL, *two, training=TrainingPool)
     assert again.returncode == 0, again.stderr
     assert model_of(tmp_path / "again") == model_of(quiet_run[0])
     other = tmp_path / "other"
-    done = run(*SMALL, "--seed", "1", "--out", str(other), "--track", "tensorboard", "--json")
+    done = run_here(*SMALL, "--seed", "1", "--out", str(other), "--track", "tensorboard", "--json")
     assert done.returncode == 0, done.stderr
     assert model_of(other) != model_of(quiet_run[0])
     told = EventAccumulator(str(other / "tensorboard")).Reload()
@@ -79,7 +82,7 @@ def test_the_same_seed_gives_the_same_bytes(quiet_run, tmp_path):
 
 def test_a_spent_budget_ends_the_run_and_a_higher_one_resumes_it(quiet_run, tmp_path):
     out = tmp_path / "out"
-    done = run(*SMALL, "--budget-usd", "0.00001", "--out", str(out))
+    done = run_here(*SMALL, "--budget-usd", "0.00001", "--out", str(out))
     assert done.returncode == 8, done.stderr
     assert "has reached the budget of" in done.stdout
     assert "with --resume" in done.stdout
@@ -87,19 +90,19 @@ def test_a_spent_budget_ends_the_run_and_a_higher_one_resumes_it(quiet_run, tmp_
     assert report["state"] == "paused"
     assert report["cost"]["coordinator"]["usd"] >= 0.00001
     assert 1 <= len(report["rounds"]) < 3
-    done = run(*SMALL, "--out", str(out), "--resume")
+    done = run_here(*SMALL, "--out", str(out), "--resume")
     assert (done.returncode, "a higher --budget-usd" in done.stderr) == (8, True)
-    done = run(*SMALL, "--budget-usd", "10", "--out", str(out), "--resume")
+    done = run_here(*SMALL, "--budget-usd", "10", "--out", str(out), "--resume")
     assert done.returncode == 0, done.stderr
     assert model_of(out) == model_of(quiet_run[0])  # a pause changes nothing of what is learnt
-    done = run(*SMALL, "--out", str(tmp_path / "other"), FL_PRICES="/no/such/table.json")
+    done = run_here(*SMALL, "--out", str(tmp_path / "other"), FL_PRICES="/no/such/table.json")
     assert (done.returncode, "/no/such/table.json" in done.stderr) == (2, True)
 
 
 def test_on_mongodb_with_four_workers_the_bytes_are_the_same(quiet_run, tmp_path, mongodb_url):
     settings = {"MONGODB_URL": mongodb_url, "FL_MONGODB_DATABASE": "e2e_bytes"}
     with Server("--workers", "4", **settings) as server:
-        done = run(*SMALL, "--server", server.url, "--out", str(tmp_path), FL_ADMIN_KEY=KEY)
+        done = run_here(*SMALL, "--server", server.url, "--out", str(tmp_path), FL_ADMIN_KEY=KEY)
     assert done.returncode == 0, done.stderr
     assert model_of(tmp_path) == model_of(quiet_run[0])
 
@@ -113,7 +116,7 @@ def test_forty_clients_and_four_workers_close_every_round_once(tmp_path, request
             "FL_MONGODB_DATABASE": "e2e_forty",
         }
     with Server("--workers", "4", **settings) as server:
-        done = run(
+        done = run_here(
             *("--dataset", "digits", "--clients", "40", "--clients-per-round", "20"),
             *("--rounds", "4", "--local-epochs", "1", "--server", server.url),
             *("--out", str(tmp_path / "out"), "--json"),
@@ -137,7 +140,7 @@ def test_forty_clients_and_four_workers_close_every_round_once(tmp_path, request
 
 def test_weights_through_s3_give_the_same_bytes(quiet_run, bucket, tmp_path):
     with Server(FL_DATA_DIR=str(tmp_path / "data"), FL_S3_BUCKET=bucket) as server:
-        done = run(
+        done = run_here(
             *(*SMALL, "--server", server.url, "--out", str(tmp_path / "out")), FL_ADMIN_KEY=KEY
         )
         assert done.returncode == 0, done.stderr
@@ -152,22 +155,22 @@ def test_weights_through_s3_give_the_same_bytes(quiet_run, bucket, tmp_path):
 def test_a_finished_experiment_is_verified_from_the_command_line(tmp_path):
     with Server(FL_DATA_DIR=str(tmp_path / "data")) as server:
         small = ("--dataset", "digits", "--clients", "3", "--rounds", "2", "--local-epochs", "1")
-        done = run(
+        done = run_here(
             *(*small, "--keep-updates", "1", "--max-update-norm", "0.5"),
             *("--server", server.url, "--out", str(tmp_path / "out"), "--json"),
             FL_ADMIN_KEY=KEY,
         )
         assert done.returncode == 0, done.stderr
         at = ("--server", server.url, "--experiment", json.loads(done.stdout)["experiment"])
-        checked = run("verify", *at, FL_ADMIN_KEY=KEY)
+        checked = run_here("verify", *at, FL_ADMIN_KEY=KEY)
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert "model 2: recomputed of 3 updates" in checked.stdout
         assert "model 1: There is no update" in checked.stdout
         assert "as recorded" in checked.stdout.splitlines()[-1]
-        gone = run("verify", *at, "--round", "1", FL_ADMIN_KEY=KEY)
+        gone = run_here("verify", *at, "--round", "1", FL_ADMIN_KEY=KEY)
         assert gone.returncode == 10, gone.stdout + gone.stderr
         assert "round 1 are no longer kept" in gone.stdout
-        assert run("verify", *at, FL_ADMIN_KEY="not-the-admins-key").returncode == 4
+        assert run_here("verify", *at, FL_ADMIN_KEY="not-the-admins-key").returncode == 4
 
 
 def test_one_participant_joins_and_its_model_predicts(tmp_path):
@@ -181,25 +184,29 @@ def test_one_participant_joins_and_its_model_predicts(tmp_path):
         ) as http,
     ):
         experiment, key = create_digits_experiment(http, clients=2)
-        joined = [
-            join(server.url, experiment, key, f"site {n}", tmp_path / f"{n}.key") for n in range(2)
-        ]
-        outputs = [process.communicate(timeout=120)[0] for process in joined]
-        assert [process.returncode for process in joined] == [0, 0], outputs
-        assert "round 2 of 2: uploaded (accuracy " in outputs[0]
+        first = join(server.url, experiment, key, "site 0", tmp_path / "0.key")
+        second = run_here(
+            *("join", "--server", server.url, "--experiment", experiment, "--name", "site 1"),
+            *("--key-file", str(tmp_path / "1.key")),
+            FL_ENROL_KEY=key,
+        )
+        output, _ = first.communicate(timeout=120)
+        assert (first.returncode, second.returncode) == (0, 0), output + second.stderr
+        for told in (output, second.stdout):
+            assert "round 2 of 2: uploaded (accuracy " in told
         assert (tmp_path / "0.key").stat().st_mode & 0o777 == 0o600
         shown = http.get(f"/experiments/{experiment}").json()
         assert shown["state"] == "completed"
         clients = http.get(f"/experiments/{experiment}/clients").json()
         assert {c["name"] for c in clients} == {"site 0", "site 1"}
-        late = run(
+        late = run_here(
             *("join", "--server", server.url, "--experiment", experiment),
             *("--key-file", str(tmp_path / "late.key")),
             FL_ENROL_KEY=key,
         )
         assert late.returncode == 4
         assert "nobody can join any more" in late.stderr
-        again = run(
+        again = run_here(
             *("join", "--server", server.url, "--experiment", experiment),
             *("--key-file", str(tmp_path / "0.key")),
             FL_ENROL_KEY=key,
@@ -210,15 +217,15 @@ def test_one_participant_joins_and_its_model_predicts(tmp_path):
     digits = datasets.load("digits", tmp_path)
     Image.fromarray(digits.test_x[0, 0].numpy()).save(tmp_path / "digit.png")
     files = (str(tmp_path / "digit.png"), "--model", str(tmp_path / "model.safetensors"))
-    told = run("predict", *files)
+    told = run_here("predict", *files)
     assert told.returncode == 0, told.stderr
 
 
 def test_a_client_that_never_uploads_fails_the_run_with_its_reason(tmp_path):
     # The deadline is shorter than any training: no round can get its quorum.
-    done = run(
-        *(*SMALL, "--local-epochs", "1500", "--deadline", "0.5", "--max-attempts", "2"),
-        *("--out", str(tmp_path), "--json"),
+    done = run_here(
+        *(*SMALL, "--deadline", "0.5", "--max-attempts", "2", "--out", str(tmp_path), "--json"),
+        training=SlowTraining,
     )
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)
@@ -227,10 +234,16 @@ def test_a_client_that_never_uploads_fails_the_run_with_its_reason(tmp_path):
     assert model_of(tmp_path)  # the initial one
 
 
-def test_a_wrong_admin_key_is_refused(tmp_path):
+class NoTraining(TrainingHere):
+    def start(self):
+        pytest.fail("the training processes were started")
+
+
+def test_a_wrong_admin_key_is_refused_before_anything_is_started(tmp_path):
     with Server(FL_DATA_DIR=str(tmp_path / "data")) as server:
-        done = run(
+        done = run_here(
             *(*SMALL, "--server", server.url, "--out", str(tmp_path / "out")),
+            training=NoTraining,
             FL_ADMIN_KEY="not-the-admins-key",
         )
     assert done.returncode == 4

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from playwright.sync_api import expect
 
+from tests.e2e.here import run_here
 from tests.e2e.processes import KEY, join
 from tests.page.browser import axe
 from tests.page.conftest import create, enrol
@@ -55,14 +57,18 @@ def test_an_experiment_is_created_joined_and_watched_to_its_end(
     command = page.locator(".command code").inner_text()
     key, experiment = re.search(r"FL_ENROL_KEY=(\S+) .* --experiment (\S+)", command).groups()
     assert f"--server {server.url} " in command
-    joined = [
-        join(server.url, experiment, key, f"site {n}", tmp_path / f"{n}.key") for n in range(2)
-    ]
+    first = join(server.url, experiment, key, "site 0", tmp_path / "0.key")
+    to = ("--server", server.url, "--experiment", experiment, "--key-file", str(tmp_path / "1.key"))
+    # In a thread: Playwright has the event loop of this one.
+    beside = ThreadPoolExecutor(1)
+    second = beside.submit(run_here, "join", *to, "--name", "site 1", FL_ENROL_KEY=key)
+    beside.shutdown(wait=False)
     expect(page.locator(".sentence", has_text="Completed: All 2 rounds are closed.")).to_be_visible(
         timeout=200_000
     )
-    outputs = [process.communicate(timeout=60)[0] for process in joined]
-    assert [process.returncode for process in joined] == [0, 0], outputs
+    output, _ = first.communicate(timeout=60)
+    assert first.returncode == 0, output
+    assert second.result(60).returncode == 0, second.result().stderr
     for n in range(2):
         expect(page.get_by_role("cell", name=f"site {n}", exact=True)).to_be_visible()
     rounds = page.locator("section:has(h2:text-is('Clients')) tbody td:nth-child(4)")

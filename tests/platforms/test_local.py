@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from examples.containers import free_port
-from tests.e2e.processes import SMALL, alive, model_of, run, wait_for
+from tests.e2e.here import run_here
+from tests.e2e.processes import SMALL, alive, model_of, wait_for
 
 
 @pytest.mark.timeout(400)  # two whole runs, on a machine that others may use
@@ -32,7 +33,7 @@ def test_the_command_that_it_prints_trains_the_same_model(
         setting, *command = local.stdout.readline().split()
         assert command[1:5] == ["-m", "client_sdk", "--clients", "20"]
         name, _, key = setting.partition("=")
-        done = run(*command[5:], *SMALL, "--out", str(tmp_path), **{name: key})
+        done = run_here(*command[5:], *SMALL, "--out", str(tmp_path), **{name: key})
         assert done.returncode == 0, done.stderr
         assert model_of(tmp_path) == model_of(quiet_run[0])
     finally:
