@@ -11,6 +11,7 @@ from app.wire import codec, encodings, spans
 from app.wire.check import UpdateCheck
 from app.wire.deltas import LARGEST, add_delta, encode_update
 from app.wire.header import Layout, layout_of, read_header, write_header
+from tests.audit import averages
 from tests.raw_file import file_of, parts_of
 
 ENCODINGS = list(encodings.UPDATE_ENCODINGS)
@@ -100,23 +101,19 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others():
     assert once == again != other
 
 
-def test_int8_is_right_on_average():
-    """The mean of n draws lies within 5 standard errors: a step's, by n's square root, halved."""
-    base = safetensors.numpy.save({"w": np.zeros(200, np.float32)})
-    values = np.linspace(-1, 1, 200).astype(np.float32) ** 3
-    trained, draws = safetensors.numpy.save({"w": values}), 2000
-    total = np.zeros(200)
-    for seed in range(draws):
-        total += decoded(
-            encode_update(base, trained, "delta-int8", seed),
-            "delta-int8",
-            {"w": np.zeros(200, "f4")},
-        )["w"]
-    step = 1 / 127
-    assert np.abs(total / draws - values).max() < 5 * step / 2 / draws**0.5
-    # Rounded to the nearest, a tenth of the values would be off by more than that for ever.
-    nearest = np.rint(values / step) * step
-    assert np.mean(np.abs(nearest - values) > 5 * step / 2 / draws**0.5) > 0.1
+def test_int8_is_right_on_average_and_values_are_rounded_independently():
+    errors = averages.int8_errors(2000)
+    assert averages.bias(errors) < 5
+    assert averages.dependence(errors) < 6
+    # Rounded to the nearest, a tenth of the values would be off by more than that for ever, and
+    # all draws would have the same errors.
+    nearest = np.broadcast_to(np.rint(averages.VALUES * 127) - averages.VALUES * 127, errors.shape)
+    assert averages.bias(nearest) > 5
+
+
+def test_errors_that_depend_on_each_other_are_seen():
+    shared = np.random.default_rng(0).uniform(-1, 1, (500, 1)).repeat(3, axis=1)
+    assert averages.dependence(shared) > 20
 
 
 @given(

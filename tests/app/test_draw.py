@@ -1,14 +1,11 @@
 """The draws: random, disjoint, equal, and the same everywhere."""
 
-import itertools
-import math
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain import draw
+from tests.audit import draws
 
 
 @given(
@@ -64,12 +61,7 @@ KNOWN_COHORT = [0, 3, 4, 5, 6, 8, 9, 11, 13, 17]
 
 
 def test_every_client_is_drawn_equally_often():
-    times = [0] * 20
-    for number in range(1, 2001):
-        for slot in draw.cohort(5, number, 1, range(20), 10):
-            times[slot] += 1
-    # Binomial(2000, 1/2): mean 1000, deviation 22.
-    assert all(890 < count < 1110 for count in times)
+    assert draws.cohorts(2000) < 5
 
 
 @given(st.integers(0, 99), st.integers(1, 50), st.integers(1, 50))
@@ -99,54 +91,24 @@ def test_small_and_odd_sizes_are_permuted_whole(size):
     assert draw.shard(3, size, 1, 0) == list(range(size))
 
 
-def too_far(observed, expected):
-    """Chi-square of counts, in standard deviations from its mean; 5 is beyond p = 1e-5."""
-    freedom = len(observed) - 1
-    chi = sum((count - expected) ** 2 / expected for count in observed)
-    return (chi - freedom) / math.sqrt(2 * freedom)
-
-
 @pytest.mark.parametrize(("size", "each"), [(2, 500), (3, 500), (4, 100), (5, 50), (6, 12)])
 def test_all_orders_of_a_small_set_are_equally_likely(size, each):
-    """Each order comes `each` times on average; four Feistel rounds fail this at 5 and 6."""
-    orders = list(itertools.permutations(range(size)))
-    found = Counter()
-    for seed in range(each * len(orders)):
-        place = draw.permutation(seed, size)
-        found[tuple(place(i) for i in range(size))] += 1
-    assert set(found) <= set(orders)
-    assert too_far([found[order] for order in orders], each) < 5
+    """Four Feistel rounds fail this at 5 and 6."""
+    assert draws.orders(size, each) < 5
 
 
 @pytest.mark.parametrize(("size", "seeds"), [(10, 1500), (20, 1500), (64, 600), (128, 400)])
 def test_every_example_comes_to_every_place_equally_often(size, seeds):
     """Four Feistel rounds fail this at 10 and 20."""
-    counts = [[0] * size for _ in range(size)]
-    for seed in range(seeds):
-        place = draw.permutation(seed, size)
-        for i in range(size):
-            counts[i][place(i)] += 1
-    found = [too_far(row, seeds / size) for row in counts]
-    assert max(found) < 6
-    assert abs(sum(found)) / math.sqrt(size) < 5
+    worst, together = draws.places(size, seeds)
+    assert worst < 6
+    assert together < 5
 
 
 @pytest.mark.parametrize(("size", "seeds"), [(128, 100), (1024, 60)])
 def test_classes_mix_in_shards_as_much_as_chance_mixes_them(size, seeds):
-    """Data that are sorted by class; a class's examples in a shard are hypergeometric.
-
-    With four Feistel rounds their variance over seeds was twice as large as that at 128.
-    """
-    clients, classes = 4, 4
-    each, of_class = size // clients, size // classes
-    mean = each / classes
-    variance = mean * (1 - 1 / classes) * (size - each) / (size - 1)
-    squares = []
-    for seed in range(seeds):
-        for slot in range(clients):
-            found = Counter(index // of_class for index in draw.shard(seed, size, clients, slot))
-            squares += [(found[c] - mean) ** 2 for c in range(classes)]
-    assert 0.8 < sum(squares) / len(squares) / variance < 1.2
+    """With four Feistel rounds the variance was twice as large as by chance at 128."""
+    assert 0.8 < draws.class_mix(size, seeds) < 1.2
 
 
 def test_a_version_that_is_not_known_is_an_error():
