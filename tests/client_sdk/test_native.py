@@ -24,6 +24,8 @@ from client_sdk.train import (
     train_fused,
 )
 from client_sdk.workers import TrainingPool
+from tests.audit.loops import apart as loops_apart
+from tests.audit.loops import distance, examples
 
 SETTINGS = TrainSettings(epochs=1, batch_size=10, learning_rate=0.05, momentum=0.5)
 NO_COMPILER = not any(map(shutil.which, ("cc", "gcc", "clang")))
@@ -50,17 +52,6 @@ def kernel(request):
     if NO_COMPILER:
         pytest.skip("this machine has no C compiler")
     return native.compile_kernel(request.param)
-
-
-def examples(spec, count, seed=1):
-    random = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, spec.in_channels, spec.height, spec.width, generator=random)
-    return x, torch.randint(spec.classes, (count,), generator=random)
-
-
-def distance(one, other):
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
-    return max(float((a.double() - b.double()).detach().abs().max()) for a, b in pairs)
 
 
 def task():
@@ -100,15 +91,10 @@ def by_hand(dataset, spec, loop):
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 50, 1000])
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 def test_an_epoch_gives_the_same_weights_and_loss(kernel, batch_size, momentum):
-    # Ten steps at most: where two sums are nearly equal, rounding decides which one a pooling
-    # takes, and networks that take different ones go apart, in PyTorch too.
-    x, y = examples(kernel.spec, min(10 * batch_size, 123))
-    settings = TrainSettings(1, batch_size, 0.02, momentum)
-    ours, theirs = models.build(kernel.spec, 0), models.build(kernel.spec, 0)
-    loss = kernel.train(ours, x, y, settings, 5)
-    assert loss == pytest.approx(train(theirs, x, y, settings, 5), abs=1e-5)
-    assert distance(ours, theirs) < 2e-6
-    assert distance(ours, models.build(kernel.spec, 0)) > 1e-4
+    weights, loss, moved = loops_apart(kernel, batch_size, momentum, seed=5)
+    assert loss < 1e-5
+    assert weights < 2e-6
+    assert moved > 1e-4
 
 
 def test_weight_decay_is_pytorchs(kernel):
