@@ -1,7 +1,8 @@
 """What an experiment would cost on Lambda, estimated from its records, and its budget.
 
-Nothing is counted while it runs (docs/decisions/0021). What a round took is derived as it closes
-and kept with it; what came before, and all that is not over, as often as somebody asks.
+Nothing is counted while it runs (docs/decisions/0021). The usage of a round is derived as the round
+closes and kept with it, and the experiment's as `Metering.closed` says; whatever is not over is
+derived as often as somebody asks.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from app.domain import cost
 from app.domain.cost import Cost, Usage
-from app.domain.experiment import Experiment
+from app.domain.experiment import Experiment, ExperimentState
 from app.domain.records import Client, Refusal, Update
 from app.domain.round import Round
 from app.domain.usage import Report, Terms
@@ -50,6 +51,20 @@ class Metering:
     def usd(self, usage: Usage) -> float:
         return cost.priced(usage, self.context.prices).usd
 
+    async def closed(self, experiment: Experiment, round_: Round | None = None) -> Experiment:
+        """The experiment with the usage of what is over: this round, or else the enrolment or the
+        pause that it is in. Whatever ends one of these stores the result, and nothing else writes
+        `usage` or `told`.
+        """
+        if round_ is not None:
+            return replace(experiment, usage=experiment.usage + (round_.usage or Usage()))
+        if experiment.state is ExperimentState.PAUSED:
+            return replace(experiment, usage=experiment.usage + await self.of_pause(experiment))
+        clients = await self.repo.count_clients(experiment.id)
+        sample = await self._sample(experiment, clients)
+        usage = experiment.usage + await self._setup(experiment, clients, sample)
+        return replace(experiment, usage=usage, told=_told(sample))
+
     async def of_setup(self, experiment: Experiment, clients: int) -> Usage:
         """What it took until now to get the first round opened."""
         return await self._setup(experiment, clients, await self._sample(experiment, clients))
@@ -63,12 +78,6 @@ class Metering:
             self._until(experiment) - experiment.created_at,
             _told(sample),
         )
-
-    async def at_start(self, experiment: Experiment, clients: int) -> Experiment:
-        """The experiment with what it took until its first round, and how its clients ask."""
-        sample = await self._sample(experiment, clients)
-        usage = await self._setup(experiment, clients, sample)
-        return replace(experiment, usage=usage, told=_told(sample))
 
     async def of_round(
         self, experiment: Experiment, round_: Round, updates: Iterable[Update] | None = None
@@ -143,11 +152,6 @@ def refusal(found: Estimate, budget: float) -> str:
 
 def _told(sample: Sequence[Client]) -> float:
     return sum(client.told for client in sample) / max(len(sample), 1)
-
-
-def with_round(experiment: Experiment, round_: Round) -> Usage:
-    """The experiment's usage once this round is concluded."""
-    return experiment.usage + (round_.usage or Usage())
 
 
 def _reports(

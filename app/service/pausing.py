@@ -73,8 +73,8 @@ class Pausing:
         if changed != experiment or experiment.state is _S.PAUSED:
             await self._require_budget(changed)
         if experiment.state is _S.PAUSED:
-            usage = experiment.usage + await self.rounds.metering.of_pause(experiment)
-            return changed.resume(now, by, usage=usage)
+            over = await self.rounds.metering.closed(experiment)
+            return changed.resume(now, by, usage=over.usage)
         return changed
 
     async def _require_budget(self, experiment: Experiment) -> None:

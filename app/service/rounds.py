@@ -14,7 +14,7 @@ from app.domain.experiment import Config, Experiment, ExperimentState
 from app.domain.records import Update
 from app.domain.round import Attempt, Round, RoundState
 from app.domain.stopping import Verdict, decide
-from app.service import filling, metering, sweep, telling
+from app.service import filling, sweep, telling
 from app.service.allowance import Allowance
 from app.service.closing import Closing, Paused, blobs_fault, cut, fail
 from app.service.context import Context
@@ -90,7 +90,7 @@ class Rounds:
         enrolled = await self.repo.count_clients(experiment.id)
         if enrolled < experiment.config.clients_to_start:
             return False
-        started = await self.metering.at_start(experiment, enrolled)
+        started = await self.metering.closed(experiment)
         started = started.move(ExperimentState.RUNNING, round=1)
         if await self.repo.save_experiment(started):
             tell("experiment started", experiment=experiment.id, clients=enrolled)
@@ -210,10 +210,9 @@ class Rounds:
         await sweep.drop_uploads(self.context, experiment, round_.number)
         config, verdict = experiment.config, await self._verdict(experiment, round_)
         experiment = replace(
-            experiment,
+            await self.metering.closed(experiment, round_),
             model_version=round_.number,
             streak=verdict.streak,
-            usage=metering.with_round(experiment, round_),
         )
         experiment = announced(experiment, round_)
         if verdict.reason is not None:

@@ -19,7 +19,7 @@ from app.domain.records import Blob
 from app.domain.round import Round, RoundState
 from app.service import keys, ledger, telling
 from app.service.context import Context
-from app.service.metering import with_round
+from app.service.metering import Metering
 from app.service.retention import announced, drop_model
 from app.telemetry import ids
 from app.telemetry.logs import ERROR, WARNING, tell
@@ -155,8 +155,8 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
         return False
     else:  # the stop came between the close and its announcement
         await drop_uploads(context, experiment, round_.number)
-        usage = with_round(experiment, round_)
-        changed = replace(experiment, model_version=round_.number, usage=usage)
+        changed = await Metering(context).closed(experiment, round_)
+        changed = replace(changed, model_version=round_.number)
         await context.repo.save_experiment(announced(changed, round_))
     return True
 
