@@ -21,6 +21,7 @@ from app.api import (
     models,
     page,
     participation,
+    quick,
     routing,
 )
 from app.api.envelope import Envelope
@@ -151,6 +152,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
             *([health.scraped] if settings.metrics == "on" else []),
         ],
     )
+    quick.install(app)
     _add_middleware(app, settings, callers_known or bool(settings.proxies))
     return app
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import Annotated
-from urllib.parse import unquote_to_bytes
 
 from fastapi import Path, Query, Request
-from pydantic import ValidationError
+from starlette.types import Receive
 
 from app.api import routing
 from app.api.auth import (
@@ -21,17 +19,11 @@ from app.api.auth import (
 )
 from app.api.bodies import OCTETS, PartNumber, PartSha256, part_of
 from app.api.errors import responses
-from app.api.quick import Call, gone
 from app.wire import parts, schema, turns
 
 router = routing.router("/experiments/{experiment_id}", tags=["Take part"])
-ROUNDS = (1, 10**6)
-RoundNumber = Annotated[int, Path(ge=ROUNDS[0], le=ROUNDS[1], examples=[3])]
-_HOLD_QUERY = re.compile(rb"wait=([0-9]{1,2})&round=([0-9]{1,6})")  # as the SDK asks
-_FACTS_QUERY = re.compile(
-    rb"sha256=([0-9a-f]{64})&num_examples=([1-9][0-9]{0,9})(?:&metrics=([!-%'-*,-~]{1,8000}))?"
-)
-_SHA256_QUERY = re.compile(rb"sha256=([0-9a-f]{64})")
+MOST_ROUNDS = 10**6
+RoundNumber = Annotated[int, Path(ge=1, le=MOST_ROUNDS, examples=[3])]
 
 
 @router.get("/status", summary="Round status", responses=responses(401, 404, 422, 503))
@@ -58,20 +50,10 @@ async def get_status(
     return await service.participation.status(client, wait, round, partial(gone, request.receive))
 
 
-async def _status(call: Call) -> turns.Train | turns.Wait | turns.Done | None:
-    wait, known = 0.0, None
-    if call.query:
-        asked = _HOLD_QUERY.fullmatch(call.query)
-        if asked is None or (wait := float(asked[1])) > turns.MAX_HOLD:
-            return None
-        known = int(asked[2])
-    client = await call.client()
-    if client is None:
-        return None
-    return await call.service.participation.status(client, wait, known, call.gone)
-
-
-routing.quickly(router, _status)
+async def gone(receive: Receive) -> None:
+    """Until the caller has hung up, or has its answer."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 @router.post(
@@ -121,24 +103,6 @@ async def put_update_part(
 routing.takes_body(router, client_first)
 
 
-async def _put_part(call: Call) -> schema.PartReceipt | None:
-    number = call.number("number", *ROUNDS)
-    part = call.number("part", 0, schema.MAX_PARTS - 1)
-    digest = _SHA256_QUERY.fullmatch(call.query)
-    if number is None or part is None or digest is None or b"content-encoding" in call.headers:
-        return None
-    client = await call.client()
-    data = None if client is None else await call.part()
-    if client is None or data is None:
-        return None
-    sha256 = digest[1].decode()
-    await call.service.participation.store_part(client, number, part, sha256, data)
-    return schema.PartReceipt(number=part, sha256=sha256, size=len(data))
-
-
-routing.quickly(router, _put_part)
-
-
 @router.put(
     "/rounds/{number}/update",
     summary="Upload an update",
@@ -160,29 +124,6 @@ async def put_update(
 
 
 routing.takes_body(router, client_first)
-
-
-async def _put_update(call: Call) -> schema.UpdateReceipt | None:
-    number = call.number("number", *ROUNDS)
-    if number is None or b"content-encoding" in call.headers:
-        return None
-    facts = _FACTS_QUERY.fullmatch(call.query)
-    client = None if facts is None else await call.client()
-    data = None if client is None else await call.part()
-    if facts is None or client is None or data is None:
-        return None
-    said = dict(zip(("sha256", "num_examples", "metrics"), facts.groups(b"{}"), strict=True))
-    said["metrics"] = unquote_to_bytes(said["metrics"])
-    try:
-        known = schema.UpdateFacts.model_validate_strings(
-            {name: value.decode() for name, value in said.items()}
-        )
-    except ValueError:
-        return None
-    return await call.service.participation.commit(client, number, known.commit, data)
-
-
-routing.quickly(router, _put_update)
 
 
 @router.post(
@@ -213,21 +154,3 @@ async def commit_update(
 
 
 routing.takes_body(router, client_first, most=routing.LIST_BYTES)
-
-
-async def _commit(call: Call) -> schema.UpdateReceipt | None:
-    number = call.number("number", *ROUNDS)
-    if number is None or call.query or call.headers.get(b"content-type") != b"application/json":
-        return None
-    client = await call.client()
-    data = None if client is None else await call.body()
-    if client is None or data is None:
-        return None
-    try:
-        commit = schema.UpdateCommit.model_validate_json(data)
-    except ValidationError:
-        return None
-    return await call.service.participation.commit(client, number, commit)
-
-
-routing.quickly(router, _commit)

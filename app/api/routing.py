@@ -1,9 +1,4 @@
-"""Routes that are built when they are first asked for, under paths that are whole from the start.
-
-FastAPI works out parameters, bodies and answers of each route when it is declared, and once more
-when its router is included: for all of ours that takes as long as a third of FastAPI's own import,
-in every cold start, of which most then answer one client's poll.
-"""
+"""What all routes have in common: the version's prefix, the key before the body, its bound."""
 
 from __future__ import annotations
 
@@ -16,62 +11,39 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
-from starlette.routing import Match, compile_path
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import responses
-from app.api.quick import Call, Handler, send_json
 
 PREFIX = "/v1"
 JSON_BYTES = 64 * 1024  # of a body of JSON
 LIST_BYTES = 2 * 1024**2  # where it names all parts of a file: 20,000 take 1.4 MB
 
 KeyFirst = Callable[[Scope], Awaitable[None]]
+Shortcut = Callable[[Scope, Receive, Send], Awaitable[Receive | None]]
+"""Answers and gives None, or gives the `receive` with which the request goes on."""
 
 
-class LateRoute(APIRoute):
-    """An APIRoute that knows what it takes to be matched. All else it becomes when it is looked at:
-    when it is called, or when the OpenAPI document is made.
-    """
+class Route(APIRoute):
+    """A route that asks for the key before it reads the body, and bounds a body of JSON."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        self.path = path
-        self.endpoint = endpoint
-        self.name = endpoint.__name__
-        self.methods: set[str] = set(options["methods"])
-        self.path_regex, self.path_format, self.param_convertors = compile_path(path)
-        self.quick: Handler | None = None
-        self.key_first: KeyFirst | None = None
-        self.most = JSON_BYTES
-        self._options = options
+    key_first: KeyFirst | None = None
+    shortcut: Shortcut | None = None  # `app.api.quick` sets it; it asks for the key itself
+    most = JSON_BYTES
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Ask for the key before the body is read; try the quick handler, where there is one.
-
-        Quick handlers ask for it themselves.
-        """
-        if scope["method"] not in self.methods:
-            await super().handle(scope, receive, send)  # which says so
-            return
-        if scope["method"] == "POST":
-            receive = at_most(self.most, scope, receive)
-        if self.quick is not None:
-            call = Call(scope, receive)
-            answer = await self.quick(call)
-            if answer is not None:
-                await send_json(answer, send)
-                return
-            receive = call.again
-        if self.key_first is not None:
-            await self.key_first(scope)
+        if self.methods is None or scope["method"] in self.methods:  # else FastAPI answers 405
+            if scope["method"] == "POST":
+                receive = at_most(self.most, scope, receive)
+            if self.shortcut is not None:
+                rest = await self.shortcut(scope, receive, send)
+                if rest is None:
+                    return
+                receive = rest
+            if self.key_first is not None:
+                await self.key_first(scope)
         await super().handle(scope, receive, send)
-
-    def __getattr__(self, name: str) -> Any:  # only of what is not there yet
-        options = self.__dict__.pop("_options", None)
-        if options is None or name.startswith("__"):
-            raise AttributeError(name)
-        super().__init__(self.path, self.endpoint, **options)
-        return getattr(self, name)
 
 
 def router(
@@ -81,20 +53,13 @@ def router(
     if versioned:
         prefix = PREFIX + prefix
         options["responses"] = responses(400, 403, 413, 415, 429, 500)
-    return APIRouter(prefix=prefix, tags=list(tags), route_class=LateRoute, **options)
-
-
-def quickly(part: APIRouter, handler: Handler) -> None:
-    """Give the router's last route this quick handler (app/api/quick.py)."""
-    route = part.routes[-1]
-    assert isinstance(route, LateRoute)  # noqa: S101  (`router` makes no others)
-    route.quick = handler
+    return APIRouter(prefix=prefix, tags=list(tags), route_class=Route, **options)
 
 
 def takes_body(part: APIRouter, key_first: KeyFirst, *, most: int = JSON_BYTES) -> None:
     """Let the router's last route read bodies, of `most` bytes of JSON, after `key_first`."""
     route = part.routes[-1]
-    assert isinstance(route, LateRoute)  # noqa: S101  (`router` makes no others)
+    assert isinstance(route, Route)  # noqa: S101  (`router` makes no others)
     route.key_first, route.most = key_first, most
 
 
@@ -120,7 +85,7 @@ def at_most(most: int, scope: Scope, receive: Receive) -> Receive:
 
 
 def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
-    """Give the application their routes, as they are: an included router would be matched twice."""
+    """Give the application their routes as they are: `include_router` would build each again."""
     for part in routers:
         app.router.routes.extend(part.routes)
     app.router.redirect_slashes = False  # it would name a host and a path that the caller made up

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from app.domain.cost import Usage
@@ -17,15 +16,9 @@ from app.domain.experiment import (
 )
 from app.domain.records import Client, ModelVersion, Update
 from app.domain.round import Attempt, Cut, Lease, Round, RoundState
+from app.service.memo import Memo
 from app.service.partials import blob_of
 from app.store.port import Document
-
-
-# Each call reads its experiment, and to check its settings takes longer than to read them. Typed:
-# 1 and 1.0 are equal, and not the same JSON.
-@lru_cache(256, typed=True)
-def _config(**settings: Any) -> Config:
-    return Config(**settings)
 
 
 def experiment(found: Document) -> Experiment:
@@ -34,7 +27,7 @@ def experiment(found: Document) -> Experiment:
         **{
             **body,
             "revision": found.revision,
-            "config": _config(**body["config"]),
+            "config": Config(**body["config"]),
             "state": ExperimentState(body["state"]),
             "revoked": tuple(body.get("revoked", ())),
             "rotations": tuple(Rotation(**r) for r in body.get("rotations", ())),
@@ -92,10 +85,9 @@ def model(found: Document) -> ModelVersion:
     return ModelVersion(**{**body, "blob": blob_of(body["blob"]), "copy": copy})
 
 
-# What was made of a document holds for as long as the store gives the same object again; for one
-# that never does, the latest few are kept in vain.
-known_experiment = lru_cache(64)(experiment)
-known_client = lru_cache(1024)(client)
-known_round = lru_cache(64)(round)
-known_update = lru_cache(1024)(update)
-known_model = lru_cache(16)(model)
+# For reads of one document; lists of them are read too seldom to be remembered.
+known_experiment = Memo(experiment, 64)
+known_client = Memo(client, 1024)
+known_round = Memo(round, 64)
+known_update = Memo(update, 1024)
+known_model = Memo(model, 16)

@@ -30,8 +30,6 @@ from app.wire.parts import PartAnnouncement, PartPlan
 from app.wire.schema import BlobInfo, UpdateCommit, UpdateReceipt
 from app.wire.turns import Done, Train, Training, Wait
 
-TASKS = 64  # are kept, of so many experiments
-
 
 class Participation:
     """Round status and uploads of one client."""
@@ -41,8 +39,6 @@ class Participation:
         self.repo = context.repo
         self.rounds = rounds
         self.hold = hold
-        # What was made of the same objects holds as long as the store gives these again.
-        self._tasks: dict[str, tuple[Experiment, Round, ModelVersion, Train]] = {}
 
     async def status(
         self,
@@ -100,13 +96,8 @@ class Participation:
         if base is None:
             return self._wait(experiment, round_, "The base model is not there yet.")
         seconds_left = max(0.0, round_.deadline - self.context.clock())
-        known = self._tasks.get(experiment.id)
-        if not (known and known[0] is experiment and known[1] is round_ and known[2] is base):
-            known = (experiment, round_, base, await self._task(experiment, round_, base))
-            if len(self._tasks) >= TASKS:
-                self._tasks.clear()
-            self._tasks[experiment.id] = known
-        return known[3].model_copy(update={"seconds_left": seconds_left})
+        task = await self._task(experiment, round_, base)
+        return task.model_copy(update={"seconds_left": seconds_left})
 
     async def _task(self, experiment: Experiment, round_: Round, base: ModelVersion) -> Train:
         config, file = experiment.config, base.copy or base.blob

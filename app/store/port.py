@@ -26,12 +26,11 @@ Body = dict[str, Any]  # JSON values only
 KINDS_WITH_SECOND_NAMES = ("experiments", "clients")  # `unique` is for these; they are indexed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Document:
     """A stored document. `revision` grows by one with each replacement, from 1.
 
-    Nobody changes `body`: an adapter that knows a document to be as it was gives the same object
-    again, and who made something of it may know it by that.
+    Nobody changes `body`.
     """
 
     key: str

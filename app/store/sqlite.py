@@ -11,12 +11,10 @@ from pydantic_core import from_json
 
 from app.domain.errors import StoreRefused
 from app.store.port import Body, Document
-from app.store.sqlite_file import Busy, Database
+from app.store.sqlite_file import Database
 
 SMALL = 256 * 1024  # bytes of a blob that is read faster than a thread is woken
 FEW = 256  # rows, likewise
-KNOWN = 4 * 1024**2  # bytes of JSON that are kept; as objects they take a few times as much
-_ENTRY = 500  # bytes that one takes besides, or that nothing takes
 
 
 async def few(database: Database, sql: str, bounds: tuple[object, ...]) -> list[tuple[Any, ...]]:
@@ -35,7 +33,6 @@ def _upper(prefix: str) -> bytes:
         raise StoreRefused("The database takes no such prefix of a key.") from error
 
 
-_Entry = tuple[int, Document | None, int]  # as of which version of the file, and how large
 _GET = "SELECT key, revision, body FROM documents WHERE kind = ? AND key = ?"
 _FIND = "SELECT key, revision, body FROM documents WHERE kind = ? AND second = ?"
 
@@ -44,46 +41,11 @@ def _document(row: tuple[str, int, str] | None) -> Document | None:
     return None if row is None else Document(row[0], row[1], from_json(row[2]))
 
 
-class _Known:
-    """Documents that were read, and that some were not there, until anything is written.
-
-    By whomever: the file says so. To ask it takes a few microseconds; to look up, parse and make
-    objects of the six documents of a poll took most of a poll's time. What is looked up again and
-    was not replaced is the same object as before.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._size = 0
-        self._entries: dict[tuple[str, str], _Entry] = {}
-
-    def get(self, kind: str, key: str) -> Document | None:
-        """Raises Busy, StoreUnavailable."""
-        asked = (kind, key)
-        version = self._database.version()
-        known = self._entries.get(asked)
-        if known is not None and known[0] == version:
-            return known[1]
-        # Nothing is waited for in between: this is what the version, or a later one, holds.
-        row = self._database.read_now(lambda c: c.execute(_GET, asked).fetchone())
-        before = known[1] if known else None
-        same = before is not None and row is not None and before.revision == row[1]
-        found = before if same else _document(row)
-        size = _ENTRY + (len(row[2]) if row else 0)
-        self._size += size - (known[2] if known else 0)
-        if self._size > KNOWN:
-            self._entries.clear()
-            self._size = size
-        self._entries[asked] = (version, found, size)
-        return found
-
-
 class SQLiteDocuments:
     """`app.store.port.Documents` over a SQLite file."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known = _Known(database)
 
     async def insert(self, kind: str, key: str, body: Body, *, unique: str | None = None) -> bool:
         row = (kind, key, unique, _dump(body))
@@ -99,12 +61,9 @@ class SQLiteDocuments:
         return await self._database.write(work)
 
     async def get(self, kind: str, key: str) -> Document | None:
-        try:
-            return self._known.get(kind, key)
-        except Busy:
-            return _document(
-                await self._database.run(lambda c: c.execute(_GET, (kind, key)).fetchone())
-            )
+        return _document(
+            await self._database.read(lambda c: c.execute(_GET, (kind, key)).fetchone())
+        )
 
     async def find(self, kind: str, unique: str) -> Document | None:
         return _document(

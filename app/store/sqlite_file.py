@@ -47,10 +47,6 @@ _SCHEMA = (
 )
 
 
-class Busy(Exception):
-    """The file cannot be read at once; `run` waits for it."""
-
-
 class Database:
     """Raises StoreUnavailable for anything that SQLite says."""
 
@@ -63,9 +59,6 @@ class Database:
         self._writing = False
         self._lock = threading.Lock()  # over the two above
         self._closed = False
-        self._turning = False  # something is known only until the loop turns:
-        self._looking = False  # that a snapshot is open,
-        self._version: int | None = None  # and which version of the file it is
         self._synchronised = True
         self._files: Files | None = None  # those of the file in memory are nowhere
 
@@ -124,66 +117,16 @@ class Database:
         )
 
     async def read(self, work: Work[T]) -> T:
-        """Run on the loop: what reads a few rows by their keys."""
-        try:
-            return self.read_now(work)
-        except Busy:
-            return await self.run(work)
-
-    def read_now(self, work: Work[T], *, snapshot: bool = True) -> T:
-        """The same without a wait. Raises Busy where it would take one."""
+        """Run on the loop: what reads a few rows by their keys. It goes to the thread where SQLite
+        says that the file is busy.
+        """
         self._require_open()
         try:
-            if snapshot:
-                self._look()
             return work(self._reader)  # type: ignore[arg-type]
         except FOREIGN as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
-                raise Busy from error
-            raise translated(error, self.path) from error
-
-    def version(self) -> int:
-        """Another number once anything was written, by whichever process. Raises as `read_now`.
-
-        It is asked for once a turn of the loop: see `_look`. Of the file in memory, which nobody
-        else can write to, it says nothing: there it raises Busy.
-        """
-        if self._version is None:
-            if self._reader is self._connection:
-                raise Busy
-            (self._version,) = self.read_now(
-                lambda c: c.execute("PRAGMA data_version").fetchone(), snapshot=False
-            )
-            self._until_the_loop_turns()
-        return self._version
-
-    def _look(self) -> None:
-        """Begin a snapshot for the reads until the loop turns: its locks are system calls, and
-        cost more than a read.
-
-        Nothing that such a read may have to see is missing in it. Who knows of a write was told so
-        by the loop, at the latest when this turn began, or in a callback of the next one, which
-        comes after the end of the snapshot.
-        """
-        if self._looking or self._reader is self._connection:
-            return
-        assert self._reader is not None  # noqa: S101  (it is open)
-        self._reader.execute("BEGIN")
-        self._looking = True
-        self._until_the_loop_turns()
-
-    def _until_the_loop_turns(self) -> None:
-        if not self._turning:
-            self._turning = True
-            asyncio.get_running_loop().call_soon(self._look_away)
-
-    def _look_away(self) -> None:
-        self._turning, self._version = False, None
-        if self._looking:
-            self._looking = False
-            assert self._reader is not None  # noqa: S101
-            with suppress(sqlite3.Error):  # the next read will say it
-                self._reader.execute("COMMIT")
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _BUSY:
+                raise translated(error, self.path) from error
+        return await self.run(work)
 
     async def check(self) -> None:
         """Raises StoreUnavailable where what is written would be lost."""
@@ -258,7 +201,6 @@ class Database:
         if self._closed:
             return
         self._closed = True
-        self._look_away()
 
         def shut() -> None:
             for connection in (self._reader, self._connection):

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from app.api.routing import LateRoute
+from app.api.routing import Route
 from tests.federation import ONE_STORE, weights
 
 pytestmark = ONE_STORE
@@ -16,8 +16,8 @@ async def both(federation, method, path, monkeypatch, **more):
     for quick in (True, False):
         with monkeypatch.context() as patch:
             for route in federation.app.router.routes:
-                if isinstance(route, LateRoute) and not quick:
-                    patch.setattr(route, "quick", None)
+                if isinstance(route, Route) and not quick:
+                    patch.setattr(route, "shortcut", None)
             answers.append(await federation.http.request(method, f"/v1{path}", **more))
     return answers
 
@@ -199,19 +199,3 @@ async def test_a_commit_that_is_no_commit_is_told_so_as_ever(
     quick, slow = await both(federation, "POST", f"{path}/rounds/1/update", monkeypatch, **sent)
     assert essence(quick) == essence(slow)
     assert quick.status_code == 422
-
-
-async def test_a_route_is_built_when_it_is_asked_for(federation, member):
-    _, token, path = member
-    routes = {
-        route.endpoint.__name__: route
-        for route in federation.app.router.routes
-        if isinstance(route, LateRoute)
-    }
-    route = routes["get_status"]
-    assert route.methods == {"GET"} and route.path.endswith("/status")
-    with pytest.raises(AttributeError):
-        route.nothing  # noqa: B018
-    await federation.http.get(f"/v1{path}/status", headers=bearer(token, Prefer="x"))
-    assert "/v1/experiments/{experiment_id}/status" in federation.app.openapi()["paths"]
-    assert route.description.startswith("What the calling client shall do")

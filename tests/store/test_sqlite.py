@@ -204,8 +204,6 @@ async def test_a_read_that_finds_the_file_busy_waits_in_the_thread(tmp_path, mon
 
     class Busy:
         def execute(self, sql, *_):
-            if sql in ("BEGIN", "COMMIT"):
-                return
             error = sqlite3.OperationalError("database is locked")
             error.sqlite_errorcode = sqlite3.SQLITE_BUSY
             raise error
@@ -228,3 +226,49 @@ async def test_rows_and_blobs_beyond_what_is_read_on_the_loop(tmp_path):
     assert await blobs.get("small") == b"s" * sqlite.SMALL
     assert await blobs.get("none") is None
     await documents.close()
+
+
+async def test_a_read_sees_the_writes_of_every_process(tmp_path):
+    documents, _ = await open_sqlite(tmp_path / "f")
+    await documents.insert("rounds", "a", {"n": 1})
+    other = sqlite3.connect(tmp_path / "f", isolation_level=None)
+    for n in range(2, 40):
+        assert (await documents.get("rounds", "a")).body == {"n": n - 1}
+        assert await documents.get("rounds", f"late {n}") is None
+        if n % 2:
+            assert await documents.replace("rounds", "a", n - 1, {"n": n})
+            assert await documents.insert("rounds", f"late {n}", {})
+        else:
+            other.execute(
+                "UPDATE documents SET revision = ?, body = ? WHERE key = 'a'", (n, f'{{"n":{n}}}')
+            )
+            row = ("rounds", f"late {n}", 1, "{}")
+            other.execute("INSERT INTO documents (kind, key, revision, body) VALUES (?,?,?,?)", row)
+        assert (await documents.get("rounds", "a")).revision == n
+        assert await documents.get("rounds", f"late {n}") is not None
+    other.close()
+    await documents.close()
+
+
+async def test_readers_among_writers_never_see_a_document_go_back(tmp_path):
+    """Two adapters over one file, as two processes; each write is known to who asked for it."""
+    one, two = [(await open_sqlite(tmp_path / "f"))[0] for _ in range(2)]
+    await one.insert("rounds", "a", {"n": 0})
+    written = 0
+
+    async def write() -> None:
+        nonlocal written
+        for n in range(60):
+            assert await (one if n % 3 else two).replace("rounds", "a", n + 1, {"n": n + 1})
+            written = n + 1
+
+    async def read(documents) -> None:
+        while written < 60:
+            least = written
+            found = await documents.get("rounds", "a")
+            assert found.body["n"] >= least and found.revision == found.body["n"] + 1
+            await asyncio.sleep(0)
+
+    await asyncio.gather(write(), *(read(d) for d in (one, two, one, two)))
+    await one.close()
+    await two.close()

@@ -1,0 +1,40 @@
+"""Objects that were made of documents, kept until their documents say something else.
+
+Each call reads its experiment, round, client and base model, and to make objects of them takes
+longer than to read them (docs/decisions/0033). An object is used again only where the store has
+just given the same revision and an equal body, so a process that remembers none answers the same.
+
+The switch is `ON`: where it is false, each call makes its own objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from app.store.port import Document
+
+T = TypeVar("T")
+ON = True
+
+
+class Memo(Generic[T]):
+    """`make`, which remembers its results for the latest `most` keys. `T` is never changed."""
+
+    def __init__(self, make: Callable[[Document], T], most: int) -> None:
+        self._make = make
+        self._most = most
+        self._known: dict[str, tuple[Document, T]] = {}
+
+    def __call__(self, found: Document) -> T:
+        known = self._known.pop(found.key, None)
+        if known is None or not ON or not _same(known[0], found):
+            known = (found, self._make(found))
+            if len(self._known) >= self._most:
+                del self._known[next(iter(self._known))]
+        self._known[found.key] = known
+        return known[1]
+
+
+def _same(one: Document, other: Document) -> bool:
+    return one.revision == other.revision and one.body == other.body
