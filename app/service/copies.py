@@ -14,7 +14,7 @@ import numpy as np
 
 from app.domain.records import Blob
 from app.service import weights
-from app.service.sources import Source, Values
+from app.service.sources import FileReader, Values
 from app.store.port import Blobs
 from app.wire import codec, deltas, encodings, spans
 from app.wire.header import Layout
@@ -37,7 +37,7 @@ class Copy:
         again: bool = False,
     ) -> None:
         self._blobs, self._layout, self._prefix, self._again = blobs, layout, prefix, again
-        self._source = Source(blobs, model, layout, offset=len(layout.header))
+        self._source = FileReader(blobs, model, layout, offset=len(layout.header))
         self._target = encodings.encoded_layout(layout, encoding)
         self._tensors = {tensor.name: tensor for tensor in self._target.tensors}
         self._dtype = encodings.MODEL_ENCODINGS[encoding]

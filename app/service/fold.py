@@ -21,7 +21,7 @@ from app.service import keys, weights
 from app.service.context import Context
 from app.service.plan import Plan, Sums, Task
 from app.service.running import Accumulator
-from app.service.sources import of_base, of_update
+from app.service.sources import base_reader, update_reader
 from app.wire import spans
 from app.wire.header import Layout
 
@@ -72,9 +72,9 @@ class Aggregation:
         self._sums: dict[Cell, Blob] = {}  # that are known to be stored
         self._damaged: set[Cell] = set()  # are to be formed again
         blobs, config = context.blobs, experiment.config
-        start = of_base(blobs, base, layout, config.download_encoding)
+        start = base_reader(blobs, base, layout, config.download_encoding)
         self._readers = {
-            update.slot: of_update(blobs, update, layout, config.update_encoding, start)
+            update.slot: update_reader(blobs, update, layout, config.update_encoding, start)
             for update in updates
         }
 

@@ -1,4 +1,4 @@
-"""Whether an update that is brought is sound, and how much of it may count."""
+"""Checks an update that a client brings, and bounds how far it may move the model."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ async def checked(
     commit: UpdateCommit,
     data: bytes | None = None,
 ) -> Update:
-    """The update, if it is sound: its parts are stored, or it is the one part `data`, which then
-    is stored. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch, Conflict.
+    """Check an update whose parts are stored, or whose one part is `data`, and give its record.
+
+    Stores `data` once it is sound. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch and
+    Conflict.
     """
     require_examples(experiment, client.slot, commit.num_examples)
     layout = await context.repo.layout(experiment.id)
@@ -68,18 +70,18 @@ async def checked(
 
 
 async def _bounded(context: Context, config: Config, update: Update, layout: Layout) -> Update:
-    """The update with its norm, and with what of it may count. Raises BadWeights."""
+    """The update with its norm, and the scale that keeps it in the bound. Raises BadWeights."""
     # Imported here: it brings NumPy, which a process that only answers polls never needs.
-    from app.service.sources import distance, of_base, of_update
+    from app.service.sources import base_reader, distance, update_reader
     from app.wire import spans
 
     base = await context.repo.model(update.experiment_id, update.round - 1)
     assert base is not None and config.max_update_norm is not None  # noqa: S101
     blobs, bound = context.blobs, config.max_update_norm
-    start = of_base(blobs, base, layout, config.download_encoding)
+    start = base_reader(blobs, base, layout, config.download_encoding)
     try:
         norm = await distance(
-            of_update(blobs, update, layout, config.update_encoding, start),
+            update_reader(blobs, update, layout, config.update_encoding, start),
             start,
             spans.cut(layout, context.limits.part_bytes),
         )

@@ -1,6 +1,6 @@
-"""An update's weights, span by span, as the aggregation takes them: verified, decoded, clipped.
+"""Readers give an update's weights span by span: verified, decoded and clipped.
 
-A delta becomes weights here, so that nothing above knows of encodings (docs/decisions/0018).
+A delta becomes weights here, so no caller knows of encodings (docs/decisions/0018).
 
 The norm bound follows Sun et al., "Can You Really Backdoor Federated Learning?", 2019,
 arXiv:1911.07963: an update's distance from its base model is bounded, so that no single client can
@@ -23,41 +23,42 @@ from app.store.port import Blobs
 from app.wire import codec, deltas, encodings, spans
 from app.wire.header import Layout, read_header
 
-Values = list[np.ndarray]  # of the pieces of a span, in their order, each flat
+Values = list[np.ndarray]  # a flat array for each piece of a span, in their order
 
 
-class Readable(Protocol):
-    """Values in the spans of the model's layout."""
+class Reader(Protocol):
+    """Gives values by the spans of the model's layout."""
 
     async def read(self, span: spans.Span) -> Values:
-        """Raises Gone, DigestMismatch."""
+        """The values of a span. Raises Gone, DigestMismatch."""
         ...
 
 
-def of_update(
-    blobs: Blobs, update: Update, layout: Layout, encoding: str, base: Readable
-) -> Readable:
-    """The weights of an update, of which as much differs from its base model as may count."""
-    file = Source.of_update(blobs, update, encodings.encoded_layout(layout, encoding))
-    source: Readable = file
+def update_reader(
+    blobs: Blobs, update: Update, layout: Layout, encoding: str, base: Reader
+) -> Reader:
+    """A reader of an update's weights, clipped to the norm bound."""
+    file = FileReader.of_update(blobs, update, encodings.encoded_layout(layout, encoding))
+    reader: Reader = file
     if encoding != WEIGHTS:
-        source = Delta(file, encodings.float_names(layout), base)
-    return source if update.scale == 1.0 else Clipped(source, base, update.scale)
+        reader = DeltaReader(file, encodings.float_names(layout), base)
+    return reader if update.scale == 1.0 else ClippedReader(reader, base, update.scale)
 
 
-def of_base(blobs: Blobs, model: ModelVersion, layout: Layout, encoding: str) -> Readable:
-    """What clients train from: the model, or what its copy in this encoding stands for."""
+def base_reader(blobs: Blobs, model: ModelVersion, layout: Layout, encoding: str) -> Reader:
+    """A reader of the weights that clients train from: the model's, or its compressed model's."""
     if model.copy is None:
-        return Held(Source.of_model(blobs, model, layout))
+        return LastSpan(FileReader.of_model(blobs, model, layout))
     target = encodings.encoded_layout(layout, encoding)
-    copy = Source(blobs, model.copy, target, offset=len(target.header))
-    return Held(Copied(copy, encodings.float_names(layout)))
+    copy = FileReader(blobs, model.copy, target, offset=len(target.header))
+    return LastSpan(CompressedReader(copy, encodings.float_names(layout)))
 
 
-class Source(Readable):
-    """A file's values in the spans of the model's layout, whatever order its own tensors have.
+class FileReader(Reader):
+    """Reads a file of weights; its tensors may stand in another order than the model's.
 
-    `layout` is the file's own: its tensors' dtypes may be others than the model's.
+    `layout` is the file's own: its dtypes may differ from the model's. `offset`: where its tensor
+    data begins.
     """
 
     def __init__(
@@ -69,65 +70,65 @@ class Source(Readable):
         self._scales: np.ndarray | None = None
 
     @classmethod
-    def of_model(cls, blobs: Blobs, model: ModelVersion, layout: Layout) -> Source:
-        """Of a global model: every version has the layout's own header."""
+    def of_model(cls, blobs: Blobs, model: ModelVersion, layout: Layout) -> FileReader:
+        """Reads a global model: every version has the layout's own header."""
         return cls(blobs, model.blob, layout, offset=len(layout.header))
 
     @classmethod
-    def of_update(cls, blobs: Blobs, update: Update, layout: Layout) -> Source:
+    def of_update(cls, blobs: Blobs, update: Update, layout: Layout) -> FileReader:
         return cls(blobs, update.blob, layout, offset=update.offset, header=update.header)
 
     async def read(self, span: spans.Span) -> Values:
         """Raises Gone, DigestMismatch."""
-        return await self._read(span, weights.Reader(self._blobs, self._blob))
+        return await self._read(span, weights.Ranges(self._blobs, self._blob))
 
     async def read_scaled(self, span: spans.Span) -> tuple[Values, np.ndarray]:
-        """The same of an encoded file, and the scales of the whole file, if it has such."""
-        reader = weights.Reader(self._blobs, self._blob)
-        if self._scales is None:  # they come first, so where there is one part it is read once
+        """The values of a span of an encoded file, and the scales of the whole file, if any."""
+        ranges = weights.Ranges(self._blobs, self._blob)
+        if self._scales is None:  # they come first: a file of one part is read once
             own = tuple(
                 spans.whole_tensor(t) for n, t in self._tensors.items() if n == encodings.SCALES
             )
-            found = await self._read(own, reader)
+            found = await self._read(own, ranges)
             self._scales = found[0].copy() if found else np.empty(0, np.float32)
-        return await self._read(span, reader), self._scales
+        return await self._read(span, ranges), self._scales
 
-    async def _read(self, span: spans.Span, reader: weights.Reader) -> Values:
+    async def _read(self, span: spans.Span, ranges: weights.Ranges) -> Values:
         values = []
         for piece in span:
             own = piece.of(self._tensors[piece.tensor.name])
             start = self._offset + own.start
-            data = await reader.read(start, start + own.size)
+            data = await ranges.read(start, start + own.size)
             values.append(codec.unpack(own, data))
         return values
 
 
-class Held(Readable):
-    """A source that keeps the span that it read last: the base model's, which all updates need."""
+class LastSpan(Reader):
+    """Keeps the span that was read last: all updates need the same span of the base model."""
 
-    def __init__(self, source: Readable) -> None:
-        self._source = source
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
         self._lock = asyncio.Lock()
         self._held: tuple[spans.Span, Values] | None = None
 
     async def read(self, span: spans.Span) -> Values:
         async with self._lock:
             if self._held is None or self._held[0] is not span:
-                self._held = None  # let go of it before the next one is read
-                self._held = (span, await self._source.read(span))
+                self._held = None  # frees it before the next one is read
+                self._held = (span, await self._reader.read(span))
             return self._held[1]
 
 
-class Delta(Readable):
-    """The weights of an update that travels as what it differs by from the base model."""
+class DeltaReader(Reader):
+    """Adds a delta, which an update travels as, to the base model."""
 
-    def __init__(self, source: Source, names: list[str], base: Readable) -> None:
-        self._source, self._base = source, base
+    def __init__(self, reader: FileReader, names: list[str], base: Reader) -> None:
+        self._reader, self._base = reader, base
         self._places = {name: place for place, name in enumerate(names)}
 
     async def read(self, span: spans.Span) -> Values:
         (theirs, scales), base = await asyncio.gather(
-            self._source.read_scaled(span), self._base.read(span)
+            self._reader.read_scaled(span), self._base.read(span)
         )
         return await asyncio.to_thread(self._restore, span, theirs, scales, base)
 
@@ -145,15 +146,15 @@ class Delta(Readable):
         return restored
 
 
-class Copied(Readable):
-    """The weights that the copy of a model stands for."""
+class CompressedReader(Reader):
+    """Reads the weights that a compressed model stands for."""
 
-    def __init__(self, source: Source, names: list[str]) -> None:
-        self._source = source
+    def __init__(self, reader: FileReader, names: list[str]) -> None:
+        self._reader = reader
         self._places = {name: place for place, name in enumerate(names)}
 
     async def read(self, span: spans.Span) -> Values:
-        found, scales = await self._source.read_scaled(span)
+        found, scales = await self._reader.read_scaled(span)
         return await asyncio.to_thread(self._decode, span, found, scales)
 
     def _decode(self, span: spans.Span, found: Values, scales: np.ndarray) -> Values:
@@ -165,14 +166,14 @@ class Copied(Readable):
         ]
 
 
-class Clipped(Readable):
-    """A source whose distance from the base model is scaled down."""
+class ClippedReader(Reader):
+    """Scales the distance of an update from its base model down."""
 
-    def __init__(self, source: Readable, base: Readable, scale: float) -> None:
-        self._source, self._base, self._scale = source, base, scale
+    def __init__(self, reader: Reader, base: Reader, scale: float) -> None:
+        self._reader, self._base, self._scale = reader, base, scale
 
     async def read(self, span: spans.Span) -> Values:
-        theirs, base = await asyncio.gather(self._source.read(span), self._base.read(span))
+        theirs, base = await asyncio.gather(self._reader.read(span), self._base.read(span))
         return await asyncio.to_thread(
             lambda: [
                 clip(values, ours, self._scale) if values.dtype.kind == "f" else values
@@ -182,16 +183,16 @@ class Clipped(Readable):
 
 
 def clip(values: np.ndarray, base: np.ndarray, scale: float) -> np.ndarray:
-    """The base plus `scale` times what differs from it, in float64."""
+    """The base plus `scale` times the difference from it, in float64."""
     wide = base.astype(np.float64)
     return np.asarray(wide + scale * (values.astype(np.float64) - wide))
 
 
-async def distance(source: Readable, base: Readable, cut: list[spans.Span]) -> float:
-    """The Euclidean norm of what differs between two files' floating-point tensors."""
+async def distance(reader: Reader, base: Reader, cut: list[spans.Span]) -> float:
+    """The Euclidean norm of the difference of two files' floating-point tensors."""
     total = 0.0
     for span in cut:
-        theirs, ours = await asyncio.gather(source.read(span), base.read(span))
+        theirs, ours = await asyncio.gather(reader.read(span), base.read(span))
         for values, other in zip(theirs, ours, strict=True):
             if values.dtype.kind == "f":
                 total += await asyncio.to_thread(_squares, values, other)
@@ -199,6 +200,6 @@ async def distance(source: Readable, base: Readable, cut: list[spans.Span]) -> f
 
 
 def _squares(values: np.ndarray, other: np.ndarray) -> float:
-    with np.errstate(over="ignore"):  # to infinity, which no bound admits
+    with np.errstate(over="ignore"):  # the norm is infinite then, and no bound admits it
         difference = values.astype(np.float64) - other
         return float(np.sum(difference * difference))

@@ -1,4 +1,4 @@
-"""Weights in the blob store: checked files, verified ranges, files of the coordinator's own."""
+"""Files of weights in the store: checks them, reads verified ranges, stores parts."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Gone(KeyError):
 
 
 class Damaged(Exception):
-    """A blob of the coordinator's own is gone or altered, and can be made again from others.
+    """A part that the coordinator made is gone or altered; it can be made again from other files.
 
-    `prefix`: what is to be deleted before that, as a key that is there is left as it is.
+    `prefix`: delete these keys first, because the store keeps what a key holds.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -37,7 +37,7 @@ class Damaged(Exception):
 
 
 AHEAD = 3  # parts of a file that are fetched while one is read
-_SMALL = 256 * 1024  # bytes that are judged faster than a thread is woken
+_SMALL = 256 * 1024  # bytes that take less time than waking a thread
 
 
 async def commit(
@@ -53,9 +53,9 @@ async def commit(
 ) -> tuple[Blob, Layout]:
     """Check that the parts make up the announced file and that it is sound; give its reference.
 
-    `verified`: each part came through a coordinator, which stored it under the digest that it has.
-    Of others, those above `part_bytes` are deleted unread.
-    Raises PartsMissing, TooLarge, DigestMismatch, or BadWeights for what is in the file.
+    `verified`: a coordinator stored each part under its own digest. If not, parts above
+    `part_bytes` are deleted unread.
+    Raises PartsMissing, TooLarge, DigestMismatch, or BadWeights for the content of the file.
     """
     stored = await blobs.sizes(f"{prefix}/")
     keys = [part_key(prefix, number, part) for number, part in enumerate(parts)]
@@ -85,14 +85,14 @@ async def commit(
 
 
 async def _drop_altered(blobs: Blobs, key: str, number: int) -> NoReturn:
-    """Only a store that clients write to themselves, and that checks no digests, has such."""
+    """Delete a part with other bytes: clients wrote it to a store that checks no digests."""
     await blobs.delete(key)
     raise PartsMissing(f"Part {number} holds other bytes than it says: send it again.")
 
 
 async def ahead(blobs: Blobs, keys: Sequence[str]) -> AsyncGenerator[bytes | None, None]:
-    """The blobs under these keys, in their order. The next few are fetched meanwhile: each takes
-    a bucket, or a database far away, some time to begin with.
+    """The blobs under these keys, in their order. The next few are fetched meanwhile: a bucket or
+    a distant database takes some time before the first byte of each.
     """
     fetched: deque[asyncio.Task[bytes | None]] = deque()
     left = iter(keys)
@@ -174,8 +174,8 @@ async def read(blobs: Blobs, blob: Blob, start: int, stop: int) -> AsyncIterator
         place += size
 
 
-class Reader:
-    """Verified ranges of one blob; it keeps the part that it read last."""
+class Ranges:
+    """Reads verified ranges of one blob; keeps the part that it read last."""
 
     def __init__(self, blobs: Blobs, blob: Blob) -> None:
         self._blobs, self._blob = blobs, blob
@@ -197,7 +197,7 @@ class Reader:
 
     async def _part(self, number: int) -> bytes:
         if self._held[0] != number:
-            self._held = (-1, b"")  # let go of it before the next one is read
+            self._held = (-1, b"")  # frees it before the next one is read
             self._held = (number, await verified_part(self._blobs, self._blob, number))
         return self._held[1]
 
@@ -213,14 +213,14 @@ async def verified_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
 
 
 async def put_part(blobs: Blobs, prefix: str, number: int, data: bytes) -> str:
-    """Store one part of the coordinator's own; gives its digest."""
+    """Store a part that the coordinator made; returns its digest."""
     sha256 = await digest_of(data)
     await blobs.put(part_key(prefix, number, sha256), data)
     return sha256
 
 
 async def check_own_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
-    """As `verified_part`, of what can be made again. Raises Damaged."""
+    """As `verified_part`, for a part that can be made again. Raises Damaged."""
     try:
         return await verified_part(blobs, blob, number)
     except (Gone, DigestMismatch) as error:
@@ -233,5 +233,5 @@ async def digest_of(data: bytes | bytearray) -> str:
 
 
 async def beside_the_loop(size: int, work: Callable[[], T]) -> T:
-    """Do what takes so many bytes: in a thread, but for few, for which the loop is faster."""
+    """Do work on so many bytes: many in a thread, few at once on the event loop."""
     return work() if size < _SMALL else await asyncio.to_thread(work)

@@ -8,7 +8,7 @@ import pytest
 from app.aggregation.fedavg import MAX_EXAMPLES
 from app.domain.records import Blob, part_key
 from app.service.running import Accumulator
-from app.service.sources import Source
+from app.service.sources import FileReader
 from app.wire import spans
 from app.wire.header import NUMPY_TYPES, Layout, TensorSpec, layout_of
 from tests import raw_file
@@ -119,7 +119,7 @@ async def sums_of(blobs, layout, files, span_bytes):
     for number, span in enumerate(spans.cut(layout, span_bytes)):
         accumulator = Accumulator("fedavg", span, span_bytes)
         for blob, own, count in files:
-            source = Source(blobs, blob, own, offset=len(own.header))
+            source = FileReader(blobs, blob, own, offset=len(own.header))
             await accumulator.add(await source.read(span), count)
         kept = await accumulator.keep(blobs, f"sums/{number}")
         assert max(kept.sizes, default=0) <= span_bytes
