@@ -10,8 +10,7 @@ import pytest
 
 from app.wire.schema import BlobInfo
 from client_sdk import errors, transfer
-from client_sdk.client import CoordinatorClient
-from client_sdk.connection import Retry
+from client_sdk.connection import Connection, Retry
 from client_sdk.transfer import TRIES, Upload, at_once, download
 
 DATA = bytes(range(100))
@@ -36,9 +35,7 @@ class Ranges(httpx.AsyncBaseTransport):
 
 
 def client(transport, **options):
-    return CoordinatorClient(
-        "http://c", "k", retry=Retry(give_up_after=0), transport=transport, **options
-    )
+    return Connection("http://c", "k", retry=Retry(give_up_after=0), transport=transport, **options)
 
 
 async def fetch(transport, path="/m/latest", part_bytes=30, most=1000, **options):
@@ -95,9 +92,28 @@ async def test_a_version_that_is_none_leads_nowhere_else(version):
     assert {r.url.path for r in store.asked} == {"/v1/m/latest"}
 
 
-async def test_the_whole_file_in_one_answer_is_verified_too():
+@pytest.mark.parametrize("more", [b"", b"x"])
+async def test_the_whole_file_in_one_answer_is_verified_too(more):
     def whole(request):
-        return httpx.Response(200, content=DATA + b"x", headers={"etag": ETAG})
+        return httpx.Response(200, content=DATA + more, headers={"etag": ETAG})
+
+    if more:
+        with pytest.raises(errors.CorruptDownload):
+            await fetch(httpx.MockTransport(whole))
+    else:
+        assert await fetch(httpx.MockTransport(whole)) == DATA
+
+
+async def test_a_file_that_is_held_is_named_by_its_digest_and_not_sent_again():
+    def answer(request):
+        return httpx.Response(304 if request.headers["if-none-match"] == ETAG else 500)
+
+    assert await fetch(httpx.MockTransport(answer), held=DATA) == DATA
+
+
+async def test_what_has_no_digest_is_not_believed():
+    def whole(request):
+        return httpx.Response(200, content=DATA)
 
     with pytest.raises(errors.CorruptDownload):
         await fetch(httpx.MockTransport(whole))
