@@ -1,4 +1,4 @@
-"""Many clients on one machine: who among them has a reason to ask the coordinator again."""
+"""Many clients on one machine: it wakes a client when the coordinator has something for it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from app.domain.experiment import TERMINAL
 from app.wire.turns import Done, Wait
 from app.wire.views import ExperimentView
 
-ASLEEP_SECONDS = 60.0  # after which a client asks by itself
+ASLEEP_SECONDS = 60.0  # a client that nobody wakes asks after so long
 
 
 class Bell:
     """Wakes the clients that a change concerns, so that a thousand need not ask every second.
 
-    One look at the experiment, which advances it as their questions would, tells for all of them.
+    The simulation asks for the experiment's view on behalf of all clients; that request advances
+    the experiment as the clients' own would.
     """
 
     def __init__(self) -> None:
-        self.changed = asyncio.Event()  # somebody should look
+        self.changed = asyncio.Event()  # the simulation should ask for the view
         self._done: Done | None = None
         self._turn: tuple[object, ...] = ()
         self._cohort: frozenset[str] | None = frozenset()  # None: everybody
@@ -28,7 +29,7 @@ class Bell:
         self._asleep: dict[str, asyncio.Event] = {}
 
     def see(self, experiment: ExperimentView) -> None:
-        """Wake whoever has something to do now that had not before."""
+        """Wake the clients that have something new to do, by the experiment's latest view."""
         now = experiment.current_round
         turn = (experiment.state, now and now.number, now and now.attempt)
         if turn == self._turn:
@@ -48,7 +49,7 @@ class Bell:
                 self._asleep[client].set()
 
     def settled(self, client_id: str) -> None:
-        """A client has done its part of the round; after the last one it is worth to look."""
+        """Note that a client has done its part of the round; the last one sets `changed`."""
         self._awaited.discard(client_id)
         if not self._awaited:
             self.changed.set()
@@ -57,8 +58,9 @@ class Bell:
         return self._cohort is None or client_id in self._cohort
 
     async def pause(self, client_id: str, wait: Wait | None = None) -> Done | None:
-        """Sleep until it rings for this client, or a minute. Gives how the experiment ended, which
-        the client need not ask for then.
+        """Sleep until the client is woken, or for a minute.
+
+        Gives how the experiment ended, if it has: the client need not ask then.
         """
         if self._concerns(client_id) and self._told.get(client_id) != self._turn:
             self._told[client_id] = self._turn  # it rang while the client was asking
