@@ -25,6 +25,7 @@ COPY docker/requirements.txt ./
 # Wheels alone, each by its hash: nothing that was not looked at is run here.
 RUN python3 -m pip install --no-cache-dir --disable-pip-version-check \
         --require-hashes --only-binary :all: --target /coordinator --requirement requirements.txt
+COPY serverless_fl /coordinator/serverless_fl
 COPY app /coordinator/app
 # Lambda's disk is read-only: without these files every cold start would compile everything again.
 RUN python3 -m compileall -q -j 0 /coordinator

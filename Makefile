@@ -46,7 +46,7 @@ lint-floors: .venv/ready
 	$(BIN)/lint-imports
 
 lint-security: .venv/ready
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app client_sdk
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive serverless_fl app client_sdk
 
 audit: .venv/ready  ## known vulnerabilities of what is pinned; needs a network, so no part of lint
 	$(BIN)/python .ci/audit.py $(ARGS)
@@ -68,7 +68,7 @@ sam-validate: .venv-sam/ready  ## template.yaml, by the SAM CLI
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 .venv-sam/bin/sam validate --lint
 
 mlflow-test: .venv-mlflow/ready  ## what MLflow is told by `run --track mlflow`
-	.venv-mlflow/bin/python -m pytest tests/client_sdk/test_mlflow.py -m mlflow $(ARGS)
+	.venv-mlflow/bin/python -m pytest tests/client_sdk/results/test_mlflow.py -m mlflow $(ARGS)
 
 sbom: .venv-sbom/ready  ## what the image installs, as CycloneDX: sbom.json
 	.venv-sbom/bin/cyclonedx-py requirements docker/requirements.txt --pyproject pyproject.toml \
@@ -81,13 +81,13 @@ bench: .venv/ready  ## beside peers and limits, in short; writes benchmarks/RESU
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-accuracy: .venv/ready  ## accuracy over three seeds; ARGS choose the data set
-	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+	$(BIN)/python -m benchmarks.training.accuracy $(ARGS)
 
 bench-load: .venv/ready  ## twenty to two thousand clients against two workers
-	$(BIN)/python -m benchmarks.load $(ARGS)
+	$(BIN)/python -m benchmarks.load.load $(ARGS)
 
 bench-platforms: .venv/ready  ## cold start and warm request on each platform
-	$(BIN)/python -m benchmarks.platforms $(ARGS)
+	$(BIN)/python -m benchmarks.coordinator.platforms $(ARGS)
 
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

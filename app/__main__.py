@@ -2,7 +2,7 @@
 
 import sys
 
-from app.server.command import main
+from app.entry.server.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

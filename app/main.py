@@ -11,10 +11,17 @@ from importlib.util import find_spec
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.api import (
+from app.api.edge import errors, routing
+from app.api.edge.envelope import Envelope
+from app.api.edge.guard import Guard
+from app.api.edge.observe import Observed
+from app.api.edge.prefix import BasePath
+from app.api.edge.rate import RateLimit
+from app.api.edge.reading import Reading
+from app.api.edge.start import FaultsInASentence
+from app.api.routes import (
     access,
-    copies,
-    errors,
+    compressed_models,
     events,
     experiments,
     health,
@@ -22,23 +29,15 @@ from app.api import (
     page,
     participation,
     quick,
-    routing,
 )
-from app.api.envelope import Envelope
-from app.api.guard import Guard
-from app.api.observe import Observed
-from app.api.prefix import BasePath
-from app.api.rate import RateLimit
-from app.api.reading import Reading
-from app.api.start import FaultsInASentence
 from app.config import BadSettings, Settings, read_settings
-from app.domain.cost import BadPrices, Prices
-from app.domain.errors import StoreUnavailable
-from app.service import Context, Coordinator, Limits, Repository
-from app.service.sweep import ticking
+from app.service.coordinator import Context, Coordinator, Limits, Repository
+from app.service.tick import ticking
 from app.store.local_key import local_admin_key
 from app.store.port import Blobs, DirectBlobs, Documents
 from app.telemetry import logs, trace
+from serverless_fl.domain.errors import StoreUnavailable
+from serverless_fl.domain.prices import BadPrices, Prices
 
 DESCRIPTION = """
 Parties who may not share their data train one model together. This coordinator holds no data and
@@ -120,7 +119,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         app.state.coordinator = Coordinator(context, key, previous_key)
         store = "mongodb" if settings.mongodb_url else "sqlite"
         logs.tell("coordinator started", version=app.version, store=store, process=os.getpid())
-        async with ticking(app.state.coordinator, settings.tick_seconds):
+        async with ticking(app.state.coordinator.ticks, settings.tick_seconds):
             with live.ending_with_the_server(app.state.coordinator.stopping):
                 yield
         await app.state.coordinator.close()
@@ -147,7 +146,13 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         app,
         [
             participation.router,  # first, as they are what nearly all requests are for
-            *(*experiments.routers, models.router, copies.router, events.router, *access.routers),
+            *(
+                *experiments.routers,
+                models.router,
+                compressed_models.router,
+                events.router,
+                *access.routers,
+            ),
             *(page.router, health.router),
             *([health.scraped] if settings.metrics == "on" else []),
         ],

@@ -19,18 +19,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import (
-    aggregation,
-    bytes,
-    coordinator,
-    growth,
-    local_loop,
-    peers,
-    waiting,
-)
-from benchmarks.accuracy import RESULTS, machine
+from benchmarks.coordinator import aggregation, bytes, growth, requests, waiting
+from benchmarks.peers import peers
 from benchmarks.plots import plot
 from benchmarks.tables import Table
+from benchmarks.training import local_loop
+from benchmarks.training.accuracy import RESULTS, machine
 
 FILE = Path(__file__).parent / "RESULTS.md"
 
@@ -40,7 +34,7 @@ def parts(full: bool, data_dir: Path) -> dict[str, Callable[[], Table]]:
     return {
         "peers": lambda: peers.measure(full, data_dir),
         "local_loop": lambda: local_loop.measure(full),
-        "coordinator": lambda: coordinator.measure(full),
+        "coordinator": lambda: requests.measure(full),
         "aggregation": lambda: aggregation.measure(full),
         "bytes": lambda: bytes.measure(full, data_dir),
         "waiting": lambda: waiting.measure(full, data_dir),

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import poisoning
-from benchmarks.accuracy import RESULTS
 from benchmarks.intervals import in_points, mean_interval, paired, sampling_error
-from benchmarks.local_loop import SHAPES
-from benchmarks.peers import FLOWER, ON_PYTORCH, OURS, PLAIN, POINTS
+from benchmarks.peers.peers import FLOWER, ON_PYTORCH, OURS, PLAIN, POINTS
+from benchmarks.training import poisoning
+from benchmarks.training.accuracy import RESULTS
+from benchmarks.training.local_loop import SHAPES
 from benchmarks.words import translated
-from client_sdk.models import build, spec_for
+from client_sdk.task.models import build, spec_for
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"README.md": "en", "README.pt.md": "pt"}

@@ -12,10 +12,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from client_sdk.client import CoordinatorClient
-    from client_sdk.dataset import Dataset
-    from client_sdk.datasets import load
-    from client_sdk.embedded import EmbeddedCoordinator
+    from client_sdk.api.client import CoordinatorClient
+    from client_sdk.data.dataset import Dataset
+    from client_sdk.data.datasets import load
+    from client_sdk.engines.processes import TrainingPool
     from client_sdk.errors import (
         BadAnswer,
         BadSettings,
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
         StateConflict,
         TrainingFailed,
     )
-    from client_sdk.models import ModelSpec, TwoLayerCNN, spec_for
     from client_sdk.participant import Event, Participant
-    from client_sdk.simulate import Outcome, Row, Simulation, Watchers
-    from client_sdk.workers import TrainingPool
+    from client_sdk.simulation.embedded import EmbeddedCoordinator
+    from client_sdk.simulation.simulate import Outcome, Row, Simulation, Watchers
+    from client_sdk.task.models import ModelSpec, TwoLayerCNN, spec_for
 
 __all__ = [
     "BadAnswer",
@@ -65,19 +65,19 @@ __all__ = [
 ]
 
 _MODULES = {
-    "client_sdk.client": ("CoordinatorClient",),
-    "client_sdk.dataset": ("Dataset",),
-    "client_sdk.datasets": ("load",),
-    "client_sdk.embedded": ("EmbeddedCoordinator",),
+    "client_sdk.api.client": ("CoordinatorClient",),
+    "client_sdk.data.dataset": ("Dataset",),
+    "client_sdk.data.datasets": ("load",),
+    "client_sdk.simulation.embedded": ("EmbeddedCoordinator",),
     "client_sdk.errors": (
         *("BadAnswer", "BadSettings", "ClientError", "CoordinatorUnreachable", "CorruptDownload"),
         *("DataError", "DirectRefused", "NotAuthorised", "NotThere", "RequestRefused"),
         *("StateConflict", "TrainingFailed"),
     ),
-    "client_sdk.models": ("ModelSpec", "TwoLayerCNN", "spec_for"),
+    "client_sdk.task.models": ("ModelSpec", "TwoLayerCNN", "spec_for"),
     "client_sdk.participant": ("Event", "Participant"),
-    "client_sdk.simulate": ("Outcome", "Row", "Simulation", "Watchers"),
-    "client_sdk.workers": ("TrainingPool",),
+    "client_sdk.simulation.simulate": ("Outcome", "Row", "Simulation", "Watchers"),
+    "client_sdk.engines.processes": ("TrainingPool",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -18,7 +18,7 @@ def main() -> None:
 
     interrupts.leave_at_once()
     try:
-        from client_sdk.cli import run
+        from client_sdk.cli.command_line import run
     except ModuleNotFoundError as error:
         print(f"error: {hints.missing(error.name)}", file=sys.stderr)
         sys.exit(2)

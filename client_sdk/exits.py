@@ -1,6 +1,6 @@
 """The exit codes of `python -m client_sdk`."""
 
-from app.domain.experiment import ExperimentState
+from serverless_fl.domain.experiment import ExperimentState
 
 FAILED, USAGE, UNREACHABLE, REFUSED, STOPPED, TRAINING, DIFFERS, PAUSED = range(1, 9)
 IGNORED, NOT_KEPT, UNFORESEEN = range(9, 12)

@@ -10,15 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
-from app.domain import draw
-from app.domain.errors import BadWeights
-from app.domain.experiment import WEIGHTS
-from app.wire.deltas import decompress_model, encode_update
-from app.wire.encodings import MODEL_ENCODINGS, UPDATE_ENCODINGS, part_bytes
-from app.wire.schema import Shard, ShardRule, Subscription
-from app.wire.turns import Done, Train, Wait
-from client_sdk import metrics
-from client_sdk.client import CoordinatorClient
+from client_sdk.api.client import CoordinatorClient
 from client_sdk.errors import (
     BadAnswer,
     ClientError,
@@ -29,7 +21,15 @@ from client_sdk.errors import (
     StateConflict,
     TrainingFailed,
 )
-from client_sdk.train import Evaluation, LocalUpdate, derive_seed
+from client_sdk.task import metrics
+from client_sdk.task.train import Evaluation, LocalUpdate, derive_seed
+from serverless_fl.domain import draws
+from serverless_fl.domain.errors import BadWeights
+from serverless_fl.domain.experiment import WEIGHTS
+from serverless_fl.weights.deltas import decompress_model, encode_update
+from serverless_fl.weights.encodings import MODEL_ENCODINGS, UPDATE_ENCODINGS, part_bytes
+from serverless_fl.wire.schema import Shard, ShardRule, Subscription
+from serverless_fl.wire.turns import Done, Train, Wait
 
 GZIP_ENCODINGS = ("delta-int8",)  # gzip saves nothing of the others (docs/decisions/0018)
 MOST_INDICES = 20_000_000  # of a shard that is computed here: a gigabyte of Python's numbers
@@ -138,10 +138,10 @@ class Participant:
     async def _shard(self, subscription: Subscription) -> list[int]:
         """The shard's indices: as they are listed, or by its rule. Raises BadAnswer."""
         rule = subscription.rule
-        if subscription.shard is None and rule is not None and rule.version <= draw.VERSION:
+        if subscription.shard is None and rule is not None and rule.version <= draws.VERSION:
             _require_rule(rule, self._examples)
             return await asyncio.to_thread(
-                draw.shard, rule.seed, rule.dataset_size, rule.clients, rule.slot, rule.version
+                draws.shard, rule.seed, rule.dataset_size, rule.clients, rule.slot, rule.version
             )
         shard = subscription.shard or await self._client.shard(self.experiment_id)
         _require_shard(shard, self.id, self._examples)
@@ -306,7 +306,7 @@ def _require_rule(rule: ShardRule, examples: int | None) -> None:
     _require_size(rule.dataset_size, examples)
     if not rule.slot < rule.clients <= rule.dataset_size:
         raise BadAnswer("The coordinator's rule for this client's shard names none.")
-    first, last = draw.shard_bounds(rule.dataset_size, rule.clients, rule.slot)
+    first, last = draws.shard_bounds(rule.dataset_size, rule.clients, rule.slot)
     if last - first > MOST_INDICES:
         raise BadAnswer(
             f"The shard has {last - first} examples; this version takes up to {MOST_INDICES}."

@@ -23,8 +23,8 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from app.store.mongo import MongoBlobs, MongoDocuments, open_mongo
 from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
 from examples.containers import free_port, wait_for_port
-from tests.e2e.processes import SMALL, run
-from tests.federation import Federation
+from tests.support.federation import Federation
+from tests.support.processes import SMALL, run
 
 # A slow machine is no failure.
 hypothesis.settings.register_profile("any machine", deadline=None)

@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import poisoning, readme
+from benchmarks import readme
+from benchmarks.training import poisoning
 from benchmarks.words import translated
-from tests.some import some
+from tests.support.some import some
 
 
 @pytest.mark.parametrize("name", readme.PAGES)

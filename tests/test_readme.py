@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.some import some
+from tests.support.some import some
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

@@ -15,14 +15,14 @@ from typing import Any
 
 from mangum import Mangum
 
-from app.api.prefix import BasePath
+from app.api.edge.prefix import BasePath
 from app.config import Settings, read_settings
-from app.domain.errors import StoreUnavailable
 from app.entry.container import Container, within
 from app.entry.gateways import AnyRequest, is_request
 from app.entry.secret import OF_THE_SECRET, Watched, fetch_secret, secrets_of
 from app.telemetry.emf import Embedded
 from app.telemetry.logs import ERROR, tell
+from serverless_fl.domain.errors import StoreUnavailable
 
 PART_BYTES = 4 * 1024**2  # a call takes 6 MB after base64
 _TEXT_TYPES = ["text/", "application/json", "application/problem+json"]

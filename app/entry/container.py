@@ -10,11 +10,11 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import problem
+from app.api.edge.errors import problem
 from app.config import Settings
-from app.domain.errors import AnswerTooLarge
 from app.main import create_app
 from app.telemetry import ids, logs, trace
+from serverless_fl.domain.errors import AnswerTooLarge
 
 
 def within(settings: Settings, call_bytes: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from mangum.handlers import ALB, APIGateway, HTTPGateway
 from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, LambdaHandler, Response, Scope
 
-from app.api.prefix import without
+from app.api.edge.prefix import without
 
 _SHAPES: tuple[type[LambdaHandler], ...] = (ALB, HTTPGateway, APIGateway)
 _READ_HERE = ("host", "x-forwarded-port")

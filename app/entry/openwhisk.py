@@ -29,11 +29,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from app.api.errors import RETRY_AFTER_SECONDS, problem
+from app.api.edge.errors import RETRY_AFTER_SECONDS, problem
 from app.config import Settings, read_settings
-from app.domain.errors import StoreUnavailable
 from app.entry.container import Container, within
 from app.telemetry.logs import ERROR, tell
+from serverless_fl.domain.errors import StoreUnavailable
 
 PART_BYTES = 512 * 1024  # a payload or a result takes 1 MiB, after base64 too
 NOBODY = "0.0.0.0"  # noqa: S104  (a caller, not an interface)  # nosec B104

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from app.domain.cost import Prices
-from app.service.repository import Repository
-from app.service.tasks import Tasks
+from app.service.records.repository import Repository
+from app.service.shielded import Tasks
 from app.store.port import Blobs, DirectBlobs
+from serverless_fl.domain.prices import Prices
 
 MIB = 1024 * 1024
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import secrets
 
-from app.domain.errors import WrongStore
 from app.store.port import Blobs, DirectBlobs, Document, Documents, SignedRequest
+from serverless_fl.domain.errors import WrongStore
 
 MARKER = "store/identity"  # a blob; `aws s3 sync` to another bucket takes it along
 KIND, KEY = "stores", "blobs"  # of the document that names the blob store

@@ -7,7 +7,7 @@ import secrets
 import time
 from pathlib import Path
 
-from app.domain.errors import StoreUnavailable
+from serverless_fl.domain.errors import StoreUnavailable
 
 WRITING_SECONDS = 5.0  # far longer than a process takes to write a line
 

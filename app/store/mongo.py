@@ -20,9 +20,9 @@ from pymongo import InsertOne, ReadPreference, WriteConcern
 from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from app.domain.errors import StoreDenied, StoreRefused, StoreUnavailable
 from app.store.mongo_faults import FOREIGN, is_duplicate, translated
 from app.store.port import KINDS_WITH_SECOND_NAMES, Body, Document
+from serverless_fl.domain.errors import StoreDenied, StoreRefused, StoreUnavailable
 
 # A Lambda must answer within 29 seconds, the driver's own limits are 30 for each of many tries.
 SELECTION_MS = 3000  # to find a server and to connect to it

@@ -11,7 +11,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 
-from app.domain.errors import StoreDenied, StoreRefused, StoreUnavailable
+from serverless_fl.domain.errors import StoreDenied, StoreRefused, StoreUnavailable
 
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _DENIED = (

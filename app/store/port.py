@@ -2,7 +2,7 @@
 
 Two short ports. Every write is an insert-if-absent or a compare-and-set on one document; there are
 no transactions, so that any database that can do these two atomically will serve.
-`tests/store/test_contract.py` is the adapters' specification.
+`tests/app/store/test_contract.py` is the adapters' specification.
 
 An adapter translates every fault of its driver, and raises nothing but these:
 

@@ -19,8 +19,8 @@ from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from app.domain.errors import StoreUnavailable
 from app.store.port import SignedRequest
+from serverless_fl.domain.errors import StoreUnavailable
 
 T = TypeVar("T")
 CONNECT_SECONDS = 2.0  # boto3 tries three times, and a Lambda must answer within 29 seconds

@@ -14,9 +14,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 
-from app.domain.errors import StoreUnavailable
 from app.store.port import DirectBlobs, Document, Documents, SignedRequest
 from app.telemetry.logs import WARNING, tell
+from serverless_fl.domain.errors import StoreUnavailable
 
 AGAIN_SECONDS = 86_400.0  # after which a bucket that does not insist is asked again
 SECONDS = 5.0  # for all of it: a Lambda has ten to start in

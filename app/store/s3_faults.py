@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from botocore import exceptions as boto
 
-from app.domain.errors import StoreDenied, StoreMissing, StoreRefused, StoreUnavailable
+from serverless_fl.domain.errors import StoreDenied, StoreMissing, StoreRefused, StoreUnavailable
 
 FOREIGN = (boto.BotoCoreError, boto.ClientError, OSError, ValueError)  # what boto3 raises
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from app.domain.errors import StoreRefused
 from app.store.port import Body, Document
 from app.store.sqlite_file import Database
+from serverless_fl.domain.errors import StoreRefused
 
 SMALL = 256 * 1024  # bytes of a blob that is read faster than a thread is woken
 FEW = 256  # rows, likewise

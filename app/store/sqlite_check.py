@@ -13,7 +13,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from app.domain.errors import StoreUnavailable
+from serverless_fl.domain.errors import StoreUnavailable
 
 SUFFIXES = ("", "-wal", "-shm")  # all three are there as long as anybody has the database open
 _PROBE = (

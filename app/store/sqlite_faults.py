@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from app.domain.errors import StoreDenied, StoreRefused, StoreUnavailable
+from serverless_fl.domain.errors import StoreDenied, StoreRefused, StoreUnavailable
 
 FOREIGN = (sqlite3.Error, UnicodeError, OverflowError)  # what sqlite3 raises
 _DENIED = (  # https://sqlite.org/rescode.html

@@ -24,9 +24,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from app.domain.errors import StoreUnavailable
 from app.store.sqlite_check import Files, make_private, probe
 from app.store.sqlite_faults import FOREIGN, translated
+from serverless_fl.domain.errors import StoreUnavailable
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]

@@ -1,6 +1,6 @@
 """The default run with Flower's simulation runtime, as its PyTorch tutorial writes such a thing.
 
-Run by benchmarks/peers.py in a virtual environment of its own:
+Run by benchmarks/peers/peers.py in a virtual environment of its own:
 
     python flower_app.py WORK SETTINGS
 

@@ -1,4 +1,4 @@
-"""The networks of client_sdk/models.py, for an environment that has PyTorch alone."""
+"""The networks of client_sdk/task/models.py, for an environment that has PyTorch alone."""
 
 import torch
 import torch.nn.functional as F

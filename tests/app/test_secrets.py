@@ -18,13 +18,13 @@ import pytest
 import uvicorn
 
 from app.config import Settings
-from app.domain.errors import StoreDenied, StoreUnavailable
 from app.main import create_app
 from app.store.mongo import open_mongo
 from app.telemetry.logs import JsonFormatter
-from tests.app.test_access import key_of
-from tests.federation import ADMIN_KEY, ONE_STORE, config
-from tests.some import some
+from serverless_fl.domain.errors import StoreDenied, StoreUnavailable
+from tests.app.service.experiments.test_access import key_of
+from tests.support.federation import ADMIN_KEY, ONE_STORE, config
+from tests.support.some import some
 
 ADMIN = "ADMINSECRET-adminsecret-0123456789"
 PREVIOUS = "PREVIOUSSECRET-previous-0123456789"
@@ -111,7 +111,7 @@ async def drive(http, app):
     for secret in (WRONG, PREVIOUS, enrol):
         await call("POST", f"{path}/initial-model", secret, json={"sha256": CLIENT_KEY})
     await call("POST", f"{path}/clients", enrol, json={"client_key": CLIENT_KEY})  # 409
-    from tests.app.test_matrix import COMMIT, DATA, SHA256
+    from tests.app.api.test_matrix import COMMIT, DATA, SHA256
 
     part = {"content": DATA, "params": {"sha256": SHA256}}
     await call("PUT", f"{path}/initial-model/parts/0", ADMIN, **part)

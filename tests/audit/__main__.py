@@ -23,8 +23,9 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.local_loop import SHAPES
-from client_sdk import agreement, models, native
+from benchmarks.training.local_loop import SHAPES
+from client_sdk.task import models
+from client_sdk.task.compiled import agreement, native
 from tests.audit import averages, draws, stopping
 
 

@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import safetensors.numpy
 
-from app.aggregation.fedavg import FedAvg
-from app.wire import encodings
-from app.wire.deltas import encode_update
+from serverless_fl.aggregation.fedavg import FedAvg
+from serverless_fl.weights import encodings
+from serverless_fl.weights.deltas import encode_update
 
 STEP = 1 / 127
 VALUES = np.linspace(-1, 1, 200).astype(np.float32) ** 3

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from app.domain import draw
+from serverless_fl.domain import draws
 
 
 def too_far(observed: Sequence[int], expected: float) -> float:
@@ -21,7 +21,7 @@ def orders(size: int, each: int) -> float:
     """`too_far` of all orders of a small set, each of which comes `each` times on average."""
     found = Counter()
     for seed in range(each * math.factorial(size)):
-        place = draw.permutation(seed, size)
+        place = draws.permutation(seed, size)
         found[tuple(place(i) for i in range(size))] += 1
     possible = list(itertools.permutations(range(size)))
     assert set(found) <= set(possible)
@@ -32,7 +32,7 @@ def places(size: int, seeds: int) -> tuple[float, float]:
     """How often each example comes to each place: the worst example, and all of them together."""
     counts = [[0] * size for _ in range(size)]
     for seed in range(seeds):
-        place = draw.permutation(seed, size)
+        place = draws.permutation(seed, size)
         for i in range(size):
             counts[i][place(i)] += 1
     found = [too_far(row, seeds / size) for row in counts]
@@ -51,7 +51,7 @@ def class_mix(size: int, seeds: int) -> float:
     squares = []
     for seed in range(seeds):
         for slot in range(clients):
-            found = Counter(index // of_class for index in draw.shard(seed, size, clients, slot))
+            found = Counter(index // of_class for index in draws.shard(seed, size, clients, slot))
             squares += [(found[c] - mean) ** 2 for c in range(classes)]
     return sum(squares) / len(squares) / variance
 
@@ -60,6 +60,6 @@ def cohorts(rounds: int) -> float:
     """How far the worst of 20 clients is from being drawn in half of the rounds, in deviations."""
     times = [0] * 20
     for number in range(1, rounds + 1):
-        for slot in draw.cohort(5, number, 1, range(20), 10):
+        for slot in draws.cohort(5, number, 1, range(20), 10):
             times[slot] += 1
     return max(abs(count - rounds / 2) for count in times) / math.sqrt(rounds / 4)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from client_sdk import models
-from client_sdk.train import TrainSettings, train
+from client_sdk.task import models
+from client_sdk.task.train import TrainSettings, train
 
 
 def examples(spec, count, seed=1):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import random
 
-from app.domain.experiment import Config
-from app.domain.records import Blob, Update
-from app.domain.round import Round
-from app.domain.stopping import decide
+from serverless_fl.domain.experiment import Config
+from serverless_fl.domain.records import Blob, Update
+from serverless_fl.domain.round import Round
+from serverless_fl.domain.stopping import decide
 
 BLOB = Blob(prefix="", sha256="", parts=(), sizes=())
 

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from client_sdk import transport
-from client_sdk.connection import Connection, Retry
+from client_sdk.api import transport
+from client_sdk.api.connection import Connection, Retry
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import safetensors.numpy
 
 from client_sdk.errors import DataError, NotAuthorised, RequestRefused, StateConflict
 from client_sdk.participant import Participant, Terms
-from client_sdk.train import Evaluation, LocalUpdate
-from tests.federation import ONE_STORE, value_of, weights
+from client_sdk.task.train import Evaluation, LocalUpdate
+from tests.support.federation import ONE_STORE, value_of, weights
 
 
 class Adding:

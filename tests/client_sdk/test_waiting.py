@@ -5,9 +5,9 @@ import asyncio
 import httpx
 import pytest
 
-from app.wire.turns import Done, Wait
-from client_sdk import client as client_module
-from client_sdk.client import CoordinatorClient
+from client_sdk.api import client as client_module
+from client_sdk.api.client import CoordinatorClient
+from serverless_fl.wire.turns import Done, Wait
 
 
 class Coordinator(httpx.AsyncBaseTransport):
@@ -79,7 +79,7 @@ async def test_news_of_another_round_is_not(pauses):
 
 
 async def test_of_many_clients_over_one_connection_only_some_keep_it_busy(monkeypatch):
-    monkeypatch.setattr("client_sdk.client.MAX_HELD", 2)
+    monkeypatch.setattr("client_sdk.api.client.MAX_HELD", 2)
     going_on = asyncio.Event()
     held, plain = [], []
 

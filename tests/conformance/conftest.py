@@ -11,8 +11,8 @@ from examples.containers import Container
 from examples.lambda_local import LambdaContainer
 from examples.openwhisk_local import OpenWhiskContainer
 from tests.conformance.ways import WAYS, Api, Way, api_at, settings_of
-from tests.e2e.processes import Server
-from tests.federation import ADMIN_KEY
+from tests.support.federation import ADMIN_KEY
+from tests.support.processes import Server
 
 
 @pytest.fixture(scope="session")

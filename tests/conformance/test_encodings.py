@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import safetensors.numpy
 
-from app.wire.deltas import compress_model, decompress_model, encode_update
+from serverless_fl.weights.deltas import compress_model, decompress_model, encode_update
 
 PACKED_TO = 0.9  # of an update's bytes, at the most
 

@@ -12,7 +12,7 @@ import pytest
 
 from client_sdk.errors import NotAuthorised, NotThere, RequestRefused, StateConflict
 from tests.conformance.ways import is_problem
-from tests.federation import config, weights
+from tests.support.federation import config, weights
 
 NAME = 'Krankenhaus Süd · 病院 · 🏥 \\ " % + & ='
 

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from tests.conformance.ways import is_problem
-from tests.federation import config, weights
+from tests.support.federation import config, weights
 
 
 async def test_a_model_by_range_and_tag(api):

@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 
 from client_sdk.errors import RequestRefused, StateConflict
-from tests.federation import value_of, weights
+from tests.support.federation import value_of, weights
 
 
 def model(seed: int) -> dict[str, np.ndarray]:

@@ -16,14 +16,14 @@ from starlette.applications import Starlette
 from app.config import Settings
 from app.entry import openwhisk
 from app.main import create_app
-from app.wire.schema import CreatedExperiment
-from client_sdk.client import CoordinatorClient
-from client_sdk.connection import Retry
+from client_sdk.api.client import CoordinatorClient
+from client_sdk.api.connection import Retry
 from examples import lambda_gateway, openwhisk_gateway
 from examples.containers import Container
 from examples.gateway import Call
+from serverless_fl.wire.schema import CreatedExperiment
 from tests.conformance import shapes
-from tests.federation import ADMIN_KEY, Member, config, weights
+from tests.support.federation import ADMIN_KEY, Member, config, weights
 
 LAMBDA_PART_BYTES = 4 * 1024**2
 Carrier = tuple[str, httpx.AsyncBaseTransport | None]  # base URL; None for TCP

@@ -10,14 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from client_sdk import cli, commands, join_command, workers
+from client_sdk.cli import command_line, commands, join_command
+from client_sdk.engines import processes
 
 
-class TrainingHere(workers.TrainingPool):
+class TrainingHere(processes.TrainingPool):
     """Trains in a thread of this process: a process of its own imports PyTorch for two seconds."""
 
     def start(self):
-        workers._state.update(dataset=self._dataset, spec=self._spec)
+        processes._state.update(dataset=self._dataset, spec=self._spec)
         self._thread = ThreadPoolExecutor(1)
 
     async def _run(self, job, *arguments):
@@ -37,7 +38,7 @@ class SlowTraining(TrainingHere):
 
 
 def run_here(*arguments, training=TrainingHere, **more):
-    """As `tests.e2e.processes.run`; only an embedded coordinator is a process of its own."""
+    """As `tests.support.processes.run`; only an embedded coordinator is a process of its own."""
     stdout, stderr = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as here,
@@ -48,5 +49,5 @@ def run_here(*arguments, training=TrainingHere, **more):
             here.setattr(module, "TrainingPool", training)
         for name, value in more.items():
             here.setenv(name, value)
-        code = cli.run(list(arguments))
+        code = command_line.run(list(arguments))
     return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from app.wire.schema import ExperimentConfig
-from client_sdk import datasets, models
-from client_sdk.simulate import Simulation
+from client_sdk.data import datasets
+from client_sdk.simulation.simulate import Simulation
+from client_sdk.task import models
+from serverless_fl.wire.schema import ExperimentConfig
 from tests.e2e.here import TrainingHere, run_here
-from tests.e2e.processes import KEY, MODULE, SMALL, Server, environment, model_of
-from tests.federation import ONE_STORE
+from tests.support.federation import ONE_STORE
+from tests.support.processes import KEY, MODULE, SMALL, Server, environment, model_of
 
 NARROW = ("--update-encoding", "delta-int8", "--download-encoding", "int8")
 

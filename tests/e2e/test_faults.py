@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 
 from tests.e2e.here import run_here
-from tests.e2e.processes import (
+from tests.support.processes import (
     KEY,
     MODULE,
     SMALL,

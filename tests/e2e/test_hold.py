@@ -6,8 +6,8 @@ import threading
 
 import httpx
 
-from tests.e2e.processes import KEY, Server, wait_for
 from tests.page.conftest import create, enrol
+from tests.support.processes import KEY, Server, wait_for
 
 
 def test_a_server_that_holds_answers_still_stops_and_answers_them(tmp_path):

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.experiment import create_digits_experiment
-from tests.e2e.processes import (
+from tests.support.experiment import create_digits_experiment
+from tests.support.processes import (
     KEY,
     MODULE,
     Server,

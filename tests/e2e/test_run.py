@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from client_sdk import datasets
-from client_sdk.workers import TrainingPool
-from tests.e2e.experiment import create_digits_experiment
+from client_sdk.data import datasets
+from client_sdk.engines.processes import TrainingPool
 from tests.e2e.here import SlowTraining, TrainingHere, run_here
-from tests.e2e.processes import KEY, SMALL, Server, join, model_of
+from tests.support.experiment import create_digits_experiment
+from tests.support.processes import KEY, SMALL, Server, join, model_of
 
 
 def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):

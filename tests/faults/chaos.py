@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import safetensors.numpy
 
-from client_sdk.client import CoordinatorClient
-from client_sdk.connection import Retry
+from client_sdk.api.client import CoordinatorClient
+from client_sdk.api.connection import Retry
 from client_sdk.errors import StateConflict
-from tests.e2e.processes import KEY, Server
-from tests.federation import config
-from tests.some import some
+from tests.support.federation import config
+from tests.support.processes import KEY, Server
+from tests.support.some import some
 
 SIZE = 2000
 PATIENT = Retry(give_up_after=120, longest_pause=0.5)

@@ -7,13 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from app.api import events
+from app.api.routes import events
 from app.config import Settings
-from app.domain.errors import StoreUnavailable
 from app.main import create_app
-from app.service import Limits, hold, leases, tasks
+from app.service import shielded
+from app.service.aggregation import leases
+from app.service.clients import long_poll
+from app.service.coordinator import Limits
+from serverless_fl.domain.errors import StoreUnavailable
 from tests.faults.test_leases import CELLS, Slow, model, ready_to_close
-from tests.federation import ADMIN_KEY, ONE_STORE, Federation, value_of
+from tests.support.federation import ADMIN_KEY, ONE_STORE, Federation, value_of
 
 
 def storing_the_model(key, _data):
@@ -103,11 +106,11 @@ async def test_a_tick_that_is_cancelled_leaves_the_work_to_its_end(overdue):
 
 @ONE_STORE
 async def test_the_end_of_a_held_poll_does_not_end_what_its_look_began(overdue, monkeypatch):
-    monkeypatch.setattr(hold, "CHECK_SECONDS", 0.001)
+    monkeypatch.setattr(long_poll, "CHECK_SECONDS", 0.001)
     overdue.clock.now -= 30
     limits = replace(CELLS, hold_seconds=20.0)
     overdue.app.state.coordinator = overdue.coordinator(blobs=overdue.slow, limits=limits)
-    turn = hold.turn_of(*await service(overdue).rounds.advance(overdue.experiment))
+    turn = long_poll.turn_of(*await service(overdue).rounds.advance(overdue.experiment))
     held = service(overdue).hold.until_other(overdue.experiment, turn, 20)
     poll = asyncio.create_task(held)
     await asyncio.sleep(0.01)
@@ -213,7 +216,7 @@ async def test_a_process_that_stops_ends_at_a_cell_and_gives_the_lease_back(over
 async def test_what_does_not_come_to_an_end_is_cancelled_and_gives_the_lease_back(
     overdue, monkeypatch
 ):
-    monkeypatch.setattr(tasks, "FINISH_SECONDS", 0.05)
+    monkeypatch.setattr(shielded, "FINISH_SECONDS", 0.05)
     caller = asyncio.create_task(service(overdue).rounds.advance(overdue.experiment))
     await overdue.slow.asleep.wait()
     await service(overdue).close()
@@ -228,7 +231,7 @@ async def test_a_server_told_to_stop_begins_nothing_more_and_gives_back_at_its_e
     tmp_path, monkeypatch
 ):
     """SIGTERM reaches the coordinator before the lifespan ends, and the end waits for its work."""
-    monkeypatch.setattr(tasks, "FINISH_SECONDS", 0.05)
+    monkeypatch.setattr(shielded, "FINISH_SECONDS", 0.05)
     app = create_app(Settings(admin_key=ADMIN_KEY, data_dir=tmp_path, tick_seconds=0))
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # as a server has its own
     try:

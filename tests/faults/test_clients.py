@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from client_sdk.errors import StateConflict
-from tests.federation import value_of, weights
-from tests.some import some
+from tests.support.federation import value_of, weights
+from tests.support.some import some
 
 
 @pytest.mark.parametrize("moment", ["after the assignment", "after the download", "in mid-upload"])

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tests.faults.test_leases import CELLS, Slow, ready_to_close
-from tests.federation import ONE_STORE, Federation, value_of
-from tests.gathering import LIMITS, Gathering
+from tests.support.federation import ONE_STORE, Federation, value_of
+from tests.support.gathering import LIMITS, Gathering
 
 YEAR = 365 * 86400.0
 

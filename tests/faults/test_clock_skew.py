@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from app.service import Limits
-from tests.federation import Federation, value_of, weights
+from app.service.coordinator import Limits
+from tests.support.federation import Federation, value_of, weights
 
 
 def zeros(count):

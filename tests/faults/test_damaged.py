@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from app.service import Limits
-from tests.federation import ONE_STORE, Federation
-from tests.gathering import LIMITS, Gathering
+from app.service.coordinator import Limits
+from tests.support.federation import ONE_STORE, Federation
+from tests.support.gathering import LIMITS, Gathering
 
 
 async def harm(blobs, key, how):

@@ -19,14 +19,14 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from app.domain import draw
-from app.domain.errors import CoordinatorError, OutOfTurn
-from app.domain.experiment import MOVES, TERMINAL, ExperimentState
-from app.domain.round import RoundState
-from app.service import Limits
-from app.wire import schema
-from tests.faults.network import Inline, Network, Risk, open_in_memory
-from tests.federation import config
+from app.service.coordinator import Limits
+from serverless_fl.domain import draws
+from serverless_fl.domain.errors import CoordinatorError, OutOfTurn
+from serverless_fl.domain.experiment import MOVES, TERMINAL, ExperimentState
+from serverless_fl.domain.round import RoundState
+from serverless_fl.wire import schema
+from tests.support.federation import config
+from tests.support.network import Inline, Network, Risk, open_in_memory
 
 SLOTS, PARTIES, SIZE = 5, 7, 40
 SEED = st.integers(0, 2**32)
@@ -187,7 +187,7 @@ class Delivery(RuleBasedStateMachine):
         self.state = experiment.state
         clients = await repo.clients(self.id, "", 100)
         assert len({c.token_hash for c in clients}) == len(clients)
-        shards = [draw.shard(7, 40, SLOTS, c.slot) for c in clients]
+        shards = [draws.shard(7, 40, SLOTS, c.slot) for c in clients]
         assert len({i for shard in shards for i in shard}) == sum(map(len, shards))
         rounds = await repo.rounds(self.id)
         assert [r.number for r in rounds] == list(range(1, len(rounds) + 1))

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from app.domain.errors import StoreDenied, StoreUnavailable, WrongStore
-from app.domain.round import RoundState
-from app.service.closing import MAX_DEATHS
+from app.service.rounds.closing import MAX_DEATHS
 from app.store.identity import identified
 from client_sdk.errors import RequestRefused
-from tests.federation import ONE_STORE, value_of
+from serverless_fl.domain.errors import StoreDenied, StoreUnavailable, WrongStore
+from serverless_fl.domain.round import RoundState
+from tests.support.federation import ONE_STORE, value_of
 
 pytestmark = ONE_STORE
 

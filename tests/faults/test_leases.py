@@ -5,8 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from app.service import Limits
-from tests.federation import Federation, value_of, weights
+from app.service.coordinator import Limits
+from tests.support.federation import Federation, value_of, weights
 
 CELLS = Limits(part_bytes=256, fold_updates=1, lease_seconds=30)  # four spans, two groups
 

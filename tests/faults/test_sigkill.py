@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from tests.e2e.processes import Server
 from tests.faults import chaos
+from tests.support.processes import Server
 
 KILLS = int(os.environ.get("SIGKILLS", "2"))
 SEED = int(os.environ.get("SIGKILL_SEED", "1"))

@@ -13,7 +13,7 @@ from app.store.mongo import open_mongo
 from app.store.sqlite import open_sqlite
 from client_sdk.errors import RequestRefused
 from tests.conftest import MongoServer
-from tests.federation import Federation, value_of, weights
+from tests.support.federation import Federation, value_of, weights
 
 
 def is_away(error: RequestRefused) -> bool:
@@ -85,7 +85,7 @@ async def test_a_locked_file_is_a_503_until_the_lock_is_gone(tmp_path, monkeypat
 
 async def fill(documents, blobs) -> int:
     """Blobs until nothing more goes in; gives how many did."""
-    from app.domain.errors import StoreUnavailable
+    from serverless_fl.domain.errors import StoreUnavailable
 
     for n in range(10_000):
         try:
@@ -165,7 +165,7 @@ async def test_a_full_disk_is_a_503_and_what_is_committed_stays_whole(tmp_path):
 
 async def test_a_server_whose_database_is_away_says_so_and_stays_up(tmp_path):
     """The same through a real server and TCP."""
-    from tests.e2e.processes import Server
+    from tests.support.processes import Server
 
     mongo = MongoServer(tmp_path)
     mongo.start()

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from tests.federation import ADMIN_KEY, config
+from tests.support.federation import ADMIN_KEY, config
 
 # What is judged here never reaches a store: one of them is enough.
 pytestmark = pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
@@ -129,7 +129,7 @@ async def _commit(federation, experiment, member, **changes):
     """An update that is sound but for the changes: refused, and the round goes on without it."""
     import hashlib
 
-    from tests.federation import weights
+    from tests.support.federation import weights
 
     data = weights(1.0)
     sha = hashlib.sha256(data).hexdigest()

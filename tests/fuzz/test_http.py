@@ -5,7 +5,7 @@ import socket
 import httpx
 import pytest
 
-from tests.e2e.processes import KEY, Server
+from tests.support.processes import KEY, Server
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.e2e.processes import Server
-from tests.federation import value_of
-from tests.fuzz.upload import MODEL, bearer, http, running_experiment, send
-from tests.raw_file import file_of, parts_of
+from tests.support.federation import value_of
+from tests.support.processes import Server
+from tests.support.raw_file import file_of, parts_of
+from tests.support.upload import MODEL, bearer, http, running_experiment, send
 
 EXAMPLES = int(os.environ.get("UPLOAD_EXAMPLES", "150"))
 HEADER, BODY = parts_of(MODEL)

@@ -7,10 +7,11 @@ import json
 import httpx
 import pytest
 
-from client_sdk import datasets, models
-from tests.e2e.processes import KEY, Server
-from tests.federation import weights
+from client_sdk.data import datasets
+from client_sdk.task import models
 from tests.page.browser import CHROMIUM, Watched, chromium
+from tests.support.federation import weights
+from tests.support.processes import KEY, Server
 
 
 @pytest.fixture(scope="module")

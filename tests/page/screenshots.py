@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
-from tests.e2e.processes import KEY, MODULE, Server, environment, wait_for
 from tests.page.browser import Watched, chromium
+from tests.support.processes import KEY, MODULE, Server, environment, wait_for
 
 DOCS = Path(__file__).parents[2] / "docs"
 SHOTS = {

@@ -15,8 +15,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from client_sdk import cli, commands, progress
+from client_sdk.cli import command_line, commands
 from client_sdk.participant import Event
+from client_sdk.results import progress
 from tests.page.screenshots import DOCS
 
 ROUND = 8
@@ -57,7 +58,7 @@ def main(arguments: list[str]) -> None:
 
         progress.choose = choose
         commands.conclude = lambda *_: None  # the picture is of the middle
-        assert cli.run(["run", *arguments]) == 0
+        assert command_line.run(["run", *arguments]) == 0
         assert view[0].taken, "the moment never came: run it again"
         console.save_svg(str(DOCS / "run.svg"), title="make run")
 

@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.here import run_here
-from tests.e2e.processes import KEY, join
 from tests.page.browser import axe
 from tests.page.conftest import create, enrol
+from tests.support.processes import KEY, join
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
@@ -256,7 +256,7 @@ def test_our_sha256_is_sha256(server, open_page, size):
 def test_it_polls_where_the_coordinator_does_not_stream(tmp_path, open_page):
     import httpx
 
-    from tests.e2e.processes import Server
+    from tests.support.processes import Server
 
     with (
         Server(FL_DATA_DIR=str(tmp_path), FL_LIVE="false") as server,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from tests.federation import weights
 from tests.page.browser import axe
 from tests.page.conftest import create, enrol
 from tests.page.test_dashboard import PHONE, give_key, no_sideways_scroll
+from tests.support.federation import weights
 
 
 def upload(http, experiment, token, number, data):

@@ -11,12 +11,12 @@ import threading
 import httpx
 import pytest
 
-from app.api import events
+from app.api.routes import events
 from app.config import Settings
 from app.main import create_app
-from tests.e2e.processes import Server, wait_for
-from tests.federation import ADMIN_KEY
-from tests.some import some
+from tests.support.federation import ADMIN_KEY
+from tests.support.processes import Server, wait_for
+from tests.support.some import some
 
 
 class Follower(threading.Thread):

@@ -13,8 +13,8 @@ from referencing.jsonschema import DRAFT202012
 
 from app.config import Settings
 from app.main import create_app
-from tests.federation import ADMIN_KEY
-from tests.some import some
+from tests.support.federation import ADMIN_KEY
+from tests.support.some import some
 
 DOCUMENT = create_app(Settings(admin_key=ADMIN_KEY)).openapi()
 REGISTRY: Registry = Registry().with_resource(

@@ -12,14 +12,15 @@ import torch
 from PIL import Image
 from playwright.sync_api import expect
 
-from client_sdk import datasets, models
-from client_sdk.datasets import normalise
-from client_sdk.predict import Classifier
-from client_sdk.train import TrainSettings, train
-from tests.e2e.processes import KEY
+from client_sdk.data import datasets
+from client_sdk.data.datasets import normalise
+from client_sdk.task import models
+from client_sdk.task.train import TrainSettings, train
+from client_sdk.tools.predict import Classifier
 from tests.page.browser import axe
 from tests.page.conftest import create
-from tests.some import some
+from tests.support.processes import KEY
+from tests.support.some import some
 
 RUN = """async ([at, model, picture]) => {
   const bytes = Uint8Array.from(atob(model), (c) => c.charCodeAt(0));

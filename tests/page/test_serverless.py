@@ -9,11 +9,11 @@ import gzip
 import pytest
 from mangum import Mangum
 
-from app.api.page import assets
+from app.api.routes.page import assets
 from app.config import Settings
 from app.entry.openwhisk import RawWebAction
 from app.main import create_app
-from tests.federation import ADMIN_KEY
+from tests.support.federation import ADMIN_KEY
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import re
 import httpx
 import pytest
 
-from app.api.assets import FOLDER, Assets
-from app.api.page import assets
+from app.api.routes.assets import FOLDER, Assets
+from app.api.routes.page import assets
 from app.config import Settings
 from app.main import create_app
-from tests.federation import ADMIN_KEY
-from tests.some import some
+from tests.support.federation import ADMIN_KEY
+from tests.support.some import some
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ async def test_the_documentation_names_no_other_host(http):
 def test_another_file_is_another_digest(tmp_path, monkeypatch):
     before = Assets().digest
     (tmp_path / "page.css").write_text("body {}")
-    monkeypatch.setattr("app.api.assets.FOLDER", tmp_path)
+    monkeypatch.setattr("app.api.routes.assets.FOLDER", tmp_path)
     assert Assets().digest != before
 
 

@@ -9,7 +9,7 @@ import json
 import pytest
 from mangum import Mangum
 
-from app.api.prefix import BasePath
+from app.api.edge.prefix import BasePath
 from app.config import Settings
 from app.entry.gateways import AnyRequest, is_request
 from app.entry.openwhisk import RawWebAction
@@ -17,7 +17,7 @@ from app.main import create_app
 from examples.gateway import Call
 from examples.lambda_gateway import http_api
 from tests.conformance.shapes import function_url, load_balancer, rest_api
-from tests.federation import ADMIN_KEY
+from tests.support.federation import ADMIN_KEY
 
 SHAPES = [http_api, function_url, rest_api, load_balancer]
 every_shape = pytest.mark.parametrize("shape", SHAPES)

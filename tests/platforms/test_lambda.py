@@ -16,7 +16,7 @@ import pytest
 from examples.lambda_gateway import INVOKE, http_api
 from examples.lambda_local import LambdaContainer
 from tests.conformance.ways import api_at, lambda_way, through_lambda
-from tests.federation import ADMIN_KEY
+from tests.support.federation import ADMIN_KEY
 
 TICKS = (
     {"tick": True},

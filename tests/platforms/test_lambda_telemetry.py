@@ -13,9 +13,9 @@ from app.telemetry.emf import Embedded
 from examples.lambda_gateway import http_api
 from examples.lambda_local import LambdaContainer
 from tests.conformance.ways import api_at, lambda_way, through_lambda
-from tests.federation import ADMIN_KEY
 from tests.platforms.test_lambda import invoke
-from tests.some import some
+from tests.support.federation import ADMIN_KEY
+from tests.support.some import some
 
 _SIZES = [
     (prefix + unit).capitalize()

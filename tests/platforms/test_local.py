@@ -13,7 +13,7 @@ import pytest
 
 from examples.containers import free_port
 from tests.e2e.here import run_here
-from tests.e2e.processes import SMALL, alive, model_of, wait_for
+from tests.support.processes import SMALL, alive, model_of, wait_for
 
 
 @pytest.mark.timeout(400)  # two whole runs, on a machine that others may use

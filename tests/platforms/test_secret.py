@@ -20,7 +20,7 @@ from app.entry.secret import (
     fetch_secret,
     secrets_of,
 )
-from tests.federation import Clock
+from tests.support.federation import Clock
 
 ROOT = Path(__file__).parents[2]
 
@@ -263,7 +263,7 @@ event = http_api(Call("GET", "/v1/experiments", "", {"host": "c"}, b""))
 documents = entry._function.container.app.state.coordinator.context.repo.documents
 before = entry._function.container
 async def away(*_, **__):
-    from app.domain.errors import StoreUnavailable
+    from serverless_fl.domain.errors import StoreUnavailable
     raise StoreUnavailable("moved")
 entry._function.container.app.state.coordinator.views.experiments = away
 found = [entry.handler(event, None)["statusCode"]]

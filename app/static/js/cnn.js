@@ -1,4 +1,4 @@
-// The forward pass of the SDK's two-layer CNN (client_sdk/models.py), in plain JavaScript.
+// The forward pass of the SDK's two-layer CNN (client_sdk/task/models.py), in plain JavaScript.
 import { parseHeader, tensorsOf } from "./safetensors.js";
 
 /** A model file's network: its spec, weights, classes and scaling. Raises Error in one sentence. */

@@ -1,4 +1,4 @@
-// A picture of any size as the model's input: what client_sdk/pictures.py does to it. Digits are
+// A picture of any size as the model's input: what client_sdk/data/pictures.py does to it. Digits are
 // framed as there, but light is taken to be even, as it is in a drawing.
 
 // Of the frame, what a digit's longer side fills, and whether its mass or its box is centred.

@@ -1,0 +1,172 @@
+"""Who calls: bearer keys and tokens, as FastAPI dependencies."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Scope
+
+from app.service.clients.credentials import slot_of
+from app.service.coordinator import Coordinator
+from app.telemetry import ids
+from serverless_fl.domain.errors import Unauthenticated
+from serverless_fl.domain.records import Client
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="key",
+    description="The admin key, an experiment's enrolment key, or a client's token.",
+)
+# Only for the OpenAPI document: `secret_of` reads the header.
+Declared = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+EXPERIMENT = re.compile(r"[0-9a-z-]{1,40}")
+ExperimentId = Annotated[
+    str, Path(pattern=f"^{EXPERIMENT.pattern}$", examples=["20261124-101500-9f2c1a"])
+]
+
+
+async def coordinator(request: Request) -> Coordinator:
+    found: Coordinator = request.app.state.coordinator
+    return found
+
+
+Service = Annotated[Coordinator, Depends(coordinator)]
+
+
+def secret_of(scope: Scope) -> str | None:
+    """The key or token of a request (RFC 6750, section 2.1); the one reader of its header.
+
+    It is all that follows the scheme: what is sent behind a token makes it another token.
+    """
+    for name, value in scope["headers"]:
+        if name == b"authorization":  # the guard lets no second one through
+            scheme, _, rest = value.partition(b" ")
+            return (
+                rest.strip(b" ").decode("latin-1") or None if scheme.lower() == b"bearer" else None
+            )
+    return None
+
+
+def shown_secret(scope: Scope) -> str:
+    """As `secret_of`. Raises Unauthenticated where there is none."""
+    secret = secret_of(scope)
+    if secret is None:
+        raise Unauthenticated("Send a key or token: `Authorization: Bearer ...`.")
+    return secret
+
+
+async def bearer(request: Request, _: Declared) -> str:
+    return shown_secret(request.scope)
+
+
+Bearer = Annotated[str, Depends(bearer)]
+
+
+async def admin(service: Service, secret: Bearer) -> str:
+    return admin_of(service, secret)
+
+
+def admin_of(service: Coordinator, secret: str) -> str:
+    """The name under which the admin is noted. Raises Unauthenticated."""
+    name = service.admin_keys.caller(secret)
+    if name is None:
+        raise Unauthenticated("This needs the admin key (FL_ADMIN_KEY of the coordinator).")
+    return name
+
+
+Admin = Depends(admin)
+AdminCaller = Annotated[str, Admin]
+
+
+async def client(
+    request: Request, service: Service, experiment_id: ExperimentId, secret: Bearer
+) -> Client:
+    return await client_of(request.scope, service, experiment_id, secret)
+
+
+async def client_of(scope: Scope, service: Coordinator, experiment_id: str, secret: str) -> Client:
+    """The client whose token this is; looked up once a request. Raises Unauthenticated."""
+    state = scope.setdefault("state", {})
+    known: tuple[str, Client] | None = state.get("client")
+    if known is not None and known[0] == secret and known[1].experiment_id == experiment_id:
+        return known[1]
+    found = await service.enrolment.client_of(experiment_id, secret)
+    ids.note(client=found.id)
+    state["client_proven"] = True  # its token has a rate of its own
+    state["client"] = (secret, found)
+    return found
+
+
+CallingClient = Annotated[Client, Depends(client)]
+
+
+async def member(
+    request: Request, service: Service, experiment_id: ExperimentId, secret: Bearer
+) -> str:
+    return await member_of(request.scope, service, experiment_id, secret)
+
+
+async def member_of(scope: Scope, service: Coordinator, experiment_id: str, secret: str) -> str:
+    """Anyone with a key to this experiment; gives the name under which they evaluate.
+
+    Raises Unauthenticated, NotFound.
+    """
+    if service.admin_keys.caller(secret) is not None:
+        await service.context.repo.experiment(experiment_id)
+        return "central"
+    if slot_of(secret) is not None:
+        return (await client_of(scope, service, experiment_id, secret)).id
+    await service.enrolment.require_enrolment_key(experiment_id, secret)
+    return ""
+
+
+Member = Annotated[str, Depends(member)]
+
+
+# What must be shown before a body is read. FastAPI reads bodies first and asks for keys then.
+
+
+async def admin_first(scope: Scope) -> None:
+    admin_of(_service(scope), shown_secret(scope))
+
+
+async def client_first(scope: Scope) -> None:
+    secret = shown_secret(scope)
+    await client_of(scope, _service(scope), _experiment_of(scope), secret)
+
+
+async def member_first(scope: Scope) -> None:
+    secret = shown_secret(scope)
+    await member_of(scope, _service(scope), _experiment_of(scope), secret)
+
+
+async def enrolment_key_first(scope: Scope) -> None:
+    secret = shown_secret(scope)
+    await _service(scope).enrolment.require_enrolment_key(_experiment_of(scope), secret)
+
+
+async def token_first(scope: Scope) -> None:
+    """A token of a client that there is. Whether it is a present one shows with the body."""
+    service, secret = _service(scope), shown_secret(scope)
+    experiment_id, slot = _experiment_of(scope), slot_of(secret)
+    await service.context.repo.experiment(experiment_id)
+    if slot is None or await service.context.repo.client(experiment_id, slot) is None:
+        raise Unauthenticated("This is not the token of a client of this experiment.")
+
+
+def _service(scope: Scope) -> Coordinator:
+    found: Coordinator = scope["app"].state.coordinator
+    return found
+
+
+def _experiment_of(scope: Scope) -> str:
+    """The experiment that the path names. Raises RequestValidationError where it names none."""
+    found: str = scope["path_params"]["experiment_id"]
+    if not EXPERIMENT.fullmatch(found):
+        fault = {"loc": ("path", "experiment_id"), "msg": "This is no id of an experiment"}
+        raise RequestValidationError([fault])
+    return found

@@ -1,0 +1,85 @@
+"""Routes that take access away or change it, and the log of who did what."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path, Query
+
+from app.api.edge.auth import Admin, AdminCaller, Bearer, ExperimentId, Service, token_first
+from app.api.edge.errors import responses
+from app.api.edge.routing import router, takes_body
+from app.api.routes.experiments import IdempotencyKey
+from serverless_fl.wire import schema, views
+
+admin = router("/experiments/{experiment_id}", tags=["Run an experiment"], dependencies=[Admin])
+own = router("/experiments/{experiment_id}", tags=["Take part"])
+routers = (admin, own)
+
+
+@admin.post(
+    "/clients/{client_id}/revoke",
+    summary="Revoke a client",
+    responses=responses(401, 404, 422, 503),
+)
+async def revoke_client(
+    service: Service,
+    experiment_id: ExperimentId,
+    client_id: Annotated[str, Path(pattern=r"^client-[0-9]{2,7}$", examples=["client-07"])],
+    by: AdminCaller,
+) -> views.ClientView:
+    """Its token stops working and no cohort includes it any more; the open round does not wait for
+    it. An update of it that was accepted stands, and its slot stays its own. Safe to repeat.
+    """
+    return await service.access.revoke(experiment_id, client_id, by)
+
+
+@admin.get(
+    "/enrolment-key",
+    summary="Show the enrolment key",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def show_enrolment_key(service: Service, experiment_id: ExperimentId) -> schema.EnrolmentKey:
+    """It is not stored, but derived from the admin key and a salt that nobody is shown."""
+    return await service.access.enrolment_key(experiment_id)
+
+
+@admin.post(
+    "/enrolment-key",
+    summary="Replace the enrolment key",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def replace_enrolment_key(
+    service: Service,
+    experiment_id: ExperimentId,
+    by: AdminCaller,
+    idempotency_key: IdempotencyKey = None,
+) -> schema.EnrolmentKey:
+    """The key until now stops working; who is enrolled stays so."""
+    return await service.access.replace_enrolment_key(experiment_id, idempotency_key, by)
+
+
+@admin.get("/audit", summary="Read the audit log", responses=responses(401, 404, 422, 503))
+async def read_audit_log(
+    service: Service,
+    experiment_id: ExperimentId,
+    after: Annotated[
+        str, Query(max_length=60, description="The `cursor` of the last event of the page before")
+    ] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> list[views.AuditEvent]:
+    """Who did what, and when; oldest first."""
+    return await service.audit.events(experiment_id, after, limit)
+
+
+@own.post("/token", summary="Replace one's token", responses=responses(401, 404, 422, 503))
+async def replace_token(
+    service: Service, experiment_id: ExperimentId, token: Bearer, request: schema.ReplaceToken
+) -> schema.ReplacedToken:
+    """For a client whose token may have leaked: call with that token, and with the client key as
+    the proof. The token stops working. Safe to repeat.
+    """
+    return await service.access.replace_token(experiment_id, token, request.client_key)
+
+
+takes_body(own, token_first)

@@ -1,0 +1,50 @@
+"""Routes of the copies that clients train from, where an experiment sends them in fewer bits."""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+
+from app.api.edge import routing
+from app.api.edge.auth import ExperimentId, Member, Service
+from app.api.edge.bodies import WEIGHTS, weights_response
+from app.api.edge.errors import responses
+from app.api.routes.models import FirstPart, MostParts, Version, version_header
+from serverless_fl.wire import parts, views
+
+router = routing.router("/experiments", tags=["Models"])
+
+
+@router.get(
+    "/{experiment_id}/models/{version}/encoded",
+    summary="Download what clients train from",
+    response_class=Response,
+    responses={**WEIGHTS, **responses(401, 404, 416, 422, 503)},
+)
+async def download_copy(
+    service: Service,
+    experiment_id: ExperimentId,
+    version: Version,
+    member: Member,
+    request: Request,
+) -> Response:
+    """The copy of a version in the experiment's `download_encoding`. Knows ETag and Range."""
+    model, copy = await service.models.copy(experiment_id, version)
+    return await weights_response(request, service, copy, **version_header(model))
+
+
+@router.get(
+    "/{experiment_id}/models/{version}/encoded/parts",
+    summary="List the parts of what clients train from",
+    responses=responses(401, 404, 422, 503),
+)
+async def list_copy_parts(
+    service: Service,
+    experiment_id: ExperimentId,
+    version: Version,
+    member: Member,
+    first: FirstPart = 0,
+    limit: MostParts = parts.MAX_ANNOUNCED,
+) -> list[views.ModelPart]:
+    """As of the model's own file."""
+    _, copy = await service.models.copy(experiment_id, version)
+    return await service.models.parts(copy, first, limit)

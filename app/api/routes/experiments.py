@@ -1,0 +1,250 @@
+"""Routes of those who run an experiment and of those who watch it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Header, Path, Query, Request, Response
+
+from app.api.edge.auth import Admin, AdminCaller, ExperimentId, Service, admin_first
+from app.api.edge.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, part_of, weights_response
+from app.api.edge.errors import responses
+from app.api.edge.routing import LIST_BYTES, router, takes_body
+from app.service.reading.views import model_view
+from serverless_fl.wire import parts, schema, views
+
+admin = router("/experiments", tags=["Run an experiment"], dependencies=[Admin])
+reading = router("/experiments", tags=["Watch"])
+key = router(tags=["Run an experiment"], dependencies=[Admin])
+routers = (admin, reading, key)
+
+RoundNumber = Annotated[int, Path(ge=1, le=10**6, examples=[3])]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=8,
+        max_length=200,
+        description="A retry with the same key gives the same experiment instead of a second one",
+    ),
+]
+
+
+@admin.post(
+    "",
+    status_code=201,
+    summary="Create an experiment",
+    responses=responses(401, 409, 422, 503),
+)
+async def create_experiment(
+    service: Service,
+    request: schema.CreateExperiment,
+    by: AdminCaller,
+    idempotency_key: IdempotencyKey = None,
+) -> schema.CreatedExperiment:
+    """It awaits its initial weights: upload them in parts, then commit them. Nobody can enrol
+    before that.
+    """
+    experiment, key = await service.experiments.create(request, idempotency_key, by)
+    return schema.CreatedExperiment(
+        id=experiment.id,
+        state=experiment.state,
+        enrolment_key=key,
+        part_bytes=service.context.limits.part_bytes,
+        max_model_bytes=service.context.limits.max_model_bytes,
+        direct=service.context.direct,
+    )
+
+
+takes_body(admin, admin_first)
+
+
+@admin.put(
+    "/{experiment_id}/initial-model/parts/{number}",
+    summary="Upload a part of the initial weights",
+    responses=responses(401, 404, 409, 422, 503),
+    openapi_extra=OCTETS,
+)
+async def put_initial_part(
+    service: Service,
+    experiment_id: ExperimentId,
+    number: PartNumber,
+    sha256: PartSha256,
+    request: Request,
+) -> schema.PartReceipt:
+    """Parts may come in any order and again."""
+    data = await part_of(request, service)
+    await service.experiments.store_initial_part(experiment_id, number, sha256, data)
+    return schema.PartReceipt(number=number, sha256=sha256, size=len(data))
+
+
+takes_body(admin, admin_first)
+
+
+@admin.post(
+    "/{experiment_id}/initial-model/parts",
+    summary="Announce parts of the initial weights",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def announce_initial_parts(
+    service: Service, experiment_id: ExperimentId, request: parts.PartAnnouncements
+) -> list[parts.PartPlan]:
+    """Which are stored already, and where to bring the others: an interrupted upload goes on."""
+    return await service.experiments.plan_initial_parts(experiment_id, request.parts)
+
+
+takes_body(admin, admin_first)
+
+
+@admin.post(
+    "/{experiment_id}/initial-model",
+    summary="Commit the initial weights and open the enrolment",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def commit_initial_model(
+    service: Service, experiment_id: ExperimentId, commit: schema.WeightsCommit, by: AdminCaller
+) -> views.ModelView:
+    """They become model version 0, and their tensors are what every update must have."""
+    return model_view(await service.experiments.commit_initial(experiment_id, commit, by), [])
+
+
+takes_body(admin, admin_first, most=LIST_BYTES)
+
+
+@admin.post(
+    "/{experiment_id}/pause",
+    summary="Pause an experiment",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def pause_experiment(
+    service: Service, experiment_id: ExperimentId, by: AdminCaller
+) -> views.ExperimentView:
+    """Once the open round is closed: nothing is lost, and clients are told to wait. It also pauses
+    by itself when its estimated cost has reached `budget_usd`.
+    """
+    await service.pausing.pause(experiment_id, by)
+    return await service.views.experiment(experiment_id)
+
+
+@admin.post(
+    "/{experiment_id}/resume",
+    summary="Resume an experiment, or change its budget",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def resume_experiment(
+    service: Service,
+    experiment_id: ExperimentId,
+    by: AdminCaller,
+    request: schema.Resume | None = None,
+) -> views.ExperimentView:
+    """It opens the next round. 409 with the code `budget-reached` where the estimated cost is not
+    below the budget: give a higher one.
+    """
+    budget = request.budget_usd if request else None
+    await service.pausing.resume(experiment_id, budget, by)
+    return await service.views.experiment(experiment_id)
+
+
+takes_body(admin, admin_first)
+
+
+@admin.post(
+    "/{experiment_id}/stop",
+    summary="Stop an experiment",
+    responses=responses(401, 404, 422, 503),
+)
+async def stop_experiment(
+    service: Service, experiment_id: ExperimentId, by: AdminCaller
+) -> views.ExperimentView:
+    """Its models stay. Stopping one that has ended changes nothing."""
+    await service.experiments.stop(experiment_id, "Stopped by the admin.", by)
+    return await service.views.experiment(experiment_id)
+
+
+@admin.delete(
+    "/{experiment_id}",
+    status_code=204,
+    summary="Delete an experiment",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def delete_experiment(
+    service: Service,
+    experiment_id: ExperimentId,
+    by: AdminCaller,
+    stop: Annotated[bool, Query(description="Stop it first, where it has not ended")] = False,
+) -> None:
+    """Its models, updates, clients and records go, and do not come back. From the answer on there
+    is no such experiment; what is large is deleted from the store in the minutes after. 409 with
+    the code `not-ended` where it goes on and `stop` is not true. Safe to repeat.
+    """
+    await service.deletion.delete(experiment_id, by, stop=stop)
+
+
+@key.get("/key", status_code=204, summary="Check the admin key", responses=responses(401, 503))
+async def check_key() -> None:
+    """204 where the key is the admin's. It changes nothing."""
+
+
+@reading.get("", summary="List experiments", responses=responses(422, 503))
+async def list_experiments(
+    service: Service,
+    after: Annotated[str, Query(max_length=40, description="The last id of the page before")] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> list[views.ExperimentSummary]:
+    """Oldest first."""
+    return await service.views.experiments(after, limit)
+
+
+@reading.get("/{experiment_id}", summary="Show an experiment", responses=responses(404, 422, 503))
+async def show_experiment(
+    service: Service,
+    experiment_id: ExperimentId,
+    after_round: Annotated[
+        int, Query(ge=0, le=10**6, description="Leave the history up to this round out")
+    ] = 0,
+) -> views.ExperimentView:
+    """Config, state, what it waits for, the open round, and the history of rounds with metrics."""
+    return await service.views.experiment(experiment_id, after_round)
+
+
+@reading.get(
+    "/{experiment_id}/clients", summary="List the clients", responses=responses(404, 422, 503)
+)
+async def list_clients(
+    service: Service,
+    experiment_id: ExperimentId,
+    after: Annotated[int | None, Query(ge=0, description="Slot that ended the last page")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+) -> list[views.ClientView]:
+    return await service.views.clients(experiment_id, after, limit)
+
+
+@reading.get(
+    "/{experiment_id}/rounds/{number}",
+    summary="Show a round",
+    responses=responses(404, 422, 503),
+)
+async def show_round(
+    service: Service,
+    experiment_id: ExperimentId,
+    number: RoundNumber,
+) -> views.RoundView:
+    """Who was drawn, who has reported, who is missing, and who was refused and why."""
+    return await service.views.round(experiment_id, number)
+
+
+@admin.get(
+    "/{experiment_id}/rounds/{number}/updates/{slot}",
+    summary="Download a kept update",
+    response_class=Response,
+    responses={**WEIGHTS, **responses(401, 404, 416, 422, 503)},
+)
+async def download_update(
+    service: Service,
+    experiment_id: ExperimentId,
+    number: RoundNumber,
+    slot: Annotated[int, Path(ge=0, le=10**6, description="7 of client-07", examples=[7])],
+    request: Request,
+) -> Response:
+    """An accepted update of one of the last `keep_updates` rounds, to verify a model by."""
+    update = await service.models.update(experiment_id, number, slot)
+    return await weights_response(request, service, update.blob)

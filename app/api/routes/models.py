@@ -1,0 +1,110 @@
+"""Routes of an experiment's models: list, download, evaluate."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path, Query, Request, Response
+
+from app.api.edge import routing
+from app.api.edge.auth import ExperimentId, Member, Service, member_first
+from app.api.edge.bodies import WEIGHTS, weights_response
+from app.api.edge.errors import responses
+from app.service.reading.views import evaluation_view
+from serverless_fl.domain.errors import Forbidden
+from serverless_fl.domain.records import ModelVersion
+from serverless_fl.wire import parts, schema, views
+
+router = routing.router("/experiments", tags=["Models"])
+
+FirstPart = Annotated[int, Query(ge=0, lt=schema.MAX_PARTS)]
+MostParts = Annotated[int, Query(ge=1, le=parts.MAX_ANNOUNCED)]
+Version = Annotated[int, Path(ge=0, le=10**6, examples=[10])]
+
+
+@router.get("/{experiment_id}/models", summary="List models", responses=responses(404, 422, 503))
+async def list_models(
+    service: Service,
+    experiment_id: ExperimentId,
+    after: Annotated[
+        int, Query(ge=-1, le=10**6, description="Leave the versions up to this one out")
+    ] = -1,
+) -> list[views.ModelView]:
+    """Every version with its hash and its evaluations."""
+    return await service.views.models(experiment_id, after)
+
+
+def version_header(model: ModelVersion) -> dict[str, str]:
+    return {"X-Model-Version": str(model.version)}
+
+
+@router.get(
+    "/{experiment_id}/models/latest",
+    summary="Download the newest model",
+    response_class=Response,
+    responses={**WEIGHTS, **responses(401, 404, 416, 422, 503)},
+)
+async def download_latest(
+    service: Service, experiment_id: ExperimentId, member: Member, request: Request
+) -> Response:
+    """As for a version by its number."""
+    model = await service.models.version(experiment_id, None)
+    return await weights_response(request, service, model.blob, **version_header(model))
+
+
+@router.get(
+    "/{experiment_id}/models/{version}",
+    summary="Download a model version",
+    response_class=Response,
+    responses={**WEIGHTS, **responses(401, 404, 416, 422, 503)},
+)
+async def download_model(
+    service: Service,
+    experiment_id: ExperimentId,
+    version: Version,
+    member: Member,
+    request: Request,
+) -> Response:
+    """For the admin, holders of the enrolment key, and clients. Knows ETag and Range."""
+    model = await service.models.version(experiment_id, version)
+    return await weights_response(request, service, model.blob, **version_header(model))
+
+
+@router.get(
+    "/{experiment_id}/models/{version}/parts",
+    summary="List the parts of a model's file",
+    responses=responses(401, 404, 422, 503),
+)
+async def list_model_parts(
+    service: Service,
+    experiment_id: ExperimentId,
+    version: Version,
+    member: Member,
+    first: FirstPart = 0,
+    limit: MostParts = parts.MAX_ANNOUNCED,
+) -> list[views.ModelPart]:
+    """With a URL each, where the blob store answers clients itself (`direct`)."""
+    model = await service.models.version(experiment_id, version)
+    return await service.models.parts(model.blob, first, limit)
+
+
+@router.post(
+    "/{experiment_id}/models/{version}/evaluations",
+    summary="Report an evaluation",
+    responses=responses(401, 403, 404, 409, 422, 503),
+)
+async def report_evaluation(
+    service: Service,
+    experiment_id: ExperimentId,
+    version: Version,
+    member: Member,
+    report: schema.EvaluationReport,
+) -> views.EvaluationView:
+    """By a client on data of its own, or by the admin on a central test set."""
+    if not member:
+        raise Forbidden("An enrolment key cannot report evaluations: enrol, then use the token.")
+    evaluation = await service.models.evaluate(experiment_id, version, member, report)
+    return evaluation_view(evaluation)
+
+
+routing.takes_body(router, member_first)

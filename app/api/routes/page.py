@@ -1,0 +1,46 @@
+"""The dashboard at `/` and the API's documentation at `/docs`: static files, nothing from afar."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from fastapi import Request, Response
+from starlette.exceptions import HTTPException
+
+from app.api.edge import routing
+from app.api.edge.headers import PAGE_POLICY
+from app.api.routes.assets import ASK_FIRST, FOR_GOOD, Asset, Assets
+
+router = routing.router(versioned=False, include_in_schema=False)
+assets = Assets()
+_METHODS = ["GET", "HEAD"]
+_PAGE = {"Cache-Control": ASK_FIRST}
+# Swagger UI has pictures in its style sheet and styles in its elements.
+_SWAGGER = f"{PAGE_POLICY}; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
+
+
+@cache
+def _page(name: str, live: bool) -> Asset:
+    return assets.page(name, digest=assets.digest, live="on" if live else "off")
+
+
+@router.api_route("/", methods=_METHODS)
+async def dashboard(request: Request) -> Response:
+    page = _page("index.html", request.app.state.live.enabled)
+    return page.response(request, _PAGE)
+
+
+@router.api_route("/docs", methods=_METHODS)
+async def documentation(request: Request) -> Response:
+    page = _page("docs.html", live=False)
+    return page.response(request, _PAGE | {"Content-Security-Policy": _SWAGGER})
+
+
+@router.api_route("/static/{digest}/{name:path}", methods=_METHODS)
+async def static(request: Request, digest: str, name: str) -> Response:
+    """A file by its name; under an older digest the present one, not to be kept."""
+    asset = assets.files.get(name)
+    if asset is None or name.endswith(".html"):
+        raise HTTPException(404, "There is no such file")
+    kept = FOR_GOOD if digest == assets.digest else ASK_FIRST
+    return asset.response(request, {"Cache-Control": kept})

@@ -1,0 +1,156 @@
+"""Routes of the clients."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import Path, Query, Request
+from starlette.types import Receive
+
+from app.api.edge import routing
+from app.api.edge.auth import (
+    Bearer,
+    CallingClient,
+    ExperimentId,
+    Service,
+    client_first,
+    enrolment_key_first,
+)
+from app.api.edge.bodies import OCTETS, PartNumber, PartSha256, part_of
+from app.api.edge.errors import responses
+from serverless_fl.wire import parts, schema, turns
+
+router = routing.router("/experiments/{experiment_id}", tags=["Take part"])
+MOST_ROUNDS = 10**6
+RoundNumber = Annotated[int, Path(ge=1, le=MOST_ROUNDS, examples=[3])]
+
+
+@router.get("/status", summary="Round status", responses=responses(401, 404, 422, 503))
+async def get_status(
+    request: Request,
+    service: Service,
+    client: CallingClient,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=turns.MAX_HOLD,
+            description="Hold the answer for up to so many seconds while it would be to wait in "
+            "`round`; an answer to wait says how many are taken (`hold`)",
+            examples=[20],
+        ),
+    ] = 0.0,
+    round: Annotated[
+        int | None,
+        Query(ge=0, le=10**6, description="Of the last answer to wait", examples=[3]),
+    ] = None,
+) -> turns.RoundStatus:
+    """What the calling client shall do: train now, wait and ask again, or stop asking."""
+    return await service.participation.status(client, wait, round, partial(gone, request.receive))
+
+
+async def gone(receive: Receive) -> None:
+    """Until the caller has hung up, or has its answer."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@router.post(
+    "/clients",
+    status_code=201,
+    summary="Subscribe",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def subscribe(
+    service: Service, experiment_id: ExperimentId, key: Bearer, request: schema.Subscribe
+) -> schema.Subscription:
+    """With the enrolment key: claim a slot and get a token of one's own. Safe to repeat."""
+    return await service.enrolment.subscribe(experiment_id, key, request)
+
+
+routing.takes_body(router, enrolment_key_first)
+
+
+@router.get("/shard", summary="Shard assignment", responses=responses(401, 404, 422, 503))
+async def get_shard(service: Service, client: CallingClient) -> schema.Shard:
+    """The calling client's random, disjoint part of the training set, as indices."""
+    return await service.enrolment.shard(client)
+
+
+@router.put(
+    "/rounds/{number}/update/parts/{part}",
+    summary="Upload a part of an update",
+    responses=responses(401, 404, 409, 422, 503),
+    openapi_extra=OCTETS,
+)
+async def put_update_part(
+    service: Service,
+    client: CallingClient,
+    number: RoundNumber,
+    part: PartNumber,
+    sha256: PartSha256,
+    request: Request,
+) -> schema.PartReceipt:
+    """Parts may come in any order and again; a small model is one part. In gzip they are unpacked,
+    where the round status names it among `content_codings`: the SHA-256 is of what comes out.
+    """
+    data = await part_of(request, service)
+    await service.participation.store_part(client, number, part, sha256, data)
+    return schema.PartReceipt(number=part, sha256=sha256, size=len(data))
+
+
+routing.takes_body(router, client_first)
+
+
+@router.put(
+    "/rounds/{number}/update",
+    summary="Upload an update",
+    responses=responses(401, 404, 409, 422, 503),
+    openapi_extra=OCTETS,
+)
+async def put_update(
+    service: Service,
+    client: CallingClient,
+    number: RoundNumber,
+    facts: Annotated[schema.UpdateFacts, Query()],
+    request: Request,
+) -> schema.UpdateReceipt:
+    """All of a small one: its only part and its commit in one request, where the round status says
+    `at_once`. Safe to repeat. Gzip as in a part.
+    """
+    data = await part_of(request, service)
+    return await service.participation.commit(client, number, facts.commit, data)
+
+
+routing.takes_body(router, client_first)
+
+
+@router.post(
+    "/rounds/{number}/update/parts",
+    summary="Announce parts of an update",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def announce_update_parts(
+    service: Service, client: CallingClient, number: RoundNumber, request: parts.PartAnnouncements
+) -> list[parts.PartPlan]:
+    """Which are stored already, and where to bring the others: an interrupted upload goes on."""
+    return await service.participation.plan_parts(client, number, request.parts)
+
+
+routing.takes_body(router, client_first)
+
+
+@router.post(
+    "/rounds/{number}/update",
+    summary="Commit an update",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def commit_update(
+    service: Service, client: CallingClient, number: RoundNumber, commit: schema.UpdateCommit
+) -> schema.UpdateReceipt:
+    """Its weights are checked; the first accepted update of a round stands. Safe to repeat."""
+    return await service.participation.commit(client, number, commit)
+
+
+routing.takes_body(router, client_first, most=routing.LIST_BYTES)

@@ -1,0 +1,1 @@
+"""A round's updates become the next model: what is left to do, and doing it."""

@@ -1,0 +1,63 @@
+"""The sums over one span of the model, which are kept in the store between calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from app.service.files import stored
+from app.store.port import Blobs
+from serverless_fl.aggregation import STRATEGIES
+from serverless_fl.domain.records import Blob
+from serverless_fl.weights import codec, spans
+
+_WIDTH = 8  # bytes of a float64
+
+
+class Accumulator:
+    """A strategy over one span.
+
+    The sums take two to eight times the bytes of the span, so they are stored in parts of at most
+    `part_bytes` each.
+    """
+
+    def __init__(self, strategy: str, span: spans.Span, part_bytes: int) -> None:
+        self._span = span
+        self._strategy = STRATEGIES[strategy](spans.elements(span))
+        self._per_part = max(1, part_bytes // _WIDTH)
+
+    async def add(self, values: Sequence[np.ndarray], num_examples: int) -> int:
+        """Fold in an update's values of the span, in its order; returns their bytes."""
+        size = sum(array.nbytes for array in values)
+        await stored.beside_the_loop(size, partial(self._strategy.add, values, num_examples))
+        return size
+
+    async def keep(self, blobs: Blobs, prefix: str) -> Blob:
+        """Store the sums so far."""
+        sums, parts, sizes = self._strategy.partial(), list[str](), list[int]()
+        for start in range(0, sums.size, self._per_part):
+            data = sums[start : start + self._per_part].astype("<f8").tobytes()
+            parts.append(await stored.put_part(blobs, prefix, len(parts), data))
+            sizes.append(len(data))
+        return Blob(prefix=prefix, sha256="", parts=tuple(parts), sizes=tuple(sizes))
+
+    async def merge(self, blobs: Blobs, kept: Blob, num_examples: int) -> None:
+        """Fold in kept sums of so many examples. Raises Damaged."""
+        sums = [
+            np.frombuffer(await stored.check_own_part(blobs, kept, number), "<f8")
+            for number in range(len(kept.parts))
+        ]
+        size = sum(kept.sizes)
+        await stored.beside_the_loop(size, partial(self._strategy.merge, sums, num_examples))
+
+    async def result(self, header: bytes) -> bytes:
+        """The span of the new model as bytes, after a header. Overwrites the sums."""
+        return await asyncio.to_thread(self._packed, header)
+
+    def _packed(self, header: bytes) -> bytes:
+        means = spans.named(self._span, self._strategy.result())
+        rounded = codec.with_whole_numbers(self._span, means)
+        return b"".join([header, codec.pack(self._span, rounded)])

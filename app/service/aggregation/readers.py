@@ -1,0 +1,205 @@
+"""Readers give an update's weights span by span: verified, decoded and clipped.
+
+A delta becomes weights here, so no caller knows of encodings (docs/decisions/0018).
+
+The norm bound follows Sun et al., "Can You Really Backdoor Federated Learning?", 2019,
+arXiv:1911.07963: an update's distance from its base model is bounded, so that no single client can
+move the mean further than bound * its share of the examples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import math
+from typing import Protocol
+
+import numpy as np
+
+from app.service.files import stored
+from app.store.port import Blobs
+from serverless_fl.domain.experiment import WEIGHTS
+from serverless_fl.domain.records import Blob, ModelVersion, Update
+from serverless_fl.weights import codec, deltas, encodings, spans
+from serverless_fl.weights.header import Layout, read_header
+
+Values = list[np.ndarray]  # a flat array for each piece of a span, in their order
+
+
+class Reader(Protocol):
+    """Gives values by the spans of the model's layout."""
+
+    async def read(self, span: spans.Span) -> Values:
+        """The values of a span. Raises Gone, DigestMismatch."""
+        ...
+
+
+def update_reader(
+    blobs: Blobs, update: Update, layout: Layout, encoding: str, base: Reader
+) -> Reader:
+    """A reader of an update's weights, clipped to the norm bound."""
+    file = FileReader.of_update(blobs, update, encodings.encoded_layout(layout, encoding))
+    reader: Reader = file
+    if encoding != WEIGHTS:
+        reader = DeltaReader(file, encodings.float_names(layout), base)
+    return reader if update.scale == 1.0 else ClippedReader(reader, base, update.scale)
+
+
+def base_reader(blobs: Blobs, model: ModelVersion, layout: Layout, encoding: str) -> Reader:
+    """A reader of the weights that clients train from: the model's, or its compressed model's."""
+    if model.copy is None:
+        return LastSpan(FileReader.of_model(blobs, model, layout))
+    target = encodings.encoded_layout(layout, encoding)
+    copy = FileReader(blobs, model.copy, target, offset=len(target.header))
+    return LastSpan(CompressedReader(copy, encodings.float_names(layout)))
+
+
+class FileReader(Reader):
+    """Reads a file of weights; its tensors may stand in another order than the model's.
+
+    `layout` is the file's own: its dtypes may differ from the model's. `offset`: where its tensor
+    data begins.
+    """
+
+    def __init__(
+        self, blobs: Blobs, blob: Blob, layout: Layout, *, offset: int, header: str = ""
+    ) -> None:
+        self._blobs, self._blob, self._offset = blobs, blob, offset
+        theirs = read_header(base64.b64decode(header)) if header else layout
+        self._tensors = {tensor.name: tensor for tensor in theirs.tensors}
+        self._scales: np.ndarray | None = None
+
+    @classmethod
+    def of_model(cls, blobs: Blobs, model: ModelVersion, layout: Layout) -> FileReader:
+        """Reads a global model: every version has the layout's own header."""
+        return cls(blobs, model.blob, layout, offset=len(layout.header))
+
+    @classmethod
+    def of_update(cls, blobs: Blobs, update: Update, layout: Layout) -> FileReader:
+        return cls(blobs, update.blob, layout, offset=update.offset, header=update.header)
+
+    async def read(self, span: spans.Span) -> Values:
+        """Raises Gone, DigestMismatch."""
+        return await self._read(span, stored.Ranges(self._blobs, self._blob))
+
+    async def read_scaled(self, span: spans.Span) -> tuple[Values, np.ndarray]:
+        """The values of a span of an encoded file, and the scales of the whole file, if any."""
+        ranges = stored.Ranges(self._blobs, self._blob)
+        if self._scales is None:  # they come first: a file of one part is read once
+            own = tuple(
+                spans.whole_tensor(t) for n, t in self._tensors.items() if n == encodings.SCALES
+            )
+            found = await self._read(own, ranges)
+            self._scales = found[0].copy() if found else np.empty(0, np.float32)
+        return await self._read(span, ranges), self._scales
+
+    async def _read(self, span: spans.Span, ranges: stored.Ranges) -> Values:
+        values = []
+        for piece in span:
+            own = piece.of(self._tensors[piece.tensor.name])
+            start = self._offset + own.start
+            data = await ranges.read(start, start + own.size)
+            values.append(codec.unpack(own, data))
+        return values
+
+
+class LastSpan(Reader):
+    """Keeps the span that was read last: all updates need the same span of the base model."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._lock = asyncio.Lock()
+        self._held: tuple[spans.Span, Values] | None = None
+
+    async def read(self, span: spans.Span) -> Values:
+        async with self._lock:
+            if self._held is None or self._held[0] is not span:
+                self._held = None  # frees it before the next one is read
+                self._held = (span, await self._reader.read(span))
+            return self._held[1]
+
+
+class DeltaReader(Reader):
+    """Adds a delta, which an update travels as, to the base model."""
+
+    def __init__(self, reader: FileReader, names: list[str], base: Reader) -> None:
+        self._reader, self._base = reader, base
+        self._places = {name: place for place, name in enumerate(names)}
+
+    async def read(self, span: spans.Span) -> Values:
+        (theirs, scales), base = await asyncio.gather(
+            self._reader.read_scaled(span), self._base.read(span)
+        )
+        return await asyncio.to_thread(self._restore, span, theirs, scales, base)
+
+    def _restore(
+        self, span: spans.Span, theirs: Values, scales: np.ndarray, base: Values
+    ) -> Values:
+        restored = []
+        for piece, values, before in zip(span, theirs, base, strict=True):
+            place = self._places.get(piece.tensor.name)
+            if place is None:
+                restored.append(values)
+                continue
+            scale = float(scales[place]) if len(scales) else 1.0
+            restored.append(deltas.add_delta(values, scale, before, piece.tensor.dtype))
+        return restored
+
+
+class CompressedReader(Reader):
+    """Reads the weights that a compressed model stands for."""
+
+    def __init__(self, reader: FileReader, names: list[str]) -> None:
+        self._reader = reader
+        self._places = {name: place for place, name in enumerate(names)}
+
+    async def read(self, span: spans.Span) -> Values:
+        found, scales = await self._reader.read_scaled(span)
+        return await asyncio.to_thread(self._decode, span, found, scales)
+
+    def _decode(self, span: spans.Span, found: Values, scales: np.ndarray) -> Values:
+        return [
+            deltas.decompress_values(values, float(scales[place]), piece.tensor.dtype)
+            if (place := self._places.get(piece.tensor.name)) is not None
+            else values
+            for piece, values in zip(span, found, strict=True)
+        ]
+
+
+class ClippedReader(Reader):
+    """Scales the distance of an update from its base model down."""
+
+    def __init__(self, reader: Reader, base: Reader, scale: float) -> None:
+        self._reader, self._base, self._scale = reader, base, scale
+
+    async def read(self, span: spans.Span) -> Values:
+        theirs, base = await asyncio.gather(self._reader.read(span), self._base.read(span))
+        return await asyncio.to_thread(
+            lambda: [
+                clip(values, ours, self._scale) if values.dtype.kind == "f" else values
+                for values, ours in zip(theirs, base, strict=True)
+            ]
+        )
+
+
+def clip(values: np.ndarray, base: np.ndarray, scale: float) -> np.ndarray:
+    """The base plus `scale` times the difference from it, in float64."""
+    wide = base.astype(np.float64)
+    return np.asarray(wide + scale * (values.astype(np.float64) - wide))
+
+
+async def distance(reader: Reader, base: Reader, cut: list[spans.Span]) -> float:
+    """The Euclidean norm of the difference of two files' floating-point tensors."""
+    total = 0.0
+    for span in cut:
+        theirs, ours = await asyncio.gather(reader.read(span), base.read(span))
+        for values, other in zip(theirs, ours, strict=True):
+            if values.dtype.kind == "f":
+                total += await asyncio.to_thread(_squares, values, other)
+    return math.sqrt(total)
+
+
+def _squares(values: np.ndarray, other: np.ndarray) -> float:
+    with np.errstate(over="ignore"):  # the norm is infinite then, and no bound admits it
+        difference = values.astype(np.float64) - other
+        return float(np.sum(difference * difference))

@@ -1,0 +1,1 @@
+"""What clients do: enrol, ask for their turn, bring updates."""

@@ -1,0 +1,105 @@
+"""Checks an update that a client brings, and bounds how far it may move the model."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import replace
+
+from app.service.clients.enrolment import require_examples
+from app.service.context import Context
+from app.service.files import stored
+from app.service.files.announcements import Ledger
+from app.service.files.uploads import Uploads, max_update_bytes, require_digest
+from app.service.records import keys
+from serverless_fl.domain.errors import BadWeights, DigestMismatch, PartsMissing, StoreUnavailable
+from serverless_fl.domain.experiment import Config, Experiment
+from serverless_fl.domain.records import Client, Update
+from serverless_fl.weights.encodings import encoded_layout
+from serverless_fl.weights.header import Layout
+from serverless_fl.wire.schema import UpdateCommit
+
+
+async def checked(
+    context: Context,
+    experiment: Experiment,
+    client: Client,
+    number: int,
+    commit: UpdateCommit,
+    data: bytes | None = None,
+) -> Update:
+    """Check an update whose parts are stored, or whose one part is `data`, and give its record.
+
+    Stores `data` once it is sound. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch and
+    Conflict.
+    """
+    require_examples(experiment, client.slot, commit.num_examples)
+    layout = await context.repo.layout(experiment.id)
+    expected = encoded_layout(layout, experiment.config.update_encoding)
+    prefix = keys.update_blob(experiment.id, number, client.slot)
+    limit = max_update_bytes(expected.total_bytes)
+    if data is not None:
+        await require_digest(data, commit.sha256)
+        blob, found = await stored.judged(prefix, commit.sha256, data, limit, expected)
+        ledger = Ledger.of_update(context.repo.documents, experiment.id, number, client.slot)
+        await Uploads(context, prefix, limit, ledger).keep(0, commit.sha256, data)
+    else:
+        blob, found = await stored.commit(
+            context.blobs,
+            prefix,
+            commit.sha256,
+            commit.parts,
+            limit=limit,
+            expected=expected,
+            part_bytes=context.limits.part_bytes,
+            verified=not context.direct,
+        )
+    update = Update(
+        experiment_id=experiment.id,
+        round=number,
+        slot=client.slot,
+        blob=blob,
+        offset=len(found.header),
+        header="" if expected.same_order(found) else base64.b64encode(found.header).decode(),
+        num_examples=commit.num_examples,
+        metrics=commit.metrics,
+        received_at=context.clock(),
+    )
+    if experiment.config.max_update_norm is None:
+        return update
+    return await _bounded(context, experiment.config, update, layout)
+
+
+async def _bounded(context: Context, config: Config, update: Update, layout: Layout) -> Update:
+    """The update with its norm, and the scale that keeps it in the bound. Raises BadWeights."""
+    # Imported here: it brings NumPy, which a process that only answers polls never needs.
+    from app.service.aggregation.readers import base_reader, distance, update_reader
+    from serverless_fl.weights import spans
+
+    base = await context.repo.model(update.experiment_id, update.round - 1)
+    assert base is not None and config.max_update_norm is not None  # noqa: S101
+    blobs, bound = context.blobs, config.max_update_norm
+    start = base_reader(blobs, base, layout, config.download_encoding)
+    try:
+        norm = await distance(
+            update_reader(blobs, update, layout, config.update_encoding, start),
+            start,
+            spans.cut(layout, context.limits.part_bytes),
+        )
+    except (stored.Gone, DigestMismatch) as error:
+        if update.blob.prefix in str(error):
+            raise PartsMissing(
+                "The parts changed while they were read: send them again."
+            ) from error
+        raise StoreUnavailable(
+            f"The base model is gone or damaged: {error}", store="The store of weights"
+        ) from error
+    if norm <= bound:
+        return replace(update, norm=norm)
+    if config.norm_action == "reject" or not math.isfinite(norm):
+        raise BadWeights(
+            f"The update differs from the base model by {norm:.4g}; at most {bound:.4g} is "
+            "allowed. Lower the learning rate or the number of local epochs.",
+            code="norm-exceeded",
+        )
+    return replace(update, norm=norm, scale=bound / norm)

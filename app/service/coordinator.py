@@ -1,0 +1,64 @@
+"""The use cases. `Coordinator` holds them all; the API calls it and nothing below it."""
+
+from __future__ import annotations
+
+from app.service.clients.credentials import AdminKeys
+from app.service.clients.enrolment import Enrolment
+from app.service.clients.long_poll import Hold
+from app.service.clients.turn import Participation
+from app.service.context import Context, Limits
+from app.service.experiments.access import Access
+from app.service.experiments.deletion import Deletion
+from app.service.experiments.lifecycle import Experiments
+from app.service.experiments.pausing import Pausing
+from app.service.reading.audit import Audit
+from app.service.reading.health import Health
+from app.service.reading.models import Models
+from app.service.reading.views import Views
+from app.service.reading.watch import Watch
+from app.service.records.repository import Repository
+from app.service.rounds.machine import Rounds
+from app.service.tick import Ticks
+
+__all__ = ["Context", "Coordinator", "Limits", "Repository"]
+
+
+class Coordinator:
+    """Everything a coordinator does, over one context. It keeps no state between calls."""
+
+    def __init__(
+        self, context: Context, admin_key: str, previous_admin_key: str | None = None
+    ) -> None:
+        self.context = context
+        self.admin_keys = AdminKeys(admin_key, previous_admin_key)
+        self.rounds = Rounds(context)
+        self.experiments = Experiments(context, self.rounds, self.admin_keys)
+        self.deletion = Deletion(context, self.experiments)
+        self.pausing = Pausing(context, self.rounds)
+        self.access = Access(context, self.rounds, self.admin_keys)
+        self.enrolment = Enrolment(context, self.rounds)
+        self.hold = Hold(context, self.rounds)
+        self.participation = Participation(context, self.rounds, self.hold)
+        self.models = Models(context)
+        self.audit = Audit(context)
+        self.views = Views(context, self.rounds)
+        self.watch = Watch(context)
+        self.ticks = Ticks(context, self.rounds, self.experiments)
+        self.health = Health(context)
+
+    def stopping(self) -> None:
+        """The server is about to stop: answer those who wait, and begin nothing that takes long."""
+        self.hold.close()
+        self.context.tasks.ending = True
+
+    async def close(self) -> None:
+        """Once nobody asks any more: bring what is under way to an end, or give it back."""
+        self.stopping()
+        await self.context.tasks.close()
+
+    async def tick(self) -> list[str]:
+        """Advance every open experiment and sweep, for schedulers; gives the ids looked at.
+
+        Raises TickFailed, after all that could be done.
+        """
+        return await self.ticks.tick()

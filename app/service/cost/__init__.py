@@ -1,0 +1,1 @@
+"""What an experiment costs on a serverless platform, derived from its records."""

@@ -1,0 +1,164 @@
+"""What an experiment would cost on Lambda, estimated from its records, and its budget.
+
+Nothing is counted while it runs (docs/decisions/0021). The usage of a round is derived as the round
+closes and kept with it, and the experiment's as `Metering.closed` says; whatever is not over is
+derived as often as somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from app.service.context import Context
+from app.service.cost.usage import Report, Terms
+from serverless_fl.domain import prices
+from serverless_fl.domain.experiment import Experiment, ExperimentState
+from serverless_fl.domain.prices import Cost, Usage
+from serverless_fl.domain.records import Client, Refusal, Update
+from serverless_fl.domain.round import Round
+
+SAMPLES = 8  # of the clients, of when they enrolled and how they ask
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What was used until now, and what that would cost."""
+
+    usage: Usage
+    cost: Cost
+
+    def reached(self, budget: float | None) -> bool:
+        return budget is not None and self.cost.usd >= budget
+
+
+class Metering:
+    """Reads the store and writes nothing."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.repo = context.repo
+        prices, limits = context.prices, context.limits
+        self.terms = Terms(
+            part_bytes=limits.part_bytes,
+            direct=context.direct,
+            poll_min=limits.poll_min_seconds,
+            poll_max=limits.poll_max_seconds,
+            metered_bytes=prices.http_api_metered_bytes,
+            each=prices.request_ms / 1000,
+        )
+
+    def usd(self, usage: Usage) -> float:
+        return prices.priced(usage, self.context.prices).usd
+
+    async def closed(self, experiment: Experiment, round_: Round | None = None) -> Experiment:
+        """The experiment with the usage of what is over: this round, or else the enrolment or the
+        pause that it is in. Whatever ends one of these stores the result, and nothing else writes
+        `usage` or `told`.
+        """
+        if round_ is not None:
+            return replace(experiment, usage=experiment.usage + (round_.usage or Usage()))
+        if experiment.state is ExperimentState.PAUSED:
+            return replace(experiment, usage=experiment.usage + await self.of_pause(experiment))
+        clients = await self.repo.count_clients(experiment.id)
+        sample = await self._sample(experiment, clients)
+        usage = experiment.usage + await self._setup(experiment, clients, sample)
+        return replace(experiment, usage=usage, told=_told(sample))
+
+    async def of_setup(self, experiment: Experiment, clients: int) -> Usage:
+        """What it took until now to get the first round opened."""
+        return await self._setup(experiment, clients, await self._sample(experiment, clients))
+
+    async def _setup(self, experiment: Experiment, clients: int, sample: Sequence[Client]) -> Usage:
+        return self.terms.setup(
+            experiment.config,
+            await self._model_size(experiment, 0),
+            clients,
+            [client.enrolled_at - experiment.created_at for client in sample],
+            self._until(experiment) - experiment.created_at,
+            _told(sample),
+        )
+
+    async def of_round(
+        self, experiment: Experiment, round_: Round, updates: Iterable[Update] | None = None
+    ) -> Usage:
+        """What a round took until it was closed, or until now; these updates are of it."""
+        if updates is None:
+            updates = await self.repo.updates(experiment.id, round_.number)
+        refusals = await self.repo.refusals(experiment.id, round_.number)
+        size = await self._model_size(experiment, round_.base_version)
+        until = self._until(experiment) if round_.closed_at is None else round_.closed_at
+        clients = await self.repo.count_clients(experiment.id) - len(experiment.revoked)
+        reports = _reports(updates, refusals, size)
+        return self.terms.round(round_, reports, size, clients, until, experiment.told)
+
+    async def of_pause(self, experiment: Experiment) -> Usage:
+        """What the pause took that is not over, if there is one."""
+        pauses = experiment.pauses
+        if not pauses or pauses[-1].resumed_at is not None:
+            return Usage()
+        clients = await self.repo.count_clients(experiment.id) - len(experiment.revoked)
+        length = self._until(experiment) - pauses[-1].paused_at
+        return self.terms.pausing(experiment.config, clients, max(0.0, length))
+
+    async def estimate(self, experiment: Experiment, round_: Round | None) -> Estimate:
+        """For the whole of an experiment; `round_` is its last one."""
+        usage = experiment.usage
+        clients = await self.repo.count_clients(experiment.id)
+        if round_ is None and not experiment.round:
+            usage += await self.of_setup(experiment, clients)
+        elif round_ is not None and experiment.model_version != round_.number:
+            usage += round_.usage or await self.of_round(experiment, round_)
+        usage += await self.of_pause(experiment)
+        usage += self.terms.around(
+            experiment.config,
+            max(0.0, self._until(experiment) - experiment.created_at),
+            await self.repo.count_evaluations(experiment.id),
+            await self._model_size(experiment, 0),
+            experiment.told,
+        )
+        if experiment.ended:
+            usage += self.terms.farewell(clients - len(experiment.revoked), experiment.told)
+        return Estimate(usage, prices.priced(usage, self.context.prices))
+
+    async def over_budget(self, experiment: Experiment, round_: Round) -> str | None:
+        """Why it shall pause, now that this round is in its `usage` and another one would open."""
+        budget = experiment.config.budget_usd
+        if budget is None:
+            return None
+        found = await self.estimate(experiment, round_)
+        return refusal(found, budget) if found.reached(budget) else None
+
+    async def _sample(self, experiment: Experiment, clients: int) -> list[Client]:
+        slots = {clients * n // SAMPLES for n in range(SAMPLES)} if clients else set()
+        found = [await self.repo.client(experiment.id, slot) for slot in sorted(slots)]
+        return [client for client in found if client is not None]
+
+    def _until(self, experiment: Experiment) -> float:
+        return self.context.clock() if experiment.ended_at is None else experiment.ended_at
+
+    async def _model_size(self, experiment: Experiment, version: int) -> int:
+        model = await self.repo.model(experiment.id, version)
+        return model.blob.size if model else 0
+
+
+def refusal(found: Estimate, budget: float) -> str:
+    """Why it does not go on with this budget, and what to do."""
+    return (
+        f"The estimated cost on Lambda, {prices.dollars(found.cost.usd)}, has reached the budget "
+        f"of {prices.dollars(budget)}. Resume it with a higher budget_usd, or stop it."
+    )
+
+
+def _told(sample: Sequence[Client]) -> float:
+    return sum(client.told for client in sample) / max(len(sample), 1)
+
+
+def _reports(
+    updates: Iterable[Update], refusals: Iterable[Refusal], model_size: int
+) -> list[Report]:
+    """A refused update's size is not kept: it is taken to be the model's."""
+    found = {u.slot: Report(at=u.received_at, size=u.blob.size) for u in updates}
+    for r in refusals:
+        found.setdefault(r.slot, Report(at=r.refused_at, size=model_size))
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""The life of an experiment: created, started, paused, stopped, deleted; who may take part."""

@@ -1,0 +1,241 @@
+"""Create, start, list, show and stop experiments."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from datetime import UTC, datetime
+
+from app.service import journal
+from app.service.clients.credentials import AdminKeys, enrolment_key, fingerprint, new_salt
+from app.service.context import Context
+from app.service.files import stored
+from app.service.files.announcements import Ledger
+from app.service.files.uploads import Uploads
+from app.service.records import keys
+from app.service.rounds import cleanup
+from app.service.rounds.machine import Rounds
+from app.telemetry.logs import tell
+from serverless_fl.domain import draws
+from serverless_fl.domain.errors import BadWeights, Conflict, InvalidConfig, NotFound
+from serverless_fl.domain.experiment import WEIGHTS, Config, Experiment, ExperimentState
+from serverless_fl.domain.provenance import config_digest
+from serverless_fl.domain.records import Blob, ModelVersion
+from serverless_fl.weights.encodings import encoded_layout, encoding_of
+from serverless_fl.weights.header import Layout
+from serverless_fl.wire.parts import PartAnnouncement, PartPlan
+from serverless_fl.wire.schema import CreateExperiment, WeightsCommit
+
+
+class Experiments:
+    """What the admin does."""
+
+    def __init__(self, context: Context, rounds: Rounds, keys: AdminKeys) -> None:
+        self.context = context
+        self.repo = context.repo
+        self.rounds = rounds
+        self._keys = keys
+
+    async def create(
+        self, request: CreateExperiment, idempotency_key: str | None, by: str = "admin"
+    ) -> tuple[Experiment, str]:
+        """A new experiment and its enrolment key; the same Idempotency-Key gives the same one,
+        with whatever budget it has by now.
+
+        Raises InvalidConfig, or Conflict where the key was used with other settings, or where as
+        many experiments are open as may be.
+        """
+        config = Config(**request.config.model_dump())
+        if config.clients > self.context.limits.max_clients:
+            raise InvalidConfig(
+                f"clients ({config.clients}) is more than this coordinator takes in an experiment "
+                f"({self.context.limits.max_clients}, FL_MAX_CLIENTS).",
+                code="too-many-clients",
+            )
+        unique = fingerprint(idempotency_key or secrets.token_hex(16))
+        existing = await self.repo.experiment_by_key(unique) if idempotency_key else None
+        if existing is None:
+            try:
+                existing = await self._create(request.name, config, unique, by)
+            except Conflict:  # a copy of this very request may have taken the last place
+                existing = await self.repo.experiment_by_key(unique)
+                if existing is None:
+                    raise
+        if existing.deleted_at is not None:
+            raise Conflict(
+                f"This Idempotency-Key made experiment {existing.id}, which was deleted: use a new "
+                "key for a new experiment.",
+                code="idempotency-key-reused",
+            )
+        if existing.config.of_training != config.of_training:
+            raise Conflict(
+                f"This Idempotency-Key made experiment {existing.id} with other settings: "
+                "use a new key for a new experiment.",
+                code="idempotency-key-reused",
+            )
+        return existing, self._keys.enrolment_key(existing)
+
+    async def _create(self, name: str, config: Config, unique: str, by: str) -> Experiment:
+        """A new experiment, or the one of the same key that was faster. Raises Conflict."""
+        await self._require_room()
+        now = self.context.clock()
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
+        experiment_id = f"{stamp}-{secrets.token_hex(3)}"
+        salt = new_salt()
+        key = enrolment_key(self._keys.current, experiment_id, salt=salt)
+        experiment = Experiment(
+            id=experiment_id,
+            name=name or f"{config.dataset} {config.model}",
+            config=config,
+            created_at=now,
+            enrol_key_hash=fingerprint(key),
+            enrol_salt=salt,
+            created_by=by,
+            draw_version=draws.VERSION,
+        )
+        if await self.repo.add_experiment(experiment, unique):
+            tell(
+                "experiment created",
+                experiment=experiment.id,
+                by=by,
+                clients=config.clients,
+                rounds=config.rounds,
+            )
+            return experiment
+        existing = await self.repo.experiment_by_key(unique)
+        if existing is None:  # six random digits met twice within a second
+            return await self._create(name, config, unique, by)
+        return existing
+
+    async def _require_room(self) -> None:
+        """Raises Conflict. Those who create at one moment may pass together: it is a fence against
+        running full, not a quota to the last one.
+        """
+        most, count, after = self.context.limits.max_experiments, 0, ""
+        while page := await self.repo.experiments(after, 1000):
+            count += sum(not experiment.ended for experiment in page)
+            after = page[-1].id
+        if count >= most:
+            raise Conflict(
+                f"{count} experiments are open, and this coordinator takes {most} "
+                "(FL_MAX_EXPERIMENTS): stop one, or wait until one has ended.",
+                code="too-many-experiments",
+            )
+
+    async def store_initial_part(
+        self, experiment_id: str, number: int, sha256: str, data: bytes
+    ) -> None:
+        """Take one part of the initial weights. Raises Conflict once they are committed."""
+        uploads = await self._initial_uploads(experiment_id)
+        await uploads.store(number, sha256, data)
+
+    async def plan_initial_parts(
+        self, experiment_id: str, parts: list[PartAnnouncement]
+    ) -> list[PartPlan]:
+        """Which parts are here, and how to bring the rest. Raises Conflict, TooLarge."""
+        return await (await self._initial_uploads(experiment_id)).plan(parts)
+
+    async def _initial_uploads(self, experiment_id: str) -> Uploads:
+        experiment = await self.repo.experiment(experiment_id)
+        if experiment.state is not ExperimentState.AWAITING_MODEL:
+            raise Conflict(f"The experiment is {experiment.state}: its initial model is settled.")
+        prefix = keys.model_blob(experiment_id, 0)
+        ledger = Ledger.of_initial(self.repo.documents, experiment_id)
+        return Uploads(self.context, prefix, self.context.limits.max_model_bytes, ledger)
+
+    async def commit_initial(
+        self, experiment_id: str, commit: WeightsCommit, by: str = "admin"
+    ) -> ModelVersion:
+        """Check the initial weights, make them model version 0 and open the enrolment.
+
+        Idempotent for the same bytes. Raises Conflict for others, PartsMissing, DigestMismatch,
+        TooLarge, BadWeights.
+        """
+        experiment = await self.repo.experiment(experiment_id)
+        model = await self.repo.model(experiment_id, 0)
+        if model is None:
+            if experiment.ended:
+                raise Conflict(f"The experiment is {experiment.state}.")
+            model = await self._add_initial(experiment, commit, by)
+        if model.blob.sha256 != commit.sha256:
+            raise Conflict("The experiment has other initial weights already.")
+        while True:
+            experiment = await self.repo.experiment(experiment_id)
+            if experiment.state is not ExperimentState.AWAITING_MODEL:
+                break
+            others = cleanup.drop_other_parts(self.context, model.blob)
+            await cleanup.attempt(experiment_id, others)
+            # Lost to someone who did the same, to another enrolment key, or to a stop.
+            enrolling = experiment.move(ExperimentState.ENROLLING, model_version=0)
+            if await self.repo.save_experiment(enrolling):
+                tell("enrolment opened", experiment=experiment_id, bytes=model.blob.size)
+        if experiment.model_version is None:
+            raise Conflict(f"The experiment is {experiment.state}.")
+        return model
+
+    async def _add_initial(
+        self, experiment: Experiment, commit: WeightsCommit, by: str
+    ) -> ModelVersion:
+        experiment_id, limits = experiment.id, self.context.limits
+        blob, layout = await stored.commit(
+            self.context.blobs,
+            keys.model_blob(experiment_id, 0),
+            commit.sha256,
+            commit.parts,
+            limit=limits.max_model_bytes,
+            # What came through a coordinator was no larger than it took then.
+            part_bytes=limits.part_bytes if self.context.direct else limits.max_model_bytes,
+        )
+        if (found := encoding_of(layout)) != WEIGHTS:
+            raise BadWeights(f"This file is in {found}, no model itself.", code="encoding-mismatch")
+        encoded_layout(layout, experiment.config.update_encoding)  # raises where it could not be
+        model = ModelVersion(
+            experiment_id=experiment_id,
+            version=0,
+            blob=blob,
+            parent_sha256=None,
+            config_sha256=config_digest(experiment.config),
+            created_at=self.context.clock(),
+            created_by=by,
+            header=base64.b64encode(layout.header).decode(),
+            copy=await self._copy(experiment, blob, layout),
+        )
+        if (await self.repo.experiment(experiment_id)).ended:  # while it was checked
+            raise Conflict("The experiment has ended.")
+        if await self.repo.add_model(model):
+            return model
+        kept = await self.repo.model(experiment_id, 0)
+        if kept is None:
+            raise NotFound("The initial model is gone.")
+        return kept
+
+    async def _copy(self, experiment: Experiment, blob: Blob, layout: Layout) -> Blob | None:
+        """What clients are sent of it, where that is another file. Raises BadWeights."""
+        encoding = experiment.config.download_encoding
+        if encoding == WEIGHTS:
+            return None
+        encoded_layout(layout, encoding)  # raises where it could not be
+        from app.service.aggregation.compressed_models import Copy
+
+        copy = Copy(self.context.blobs, blob, layout, encoding, keys.copy_blob(experiment.id, 0))
+        async for _ in copy.steps(self.context.limits.part_bytes):
+            pass
+        return copy.blob
+
+    async def stop(self, experiment_id: str, reason: str, by: str = "admin") -> Experiment:
+        """End an experiment; its last model stays. Nothing happens to one that has ended."""
+        while True:
+            experiment = await self.repo.experiment(experiment_id)
+            if experiment.ended:
+                break
+            stopped = experiment.move(
+                ExperimentState.STOPPED,
+                reason=reason,
+                ended_at=self.context.clock(),
+                ended_by=by,
+            )
+            if await self.repo.save_experiment(stopped):
+                journal.of_end(stopped)
+                break
+        experiment, _ = await self.rounds.advance(experiment_id)
+        return experiment

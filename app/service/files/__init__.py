@@ -1,0 +1,1 @@
+"""Files of weights in the blob store: stored, uploaded, announced, compressed."""

@@ -1,0 +1,169 @@
+"""Parts on their way in: through the coordinator, or past it where the blob store takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.service.context import Context
+from app.service.files.announcements import Ledger
+from app.service.files.stored import digest_of
+from app.service.records.repository import Repository
+from app.store.port import DirectBlobs
+from serverless_fl.domain.errors import Conflict, DigestMismatch, TooLarge
+from serverless_fl.domain.experiment import WEIGHTS, Experiment
+from serverless_fl.domain.records import Blob, part_key
+from serverless_fl.weights.encodings import encoded_layout
+from serverless_fl.wire.parts import PartAnnouncement, PartPlan, SignedUpload
+from serverless_fl.wire.schema import MAX_PARTS
+
+_SIGNED_SECONDS = 60  # of a URL's life, and more by what was announced with it
+_SLOW_LINE = 64 * 1024  # bytes a second
+_SMALL_PART = 64 * 1024  # bytes
+_FEW_PARTS = 64
+_HEADER_SLACK = 64 * 1024  # an upload's header may hold other metadata than the model's
+
+
+def max_update_bytes(file_bytes: int) -> int:
+    """The largest upload that can hold the tensors of a file of this size."""
+    return file_bytes + _HEADER_SLACK
+
+
+async def update_bytes(repo: Repository, experiment: Experiment, model: Blob) -> int:
+    """How large the updates of a model are as files, but for their metadata."""
+    encoding = experiment.config.update_encoding
+    if encoding == WEIGHTS:
+        return model.size
+    return encoded_layout(await repo.layout(experiment.id), encoding).total_bytes
+
+
+async def require_digest(data: bytes, sha256: str) -> None:
+    """Raises DigestMismatch."""
+    if not data:
+        raise DigestMismatch("The part is empty.")
+    actual = await digest_of(data)
+    if actual != sha256:
+        raise DigestMismatch(f"The part's SHA-256 is {actual}, not {sha256}: send it again.")
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """The parts of one file under `prefix`, which may take `limit` bytes in all.
+
+    Parts are immutable, so someone who keeps sending other ones would fill the store: there may be
+    twice as many parts, and twice as many bytes, as the file can have. Where clients write to the
+    store themselves, what was announced counts as well: its URL may be used later.
+    """
+
+    context: Context
+    prefix: str
+    limit: int
+    ledger: Ledger
+
+    async def store(self, number: int, sha256: str, data: bytes) -> None:
+        """Store one part under its digest. Raises DigestMismatch, Conflict."""
+        await require_digest(data, sha256)
+        await self.keep(number, sha256, data)
+
+    async def keep(self, number: int, sha256: str, data: bytes) -> None:
+        """Store a part that has this digest. Raises Conflict."""
+        blobs = self.context.blobs
+        stored = await blobs.sizes(f"{self.prefix}/")
+        key = part_key(self.prefix, number, sha256)
+        if key in stored and not self.context.direct:
+            return
+        if key in stored:  # by a client, perhaps, and with other bytes
+            if stored.pop(key) == len(data) and await blobs.get(key) == data:
+                return
+            await blobs.delete(key)
+        announced = await self.ledger.parts() if self.context.direct else {}
+        self._require_room({**self._named(stored), **announced, _name(key): len(data)})
+        await blobs.put(key, data)
+
+    async def plan(self, parts: list[PartAnnouncement]) -> list[PartPlan]:
+        """Which parts are here already, and how to bring the others.
+
+        Raises TooLarge, Conflict, and DigestMismatch where a part is here with another size.
+        """
+        blobs = self.context.blobs
+        most = self.context.limits.part_bytes
+        if large := next((part for part in parts if part.size > most), None):
+            raise TooLarge(f"Part {large.number} takes {large.size} bytes; at most {most} may.")
+        stored = await blobs.sizes(f"{self.prefix}/")
+        keys = [part_key(self.prefix, part.number, part.sha256) for part in parts]
+        missing = {
+            key: part for key, part in zip(keys, parts, strict=True) if stored.get(key) != part.size
+        }
+        for key in missing.keys() & stored:
+            await self._drop_altered(key, stored.pop(key), missing[key])
+        signed = {}
+        if isinstance(blobs, DirectBlobs) and missing:
+            signed = await self._signed(blobs, self._named(stored), missing)
+        else:
+            coming = {_name(key): part.size for key, part in missing.items()}
+            self._require_room({**self._named(stored), **coming})
+        return [
+            PartPlan(number=part.number, stored=key not in missing, upload=signed.get(key))
+            for key, part in zip(keys, parts, strict=True)
+        ]
+
+    async def _signed(
+        self, blobs: DirectBlobs, stored: dict[str, int], missing: dict[str, PartAnnouncement]
+    ) -> dict[str, SignedUpload]:
+        """URLs for these parts, which are written down before. Raises Conflict.
+
+        They live as long as all of them take on a slow line: clients send them a few at a time.
+        """
+        size = sum(part.size for part in missing.values())
+        seconds = _SIGNED_SECONDS + size // _SLOW_LINE
+        requests = {
+            key: await blobs.sign_put(key, part.sha256, part.size, seconds=seconds)
+            for key, part in missing.items()
+        }
+        await self.ledger.add(
+            {_name(key): part.size for key, part in missing.items()},
+            self.context.clock() + max(request.seconds for request in requests.values()),
+            lambda announced: self._require_room({**announced, **stored}),
+        )
+        return {
+            key: SignedUpload(url=r.url, headers=dict(r.headers), seconds=r.seconds)
+            for key, r in requests.items()
+        }
+
+    async def _drop_altered(self, key: str, size: int, part: PartAnnouncement) -> None:
+        """Delete what is not what its key says: a store that checks no digests may hold such.
+
+        Raises DigestMismatch where the announcement is what is wrong: the part may be one of an
+        accepted file, and nobody can take that away.
+        """
+        if self.context.direct:
+            altered = size > self.context.limits.part_bytes  # that alone tells, whatever it holds
+            if not altered:
+                data = await self.context.blobs.get(key)
+                altered = data is None or await digest_of(data) != part.sha256
+            if altered:
+                await self.context.blobs.delete(key)
+                return
+        raise DigestMismatch(
+            f"Part {part.number} is here, with {size} bytes, not {part.size}: announce the size "
+            "that it has."
+        )
+
+    def _named(self, stored: dict[str, int]) -> dict[str, int]:
+        return {_name(key): size for key, size in stored.items()}
+
+    def _require_room(self, parts: Mapping[str, int]) -> None:
+        """Raises Conflict."""
+        if len(parts) > self._most_parts or sum(parts.values()) > 2 * self.limit:
+            raise Conflict("Too many different parts were uploaded for this file.", code="quota")
+
+    @property
+    def _most_parts(self) -> int:
+        """Clients may cut a file into smaller parts than they have to, but not into dust."""
+        part = min(self.context.limits.part_bytes, _SMALL_PART)
+        return min(2 * MAX_PARTS, max(_FEW_PARTS, 2 * -(-self.limit // part)))
+
+
+def _name(key: str) -> str:
+    """Of a part within its file."""
+    return key.rpartition("/")[2]

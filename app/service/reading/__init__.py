@@ -1,0 +1,1 @@
+"""What people, pages and monitors read: views, the audit log, models, health."""

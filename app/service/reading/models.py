@@ -1,0 +1,157 @@
+"""Model versions go out, evaluations come in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from app.service.clients.enrolment import require_examples, require_part
+from app.service.context import Context
+from app.service.files import stored
+from app.service.rounds.retention import measured
+from app.store.port import DirectBlobs
+from serverless_fl.domain.errors import Conflict, NotFound
+from serverless_fl.domain.experiment import Experiment
+from serverless_fl.domain.records import (
+    Blob,
+    Evaluation,
+    ModelVersion,
+    Update,
+    client_id,
+    slot_named,
+)
+from serverless_fl.wire.schema import EvaluationReport
+from serverless_fl.wire.views import ModelPart
+
+CENTRAL = "central"  # the source of what the admin measured
+
+
+class Models:
+    """The global models of an experiment; of all of them there are records."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.repo = context.repo
+
+    async def version(self, experiment_id: str, version: int | None) -> ModelVersion:
+        """A model version that is kept, the newest for None. Raises NotFound."""
+        experiment = await self.repo.experiment(experiment_id)
+        model = await self._record(experiment, version)
+        if not experiment.keeps(model.version):
+            raise NotFound(
+                f"Model version {model.version} is not kept any more: keep_models is "
+                f"{experiment.config.keep_models}. {_kept(experiment)}",
+                code="model-not-kept",
+            )
+        return model
+
+    async def _record(self, experiment: Experiment, version: int | None) -> ModelVersion:
+        """Raises NotFound."""
+        newest = experiment.model_version
+        if newest is None:
+            raise NotFound("The experiment's initial model has not been uploaded yet.")
+        wanted = newest if version is None else version
+        model = await self.repo.model(experiment.id, wanted) if wanted <= newest else None
+        if model is None:
+            raise NotFound(f"There is no model version {wanted}; the newest is {newest}.")
+        return model
+
+    async def update(self, experiment_id: str, number: int, slot: int) -> Update:
+        """A kept update. Raises NotFound."""
+        experiment = await self.repo.experiment(experiment_id)
+        update = await self.repo.update(experiment_id, number, slot)
+        blobs = self.context.blobs
+        if update is None or update.blob.key(0) not in await blobs.sizes(update.blob.key(0)):
+            raise NotFound(
+                f"There is no update of {client_id(slot)} for round {number}, or it is not kept "
+                f"any more (keep_updates is {experiment.config.keep_updates})."
+            )
+        return update
+
+    async def read(self, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
+        """The bytes [start, stop) of a file, a part at a time. Raises NotFound where one is gone,
+        StoreUnavailable.
+        """
+        try:
+            async for piece in stored.read(self.context.blobs, blob, start, stop):
+                yield piece
+        except stored.Gone as error:
+            raise NotFound(
+                "The file is no longer in the store of weights: the coordinator's operator may "
+                "have a copy of it.",
+                code="file-gone",
+            ) from error
+
+    async def copy(self, experiment_id: str, version: int) -> tuple[ModelVersion, Blob]:
+        """A version, and the copy of it that clients are sent. Raises NotFound."""
+        model = await self.version(experiment_id, version)
+        if model.copy is None:
+            raise NotFound("Clients are sent the model itself: download_encoding is weights.")
+        return model, model.copy
+
+    async def parts(self, blob: Blob, first: int, limit: int) -> list[ModelPart]:
+        """The pieces of a file from number `first` on, with URLs where there are such."""
+        blobs = self.context.blobs
+        return [
+            ModelPart(
+                number=number,
+                sha256=blob.parts[number],
+                size=blob.sizes[number],
+                url=(await blobs.sign_get(blob.key(number))).url
+                if isinstance(blobs, DirectBlobs)
+                else None,
+            )
+            for number in range(first, min(first + limit, len(blob.parts)))
+        ]
+
+    async def evaluate(
+        self, experiment_id: str, version: int, source: str, report: EvaluationReport
+    ) -> Evaluation:
+        """Keep what `source` measured; the first report stands.
+
+        The model itself need not be kept any more: it was when it was downloaded. Raises NotFound,
+        Conflict, Revoked, and BadWeights for more examples than a client has.
+        """
+        experiment = await self.repo.experiment(experiment_id)
+        await self._record(experiment, version)
+        if (slot := slot_named(source)) is not None:
+            require_part(experiment, slot)
+            require_examples(experiment, slot, report.num_examples)
+        evaluation = Evaluation(
+            experiment_id=experiment_id,
+            version=version,
+            source=source,
+            num_examples=report.num_examples,
+            metrics=report.metrics,
+            received_at=self.context.clock(),
+        )
+        added = await self.repo.add_evaluation(evaluation)
+        standing = (
+            evaluation if added else await self.repo.evaluation(experiment_id, version, source)
+        )
+        if standing is None or (standing.num_examples, standing.metrics) != (
+            report.num_examples,
+            report.metrics,
+        ):
+            raise Conflict(
+                f"Another evaluation of model {version} by {source} stands.",
+                code="already-evaluated",
+            )
+        if source == CENTRAL:
+            await self._note_best(experiment_id, version, standing.metrics.get("accuracy"))
+        return standing
+
+    async def _note_best(self, experiment_id: str, version: int, accuracy: float | None) -> None:
+        """The best version stays; whoever died before this does it when the report is repeated."""
+        while True:
+            experiment = await self.repo.experiment(experiment_id)
+            found = measured(experiment, version, accuracy)
+            if found == experiment or await self.repo.save_experiment(found):
+                return
+
+
+def _kept(experiment: Experiment) -> str:
+    best = ", ".join(str(v) for v in sorted(experiment.best_models) if v < experiment.models_from)
+    return (
+        f"There are 0, {f'the best ({best}), ' if best else ''}and those from "
+        f"{experiment.models_from} on."
+    )

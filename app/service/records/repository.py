@@ -1,0 +1,271 @@
+"""Domain objects in and out of the document store: which kinds there are, under which keys."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+
+from app.service.records import mapping
+from app.service.records.keys import key_of
+from app.service.records.partials import Partials, body_of, scan_all, scan_to
+from app.store.port import Documents
+from app.telemetry import ids
+from serverless_fl.domain.errors import NotFound
+from serverless_fl.domain.experiment import Experiment
+from serverless_fl.domain.records import (
+    Client,
+    Evaluation,
+    ModelVersion,
+    Refusal,
+    Update,
+)
+from serverless_fl.domain.round import Round
+from serverless_fl.weights.header import Layout, read_header
+
+KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with its id
+    *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
+    *("announced", "announced_initial", "groups"),
+)  # "claims" were kept by earlier versions
+LAYOUTS = 64  # are kept, of so many experiments
+
+
+class Repository(Partials):
+    """Typed reads and writes. Inserts say whether they were first, saves whether they still fit."""
+
+    def __init__(self, documents: Documents) -> None:
+        super().__init__(documents)
+        self._layouts: dict[str, Layout] = {}
+        self.on_change: Callable[[str], None] = lambda experiment_id: None
+
+    def _changed(self, experiment_id: str, done: bool) -> bool:
+        """Tell that an experiment or its round was written, by this process."""
+        if done:
+            self.on_change(experiment_id)
+        return done
+
+    # Experiments
+
+    async def add_experiment(self, experiment: Experiment, unique: str) -> bool:
+        return await self.documents.insert(
+            "experiments", experiment.id, body_of(experiment), unique=unique
+        )
+
+    async def experiment(self, experiment_id: str) -> Experiment:
+        """Raises NotFound, of a deleted one too."""
+        found = await self.documents.get("experiments", experiment_id)
+        if found is None:
+            raise NotFound(f"There is no experiment {experiment_id[:80]!r}.")
+        ids.note(experiment=experiment_id)
+        experiment = mapping.known_experiment(found)
+        if experiment.deleted_at is not None:
+            raise NotFound("The experiment was deleted.", code="deleted")
+        return experiment
+
+    async def tombstone(self, experiment_id: str) -> Experiment | None:
+        """What is left of an experiment that was deleted; None of every other."""
+        found = await self.documents.get("experiments", experiment_id)
+        experiment = None if found is None else mapping.known_experiment(found)
+        return experiment if experiment and experiment.deleted_at is not None else None
+
+    async def experiment_by_key(self, unique: str) -> Experiment | None:
+        found = await self.documents.find("experiments", unique)
+        return None if found is None else mapping.experiment(found)
+
+    async def experiments(self, after: str, limit: int) -> list[Experiment]:
+        """Up to `limit` that were not deleted; fewer only where there are no more."""
+        found: list[Experiment] = []
+        while page := await self.with_tombstones(after, limit):
+            found += [experiment for experiment in page if experiment.deleted_at is None]
+            after = page[-1].id
+            if len(found) >= limit or len(page) < limit:
+                break
+        return found[:limit]
+
+    async def with_tombstones(self, after: str, limit: int) -> list[Experiment]:
+        """As `experiments`, and what is left of those that were deleted."""
+        found = await self.documents.scan("experiments", "", after=after, limit=limit)
+        return [mapping.experiment(d) for d in found]
+
+    async def save_experiment(self, experiment: Experiment) -> bool:
+        """Compare-and-set on the revision that was read."""
+        done = await self.documents.replace(
+            "experiments", experiment.id, experiment.revision, body_of(experiment)
+        )
+        return self._changed(experiment.id, done)
+
+    async def erase(self, experiment_id: str) -> None:
+        """Delete every record of an experiment but its own, which is a tombstone by then."""
+        for kind in KINDS_OF_AN_EXPERIMENT:
+            await self.documents.delete(kind, f"{experiment_id}/")
+
+    # Ticks
+
+    async def tick_start(self) -> str:
+        """The id of the experiment after which the next tick begins; empty for the first one."""
+        found = await self.documents.get("ticks", "start")
+        return "" if found is None else str(found.body["after"])
+
+    async def save_tick_start(self, after: str) -> None:
+        """Of two ticks at once, either may win."""
+        found, body = await self.documents.get("ticks", "start"), {"after": after}
+        if found is None:
+            await self.documents.insert("ticks", "start", body)
+        else:
+            await self.documents.replace("ticks", "start", found.revision, body)
+
+    # Clients
+
+    async def add_client(self, client: Client, unique: str) -> bool:
+        """False where the slot is taken or the key (`unique`) has a slot already."""
+        key = key_of(client.experiment_id, client.slot)
+        unique = f"{client.experiment_id}/{unique}"
+        return await self.documents.insert("clients", key, body_of(client), unique=unique)
+
+    async def client_by_key(self, experiment_id: str, unique: str) -> Client | None:
+        found = await self.documents.find("clients", f"{experiment_id}/{unique}")
+        return None if found is None else mapping.client(found)
+
+    async def client(self, experiment_id: str, slot: int) -> Client | None:
+        found = await self.documents.get("clients", key_of(experiment_id, slot))
+        return None if found is None else mapping.known_client(found)
+
+    async def count_clients(self, experiment_id: str) -> int:
+        """Slots are claimed in their order, so the last one that is taken tells."""
+        prefix = f"{experiment_id}/"
+        last = await self.documents.last_key("clients", prefix)
+        return 0 if last is None else int(last[len(prefix) :]) + 1
+
+    async def enrolled_slots(self, experiment_id: str) -> list[int]:
+        return await self._slots("clients", f"{experiment_id}/")
+
+    async def clients(self, experiment_id: str, after: str, limit: int) -> list[Client]:
+        prefix = f"{experiment_id}/"
+        found = await self.documents.scan("clients", prefix, after=after, limit=limit)
+        return [mapping.client(d) for d in found]
+
+    async def save_client(self, client: Client) -> bool:
+        """Compare-and-set on the revision that was read."""
+        key = key_of(client.experiment_id, client.slot)
+        return await self.documents.replace("clients", key, client.revision, body_of(client))
+
+    # Rounds
+
+    async def add_round(self, round_: Round) -> bool:
+        key = key_of(round_.experiment_id, round_.number)
+        done = await self.documents.insert("rounds", key, body_of(round_))
+        return self._changed(round_.experiment_id, done)
+
+    async def round(self, experiment_id: str, number: int) -> Round | None:
+        found = await self.documents.get("rounds", key_of(experiment_id, number))
+        return None if found is None else mapping.known_round(found)
+
+    async def rounds(self, experiment_id: str, after: int = 0) -> list[Round]:
+        place = key_of(experiment_id, after) if after else ""
+        found = await scan_all(self.documents, "rounds", f"{experiment_id}/", place)
+        return [mapping.round(d) for d in found]
+
+    async def save_round(self, round_: Round) -> bool:
+        """Compare-and-set on the revision that was read."""
+        key = key_of(round_.experiment_id, round_.number)
+        done = await self.documents.replace("rounds", key, round_.revision, body_of(round_))
+        return self._changed(round_.experiment_id, done)
+
+    # Updates and refusals
+
+    async def add_update(self, update: Update) -> bool:
+        key = key_of(update.experiment_id, update.round, update.slot)
+        return await self.documents.insert("updates", key, body_of(update))
+
+    async def update(self, experiment_id: str, number: int, slot: int) -> Update | None:
+        found = await self.documents.get("updates", key_of(experiment_id, number, slot))
+        return None if found is None else mapping.known_update(found)
+
+    async def updates(self, experiment_id: str, number: int) -> list[Update]:
+        """All that were stored for the round, by slot; after the seal some may not be accepted."""
+        found = await scan_all(self.documents, "updates", f"{key_of(experiment_id, number)}/")
+        return [mapping.update(d) for d in found]
+
+    async def updates_of(
+        self, experiment_id: str, number: int, slots: Sequence[int]
+    ) -> list[Update]:
+        """Those of the ascending slots that have one; others between them cost no more calls."""
+        after = key_of(experiment_id, number, slots[0] - 1) if slots[0] else ""
+        last = key_of(experiment_id, number, slots[-1])
+        prefix = f"{key_of(experiment_id, number)}/"
+        found = await scan_to(self.documents, "updates", prefix, after, last, len(slots))
+        return [update for d in found if (update := mapping.update(d)).slot in slots]
+
+    async def reported_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
+        """Only of slots that start with the digits `leading`, where such are given."""
+        return await self._slots("updates", f"{key_of(experiment_id, number)}/", leading)
+
+    async def add_refusal(self, refusal: Refusal) -> None:
+        """One a client and a round: the first reason stands, so that nobody can fill the store."""
+        key = key_of(refusal.experiment_id, refusal.round, refusal.slot)
+        await self.documents.insert("refusals", key, body_of(refusal))
+
+    async def refusal(self, experiment_id: str, number: int, slot: int) -> Refusal | None:
+        found = await self.documents.get("refusals", key_of(experiment_id, number, slot))
+        return None if found is None else Refusal(**found.body)
+
+    async def refusals(self, experiment_id: str, number: int | None = None) -> list[Refusal]:
+        """Of one round, or of all of them."""
+        numbers = () if number is None else (number,)
+        found = await scan_all(self.documents, "refusals", f"{key_of(experiment_id, *numbers)}/")
+        return [Refusal(**d.body) for d in found]
+
+    async def refused_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
+        """As `reported_slots`."""
+        return await self._slots("refusals", f"{key_of(experiment_id, number)}/", leading)
+
+    # Models and evaluations
+
+    async def add_model(self, model: ModelVersion) -> bool:
+        key = key_of(model.experiment_id, model.version)
+        return await self.documents.insert("models", key, body_of(model))
+
+    async def model(self, experiment_id: str, version: int) -> ModelVersion | None:
+        found = await self.documents.get("models", key_of(experiment_id, version))
+        return None if found is None else mapping.known_model(found)
+
+    async def layout(self, experiment_id: str) -> Layout:
+        """The tensors that every model and update of an experiment has. Raises NotFound."""
+        known = self._layouts.get(experiment_id)
+        if known is None:
+            first = await self.model(experiment_id, 0)
+            if first is None:
+                raise NotFound("The experiment has no initial model yet.")
+            if len(self._layouts) >= LAYOUTS:
+                self._layouts.clear()
+            # The initial model is never another one.
+            known = self._layouts[experiment_id] = read_header(base64.b64decode(first.header))
+        return known
+
+    async def models(self, experiment_id: str, after: int = -1) -> list[ModelVersion]:
+        place = "" if after < 0 else key_of(experiment_id, after)
+        found = await scan_all(self.documents, "models", f"{experiment_id}/", place)
+        return [mapping.model(d) for d in found]
+
+    async def add_evaluation(self, evaluation: Evaluation) -> bool:
+        key = f"{key_of(evaluation.experiment_id, evaluation.version)}/{evaluation.source}"
+        return await self.documents.insert("evaluations", key, body_of(evaluation))
+
+    async def evaluation(self, experiment_id: str, version: int, source: str) -> Evaluation | None:
+        found = await self.documents.get(
+            "evaluations", f"{key_of(experiment_id, version)}/{source}"
+        )
+        return None if found is None else Evaluation(**found.body)
+
+    async def evaluations(self, experiment_id: str, after: int = -1) -> list[Evaluation]:
+        """Of the model versions above `after`."""
+        # The next version's prefix itself: keys below it are of the versions before.
+        place = key_of(experiment_id, after + 1)
+        found = await scan_all(self.documents, "evaluations", f"{experiment_id}/", place)
+        return [Evaluation(**d.body) for d in found]
+
+    async def count_evaluations(self, experiment_id: str) -> int:
+        return await self.documents.count("evaluations", f"{experiment_id}/")
+
+    async def _slots(self, kind: str, prefix: str, leading: str = "") -> list[int]:
+        keys = await self.documents.keys(kind, prefix + leading)
+        return [int(key[len(prefix) :]) for key in keys]

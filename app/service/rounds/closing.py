@@ -1,0 +1,123 @@
+"""A sealed round until it is closed: its list is frozen, and calls take turns to fold it."""
+
+from __future__ import annotations
+
+from app.service import journal
+from app.service.aggregation.finish import LostUpdate, aggregate
+from app.service.aggregation.leases import Held, is_free, new_lease, work_under_lease
+from app.service.call_budget import Allowance
+from app.service.context import Context, Limits
+from app.service.journal import COORDINATOR
+from serverless_fl.domain.errors import StoreUnavailable
+from serverless_fl.domain.experiment import Experiment, ExperimentState
+from serverless_fl.domain.round import Cut, Lease, Round, RoundState
+
+MAX_DEATHS = 20  # of calls that aggregate one round
+
+
+class Paused(Exception):
+    """This call has done its share of an aggregation; another one goes on."""
+
+
+def cut(limits: Limits) -> Cut:
+    """How a round is cut that is opened under these limits."""
+    return Cut(span_bytes=limits.part_bytes, group_size=limits.fold_updates)
+
+
+async def fail(context: Context, experiment: Experiment, reason: str) -> None:
+    """End an experiment that cannot go on."""
+    failed = experiment.move(
+        ExperimentState.FAILED,
+        reason=reason.strip(),
+        ended_at=context.clock(),
+        ended_by=COORDINATOR,
+    )
+    if await context.repo.save_experiment(failed):
+        journal.of_end(failed)
+
+
+async def blobs_fault(context: Context) -> StoreUnavailable | None:
+    """Why clients cannot bring or fetch weights now, if so.
+
+    Nothing ends for good while that is so: it is no fault of any client or call.
+    """
+    try:
+        # The right store of weights knows that this is absent; another one says so instead.
+        await context.blobs.get("-")
+    except StoreUnavailable as error:
+        return error
+    return None
+
+
+class Closing:
+    """The steps between the seal and the close; each says whether to look again."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.repo = context.repo
+
+    async def freeze(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
+        """List what came before the seal, and aggregate it ourselves if our list is the one."""
+        accepted = await self.repo.reported_slots(experiment.id, round_.number)
+        frozen = round_.move(
+            RoundState.AGGREGATING,
+            accepted=tuple(accepted),
+            lease=new_lease(self.context),
+            cut=round_.cut or cut(self.context.limits),
+        )
+        await self._aggregate(experiment, frozen, allowance)
+        return True
+
+    async def take_over(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
+        """Go on with an aggregation that its owner has let go of, by word or by silence."""
+        lease = round_.lease
+        assert lease is not None  # noqa: S101  (the move into this state sets it)
+        if allowance.spent or not await is_free(self.context, round_):
+            return False
+        next_lease = new_lease(self.context, lease)
+        if next_lease.deaths >= MAX_DEATHS:
+            if (fault := await blobs_fault(self.context)) is not None:
+                allowance.faults.append(fault)
+                return False
+            reason = (
+                f"Round {round_.number} could not be aggregated: {next_lease.deaths} calls began "
+                "it and never came to an end. See the coordinator's log; it may need more memory "
+                "or time."
+            )
+            await fail(self.context, experiment, reason)
+            return True
+        mine = round_.move(RoundState.AGGREGATING, lease=next_lease)
+        await self._aggregate(experiment, mine, allowance, lease)
+        return True
+
+    async def _aggregate(
+        self,
+        experiment: Experiment,
+        mine: Round,
+        allowance: Allowance,
+        before: Lease | None = None,
+    ) -> None:
+        """Take the round's lease, in place of the one before, and do a step under it.
+
+        Raises Paused if there is more to do, but not in this call.
+        """
+
+        async def work(held: Held[Round]) -> bool:
+            if before is not None:
+                journal.of_takeover(held.record, before)
+            try:
+                return await aggregate(held, experiment, allowance)
+            except LostUpdate as error:
+                await self._fail_without(experiment, mine, error)
+                return True
+
+        if not await work_under_lease(self.context, mine, mine, work, allowance):
+            raise Paused
+
+    async def _fail_without(self, experiment: Experiment, mine: Round, error: LostUpdate) -> None:
+        # An owner that was too slow finds the uploads of a closed round gone, rightly so: they
+        # are deleted after the close only, and so nothing is lost while it still aggregates.
+        now = await self.repo.round(experiment.id, mine.number)
+        if now is not None and now.state is RoundState.AGGREGATING:
+            reason = f"Round {mine.number} lost an accepted update: {error}"
+            await fail(self.context, experiment, reason)

@@ -1,0 +1,272 @@
+"""The state machine: `advance` looks at what is stored and does the next missing step.
+
+Uploads, polls and the scheduled tick all call it, and there is no other way forward. A step is one
+insert-if-absent or one compare-and-set; whoever loses a race finds the winner's result when it
+looks again. A process may die between any two lines here: the next call goes on from the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from app.service import journal
+from app.service.aggregation import filling
+from app.service.call_budget import Allowance
+from app.service.context import Context
+from app.service.cost.metering import Metering
+from app.service.journal import COORDINATOR, missing
+from app.service.rounds import cleanup
+from app.service.rounds.closing import Closing, Paused, blobs_fault, cut, fail
+from app.service.rounds.progress import Look, thoroughly
+from app.service.rounds.retention import announced, drop_garbage
+from app.telemetry import trace
+from app.telemetry.logs import WARNING, tell
+from serverless_fl.domain import draws
+from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
+from serverless_fl.domain.records import Update
+from serverless_fl.domain.round import Attempt, Round, RoundState
+from serverless_fl.domain.stopping import Verdict, decide
+
+
+class Rounds:
+    """Opens, closes and repeats rounds."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.repo = context.repo
+        self.metering = Metering(context)
+        self.closing = Closing(context)
+
+    async def advance(
+        self, experiment_id: str, look: Look = thoroughly, allowance: Allowance | None = None
+    ) -> tuple[Experiment, Round | None]:
+        """Do every step that `look` lets it find; give the state after it. Raises NotFound.
+
+        Aggregations take from the call's own allowance, or from this one.
+        """
+        with trace.span("advance", experiment=experiment_id):
+            return await self._advance(experiment_id, look, allowance or Allowance(self.context))
+
+    async def _advance(
+        self, experiment_id: str, look: Look, allowance: Allowance
+    ) -> tuple[Experiment, Round | None]:
+        paused = False
+        while True:
+            experiment = await self.repo.experiment(experiment_id)
+            round_ = None
+            if experiment.round:
+                round_ = await self.repo.round(experiment_id, experiment.round)
+            found = not paused and await look(self.context, experiment, round_)
+            if isinstance(found, filling.Filled):
+                assert round_ is not None  # noqa: S101  (a look found a group of it full)
+                await filling.fold_filled(self.context, experiment, round_, found.group, allowance)
+                return experiment, round_
+            if not found:
+                return experiment, round_
+            look = thoroughly  # one step may make room for the next
+            try:
+                if not await self._step(experiment, round_, allowance):
+                    return experiment, round_
+            except Paused:
+                paused = True  # look once more, for what is returned
+
+    async def _step(
+        self, experiment: Experiment, round_: Round | None, allowance: Allowance
+    ) -> bool:
+        """Do the next step if there is one; say whether to look again."""
+        if experiment.garbage and await cleanup.attempt(
+            experiment.id, drop_garbage(self.context, experiment)
+        ):
+            return True
+        match experiment.state:
+            case ExperimentState.AWAITING_MODEL | ExperimentState.PAUSED:
+                return False
+            case ExperimentState.ENROLLING:
+                return await self._start(experiment)
+            case ExperimentState.RUNNING:
+                return await self._run(experiment, round_, allowance)
+            case _:
+                return await cleanup.tidy(self.context, experiment, round_)
+
+    async def _start(self, experiment: Experiment) -> bool:
+        enrolled = await self.repo.count_clients(experiment.id)
+        if enrolled < experiment.config.clients_to_start:
+            return False
+        started = await self.metering.closed(experiment)
+        started = started.move(ExperimentState.RUNNING, round=1)
+        if await self.repo.save_experiment(started):
+            tell("experiment started", experiment=experiment.id, clients=enrolled)
+        return True
+
+    async def _run(
+        self, experiment: Experiment, round_: Round | None, allowance: Allowance
+    ) -> bool:
+        if round_ is None:
+            return await self._open(experiment)
+        match round_.state:
+            case RoundState.COLLECTING:
+                return await self._collect(experiment, round_, allowance)
+            case RoundState.SEALED:
+                return await self.closing.freeze(experiment, round_, allowance)
+            case RoundState.AGGREGATING:
+                return await self.closing.take_over(experiment, round_, allowance)
+            case _:
+                return await self._conclude(experiment, round_)
+
+    async def _open(self, experiment: Experiment) -> bool:
+        config, number = experiment.config, experiment.round
+        slots = await self._taking_part(experiment)
+        now = self.context.clock()
+        opened = Round(
+            experiment_id=experiment.id,
+            number=number,
+            cohort=tuple(draws.cohort(config.seed, number, 1, slots, config.clients_per_round)),
+            opened_at=now,
+            deadline=now + config.deadline_seconds,
+            cut=cut(self.context.limits),
+        )
+        if await self.repo.add_round(opened):
+            journal.of_opening(opened)
+        return True
+
+    async def _collect(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
+        """Seal the round if it is due, or give it another attempt, or fail the experiment.
+
+        Until it is due, fold what is full of it.
+        """
+        latest = self.context.clock() + experiment.config.deadline_seconds
+        if (
+            round_.deadline > latest
+        ):  # a clock had jumped ahead, see `app.service.aggregation.leases`
+            await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=latest))
+            return True
+        reported = await self.repo.reported_slots(experiment.id, round_.number)
+        settled = set(round_.cohort) <= set(reported)
+        refused: list[int] = []
+        if not settled:
+            refused = await self.repo.refused_slots(experiment.id, round_.number)
+            settled = set(round_.cohort) <= {*reported, *refused, *experiment.revoked}
+        revoked = round_.silent(experiment.revoked, {*reported, *refused})
+        if not settled and self.context.clock() < round_.deadline:
+            heard = {*reported, *refused, *experiment.revoked}
+            await filling.fold_full(self.context, experiment, round_, heard, allowance)
+            return False
+        if len(reported) >= experiment.config.updates_to_close:
+            if await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked)):
+                journal.of_seal(round_, len(reported))
+        elif not settled and (fault := await blobs_fault(self.context)) is not None:
+            # Nobody could report. The attempt does not count: it goes on for as long again.
+            allowance.faults.append(fault)
+            if await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=latest)):
+                journal.of_round(round_, "deadline put off", WARNING, cause=fault.message)
+        elif round_.attempt < experiment.config.max_attempts:
+            await self._retry(experiment, round_, reported, refused)
+        else:
+            await fail(
+                self.context,
+                experiment,
+                f"Round {round_.number} got {len(reported)} of the "
+                f"{experiment.config.updates_to_close} updates that it needs, in "
+                f"{round_.attempt} attempts. {missing(round_, reported, refused, revoked)}",
+            )
+        return True
+
+    async def _retry(
+        self, experiment: Experiment, round_: Round, reported: list[int], refused: list[int]
+    ) -> None:
+        config, now = experiment.config, self.context.clock()
+        enrolled = await self._taking_part(experiment)
+        cohort = draws.next_cohort(
+            config.seed,
+            round_.number,
+            round_.attempt + 1,
+            enrolled=[slot for slot in enrolled if slot not in refused],
+            reported=reported,
+            absent=round_.cohort,
+            size=config.clients_per_round,
+        )
+        ended = Attempt(
+            attempt=round_.attempt,
+            cohort=round_.cohort,
+            reported=tuple(reported),
+            refused=tuple(refused),
+            ended_at=now,
+            revoked=round_.silent(experiment.revoked, {*reported, *refused}),
+        )
+        again = round_.move(
+            RoundState.COLLECTING,
+            attempt=round_.attempt + 1,
+            cohort=tuple(cohort),
+            deadline=now + config.deadline_seconds,
+            earlier=(*round_.earlier, ended),
+        )
+        if await self.repo.save_round(again):
+            journal.of_new_attempt(again, len(reported), config.updates_to_close)
+
+    async def _taking_part(self, experiment: Experiment) -> list[int]:
+        """The slots from which cohorts are drawn."""
+        enrolled = await self.repo.enrolled_slots(experiment.id)
+        revoked = set(experiment.revoked)
+        return [slot for slot in enrolled if slot not in revoked]
+
+    async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
+        """The round is closed: drop its uploads, then open the next one, pause or complete."""
+        await cleanup.drop_uploads(self.context, experiment, round_.number)
+        config, verdict = experiment.config, await self._verdict(experiment, round_)
+        experiment = replace(
+            await self.metering.closed(experiment, round_),
+            model_version=round_.number,
+            streak=verdict.streak,
+        )
+        experiment = announced(experiment, round_)
+        if verdict.reason is not None:
+            after = self._completed(experiment, verdict.reason)
+        elif round_.number >= config.rounds:
+            after = self._completed(experiment, _all_closed(config))
+        else:
+            after = await self._next(experiment, round_)
+        if await self.repo.save_experiment(after):
+            journal.of_conclusion(after)
+        return True
+
+    async def _verdict(self, experiment: Experiment, round_: Round) -> Verdict:
+        config = experiment.config
+        if config.target_accuracy is None:
+            return Verdict(0)
+        accepted = await self._accepted(round_)
+        verdict = decide(config, experiment.streak, round_, accepted)
+        if verdict.streak < config.patience:
+            return verdict
+        earlier = []
+        for number in range(round_.number - 1, round_.number - config.patience, -1):
+            before = await self.repo.round(experiment.id, number)
+            earlier.append(await self._accepted(before) if before else [])
+        return decide(config, experiment.streak, round_, accepted, earlier)
+
+    async def _accepted(self, round_: Round) -> list[Update]:
+        stored = await self.repo.updates(round_.experiment_id, round_.number)
+        return [update for update in stored if update.slot in round_.accepted]
+
+    def _completed(self, experiment: Experiment, reason: str) -> Experiment:
+        return experiment.move(
+            ExperimentState.COMPLETED,
+            reason=reason,
+            ended_at=self.context.clock(),
+            ended_by=COORDINATOR,
+        )
+
+    async def _next(self, experiment: Experiment, round_: Round) -> Experiment:
+        """With the next round to be opened, or paused before it."""
+        now = self.context.clock()
+        if experiment.pausing:
+            return experiment.pause(now, experiment.pausing, "Paused by the admin.")
+        if reason := await self.metering.over_budget(experiment, round_):
+            return experiment.pause(now, COORDINATOR, reason)
+        return experiment.move(ExperimentState.RUNNING, round=round_.number + 1)
+
+
+def _all_closed(config: Config) -> str:
+    said = f"All {config.rounds} rounds are closed."
+    if config.target_accuracy is None:
+        return said
+    return f"{said} The target accuracy of {config.target_accuracy:.2%} was not shown."

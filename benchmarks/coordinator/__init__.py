@@ -1,0 +1,1 @@
+"""What the coordinator costs and how fast it answers."""

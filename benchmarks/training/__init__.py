@@ -1,0 +1,1 @@
+"""Accuracy, the local loop, and poisoned updates."""

@@ -1,0 +1,367 @@
+"""A typed async client of the coordinator's API, over httpx."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter
+
+from client_sdk import errors
+from client_sdk.api.answers import MODEL_BYTES, parse
+from client_sdk.api.connection import Connection, Retry
+from client_sdk.api.traffic import Traffic
+from client_sdk.api.transfer import TRIES, Upload, download
+from serverless_fl.wire import schema, turns, views
+from serverless_fl.wire.bounds import Listed
+
+MAX_HELD = 32  # connections may be waiting for an answer that the coordinator holds back
+STATUS_BYTES = 64 * 1024  # of an answer that says what to do
+_STATUS: TypeAdapter[turns.Train | turns.Wait | turns.Done] = TypeAdapter(turns.RoundStatus)
+_MODELS: TypeAdapter[list[views.ModelView]] = TypeAdapter(Listed[views.ModelView])
+_AUDIT: TypeAdapter[list[views.AuditEvent]] = TypeAdapter(Listed[views.AuditEvent])
+_RECEIPT: TypeAdapter[schema.UpdateReceipt] = TypeAdapter(schema.UpdateReceipt)
+M = TypeVar("M", bound=BaseModel)
+
+
+class CoordinatorClient:
+    """One caller of one coordinator. Use it as an async context manager.
+
+    `key` is the admin key, an enrolment key or a client's token; `using(key)` gives another
+    caller over the same connections. The other arguments are the connection's. Every call raises
+    RequestRefused, CoordinatorUnreachable or BadAnswer. Raises BadSettings as Connection does.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str | None = None,
+        *,
+        retry: Retry | None = None,
+        timeout: float = 60.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+        on_retry: Callable[[str], None] | None = None,
+        most_model_bytes: int = MODEL_BYTES,
+    ) -> None:
+        self.connection = Connection(
+            base_url,
+            key,
+            retry=retry,
+            timeout=timeout,
+            transport=transport,
+            on_retry=on_retry,
+            most_model_bytes=most_model_bytes,
+        )
+        self._most_initial_bytes: dict[str, int | None] = {}  # by experiment, as it was created
+        # An answer that is held back keeps a connection; others must find one all the same.
+        self._holding = asyncio.Semaphore(MAX_HELD)
+
+    def using(self, key: str) -> Self:
+        """Give another caller over the same connections; closing the first closes both."""
+        other = copy.copy(self)
+        other.connection = self.connection.using(key)
+        return other
+
+    @property
+    def traffic(self) -> Traffic:
+        """What this caller and those that share its connections have moved."""
+        return self.connection.traffic
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.connection.__aexit__()
+
+    # The admin's calls
+
+    async def create_experiment(
+        self, name: str, config: schema.ExperimentConfig, idempotency_key: str
+    ) -> schema.CreatedExperiment:
+        """Create an experiment; the same key gives the same one again. Raises RequestRefused."""
+        created = await self.connection.call(
+            schema.CreatedExperiment,
+            "POST",
+            "/experiments",
+            body=schema.CreateExperiment(name=name, config=config),
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        self._most_initial_bytes[created.id] = created.max_model_bytes
+        return created
+
+    async def upload_initial_model(
+        self,
+        experiment_id: str,
+        weights: bytes,
+        part_bytes: int,
+        *,
+        direct: bool = False,
+    ) -> views.ModelView:
+        """Upload the initial weights (safetensors) and open the enrolment.
+
+        `part_bytes` and `direct` are as the created experiment said. What has more bytes than the
+        coordinator takes is not sent: RequestRefused.
+        """
+        _require_size(len(weights), self._most_initial_bytes.get(experiment_id), "model")
+        path = f"/experiments/{experiment_id}/initial-model"
+        upload = Upload(self.connection, path, weights, part_bytes, direct=direct)
+        commit = schema.WeightsCommit(sha256=upload.sha256, parts=upload.parts)
+        return await self._send_and_commit(upload, views.ModelView, path, commit)
+
+    async def _send_and_commit(
+        self, upload: Upload, answer: type[M], path: str, commit: BaseModel
+    ) -> M:
+        for _ in range(TRIES):
+            await upload.send()
+            try:
+                return await self.connection.call(answer, "POST", path, body=commit)
+            except errors.StateConflict as error:
+                if error.code != "parts-missing":
+                    raise
+                fault = error
+        raise fault
+
+    async def stop_experiment(self, experiment_id: str) -> views.ExperimentView:
+        return await self.connection.call(
+            views.ExperimentView, "POST", f"/experiments/{experiment_id}/stop"
+        )
+
+    async def delete_experiment(self, experiment_id: str, *, stop: bool = False) -> None:
+        """Delete an experiment that has ended, or `stop` it first: models, clients and records.
+
+        Raises StateConflict (`not-ended`), NotThere.
+        """
+        query = "?stop=true" if stop else ""
+        await self.connection.request("DELETE", f"/experiments/{experiment_id}{query}")
+
+    async def pause_experiment(self, experiment_id: str) -> views.ExperimentView:
+        """Open no further round once the present one is closed. Raises StateConflict."""
+        return await self.connection.call(
+            views.ExperimentView, "POST", f"/experiments/{experiment_id}/pause"
+        )
+
+    async def resume_experiment(
+        self, experiment_id: str, budget_usd: float | None = None
+    ) -> views.ExperimentView:
+        """Go on, with another budget where one is given. Raises StateConflict: its code is
+        `budget-reached` where the estimated cost is not below the budget.
+        """
+        body = schema.Resume(budget_usd=budget_usd)
+        path = f"/experiments/{experiment_id}/resume"
+        return await self.connection.call(views.ExperimentView, "POST", path, body=body)
+
+    async def revoke_client(self, experiment_id: str, client_id: str) -> views.ClientView:
+        """End a client's part; its token stops working. What of it was accepted stands."""
+        path = f"/experiments/{experiment_id}/clients/{client_id}/revoke"
+        return await self.connection.call(views.ClientView, "POST", path)
+
+    async def enrolment_key(self, experiment_id: str) -> schema.EnrolmentKey:
+        path = f"/experiments/{experiment_id}/enrolment-key"
+        return await self.connection.call(schema.EnrolmentKey, "GET", path)
+
+    async def replace_enrolment_key(
+        self, experiment_id: str, idempotency_key: str
+    ) -> schema.EnrolmentKey:
+        """Make another enrolment key; the old one stops working. A retry makes no third."""
+        return await self.connection.call(
+            schema.EnrolmentKey,
+            "POST",
+            f"/experiments/{experiment_id}/enrolment-key",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+
+    async def audit(
+        self, experiment_id: str, after: str = "", limit: int = 100
+    ) -> list[views.AuditEvent]:
+        """A page of who did what, and when, oldest first; `after` is the last one's cursor."""
+        path = f"/experiments/{experiment_id}/audit"
+        response = await self.connection.request(
+            "GET", path, params={"after": after, "limit": str(limit)}
+        )
+        return parse(_AUDIT, response)
+
+    # Anyone's
+
+    async def experiment(self, experiment_id: str, after_round: int = 0) -> views.ExperimentView:
+        """With the history above `after_round`."""
+        query = f"?after_round={after_round}" if after_round else ""
+        return await self.connection.call(
+            views.ExperimentView, "GET", f"/experiments/{experiment_id}{query}"
+        )
+
+    async def round(self, experiment_id: str, number: int) -> views.RoundView:
+        path = f"/experiments/{experiment_id}/rounds/{number}"
+        return await self.connection.call(views.RoundView, "GET", path)
+
+    async def models(self, experiment_id: str, after: int = -1) -> list[views.ModelView]:
+        """The versions above `after`."""
+        query = f"?after={after}" if after >= 0 else ""
+        return parse(
+            _MODELS,
+            await self.connection.request("GET", f"/experiments/{experiment_id}/models{query}"),
+        )
+
+    async def download_model(
+        self,
+        experiment_id: str,
+        version: int | str = "latest",
+        part_bytes: int = 4 * 1024**2,
+        *,
+        direct: bool = False,
+        held: bytes | None = None,
+        encoded: bool = False,
+        file: schema.BlobInfo | None = None,
+    ) -> bytes:
+        """A model's safetensors bytes, verified: in ranges of `part_bytes`, or (with `direct`)
+        from the coordinator's blob store. An experiment's view says both. `held` is another
+        version, or perhaps this one: then it is not sent again. `encoded` asks for the compressed
+        model that clients train from; `serverless_fl.weights.deltas.decompress_model` makes weights
+        of it. `file` is what the coordinator has announced, where it has: nothing else is taken
+        then.
+
+        Raises CorruptDownload, NotThere, NotAuthorised, BadAnswer.
+        """
+        path = f"/experiments/{experiment_id}/models/{version}"
+        if version == "latest" and direct:
+            newest = (await self.experiment(experiment_id)).model_version
+            path = f"/experiments/{experiment_id}/models/{newest or 0}"
+        path += "/encoded" if encoded else ""
+        return await download(
+            self.connection, path, part_bytes, direct=direct, held=held, file=file
+        )
+
+    async def download_update(
+        self, experiment_id: str, number: int, slot: int, part_bytes: int = 4 * 1024**2
+    ) -> bytes:
+        """A kept update, verified; for the admin. Raises NotThere, CorruptDownload."""
+        path = f"/experiments/{experiment_id}/rounds/{number}/updates/{slot}"
+        return await download(self.connection, path, part_bytes, direct=False)
+
+    async def report_evaluation(
+        self, experiment_id: str, version: int, num_examples: int, metrics: Mapping[str, float]
+    ) -> views.EvaluationView:
+        return await self.connection.call(
+            views.EvaluationView,
+            "POST",
+            f"/experiments/{experiment_id}/models/{version}/evaluations",
+            body=schema.EvaluationReport(num_examples=num_examples, metrics=dict(metrics)),
+        )
+
+    # A client's
+
+    async def subscribe(
+        self,
+        experiment_id: str,
+        client_key: str,
+        name: str = "",
+        *,
+        told: bool = False,
+        shard: bool = False,
+    ) -> schema.Subscription:
+        """Claim a slot, with the enrolment key as this caller's key. The rest as the API says."""
+        return await self.connection.call(
+            schema.Subscription,
+            "POST",
+            f"/experiments/{experiment_id}/clients",
+            body=schema.Subscribe(client_key=client_key, name=name, told=told, shard=shard),
+        )
+
+    async def replace_token(self, experiment_id: str, client_key: str) -> schema.ReplacedToken:
+        """Another token for this client, whose token is this caller's key and stops working."""
+        return await self.connection.call(
+            schema.ReplacedToken,
+            "POST",
+            f"/experiments/{experiment_id}/token",
+            body=schema.ReplaceToken(client_key=client_key),
+        )
+
+    async def shard(self, experiment_id: str) -> schema.Shard:
+        return await self.connection.call(
+            schema.Shard, "GET", f"/experiments/{experiment_id}/shard"
+        )
+
+    async def status(
+        self, experiment_id: str, *, hold: float = 0.0, known: int | None = None
+    ) -> turns.Train | turns.Wait | turns.Done:
+        """What to do now. With `hold`, the answer may take so many seconds, unless there is
+        something else to do than to wait in the round `known`.
+        """
+        path = f"/experiments/{experiment_id}/status"
+        if hold < 1 or known is None:
+            return parse(_STATUS, await self.connection.request("GET", path, most=STATUS_BYTES))
+        seconds = int(min(hold, turns.MAX_HOLD))
+        response = await self.connection.request(
+            "GET",
+            f"{path}?wait={seconds}&round={known}",
+            timeout=httpx.Timeout(self.connection.timeout + seconds),
+            held=True,
+            most=STATUS_BYTES,
+        )
+        return parse(_STATUS, response)
+
+    async def next_status(
+        self, experiment_id: str, last: turns.Wait
+    ) -> turns.Train | turns.Wait | turns.Done:
+        """What to do after `last`, as soon as it is known: the coordinator holds the answer back
+        where it does that, and else there is a pause.
+        """
+        asked = time.monotonic()
+        if last.hold < 1 or self._holding.locked():  # too many wait already over these connections
+            await asyncio.sleep(last.retry_after)
+            return await self.status(experiment_id)
+        async with self._holding:
+            found = await self.status(experiment_id, hold=last.hold, known=last.round)
+        if isinstance(found, turns.Wait) and found.round == last.round:
+            # It was not held: whatever the reason, nobody shall ask without a pause.
+            await asyncio.sleep(max(0.0, last.retry_after - (time.monotonic() - asked)))
+        return found
+
+    async def upload_update(
+        self,
+        experiment_id: str,
+        round_number: int,
+        weights: bytes,
+        num_examples: int,
+        metrics: Mapping[str, float],
+        part_bytes: int,
+        *,
+        direct: bool = False,
+        gzip: bool = False,
+        at_once: bool = False,
+        most: int | None = None,
+    ) -> schema.UpdateReceipt:
+        """Upload an update and commit it, with `at_once` in one request where it is one part; with
+        `gzip` its parts are compressed on the way. One of more than `most` bytes is not sent.
+
+        Raises StateConflict where it came too late, RequestRefused where it was refused for what
+        it holds.
+        """
+        _require_size(len(weights), most, "update")
+        path = f"/experiments/{experiment_id}/rounds/{round_number}/update"
+        upload = Upload(self.connection, path, weights, part_bytes, direct=direct, gzip=gzip)
+        if at_once and len(upload.parts) == 1:
+            said = json.dumps(dict(metrics), allow_nan=False, separators=(",", ":"))
+            facts = {"num_examples": str(num_examples), "metrics": said}
+            return parse(_RECEIPT, await upload.send_at_once(facts))
+        commit = schema.UpdateCommit(
+            sha256=upload.sha256,
+            parts=upload.parts,
+            num_examples=num_examples,
+            metrics=dict(metrics),
+        )
+        return await self._send_and_commit(upload, schema.UpdateReceipt, path, commit)
+
+
+def _require_size(size: int, most: int | None, what: str) -> None:
+    """Raise RequestRefused for what the coordinator would refuse when all of it is there."""
+    if most is not None and size > most:
+        raise errors.RequestRefused(
+            413,
+            "too-large",
+            f"The {what} has {size} bytes, and the coordinator takes no more than {most}.",
+        )

@@ -1,0 +1,110 @@
+"""What a failed request says to people, and whether it is worth to be tried again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import ssl
+from collections.abc import Iterator
+
+import httpx
+from pydantic import ValidationError
+
+from client_sdk import errors
+from serverless_fl.wire.schema import Problem
+from serverless_fl.wire.text import clean
+
+_KINDS = {
+    401: errors.NotAuthorised,
+    403: errors.NotAuthorised,
+    404: errors.NotThere,
+    409: errors.StateConflict,
+}
+_TIMES: dict[type[httpx.TimeoutException], str] = {
+    httpx.ConnectTimeout: "no connection in time",
+    httpx.ReadTimeout: "nothing came in time",
+    httpx.WriteTimeout: "it took nothing in time",
+    httpx.PoolTimeout: "no connection was free in time",
+}
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
+_S3_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
+
+
+def reason(error: BaseException) -> str:
+    """The innermost cause that has words: `Connection refused`, not `All attempts failed`."""
+    found = str(error) or type(error).__name__
+    if isinstance(error, httpx.TimeoutException):
+        found = _TIMES.get(type(error), "it took too long")
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno:
+            system = cause.errno > 0  # names that nobody has are another library's
+            found = os.strerror(cause.errno) if system else cause.strerror or found
+    return clean(found, 300)
+
+
+def hopeless(error: httpx.RequestError) -> str | None:
+    """What is wrong in a way that no further try can mend, if it is that; in words."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"its certificate is not trusted ({clean(cause.verify_message, 200)}); where a "
+                "private authority signed it, name that one's file in SSL_CERT_FILE"
+            )
+        if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+            return "nothing at that port speaks TLS: it may be an http:// address"
+    if isinstance(error, httpx.ProxyError) and re.match(r"4\d\d\b", str(error)):
+        return f"the proxy refuses: {clean(str(error), 200)}"
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        return f"it cannot be asked: {clean(str(error), 200)}"
+    return None
+
+
+def hint(error: httpx.RequestError, request: httpx.Request) -> str:
+    """What it may be, where nothing has ever answered at the address."""
+    plain = request.url.scheme == "http"
+    if plain and isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
+        return "; it may be an https:// address"
+    return ""
+
+
+def refusal(response: httpx.Response) -> errors.RequestRefused:
+    """A coordinator's refusal, or that of whatever stands before it."""
+    if response.is_redirect:
+        return _redirect(response)
+    kind = _KINDS.get(response.status_code, errors.RequestRefused)
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        text = clean(response.text.strip(), 200) or clean(response.reason_phrase, 200)
+        return kind(response.status_code, "unknown", f"HTTP {response.status_code}: {text}")
+    return kind(response.status_code, problem.code, problem.detail)
+
+
+def _redirect(response: httpx.Response) -> errors.RequestRefused:
+    """No key of ours is sent where a redirect leads; whoever has the key may decide to."""
+    asked, target = response.request.url, response.headers["location"]
+    with contextlib.suppress(httpx.InvalidURL):  # such a one is shown as it is
+        target = str(asked.join(target)).removesuffix(asked.raw_path.decode())
+    here = str(asked).removesuffix(asked.raw_path.decode())
+    return errors.RequestRefused(
+        response.status_code,
+        "redirect",
+        f"{here} leads to {clean(target, 300)}: if you trust that one, give its address",
+    )
+
+
+def direct_refusal(response: httpx.Response) -> errors.DirectRefused:
+    """A blob store's refusal, with S3's own code where there is one."""
+    code = _S3_CODE.search(response.content)
+    told = f"{response.status_code} ({code[1].decode()})" if code else str(response.status_code)
+    return errors.DirectRefused(
+        response.status_code, "direct", f"{response.request.url.host} answered {told}"
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    at: BaseException | None = error
+    while at is not None:
+        yield at
+        at = at.__cause__ or at.__context__

@@ -1,0 +1,1 @@
+"""`python -m client_sdk`: arguments, commands, exit codes."""

@@ -1,0 +1,68 @@
+"""Readers of single arguments of the command line; each raises argparse.ArgumentTypeError."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+
+from client_sdk import errors
+from client_sdk.api import address
+
+
+def server(text: str) -> str:
+    """A coordinator's URL."""
+    try:
+        return address.checked(text)
+    except errors.BadSettings as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def key(text: str) -> str:
+    """A key, without the line end that a file or a variable leaves behind it."""
+    found = text.strip()
+    if not (found.isascii() and found.isprintable() and " " not in found):
+        # The key itself is not shown.
+        raise ArgumentTypeError("a key has letters, digits and signs of ASCII only, and no spaces")
+    return found
+
+
+def identifier(text: str) -> str:
+    """An experiment's id."""
+    found = text.strip()
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", found) or not found.strip("."):
+        raise ArgumentTypeError(f"{text!r} is no experiment's id")
+    return found
+
+
+def name(text: str) -> str:
+    """A name for people."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentTypeError(
+            f"{text!r} is not text in this machine's encoding (set LC_ALL to a UTF-8 locale)"
+        ) from error
+    return text
+
+
+def natural(text: str) -> int:
+    """A whole number from 0 on."""
+    value = _whole(text)
+    if value < 0:
+        raise ArgumentTypeError("must not be negative")
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    value = _whole(text)
+    if value < 1:
+        raise ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text[:40]!r} is no whole number") from error

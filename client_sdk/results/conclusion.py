@@ -1,0 +1,76 @@
+"""The last lines of a run: its results in a few sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from client_sdk import hints
+from client_sdk.results import cost
+from client_sdk.results.console import Output
+from client_sdk.results.progress import human_bytes, rounds_table
+from client_sdk.simulation.simulate import Row
+from client_sdk.task.evaluation import Classes
+
+
+def conclude(
+    console: Output,
+    result: dict[str, Any],
+    rows: list[Row],
+    classes: Classes | None,
+    files: list[Path],
+) -> None:
+    """Print the table of rounds, the last model's accuracy, and the places of all files."""
+    for line in headline(result):
+        console.say(line)
+    console.print(rounds_table(rows))
+    for line in _worth(result, classes):
+        console.say(line)
+    for line in result["warnings"]:
+        console.say(f"warning: {line}", style="yellow")
+    if result["cost"]:
+        console.say(cost.sentence(result["cost"]))
+    for file in files:
+        console.say(f"wrote {file}")
+    model = next((f for f in files if f.suffix == ".safetensors"), None)
+    console.say(f"try it: {hints.command('predict', 'IMAGE...', '--model', str(model))}")
+
+
+def headline(result: dict[str, Any]) -> Iterator[str]:
+    """How the run ended, and the clients whose every update was refused."""
+    yield f"{result['state']}: {result['reason']}"
+    for refusal in result["always_refused"]:
+        yield (
+            f"{refusal['client']} took part for nothing: each of its updates was refused "
+            f"({refusal['reason']})"
+        )
+
+
+def _worth(result: dict[str, Any], classes: Classes | None) -> Iterator[str]:
+    totals = result["totals"]
+    if totals["final_accuracy"] is None:
+        return
+    yield (
+        f"final accuracy {totals['final_accuracy']:.2%} on the test set "
+        f"(best {totals['best_accuracy']:.2%}, round {totals['best_round']}), "
+        f"loss {totals['final_loss']:.4f}; "
+        f"{totals['wall_seconds']:.1f} s, {human_bytes(totals['bytes_up'])} up, "
+        f"{human_bytes(totals['bytes_down'])} down"
+    )
+    if classes:
+        yield worst_class(classes)
+    reports = result["models"][-1]["clients"]
+    if reports:
+        yield (
+            f"on the clients' own held-out data: accuracy {reports['metrics']['accuracy']:.2%} "
+            f"({reports['clients']} clients, {reports['examples']} examples)"
+        )
+
+
+def worst_class(classes: Classes) -> str:
+    """The class of the lowest accuracy, and the one that the model most often takes it for."""
+    label = classes.worst
+    share, confused = classes.by_class[label], classes.taken_for(label)
+    others = f", most often taken for {classes.names[confused[0]]}" if confused else ""
+    return f"worst class: {classes.names[label]}, {share:.2%} of {classes.examples[label]}{others}"

@@ -1,0 +1,132 @@
+"""The figures that a run leaves behind, as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from client_sdk.simulation.simulate import Row
+from client_sdk.task.evaluation import Classes, VersionFigures
+from serverless_fl.wire.text import clean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NUMBERED_CLASSES = 20  # up to so many, each cell and bar has its number
+DRAWN_CLASSES = 40  # of more, the worst ones
+
+
+def rounds(rows: list[Row], versions: list[VersionFigures], title: str) -> bytes:
+    """Accuracy and loss by round: on the test set, and on the clients' held-out data."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    figure = _figure(9, 4)
+    figure.suptitle(clean(title))
+    left, right = figure.subplots(1, 2)
+    numbers = [row.round for row in rows]
+    left.plot(numbers, [row.accuracy for row in rows], "o-", label="test set")
+    _federated(left, versions, "accuracy", "clients' held-out data")
+    local = [
+        (r.round, r.federated["accuracy_after"]) for r in rows if "accuracy_after" in r.federated
+    ]
+    if local:
+        left.plot(*zip(*local, strict=True), ".--", label="... after local training")
+    left.set(xlabel="round", ylabel="accuracy", title=f"Accuracy: {rows[-1].accuracy:.2%}")
+    left.yaxis.set_major_formatter(PercentFormatter(1.0))
+    right.plot(numbers, [row.loss for row in rows], "o-", color="tab:red", label="test set")
+    _federated(right, versions, "loss", "clients' held-out data")
+    right.set(xlabel="round", ylabel="cross-entropy", title=f"Loss: {rows[-1].loss:.4f}")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return _png(figure)
+
+
+def _federated(axes: Any, versions: list[VersionFigures], metric: str, label: str) -> None:
+    points = [
+        (v.version, v.federated.metrics[metric])
+        for v in versions
+        if v.version and v.federated and metric in v.federated.metrics
+    ]
+    if points:
+        axes.plot(*zip(*points, strict=True), "s:", markersize=4, color="tab:purple", label=label)
+
+
+def evaluation(classes: Classes, title: str) -> bytes:
+    """The confusion matrix, each row as shares of its class, and the accuracy of each class.
+
+    Of very many classes it shows those with the lowest accuracy.
+    """
+    shares = [0.0 if share is None else share for share in classes.by_class]
+    shown = sorted(
+        sorted((t for t, of in enumerate(classes.examples) if of), key=lambda t: shares[t])[
+            :DRAWN_CLASSES
+        ]
+    )
+    size = 3.6 + 0.3 * len(shown)
+    figure = _figure(2 * size - 1, size)
+    of = "" if len(shown) == len(classes.names) else f"; {len(shown)} of {len(classes.names)} shown"
+    figure.suptitle(f"{clean(title)}: {classes.accuracy:.2%} of {sum(classes.examples)} right{of}")
+    left, right = figure.subplots(1, 2, width_ratios=[1.35, 1])
+    _matrix(left, classes, shown)
+    _bars(right, classes, shown, shares)
+    return _png(figure)
+
+
+def _matrix(axes: Any, classes: Classes, shown: list[int]) -> None:
+    counts = np.asarray(classes.confusion)[np.ix_(shown, shown)]
+    share = counts / np.asarray(classes.examples)[shown][:, None]
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    names = [_short(classes.names[t]) for t in shown]
+    long = max(map(len, names)) > 2
+    axes.set_xticks(range(len(shown)), names, rotation=90 if long else 0)
+    axes.set_yticks(range(len(shown)), names)
+    axes.set(xlabel="answer", ylabel="true class", title="Confusion")
+    if len(shown) > NUMBERED_CLASSES:
+        return
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if share[row, column] > 0.55 else "black"
+            axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=8)
+
+
+def _bars(axes: Any, classes: Classes, shown: list[int], shares: list[float]) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    places = range(len(shown))
+    colours = ["tab:red" if t == classes.worst else "tab:blue" for t in shown]
+    bars = axes.barh(places, [shares[t] for t in shown], color=colours)
+    axes.set_yticks(places, [_short(classes.names[t]) for t in shown])
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1.18), title="Accuracy by class (the lowest in red)")
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    if len(shown) <= NUMBERED_CLASSES:
+        axes.bar_label(bars, [f"{shares[t]:.1%}" for t in shown], padding=3, fontsize=8)
+
+
+def _short(name: str) -> str:
+    name = clean(name)
+    return name if len(name) <= 14 else f"{name[:13]}…"
+
+
+def _figure(width: float, height: float) -> Figure:
+    # Imported here: half a second that a participant does not need to wait for.
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["text.parse_math"] = False  # a class may be called "$", or "$x_1"
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=130)
+    return file.getvalue()

@@ -1,0 +1,120 @@
+"""A run in the tools that people compare runs with, each in a file of its own.
+
+All tools get the same figures under the same names: each round's, the settings, and at the end the
+federated figures and the files. A thread of its own calls them in order, so that a slow tracking
+server does not delay a round. A tool that fails is named once and gets nothing more.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from client_sdk import hints
+from client_sdk.exits import UsageError
+from client_sdk.results.trackers.mlflow import MLflow
+from client_sdk.results.trackers.tensorboard import TensorBoard
+
+if TYPE_CHECKING:
+    from client_sdk.simulation.simulate import Row  # imports PyTorch, which `--help` does not need
+
+
+class Tracker(Protocol):
+    """One tool. `begin` comes first, `close` last, also after an interruption."""
+
+    def begin(self, experiment_id: str, config: dict[str, Any]) -> None: ...
+    def metrics(self, values: dict[str, float], step: int) -> None: ...
+    def end(self, report: dict[str, Any], files: Sequence[Path]) -> None: ...
+    def close(self) -> None: ...
+
+
+# By the name that --track takes, which is the name of the tool's package, too. Each is made with
+# the run's folder.
+TRACKERS: Mapping[str, Callable[[Path], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "mlflow": MLflow,
+}
+
+
+def of_row(row: Row) -> dict[str, float]:
+    """A closed round's figures by name; seconds, bytes, and shares of the test set."""
+    return {
+        "test/accuracy": row.accuracy,
+        "test/loss": row.loss,
+        "round/seconds": row.seconds,
+        "round/bytes_up": float(row.bytes_up),
+        "round/bytes_down": float(row.bytes_down),
+        "round/updates": float(row.updates),
+        **{f"cohort/{name}": value for name, value in sorted(row.federated.items())},
+    }
+
+
+def of_models(report: dict[str, Any]) -> Iterator[tuple[int, dict[str, float]]]:
+    """Each model version and its federated figures, which arrive a round after its own."""
+    for found in report["models"]:
+        if found["version"] and found["federated"]:
+            values = found["federated"].items()
+            yield found["version"], {f"federated/{name}": value for name, value in values}
+
+
+class Tracking:
+    """All trackers that a user named. Use it as a context manager. Raises UsageError."""
+
+    def __init__(self, names: Sequence[str], out: Path, say: Callable[[str], None]) -> None:
+        self._trackers: dict[str, Tracker] = {}
+        for name in dict.fromkeys(names):
+            require(name)
+            self._trackers[name] = TRACKERS[name](out)
+        self._say = say
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tracking")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._submit(lambda tracker: tracker.close())
+        self._thread.shutdown()
+
+    def begin(self, experiment_id: str, config: dict[str, Any]) -> None:
+        """Name the experiment and its settings."""
+        self._submit(lambda tracker: tracker.begin(experiment_id, config))
+
+    def row(self, row: Row) -> None:
+        """Pass on a closed round's figures."""
+        self._submit(lambda tracker: tracker.metrics(of_row(row), row.round))
+
+    def end(self, report: dict[str, Any], files: Sequence[Path]) -> None:
+        """Pass on the federated figures, the report and the files of the run."""
+
+        def conclude(tracker: Tracker) -> None:
+            for version, values in of_models(report):
+                tracker.metrics(values, version)
+            tracker.end(report, files)
+
+        self._submit(conclude)
+
+    def _submit(self, call: Callable[[Tracker], None]) -> None:
+        if self._trackers:
+            self._thread.submit(self._call_each, call)
+
+    def _call_each(self, call: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._trackers.items()):
+            try:
+                call(tracker)
+            except Exception as error:
+                # The training is worth more than the record of it, whatever the error is.
+                del self._trackers[name]
+                self._say(f"{name} records no more of this run: {error}")
+
+
+def require(name: str) -> None:
+    """Raises UsageError where the tool's package is not installed."""
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"--track {name} needs another package: {hints.install(f'serverless-fl[{name}]')}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Many participants on one machine, with a coordinator of their own."""

@@ -1,0 +1,164 @@
+"""A coordinator of one's own: a child process (`app.entry.server.embedded`).
+
+If it dies, it is started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess  # nosec B404
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+import client_sdk
+from client_sdk import interrupts
+from client_sdk.errors import CoordinatorUnreachable
+
+START_SECONDS = 60.0
+
+
+class EmbeddedCoordinator:
+    """Runs on a free loopback port, with its state in `data_dir`, while the context is entered.
+
+    This process binds the port and hands the socket to the child, so that nobody else can take the
+    port while the child is restarted. The child ends by itself once this process is gone.
+    Entering raises CoordinatorUnreachable where the child does not start; the message says why.
+    """
+
+    def __init__(
+        self, data_dir: Path, admin_key: str, *, on_restart: Callable[[str], None] | None = None
+    ) -> None:
+        self.data_dir = data_dir
+        self.admin_key = admin_key
+        self.url = ""
+        self._on_restart = on_restart or (lambda message: None)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._socket = socket.socket()
+
+    async def __aenter__(self) -> Self:
+        if sys.platform == "win32":
+            raise CoordinatorUnreachable(
+                "No coordinator can be started on Windows: start one elsewhere, give its --server."
+            )
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._socket.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._start()
+        try:
+            await self._wait_until_up()
+        except BaseException:
+            self._stop()
+            raise
+        self._keeper = asyncio.create_task(self._keep())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._keeper:
+            self._keeper.cancel()
+        self._stop()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    def _start(self) -> None:
+        environment = {k: v for k, v in os.environ.items() if k not in _SERVER_VARIABLES}
+        environment |= {"FL_DATA_DIR": str(self.data_dir), "FL_ADMIN_KEY": self.admin_key}
+        environment.setdefault("FL_LOG_LEVEL", "warning")  # else one line a poll
+        environment["PYTHONPATH"] = os.pathsep.join(_search_path())
+        handle = self._socket.fileno()
+        with (self.data_dir / "coordinator.log").open("ab") as log, interrupts.kept_from_children():
+            self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)  # nosec B603
+                [sys.executable, "-P", "-m", "app.entry.server.embedded", str(handle)],
+                env=environment,
+                stdin=subprocess.PIPE,  # its end tells the child that we are gone
+                stdout=log,
+                stderr=log,
+                pass_fds=[handle],
+                start_new_session=True,  # Ctrl-C reaches this process alone, which stops the child
+            )
+
+    async def _wait_until_up(self) -> None:
+        assert self._process is not None  # noqa: S101
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as http:
+            while self._process.poll() is None and asyncio.get_running_loop().time() < deadline:
+                try:
+                    (await http.get("/health")).raise_for_status()
+                except httpx.HTTPError:
+                    await asyncio.sleep(0.05)
+                else:
+                    return
+        log = self.data_dir / "coordinator.log"
+        raise CoordinatorUnreachable(
+            f"The embedded coordinator did not start: {_reason(log)} (its log is {log})"
+        )
+
+    async def _keep(self) -> None:
+        """Restart the child whenever it dies. Clients retry meanwhile, and nothing is lost."""
+        while True:
+            await asyncio.sleep(0.2)
+            if self._process is not None and (code := self._process.poll()) is not None:
+                self._on_restart(f"The coordinator died (exit code {code}); starting it again.")
+                self._forget()
+                self._start()
+                await asyncio.sleep(1.0)
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._forget()
+        self._socket.close()
+
+    def _forget(self) -> None:
+        """Close this end of an ended child's standard input."""
+        assert self._process is not None  # noqa: S101
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.close()
+
+
+# Variables of another coordinator on this machine do not reach this one.
+_SERVER_VARIABLES = frozenset(
+    {
+        *("MONGODB_URL", "FL_MONGODB_URL", "FL_S3_BUCKET", "FL_DATA_DIR"),
+        *("FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS"),
+    }
+)
+
+
+def _search_path() -> list[str]:
+    """The folders from which the child imports: this process's, without a foreign `app` in them.
+
+    `app` is ours, and lies beside `client_sdk`. The folder of a user's script comes before that in
+    this process's path, and may hold an app.py or a package app/ of the user's own.
+    """
+    (package,) = client_sdk.__path__
+    ours = str(Path(package).parent)
+    others = [folder for folder in sys.path if folder and folder != ours]
+    return [folder for folder in others if not _holds_app(Path(folder))] + [ours]
+
+
+def _holds_app(folder: Path) -> bool:
+    return (folder / "app.py").exists() or (folder / "app").exists()
+
+
+def _reason(log: Path) -> str:
+    """The last line of a server's log that gives a reason."""
+    lines = [
+        line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+    ]
+    told = [line for line in lines if line and "Application startup failed" not in line]
+    last = told[-1] if told else "it said nothing."
+    return last.removeprefix("error:").removeprefix("ERROR:").strip()[:500]

@@ -1,0 +1,1 @@
+"""What is learnt: the networks, the local training loop, how a model is measured."""

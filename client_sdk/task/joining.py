@@ -1,0 +1,99 @@
+"""What a party's data must have in common with the model of the experiment that it joins.
+
+The model's file says which classes its outputs stand for and how pixels were scaled. A party whose
+labels mean something else, or whose pixels are scaled otherwise, trains against all the others.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from client_sdk.data.datasets import Dataset
+from client_sdk.errors import DataError
+from client_sdk.task.models import Description, read_metadata
+from serverless_fl.wire.text import clean
+
+NOT_SAID = (
+    "The experiment's model does not say its classes, or how its pixels were scaled: make sure "
+    "that your labels mean what the other parties' do. Pixels are scaled by your own mean and "
+    "deviation."
+)
+_SAID_BY = ("classes", "mean", "std")
+_SHOWN = 30  # names of a list
+
+
+def description_of(model: bytes) -> Description | None:
+    """What the experiment's model says of itself; None where an older one says too little.
+
+    Raises DataError where it says what cannot be.
+    """
+    if not all(name in read_metadata(model) for name in _SAID_BY):
+        return None
+    return Description.read(model, "The experiment's model")
+
+
+def as_the_experiment(dataset: Dataset, about: Description, *, map_classes: bool) -> Dataset:
+    """The party's set with the experiment's labels and its scale of pixels.
+
+    Classes must be the same in the same order; with `map_classes` they are matched by their names,
+    in whatever order, and capitals don't matter where that leaves no doubt. A party need not have
+    all of them then. Raises DataError, with both lists.
+    """
+    dataset = replace(dataset, mean=about.mean, std=about.std)
+    own, theirs = (
+        [_composed(name) for name in names] for names in (dataset.classes, about.classes)
+    )
+    if own == theirs:
+        return dataset
+    if not map_classes:
+        order = ", but in another order" if sorted(own) == sorted(theirs) else ""
+        raise DataError(
+            f"The classes of {dataset.name} are {'the' if order else 'not the'} experiment's"
+            f"{order}, so its labels would mean something else: {_listed(theirs)} there, "
+            f"{_listed(own)} here. Give --map-classes to match them by name, or rename them."
+        )
+    table = torch.tensor(_matched(own, theirs))
+    return replace(
+        dataset,
+        classes=about.classes,
+        train_y=table[dataset.train_y],
+        test_y=table[dataset.test_y],
+    )
+
+
+def _matched(own: Sequence[str], theirs: Sequence[str]) -> list[int]:
+    """The experiment's label of each own class. Raises DataError."""
+    found: list[int] = []
+    for name in own:
+        same = [n for n, other in enumerate(theirs) if other == name] or [
+            n for n, other in enumerate(theirs) if _plain(other) == _plain(name)
+        ]
+        if len(same) != 1:
+            raise DataError(
+                f"--map-classes finds {'no class' if not same else 'more than one class'} of the "
+                f"experiment for {clean(name, 60)!r}: {_listed(theirs)} there, {_listed(own)} here."
+            )
+        found += same
+    if twice := [name for n, name in enumerate(own) if found.count(found[n]) > 1]:
+        raise DataError(
+            f"--map-classes would make one class of {_listed(twice)}: {_listed(theirs)} there."
+        )
+    return found
+
+
+def _composed(name: str) -> str:
+    """The same name looks the same on every file system."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(clean(name, 60) for name in names[:_SHOWN])
+    return f"[{shown}{f' and {len(names) - _SHOWN} more' if names[_SHOWN:] else ''}]"

@@ -1,0 +1,76 @@
+"""Metrics of a user's own trainer as the coordinator takes them: names and finite floats.
+
+A trainer gives what its libraries give: NumPy scalars, tensors, None. A metric that cannot be sent
+never costs the update that it belongs to.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from client_sdk.errors import DataError
+from serverless_fl.domain.metrics import MAX_METRIC, fault
+
+MOST = 32
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+
+def clean(metrics: object) -> tuple[dict[str, float], list[str]]:
+    """What of `metrics` can be sent, as floats, and a sentence for each one that is left out."""
+    if metrics is None:
+        return {}, []
+    if not isinstance(metrics, Mapping):
+        return {}, [f"The metrics are no mapping of names to numbers but {_kind(metrics)}."]
+    kept: dict[str, float] = {}
+    dropped, endless = [], []
+    for name, value in metrics.items():
+        number = _number(value)
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            dropped.append(
+                f"The metric {str(name)[:64]!r} is left out: a name has 1 to 64 letters, digits "
+                "and the signs _ . : -"
+            )
+        elif number is None:
+            dropped.append(f"The metric {name!r} is left out: {_kind(value)} is no number.")
+        elif not abs(number) <= MAX_METRIC:  # so NaN, too
+            endless.append(f"{name} ({number:g})")
+        elif (reason := fault(name, number)) is not None:
+            dropped.append(f"The metric {name!r} is left out: {reason}.")
+        elif len(kept) == MOST:
+            dropped.append(f"The metric {name!r} is left out: {MOST} is the most of an update.")
+        else:
+            kept[name] = number
+    if endless:  # all of them where a training has diverged, so one sentence
+        dropped.append(f"Not finite, so left out of the metrics: {', '.join(endless)}.")
+    return kept, dropped
+
+
+def whole(value: Any, what: str) -> int:
+    """A whole number of any type that is one. Raises DataError."""
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"The trainer's {what} must be a whole number, not {_kind(value)}."
+        ) from error
+
+
+def _number(value: Any) -> float | None:
+    """Numbers of any library, and arrays and tensors of one number; text is none."""
+    if value is None or isinstance(value, str | bytes | bytearray):
+        return None
+    try:
+        if callable(getattr(value, "item", None)):
+            value = value.item()
+        return None if isinstance(value, complex | str | bytes) else float(value)
+    except OverflowError:
+        return float("inf")
+    except Exception:  # whatever a user's own type says: it is no number
+        return None
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

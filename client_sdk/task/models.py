@@ -1,0 +1,285 @@
+"""The two-layer CNNs, and model files: weights as safetensors, with a description of the model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from client_sdk.data.datasets import Dataset
+from client_sdk.data.preparation import DIGIT_FITS, FITS, Preparation, parse_ranges
+from client_sdk.data.seeds import Dice
+from client_sdk.errors import DataError
+from serverless_fl.domain.errors import BadWeights
+from serverless_fl.weights.header import layout_of, write_header
+
+MAX_WEIGHTS = 2**25  # of a network that this SDK makes: 128 MiB; pictures of about 260x260
+MAX_WORKING = 2**28  # a gigabyte for one image: a stranger's file must not take all memory
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The numbers that build a network: image shape, classes, widths, kernel, padding."""
+
+    name: str
+    in_channels: int
+    height: int
+    width: int
+    classes: int
+    conv: tuple[int, int]
+    kernel: int
+    padding: int
+    hidden: int
+
+    def to_json(self) -> str:
+        """The fields as JSON, for a model file's metadata."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """Read a model file's own description, which may be a stranger's. Raises DataError."""
+        try:
+            fields = json.loads(text)
+            spec = cls(**{**fields, "conv": tuple(fields["conv"])})
+            spec.check()
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise DataError(f"The file does not describe a model of this SDK: {error}") from error
+        return spec
+
+    def check(self) -> None:
+        """Raises ValueError or TypeError for a field of a wrong type or out of range, DataError."""
+        others = {k: v for k, v in asdict(self).items() if k not in ("name", "conv", "padding")}
+        sizes = [*self.conv, *others.values(), self.padding + 1]
+        if len(self.conv) != 2 or not all(type(s) is int and 1 <= s <= 8192 for s in sizes):
+            raise ValueError("sizes out of range")
+        if type(self.name) is not str or type(self.padding) is not int:
+            raise ValueError("a field of the wrong type")
+        if self.working_size() > MAX_WORKING:
+            raise ValueError("it would need too much memory")
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of the network's parameters, in their order. Raises DataError."""
+        first, second = self.conv
+        kernel = (self.kernel, self.kernel)
+        return [
+            (first, self.in_channels, *kernel),
+            (first,),
+            (second, first, *kernel),
+            (second,),
+            (self.hidden, self.flat_size()),
+            (self.hidden,),
+            (self.classes, self.hidden),
+            (self.classes,),
+        ]
+
+    def weights(self) -> int:
+        """How many weights the network has. Raises DataError."""
+        return sum(math.prod(shape) for shape in self.shapes())
+
+    def working_size(self) -> int:
+        """How many numbers the larger convolution makes of one image. Raises DataError."""
+        self.flat_size()
+        grown = 2 * self.padding - self.kernel + 1
+        height, width = self.height + grown, self.width + grown
+        first = self.conv[0] * height * width
+        return max(first, self.conv[1] * (height // 2 + grown) * (width // 2 + grown))
+
+    def flat_size(self) -> int:
+        """How many numbers the dense layers take from the convolutions. Raises DataError."""
+        height, width = self.height, self.width
+        for _ in self.conv:
+            height = (height + 2 * self.padding - self.kernel + 1) // 2
+            width = (width + 2 * self.padding - self.kernel + 1) // 2
+        if height < 1 or width < 1:
+            raise DataError(f"Images of {self.height}x{self.width} are too small for {self.name}.")
+        return self.conv[1] * height * width
+
+
+class TwoLayerCNN(nn.Module):
+    """Convolution, pool, convolution, pool, dense, dense: [N, C, H, W] to logits [N, classes].
+
+    It has no dropout and no batch normalisation, so that a client's result is a function of its
+    data and seed.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(spec.in_channels, spec.conv[0], spec.kernel, padding=spec.padding)
+        self.conv2 = nn.Conv2d(spec.conv[0], spec.conv[1], spec.kernel, padding=spec.padding)
+        self.fc1 = nn.Linear(spec.flat_size(), spec.hidden)
+        self.fc2 = nn.Linear(spec.hidden, spec.classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(self.fc1(x.flatten(1)))
+        logits: torch.Tensor = self.fc2(x)
+        return logits
+
+
+# Name: convolution widths, kernel, padding, hidden units. mnist-cnn has 21,840 weights.
+PRESETS: Mapping[str, tuple[tuple[int, int], int, int, int]] = {
+    "mnist-cnn": ((10, 20), 5, 0, 50),
+    "cifar10-cnn": ((32, 64), 3, 0, 128),
+    "digits-cnn": ((16, 32), 3, 1, 64),
+}
+
+
+def spec_for(name: str, shape: tuple[int, int, int], classes: int) -> ModelSpec:
+    """A preset for images of this shape (C, H, W); `auto` picks by size. Raises DataError."""
+    channels, height, width = shape
+    if name == "auto":
+        if min(height, width) < 16:
+            name = "digits-cnn"
+        else:
+            name = "mnist-cnn" if channels == 1 and max(height, width) <= 32 else "cifar10-cnn"
+    if name not in PRESETS:
+        raise DataError(f"There is no model {name!r}: give {', '.join(PRESETS)} or auto.")
+    conv, kernel, padding, hidden = PRESETS[name]
+    spec = ModelSpec(name, channels, height, width, classes, conv, kernel, padding, hidden)
+    if spec.weights() > MAX_WEIGHTS:
+        raise DataError(
+            f"Pictures of {width}x{height} make a network of {spec.weights():,} weights, more than "
+            f"{MAX_WEIGHTS:,}: give a smaller --image-size, 64 say."
+        )
+    return spec
+
+
+def build(spec: ModelSpec, seed: int | None = None) -> TwoLayerCNN:
+    """A network with initial weights that are a function of the seed.
+
+    They are uniform within one over the root of a unit's inputs, as PyTorch's are by default.
+    """
+    with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it is
+        network = TwoLayerCNN(spec)
+    if seed is not None:
+        dice = Dice(seed)
+        for layer in network.children():
+            inputs = next(layer.parameters())[0].numel()
+            for parameter in layer.parameters():  # weights, then biases
+                parameter.data = dice.uniform(tuple(parameter.shape), inputs**-0.5)
+    return network
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model file's metadata, which describe the model fully: nothing else is needed to use it.
+
+    `model` is the network's spec, `dataset` the set's name, `classes` their names in the order of
+    the labels, `mean` and `std` those of pixels in [0, 1], a value a channel. `fit` and `ranges`
+    say how a picture becomes the network's input (`client_sdk.data.preparation`). All but
+    `dataset` and `fit` are JSON. Files of earlier versions lack `fit` and `ranges`, and may have a
+    `white` that `mean` and `std` are scaled to.
+    """
+
+    spec: ModelSpec
+    dataset: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    preparation: Preparation
+
+    def metadata(self) -> dict[str, str]:
+        """The description as strings, as a safetensors file has them."""
+        return {
+            "format": "pt",
+            "model": self.spec.to_json(),
+            "dataset": self.dataset,
+            "classes": json.dumps(self.classes),
+            "mean": json.dumps(self.mean),
+            "std": json.dumps(self.std),
+            "fit": self.preparation.fit,
+            "ranges": self.preparation.ranges_json(),
+        }
+
+    @classmethod
+    def read(cls, data: bytes, whose: str) -> Description:
+        """Read a model file's bytes; `whose` names them in messages. Raises DataError."""
+        about = read_metadata(data)
+        spec = spec_of(data)
+        try:
+            classes = tuple(str(c) for c in json.loads(about["classes"]))
+            white = float(json.loads(about.get("white", "1")))
+            mean = tuple(float(v) / white for v in json.loads(about["mean"]))
+            std = tuple(float(v) / white for v in json.loads(about["std"]))
+        except (KeyError, ValueError, TypeError, ArithmeticError) as error:
+            raise DataError(f"{whose} lacks its classes, mean or std.") from error
+        if (len(classes), len(mean), len(std)) != (spec.classes, *[spec.in_channels] * 2):
+            raise DataError(f"{whose}: its classes, mean or std do not fit its model.")
+        if not all(map(math.isfinite, mean)) or not all(0 < s < math.inf for s in std):
+            raise DataError(f"{whose}: its mean or std cannot scale a picture.")
+        preparation = _preparation(about, spec, whose)
+        return cls(spec, about.get("dataset", ""), classes, mean, std, preparation)
+
+
+def _preparation(about: Mapping[str, str], spec: ModelSpec, whose: str) -> Preparation:
+    name = about.get("dataset", "")
+    # Earlier versions wrote no `fit`: they framed the digits of the two sets, and cropped others.
+    of_digits = name in DIGIT_FITS and spec.in_channels == 1
+    fit = about.get("fit", name if of_digits else "crop")
+    if fit not in FITS and not (fit in DIGIT_FITS and spec.in_channels == 1):
+        raise DataError(f"{whose}: it fits pictures in a way that this version does not know.")
+    try:
+        ranges = parse_ranges(about.get("ranges", "{}"), spec.in_channels)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{whose}: its ranges cannot scale a picture.") from error
+    return Preparation(spec.in_channels, spec.height, spec.width, fit, ranges)
+
+
+def describe(dataset: Dataset, spec: ModelSpec) -> dict[str, str]:
+    """The metadata of a model of this data set."""
+    return Description(
+        spec, dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.preparation
+    ).metadata()
+
+
+def to_bytes(model: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Write the weights as a safetensors file. The same weights give the same bytes."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    data = safetensors.torch.save(tensors)
+    if not metadata:
+        return data
+    # The library writes metadata in an order that changes from process to process.
+    layout = layout_of(data)
+    kinds = ((tensor.name, tensor.dtype, tensor.shape) for tensor in layout.tensors)
+    return write_header(kinds, dict(sorted(metadata.items()))) + data[len(layout.header) :]
+
+
+def load_bytes(model: nn.Module, data: bytes) -> None:
+    """Put a safetensors file's weights into a model. Raises DataError where they do not fit."""
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise DataError(f"These are not safetensors bytes: {error}") from error
+    mine = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+    if mine != {name: (t.shape, t.dtype) for name, t in tensors.items()}:
+        raise DataError("The file's tensors are not the model's.")
+    model.load_state_dict(tensors)
+
+
+def spec_of(data: bytes) -> ModelSpec:
+    """The network that a model file describes, which may be a stranger's. Raises DataError."""
+    spec = ModelSpec.from_json(read_metadata(data).get("model", ""))
+    # Checked before the network is built: a described network may exceed the memory, a file cannot.
+    if 4 * spec.weights() > len(data):
+        raise DataError("The file holds fewer weights than the model that it describes.")
+    return spec
+
+
+def read_metadata(data: bytes) -> dict[str, str]:
+    """A safetensors file's metadata. Raises DataError where it has none, or is no such file."""
+    unlike = "The file does not describe its model: is it a model of this SDK?"
+    try:
+        found = layout_of(data).metadata
+    except BadWeights as error:
+        raise DataError(f"{unlike} {error.message}") from error
+    if not found:
+        raise DataError(unlike)
+    return dict(found)

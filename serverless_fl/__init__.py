@@ -1,0 +1,1 @@
+"""What both sides stand on: the rules, files of weights, bodies of requests, strategies."""

@@ -1,0 +1,1 @@
+"""Rules without input or output: experiments, rounds, draws, provenance, prices, errors."""

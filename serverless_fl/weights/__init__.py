@@ -1,0 +1,1 @@
+"""Files of weights: one reader and one writer of headers, spans, checks, encodings, deltas."""

@@ -1,0 +1,151 @@
+"""The values of encoded files: deltas that a client computes and the coordinator adds to the base
+model, and compressed models that the coordinator computes and clients train from.
+
+int8 deltas follow QSGD (Alistarh et al., "QSGD: Communication-Efficient SGD via Gradient
+Quantization and Encoding", NIPS 2017, arXiv:1610.02132) with the largest value in the place of the
+norm: a value is rounded up or down at random, so that it is right on average and the errors of many
+clients cancel out. The scale of float16 is a power of two: it costs no precision and brings every
+value into float16's range. The values of models are rounded to the nearest, because all clients
+must train from the same model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serverless_fl.domain.errors import BadWeights
+from serverless_fl.weights import codec, spans
+from serverless_fl.weights.check import MAX_F64
+from serverless_fl.weights.encodings import (
+    MAX_SCALE,
+    MODEL_ENCODINGS,
+    SCALES,
+    UPDATE_ENCODINGS,
+    decoded_layout,
+    encoded_layout,
+    float_names,
+)
+from serverless_fl.weights.header import NUMPY_TYPES, TensorSpec, layout_of
+
+_STEPS = 127  # of int8 on either side of zero
+_TINY = 2.0**-126  # the least float32 with all its bits
+LARGEST = {  # the largest finite value that a model may hold, by dtype
+    "F64": MAX_F64,
+    "F32": float(np.finfo(np.float32).max),
+    "F16": float(np.finfo(np.float16).max),
+    "BF16": float((np.array([0x7F7F], np.uint32) << 16).view(np.float32)[0]),
+}
+
+
+def encode_update(base: bytes, weights: bytes, encoding: str, seed: int) -> bytes:
+    """Give the file to upload for `weights`, trained from `base` (both safetensors).
+
+    The seed decides how int8 values are rounded. Weights that diverged give a delta that is not
+    finite; the coordinator refuses it with the same code as such weights.
+    Raises BadWeights where the two files have other tensors, or the encoding is none of ours.
+    """
+    layout, theirs = layout_of(base), layout_of(weights)
+    layout.require_same_tensors(theirs)
+    target = encoded_layout(layout, encoding)
+    if encoding not in UPDATE_ENCODINGS:
+        return weights
+    start, values = dict(codec.arrays(layout, base)), dict(codec.arrays(theirs, weights))
+    draw = np.random.Generator(np.random.PCG64(seed))
+    scales: list[float] = []
+    for name, before in start.items():
+        if before.dtype.kind != "f":
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            delta = values[name].astype(np.float64) - before
+        if UPDATE_ENCODINGS[encoding] == "F32":
+            with np.errstate(over="ignore"):
+                values[name] = delta.astype(np.float32)
+            continue
+        values[name], scale = _quantise(delta, UPDATE_ENCODINGS[encoding], draw)
+        scales.append(scale)
+    values[SCALES] = np.array(scales, np.float32)
+    return target.header + bytes(codec.pack(spans.whole(target), values))
+
+
+def scale_for(top: float, dtype: str) -> float:
+    """Give the scale (a float32) that values up to `top` are divided by to fit an I8 or an F16.
+
+    It is MAX_SCALE at most; the largest values are cut off where that is too little.
+    """
+    if dtype == "F16":
+        _, exponent = np.frexp(top)  # the largest comes to lie in [2**14, 2**15)
+        return min(max(float(np.ldexp(1.0, int(exponent) - 15)), _TINY), MAX_SCALE)
+    scale = np.float32(min(max(top / _STEPS, _TINY), MAX_SCALE))
+    if float(scale) * _STEPS < top and scale < MAX_SCALE:  # it was rounded down
+        scale = np.nextafter(scale, np.float32(np.inf))
+    return float(scale)
+
+
+def round_to_scale(values: np.ndarray, scale: float, dtype: str) -> np.ndarray:
+    """Divide values by a scale and round them to the nearest whole number (I8); for F16 the caller
+    rounds them when it casts them. Gives float64 within the range of the dtype.
+    """
+    divided = values.astype(np.float64) / scale
+    if dtype == "F16":
+        return np.clip(divided, -LARGEST["F16"], LARGEST["F16"])
+    return np.clip(np.rint(divided), -_STEPS, _STEPS)
+
+
+def _quantise(delta: np.ndarray, dtype: str, draw: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Give the values that an update holds, and their scale: NaN where no scale fits."""
+    top = float(np.max(np.abs(delta), initial=0.0))
+    if not top <= MAX_SCALE:
+        return np.zeros(delta.size), np.nan
+    scale = scale_for(top, dtype)
+    if dtype == "F16":
+        return round_to_scale(delta, scale, dtype), scale
+    steps = np.floor(delta / scale + draw.random(delta.size))
+    return np.minimum(steps, _STEPS), scale  # 127 plus nearly one is 128 in float64
+
+
+def add_delta(delta: np.ndarray, scale: float, base: np.ndarray, dtype: str) -> np.ndarray:
+    """Give `base + scale * delta` in float64; `dtype` is the model's.
+
+    A sum beyond the finite values of that dtype becomes the nearest of them.
+    """
+    wide = delta.astype(np.float64)
+    wide *= scale
+    wide += base
+    return np.clip(wide, -LARGEST[dtype], LARGEST[dtype], out=wide)
+
+
+def decompress_values(values: np.ndarray, scale: float, dtype: str) -> np.ndarray:
+    """Give a compressed tensor's values in the model's dtype, as clients train from them.
+
+    BF16 values are float32 in memory.
+    """
+    exact = add_delta(values, scale, np.zeros(1), dtype)
+    if dtype != "BF16":
+        return exact.astype(NUMPY_TYPES[dtype])
+    piece = spans.whole_tensor(TensorSpec("", dtype, exact.shape, 0, 2 * exact.size))
+    return codec.unpack(piece, memoryview(codec.pack((piece,), {"": exact})))
+
+
+def compress_model(model: bytes, encoding: str) -> bytes:
+    """Give the compressed file of a whole model (safetensors). Raises BadWeights."""
+    layout, dtype = layout_of(model), MODEL_ENCODINGS[encoding]
+    target, values = encoded_layout(layout, encoding), dict(codec.arrays(layout, model))
+    scales = []
+    for name in float_names(layout):
+        scales.append(scale_for(float(np.max(np.abs(values[name]), initial=0.0)), dtype))
+        values[name] = round_to_scale(values[name], scales[-1], dtype)
+    values[SCALES] = np.array(scales, np.float32)
+    return target.header + bytes(codec.pack(spans.whole(target), values))
+
+
+def decompress_model(compressed: bytes) -> bytes:
+    """Give the weights (safetensors) that a compressed model stands for. Raises BadWeights."""
+    layout = layout_of(compressed)
+    target, values = decoded_layout(layout), dict(codec.arrays(layout, compressed))
+    names, scales = float_names(target), values.pop(SCALES, np.empty(0))
+    if len(scales) != len(names):
+        raise BadWeights("The copy has not a scale for each of its tensors.")
+    dtypes = {tensor.name: tensor.dtype for tensor in target.tensors}
+    for name, scale in zip(names, scales, strict=True):
+        values[name] = decompress_values(values[name], float(scale), dtypes[name])
+    return target.header + bytes(codec.pack(spans.whole(target), values))

@@ -1,0 +1,246 @@
+"""Response bodies for those who watch: experiments, rounds, clients, models."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, FiniteFloat
+
+from serverless_fl.domain.experiment import ExperimentState
+from serverless_fl.domain.round import RoundState
+from serverless_fl.wire.bounds import (
+    MAX_CLIENTS,
+    Attempt,
+    Bytes,
+    ClientId,
+    Examples,
+    ExperimentId,
+    Few,
+    Listed,
+    PartBytes,
+    PartNumber,
+    Pause,
+    RoundNumber,
+    Url,
+)
+from serverless_fl.wire.schema import Answer, BlobInfo, ExperimentConfig, MetricName, Sha256
+from serverless_fl.wire.text import Shown
+
+Clients = Listed[ClientId]
+Figures = Annotated[dict[MetricName, FiniteFloat], Few]
+
+
+class EvaluationView(Answer):
+    source: Shown = Field(examples=["central"], description="A client, or `central` for the admin")
+    num_examples: Examples
+    metrics: Figures
+
+
+class ClientView(Answer):
+    id: ClientId = Field(examples=["client-07"])
+    name: Shown = Field(examples=["St. Mary's, radiology"])
+    shard_size: Examples = Field(examples=[3000])
+    enrolled_at: datetime
+    revoked_at: datetime | None
+
+
+class RefusalView(Answer):
+    client: ClientId = Field(examples=["client-03"])
+    code: Shown = Field(examples=["non-finite"])
+    reason: Shown
+
+
+class AttemptView(Answer):
+    attempt: Attempt
+    cohort: Clients
+    reported: Clients
+    missing: Clients
+    revoked: Clients
+    ended_at: datetime
+
+
+class UpdateView(Answer):
+    client: ClientId
+    num_examples: Examples
+    sha256: Sha256
+    size: Bytes
+    metrics: Figures
+    received_at: datetime
+    norm: FiniteFloat | None = Field(
+        None, description="Distance from the base model, where the experiment bounds it"
+    )
+    scale: FiniteFloat = Field(
+        1.0, ge=0, le=1, description="What was left of that distance; below 1 it was clipped"
+    )
+
+
+class RoundView(Answer):
+    """A round's record. `missing` has neither reported, nor been refused, nor been revoked."""
+
+    number: RoundNumber
+    attempt: Attempt
+    state: RoundState
+    base_version: RoundNumber
+    cohort: Clients
+    reported: Clients
+    missing: Clients
+    refused: Listed[RefusalView]
+    revoked: Clients
+    updates: Listed[UpdateView]
+    earlier_attempts: Listed[AttemptView]
+    group_size: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_CLIENTS,
+        description="Updates that were summed in a row; then the sums of such groups",
+    )
+    opened_at: datetime
+    deadline: datetime
+    closed_at: datetime | None
+    num_examples: Examples
+    update_bytes: Bytes
+    aggregation_seconds: FiniteFloat | None
+    metrics: Figures = Field(description="Means of the updates' metrics, weighted by examples")
+
+
+class CostView(Answer):
+    """What the experiment would have cost on AWS Lambda until now: an estimate, from its records.
+
+    Prices and assumptions are a table, serverless_fl/domain/prices.json.
+    """
+
+    usd: FiniteFloat = Field(examples=[0.0022])
+    budget_usd: FiniteFloat | None = Field(description="At which the experiment pauses")
+    items: Figures = Field(
+        description="US dollars of each kind",
+        examples=[{"lambda_requests": 0.0002, "http_api_calls": 0.0011, "data_out": 0.0007}],
+    )
+    requests: FiniteFloat = Field(description="Calls of the API, ticks included", examples=[1103])
+    gb_seconds: FiniteFloat = Field(examples=[11.0])
+    bytes_up: FiniteFloat
+    bytes_down: FiniteFloat
+    region: Shown
+    memory_mb: int
+    request_ms: FiniteFloat = Field(description="What each call is assumed to take", examples=[9])
+    prices_as_of: Shown = Field(examples=["2026-11-24"])
+
+
+class RoundSummary(Answer):
+    """A line of an experiment's history."""
+
+    number: RoundNumber
+    attempt: Attempt
+    state: RoundState
+    accepted: int = Field(ge=0, le=MAX_CLIENTS)
+    contributors: Clients = Field(description="Whose updates are in the new model")
+    opened_at: datetime
+    closed_at: datetime | None
+    num_examples: Examples
+    update_bytes: Bytes
+    metrics: Figures
+    cost_usd: FiniteFloat | None = Field(
+        None, description="By estimate, once it is closed", examples=[0.0002]
+    )
+
+
+class ModelView(Answer):
+    version: RoundNumber
+    sha256: Sha256
+    size: Bytes
+    parent_sha256: Sha256 | None
+    config_sha256: Sha256 = Field(
+        description="Of the settings (serverless_fl/domain/provenance.py)"
+    )
+    updates_sha256: Sha256 | None = Field(description="Of the accepted updates, in their order")
+    encoded: BlobInfo | None = Field(
+        None, description="The copy that clients are sent, where they are not sent the model itself"
+    )
+    created_at: datetime
+    kept: bool = Field(True, description="Its bytes are here; if not, only this record is")
+    evaluations: Listed[EvaluationView]
+
+
+class ModelPart(Answer):
+    """A piece of a model's file. `url` gives it, where the blob store answers clients itself."""
+
+    number: PartNumber
+    sha256: Sha256
+    size: Bytes
+    url: Url | None
+
+
+class AuditAction(StrEnum):
+    """What was done; in the order in which it happens, where it happens at one moment."""
+
+    EXPERIMENT_CREATED = "experiment-created"
+    INITIAL_MODEL_COMMITTED = "initial-model-committed"
+    ENROLMENT_KEY_REPLACED = "enrolment-key-replaced"
+    CLIENT_ENROLLED = "client-enrolled"
+    TOKEN_REPLACED = "token-replaced"  # noqa: S105  (an action's name)  # nosec B105
+    CLIENT_REVOKED = "client-revoked"
+    ROUND_OPENED = "round-opened"
+    ROUND_RETRIED = "round-retried"  # another attempt, with another cohort
+    UPDATE_REFUSED = "update-refused"
+    ROUND_CLOSED = "round-closed"
+    EXPERIMENT_PAUSED = "experiment-paused"
+    BUDGET_CHANGED = "budget-changed"
+    EXPERIMENT_RESUMED = "experiment-resumed"
+    EXPERIMENT_ENDED = "experiment-ended"
+    EVALUATION_REPORTED = "evaluation-reported"
+
+
+class AuditEvent(Answer):
+    """Who did what, and when. `clients` are those whom it is about."""
+
+    cursor: Shown = Field(description="Where to go on reading: the next page's `after`")
+    at: datetime
+    who: Shown = Field(
+        examples=["admin"],
+        description="`admin`, `admin (previous key)`, a client, or `coordinator` where nobody "
+        "asked for it",
+    )
+    what: AuditAction
+    round: RoundNumber | None
+    clients: Clients
+    detail: Shown
+
+
+class ExperimentSummary(Answer):
+    id: ExperimentId
+    name: Shown
+    state: ExperimentState
+    round: RoundNumber
+    rounds: RoundNumber
+    model_version: RoundNumber | None
+    created_at: datetime
+    reason: Shown
+
+
+class ExperimentView(Answer):
+    id: ExperimentId
+    name: Shown
+    state: ExperimentState
+    progress: Shown = Field(examples=["Enrolling: 17 of 20 clients."])
+    reason: Shown = Field(description="Why it ended, or why it is paused")
+    pausing: bool = Field(description="It pauses once the open round is closed")
+    config: Annotated[ExperimentConfig, Few]
+    enrolled: int = Field(ge=0, le=MAX_CLIENTS)
+    round: RoundNumber = Field(description="The open round; 0 before the first")
+    model_version: RoundNumber | None
+    created_at: datetime
+    ended_at: datetime | None
+    part_bytes: PartBytes = Field(description="The most bytes of one uploaded part")
+    direct: bool = Field(description="Weights move by URLs of the blob store itself")
+    current_round: RoundView | None
+    always_refused: Listed[RefusalView] = Field(
+        [],
+        description="Clients whose updates were refused in every round for which they were drawn, "
+        "each with the last reason",
+    )
+    history: Listed[RoundSummary]
+    evaluations: Examples = Field(description="How many were reported, of all model versions")
+    cost: CostView
+    now: datetime = Field(description="By the coordinator's clock, which its deadlines go by")
+    retry_after: Pause = Field(description="Seconds after which it is worth to look again")

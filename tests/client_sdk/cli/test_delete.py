@@ -1,0 +1,53 @@
+"""`python -m client_sdk delete`, against a coordinator of its own."""
+
+import pytest
+
+from client_sdk import exits
+from client_sdk.cli import command_line
+from tests.page.conftest import create
+from tests.support.processes import KEY, Server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(FL_DATA_DIR=str(tmp_path_factory.mktemp("delete"))) as server:
+        yield server
+
+
+@pytest.fixture
+def http(server):
+    with server.as_admin() as http:
+        yield http
+
+
+def delete(server, experiment, *more, key=KEY):
+    return command_line.run(
+        [*("delete", "--server", server.url, "--experiment", experiment), "--admin-key", key, *more]
+    )
+
+
+def test_it_deletes_what_has_ended_and_says_so(server, http, capsys):
+    experiment, _ = create(http, "over")
+    assert delete(server, experiment) == exits.REFUSED
+    assert "stop it first, or delete it with stop=true" in capsys.readouterr().err
+    http.post(f"/experiments/{experiment}/stop").raise_for_status()
+    assert delete(server, experiment) == 0
+    assert "The experiment is deleted" in capsys.readouterr().out
+    assert http.get(f"/experiments/{experiment}").status_code == 404
+    assert delete(server, experiment) == 0  # again
+
+
+def test_it_stops_it_first_where_it_is_told_to(server, http):
+    experiment, _ = create(http, "goes on")
+    assert delete(server, experiment, "--stop") == 0
+    assert http.get(f"/experiments/{experiment}").json()["code"] == "deleted"
+
+
+def test_it_needs_the_right_key_and_an_experiment(server, http, capsys):
+    experiment, enrolment_key = create(http, "not yours")
+    assert delete(server, experiment, "--stop", key=enrolment_key) == exits.REFUSED
+    assert delete(server, experiment, "--stop", key="") == exits.USAGE
+    assert "set FL_ADMIN_KEY" in capsys.readouterr().err
+    assert http.get(f"/experiments/{experiment}").status_code == 200
+    assert delete(server, "20200101-000000-abcdef") == exits.REFUSED
+    assert "There is no experiment" in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""What TensorBoard and MLflow are told, read back with their own readers."""
+
+import asyncio
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from client_sdk.cli import command_line
+from client_sdk.results.trackers import Tracking
+from client_sdk.simulation.simulate import Row
+
+CONFIG = {"clients": 4, "learning_rate": 0.05, "quorum": None, "norm_action": "clip"}
+FIRST = Row(
+    round=1,
+    accuracy=0.5,
+    loss=1.5,
+    seconds=2.0,
+    bytes_up=1000,
+    bytes_down=1200,
+    updates=3,
+    attempts=1,
+    sha256="0" * 64,
+    federated={"accuracy_before": 0.1, "train_loss": 2.0},
+)
+SECOND = replace(FIRST, round=2, accuracy=0.75, loss=0.75)
+REPORT = {
+    "state": "completed",
+    "reason": "All 2 rounds are closed.",
+    "totals": {"rounds": 2},
+    "models": [
+        {"version": 0, "federated": {"accuracy": 0.1}},
+        {"version": 1, "federated": {"accuracy": 0.25, "loss": 1.0}},
+        {"version": 2, "federated": None},
+    ],
+}
+
+
+def files_of(folder):
+    folder.mkdir()
+    (folder / "report.json").write_text("{}")
+    (folder / "global.safetensors").write_bytes(b"weights")
+    Image.new("RGB", (8, 6), "red").save(folder / "evaluation.png")
+    return sorted(folder.iterdir())
+
+
+def a_run(tracking, files, rows=(FIRST, SECOND)):
+    with tracking:
+        tracking.begin("experiment-1", CONFIG)
+        for row in rows:
+            tracking.row(row)
+        if files:
+            tracking.end(REPORT, files)
+
+
+def test_tensorboard_reads_back_what_it_was_told(tmp_path):
+    files = files_of(tmp_path / "files")
+    said = []
+    a_run(Tracking(["tensorboard"], tmp_path, said.append), [], rows=[FIRST])  # interrupted
+    a_run(Tracking(["tensorboard"], tmp_path, said.append), files)  # and resumed
+    assert said == []
+    found = EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+
+    def scalars(name):
+        return [(event.step, event.value) for event in found.Scalars(name)]
+
+    assert scalars("test/accuracy") == [(1, 0.5), (2, 0.75)]
+    assert scalars("test/loss") == [(1, 1.5), (2, 0.75)]
+    assert scalars("round/seconds") == [(1, 2.0), (2, 2.0)]
+    assert scalars("round/bytes_up") == [(1, 1000.0), (2, 1000.0)]
+    assert scalars("cohort/train_loss") == [(1, 2.0), (2, 2.0)]
+    assert scalars("federated/accuracy") == [(1, 0.25)]
+    assert found.Tags()["images"] == ["evaluation"]
+    assert (found.Images("evaluation")[0].width, found.Images("evaluation")[0].height) == (8, 6)
+    assert set(found.Tags()["tensors"]) == {"report/text_summary", "files/text_summary"}
+    assert set(hparams_of(found)) == {"experiment", *CONFIG}
+    assert hparams_of(found)["learning_rate"] == 0.05
+
+
+def hparams_of(found):
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    content = found.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    started = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    return {
+        name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()
+    }
+
+
+def test_a_tool_that_fails_is_said_so_and_left_out(tmp_path, monkeypatch):
+    said = []
+    tracking = Tracking(["tensorboard"], tmp_path, said.append)
+
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(tracking._trackers["tensorboard"], "metrics", fail)
+    a_run(tracking, [])
+    assert said == ["tensorboard records no more of this run: the disk is full"]
+
+
+async def test_a_slow_tool_holds_up_no_round(tmp_path, monkeypatch):
+    import threading
+
+    free = threading.Event()
+    tracking = Tracking(["tensorboard"], tmp_path, print)
+    monkeypatch.setattr(tracking._trackers["tensorboard"], "begin", lambda *_: free.wait(60))
+    with tracking:
+        tracking.begin("experiment-1", CONFIG)
+        tracking.row(FIRST)
+        await asyncio.sleep(0)  # here the loop goes on
+        assert not free.is_set()
+        free.set()
+    found = EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    assert found.Scalars("test/accuracy")[0].step == 1
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_missing_package_is_named_before_anything_starts(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, name, None)
+    out = tmp_path / "out"
+    assert command_line.run(["--dataset", "digits", "--track", name, "--out", str(out)]) == 2
+    assert f"pip install 'serverless-fl[{name}]'" in capsys.readouterr().err
+    assert not Path(out).exists()

@@ -1,0 +1,287 @@
+"""The compiled loop, against the readable one."""
+
+import asyncio
+import math
+import shutil
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from client_sdk.data import datasets
+from client_sdk.data.hold_out import split
+from client_sdk.engines import processes
+from client_sdk.engines.processes import TrainingPool
+from client_sdk.task import models
+from client_sdk.task import train as loops
+from client_sdk.task.compiled import native
+from client_sdk.task.train import (
+    TrainSettings,
+    derive_seed,
+    local_update,
+    pick_device,
+    train,
+    train_fused,
+)
+from serverless_fl.wire.schema import BlobInfo
+from serverless_fl.wire.turns import Train, Training
+from tests.audit.loops import apart as loops_apart
+from tests.audit.loops import distance, examples
+
+SETTINGS = TrainSettings(epochs=1, batch_size=10, learning_rate=0.05, momentum=0.5)
+NO_COMPILER = not any(map(shutil.which, ("cc", "gcc", "clang")))
+needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="this machine has no C compiler")
+SPECS = [
+    models.spec_for("mnist-cnn", (1, 28, 28), 10),
+    models.spec_for("digits-cnn", (1, 8, 8), 10),
+    models.spec_for("cifar10-cnn", (3, 17, 22), 10),
+    # Nothing of it fills a vector.
+    models.ModelSpec("uneven", 2, 13, 12, 7, conv=(3, 5), kernel=2, padding=1, hidden=9),
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", params=SPECS, ids=lambda spec: spec.name)
+def kernel(request):
+    if NO_COMPILER:
+        pytest.skip("this machine has no C compiler")
+    return native.compile_kernel(request.param)
+
+
+def task():
+    return Train(
+        round=3,
+        attempt=1,
+        base_version=2,
+        model=BlobInfo(sha256="0" * 64, size=1),
+        deadline="2030-01-01T00:00:00Z",
+        seconds_left=60,
+        training=Training(local_epochs=1, batch_size=10, learning_rate=0.05, momentum=0.5, seed=7),
+        part_bytes=1,
+        max_update_bytes=1,
+    )
+
+
+async def one_update(pool, spec):
+    weights = models.to_bytes(models.build(spec, 0))
+    return (await pool.train("c-3", range(80), weights, task())).weights
+
+
+def by_hand(dataset, spec, loop):
+    mine, held_out = split(range(80), derive_seed(7, "holdout", "c-3"))
+    return local_update(
+        models.to_bytes(models.build(spec, 0)),
+        spec,
+        dataset.normalise(dataset.train_x[mine]),
+        dataset.train_y[mine],
+        dataset.normalise(dataset.train_x[held_out]),
+        dataset.train_y[held_out],
+        SETTINGS,
+        derive_seed(7, "train", 3, "c-3"),
+        loop,
+    ).weights
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 50, 1000])
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_an_epoch_gives_the_same_weights_and_loss(kernel, batch_size, momentum):
+    weights, loss, moved = loops_apart(kernel, batch_size, momentum, seed=5)
+    assert loss < 1e-5
+    assert weights < 2e-6
+    assert moved > 1e-4
+
+
+def test_weight_decay_is_pytorchs(kernel):
+    x, y = examples(kernel.spec, 60)
+    settings = TrainSettings(2, 20, 0.02, 0.5, weight_decay=0.3)
+    ours, theirs = models.build(kernel.spec, 0), models.build(kernel.spec, 0)
+    loss = kernel.train(ours, x, y, settings, 5)
+    assert loss == pytest.approx(train(theirs, x, y, settings, 5), abs=1e-5)
+    assert distance(ours, theirs) < 2e-6
+    plain = models.build(kernel.spec, 0)
+    kernel.train(plain, x, y, replace(settings, weight_decay=0.0), 5)
+    assert distance(ours, plain) > 1e-4
+
+
+def test_it_is_as_near_to_exact_arithmetic_as_pytorch_is(kernel):
+    settings = TrainSettings(2, 20, 0.02, 0.5)
+    ours, theirs = [], []
+    for seed in range(9):
+        x, y = examples(kernel.spec, 60, seed)
+        exact = models.build(kernel.spec, seed).double()
+        train(exact, x.double(), y, settings, seed)
+        for loop, found in ((kernel.train, ours), (train, theirs)):
+            model = models.build(kernel.spec, seed)
+            loop(model, x, y, settings, seed)
+            found.append(distance(model, exact))
+    # The median: a pooling that takes the other one of two nearly equal sums is nobody's fault.
+    assert statistics.median(ours) < 2 * statistics.median(theirs)
+
+
+def test_blank_images_pool_to_the_first_of_equal_sums(kernel):
+    """The background of a picture: every sum of a window is the same."""
+    x, y = examples(kernel.spec, 20)
+    x[:, :, : kernel.spec.height // 2 + 1] = -0.42
+    settings = TrainSettings(2, 10, 0.05, 0.5)
+    ours, theirs = models.build(kernel.spec, 3), models.build(kernel.spec, 3)
+    kernel.train(ours, x, y, settings, 1)
+    train(theirs, x, y, settings, 1)
+    assert distance(ours, theirs) < 2e-6
+
+
+def test_the_same_seed_gives_the_same_bytes(kernel):
+    x, y = examples(kernel.spec, 40)
+    settings = TrainSettings(2, 10, 0.05, 0.5)
+    trained = []
+    for seed in (1, 1, 2):
+        model = models.build(kernel.spec, 0)
+        kernel.train(model, x, y, settings, seed)
+        trained.append(models.to_bytes(model))
+    assert trained[0] == trained[1] != trained[2]
+
+
+def test_what_would_read_beyond_memory_is_refused(kernel):
+    x, y = examples(kernel.spec, 8)
+    settings = TrainSettings(1, 4, 0.05, 0.5)
+    model = models.build(kernel.spec, 0)
+    before = models.to_bytes(model)
+    bad = [
+        (x[:, :, 1:], y),
+        (x[:4], y),
+        (x.double(), y),
+        (x, y.int()),
+        (x, y + kernel.spec.classes),
+        (x, y - kernel.spec.classes),
+        (x[:0], y[:0]),
+    ]
+    for images, labels in bad:
+        with pytest.raises(ValueError, match=r"must be|of shape"):
+            kernel.train(model, images, labels, settings, 0)
+    assert models.to_bytes(model) == before
+
+
+def test_a_training_that_diverges_says_so_in_its_weights(kernel):
+    x, y = examples(kernel.spec, 40)
+    model = models.build(kernel.spec, 0)
+    kernel.train(model, 1e30 * x, y, TrainSettings(3, 10, 1000.0, 0.9), 0)
+    assert not all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+DIVERGING = [
+    (rate, momentum, scale, seed)
+    for rate in (0.5, 10.0, 1000.0)
+    for momentum, seed in ((0.0, 0), (0.9, 1))
+    for scale in (1.0, 1e4, 1e20, 1e30, 3e37)
+]
+
+
+def test_where_pytorchs_loss_is_nan_ours_is_and_no_weights_look_sound_that_are_not(kernel):
+    diverged = 0
+    for rate, momentum, scale, seed in DIVERGING:
+        x, y = examples(kernel.spec, 30, seed)
+        settings = TrainSettings(2, 10, rate, momentum)
+        ours, theirs = models.build(kernel.spec, seed), models.build(kernel.spec, seed)
+        loss = kernel.train(ours, scale * x, y, settings, seed)
+        expected = train(theirs, scale * x, y, settings, seed)
+        diverged += math.isnan(expected)
+        assert math.isnan(loss) == math.isnan(expected), (rate, momentum, scale, seed)
+        sound = [all(bool(p.isfinite().all()) for p in m.parameters()) for m in (ours, theirs)]
+        assert sound[0] == sound[1], (rate, momentum, scale, seed)
+    assert diverged > len(DIVERGING) / 2
+
+
+@pytest.mark.parametrize("where", [0, 10, 19])
+def test_one_pixel_that_is_not_finite_is_seen(kernel, where):
+    x, y = examples(kernel.spec, 20)
+    x[where, 0, 0, 0] = math.inf
+    settings = TrainSettings(2, 10, 0.05, 0.5)
+    ours, theirs = models.build(kernel.spec, 3), models.build(kernel.spec, 3)
+    assert math.isnan(kernel.train(ours, x, y, settings, 1))
+    assert math.isnan(train(theirs, x, y, settings, 1))
+
+
+@needs_compiler
+def test_a_compiler_that_makes_something_wrong_is_found_out(monkeypatch, tmp_path):
+    layers = native.SOURCE.with_name("layers.h")
+    source = layers.read_text(encoding="utf-8")
+    wrong = source.replace("sgd.rate * *momenta", "1.5f * sgd.rate * *momenta")
+    assert wrong != source
+    (tmp_path / "layers.h").write_text(wrong)
+    shutil.copy(native.SOURCE, tmp_path / "kernel.c")
+    monkeypatch.setattr(native, "SOURCE", tmp_path / "kernel.c")
+    with pytest.raises(native.Unavailable, match="differs from PyTorch"):
+        native.compile_kernel(models.spec_for("digits-cnn", (1, 8, 8), 10))
+
+
+@pytest.mark.parametrize(
+    ("compiler", "message"),
+    [("no-such-compiler", "no C compiler"), ("false", "cannot compile"), ("true", "wrote nothing")],
+)
+def test_without_a_working_compiler_pytorch_trains(monkeypatch, compiler, message):
+    monkeypatch.setenv("CC", compiler)
+    spec = models.spec_for("digits-cnn", (1, 8, 8), 10)
+    with pytest.raises(native.Unavailable, match=message):
+        native.compile_kernel(spec)
+    dataset = datasets.load("digits", Path("nowhere"))
+    device = pick_device().type
+    with TrainingPool(dataset, spec, workers=1) as pool:
+        if device == "cpu":  # where there is a GPU, nobody asks for a compiler
+            assert pool.loop.startswith("PyTorch on cpu (no machine code: ")
+        else:
+            assert pool.loop == f"PyTorch on {device}"
+        update = asyncio.run(one_update(pool, spec))
+    with pytest.raises(native.Unavailable), TrainingPool(dataset, spec, 1, "native"):
+        pass
+    if device == "cpu":  # a GPU's sums are not promised to the last bit
+        assert update == by_hand(dataset, spec, train_fused)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["native", "auto"])
+def test_the_pool_trains_with_what_it_says(kind):
+    spec = models.spec_for("digits-cnn", (1, 8, 8), 10)
+    dataset = datasets.load("digits", Path("nowhere"))
+    device = pick_device().type
+    with TrainingPool(dataset, spec, 1, kind) as pool:
+        update = asyncio.run(one_update(pool, spec))
+    if kind == "auto" and device != "cpu":
+        assert pool.loop == f"PyTorch on {device}"
+        return
+    assert pool.loop.startswith("machine code by ")
+    assert pool.loop.endswith(" on cpu")
+    assert update == by_hand(dataset, spec, native.compile_kernel(spec).train)
+
+
+@pytest.mark.parametrize("there", ["cpu", "cuda", "mps"])
+def test_machine_code_is_taken_where_it_is_asked_for_or_there_is_no_gpu(monkeypatch, there):
+    spec = SPECS[1]
+    made = native.Kernel(spec, b"", "cc")
+    monkeypatch.setattr(processes, "pick_device", lambda: torch.device(there))
+    monkeypatch.setattr(processes, "compile_kernel", lambda spec: made)
+    assert processes._choose(spec, "native") == (made, "machine code by cc on cpu")
+    assert processes._choose(spec, "torch") == (None, f"PyTorch on {there}")
+    kernel, _ = processes._choose(spec, "auto")
+    assert (kernel is made) == (there == "cpu")
+
+
+def test_a_loop_that_is_given_trains_on_the_cpu_even_where_there_is_a_gpu(monkeypatch):
+    # "meta" holds no numbers: what went there could not be trained.
+    monkeypatch.setattr(loops, "pick_device", lambda: torch.device("meta"))
+    devices = []
+
+    def loop(model, x, y, settings, seed):
+        devices.append({t.device.type for t in (*model.parameters(), x, y)})
+        return train(model, x, y, settings, seed)
+
+    update = by_hand(datasets.load("digits", Path("nowhere")), SPECS[1], loop)
+    assert devices == [{"cpu"}]
+    assert update

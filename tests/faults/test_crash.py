@@ -1,0 +1,426 @@
+"""Whatever dies, in whatever order they come: every round closes once, over what was accepted."""
+
+import asyncio
+import hashlib
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from app.service.coordinator import Limits
+from app.store.sqlite import SQLiteDocuments
+from client_sdk.errors import StateConflict
+from serverless_fl.domain.errors import OutOfTurn, StoreUnavailable
+from serverless_fl.wire import schema
+from tests.support.federation import Federation, config, value_of, weights
+
+
+class Died(BaseException):
+    """The process is gone: no handler may catch this."""
+
+
+@dataclass
+class Fuse:
+    """Burns down by one a write, from the first one or from the start of the aggregation."""
+
+    left: int
+    after: bool  # the death comes after the last write, not before it
+    lit: bool = True
+
+
+class DyingStore:
+    """Passes calls on, and dies before or after its n-th write."""
+
+    WRITES = frozenset({"insert", "replace", "put", "delete"})
+
+    def __init__(self, inner, fuse):
+        self._inner, self._fuse = inner, fuse
+
+    def __getattr__(self, name):
+        method = getattr(self._inner, name)
+        if name not in self.WRITES:
+            return method
+
+        async def write(*args, **kwargs):
+            fuse = self._fuse
+            fuse.lit = fuse.lit or (args[0] == "rounds" and args[-1]["state"] == "aggregating")
+            fuse.left -= fuse.lit
+            if fuse.left == 0 and not fuse.after:
+                raise Died
+            result = await method(*args, **kwargs)
+            if fuse.left == 0:
+                raise Died
+            return result
+
+        return write
+
+
+def noise(*seed, size=6):
+    """A model of random weights: a wrong order or a wrong set of updates gives other bytes."""
+    return safetensors.numpy.save({"w": np.random.default_rng(seed).normal(size=size)})
+
+
+async def whole_experiment(federation, coordinators, *, rounds=2, size=6):
+    """Run a small experiment; on each death another coordinator takes over. Gives what is left."""
+
+    async def call(work):
+        """A client's request, repeated until some process lives long enough to answer it."""
+        while True:
+            try:
+                return await work(coordinators[-1])
+            except Died:
+                coordinators.append(federation.coordinator())
+                federation.clock.now += federation.limits.lease_seconds
+
+    settings = config(deadline_seconds=10**6, rounds=rounds)
+    request = schema.CreateExperiment(name="x", config=settings)
+    before = len(await coordinators[-1].context.repo.experiments("", 1000))
+    once = secrets.token_hex(8)
+    made, key = await call(lambda c: c.experiments.create(request, once))
+    initial = noise(0, size=size)
+    sha = hashlib.sha256(initial).hexdigest()
+
+    async def settle_model(c):
+        experiment = await c.context.repo.experiment(made.id)
+        if experiment.state == "awaiting_model":
+            await c.experiments.store_initial_part(made.id, 0, sha, initial)
+        await c.experiments.commit_initial(made.id, schema.WeightsCommit(sha256=sha, parts=[sha]))
+
+    await call(settle_model)
+    clients = []
+    for n in range(4):
+        subscribe = schema.Subscribe(client_key=f"{n}" * 40)
+        got = await call(lambda c, s=subscribe: c.enrolment.subscribe(made.id, key, s))
+        clients.append(await call(lambda c, t=got.token: c.enrolment.client_of(made.id, t)))
+    for turn in range(1000):
+        client = clients[turn % 4]
+        status = await call(lambda c, who=client: c.participation.status(who))
+        if status.action == "done":
+            break
+        if status.action == "wait":
+            continue
+        data = noise(status.round, client.slot, size=size)
+        digest = hashlib.sha256(data).hexdigest()
+        commit = schema.UpdateCommit(sha256=digest, parts=[digest], num_examples=5 + client.slot)
+
+        async def upload(c, who=client, n=status.round, d=data, h=digest, m=commit):
+            with suppress(OutOfTurn):  # the round may have closed over it: the commit tells
+                await c.participation.store_part(who, n, 0, h, d)
+            return await c.participation.commit(who, n, m)
+
+        await call(upload)
+    repo = coordinators[-1].context.repo
+    experiment = await repo.experiment(made.id)
+    models = await repo.models(made.id)
+    return (
+        experiment.state,
+        [
+            (r.number, r.attempt, r.state, r.cohort, r.accepted, r.num_examples)
+            for r in await repo.rounds(made.id)
+        ],
+        [(m.version, m.blob.sha256, m.parent_sha256) for m in models],
+        sorted(k.replace(made.id, "") for k in await federation.blobs.sizes("") if made.id in k),
+        len(await repo.experiments("", 1000)) - before,
+        await repo.count_clients(made.id),
+    )
+
+
+async def deaths_that_change_nothing(
+    store, fresh_store, limits, *, after, lit=True, every=1, **run
+):
+    """Die at each write in turn; the end is always that of an undisturbed run. Gives the deaths."""
+    quiet = Federation(store.documents, store.blobs, limits=limits)
+    expected = await whole_experiment(quiet, [quiet.coordinator()], **run)
+    assert expected[0] == "completed"
+    for n in range(1, 500, every):
+        other = await fresh_store()
+        federation = Federation(other.documents, other.blobs, limits=limits)
+        fuse = Fuse(n, after, lit)
+        coordinators = [
+            federation.coordinator(DyingStore(other.documents, fuse), DyingStore(other.blobs, fuse))
+        ]
+        assert await whole_experiment(federation, coordinators, **run) == expected, f"write {n}"
+        if len(coordinators) == 1:
+            return n - 1
+    raise AssertionError("the writes have no end")
+
+
+def thinned(store, every):
+    """MongoDB's writes are slower, and the service's code is the same: there, not every write."""
+    return 1 if isinstance(store.documents, SQLiteDocuments) else every
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_dying_at_any_write_changes_nothing_in_the_end(store, fresh_store, after):
+    deaths = await deaths_that_change_nothing(
+        store, fresh_store, Limits(), after=after, every=thinned(store, 5)
+    )
+    assert deaths > 25  # the loop ended because all writes were tried, not at once
+
+
+@pytest.mark.parametrize("step", [10.0, 0.0], ids=["in one call", "a cell a call"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_dying_at_any_write_of_an_aggregation_in_cells(store, fresh_store, after, step):
+    """The model is cut into three spans, the cohort into two groups."""
+    limits = Limits(part_bytes=256, fold_updates=1, step_seconds=step)
+    run = {"rounds": 1, "size": 80}
+    deaths = await deaths_that_change_nothing(
+        store, fresh_store, limits, after=after, lit=False, every=thinned(store, 11), **run
+    )
+    assert deaths > (20 if step else 28)
+
+
+async def test_a_lease_that_runs_out_is_taken_over_and_the_stale_owner_changes_nothing(store):
+    federation = Federation(store.documents, store.blobs)
+    async with federation.serving():
+        experiment, members = await federation.start(rounds=1)
+        asleep, wake = asyncio.Event(), asyncio.Event()
+
+        class Sleeper:
+            """A store whose owner dozes off just before it writes the model."""
+
+            def __getattr__(self, name):
+                return getattr(store.blobs, name)
+
+            async def put(self, key, data):
+                if key.startswith("models/") and "/0000001/" in key:
+                    asleep.set()
+                    await wake.wait()
+                await store.blobs.put(key, data)
+
+        cohort = await federation.cohort(experiment)
+        await members[cohort[0]].upload(1, 2.0)
+        federation.app.state.coordinator = federation.coordinator(blobs=Sleeper(), worker="old")
+        last = asyncio.create_task(members[cohort[1]].upload(1, 4.0))
+        await asleep.wait()
+        federation.app.state.coordinator = federation.coordinator(worker="new")
+        waiting = await members[cohort[0]].status()
+        assert (waiting.action, waiting.message) == ("wait", "Round 1 is being aggregated.")
+        federation.clock.now += 31
+        assert (await members[cohort[0]].status()).action == "done"
+        closed = await federation.coordinator().context.repo.round(experiment, 1)
+        assert (closed.lease.owner, closed.lease.fence) == ("new", 2)
+        wake.set()
+        await last
+        assert await federation.coordinator().context.repo.round(experiment, 1) == closed
+        assert value_of(await federation.admin.download_model(experiment)) == 3.0
+
+
+async def test_a_stale_owner_that_finds_the_uploads_deleted_fails_nothing(store):
+    """The new owner closed the round and deleted its uploads, and died before it concluded."""
+    federation = Federation(store.documents, store.blobs)
+    asleep, wake = asyncio.Event(), asyncio.Event()
+
+    class Sleeper:
+        def __getattr__(self, name):
+            return getattr(store.blobs, name)
+
+        async def get(self, key):
+            asleep.set()
+            await wake.wait()
+            return await store.blobs.get(key)
+
+    class Dying:
+        def __getattr__(self, name):
+            return getattr(store.documents, name)
+
+        async def replace(self, kind, *args):
+            if kind == "experiments":
+                raise StoreUnavailable("Away.")
+            return await store.documents.replace(kind, *args)
+
+    async with federation.serving():
+        experiment, members = await federation.start(rounds=1, quorum=1)
+        cohort = await federation.cohort(experiment)
+        await members[cohort[0]].upload(1, 2.0)
+        federation.clock.now += 61
+        old = federation.coordinator(blobs=Sleeper())
+        slow = asyncio.create_task(old.rounds.advance(experiment))
+        await asleep.wait()
+        federation.clock.now += 31
+        with pytest.raises(StoreUnavailable):
+            await federation.coordinator(Dying()).rounds.advance(experiment)
+        wake.set()
+        await slow
+        shown = await federation.admin.experiment(experiment)
+        assert (shown.state, shown.model_version) == ("completed", 1), shown.reason
+
+
+async def test_an_aggregation_longer_than_a_lease_ends_though_others_poll(store):
+    federation = Federation(store.documents, store.blobs)
+    owners = 0
+
+    class Slow:
+        """Storing the model takes longer than a lease, and somebody asks meanwhile."""
+
+        def __getattr__(self, name):
+            return getattr(store.blobs, name)
+
+        async def put(self, key, data):
+            nonlocal owners
+            if key.startswith("models/") and "/0000001/" in key:
+                owners += 1
+                assert owners < 9, "nobody ever comes to the commit"
+                federation.clock.now += federation.limits.lease_seconds * 1.5
+                await federation.coordinator(blobs=Slow()).rounds.advance(key.split("/")[1])
+            await store.blobs.put(key, data)
+
+    async with federation.serving():
+        experiment, members = await federation.start(rounds=1, quorum=1)
+        cohort = await federation.cohort(experiment)
+        await members[cohort[0]].upload(1, 2.0)
+        federation.clock.now += 61
+        await federation.coordinator(blobs=Slow()).rounds.advance(experiment)
+        assert (await federation.admin.experiment(experiment)).state == "completed"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_an_update_counts_exactly_if_it_was_stored_before_the_seal(store, moment):
+    """The deadline strikes in another process just before, or just after, the update is stored."""
+    federation = Federation(store.documents, store.blobs)
+
+    class Struck:
+        def __init__(self):
+            self.armed = False
+
+        def __getattr__(self, name):
+            return getattr(store.documents, name)
+
+        async def insert(self, kind, key, body, **options):
+            strike = self.armed and kind == "updates"
+            if strike and moment == "before":
+                await self._strike(key)
+            result = await store.documents.insert(kind, key, body, **options)
+            if strike and moment == "after":
+                await self._strike(key)
+            return result
+
+        async def _strike(self, key):
+            self.armed = False
+            federation.clock.now += 61
+            await federation.coordinator().rounds.advance(key.split("/")[0])
+
+    struck = Struck()
+    async with federation.serving(federation.coordinator(struck)):
+        experiment, members = await federation.start(quorum=1)
+        cohort = await federation.cohort(experiment)
+        await members[cohort[0]].upload(1, 2.0)
+        struck.armed = True
+        if moment == "after":
+            await members[cohort[1]].upload(1, 4.0)
+            expected = (cohort, 3.0)
+        else:
+            with pytest.raises(StateConflict, match="closed before the update arrived"):
+                await members[cohort[1]].upload(1, 4.0)
+            with pytest.raises(StateConflict):  # and it stays so
+                await members[cohort[1]].upload(1, 4.0)
+            expected = (cohort[:1], 2.0)
+        round_ = await federation.admin.round(experiment, 1)
+        model = value_of(await federation.admin.download_model(experiment, 1))
+        assert (round_.reported, model) == expected
+
+
+async def test_an_update_that_slips_in_behind_the_frozen_list_is_refused_and_not_averaged(store):
+    """Its turn was checked before the seal, its insert comes after the list is frozen."""
+    federation = Federation(store.documents, store.blobs)
+    checked, frozen, inserted = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Late:
+        def __getattr__(self, name):
+            return getattr(store.documents, name)
+
+        async def insert(self, kind, key, body, **options):
+            if kind == "updates":
+                checked.set()
+                await frozen.wait()
+            result = await store.documents.insert(kind, key, body, **options)
+            if kind == "updates":
+                inserted.set()
+            return result
+
+    class Closing(Late):
+        async def insert(self, kind, key, body, **options):
+            return await store.documents.insert(kind, key, body, **options)
+
+        async def replace(self, kind, key, revision, body):
+            result = await store.documents.replace(kind, key, revision, body)
+            if body.get("state") == "aggregating":
+                frozen.set()
+                await inserted.wait()
+            return result
+
+    async with federation.serving():
+        experiment, members = await federation.start(quorum=1)
+        cohort = await federation.cohort(experiment)
+        await members[cohort[0]].upload(1, 2.0)
+        federation.app.state.coordinator = federation.coordinator(Late())
+        late = asyncio.create_task(members[cohort[1]].upload(1, 4.0))
+        await checked.wait()
+        federation.clock.now += 61
+        await federation.coordinator(Closing()).rounds.advance(experiment)
+        with pytest.raises(StateConflict, match="closed before the update arrived"):
+            await late
+        assert (await federation.admin.round(experiment, 1)).reported == cohort[:1]
+        assert value_of(await federation.admin.download_model(experiment, 1)) == 2.0
+
+
+async def test_a_stop_just_after_a_round_is_closed_does_not_lose_its_model(store):
+    federation = Federation(store.documents, store.blobs)
+
+    class Stopped:
+        def __getattr__(self, name):
+            return getattr(store.documents, name)
+
+        async def replace(self, kind, key, revision, body):
+            result = await store.documents.replace(kind, key, revision, body)
+            if kind == "rounds" and body["state"] == "closed":
+                await federation.coordinator().experiments.stop(key.split("/")[0], "Enough.")
+            return result
+
+    async with federation.serving(federation.coordinator(Stopped())):
+        experiment, members = await federation.start(rounds=5)
+        for client in await federation.cohort(experiment):
+            await members[client].upload(1, 7.0)
+        shown = await federation.admin.experiment(experiment)
+        assert (shown.state, shown.model_version) == ("stopped", 1)
+        assert value_of(await federation.admin.download_model(experiment)) == 7.0
+        assert await store.blobs.sizes(f"uploads/{experiment}/") == {}
+
+
+async def test_forty_clients_at_once_through_four_coordinators(store):
+    federation = Federation(store.documents, store.blobs)
+    async with federation.serving():
+        experiment, key = await federation.create(
+            clients=40, clients_per_round=20, rounds=3, dataset_size=400
+        )
+        processes = [federation.coordinator(worker=f"w{n}") for n in range(4)]
+
+        async def client(n):
+            mine = processes[n % 4]
+            subscribe = schema.Subscribe(client_key=f"{n:02d}" * 20)
+            got = await mine.enrolment.subscribe(experiment, key, subscribe)
+            who = await mine.enrolment.client_of(experiment, got.token)
+            uploads = 0
+            while True:
+                status = await mine.participation.status(who)
+                if status.action == "done":
+                    return uploads
+                if status.action == "wait":
+                    await asyncio.sleep(0.001)
+                    continue
+                data = weights(float(status.round))
+                digest = hashlib.sha256(data).hexdigest()
+                await mine.participation.store_part(who, status.round, 0, digest, data)
+                commit = schema.UpdateCommit(sha256=digest, parts=[digest], num_examples=10)
+                await mine.participation.commit(who, status.round, commit)
+                uploads += 1
+
+        uploads = await asyncio.gather(*(client(n) for n in range(40)))
+        shown = await federation.admin.experiment(experiment)
+        assert shown.state == "completed"
+        assert [r.accepted for r in shown.history] == [20, 20, 20]
+        assert sum(uploads) == 60  # none twice, none lost
+        assert [m.version for m in await federation.admin.models(experiment)] == [0, 1, 2, 3]
