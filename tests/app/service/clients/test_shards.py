@@ -69,7 +69,7 @@ async def test_a_client_asks_for_the_list_where_it_does_not_know_the_rule(federa
     experiment, key = await federation.create(dataset_size=400)
     listed = await indices(federation, experiment, key)
     monkeypatch.setattr(enrolment, "LISTED_AT_ONCE", 99)
-    monkeypatch.setattr(participant.draw, "VERSION", 1)
+    monkeypatch.setattr(participant.draws, "VERSION", 1)
     assert await indices(federation, experiment, key) == listed
 
 
@@ -128,7 +128,7 @@ async def test_others_are_answered_while_a_long_shard_is_drawn(federation, monke
         asyncio.run_coroutine_threadsafe(_set(going), loop).result(timeout=10)
         return drawn(*arguments)
 
-    monkeypatch.setattr(enrolment.draw, "shard", slow)
+    monkeypatch.setattr(enrolment.draws, "shard", slow)
     joined = await federation.admin.using(key).subscribe(experiment, KEY, shard=True)
     assert going.is_set()
     assert len(joined.shard.indices) == joined.shard_size
