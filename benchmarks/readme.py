@@ -27,7 +27,7 @@ from benchmarks.words import translated
 from client_sdk.task.models import build, spec_for
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"README.md": "en", "README.pt.md": "pt"}
+PAGES = {"docs/coordinator.md": "en"}
 BLOCK = re.compile(r"(?<=<!-- figures: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 COMMAND = ".venv/bin/"
 Table = list[list[str]]
