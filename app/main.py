@@ -88,12 +88,12 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.configure(settings.log_format, settings.log_level)
         for name, meant in settings.unknown.items():
-            logs.tell("unknown setting", logs.WARNING, name=name, meant=meant)
+            logs.log_event("unknown setting", logs.WARNING, name=name, meant=meant)
         if settings.otel_endpoint is not None:
             try:
                 trace.start(settings.otel_endpoint, app.version)
             except RuntimeError as error:  # the variable may be meant for others: no reason to stop
-                logs.tell("no traces", logs.WARNING, cause=str(error))
+                logs.log_event("no traces", logs.WARNING, cause=str(error))
         try:
             key = admin_key or _made_admin_key(settings)
             documents, blobs = await _open_store(settings)
@@ -118,13 +118,13 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         app.state.admin_key = key
         app.state.coordinator = Coordinator(context, key, previous_key)
         store = "mongodb" if settings.mongodb_url else "sqlite"
-        logs.tell("coordinator started", version=app.version, store=store, process=os.getpid())
+        logs.log_event("coordinator started", version=app.version, store=store, process=os.getpid())
         async with ticking(app.state.coordinator.ticks, settings.tick_seconds):
             with live.ending_with_the_server(app.state.coordinator.stopping):
                 yield
         await app.state.coordinator.close()
         await documents.close()
-        logs.tell("coordinator stopped", process=os.getpid())
+        logs.log_event("coordinator stopped", process=os.getpid())
         trace.stop()
 
     app = FastAPI(

@@ -12,7 +12,7 @@ from tests.mutants.harmless import harmless
         ('Busy("The coordinator stops.")', 'Busy("XXThe coordinator stops.XX")', True),
         ('Busy("The coordinator stops.")', "Busy(None)", False),
         ('Busy("It stops: now", code="a")', 'Busy("It stops: now", code="A")', False),
-        ('tell("update refused")', 'tell("UPDATE REFUSED")', False),
+        ('log_event("update refused")', 'log_event("UPDATE REFUSED")', False),
         ('run("SELECT key FROM a")', 'run("select key from a")', True),
         ('run("SELECT key FROM a")', 'run("XXSELECT key FROM aXX")', False),
         ("zip(a, b, strict=True)", "zip(a, b, strict=False)", True),

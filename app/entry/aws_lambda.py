@@ -21,7 +21,7 @@ from app.entry.container import Container, within
 from app.entry.gateways import AnyRequest, is_request
 from app.entry.secret import OF_THE_SECRET, Watched, fetch_secret, secrets_of
 from app.telemetry.emf import Embedded
-from app.telemetry.logs import ERROR, tell
+from app.telemetry.logs import ERROR, log_event
 from serverless_fl.domain.errors import StoreUnavailable
 
 PART_BYTES = 4 * 1024**2  # a call takes 6 MB after base64
@@ -83,13 +83,13 @@ class Function:
         try:
             self._open()
         except StoreUnavailable as error:
-            tell("not opened with the changed secret", ERROR, cause=error.message)
+            log_event("not opened with the changed secret", ERROR, cause=error.message)
             before.enter()
             self._not_before = time.time() + AGAIN_SECONDS
             return False
         before.close()
         self.container.enter()
-        tell("opened with the changed secret")
+        log_event("opened with the changed secret")
         return True
 
     def answer(self, event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from starlette.routing import Route
 from app.api.edge.errors import RETRY_AFTER_SECONDS, problem
 from app.config import Settings, read_settings
 from app.entry.container import Container, within
-from app.telemetry.logs import ERROR, tell
+from app.telemetry.logs import ERROR, log_event
 from serverless_fl.domain.errors import StoreUnavailable
 
 PART_BYTES = 512 * 1024  # a payload or a result takes 1 MiB, after base64 too
@@ -149,7 +149,7 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
         try:
             container = Container(settings)
         except StoreUnavailable as error:
-            tell("not opened", ERROR, cause=error.message)
+            log_event("not opened", ERROR, cause=error.message)
             if "__ow_method" not in args:
                 raise
             return _away(error)

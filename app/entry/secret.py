@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from app.config import Settings
-from app.telemetry.logs import WARNING, tell
+from app.telemetry.logs import WARNING, log_event
 
 FRESH_SECONDS = 120.0  # after which it is read again in any case
 LEAST_SECONDS = (
@@ -47,7 +47,7 @@ class Watched:
         try:
             found = self._read()
         except RuntimeError as error:
-            tell("secret not read again", WARNING, cause=str(error))
+            log_event("secret not read again", WARNING, cause=str(error))
             self._due = self._asked_at = self._clock() + FAILED_SECONDS
             return
         self.settings = found

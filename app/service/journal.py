@@ -1,6 +1,6 @@
-"""What an operator is told of rounds, updates and ends: a log line each, and a count of some.
+"""Log lines and counters for operators: what happens to rounds, updates and experiments.
 
-Each is told by the process whose write it was, once that is stored.
+The process that writes a change to the store logs it, after the write.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from collections.abc import Collection
 from typing import Any
 
 from app.telemetry import metrics
-from app.telemetry.logs import ERROR, INFO, WARNING, tell
+from app.telemetry.logs import ERROR, INFO, WARNING, log_event
 from serverless_fl.domain.errors import CoordinatorError
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import Client, Update, client_id
 from serverless_fl.domain.round import Lease, Round
 
-COORDINATOR = "coordinator"  # who did it, where nobody asked for it
+COORDINATOR = "coordinator"  # the actor of what the coordinator does unasked
 
 
-def of_round(round_: Round, event: str, level: int = INFO, /, **fields: Any) -> None:
-    tell(event, level, experiment=round_.experiment_id, round=round_.number, **fields)
+def log_round(round_: Round, event: str, level: int = INFO, /, **fields: Any) -> None:
+    log_event(event, level, experiment=round_.experiment_id, round=round_.number, **fields)
 
 
-def of_opening(round_: Round) -> None:
-    of_round(round_, "round opened", cohort=len(round_.cohort))
+def log_opening(round_: Round) -> None:
+    log_round(round_, "round opened", cohort=len(round_.cohort))
 
 
-def of_seal(round_: Round, updates: int) -> None:
-    of_round(round_, "round sealed", attempt=round_.attempt, updates=updates)
+def log_seal(round_: Round, updates: int) -> None:
+    log_round(round_, "round sealed", attempt=round_.attempt, updates=updates)
 
 
-def of_new_attempt(round_: Round, reported: int, needed: int) -> None:
-    of_round(
+def log_new_attempt(round_: Round, reported: int, needed: int) -> None:
+    log_round(
         round_,
         "round tried again",
         WARNING,
@@ -41,21 +41,23 @@ def of_new_attempt(round_: Round, reported: int, needed: int) -> None:
     )
 
 
-def of_takeover(round_: Round, before: Lease) -> None:
-    """Nothing is told of a lease that its owner let go of: that is how long rounds go on."""
+def log_takeover(round_: Round, before: Lease) -> None:
+    """Log a lease whose owner fell silent. An owner that releases its lease is no event: calls take
+    turns at a long round in that way.
+    """
     lease = round_.lease
     if lease is not None and not before.released:
         facts = {"owner": before.owner, "fence": lease.fence, "deaths": lease.deaths}
-        of_round(round_, "lease taken over", WARNING, **facts)
+        log_round(round_, "lease taken over", WARNING, **facts)
 
 
-def of_waiting(round_: Round, error: CoordinatorError) -> None:
-    of_round(round_, "aggregation waits for the store", WARNING, cause=error.message)
+def log_waiting(round_: Round, error: CoordinatorError) -> None:
+    log_round(round_, "aggregation waits for the store", WARNING, cause=error.message)
 
 
-def of_close(round_: Round) -> None:
+def log_close(round_: Round) -> None:
     metrics.ROUNDS_CLOSED.add()
-    of_round(
+    log_round(
         round_,
         "round closed",
         updates=len(round_.accepted),
@@ -64,8 +66,8 @@ def of_close(round_: Round) -> None:
     )
 
 
-def of_failed_aggregation(round_: Round, error: Exception) -> None:
-    tell(
+def log_failed_aggregation(round_: Round, error: Exception) -> None:
+    log_event(
         "aggregation failed",
         ERROR,
         error=error,
@@ -74,10 +76,10 @@ def of_failed_aggregation(round_: Round, error: Exception) -> None:
     )
 
 
-def of_end(experiment: Experiment) -> None:
-    """An admin's reason is a text of theirs: it stays in the store."""
+def log_end(experiment: Experiment) -> None:
+    """The log leaves an admin's reason out: it is a caller's text."""
     failed = experiment.state is ExperimentState.FAILED
-    tell(
+    log_event(
         "experiment ended",
         WARNING if failed else INFO,
         experiment=experiment.id,
@@ -88,17 +90,17 @@ def of_end(experiment: Experiment) -> None:
     )
 
 
-def of_conclusion(experiment: Experiment) -> None:
-    """A round is behind it; nothing is told where the next one simply opens."""
+def log_conclusion(experiment: Experiment) -> None:
+    """Log what follows a closed round, if that is the end of the experiment or a pause."""
     if experiment.ended:
-        of_end(experiment)
+        log_end(experiment)
     elif experiment.state is ExperimentState.PAUSED:
-        of_pause(experiment)
+        log_pause(experiment)
 
 
-def of_pause(experiment: Experiment) -> None:
+def log_pause(experiment: Experiment) -> None:
     by_itself = experiment.pauses[-1].paused_by == COORDINATOR
-    tell(
+    log_event(
         "experiment paused",
         WARNING if by_itself else INFO,
         experiment=experiment.id,
@@ -108,9 +110,9 @@ def of_pause(experiment: Experiment) -> None:
     )
 
 
-def of_update(client: Client, update: Update) -> None:
+def log_update(client: Client, update: Update) -> None:
     metrics.UPDATES_ACCEPTED.add()
-    tell(
+    log_event(
         "update accepted",
         experiment=client.experiment_id,
         client=client.id,
@@ -120,9 +122,9 @@ def of_update(client: Client, update: Update) -> None:
     )
 
 
-def of_refused_update(client: Client, number: int, error: CoordinatorError) -> None:
+def log_refused_update(client: Client, number: int, error: CoordinatorError) -> None:
     metrics.UPDATES_REFUSED.add(1, error.code)
-    tell(
+    log_event(
         "update refused",
         WARNING,
         experiment=client.experiment_id,
@@ -132,13 +134,13 @@ def of_refused_update(client: Client, number: int, error: CoordinatorError) -> N
     )
 
 
-def missing(
+def describe_missing(
     round_: Round, reported: list[int], refused: list[int], revoked: Collection[int]
 ) -> str:
-    """Why a round found no quorum: who was not heard of, and who was turned away."""
+    """Why a round has no quorum: its missing, refused and revoked clients, 20 ids of each."""
     unheard = round_.silent(round_.cohort, {*reported, *refused, *revoked})
     return " ".join(
-        f"{what}: {', '.join(map(client_id, who[:20]))}{' and more' if len(who) > 20 else ''}."
-        for what, who in (("Missing", unheard), ("Refused", refused), ("Revoked", [*revoked]))
-        if who
+        f"{fate}: {', '.join(map(client_id, slots[:20]))}{' and more' if len(slots) > 20 else ''}."
+        for fate, slots in (("Missing", unheard), ("Refused", refused), ("Revoked", [*revoked]))
+        if slots
     )

@@ -22,7 +22,7 @@ from app.service.rounds import cleanup
 from app.service.rounds.machine import Rounds
 from app.service.rounds.retention import drop_garbage
 from app.telemetry import ids
-from app.telemetry.logs import DEBUG, ERROR, INFO, WARNING, tell
+from app.telemetry.logs import DEBUG, ERROR, INFO, WARNING, log_event
 from serverless_fl.domain.errors import CoordinatorError, TickFailed
 from serverless_fl.domain.experiment import Experiment
 
@@ -71,7 +71,7 @@ class Ticks:
             await self._guarded("initial models", self._sweep_initials(faults), faults)
         # Once a minute for ever: of an idle coordinator nobody wants to read that.
         level, seconds = INFO if looked_at else DEBUG, self.context.monotonic() - started
-        tell("tick", level, experiments=len(looked_at), seconds=round(seconds, 4))
+        log_event("tick", level, experiments=len(looked_at), seconds=round(seconds, 4))
         if faults:
             raise _failed(faults)
         return looked_at
@@ -140,10 +140,10 @@ class Ticks:
         try:
             return await work
         except CoordinatorError as error:
-            tell("tick went on without", WARNING, experiment=what, cause=error.message)
+            log_event("tick went on without", WARNING, experiment=what, cause=error.message)
             faults[what] = error
         except Exception as error:
-            tell("tick went on without", ERROR, experiment=what, error=error)
+            log_event("tick went on without", ERROR, experiment=what, error=error)
             faults[what] = error
         return None
 
@@ -171,9 +171,9 @@ async def ticking(ticks: Ticks, seconds: float) -> AsyncIterator[None]:
                 with ids.belonging_to():
                     await ticks.tick()
             except CoordinatorError as error:
-                tell("tick failed", WARNING, cause=error.message)  # the next one tries again
+                log_event("tick failed", WARNING, cause=error.message)  # the next one tries again
             except Exception as error:
-                tell("tick failed", ERROR, error=error)
+                log_event("tick failed", ERROR, error=error)
 
     task = asyncio.create_task(tick()) if seconds else None
     try:

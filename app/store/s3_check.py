@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Mapping
 
 from app.store.port import DirectBlobs, Document, Documents, SignedRequest
-from app.telemetry.logs import WARNING, tell
+from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.errors import StoreUnavailable
 
 AGAIN_SECONDS = 86_400.0  # after which a bucket that does not insist is asked again
@@ -40,11 +40,11 @@ async def tell_unenforced(documents: Documents, blobs: DirectBlobs, bucket: str)
                 else:
                     await documents.replace(KIND, KEY, seen.revision, body)
             if found:
-                tell("signatures are not enforced", WARNING, taken=", ".join(found))
+                log_event("signatures are not enforced", WARNING, taken=", ".join(found))
     except TimeoutError:
-        tell("signatures were not checked", WARNING, cause=f"no answer in {SECONDS:g} s")
+        log_event("signatures were not checked", WARNING, cause=f"no answer in {SECONDS:g} s")
     except StoreUnavailable as error:
-        tell("signatures were not checked", WARNING, code=error.code, cause=error.message)
+        log_event("signatures were not checked", WARNING, code=error.code, cause=error.message)
 
 
 def _known(seen: Document | None, bucket: str) -> list[str] | None:

@@ -1,7 +1,7 @@
 """Log lines: JSON for programs, a short form for people. The only place that sets up `logging`.
 
-What is told is an event with fields, not a sentence: `tell("round closed", experiment=...)`. The
-ids of the request (`app.telemetry.ids`) are added to every line that is written meanwhile.
+A line names an event and its fields: `log_event("round closed", experiment=...)`. It also carries
+the ids of the request that it is written in (`app.telemetry.ids`).
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logg
 log = logging.getLogger("app")
 
 
-class Told:
-    """An event and its fields, as a log record's message: handlers of others show them as well."""
+class Event:
+    """The message of a log record: an event and its fields. Any handler can print it."""
 
     __slots__ = ("event", "fields")
 
     def __init__(self, event: str, fields: dict[str, Any]) -> None:
-        said = {name: value for name, value in fields.items() if value is not None}
-        self.event, self.fields = event, _known() | said
+        present = {name: value for name, value in fields.items() if value is not None}
+        self.event, self.fields = event, _known() | present
 
     def __str__(self) -> str:
         return _spelt(self.event, self.fields)
 
 
-def tell(
+def log_event(
     event: str, level: int = INFO, /, *, error: BaseException | None = None, **fields: Any
 ) -> None:
-    """Log that something has happened, with the ids of the moment; `error` with its traceback.
+    """Write a log line: the event, its fields, the ids of the request, and the error's traceback.
 
     Fields are numbers, ids and codes, never a caller's text: it may be a secret.
     """
     if log.isEnabledFor(level):
         fault = None if error is None else (type(error), error, error.__traceback__)
         # `log.log` would look up the caller's file and line for every request.
-        log.handle(log.makeRecord(log.name, level, "", 0, Told(event, fields), (), fault))
+        log.handle(log.makeRecord(log.name, level, "", 0, Event(event, fields), (), fault))
 
 
 _json = json.JSONEncoder(default=str).encode  # json.dumps would make an encoder a line
@@ -58,7 +58,7 @@ def _known() -> dict[str, Any]:
 
 def _content(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
     """The event and its fields; of what others log, the text and the ids of the moment."""
-    if isinstance(record.msg, Told):
+    if isinstance(record.msg, Event):
         return record.msg.event, record.msg.fields
     return record.getMessage(), _known()
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
-from app.telemetry.logs import WARNING, tell
+from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.errors import CoordinatorError
 
 
@@ -40,4 +40,4 @@ class Download(StreamingResponse):
         try:
             await super().stream_response(send)
         except CoordinatorError as error:
-            tell("download broke off", WARNING, code=error.code, cause=error.message)
+            log_event("download broke off", WARNING, code=error.code, cause=error.message)

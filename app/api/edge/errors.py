@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from app.telemetry import ids
-from app.telemetry.logs import WARNING, tell
+from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain import errors
 from serverless_fl.wire.schema import Problem
 
@@ -104,7 +104,7 @@ def _coordinator_error(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if isinstance(error, errors.StoreUnavailable):
         # What the driver says names hosts and files: it is for the log, not for callers.
-        tell("store unavailable", WARNING, code=error.code, cause=error.message)
+        log_event("store unavailable", WARNING, code=error.code, cause=error.message)
         detail = error.advice
         if error.lasting:
             headers["Retry-After"] = str(RETRY_LASTING_SECONDS)

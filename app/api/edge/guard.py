@@ -15,7 +15,7 @@ from app.api.edge.auth import secret_of
 from app.api.edge.errors import problem
 from app.api.edge.rate import RateLimit
 from app.api.edge.routing import LIST_BYTES
-from app.telemetry.logs import ERROR, tell
+from app.telemetry.logs import ERROR, log_event
 
 PROBES = ("/health", "/ready")  # asked by machines that share an address with others
 LOOPBACK = ("127.0.0.1", "::1")
@@ -79,7 +79,7 @@ class Guard:
             return  # the caller hung up in the middle of its body
         except Exception as error:
             # Anything that was not foreseen: logged under the request's id, shown to nobody.
-            tell("request failed", ERROR, error=error)
+            log_event("request failed", ERROR, error=error)
             if started:
                 raise
             answer = problem(500, "internal-error", "Something went wrong here; it is logged.")

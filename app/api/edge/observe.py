@@ -7,7 +7,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.telemetry import ids, metrics, trace
-from app.telemetry.logs import DEBUG, INFO, tell
+from app.telemetry.logs import DEBUG, INFO, log_event
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 QUIET = ("/health", "/ready", "/metrics")  # are asked all day long
@@ -62,7 +62,7 @@ class Observed:
                 metrics.REQUESTS.add(1, method, route or UNMATCHED, str(status))
                 metrics.REQUEST_SECONDS.observe(seconds, method, route or UNMATCHED)
                 known = ids.current()
-                tell(
+                log_event(
                     "request",
                     DEBUG if route in QUIET and status < 500 else INFO,
                     method=method,

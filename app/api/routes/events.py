@@ -23,7 +23,7 @@ from app.api.edge.auth import ExperimentId, Service
 from app.api.edge.errors import responses
 from app.api.edge.rate import network
 from app.service.coordinator import Coordinator
-from app.telemetry.logs import WARNING, tell
+from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.errors import Busy, CoordinatorError, NotFound
 from serverless_fl.wire.views import ExperimentView
 
@@ -183,4 +183,4 @@ async def _stream(
             mark = now
             view = await service.views.as_stored(view.id, after_round)
     except CoordinatorError as error:  # the store is gone, say; whoever watches comes again
-        tell("stream ended early", WARNING, cause=error.message)
+        log_event("stream ended early", WARNING, cause=error.message)

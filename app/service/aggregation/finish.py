@@ -16,7 +16,7 @@ from app.service.cost.metering import Metering
 from app.service.files import stored
 from app.service.records import keys
 from app.telemetry import metrics, trace
-from app.telemetry.logs import WARNING, tell
+from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.errors import DigestMismatch
 from serverless_fl.domain.experiment import WEIGHTS, Experiment
 from serverless_fl.domain.provenance import config_digest, contribution, updates_digest
@@ -84,7 +84,7 @@ async def aggregate(held: Held[Round], experiment: Experiment, allowance: Allowa
     )
     usage = await Metering(context).of_round(experiment, closed, updates)
     await held.save(replace(closed, usage=usage))
-    journal.of_close(closed)
+    journal.log_close(closed)
     return True
 
 
@@ -109,7 +109,7 @@ async def _drop(held: Held[Round], experiment: Experiment, spoilt: Spoilt) -> No
     )
     lost = (*round_.lost, update.slot)
     await held.save(round_.move(RoundState.AGGREGATING, accepted=left, lost=lost))
-    journal.of_round(round_, "update lost", WARNING, client=client_id(update.slot))
+    journal.log_round(round_, "update lost", WARNING, client=client_id(update.slot))
     await context.blobs.delete(f"{keys.model_parts(round_)}/")  # of the list with it
 
 
@@ -136,7 +136,7 @@ async def _files(
             return model, copy
         except stored.Damaged as error:
             await held.renew()  # so nobody has closed the round meanwhile, and needs the file
-            tell("damaged file made again", WARNING, key=error.prefix)
+            log_event("damaged file made again", WARNING, key=error.prefix)
             await held.context.blobs.delete(error.prefix)
 
 
@@ -194,7 +194,7 @@ def measured(aggregation: Aggregation) -> Iterator[None]:
         metrics.AGGREGATION_SECONDS.observe(seconds)
         metrics.AGGREGATION_BYTES.add(aggregation.bytes_added)
         metrics.AGGREGATION_CELLS.add(aggregation.tasks_done)
-        tell(
+        log_event(
             "aggregation step",
             experiment=experiment,
             round=number,

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from app.service import journal
 from app.service.call_budget import Allowance
 from app.service.context import Context
-from app.telemetry.logs import tell
+from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.round import FullGroup, Lease, Round, RoundState
 
@@ -99,13 +99,13 @@ async def _work(
     except StoreUnavailable as error:
         # The next call tries again, however long that lasts.
         await held.give_back()
-        journal.of_waiting(round_, error)
+        journal.log_waiting(round_, error)
         allowance.faults.append(error)
     except Exception as error:
         # The lease runs out, and another call tries: not every call does so at once.
         now = await context.repo.round(round_.experiment_id, round_.number)
         if now is not None and now.state is round_.state:  # else the uploads may be gone
-            journal.of_failed_aggregation(round_, error)
+            journal.log_failed_aggregation(round_, error)
             allowance.faults.append(error)
     return False
 
@@ -166,7 +166,7 @@ class Held(Generic[Leased]):
             free = replace(_of(found), expires_at=self.context.clock(), released=True)
             if await _save(self.context, replace(found, lease=free)):
                 number = found.round if isinstance(found, FullGroup) else found.number
-                tell("lease given back", experiment=found.experiment_id, round=number)
+                log_event("lease given back", experiment=found.experiment_id, round=number)
                 return
 
     async def _give_back_later(self) -> None:

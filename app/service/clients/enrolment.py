@@ -8,7 +8,7 @@ from app.service.clients.credentials import client_token, fingerprint, matches, 
 from app.service.context import Context
 from app.service.rounds.machine import Rounds
 from app.service.rounds.progress import in_passing
-from app.telemetry.logs import tell
+from app.telemetry.logs import log_event
 from serverless_fl.domain import draws
 from serverless_fl.domain.errors import (
     BadWeights,
@@ -105,7 +105,7 @@ class Enrolment:
                 told=request.told,
             )
             if await self.repo.add_client(client, unique):
-                tell("client enrolled", experiment=experiment_id, client=client.id)
+                log_event("client enrolled", experiment=experiment_id, client=client.id)
                 return client
 
     async def shard(self, client: Client) -> Shard:

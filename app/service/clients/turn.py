@@ -184,7 +184,7 @@ class Participation:
         except StoreUnavailable:
             raise  # nothing was said of the update
         except CoordinatorError as error:
-            journal.of_refused_update(client, number, error)
+            journal.log_refused_update(client, number, error)
             raise
 
     async def _commit(
@@ -249,7 +249,7 @@ class Participation:
         # the round may be sealed is seen to after the insert.
         self._require_open(await self.repo.experiment(client.experiment_id), client, number)
         if await self.repo.add_update(update):
-            journal.of_update(client, update)
+            journal.log_update(client, update)
             return update
         standing = await self.repo.update(experiment.id, number, client.slot)
         return standing or update

@@ -18,7 +18,7 @@ from app.service.clients.enrolment import require_not_revoked
 from app.service.context import Context
 from app.service.reading.views import client_view
 from app.service.rounds.machine import Rounds
-from app.telemetry.logs import tell
+from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import Conflict, NotFound, Unauthenticated
 from serverless_fl.domain.experiment import MAX_ROTATIONS, Experiment, Rotation
 from serverless_fl.domain.records import MAX_TOKEN_CHANGES, Client, slot_named
@@ -51,7 +51,7 @@ class Access:
                 break
             now = self.context.clock()
             if await self.repo.save_client(replace(client, revoked_at=now, revoked_by=by)):
-                tell("client revoked", experiment=experiment_id, client=client.id, by=by)
+                log_event("client revoked", experiment=experiment_id, client=client.id, by=by)
         while True:
             experiment = await self.repo.experiment(experiment_id)
             if client.slot in experiment.revoked:

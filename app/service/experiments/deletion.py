@@ -16,7 +16,7 @@ from app.service.experiments.lifecycle import Experiments
 from app.service.records import keys
 from app.service.rounds.cleanup import GRACE_LEASES, attempt
 from app.service.rounds.retention import drop_all
-from app.telemetry.logs import tell
+from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import NotFound
 from serverless_fl.domain.experiment import Experiment
 
@@ -51,7 +51,7 @@ class Deletion:
             return  # somebody else was faster
         buried = experiment.tombstone(self.context.clock(), by)
         if await self.repo.save_experiment(buried):
-            tell("experiment deleted", experiment=experiment_id, by=by)
+            log_event("experiment deleted", experiment=experiment_id, by=by)
 
 
 async def erase(context: Context, tombstone: Experiment, *, most: int | None = None) -> None:

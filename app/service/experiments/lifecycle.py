@@ -15,7 +15,7 @@ from app.service.files.uploads import Uploads
 from app.service.records import keys
 from app.service.rounds import cleanup
 from app.service.rounds.machine import Rounds
-from app.telemetry.logs import tell
+from app.telemetry.logs import log_event
 from serverless_fl.domain import draws
 from serverless_fl.domain.errors import BadWeights, Conflict, InvalidConfig, NotFound
 from serverless_fl.domain.experiment import WEIGHTS, Config, Experiment, ExperimentState
@@ -94,7 +94,7 @@ class Experiments:
             draw_version=draws.VERSION,
         )
         if await self.repo.add_experiment(experiment, unique):
-            tell(
+            log_event(
                 "experiment created",
                 experiment=experiment.id,
                 by=by,
@@ -168,7 +168,7 @@ class Experiments:
             # Lost to someone who did the same, to another enrolment key, or to a stop.
             enrolling = experiment.move(ExperimentState.ENROLLING, model_version=0)
             if await self.repo.save_experiment(enrolling):
-                tell("enrolment opened", experiment=experiment_id, bytes=model.blob.size)
+                log_event("enrolment opened", experiment=experiment_id, bytes=model.blob.size)
         if experiment.model_version is None:
             raise Conflict(f"The experiment is {experiment.state}.")
         return model
@@ -235,7 +235,7 @@ class Experiments:
                 ended_by=by,
             )
             if await self.repo.save_experiment(stopped):
-                journal.of_end(stopped)
+                journal.log_end(stopped)
                 break
         experiment, _ = await self.rounds.advance(experiment_id)
         return experiment

@@ -7,7 +7,7 @@ from dataclasses import replace
 from app.service.context import Context
 from app.service.cost.metering import refusal
 from app.service.rounds.machine import Rounds
-from app.telemetry.logs import tell
+from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import BudgetReached, Conflict
 from serverless_fl.domain.experiment import MAX_PAUSES, BudgetChange, Experiment, ExperimentState
 
@@ -37,7 +37,7 @@ class Pausing:
                     f"The experiment is {experiment.state}: only a running one can be paused."
                 )
             if await self.repo.save_experiment(replace(experiment, pausing=by)):
-                tell("pause asked for", experiment=experiment_id, by=by)
+                log_event("pause asked for", experiment=experiment_id, by=by)
                 break
         await self.rounds.advance(experiment_id)  # its round may be closed by now
 
@@ -55,7 +55,7 @@ class Pausing:
             if changed == experiment:
                 break
             if await self.repo.save_experiment(changed):
-                tell("experiment resumed", experiment=experiment_id, by=by)
+                log_event("experiment resumed", experiment=experiment_id, by=by)
                 break
         await self.rounds.advance(experiment_id)
 

@@ -16,7 +16,7 @@ from app.service.cost.metering import Metering
 from app.service.files import announcements
 from app.service.records import keys
 from app.service.rounds.retention import announced, drop_model
-from app.telemetry.logs import WARNING, tell
+from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import Blob
@@ -47,7 +47,7 @@ async def attempt(experiment_id: str, deletion: Awaitable[object]) -> bool:
     try:
         return await deletion is not False
     except StoreUnavailable as error:
-        tell("not deleted", WARNING, experiment=experiment_id, cause=error.message)
+        log_event("not deleted", WARNING, experiment=experiment_id, cause=error.message)
         return False
 
 
@@ -87,7 +87,7 @@ async def drop_stale_uploads(
         if context.monotonic() >= until:
             break
     if stored:
-        journal.of_round(round_, "uploads swept")
+        journal.log_round(round_, "uploads swept")
     return bool(stored)
 
 
@@ -109,7 +109,7 @@ async def _drop_strays(context: Context, round_: Round, stored: dict[str, int]) 
     for key in sorted(strays):
         await context.blobs.delete(key)
     if strays:
-        journal.of_round(round_, "uploads swept")
+        journal.log_round(round_, "uploads swept")
     return bool(strays)
 
 
@@ -145,7 +145,7 @@ async def tidy(context: Context, experiment: Experiment, round_: Round | None) -
     if round_.state is not RoundState.CLOSED:
         # Up to here an owner could still close the round, and then its model counts.
         if await context.repo.save_round(round_.move(RoundState.ABANDONED)):
-            journal.of_round(round_, "round abandoned")
+            journal.log_round(round_, "round abandoned")
     elif experiment.model_version == round_.number:
         return False
     else:  # the stop came between the close and its announcement

@@ -33,7 +33,7 @@ async def fail(context: Context, experiment: Experiment, reason: str) -> None:
         ended_by=COORDINATOR,
     )
     if await context.repo.save_experiment(failed):
-        journal.of_end(failed)
+        journal.log_end(failed)
 
 
 async def blobs_fault(context: Context) -> StoreUnavailable | None:
@@ -104,7 +104,7 @@ class Closing:
 
         async def work(held: Held[Round]) -> bool:
             if before is not None:
-                journal.of_takeover(held.record, before)
+                journal.log_takeover(held.record, before)
             try:
                 return await aggregate(held, experiment, allowance)
             except LostUpdate as error:

@@ -14,13 +14,13 @@ from app.service.aggregation import filling
 from app.service.call_budget import Allowance
 from app.service.context import Context
 from app.service.cost.metering import Metering
-from app.service.journal import COORDINATOR, missing
+from app.service.journal import COORDINATOR, describe_missing
 from app.service.rounds import cleanup
 from app.service.rounds.closing import Closing, Paused, blobs_fault, cut, fail
 from app.service.rounds.progress import Look, thoroughly
 from app.service.rounds.retention import announced, drop_garbage
 from app.telemetry import trace
-from app.telemetry.logs import WARNING, tell
+from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain import draws
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
 from serverless_fl.domain.records import Update
@@ -95,7 +95,7 @@ class Rounds:
         started = await self.metering.closed(experiment)
         started = started.move(ExperimentState.RUNNING, round=1)
         if await self.repo.save_experiment(started):
-            tell("experiment started", experiment=experiment.id, clients=enrolled)
+            log_event("experiment started", experiment=experiment.id, clients=enrolled)
         return True
 
     async def _run(
@@ -126,7 +126,7 @@ class Rounds:
             cut=cut(self.context.limits),
         )
         if await self.repo.add_round(opened):
-            journal.of_opening(opened)
+            journal.log_opening(opened)
         return True
 
     async def _collect(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
@@ -153,12 +153,12 @@ class Rounds:
             return False
         if len(reported) >= experiment.config.updates_to_close:
             if await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked)):
-                journal.of_seal(round_, len(reported))
+                journal.log_seal(round_, len(reported))
         elif not settled and (fault := await blobs_fault(self.context)) is not None:
             # Nobody could report. The attempt does not count: it goes on for as long again.
             allowance.faults.append(fault)
             if await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=latest)):
-                journal.of_round(round_, "deadline put off", WARNING, cause=fault.message)
+                journal.log_round(round_, "deadline put off", WARNING, cause=fault.message)
         elif round_.attempt < experiment.config.max_attempts:
             await self._retry(experiment, round_, reported, refused)
         else:
@@ -167,7 +167,8 @@ class Rounds:
                 experiment,
                 f"Round {round_.number} got {len(reported)} of the "
                 f"{experiment.config.updates_to_close} updates that it needs, in "
-                f"{round_.attempt} attempts. {missing(round_, reported, refused, revoked)}",
+                f"{round_.attempt} attempts. "
+                f"{describe_missing(round_, reported, refused, revoked)}",
             )
         return True
 
@@ -201,7 +202,7 @@ class Rounds:
             earlier=(*round_.earlier, ended),
         )
         if await self.repo.save_round(again):
-            journal.of_new_attempt(again, len(reported), config.updates_to_close)
+            journal.log_new_attempt(again, len(reported), config.updates_to_close)
 
     async def _taking_part(self, experiment: Experiment) -> list[int]:
         """The slots from which cohorts are drawn."""
@@ -226,7 +227,7 @@ class Rounds:
         else:
             after = await self._next(experiment, round_)
         if await self.repo.save_experiment(after):
-            journal.of_conclusion(after)
+            journal.log_conclusion(after)
         return True
 
     async def _verdict(self, experiment: Experiment, round_: Round) -> Verdict:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from app.service.context import Context
 from app.service.records import keys
-from app.telemetry.logs import tell
+from app.telemetry.logs import log_event
 from serverless_fl.domain.experiment import Best, Experiment
 from serverless_fl.domain.round import Round
 
@@ -63,7 +63,7 @@ async def drop_garbage(context: Context, experiment: Experiment, *, patient: boo
             return False
     if await context.repo.save_experiment(replace(experiment, garbage=())):
         versions = list(experiment.garbage)
-        tell("models dropped", experiment=experiment.id, versions=versions)
+        log_event("models dropped", experiment=experiment.id, versions=versions)
     return True
 
 

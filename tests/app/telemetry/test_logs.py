@@ -175,7 +175,7 @@ def test_an_error_is_logged_with_its_traceback_in_one_line(lines):
     try:
         raise ValueError("no\nluck")
     except ValueError as error:
-        logs.tell("broke", logs.ERROR, error=error)
+        logs.log_event("broke", logs.ERROR, error=error)
     (line,) = lines()
     assert line["level"] == "error"
     assert line["exception"].startswith("Traceback")
@@ -189,11 +189,11 @@ import logging, sys
 from app.telemetry import logs
 logging.basicConfig(format="MINE %(message)s", stream=sys.stdout)
 logs.configure("json", "info")
-logs.tell("one", n=1)
+logs.log_event("one", n=1)
 logs.configure("json", "info", alone=True)
 logs.configure("json", "info", alone=True)
-logs.tell("two", n=2)
-logs.tell("too quiet", logs.DEBUG)
+logs.log_event("two", n=2)
+logs.log_event("too quiet", logs.DEBUG)
 logging.getLogger("third.party").warning("three")
 """
     done = subprocess.run(
