@@ -5,10 +5,10 @@ from __future__ import annotations
 from app.service.context import Context
 
 
-class Allowance:
-    """The reads and the seconds that are left to one call; the seconds run from now on.
+class CallBudget:
+    """The seconds and the reads that one call has left. The seconds begin with the object.
 
-    A read is a span of an update, or of the sums of a group. `faults` keeps what went wrong in
+    A read is a span of an update, or of a group's sums. `faults` collects the errors of
     aggregations: a tick raises them at its end, a request for a status does not.
     """
 
@@ -21,17 +21,17 @@ class Allowance:
 
     @property
     def spent(self) -> bool:
-        """Whether the call must begin nothing more: it has used all up, or the process stops."""
+        """Whether the call must begin nothing more: its budget is used up, or the process stops."""
         if self._refused or self._context.tasks.ending:
             return True
         taken = self._context.monotonic() - self._started
         return self.reads > 0 and taken >= self._context.limits.step_seconds
 
     def take(self, reads: int) -> bool:
-        """Take so many reads if they are left; say whether they were.
+        """Take these reads if the call has them left; return whether it had.
 
-        The first call of `take` succeeds, unless the process stops: a call that has little time
-        gets something done all the same. So no task reads more than a whole call may.
+        The first `take` succeeds unless the process stops, so a call with little time makes
+        progress, too. Therefore no task may need more reads than a whole call has.
         """
         over = self.reads > 0 and self.reads + reads > self._context.limits.step_updates
         if over or self.spent:
@@ -41,7 +41,7 @@ class Allowance:
         return True
 
     def take_time(self, reads: int) -> bool:
-        """As `take`, for reads that need little memory, however many there are."""
+        """Take any number of reads that need little memory, if the call has seconds left."""
         if self.spent:
             self._refused = True
             return False

@@ -1,7 +1,7 @@
 """The scheduled tick: every open experiment gets its turn, then what is left over is swept.
 
 A tick is one call, and a platform ends it after some seconds. So all its aggregations share one
-allowance; it stops looking at experiments after a while, and the next tick begins where this one
+budget; it stops looking at experiments after a while, and the next tick begins where this one
 stopped; and sweeping has time of its own. What goes wrong in one experiment is logged and keeps
 nobody else waiting. The tick fails at its end, so that whoever watches it is told.
 """
@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
-from app.service.call_budget import Allowance
+from app.service.call_budget import CallBudget
 from app.service.context import Context
 from app.service.experiments.deletion import erase
 from app.service.experiments.lifecycle import Experiments
@@ -45,24 +45,24 @@ class Ticks:
         Raises TickFailed, after all that could be done.
         """
         started, step = self.context.monotonic(), self.context.limits.step_seconds
-        allowance, faults = Allowance(self.context), dict[str, Exception]()
+        budget, faults = CallBudget(self.context), dict[str, Exception]()
         looked_at: list[str] = []
         first, stopped_at = await self.context.repo.tick_start(), ""
         due, doomed = await self._due()
         for experiment in _from(due, first):
             if looked_at and self.context.monotonic() - started >= LOOKING * step:
                 break
-            had_time = not allowance.spent
-            await self._guarded(experiment.id, self._look_at(experiment, allowance), faults)
-            if allowance.faults:  # of an aggregation: whoever only polls is not told
-                faults[experiment.id] = allowance.faults.pop()
-                allowance.faults.clear()
+            had_time = not budget.spent
+            await self._guarded(experiment.id, self._look_at(experiment, budget), faults)
+            if budget.faults:  # of an aggregation: whoever only polls is not told
+                faults[experiment.id] = budget.faults.pop()
+                budget.faults.clear()
             if had_time:
                 stopped_at = experiment.id  # what comes after it has had no share
             if not experiment.ended:
                 looked_at.append(experiment.id)
         else:
-            stopped_at = stopped_at if allowance.spent else ""
+            stopped_at = stopped_at if budget.spent else ""
         if stopped_at != first:
             await self.context.repo.save_tick_start(stopped_at)
         until = self.context.monotonic() + SWEEPING * step
@@ -91,12 +91,12 @@ class Ticks:
             after = page[-1].id
         return due, doomed
 
-    async def _look_at(self, experiment: Experiment, allowance: Allowance) -> None:
+    async def _look_at(self, experiment: Experiment, budget: CallBudget) -> None:
         if cleanup.abandoned(self.context, experiment):
             reason = "Its initial weights were never committed."
             await self.experiments.stop(experiment.id, reason, COORDINATOR)
         else:
-            await self.rounds.advance(experiment.id, allowance=allowance)
+            await self.rounds.advance(experiment.id, budget=budget)
 
     async def _sweep(
         self, doomed: list[Experiment], until: float, faults: dict[str, Exception]

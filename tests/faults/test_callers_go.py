@@ -123,7 +123,7 @@ async def test_the_end_of_a_held_poll_does_not_end_what_its_look_began(overdue, 
 
 @ONE_STORE
 async def test_the_fold_of_a_full_group_outlives_its_caller(store):
-    limits = Limits(part_bytes=256, fold_updates=1, lease_seconds=30)
+    limits = Limits(part_bytes=256, group_size=1, lease_seconds=30)
     federation = Federation(store.documents, store.blobs, limits=limits)
     async with federation.serving():
         experiment, key = await federation.create(model(0), clients=3, clients_per_round=3)

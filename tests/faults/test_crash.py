@@ -165,7 +165,7 @@ async def test_dying_at_any_write_changes_nothing_in_the_end(store, fresh_store,
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_dying_at_any_write_of_an_aggregation_in_cells(store, fresh_store, after, step):
     """The model is cut into three spans, the cohort into two groups."""
-    limits = Limits(part_bytes=256, fold_updates=1, step_seconds=step)
+    limits = Limits(part_bytes=256, group_size=1, step_seconds=step)
     run = {"rounds": 1, "size": 80}
     deaths = await deaths_that_change_nothing(
         store, fresh_store, limits, after=after, lit=False, every=thinned(store, 11), **run

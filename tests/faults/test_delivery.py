@@ -31,7 +31,7 @@ from tests.support.network import Inline, Network, Risk, open_in_memory
 SLOTS, PARTIES, SIZE = 5, 7, 40
 SEED = st.integers(0, 2**32)
 RISK = st.builds(Risk, st.sampled_from([0.0, 0.0, 0.02]), st.just(0) | st.integers(10, 150))
-LIMITS = Limits(part_bytes=256, fold_updates=2, lease_seconds=20, step_seconds=0)
+LIMITS = Limits(part_bytes=256, group_size=2, lease_seconds=20, step_seconds=0)
 TALLY: Counter[str] = Counter()  # over all examples, for the soak's table
 
 

@@ -8,7 +8,7 @@ import pytest
 from app.service.coordinator import Limits
 from tests.support.federation import Federation, value_of, weights
 
-CELLS = Limits(part_bytes=256, fold_updates=1, lease_seconds=30)  # four spans, two groups
+CELLS = Limits(part_bytes=256, group_size=1, lease_seconds=30)  # four spans, two groups
 
 
 def model(value: float) -> bytes:

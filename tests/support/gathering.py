@@ -16,7 +16,7 @@ from tests.support.federation import Federation, config
 from tests.support.network import open_in_memory
 
 PARTIES, GROUP = 11, 3
-LIMITS = Limits(part_bytes=256, fold_updates=GROUP, step_updates=GROUP, lease_seconds=30)
+LIMITS = Limits(part_bytes=256, group_size=GROUP, step_updates=GROUP, lease_seconds=30)
 
 
 def noise(slot: int) -> bytes:

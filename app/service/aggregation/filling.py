@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from app.service.aggregation.finish import do_tasks, measured
 from app.service.aggregation.leases import Held, is_free, new_lease, work_under_lease
-from app.service.call_budget import Allowance
+from app.service.call_budget import CallBudget
 from app.service.context import Context
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.round import FullGroup, Round
@@ -31,24 +31,24 @@ async def fold_full(
     experiment: Experiment,
     round_: Round,
     settled: set[int],
-    allowance: Allowance,
+    budget: CallBudget,
 ) -> None:
     """Sum all groups whose slots are settled, as far as the call may."""
     groups = range(round_.group_count)
     full = [number for number in groups if settled.issuperset(round_.members(number))]
     begun = await context.repo.full_groups(round_) if full else {}
     for number in full:
-        if not await _fold(context, experiment, round_, number, begun.get(number), allowance):
+        if not await _fold(context, experiment, round_, number, begun.get(number), budget):
             return
 
 
 async def fold_filled(
-    context: Context, experiment: Experiment, round_: Round, number: int, allowance: Allowance
+    context: Context, experiment: Experiment, round_: Round, number: int, budget: CallBudget
 ) -> None:
     """Sum a group that is full, as far as the call may."""
     key = experiment.id, round_.number, round_.attempt, number
     begun = await context.repo.full_group(*key)
-    await _fold(context, experiment, round_, number, begun, allowance)
+    await _fold(context, experiment, round_, number, begun, budget)
 
 
 async def _fold(
@@ -57,10 +57,10 @@ async def _fold(
     round_: Round,
     number: int,
     begun: FullGroup | None,
-    allowance: Allowance,
+    budget: CallBudget,
 ) -> bool:
     """Sum a group unless other calls do or did; say whether the call may do more."""
-    if allowance.spent:
+    if budget.spent:
         return False
     if begun is None:
         mine = FullGroup(
@@ -76,13 +76,13 @@ async def _fold(
         mine = replace(begun, lease=new_lease(context, begun.lease))
 
     async def work(held: Held[FullGroup]) -> bool:
-        return await _sum(held, experiment, round_, allowance)
+        return await _sum(held, experiment, round_, budget)
 
-    return await work_under_lease(context, round_, mine, work, allowance)
+    return await work_under_lease(context, round_, mine, work, budget)
 
 
 async def _sum(
-    held: Held[FullGroup], experiment: Experiment, round_: Round, allowance: Allowance
+    held: Held[FullGroup], experiment: Experiment, round_: Round, budget: CallBudget
 ) -> bool:
     """Form the group's sums; say whether nothing of them is left. Raises LostLease."""
     # Imported here: it brings NumPy, which a process that only answers polls never needs.
@@ -93,6 +93,6 @@ async def _sum(
     if updates := await context.repo.updates_of(experiment.id, round_.number, slots):
         aggregation = await Aggregation.of(context, experiment, round_, updates)
         with measured(aggregation):
-            done = await do_tasks(held, aggregation, aggregation.group_tasks(), allowance)
+            done = await do_tasks(held, aggregation, aggregation.group_tasks(), budget)
     await held.release(done=done, seconds=group.seconds + context.monotonic() - started)
     return done

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from app.service import journal
 from app.service.aggregation.leases import Held
 from app.service.aggregation.plan import Task
-from app.service.call_budget import Allowance
+from app.service.call_budget import CallBudget
 from app.service.cost.metering import Metering
 from app.service.files import stored
 from app.service.records import keys
@@ -31,7 +31,7 @@ class LostUpdate(Exception):
     """The store no longer has what was accepted, and the round cannot do without it."""
 
 
-async def aggregate(held: Held[Round], experiment: Experiment, allowance: Allowance) -> bool:
+async def aggregate(held: Held[Round], experiment: Experiment, budget: CallBudget) -> bool:
     """Do what the call may of the aggregation; at its end store the model and close the round.
 
     Says whether the round is closed; if not, the lease is released. Raises LostLease, and
@@ -47,10 +47,10 @@ async def aggregate(held: Held[Round], experiment: Experiment, allowance: Allowa
     aggregation = await Aggregation.of(context, experiment, round_, updates)
     try:
         with measured(aggregation):
-            files = await _files(held, aggregation, allowance)
+            files = await _files(held, aggregation, budget)
     except Spoilt as error:
         await _drop(held, experiment, error)
-        return await aggregate(held, experiment, allowance)
+        return await aggregate(held, experiment, budget)
     except (stored.Gone, DigestMismatch) as error:
         raise LostUpdate(str(error)) from error
     seconds = (held.record.aggregation_seconds or 0.0) + context.monotonic() - started
@@ -114,7 +114,7 @@ async def _drop(held: Held[Round], experiment: Experiment, spoilt: Spoilt) -> No
 
 
 async def _files(
-    held: Held[Round], aggregation: Aggregation, allowance: Allowance
+    held: Held[Round], aggregation: Aggregation, budget: CallBudget
 ) -> tuple[Blob, Blob | None] | None:
     """The new model and its compressed one for clients, both stored; None if the call may do no
     more before that.
@@ -126,9 +126,9 @@ async def _files(
         await aggregation.find_parts()
     while True:
         try:
-            if not await do_tasks(held, aggregation, aggregation.model_tasks(), allowance):
+            if not await do_tasks(held, aggregation, aggregation.model_tasks(), budget):
                 return None
-            if not allowance.take_time(_left_to_read(aggregation)):
+            if not budget.take_time(_left_to_read(aggregation)):
                 return None
             model = await aggregation.model()
             copy = await _compressed(held, aggregation, model, again=resumed)
@@ -167,14 +167,14 @@ async def _compressed(
 
 
 async def do_tasks(
-    held: Held[Any], aggregation: Aggregation, tasks: AsyncIterator[Task], allowance: Allowance
+    held: Held[Any], aggregation: Aggregation, tasks: AsyncIterator[Task], budget: CallBudget
 ) -> bool:
     """Do tasks as far as the call may; say whether all are done.
 
     Raises LostLease, and as `Aggregation.do` does.
     """
     async for task in tasks:
-        if not allowance.take(task.reads):
+        if not budget.take(task.reads):
             return False
         await aggregation.do(task)
         await held.renew_if_old()

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from app.service import journal
-from app.service.call_budget import Allowance
+from app.service.call_budget import CallBudget
 from app.service.context import Context
 from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import StoreUnavailable
@@ -69,14 +69,14 @@ async def work_under_lease(
     round_: Round,
     leased: Leased,
     work: Callable[[Held[Leased]], Awaitable[bool]],
-    allowance: Allowance,
+    budget: CallBudget,
 ) -> bool:
     """Store our lease, which is in `leased`, and work under it; say whether the work is at an end.
 
     Everything runs in a task of its own, from before the lease is stored: a caller that goes away
-    leaves no lease behind. Nothing that goes wrong is the caller's fault: `allowance` keeps it.
+    leaves no lease behind. Nothing that goes wrong is the caller's fault: `budget` keeps it.
     """
-    return await context.tasks.finish(_work(context, round_, leased, work, allowance))
+    return await context.tasks.finish(_work(context, round_, leased, work, budget))
 
 
 async def _work(
@@ -84,7 +84,7 @@ async def _work(
     round_: Round,
     leased: Leased,
     work: Callable[[Held[Leased]], Awaitable[bool]],
-    allowance: Allowance,
+    budget: CallBudget,
 ) -> bool:
     if not await _save(context, leased):
         return True  # another process was faster
@@ -100,13 +100,13 @@ async def _work(
         # The next call tries again, however long that lasts.
         await held.give_back()
         journal.log_waiting(round_, error)
-        allowance.faults.append(error)
+        budget.faults.append(error)
     except Exception as error:
         # The lease runs out, and another call tries: not every call does so at once.
         now = await context.repo.round(round_.experiment_id, round_.number)
         if now is not None and now.state is round_.state:  # else the uploads may be gone
             journal.log_failed_aggregation(round_, error)
-            allowance.faults.append(error)
+            budget.faults.append(error)
     return False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.service import journal
 from app.service.aggregation.finish import LostUpdate, aggregate
 from app.service.aggregation.leases import Held, is_free, new_lease, work_under_lease
-from app.service.call_budget import Allowance
+from app.service.call_budget import CallBudget
 from app.service.context import Context, Limits
 from app.service.journal import COORDINATOR
 from serverless_fl.domain.errors import StoreUnavailable
@@ -21,7 +21,7 @@ class Paused(Exception):
 
 def cut(limits: Limits) -> Cut:
     """How a round is cut that is opened under these limits."""
-    return Cut(span_bytes=limits.part_bytes, group_size=limits.fold_updates)
+    return Cut(span_bytes=limits.part_bytes, group_size=limits.group_size)
 
 
 async def fail(context: Context, experiment: Experiment, reason: str) -> None:
@@ -56,7 +56,7 @@ class Closing:
         self.context = context
         self.repo = context.repo
 
-    async def freeze(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
+    async def freeze(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
         """List what came before the seal, and aggregate it ourselves if our list is the one."""
         accepted = await self.repo.reported_slots(experiment.id, round_.number)
         frozen = round_.move(
@@ -65,19 +65,19 @@ class Closing:
             lease=new_lease(self.context),
             cut=round_.cut or cut(self.context.limits),
         )
-        await self._aggregate(experiment, frozen, allowance)
+        await self._aggregate(experiment, frozen, budget)
         return True
 
-    async def take_over(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
+    async def take_over(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
         """Go on with an aggregation that its owner has let go of, by word or by silence."""
         lease = round_.lease
         assert lease is not None  # noqa: S101  (the move into this state sets it)
-        if allowance.spent or not await is_free(self.context, round_):
+        if budget.spent or not await is_free(self.context, round_):
             return False
         next_lease = new_lease(self.context, lease)
         if next_lease.deaths >= MAX_DEATHS:
             if (fault := await blobs_fault(self.context)) is not None:
-                allowance.faults.append(fault)
+                budget.faults.append(fault)
                 return False
             reason = (
                 f"Round {round_.number} could not be aggregated: {next_lease.deaths} calls began "
@@ -87,14 +87,14 @@ class Closing:
             await fail(self.context, experiment, reason)
             return True
         mine = round_.move(RoundState.AGGREGATING, lease=next_lease)
-        await self._aggregate(experiment, mine, allowance, lease)
+        await self._aggregate(experiment, mine, budget, lease)
         return True
 
     async def _aggregate(
         self,
         experiment: Experiment,
         mine: Round,
-        allowance: Allowance,
+        budget: CallBudget,
         before: Lease | None = None,
     ) -> None:
         """Take the round's lease, in place of the one before, and do a step under it.
@@ -106,12 +106,12 @@ class Closing:
             if before is not None:
                 journal.log_takeover(held.record, before)
             try:
-                return await aggregate(held, experiment, allowance)
+                return await aggregate(held, experiment, budget)
             except LostUpdate as error:
                 await self._fail_without(experiment, mine, error)
                 return True
 
-        if not await work_under_lease(self.context, mine, mine, work, allowance):
+        if not await work_under_lease(self.context, mine, mine, work, budget):
             raise Paused
 
     async def _fail_without(self, experiment: Experiment, mine: Round, error: LostUpdate) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from app.service import journal
 from app.service.aggregation import filling
-from app.service.call_budget import Allowance
+from app.service.call_budget import CallBudget
 from app.service.context import Context
 from app.service.cost.metering import Metering
 from app.service.journal import COORDINATOR, describe_missing
@@ -38,17 +38,17 @@ class Rounds:
         self.closing = Closing(context)
 
     async def advance(
-        self, experiment_id: str, look: Look = thoroughly, allowance: Allowance | None = None
+        self, experiment_id: str, look: Look = thoroughly, budget: CallBudget | None = None
     ) -> tuple[Experiment, Round | None]:
         """Do every step that `look` lets it find; give the state after it. Raises NotFound.
 
-        Aggregations take from the call's own allowance, or from this one.
+        Aggregations take from the call's own budget, or from this one.
         """
         with trace.span("advance", experiment=experiment_id):
-            return await self._advance(experiment_id, look, allowance or Allowance(self.context))
+            return await self._advance(experiment_id, look, budget or CallBudget(self.context))
 
     async def _advance(
-        self, experiment_id: str, look: Look, allowance: Allowance
+        self, experiment_id: str, look: Look, budget: CallBudget
     ) -> tuple[Experiment, Round | None]:
         paused = False
         while True:
@@ -59,20 +59,18 @@ class Rounds:
             found = not paused and await look(self.context, experiment, round_)
             if isinstance(found, filling.Filled):
                 assert round_ is not None  # noqa: S101  (a look found a group of it full)
-                await filling.fold_filled(self.context, experiment, round_, found.group, allowance)
+                await filling.fold_filled(self.context, experiment, round_, found.group, budget)
                 return experiment, round_
             if not found:
                 return experiment, round_
             look = thoroughly  # one step may make room for the next
             try:
-                if not await self._step(experiment, round_, allowance):
+                if not await self._step(experiment, round_, budget):
                     return experiment, round_
             except Paused:
                 paused = True  # look once more, for what is returned
 
-    async def _step(
-        self, experiment: Experiment, round_: Round | None, allowance: Allowance
-    ) -> bool:
+    async def _step(self, experiment: Experiment, round_: Round | None, budget: CallBudget) -> bool:
         """Do the next step if there is one; say whether to look again."""
         if experiment.garbage and await cleanup.attempt(
             experiment.id, drop_garbage(self.context, experiment)
@@ -84,7 +82,7 @@ class Rounds:
             case ExperimentState.ENROLLING:
                 return await self._start(experiment)
             case ExperimentState.RUNNING:
-                return await self._run(experiment, round_, allowance)
+                return await self._run(experiment, round_, budget)
             case _:
                 return await cleanup.tidy(self.context, experiment, round_)
 
@@ -98,18 +96,16 @@ class Rounds:
             log_event("experiment started", experiment=experiment.id, clients=enrolled)
         return True
 
-    async def _run(
-        self, experiment: Experiment, round_: Round | None, allowance: Allowance
-    ) -> bool:
+    async def _run(self, experiment: Experiment, round_: Round | None, budget: CallBudget) -> bool:
         if round_ is None:
             return await self._open(experiment)
         match round_.state:
             case RoundState.COLLECTING:
-                return await self._collect(experiment, round_, allowance)
+                return await self._collect(experiment, round_, budget)
             case RoundState.SEALED:
-                return await self.closing.freeze(experiment, round_, allowance)
+                return await self.closing.freeze(experiment, round_, budget)
             case RoundState.AGGREGATING:
-                return await self.closing.take_over(experiment, round_, allowance)
+                return await self.closing.take_over(experiment, round_, budget)
             case _:
                 return await self._conclude(experiment, round_)
 
@@ -129,7 +125,7 @@ class Rounds:
             journal.log_opening(opened)
         return True
 
-    async def _collect(self, experiment: Experiment, round_: Round, allowance: Allowance) -> bool:
+    async def _collect(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
         """Seal the round if it is due, or give it another attempt, or fail the experiment.
 
         Until it is due, fold what is full of it.
@@ -149,14 +145,14 @@ class Rounds:
         revoked = round_.silent(experiment.revoked, {*reported, *refused})
         if not settled and self.context.clock() < round_.deadline:
             heard = {*reported, *refused, *experiment.revoked}
-            await filling.fold_full(self.context, experiment, round_, heard, allowance)
+            await filling.fold_full(self.context, experiment, round_, heard, budget)
             return False
         if len(reported) >= experiment.config.updates_to_close:
             if await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked)):
                 journal.log_seal(round_, len(reported))
         elif not settled and (fault := await blobs_fault(self.context)) is not None:
             # Nobody could report. The attempt does not count: it goes on for as long again.
-            allowance.faults.append(fault)
+            budget.faults.append(fault)
             if await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=latest)):
                 journal.log_round(round_, "deadline put off", WARNING, cause=fault.message)
         elif round_.attempt < experiment.config.max_attempts:

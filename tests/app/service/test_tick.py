@@ -69,7 +69,7 @@ async def states(federation):
     return {e: (await repo.experiment(e)).state for e in federation.experiments}
 
 
-async def test_one_allowance_is_for_all_and_each_gets_its_turn(several):
+async def test_one_budget_is_for_all_and_each_gets_its_turn(several):
     costly = Costly(several.blobs, several.clock, seconds=0.9)
     ticks = 0
     while "running" in (await states(several)).values():
@@ -77,17 +77,17 @@ async def test_one_allowance_is_for_all_and_each_gets_its_turn(several):
         service = several.coordinator(blobs=costly)  # each tick is another process
         await service.tick()
         ticks += 1
-        # Beyond the allowance there are the cell in which it ends, and the check of the parts that
+        # Beyond the budget there are the cell in which it ends, and the check of the parts that
         # others have stored.
         assert several.clock.now - reads <= 2 * STEP
         assert ticks < 40, before
-    assert ticks > 3  # one allowance was not enough
+    assert ticks > 3  # one budget was not enough
     for experiment in several.experiments:
         assert value_of_w(await several.admin.download_model(experiment)) == 1.0
 
 
 async def test_the_check_of_what_others_stored_is_begun_in_time(several):
-    """It is done in one call or not at all, so it is not begun at the end of an allowance."""
+    """It is done in one call or not at all, so it is not begun at the end of an budget."""
     costly, cell = Costly(several.blobs, several.clock, seconds=0.7), 0.7
     while "running" in (await states(several)).values():
         begun = several.clock.now
@@ -111,7 +111,7 @@ async def test_no_experiment_waits_until_all_before_it_are_done(several):
     assert all(begun)
 
 
-async def test_deadlines_strike_in_every_experiment_though_the_allowance_is_used_up(several):
+async def test_deadlines_strike_in_every_experiment_though_the_budget_is_used_up(several):
     costly = Costly(several.blobs, several.clock, seconds=STEP)
     await several.coordinator(blobs=costly).tick()
     repo = several.coordinator().context.repo

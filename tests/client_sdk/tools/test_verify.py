@@ -43,7 +43,7 @@ def faults(findings):
 @pytest.mark.parametrize("settings", [{}, {"max_update_norm": 5.0}], ids=["plain", "clipped"])
 @pytest.mark.parametrize("group", [64, 2])
 async def test_an_honest_coordinator_is_found_honest(federation, settings, group):
-    federation.limits = Limits(part_bytes=256, fold_updates=group)
+    federation.limits = Limits(part_bytes=256, group_size=group)
     federation.app.state.coordinator = federation.coordinator()
     experiment = await finished(federation, **settings)
     findings = await verify(federation.admin, experiment)

@@ -67,7 +67,7 @@ def limits(federation, **changes):
 
 @ONE_STORE
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("changes", [{}, {"part_bytes": 256, "fold_updates": 2}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"part_bytes": 256, "group_size": 2}], ids=str)
 async def test_the_model_is_the_mean_of_what_was_trained(federation, encoding, changes):
     limits(federation, **changes)
     experiment, ((*trained,),) = await run(federation, encoding)
@@ -81,7 +81,7 @@ async def test_the_model_is_the_mean_of_what_was_trained(federation, encoding, c
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("settings", [{}, {"max_update_norm": 1.0}], ids=["plain", "clipped"])
 async def test_verify_recomputes_models_of_deltas_bit_by_bit(federation, encoding, settings):
-    limits(federation, part_bytes=256, fold_updates=2)
+    limits(federation, part_bytes=256, group_size=2)
     experiment, _ = await run(federation, encoding, rounds=2, **settings)
     findings = await verify(federation.admin, experiment)
     assert [f.good for f in findings] == [True] * 5
@@ -100,7 +100,7 @@ async def test_whoever_folds_gives_the_same_bytes(fresh_store, encoding):
     for step in (1e9, 0.0):
         store = await fresh_store()
         federation = Federation(store.documents, store.blobs)
-        federation.limits = Limits(part_bytes=256, fold_updates=2, step_seconds=step)
+        federation.limits = Limits(part_bytes=256, group_size=2, step_seconds=step)
         async with federation.serving():
             experiment, _ = await run(federation, encoding)
             for _ in range(100):

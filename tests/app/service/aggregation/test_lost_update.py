@@ -79,7 +79,7 @@ async def test_a_spoilt_update_is_dropped_and_the_others_are_averaged(federation
 
 
 async def test_several_are_dropped_one_by_one_in_groups(federation):
-    federation.limits = Limits(part_bytes=PART, fold_updates=2, step_updates=2)
+    federation.limits = Limits(part_bytes=PART, group_size=2, step_updates=2)
     federation.app.state.coordinator = federation.coordinator()
     experiment, cohort = await begun(federation, clients=6, clients_per_round=6)
     await spoil(federation, experiment, cohort[0], -1, b"x")

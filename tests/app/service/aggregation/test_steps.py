@@ -70,7 +70,7 @@ def round_half_even(value: int, total: int) -> int:
 @pytest.mark.parametrize("step_seconds", [60.0, 0.0], ids=["at once", "a cell a call"])
 async def test_however_it_is_cut_the_mean_is_the_mean(store, group, part_bytes, step_seconds):
     federation = Federation(store.documents, store.blobs)
-    federation.limits = Limits(part_bytes=part_bytes, fold_updates=group, step_seconds=step_seconds)
+    federation.limits = Limits(part_bytes=part_bytes, group_size=group, step_seconds=step_seconds)
     puts: list[str] = []
 
     class Counted:
@@ -132,7 +132,7 @@ async def test_tensors_in_another_order_are_averaged_by_name(store):
 
 async def test_a_stop_in_the_middle_leaves_nothing_behind(store):
     federation = Federation(store.documents, store.blobs)
-    federation.limits = Limits(part_bytes=256, step_seconds=0.0, fold_updates=2)
+    federation.limits = Limits(part_bytes=256, step_seconds=0.0, group_size=2)
     async with federation.serving():
         made, last = await experiment(federation)
         await last
@@ -196,7 +196,7 @@ async def test_a_fault_nobody_foresaw_is_tried_again_and_then_fails_the_experime
 
 async def test_many_calls_at_once_share_the_work_and_end_once(store):
     federation = Federation(store.documents, store.blobs)
-    federation.limits = Limits(part_bytes=256, step_seconds=0.0, fold_updates=2)
+    federation.limits = Limits(part_bytes=256, step_seconds=0.0, group_size=2)
     async with federation.serving():
         made, last = await experiment(federation)
         await last

@@ -131,7 +131,7 @@ async def run(federation, download, update, rounds=1, **settings):
 @ONE_STORE
 @pytest.mark.parametrize("download", COPIES)
 @pytest.mark.parametrize("update", ["weights", "delta-float32"])
-@pytest.mark.parametrize("changes", [{}, {"part_bytes": 256, "fold_updates": 2}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"part_bytes": 256, "group_size": 2}], ids=str)
 async def test_updates_count_from_the_copy_that_they_were_trained_from(
     federation, download, update, changes
 ):
@@ -155,7 +155,7 @@ async def test_updates_count_from_the_copy_that_they_were_trained_from(
 async def test_verify_recomputes_what_was_trained_from_copies(
     federation, download, update, settings
 ):
-    federation.limits = Limits(part_bytes=256, fold_updates=2)
+    federation.limits = Limits(part_bytes=256, group_size=2)
     federation.app.state.coordinator = federation.coordinator()
     experiment, _ = await run(federation, download, update, rounds=2, **settings)
     assert [f.good for f in await verify(federation.admin, experiment)] == [True] * 5
