@@ -29,6 +29,10 @@ conformance: .venv/ready  ## the API through every way in, a model of 100 MB inc
 soak: .venv/ready  ## the long forms of faults and bad input, about twenty minutes, and a table
 	$(BIN)/python -m tests.soak $(ARGS)
 
+.PHONY: audit-numbers
+audit-numbers: .venv/ready  ## the checks of an audit of our figures, with many cases, and a table
+	$(BIN)/python -m tests.audit $(ARGS)
+
 .PHONY: mutants
 mutants: .venv/ready  ## small changes to the code that no test notices; ARGS='--changed main' for those of a branch
 	$(BIN)/python -m tests.mutants $(ARGS)
@@ -80,7 +84,7 @@ container-test: .venv/ready  ## the Dockerfile, built by buildah
 bench: .venv/ready  ## beside peers and limits, in short; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-accuracy: .venv/ready  ## accuracy over three seeds; ARGS choose the data set
+bench-accuracy: .venv/ready  ## accuracy over ten seeds; ARGS choose the data set
 	$(BIN)/python -m benchmarks.training.accuracy $(ARGS)
 
 bench-load: .venv/ready  ## twenty to two thousand clients against two workers

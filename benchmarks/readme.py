@@ -1,4 +1,4 @@
-"""The tables of README.md and README.pt.md, written from the files in benchmarks/results/.
+"""The tables of figures in README and docs, written from the files in benchmarks/results/.
 
     python -m benchmarks.readme [--check]
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.intervals import in_points, mean_interval, paired, sampling_error
-from benchmarks.peers.peers import FLOWER, ON_PYTORCH, OURS, PLAIN, POINTS
+from benchmarks.peers.peers import FLOWER, OTHERS, OURS, PLAIN, POINTS
 from benchmarks.training import poisoning
 from benchmarks.training.accuracy import RESULTS
 from benchmarks.training.local_loop import SHAPES
@@ -27,10 +27,23 @@ from benchmarks.words import translated
 from client_sdk.task.models import build, spec_for
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"docs/coordinator.md": "en"}
+PAGES = {
+    "README.md": "en",
+    "README.pt.md": "pt",
+    "docs/coordinator.md": "en",
+    "docs/measurements.md": "en",
+}
 BLOCK = re.compile(r"(?<=<!-- figures: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 COMMAND = ".venv/bin/"
 Table = list[list[str]]
+Runs = list[dict[str, Any]]
+Add = Callable[[str, float, float, str, int], None]
+CIFAR = {
+    "": "the defaults: ten local epochs",
+    "-3epochs": "`--local-epochs 3`",
+    "-lrfactor": "`--learning-rate-factor 0.7`",
+    "-decay": "`--weight-decay 0.005`",
+}
 
 
 def result(name: str) -> dict[str, Any]:
@@ -49,7 +62,7 @@ def accuracy() -> Table:
         config = found["config"]
         weights = parameters(config["model"])
         finals = [run["final_accuracy"] for run in found["runs"]]
-        mean, low_high, spread = statistics.mean(finals), "", "one seed"
+        mean, low_high, spread = statistics.mean(finals), "", "(one seed)"
         if len(finals) > 1:
             low, high = mean_interval(finals)
             low_high = f"{low:.2%} to {high:.2%}"
@@ -91,13 +104,8 @@ def speed() -> Table:
     _pair(add, "MNIST's default run, beside Flower: seconds", runs[OURS], runs[FLOWER])
     _accuracies(table, "... accuracy", runs[OURS], runs[FLOWER])
     runs, rounds = peers["default"], peers["rounds"]
-    first = f"the same, {rounds} rounds, beside "
-    _pair(add, f"{first}Flower: seconds", runs[OURS], runs[FLOWER])
-    _outside(add, "... of them outside the training loop", peers, FLOWER)
-    _pair(add, f"{first}PyTorch alone: seconds", runs[OURS], runs[PLAIN])
-    _outside(add, "... of them outside the training loop", peers, PLAIN)
-    slow = runs[ON_PYTORCH]
-    _pair(add, "... ours without the compiled loop", slow, runs[PLAIN][: len(slow)])
+    what = f"MNIST, {rounds} rounds, beside PyTorch alone: seconds"
+    _pair(add, what, runs[OURS], runs[PLAIN])
     flute = peers["flute"]
     what = f"logistic regression, 1,000 clients, {flute['rounds']} rounds, beside Flower: seconds"
     add(what, flute["ours"]["wall"], flute["Flower"]["wall"], ".1f", 1)
@@ -118,8 +126,73 @@ def speed() -> Table:
     return table
 
 
-Add = Callable[[str, float, float, str, int], None]
-Runs = list[dict[str, Any]]
+def beside() -> Table:
+    """Each program on the same rounds of MNIST: seconds, those outside the loop, accuracy."""
+    found = result("peers")
+    default, rounds = found["default"], found["rounds"]
+    heads = ["program", "rounds", "runs", "seconds", "of them outside the training loop"]
+    rows = [[*heads, "accuracy", "ours less its accuracy"], ["---", *["---:"] * 5, "---"]]
+    for name, runs in default.items():
+        one = "one round" in name or name in OTHERS
+        ours = default[f"{OURS}, one round"] if one else default[OURS]
+        finals = [run["accuracy"][-1] for run in runs]
+        compared = ""
+        if len(runs) > 1 and name != OURS:
+            mine = [run["accuracy"][-1] for run in ours]
+            compared = in_points(paired(mine, finals, POINTS), POINTS)
+        outside = ""
+        if "looped" in runs[0] and not one:
+            outside = f"{_outside(runs, found['cores']):.1f}"
+        rows.append(
+            [
+                name,
+                "1" if one else str(rounds),
+                str(len(runs)),
+                f"{statistics.median(run['wall'] for run in runs):.1f}",
+                outside,
+                f"{statistics.mean(finals):.2%}",
+                compared,
+            ]
+        )
+    return rows
+
+
+def cifar() -> Table:
+    """CIFAR-10 under settings that act against over-fitting, beside the default ones."""
+    heads = ["settings", "seeds", "test accuracy", "test loss: least, last", "trained images"]
+    rows = [[*heads, "default less its accuracy"], ["---", *["---:"] * 4, "---"]]
+    default = result("accuracy-cifar")
+    for name, words in CIFAR.items():
+        if not (RESULTS / f"accuracy-cifar{name}.json").exists():
+            continue
+        found = result(f"accuracy-cifar{name}")
+        finals = {run["seed"]: run["final_accuracy"] for run in found["runs"]}
+        plain = {run["seed"]: run["final_accuracy"] for run in default["runs"]}
+        both = sorted(finals.keys() & plain.keys())
+        compared = ""
+        if name and len(both) > 1:
+            pairs = [plain[n] for n in both], [finals[n] for n in both]
+            compared = in_points(paired(*pairs, POINTS), POINTS)
+        config = found["config"]
+        images = config["local_epochs"] * config["rounds"] * config["clients_per_round"]
+        images *= config["dataset_size"] / config["clients"] * 0.9  # a tenth is held out
+        rows.append(
+            [
+                words,
+                str(len(finals)),
+                f"{statistics.mean(finals.values()):.2%}",
+                _losses(found["runs"]),
+                f"{images / 1e6:.2f} million",
+                compared,
+            ]
+        )
+    return rows
+
+
+def _losses(runs: Runs) -> str:
+    """Means over the seeds of the least loss of all rounds and of the last round's."""
+    least = statistics.mean(min(run["loss_by_round"]) for run in runs)
+    return f"{least:.2f}, {statistics.mean(run['loss_by_round'][-1] for run in runs):.2f}"
 
 
 def _pair(add: Add, what: str, ours: Runs, other: Runs) -> None:
@@ -127,13 +200,9 @@ def _pair(add: Add, what: str, ours: Runs, other: Runs) -> None:
     add(what, *medians, ".1f", len(ours))
 
 
-def _outside(add: Add, what: str, peers: dict[str, Any], peer: str) -> None:
-    """The seconds of the command less those in the loops, over the cores."""
-    medians = [
-        statistics.median(run["wall"] - run["looped"] / peers["cores"] for run in runs)
-        for runs in (peers["default"][OURS], peers["default"][peer])
-    ]
-    add(what, *medians, ".1f", len(peers["default"][OURS]))
+def _outside(runs: Runs, cores: int) -> float:
+    """The seconds of the command less those in the loops over the cores; the median of the runs."""
+    return statistics.median(run["wall"] - run["looped"] / cores for run in runs)
 
 
 def _accuracies(table: Table, what: str, ours: Runs, other: Runs) -> None:
@@ -192,6 +261,8 @@ TABLES = {
     "load": load,
     "platforms": platforms,
     "poison": poison,
+    "beside": beside,
+    "cifar": cifar,
 }
 
 

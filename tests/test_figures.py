@@ -36,7 +36,9 @@ def test_a_figure_that_is_typed_is_replaced(monkeypatch, tmp_path):
 def test_cells_in_portuguese():
     assert translated("2,000 (1,000) and 0.5 points", "pt") == "2.000 (1.000) e 0,5 pontos"
     assert translated("`python -m x --seeds 1.5`", "pt") == "`python -m x --seeds 1.5`"
-    assert translated("no poison, clipped", "pt") == "sem veneno, cortado"
+    assert translated("test accuracy: mean, standard deviation", "pt") == (
+        "acurácia de teste: média, desvio-padrão"
+    )
 
 
 def test_an_adaptive_attacker_stays_just_below_the_bound():

@@ -139,7 +139,7 @@ def _large(table: Table, model: str, wanted: int) -> list[Row]:
 
 def _process(module: str, *arguments: str) -> dict[str, Any]:
     """What a benchmark of its own process prints."""
-    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    command = [sys.executable, "-m", f"benchmarks.coordinator.{module}", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=_ROOT)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

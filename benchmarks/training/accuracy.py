@@ -2,8 +2,8 @@
 
     python -m benchmarks.training.accuracy --dataset mnist --data-dir DIR --seeds $(seq 0 9)
 
-Writes benchmarks/results/accuracy-NAME.json and prints a table. Options that are not known here go
-to `python -m client_sdk` as they are.
+Writes benchmarks/results/accuracy-NAME.json (the data set's name, or --name) and prints a table.
+Options that are not known here go to `python -m client_sdk` as they are.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--name", help="of the results file (default: the data set's)")
     arguments, options = parser.parse_known_args()
     command = " ".join(["python -m benchmarks.training.accuracy", *map(_shown, sys.argv[1:])])
     reports: list[dict[str, Any]] = []
@@ -95,7 +96,7 @@ def main() -> None:
         reports.append(run(arguments.dataset, seed, options))
         result = summary(arguments.seeds[: len(reports)], reports, command)
         RESULTS.mkdir(exist_ok=True)
-        name = "".join(c if c.isalnum() else "-" for c in str(result["dataset"]))
+        name = "".join(c if c.isalnum() else "-" for c in arguments.name or str(result["dataset"]))
         # After each run: an hour's work outlives what comes next.
         (RESULTS / f"accuracy-{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print("| seed | final accuracy | up | down |")

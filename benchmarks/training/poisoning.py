@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import json
 import math
+import re
 import secrets
 import statistics
 import tempfile
@@ -123,7 +124,7 @@ async def run(
         "accuracy": [row.accuracy for row in outcome.rows],
         "refused_poisoned": sum(who in BAD for who, _ in refused),
         "refused_honest": sum(who not in BAD for who, _ in refused),
-        "reasons": sorted({why.split(":")[0][:80] for _, why in refused}),
+        "reasons": sorted({re.sub(r"\d[\d.]*", "...", why)[:80] for _, why in refused}),
         "norms": [[u.norm for u in view.updates if u.norm is not None] for view in views],
     }
 
