@@ -128,7 +128,8 @@ def requests(scale: float) -> Iterator[Finding]:
     what = "requests of the default run, by hand and for its looks a fifth more"
     yield Finding(what, cost["requests"], 1.2 * by_hand, by_hand)
     estimate = cost["coordinator"]["requests"] / cost["requests"]
-    yield Finding("... the coordinator's estimate over the count", estimate, 1.15, 0.85)
+    # 1.03 on an idle machine; a busy one looks at the view less often than the estimate says.
+    yield Finding("... the coordinator's estimate over the count", estimate, 1.3, 0.85)
     hashes = [[row["sha256"] for row in report["rounds"]] for report in reports]
     same = sum(a == b for a, b in zip(*hashes, strict=True)) / len(hashes[0])
     yield Finding("... models of the same seed with the same bytes", same, 1, 1)
