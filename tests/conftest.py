@@ -6,14 +6,11 @@ import asyncio
 import fcntl
 import json
 import os
-import resource
 import secrets
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import hypothesis
@@ -24,6 +21,7 @@ from app.store.mongo import MongoBlobs, MongoDocuments, open_mongo
 from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
 from examples.containers import free_port, wait_for_port
 from tests.support.federation import Federation
+from tests.support.mongo import MongoServer
 from tests.support.processes import SMALL, run
 
 # A slow machine is no failure.
@@ -46,52 +44,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--reversed"):
         items.reverse()
-
-
-class MongoServer:
-    """nx-27017, which speaks MongoDB's protocol, as a process of its own over a folder.
-
-    It keeps each database in a file of its own there, and holds these open.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"mongodb://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [
-                str(Path(sys.executable).parent / "nx-27017"),
-                *("--data-dir", str(self.folder / "db"), "-p", str(self.port)),
-                *("--pid-file", str(self.folder / "pid")),
-                *("--log-file", str(self.folder / "log")),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        if sys.platform == "linux":  # files of databases that were dropped stay open
-            most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, (most, most))
-        for _ in range(400):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return
-        self.stop()
-        raise RuntimeError("nx-27017 did not start")
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            (self.folder / "pid").unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")
@@ -191,6 +143,14 @@ async def federation(store: Store) -> AsyncIterator[Federation]:
     federation = Federation(store.documents, store.blobs)
     async with federation.serving():
         yield federation
+
+
+@pytest.fixture
+def quick(federation: Federation) -> Federation:
+    """The same, whose clients are told to come back at once."""
+    federation.limits = replace(federation.limits, poll_min_seconds=0.01)
+    federation.app.state.coordinator = federation.coordinator()
+    return federation
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from pathlib import Path
 import httpx
 
 import app
+import benchmarks
+import serverless_fl
 from app.config import Settings
 from app.main import create_app
 from benchmarks.coordinator.platforms import model, start
@@ -88,8 +90,8 @@ async def _client(url: str) -> tuple[str, str]:
 
 def cold(starts: int) -> dict[str, list[float]]:
     """Seconds of so many starts of each kind, taken in turn."""
-    compileall.compile_dir(str(Path(app.__file__).parent), quiet=2)
-    compileall.compile_dir(str(Path(__file__).parents[1]), quiet=2)
+    for package in (app, serverless_fl, benchmarks):
+        compileall.compile_dir(str(Path(package.__file__).parent), quiet=2)
     found: dict[str, list[float]] = {"hello": [], "health": [], "poll": []}
     with LocalMongo() as mongo:
         experiment, token = asyncio.run(_client(mongo.url))

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import hashlib
 import io
 import json
 import logging
@@ -22,8 +23,7 @@ from app.main import create_app
 from app.store.mongo import open_mongo
 from app.telemetry.logs import JsonFormatter
 from serverless_fl.domain.errors import StoreDenied, StoreUnavailable
-from tests.app.service.experiments.test_access import key_of
-from tests.support.federation import ADMIN_KEY, ONE_STORE, config
+from tests.support.federation import ADMIN_KEY, ONE_STORE, config, key_of, weights
 from tests.support.some import some
 
 ADMIN = "ADMINSECRET-adminsecret-0123456789"
@@ -111,11 +111,11 @@ async def drive(http, app):
     for secret in (WRONG, PREVIOUS, enrol):
         await call("POST", f"{path}/initial-model", secret, json={"sha256": CLIENT_KEY})
     await call("POST", f"{path}/clients", enrol, json={"client_key": CLIENT_KEY})  # 409
-    from tests.app.api.test_matrix import COMMIT, DATA, SHA256
-
-    part = {"content": DATA, "params": {"sha256": SHA256}}
+    data = weights(1.0)
+    sha = hashlib.sha256(data).hexdigest()
+    part = {"content": data, "params": {"sha256": sha}}
     await call("PUT", f"{path}/initial-model/parts/0", ADMIN, **part)
-    await call("POST", f"{path}/initial-model", ADMIN, json=COMMIT)
+    await call("POST", f"{path}/initial-model", ADMIN, json={"sha256": sha, "parts": [sha]})
     subscribed = await call("POST", f"{path}/clients", enrol, json={"client_key": CLIENT_KEY})
     token = subscribed.json()["token"]
     # Malformed, each with a secret in the body where it is refused.

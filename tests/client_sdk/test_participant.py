@@ -11,50 +11,7 @@ from client_sdk.errors import DataError, NotAuthorised, RequestRefused, StateCon
 from client_sdk.participant import Participant, Terms
 from client_sdk.task.train import Evaluation, LocalUpdate
 from tests.support.federation import ONE_STORE, value_of, weights
-
-
-class Adding:
-    """Answers with the base model plus one; `spoilt` clients answer with NaN."""
-
-    def __init__(self, spoilt=()):
-        self.spoilt = spoilt
-        self.trained = []
-
-    async def train(self, client_id, indices, data, task):
-        self.trained.append((client_id, task.round))
-        value = math.nan if client_id in self.spoilt else value_of(data) + 1
-        metrics = {"loss_before": value, "accuracy_before": 0.5}
-        return LocalUpdate(weights(value), len(indices), metrics)
-
-
-async def take_part(federation, trainer, tell=lambda event: None, **changes):
-    """All clients at once, until the experiment is over; gives it and their events."""
-    experiment, key = await federation.create(**changes)
-    events = []
-
-    def on_event(event):
-        events.append(event)
-        tell(event)
-
-    clients = [
-        Participant(federation.admin, experiment, f"{n}" * 40, trainer, on_event=on_event)
-        for n in range(changes.get("clients", 4))
-    ]
-    for client in clients:
-        await client.enrol(key)
-    async with asyncio.timeout(30):
-        results = await asyncio.gather(*(client.run() for client in clients))
-    assert {r.state for r in results} == {"completed"}
-    return await federation.admin.experiment(experiment), events
-
-
-@pytest.fixture
-def quick(federation):
-    from dataclasses import replace
-
-    federation.limits = replace(federation.limits, poll_min_seconds=0.01)
-    federation.app.state.coordinator = federation.coordinator()
-    return federation
+from tests.support.participants import Adding, take_part
 
 
 @ONE_STORE

@@ -10,9 +10,9 @@ import pytest
 from examples.containers import Container
 from examples.lambda_local import LambdaContainer
 from examples.openwhisk_local import OpenWhiskContainer
-from tests.conformance.ways import WAYS, Api, Way, api_at, settings_of
 from tests.support.federation import ADMIN_KEY
 from tests.support.processes import Server
+from tests.support.ways import WAYS, Api, Way, api_at, settings_of
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from client_sdk.errors import NotAuthorised, NotThere, RequestRefused, StateConflict
-from tests.conformance.ways import is_problem
 from tests.support.federation import config, weights
+from tests.support.ways import is_problem
 
 NAME = 'Krankenhaus Süd · 病院 · 🏥 \\ " % + & ='
 

@@ -6,8 +6,8 @@ import hashlib
 
 import numpy as np
 
-from tests.conformance.ways import is_problem
 from tests.support.federation import config, weights
+from tests.support.ways import is_problem
 
 
 async def test_a_model_by_range_and_tag(api):

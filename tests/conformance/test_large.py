@@ -10,8 +10,8 @@ import pytest
 import safetensors.numpy
 
 from serverless_fl.weights.header import header_length
-from tests.conformance.ways import Api
 from tests.support.federation import Member
+from tests.support.ways import Api
 
 SHAPES = {"embedding": (4000, 2500), "hidden": (3000, 4000), "out": (1000, 2999), "bias": (1000,)}
 COUNTS = (10, 25)

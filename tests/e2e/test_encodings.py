@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,9 @@ from client_sdk.data import datasets
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task import models
 from serverless_fl.wire.schema import ExperimentConfig
-from tests.e2e.here import TrainingHere, run_here
 from tests.support.federation import ONE_STORE
-from tests.support.processes import KEY, MODULE, SMALL, Server, environment, model_of
+from tests.support.here import TrainingHere, run_here
+from tests.support.processes import KEY, SMALL, Server, model_of, read_until, start
 
 NARROW = ("--update-encoding", "delta-int8", "--download-encoding", "int8")
 
@@ -58,13 +57,8 @@ async def test_the_other_encodings_learn_the_same_too(quiet_run, federation, enc
 
 
 def test_interrupted_and_resumed_it_gives_the_same_bytes(narrow_run, tmp_path):
-    command = [*MODULE, *SMALL, *NARROW, "--out", str(tmp_path)]
-    client = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
-    )
-    for line in client.stdout:
-        if line.startswith("round 1/3"):
-            break
+    client = start(*SMALL, *NARROW, "--out", str(tmp_path))
+    read_until(client, "round 1/3")
     os.kill(client.pid, signal.SIGTERM)
     client.communicate(timeout=60)
     assert client.returncode == 130

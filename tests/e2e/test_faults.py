@@ -6,22 +6,21 @@ import json
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from tests.e2e.here import run_here
+from tests.support.here import run_here
 from tests.support.processes import (
     KEY,
-    MODULE,
     SMALL,
     Server,
-    environment,
     listening_on,
     model_of,
+    read_until,
+    start,
 )
 
 
@@ -64,18 +63,8 @@ def test_a_coordinator_killed_in_mid_round_and_restarted_changes_nothing(quiet_r
 
 
 def test_the_embedded_coordinator_is_started_again_when_it_dies(quiet_run, tmp_path):
-    client = subprocess.Popen(
-        [*MODULE, *SMALL, "--out", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-    )
-    lines = []
-    for line in client.stdout:
-        lines.append(line)
-        if line.startswith("round 1/3"):
-            break
+    client = start(*SMALL, "--out", str(tmp_path))
+    lines = read_until(client, "round 1/3")
     port = re.search(r"127\.0\.0\.1:(\d+)", "".join(lines))[1]
     (pid,) = listening_on(int(port)) - {client.pid}
     os.kill(pid, signal.SIGKILL)
@@ -86,22 +75,8 @@ def test_the_embedded_coordinator_is_started_again_when_it_dies(quiet_run, tmp_p
 
 
 def test_interrupted_it_stops_cleanly_and_resumes_where_it_was(quiet_run, tmp_path):
-    command = [*MODULE, *SMALL, "--out", str(tmp_path)]
-    client = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-        start_new_session=True,
-        # A shell's background jobs ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )
-    lines = []
-    for line in client.stdout:
-        lines.append(line)
-        if line.startswith("round 1/3"):
-            break
+    client = start(*SMALL, "--out", str(tmp_path))
+    lines = read_until(client, "round 1/3")
     os.killpg(client.pid, signal.SIGINT)  # as Ctrl-C does; tests/e2e/test_encodings.py: SIGTERM
     rest = client.communicate(timeout=60)[0]
     assert client.returncode == 130, rest

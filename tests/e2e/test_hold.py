@@ -6,7 +6,7 @@ import threading
 
 import httpx
 
-from tests.page.conftest import create, enrol
+from tests.support.plain_http import create, enrol
 from tests.support.processes import KEY, Server, wait_for
 
 

@@ -9,45 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.support.experiment import create_digits_experiment
-from tests.support.processes import (
-    KEY,
-    MODULE,
-    Server,
-    alive,
-    descendants,
-    environment,
-    join,
-    wait_for,
-)
+from tests.support.digits import create_digits_experiment
+from tests.support.processes import Server, alive, descendants, join, read_until, start, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 
 LONG = ("--dataset", "digits", "--clients", "4", "--rounds", "1000", "--workers", "1")
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    """A command in a process group of its own, to which Ctrl-C can go."""
-    return subprocess.Popen(
-        [*MODULE, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(FL_ENROL_KEY="k" * 20),
-        start_new_session=True,
-        # A shell's background jobs ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )
-
-
-def read_until(process: subprocess.Popen[str], beginning: str) -> str:
-    for line in process.stdout:
-        if line.startswith(beginning):
-            return line
-    raise AssertionError(f"no line began with {beginning!r}")
 
 
 def test_what_a_killed_run_started_ends(tmp_path):
@@ -63,11 +32,7 @@ def test_what_a_killed_run_started_ends(tmp_path):
 def test_what_a_killed_join_started_ends(tmp_path):
     with (
         Server(FL_DATA_DIR=str(tmp_path / "data")) as server,
-        httpx.Client(
-            base_url=f"{server.url}/v1",
-            headers={"Authorization": f"Bearer {KEY}"},
-            trust_env=False,
-        ) as http,
+        server.as_admin() as http,
     ):
         experiment, key = create_digits_experiment(http, clients=2)
         party = join(server.url, experiment, key, "one", tmp_path / "one.key")
@@ -118,15 +83,7 @@ def test_ctrl_c_is_one_sentence_at_any_moment(tmp_path, moment):
 
 def test_sigterm_while_a_coordinator_is_asked_is_one_sentence(tmp_path):
     """`join` waits for a coordinator that is away."""
-    party = start(
-        "join",
-        "--server",
-        "http://127.0.0.1:9",
-        "--experiment",
-        "x",
-        "--key-file",
-        str(tmp_path / "k"),
-    )
+    party = join("http://127.0.0.1:9", "x", "k" * 20, "one", tmp_path / "one.key")
     read_until(party, "http://127.0.0.1:9 did not answer")
     party.terminate()
     output, _ = party.communicate(timeout=60)

@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from client_sdk.data import datasets
 from client_sdk.engines.processes import TrainingPool
-from tests.e2e.here import SlowTraining, TrainingHere, run_here
-from tests.support.experiment import create_digits_experiment
+from tests.support.digits import create_digits_experiment
+from tests.support.here import SlowTraining, TrainingHere, run_here
 from tests.support.processes import KEY, SMALL, Server, join, model_of
 
 

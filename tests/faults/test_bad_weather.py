@@ -26,10 +26,10 @@ from app.service.coordinator import Limits
 from client_sdk.errors import RequestRefused
 from examples.lambda_gateway import INVOKE, create_app, http_api
 from examples.lambda_local import LambdaContainer
-from tests.conformance.ways import api_at, lambda_way
-from tests.conftest import MongoServer
 from tests.support.federation import ADMIN_KEY, ONE_STORE, Federation, Member, config
+from tests.support.mongo import MongoServer
 from tests.support.processes import descendants
+from tests.support.ways import api_at, lambda_way
 
 PART = 65536
 PARTS = 6  # of a model

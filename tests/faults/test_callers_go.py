@@ -15,8 +15,8 @@ from app.service.aggregation import leases
 from app.service.clients import long_poll
 from app.service.coordinator import Limits
 from serverless_fl.domain.errors import StoreUnavailable
-from tests.faults.test_leases import CELLS, Slow, model, ready_to_close
 from tests.support.federation import ADMIN_KEY, ONE_STORE, Federation, value_of
+from tests.support.leases import CELLS, Slow, model, ready_to_close
 
 
 def storing_the_model(key, _data):

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.test_leases import CELLS, Slow, ready_to_close
 from tests.support.federation import ONE_STORE, Federation, value_of
 from tests.support.gathering import LIMITS, Gathering
+from tests.support.leases import CELLS, Slow, ready_to_close
 
 YEAR = 365 * 86400.0
 

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,47 +14,8 @@ from app.store.sqlite import SQLiteDocuments
 from client_sdk.errors import StateConflict
 from serverless_fl.domain.errors import OutOfTurn, StoreUnavailable
 from serverless_fl.wire import schema
+from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import Federation, config, value_of, weights
-
-
-class Died(BaseException):
-    """The process is gone: no handler may catch this."""
-
-
-@dataclass
-class Fuse:
-    """Burns down by one a write, from the first one or from the start of the aggregation."""
-
-    left: int
-    after: bool  # the death comes after the last write, not before it
-    lit: bool = True
-
-
-class DyingStore:
-    """Passes calls on, and dies before or after its n-th write."""
-
-    WRITES = frozenset({"insert", "replace", "put", "delete"})
-
-    def __init__(self, inner, fuse):
-        self._inner, self._fuse = inner, fuse
-
-    def __getattr__(self, name):
-        method = getattr(self._inner, name)
-        if name not in self.WRITES:
-            return method
-
-        async def write(*args, **kwargs):
-            fuse = self._fuse
-            fuse.lit = fuse.lit or (args[0] == "rounds" and args[-1]["state"] == "aggregating")
-            fuse.left -= fuse.lit
-            if fuse.left == 0 and not fuse.after:
-                raise Died
-            result = await method(*args, **kwargs)
-            if fuse.left == 0:
-                raise Died
-            return result
-
-        return write
 
 
 def noise(*seed, size=6):

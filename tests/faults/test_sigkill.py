@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.faults import chaos
+from tests.support import chaos
 from tests.support.processes import Server
 
 KILLS = int(os.environ.get("SIGKILLS", "2"))

@@ -12,8 +12,8 @@ from app.store import sqlite_file as sqlite_store
 from app.store.mongo import open_mongo
 from app.store.sqlite import open_sqlite
 from client_sdk.errors import RequestRefused
-from tests.conftest import MongoServer
 from tests.support.federation import Federation, value_of, weights
+from tests.support.mongo import MongoServer
 
 
 def is_away(error: RequestRefused) -> bool:

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.plain_http import running_experiment
 from tests.support.processes import KEY, Server
-from tests.support.upload import running_experiment
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.federation import value_of
+from tests.support.plain_http import MODEL, bearer, http, running_experiment, send
 from tests.support.processes import Server
 from tests.support.raw_file import file_of, parts_of
-from tests.support.upload import MODEL, bearer, http, running_experiment, send
 
 EXAMPLES = int(os.environ.get("UPLOAD_EXAMPLES", "150"))
 HEADER, BODY = parts_of(MODEL)

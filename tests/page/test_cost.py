@@ -8,10 +8,9 @@ import re
 import httpx
 from playwright.sync_api import expect
 
-from tests.page.browser import axe
-from tests.page.conftest import create, enrol
-from tests.page.test_dashboard import PHONE, give_key, no_sideways_scroll
+from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll
 from tests.support.federation import weights
+from tests.support.plain_http import create, enrol
 
 SPENT = 1e-9  # US dollars
 

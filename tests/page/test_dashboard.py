@@ -9,23 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.here import run_here
-from tests.page.browser import axe
-from tests.page.conftest import create, enrol
+from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll
+from tests.support.here import run_here
+from tests.support.plain_http import create, enrol
 from tests.support.processes import KEY, join
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
-
-
-def give_key(page, key: str = KEY) -> None:
-    page.get_by_role("button", name="Admin key").click()
-    page.get_by_label("Key", exact=True).fill(key)
-    page.get_by_role("button", name="Use it").click()
-
-
-def no_sideways_scroll(page) -> bool:
-    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.timeout(400)

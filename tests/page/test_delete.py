@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.browser import axe
-from tests.page.conftest import create, enrol
-from tests.page.test_dashboard import PHONE, give_key, no_sideways_scroll
+from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll
 from tests.support.federation import weights
+from tests.support.plain_http import create, enrol
 
 
 def upload(http, experiment, token, number, data):

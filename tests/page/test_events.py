@@ -202,7 +202,7 @@ async def test_where_it_is_off_it_says_so_and_the_page_knows():
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_that_is_watched_still_stops(tmp_path, stop):
-    from tests.page.conftest import create, enrol
+    from tests.support.plain_http import create, enrol
 
     with Server(FL_DATA_DIR=str(tmp_path)) as server:
         headers = {"Authorization": "Bearer an-admin-key-for-e2e"}

@@ -17,8 +17,8 @@ from client_sdk.data.datasets import normalise
 from client_sdk.task import models
 from client_sdk.task.train import TrainSettings, train
 from client_sdk.tools.predict import Classifier
-from tests.page.browser import axe
-from tests.page.conftest import create
+from tests.support.browser import axe
+from tests.support.plain_http import create
 from tests.support.processes import KEY
 from tests.support.some import some
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from examples.containers import free_port
-from tests.page.conftest import create
+from tests.support.plain_http import create
 
 PREFIX = "/api/v1/web/guest/federated/coordinator.http"
 

@@ -16,8 +16,8 @@ from app.entry.openwhisk import RawWebAction
 from app.main import create_app
 from examples.gateway import Call
 from examples.lambda_gateway import http_api
-from tests.conformance.shapes import function_url, load_balancer, rest_api
 from tests.support.federation import ADMIN_KEY
+from tests.support.shapes import function_url, load_balancer, rest_api
 
 SHAPES = [http_api, function_url, rest_api, load_balancer]
 every_shape = pytest.mark.parametrize("shape", SHAPES)

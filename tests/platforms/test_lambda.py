@@ -10,13 +10,12 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 
-from examples.lambda_gateway import INVOKE, http_api
+from examples.lambda_gateway import http_api
 from examples.lambda_local import LambdaContainer
-from tests.conformance.ways import api_at, lambda_way, through_lambda
 from tests.support.federation import ADMIN_KEY
+from tests.support.ways import api_at, invoke, lambda_way, through_lambda
 
 TICKS = (
     {"tick": True},
@@ -45,10 +44,6 @@ def containers(mongodb_url):
 async def api(containers):
     async with api_at(through_lambda(containers), lambda_way(http_api)) as api:
         yield api
-
-
-def invoke(container: LambdaContainer, event: dict) -> dict:
-    return httpx.post(container.url + INVOKE, json=event, timeout=60, trust_env=False).json()
 
 
 @pytest.mark.parametrize("tick", TICKS, ids=["input", "event"])

@@ -12,10 +12,9 @@ from app.telemetry import metrics
 from app.telemetry.emf import Embedded
 from examples.lambda_gateway import http_api
 from examples.lambda_local import LambdaContainer
-from tests.conformance.ways import api_at, lambda_way, through_lambda
-from tests.platforms.test_lambda import invoke
 from tests.support.federation import ADMIN_KEY
 from tests.support.some import some
+from tests.support.ways import api_at, invoke, lambda_way, through_lambda
 
 _SIZES = [
     (prefix + unit).capitalize()

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from examples.containers import free_port
-from tests.e2e.here import run_here
-from tests.support.processes import SMALL, alive, model_of, wait_for
+from tests.support.here import run_here
+from tests.support.processes import SMALL, alive, model_of, run_module, wait_for
 
 
 @pytest.mark.timeout(400)  # two whole runs, on a machine that others may use
@@ -48,7 +48,7 @@ def test_the_command_that_it_prints_trains_the_same_model(
 def test_on_a_busy_port_it_points_at_no_other_server(platform):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = start(platform, "--port", str(port))
+        done = run_module(f"examples.{platform}_local", "--port", str(port))
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == f"error: Cannot listen on port {port}: Address already in use.\n"
@@ -58,14 +58,16 @@ def test_on_a_busy_port_it_points_at_no_other_server(platform):
     ("option", "value"), [("--port", "70000"), ("--port", "http"), ("--containers", "0")]
 )
 def test_impossible_arguments_are_told_of(option, value):
-    done = start("lambda", option, value)
+    done = run_module("examples.lambda_local", option, value)
     assert done.returncode == 2
     assert f"argument {option}" in done.stderr
 
 
 @pytest.mark.timeout(400)
 def test_a_coordinator_that_cannot_start_is_no_ready_command(mongodb_url):
-    done = start("openwhisk", "--port", "0", MONGODB_URL=mongodb_url, FL_ADMIN_KEY="short")
+    done = run_module(
+        *("examples.openwhisk_local", "--port", "0"), MONGODB_URL=mongodb_url, FL_ADMIN_KEY="short"
+    )
     assert done.returncode == 1
     assert "FL_ADMIN_KEY" not in done.stdout
     assert done.stderr.startswith("error: The coordinator does not start; ")
@@ -91,13 +93,3 @@ def test_containers_end_with_a_parent_that_is_killed():
     parent.kill()
     parent.communicate()
     wait_for(lambda: not alive({child}))
-
-
-def start(platform: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"examples.{platform}_local", *arguments],
-        env=os.environ | more,
-        capture_output=True,
-        text=True,
-        check=False,
-    )

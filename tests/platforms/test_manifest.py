@@ -7,7 +7,7 @@ import yaml
 
 from app.entry.openwhisk import settings_of
 from examples import openwhisk_gateway
-from tests.conformance.ways import openwhisk_way
+from tests.support.ways import openwhisk_way
 
 MANIFEST = Path(__file__).parents[2] / "examples" / "openwhisk" / "manifest.yaml"
 

@@ -18,8 +18,8 @@ import pytest
 from app.entry.openwhisk import PART_BYTES
 from examples.openwhisk_gateway import MAX_BYTES, RateLimit, create_app
 from examples.openwhisk_local import OpenWhiskContainer
-from tests.conformance.ways import api_at, is_problem, openwhisk_way, through, through_openwhisk
 from tests.support.federation import ADMIN_KEY
+from tests.support.ways import api_at, is_problem, openwhisk_way, through, through_openwhisk
 
 END = b"XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 HEALTH = {"__ow_method": "get", "__ow_path": "/health", "__ow_query": ""}

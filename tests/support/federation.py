@@ -57,6 +57,11 @@ def config(**changes) -> ExperimentConfig:
     return ExperimentConfig(**(settings | changes))
 
 
+def key_of(number: int) -> str:
+    """The client key with which `Federation.enrol` enrols."""
+    return hashlib.sha256(f"client {number}".encode()).hexdigest()
+
+
 @dataclass
 class Member:
     """An enrolled client that uploads what a test tells it to."""
@@ -125,9 +130,8 @@ class Federation:
         return made.id, made.enrolment_key
 
     async def enrol(self, experiment_id: str, key: str, number: int) -> Member:
-        secret = hashlib.sha256(f"client {number}".encode()).hexdigest()
         subscription = await self.admin.using(key).subscribe(
-            experiment_id, secret, f"c{number}", shard=True
+            experiment_id, key_of(number), f"c{number}", shard=True
         )
         return Member(self.admin.using(subscription.token), experiment_id, subscription.client_id)
 

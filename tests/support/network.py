@@ -14,13 +14,8 @@ from typing import Any
 from app.service.coordinator import Context, Coordinator, Limits, Repository
 from app.store.sqlite import SQLiteBlobs, SQLiteDocuments
 from app.store.sqlite_file import Database
+from tests.support.dying import WRITES, Died
 from tests.support.federation import ADMIN_KEY, Clock
-
-WRITES = frozenset({"insert", "replace", "put", "delete"})
-
-
-class Died(BaseException):
-    """The process is gone: no handler may catch this."""
 
 
 class Inline(ThreadPoolExecutor):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+
+from examples.containers import free_port
 
 SMALL = [
     *("--dataset", "digits", "--clients", "6", "--clients-per-round", "4", "--rounds", "3"),
@@ -26,29 +27,59 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | more
 
 
-def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+def run_module(module: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """`python -m` some module to its end, with these settings in its environment."""
     return subprocess.run(
-        [*MODULE, *arguments],
+        [sys.executable, "-m", module, *arguments],
         capture_output=True,
         text=True,
-        env=environment(**more),
+        env=environment(**settings),
         timeout=300,
         check=False,
     )
 
 
-def join(server: str, experiment: str, key: str, name: str, key_file: Path):
-    """One participant, started as a party starts it; gives the process."""
+def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A command of the SDK, to its end."""
+    return run_module("client_sdk", *arguments, **settings)
+
+
+def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
+    """A command of the SDK in a process group of its own, to which Ctrl-C can go.
+
+    What it writes to either stream comes out of `stdout`.
+    """
     return subprocess.Popen(
-        [
-            *(*MODULE, "join", "--server", server, "--experiment", experiment),
-            *("--name", name, "--key-file", str(key_file)),
-        ],
-        env=environment(FL_ENROL_KEY=key),
+        [*MODULE, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env=environment(**settings),
+        start_new_session=True,
+        # A shell's background jobs ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
+
+
+def join(
+    server: str, experiment: str, key: str, name: str, key_file: Path
+) -> subprocess.Popen[str]:
+    """One participant, started as a party starts it."""
+    return start(
+        *("join", "--server", server, "--experiment", experiment),
+        *("--name", name, "--key-file", str(key_file)),
+        FL_ENROL_KEY=key,
+    )
+
+
+def read_until(process: subprocess.Popen[str], beginning: str) -> list[str]:
+    """What a process says, up to the first line that begins so, which is the last."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith(beginning):
+            return lines
+    raise AssertionError(f"no line began with {beginning!r}: {''.join(lines)}")
 
 
 def wait_for(condition, seconds: float = 60.0):
@@ -104,9 +135,7 @@ class Server:
     """`python -m app` as an operator starts it."""
 
     def __init__(self, *options: str, **settings: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.options, self.settings = options, {"FL_ADMIN_KEY": KEY} | settings
         self.process: subprocess.Popen[str] | None = None

@@ -14,6 +14,7 @@ import pytest
 from app.config import Settings
 from app.entry.server import command
 from app.entry.server.connections import BoundedProtocol
+from tests.support.processes import run_module
 
 KEY = "a-key-for-the-command"
 
@@ -38,14 +39,7 @@ def test_connections_are_bounded_and_websockets_are_not_spoken():
 
 
 def run(*arguments, **settings):
-    return subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        env=os.environ | {"FL_ADMIN_KEY": KEY} | settings,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_module("app", *arguments, **{"FL_ADMIN_KEY": KEY} | settings)
 
 
 @pytest.mark.parametrize(

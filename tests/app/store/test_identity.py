@@ -12,32 +12,9 @@ from app.store.port import DirectBlobs
 from app.store.s3 import S3Blobs
 from app.store.sqlite import open_sqlite
 from serverless_fl.domain.errors import StoreMissing, StoreUnavailable, WrongStore
+from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import ADMIN_KEY
 from tests.support.some import some
-
-
-class Died(Exception):
-    """The process, before a write."""
-
-
-class Dying:
-    """A port whose writes fail from the n-th on."""
-
-    def __init__(self, inner, writes):
-        self.inner, self.left = inner, writes
-
-    def __getattr__(self, name):
-        call = getattr(self.inner, name)
-        if name not in ("insert", "replace", "put"):
-            return call
-
-        async def counted(*arguments, **more):
-            self.left[0] -= 1
-            if self.left[0] < 0:
-                raise Died
-            return await call(*arguments, **more)
-
-        return counted
 
 
 @pytest.fixture
@@ -124,8 +101,8 @@ async def test_a_copy_of_the_store_is_as_good(store, elsewhere):
 
 @pytest.mark.parametrize("writes", range(4))
 async def test_whoever_dies_while_the_store_is_named_leaves_it_to_others(store, elsewhere, writes):
-    left = [writes]
-    dying = identified(Dying(store.documents, left), Dying(store.blobs, left))
+    fuse = Fuse(writes + 1, after=False)
+    dying = identified(DyingStore(store.documents, fuse), DyingStore(store.blobs, fuse))
     with pytest.raises(Died):
         await dying.put("models/a", b"weights")
     await in_use(store)

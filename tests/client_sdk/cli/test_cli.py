@@ -231,7 +231,7 @@ def test_modules_of_the_working_folder_do_not_matter(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "client_sdk", "export", "--model", "nowhere", "--out", "x.onnx"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(command_line.__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": str(Path(command_line.__file__).parents[2])},
         capture_output=True,
         text=True,
         check=False,
@@ -243,7 +243,7 @@ def test_modules_of_the_working_folder_do_not_matter(tmp_path):
 def test_commands_that_train_nothing_do_not_wait_for_pytorch():
     script = """
 import sys
-from client_sdk import cli
+from client_sdk.cli import command_line
 sys.modules["torch"] = None  # its import is an error
 for command in ("verify", "delete"):
     assert command_line.run([command, "--server", "http://127.0.0.1:9", "--experiment", "x"]) == 2

@@ -4,7 +4,7 @@ import pytest
 
 from client_sdk import exits
 from client_sdk.cli import command_line
-from tests.page.conftest import create
+from tests.support.plain_http import create
 from tests.support.processes import KEY, Server
 
 

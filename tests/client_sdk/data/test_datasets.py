@@ -10,11 +10,7 @@ from PIL import Image
 
 from client_sdk.data import datasets, download
 from client_sdk.errors import DataError
-
-SHARED = Path(__file__).parents[4] / "shared" / "data"
-needs_mnist = pytest.mark.skipif(
-    not (SHARED / "MNIST" / "raw").is_dir(), reason="MNIST is not in ../shared/data"
-)
+from tests.support.datasets import SHARED, needs_mnist
 
 
 def test_digits_come_without_a_network_and_split_by_class():

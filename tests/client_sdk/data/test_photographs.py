@@ -8,7 +8,7 @@ from PIL import Image
 
 from client_sdk.data import datasets, ink
 from client_sdk.tools.predict import Classifier
-from tests.client_sdk.data.test_datasets import SHARED, needs_mnist
+from tests.support.datasets import SHARED, needs_mnist
 from tests.support.trained import trained_on
 
 HEIGHT, WIDTH, SIZE = 400, 300, 140

@@ -14,8 +14,8 @@ from client_sdk.simulation.simulate import Row, best_of
 from client_sdk.task import models
 from client_sdk.task.evaluation import Classes
 from client_sdk.task.train import LocalUpdate
+from tests.support.digits import digits_simulation
 from tests.support.federation import ONE_STORE
-from tests.support.simulated import digits_simulation
 
 TEN = Classes(tuple("abcdefghij"), [[100 * (c == p) for p in range(10)] for c in range(10)])
 

@@ -7,7 +7,7 @@ and the test a run of its own.
 import pytest
 
 from client_sdk.results.trackers import Tracking
-from tests.client_sdk.results.test_tracking import CONFIG, FIRST, a_run, files_of
+from tests.support.tracked import CONFIG, FIRST, a_run, files_of
 
 pytestmark = [
     pytest.mark.mlflow,

@@ -2,58 +2,14 @@
 
 import asyncio
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from client_sdk.cli import command_line
 from client_sdk.results.trackers import Tracking
-from client_sdk.simulation.simulate import Row
-
-CONFIG = {"clients": 4, "learning_rate": 0.05, "quorum": None, "norm_action": "clip"}
-FIRST = Row(
-    round=1,
-    accuracy=0.5,
-    loss=1.5,
-    seconds=2.0,
-    bytes_up=1000,
-    bytes_down=1200,
-    updates=3,
-    attempts=1,
-    sha256="0" * 64,
-    federated={"accuracy_before": 0.1, "train_loss": 2.0},
-)
-SECOND = replace(FIRST, round=2, accuracy=0.75, loss=0.75)
-REPORT = {
-    "state": "completed",
-    "reason": "All 2 rounds are closed.",
-    "totals": {"rounds": 2},
-    "models": [
-        {"version": 0, "federated": {"accuracy": 0.1}},
-        {"version": 1, "federated": {"accuracy": 0.25, "loss": 1.0}},
-        {"version": 2, "federated": None},
-    ],
-}
-
-
-def files_of(folder):
-    folder.mkdir()
-    (folder / "report.json").write_text("{}")
-    (folder / "global.safetensors").write_bytes(b"weights")
-    Image.new("RGB", (8, 6), "red").save(folder / "evaluation.png")
-    return sorted(folder.iterdir())
-
-
-def a_run(tracking, files, rows=(FIRST, SECOND)):
-    with tracking:
-        tracking.begin("experiment-1", CONFIG)
-        for row in rows:
-            tracking.row(row)
-        if files:
-            tracking.end(REPORT, files)
+from tests.support.tracked import CONFIG, FIRST, a_run, files_of
 
 
 def test_tensorboard_reads_back_what_it_was_told(tmp_path):

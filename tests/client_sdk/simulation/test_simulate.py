@@ -18,7 +18,7 @@ from client_sdk.task.train import LocalUpdate
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.wire.schema import ExperimentConfig
 from serverless_fl.wire.turns import Done
-from tests.support.simulated import digits_simulation
+from tests.support.digits import digits_simulation
 
 
 class Diverging:

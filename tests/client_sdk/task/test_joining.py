@@ -16,7 +16,7 @@ from client_sdk.data import datasets
 from client_sdk.errors import DataError
 from client_sdk.task import joining, models
 from client_sdk.task.joining import as_the_experiment
-from tests.page.conftest import create
+from tests.support.plain_http import create
 from tests.support.processes import Server
 from tests.support.some import needs_names
 

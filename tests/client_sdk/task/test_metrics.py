@@ -14,8 +14,8 @@ from client_sdk.errors import DataError
 from client_sdk.participant import Participant
 from client_sdk.task import metrics
 from client_sdk.task.train import LocalUpdate
-from tests.client_sdk.test_participant import take_part
 from tests.support.federation import ONE_STORE, value_of, weights
+from tests.support.participants import take_part
 
 
 class Odd:

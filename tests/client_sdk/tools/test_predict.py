@@ -15,8 +15,8 @@ from client_sdk.data import datasets
 from client_sdk.errors import DataError
 from client_sdk.task import models
 from client_sdk.tools import predict
-from tests.client_sdk.data.test_datasets import SHARED, needs_mnist
-from tests.e2e.here import run_here
+from tests.support.datasets import SHARED, needs_mnist
+from tests.support.here import run_here
 from tests.support.trained import trained_on
 
 

@@ -12,8 +12,8 @@ from client_sdk.tools.verify import verify
 from serverless_fl.weights import encodings
 from serverless_fl.weights.deltas import encode_update
 from serverless_fl.weights.header import layout_of
-from tests.client_sdk.test_participant import Adding, quick, take_part  # noqa: F401
 from tests.support.federation import ONE_STORE, value_of, weights
+from tests.support.participants import Adding, take_part
 
 ENCODINGS = list(encodings.UPDATE_ENCODINGS)
 NEAR = {"delta-float32": 1e-6, "delta-float16": 1e-4, "delta-int8": 5e-3}  # of a delta of 0.4
@@ -225,14 +225,14 @@ async def test_a_span_of_the_model_costs_its_own_bytes_of_a_delta(federation):
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_participants_send_what_the_experiment_says(quick, encoding):  # noqa: F811
+async def test_participants_send_what_the_experiment_says(quick, encoding):
     shown, events = await take_part(quick, Adding(), rounds=3, update_encoding=encoding)
     found = safetensors.numpy.load(await quick.admin.download_model(shown.id))["w"]
     np.testing.assert_allclose(found, 3.0, rtol=1e-6)
     assert sum(e.kind == "uploaded" for e in events) == 6
 
 
-async def test_weights_that_diverged_are_refused_and_the_round_goes_on(quick):  # noqa: F811
+async def test_weights_that_diverged_are_refused_and_the_round_goes_on(quick):
     trainer = Adding(spoilt=("client-01",))
     shown, events = await take_part(quick, trainer, rounds=4, update_encoding="delta-int8")
     refused = [e for e in events if e.kind == "refused"]

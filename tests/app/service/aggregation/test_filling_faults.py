@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from serverless_fl.domain.errors import OutOfTurn, StoreUnavailable
+from tests.support.dying import Died
 from tests.support.gathering import GROUP, LIMITS, PARTIES, Gathering, noise, parts_of
-from tests.support.network import Died, Network, Risk
+from tests.support.network import Network, Risk
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

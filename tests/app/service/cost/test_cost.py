@@ -17,8 +17,9 @@ from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
 from serverless_fl.domain.records import Blob, Refusal, Update
 from serverless_fl.domain.round import Round
 from serverless_fl.wire import schema
+from tests.support.dying import Died
 from tests.support.federation import Federation, config, weights
-from tests.support.network import Died, open_in_memory
+from tests.support.network import open_in_memory
 
 SIZES = {"ten clients": 10, "two hundred clients": 200}
 

@@ -15,9 +15,9 @@ from client_sdk.task.train import LocalUpdate
 from serverless_fl.domain.prices import BadPrices, Prices, Usage, dollars, priced
 from serverless_fl.domain.round import Attempt, Round
 from serverless_fl.wire.parts import MAX_ANNOUNCED
+from tests.support.digits import digits_simulation
 from tests.support.federation import ONE_STORE, config, weights
 from tests.support.federation import Federation as AnyFederation
-from tests.support.simulated import digits_simulation
 
 TERMS = Terms(
     part_bytes=1000, direct=False, poll_min=0.2, poll_max=15.0, metered_bytes=400, each=0.0

@@ -11,13 +11,8 @@ from app.service.coordinator import Coordinator
 from client_sdk.errors import NotAuthorised, NotThere, RequestRefused, StateConflict
 from serverless_fl.domain.errors import Conflict
 from serverless_fl.wire.schema import WeightsCommit
-from tests.support.federation import ADMIN_KEY, config, value_of, weights
+from tests.support.federation import ADMIN_KEY, config, key_of, value_of, weights
 from tests.support.some import some
-
-
-def key_of(number: int) -> str:
-    """The client key with which `Federation.enrol` enrols."""
-    return hashlib.sha256(f"client {number}".encode()).hexdigest()
 
 
 async def refused_as(code, call):

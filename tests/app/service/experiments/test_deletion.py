@@ -12,7 +12,7 @@ from app.service.records.repository import KINDS_OF_AN_EXPERIMENT
 from app.store.sqlite import SQLiteDocuments
 from client_sdk.errors import NotThere, RequestRefused, StateConflict
 from serverless_fl.domain.errors import NotFound
-from tests.faults.test_crash import Died, DyingStore, Fuse
+from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import ADMIN_KEY, ONE_STORE, Federation, config, weights
 
 # Small cohorts have no groups, and only a bucket's URLs are announced.

@@ -7,7 +7,7 @@ import pytest
 
 from client_sdk.errors import RequestRefused, StateConflict
 from serverless_fl.domain.errors import BudgetReached
-from tests.faults.test_crash import Died, DyingStore, Fuse
+from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import ONE_STORE, config, value_of
 
 SPENT = 1e-9  # US dollars: any call costs more

@@ -16,8 +16,8 @@ from serverless_fl.domain.errors import BadWeights
 from serverless_fl.weights import encodings
 from serverless_fl.weights.deltas import compress_model, decompress_model, encode_update
 from serverless_fl.weights.header import layout_of
-from tests.client_sdk.test_participant import Adding, quick, take_part  # noqa: F401
 from tests.support.federation import ONE_STORE, Federation, weights
+from tests.support.participants import Adding, take_part
 from tests.support.some import some
 
 COPIES = list(encodings.MODEL_ENCODINGS)
@@ -233,7 +233,7 @@ async def test_a_model_of_which_there_can_be_no_copy_is_refused_at_the_start(fed
 
 @pytest.mark.parametrize("download", COPIES)
 @pytest.mark.parametrize("update", ["weights", "delta-int8"])
-async def test_participants_train_from_the_copy(quick, download, update):  # noqa: F811
+async def test_participants_train_from_the_copy(quick, download, update):
     settings = {"rounds": 3, "download_encoding": download, "update_encoding": update}
     shown, events = await take_part(quick, Adding(), **settings)
     found = safetensors.numpy.load(await quick.admin.download_model(shown.id))["w"]

@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from client_sdk.errors import NotThere, RequestRefused
-from tests.app.service.experiments.test_access import key_of
-from tests.support.federation import ONE_STORE, weights
+from tests.support.federation import ONE_STORE, key_of, weights
 
 
 async def everything(federation, experiment, limit=1000):

@@ -9,7 +9,7 @@ from app.store.sqlite import SQLiteDocuments
 from client_sdk.errors import NotThere
 from client_sdk.tools.verify import verify
 from serverless_fl.domain.experiment import Best
-from tests.faults.test_crash import Died, DyingStore, Fuse
+from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import ONE_STORE, Federation, config, value_of
 
 # By round: what the cohort measures of the model before it trains on. Model 2 is the best one.

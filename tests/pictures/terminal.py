@@ -1,4 +1,4 @@
-"""The picture of a run on a terminal, docs/run.svg: `python -m tests.page.terminal`.
+"""The picture of a run on a terminal, docs/run.svg: `python -m tests.pictures.terminal`.
 
 A real run of the defaults, drawn in its eighth round; where the data must be the digits, say so
 with `--dataset digits`.
@@ -18,7 +18,7 @@ from rich.text import Text
 from client_sdk.cli import command_line, commands
 from client_sdk.participant import Event
 from client_sdk.results import progress
-from tests.page.screenshots import DOCS
+from tests.pictures.screenshots import DOCS
 
 ROUND = 8
 WIDTH = 100

@@ -1,4 +1,4 @@
-"""The pictures of the dashboard in docs/: `python -m tests.page.screenshots`.
+"""The pictures of the dashboard in docs/: `python -m tests.pictures.screenshots`.
 
 A real run in its eighth round.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
-from tests.page.browser import Watched, chromium
+from tests.support.browser import Watched, chromium
 from tests.support.processes import KEY, MODULE, Server, environment, wait_for
 
 DOCS = Path(__file__).parents[2] / "docs"

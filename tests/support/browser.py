@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.support.processes import KEY
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     *(
@@ -23,6 +25,7 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 expect.set_options(timeout=30_000)  # a busy machine is no failure
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -69,3 +72,13 @@ def axe(page) -> list[tuple[str, list[str]]]:
         for v in found
         if v["impact"] in ("serious", "critical")
     ]
+
+
+def give_key(page, key: str = KEY) -> None:
+    page.get_by_role("button", name="Admin key").click()
+    page.get_by_label("Key", exact=True).fill(key)
+    page.get_by_role("button", name="Use it").click()
+
+
+def no_sideways_scroll(page) -> bool:
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -22,7 +22,7 @@ from examples import lambda_gateway, openwhisk_gateway
 from examples.containers import Container
 from examples.gateway import Call
 from serverless_fl.wire.schema import CreatedExperiment
-from tests.conformance import shapes
+from tests.support import shapes
 from tests.support.federation import ADMIN_KEY, Member, config, weights
 
 LAMBDA_PART_BYTES = 4 * 1024**2
@@ -92,6 +92,12 @@ def through_lambda(
     containers: Sequence[Container], shape: Shape = lambda_gateway.http_api
 ) -> AbstractAsyncContextManager[Carrier]:
     return through(lambda_gateway.create_app([c.url for c in containers], shape))
+
+
+def invoke(container: Container, event: dict[str, Any]) -> Any:
+    """Lambda's answer to an event that comes through no gateway."""
+    url = container.url + lambda_gateway.INVOKE
+    return httpx.post(url, json=event, timeout=60, trust_env=False).json()
 
 
 def through_openwhisk(
