@@ -67,11 +67,12 @@ class Store:
     reopen: Callable[[], Awaitable[Store]]
 
 
-@pytest.fixture(params=["sqlite", "mongo"])
+@pytest.fixture
 async def fresh_store(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[Callable[[], Awaitable[Store]]]:
-    """Makes empty stores of one kind, as many as a test wants."""
+    """Makes empty stores of one kind, as many as a test wants: SQLite, or both by BOTH_STORES."""
+    kind = getattr(request, "param", "sqlite")
     opened: list[SQLiteDocuments | MongoDocuments] = []
     names: list[str] = []
 
@@ -82,7 +83,7 @@ async def fresh_store(
     async def connect(name: str) -> Store:
         documents: SQLiteDocuments | MongoDocuments
         blobs: SQLiteBlobs | MongoBlobs
-        if request.param == "sqlite":
+        if kind == "sqlite":
             documents, blobs = await open_sqlite(tmp_path / f"{name}.sqlite3")
         else:
             documents, blobs = await open_mongo(request.getfixturevalue("mongodb_url"), name)
@@ -92,7 +93,7 @@ async def fresh_store(
     yield make
     for documents in opened:
         await documents.close()
-    if request.param == "mongo":
+    if kind == "mongo":
         client: AsyncIOMotorClient = AsyncIOMotorClient(request.getfixturevalue("mongodb_url"))
         await asyncio.gather(*(client.drop_database(name) for name in names))
         client.close()
@@ -139,7 +140,7 @@ async def store(fresh_store: Callable[[], Awaitable[Store]]) -> Store:
 
 @pytest.fixture
 async def federation(store: Store) -> AsyncIterator[Federation]:
-    """A coordinator over each store in turn, answering over ASGI; its clock stands still."""
+    """A coordinator over the store, answering over ASGI; its clock stands still."""
     federation = Federation(store.documents, store.blobs)
     async with federation.serving():
         yield federation

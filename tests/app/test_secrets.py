@@ -23,7 +23,7 @@ from app.main import create_app
 from app.store.mongo import open_mongo
 from app.telemetry.logs import JsonFormatter
 from serverless_fl.domain.errors import StoreDenied, StoreUnavailable
-from tests.support.federation import ADMIN_KEY, ONE_STORE, config, key_of, weights
+from tests.support.federation import ADMIN_KEY, BOTH_STORES, config, key_of, weights
 from tests.support.some import some
 
 ADMIN = "ADMINSECRET-adminsecret-0123456789"
@@ -45,6 +45,7 @@ async def raw_store(store, tmp_path) -> bytes:
     return b"".join(p.read_bytes() for p in sorted(tmp_path.glob("*.sqlite3*")))
 
 
+@BOTH_STORES
 async def test_no_secret_lies_in_the_store_in_the_clear(federation, store, tmp_path):
     experiment, key = await federation.create()
     tokens = []
@@ -274,7 +275,6 @@ def _kinds(of):
     return [of, *(kind for sub in of.__subclasses__() for kind in _kinds(sub))]
 
 
-@ONE_STORE
 @pytest.mark.parametrize("kind", _kinds(StoreUnavailable), ids=lambda kind: kind.__name__)
 async def test_what_a_driver_says_is_for_the_log_and_not_for_callers(federation, caplog, kind):
     """It names hosts, users and files; a caller without a key can cause it by asking."""
@@ -293,7 +293,6 @@ async def test_what_a_driver_says_is_for_the_log_and_not_for_callers(federation,
     assert caplog.text.count(f"{HOST}: {REASON}") == 2
 
 
-@ONE_STORE
 async def test_an_error_that_nobody_foresaw_shows_neither_its_name_nor_its_reason(
     federation, caplog
 ):

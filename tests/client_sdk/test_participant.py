@@ -10,11 +10,10 @@ import safetensors.numpy
 from client_sdk.errors import DataError, NotAuthorised, RequestRefused, StateConflict
 from client_sdk.participant import Participant, Terms
 from client_sdk.task.train import Evaluation, LocalUpdate
-from tests.support.federation import ONE_STORE, value_of, weights
+from tests.support.federation import value_of, weights
 from tests.support.participants import Adding, take_part
 
 
-@ONE_STORE
 async def test_each_client_of_a_cohort_trains_once_a_round(quick):
     trainer = Adding()
     shown, events = await take_part(quick, trainer, rounds=3)
@@ -24,7 +23,6 @@ async def test_each_client_of_a_cohort_trains_once_a_round(quick):
     assert sorted(uploaded) == sorted(trainer.trained)
 
 
-@ONE_STORE
 async def test_a_refused_client_does_not_try_the_same_again_and_the_rest_go_on(quick):
     trainer = Adding(spoilt=("client-01",))
     shown, events = await take_part(quick, trainer, rounds=4)
@@ -37,7 +35,6 @@ async def test_a_refused_client_does_not_try_the_same_again_and_the_rest_go_on(q
     assert [r.metrics["loss_before"] for r in shown.history] == [1, 2, 3, 4]
 
 
-@ONE_STORE
 async def test_one_who_comes_too_late_goes_on_with_the_next_round(quick):
     other_is_in, next_round = asyncio.Event(), asyncio.Event()
 
@@ -63,7 +60,6 @@ async def test_one_who_comes_too_late_goes_on_with_the_next_round(quick):
     assert ("client-03", 2) in trainer.trained
 
 
-@ONE_STORE
 async def test_a_restarted_client_is_the_same_client(quick):
     experiment, key = await quick.create()
     one = Participant(quick.admin, experiment, "k" * 40, Adding())
@@ -74,7 +70,6 @@ async def test_a_restarted_client_is_the_same_client(quick):
     assert (await quick.admin.experiment(experiment)).enrolled == 1
 
 
-@ONE_STORE
 async def test_a_wrong_enrolment_key_is_an_error(quick):
     experiment, _ = await quick.create()
     with pytest.raises(NotAuthorised):
@@ -97,7 +92,6 @@ class Measuring(Adding):
         return Evaluation(value_of(data) if number > 1 else math.nan, number / 4, number)
 
 
-@ONE_STORE
 async def test_at_the_end_every_client_reports_what_the_last_model_is_worth_to_it(quick):
     trainer = Measuring()
     shown, events = await take_part(quick, trainer, rounds=2, seed=7)
@@ -114,7 +108,6 @@ async def test_at_the_end_every_client_reports_what_the_last_model_is_worth_to_i
     assert sum(e.kind == "evaluated" for e in events) == 3
 
 
-@ONE_STORE
 async def test_who_was_told_the_terms_does_not_ask_for_them(quick, monkeypatch):
     """A simulation's clients are told, of whom most may never be drawn."""
     experiment, key = await quick.create(clients=3, clients_per_round=1, rounds=1, seed=7)
@@ -137,7 +130,6 @@ async def test_who_was_told_the_terms_does_not_ask_for_them(quick, monkeypatch):
     assert {seed for t in trainers for _, _, seed in t.measured} == {7}
 
 
-@ONE_STORE
 @pytest.mark.parametrize("failing", [DataError("no"), ValueError("no"), TimeoutError()])
 async def test_a_model_that_cannot_be_measured_ends_the_clients_part_no_less(quick, failing):
     shown, events = await take_part(quick, Measuring(failing), rounds=1)
@@ -145,7 +137,6 @@ async def test_a_model_that_cannot_be_measured_ends_the_clients_part_no_less(qui
     assert sum(e.kind == "unevaluated" for e in events) == 4
 
 
-@ONE_STORE
 async def test_a_report_that_is_refused_ends_the_clients_part_no_less(quick):
     """The same client, started again after the end, with another result of its measuring."""
     experiment, key = await quick.create(clients=1, clients_per_round=1, rounds=1)
@@ -166,7 +157,6 @@ async def test_a_report_that_is_refused_ends_the_clients_part_no_less(quick):
     assert report.metrics["accuracy"] == 0.5
 
 
-@ONE_STORE
 async def test_a_model_that_is_here_is_not_sent_again(quick):
     """Neither for another attempt at a round, nor to be measured at the end."""
     experiment, key = await quick.create(clients=1, clients_per_round=1, rounds=1)
@@ -198,7 +188,6 @@ async def test_a_model_that_is_here_is_not_sent_again(quick):
     assert fetched == [(0, size), (1, size)]
 
 
-@ONE_STORE
 async def test_unchanged_bytes_are_answered_with_304(quick):
     experiment, _ = await quick.create()
     api = quick.admin
@@ -209,7 +198,6 @@ async def test_unchanged_bytes_are_answered_with_304(quick):
         assert api.traffic.received - before == sent
 
 
-@ONE_STORE
 async def test_the_noise_of_int8_is_each_clients_own(quick, monkeypatch):
     """Rounding at random is right on average over clients only if they do not all round alike."""
     sent = {}
@@ -254,7 +242,6 @@ async def one_turn(federation, trainer, **options):
     return client, await member.status(), told
 
 
-@ONE_STORE
 @pytest.mark.parametrize(("less", "fetches"), [(0, 1), (1, 2)])
 async def test_a_model_is_kept_that_has_as_many_bytes_as_may_be_kept(quick, less, fetches):
     size = len(weights(0))
@@ -265,7 +252,6 @@ async def test_a_model_is_kept_that_has_as_many_bytes_as_may_be_kept(quick, less
     assert client._client.traffic.received - before == fetches * size
 
 
-@ONE_STORE
 @pytest.mark.parametrize(
     ("error", "kind", "given_up"),
     [
@@ -288,7 +274,6 @@ async def test_an_attempt_is_given_up_where_the_same_again_would_be_refused(
     assert client._given_up == ({(1, 1)} if given_up else set())
 
 
-@ONE_STORE
 async def test_a_coordinators_own_fault_is_no_refusal(quick):
     class Failing(Adding):
         async def train(self, client_id, indices, data, task):

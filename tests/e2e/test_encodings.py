@@ -13,7 +13,6 @@ from client_sdk.data import datasets
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task import models
 from serverless_fl.wire.schema import ExperimentConfig
-from tests.support.federation import ONE_STORE
 from tests.support.here import TrainingHere, run_here
 from tests.support.processes import KEY, SMALL, Server, model_of, read_until, start
 
@@ -37,7 +36,6 @@ def test_int8_both_ways_takes_a_quarter_and_learns_the_same(quiet_run, narrow_ru
     assert narrow_run[1]["cost"]["bytes_in"] < narrow["bytes_up"] + 20_000  # gzip and JSON
 
 
-@ONE_STORE
 @pytest.mark.parametrize(("encoding", "most"), [("delta-float32", 1.01), ("delta-float16", 0.52)])
 async def test_the_other_encodings_learn_the_same_too(quiet_run, federation, encoding, most):
     digits = datasets.load("digits", Path("nowhere"))

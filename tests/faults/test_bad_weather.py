@@ -26,7 +26,7 @@ from app.service.coordinator import Limits
 from client_sdk.errors import RequestRefused
 from examples.lambda_gateway import INVOKE, create_app, http_api
 from examples.lambda_local import LambdaContainer
-from tests.support.federation import ADMIN_KEY, ONE_STORE, Federation, Member, config
+from tests.support.federation import ADMIN_KEY, Federation, Member, config
 from tests.support.mongo import MongoServer
 from tests.support.processes import descendants
 from tests.support.ways import api_at, lambda_way
@@ -286,7 +286,6 @@ async def refused(work) -> tuple[int, str]:
     return error.value.status, error.value.code
 
 
-@ONE_STORE
 async def test_a_day_of_bad_weather_ends_with_the_bytes_of_a_calm_one(calm, day):
     weathers = bucket_away, bucket_denied_or_another, secret_and_database, killed_and_slow
     for number, weather in enumerate(weathers, start=1):

@@ -15,7 +15,7 @@ from app.service.aggregation import leases
 from app.service.clients import long_poll
 from app.service.coordinator import Limits
 from serverless_fl.domain.errors import StoreUnavailable
-from tests.support.federation import ADMIN_KEY, ONE_STORE, Federation, value_of
+from tests.support.federation import ADMIN_KEY, Federation, value_of
 from tests.support.leases import CELLS, Slow, model, ready_to_close
 
 
@@ -67,7 +67,6 @@ async def closes_by_itself(federation):
     assert value_of(await federation.admin.download_model(federation.experiment)) == 1.0
 
 
-@ONE_STORE
 async def test_a_caller_that_is_cancelled_leaves_the_work_to_its_end(overdue):
     caller = asyncio.create_task(service(overdue).rounds.advance(overdue.experiment))
     await overdue.slow.asleep.wait()
@@ -75,7 +74,6 @@ async def test_a_caller_that_is_cancelled_leaves_the_work_to_its_end(overdue):
     await closes_by_itself(overdue)
 
 
-@ONE_STORE
 @pytest.mark.parametrize("write", [1, 2, 3])
 async def test_one_that_is_cancelled_as_it_takes_the_lease_leaves_it_with_nobody_idle(store, write):
     """The first writes are the seal, the lease, and the lease's renewal or the close."""
@@ -96,7 +94,6 @@ async def test_one_that_is_cancelled_as_it_takes_the_lease_leaves_it_with_nobody
         assert value_of(await federation.admin.download_model(experiment)) == 1.0
 
 
-@ONE_STORE
 async def test_a_tick_that_is_cancelled_leaves_the_work_to_its_end(overdue):
     ticking = asyncio.create_task(service(overdue).tick())
     await overdue.slow.asleep.wait()
@@ -104,7 +101,6 @@ async def test_a_tick_that_is_cancelled_leaves_the_work_to_its_end(overdue):
     await closes_by_itself(overdue)
 
 
-@ONE_STORE
 async def test_the_end_of_a_held_poll_does_not_end_what_its_look_began(overdue, monkeypatch):
     monkeypatch.setattr(long_poll, "CHECK_SECONDS", 0.001)
     overdue.clock.now -= 30
@@ -121,7 +117,6 @@ async def test_the_end_of_a_held_poll_does_not_end_what_its_look_began(overdue, 
     await closes_by_itself(overdue)
 
 
-@ONE_STORE
 async def test_the_fold_of_a_full_group_outlives_its_caller(store):
     limits = Limits(part_bytes=256, group_size=1, lease_seconds=30)
     federation = Federation(store.documents, store.blobs, limits=limits)
@@ -146,7 +141,6 @@ async def test_the_fold_of_a_full_group_outlives_its_caller(store):
 # Streams
 
 
-@ONE_STORE
 async def test_streams_only_look(overdue):
     """Any number of readers without a key, at any moment, begin nothing."""
     before = await stored(overdue)
@@ -165,7 +159,6 @@ async def test_streams_only_look(overdue):
     assert not overdue.slow.asleep.is_set()
 
 
-@ONE_STORE
 async def test_twenty_readers_that_hang_up_fail_no_experiment(overdue):
     """They hang up in the middle of what they began, if they could begin anything."""
     for _ in range(25):
@@ -180,7 +173,6 @@ async def test_twenty_readers_that_hang_up_fail_no_experiment(overdue):
     assert (shown.state, shown.model_version) == ("completed", 1)
 
 
-@ONE_STORE
 async def test_callers_that_are_cancelled_any_number_of_times_are_no_deaths(overdue):
     """The work is in its own task, so one owner finishes it, whatever hangs up."""
     callers = []
@@ -195,7 +187,6 @@ async def test_callers_that_are_cancelled_any_number_of_times_are_no_deaths(over
 # The server stops
 
 
-@ONE_STORE
 async def test_a_process_that_stops_ends_at_a_cell_and_gives_the_lease_back(overdue):
     caller = asyncio.create_task(service(overdue).rounds.advance(overdue.experiment))
     await overdue.slow.asleep.wait()
@@ -212,7 +203,6 @@ async def test_a_process_that_stops_ends_at_a_cell_and_gives_the_lease_back(over
     assert (await stored(overdue)).state == "closed"
 
 
-@ONE_STORE
 async def test_what_does_not_come_to_an_end_is_cancelled_and_gives_the_lease_back(
     overdue, monkeypatch
 ):
@@ -279,7 +269,6 @@ class Failing:
         return call
 
 
-@ONE_STORE
 async def test_a_store_of_weights_that_is_away_is_no_death_and_nobody_else_is_told(overdue):
     """However often and however long: the lease is given back, and polls get their answers."""
     failing = Failing(overdue.blobs, lambda name, *args: name == "get")
@@ -296,7 +285,6 @@ async def test_a_store_of_weights_that_is_away_is_no_death_and_nobody_else_is_to
     assert (shown.state, shown.model_version) == ("completed", 1)
 
 
-@ONE_STORE
 async def test_a_database_that_is_away_for_a_while_gets_the_lease_back_when_it_returns(
     overdue, monkeypatch
 ):

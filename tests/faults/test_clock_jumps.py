@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.federation import ONE_STORE, Federation, value_of
+from tests.support.federation import Federation, value_of
 from tests.support.gathering import LIMITS, Gathering
 from tests.support.leases import CELLS, Slow, ready_to_close
 
 YEAR = 365 * 86400.0
 
 
-@ONE_STORE
 @pytest.mark.parametrize("jump", [31.0, 3600.0, YEAR])
 async def test_a_lease_taken_while_the_clock_was_ahead_runs_out_in_its_own_time(store, jump):
     federation = Federation(store.documents, store.blobs, limits=CELLS)
@@ -31,7 +30,6 @@ async def test_a_lease_taken_while_the_clock_was_ahead_runs_out_in_its_own_time(
         await dead.close()
 
 
-@ONE_STORE
 async def test_its_living_owner_keeps_the_lease_that_others_shortened(store):
     """Its clock is right again before the first cell is done."""
     federation = Federation(store.documents, store.blobs, limits=CELLS)
@@ -64,7 +62,6 @@ async def test_its_living_owner_keeps_the_lease_that_others_shortened(store):
         assert value_of(await federation.admin.download_model(experiment)) == 1.0
 
 
-@ONE_STORE
 @pytest.mark.parametrize("jump", [61.0, 3600.0, YEAR])
 async def test_a_deadline_set_while_the_clock_was_ahead_is_no_further_than_its_length(store, jump):
     federation = Federation(store.documents, store.blobs)

@@ -15,7 +15,9 @@ from client_sdk.errors import StateConflict
 from serverless_fl.domain.errors import OutOfTurn, StoreUnavailable
 from serverless_fl.wire import schema
 from tests.support.dying import Died, DyingStore, Fuse
-from tests.support.federation import Federation, config, value_of, weights
+from tests.support.federation import BOTH_STORES, Federation, config, value_of, weights
+
+pytestmark = BOTH_STORES
 
 
 def noise(*seed, size=6):

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from app.service.coordinator import Limits
-from tests.support.federation import ONE_STORE, Federation
+from tests.support.federation import Federation
 from tests.support.gathering import LIMITS, Gathering
 
 
@@ -45,7 +45,6 @@ async def test_a_damaged_part_is_never_published(which, how):
     assert await gathering.finish() == expected
 
 
-@ONE_STORE
 @pytest.mark.parametrize("how", ["altered", "cut"])
 async def test_a_damaged_copy_for_clients_is_never_published(store, how):
     """A part of the copy lies there already, as a process stored it that then died."""

@@ -9,9 +9,7 @@ from app.store.identity import identified
 from client_sdk.errors import RequestRefused
 from serverless_fl.domain.errors import StoreDenied, StoreUnavailable, WrongStore
 from serverless_fl.domain.round import RoundState
-from tests.support.federation import ONE_STORE, value_of
-
-pytestmark = ONE_STORE
+from tests.support.federation import value_of
 
 
 class Bucket:

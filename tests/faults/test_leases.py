@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
-from tests.support.federation import Federation, value_of
+from tests.support.federation import BOTH_STORES, Federation, value_of
 from tests.support.leases import CELLS, Slow, ready_to_close
+
+pytestmark = BOTH_STORES
 
 
 @pytest.mark.parametrize("cell", [1, 2, 4])

@@ -10,7 +10,6 @@ import pytest
 from tests.support.federation import ADMIN_KEY, config
 
 # What is judged here never reaches a store: one of them is enough.
-pytestmark = pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
 GOOD = {"config": config().model_dump(mode="json")}
 
 

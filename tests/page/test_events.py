@@ -14,7 +14,7 @@ import pytest
 from app.api.routes import events
 from app.config import Settings
 from app.main import create_app
-from tests.support.federation import ADMIN_KEY
+from tests.support.federation import ADMIN_KEY, BOTH_STORES
 from tests.support.processes import Server, wait_for
 from tests.support.some import some
 
@@ -73,6 +73,7 @@ async def stream_of(federation, experiment: str, after: int = 0):
     return events._stream(federation.app.state.live, service, first, mark, after)
 
 
+@BOTH_STORES
 async def test_a_view_is_made_only_when_something_changed(federation, view_count):
     experiment, members = await federation.start(rounds=2)
     stream = await stream_of(federation, experiment)

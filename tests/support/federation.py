@@ -19,8 +19,8 @@ from client_sdk.api.client import CoordinatorClient
 from client_sdk.api.connection import Retry
 from serverless_fl.wire.schema import ExperimentConfig
 
-# For tests that are not about the store: one will do.
-ONE_STORE = pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
+# For tests that are about what a store keeps, or about processes that write at once.
+BOTH_STORES = pytest.mark.parametrize("fresh_store", ["sqlite", "mongo"], indirect=True)
 ADMIN_KEY = "an-admin-key-for-tests"
 
 

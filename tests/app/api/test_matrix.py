@@ -11,7 +11,7 @@ from fastapi.routing import iter_route_contexts
 from app.config import Settings
 from app.main import create_app
 from app.service.coordinator import Coordinator
-from tests.support.federation import ADMIN_KEY, ONE_STORE, Federation, config, weights
+from tests.support.federation import ADMIN_KEY, Federation, config, weights
 from tests.support.some import some
 
 PREVIOUS_KEY = "the-admin-key-of-last-year"
@@ -199,7 +199,6 @@ def test_every_route_has_its_row():
     assert routes == ROWS.keys()
 
 
-@ONE_STORE
 @pytest.mark.parametrize(("method", "template"), ROWS, ids=lambda value: value)
 async def test_each_caller_gets_what_is_theirs(federation, method, template):
     world, row = await build(federation), ROWS[method, template]
@@ -240,7 +239,6 @@ async def test_each_caller_gets_what_is_theirs(federation, method, template):
     assert got == row.expected
 
 
-@ONE_STORE
 async def test_a_client_is_told_of_itself_only(federation):
     experiment, members = await federation.start()
     for name, member in members.items():
@@ -252,7 +250,6 @@ async def test_a_client_is_told_of_itself_only(federation):
     assert [update.client for update in shown.updates] == cohort
 
 
-@ONE_STORE
 async def test_one_clients_parts_do_not_serve_anothers_commit(federation):
     """Parts lie under the client that brought them: nobody commits what another has sent."""
     experiment, members = await federation.start()

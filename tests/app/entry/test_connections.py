@@ -14,9 +14,8 @@ from app.config import Settings
 from app.entry.server import connections
 from app.entry.server.connections import BoundedProtocol, Places
 from app.main import create_app
-from tests.support.federation import ADMIN_KEY, ONE_STORE, config
+from tests.support.federation import ADMIN_KEY, config
 
-pytestmark = ONE_STORE
 GET = b"GET /health HTTP/1.1\r\nHost: a\r\n"
 LONG = 60.0  # seconds that no test waits
 

@@ -12,9 +12,8 @@ import safetensors.numpy
 from app.service.coordinator import Limits
 from app.service.tick import ticking
 from serverless_fl.domain.errors import StoreDenied, TickFailed
-from tests.support.federation import ONE_STORE, Federation, config, value_of, weights
+from tests.support.federation import Federation, config, value_of, weights
 
-pytestmark = ONE_STORE
 STEP = 10.0
 
 

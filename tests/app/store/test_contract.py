@@ -7,6 +7,9 @@ import pytest
 
 from app.store.s3 import S3Blobs
 from serverless_fl.domain.errors import StoreRefused, StoreUnavailable
+from tests.support.federation import BOTH_STORES
+
+pytestmark = BOTH_STORES
 
 KIND = "clients"
 VALUES = {

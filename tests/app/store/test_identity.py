@@ -13,8 +13,10 @@ from app.store.s3 import S3Blobs
 from app.store.sqlite import open_sqlite
 from serverless_fl.domain.errors import StoreMissing, StoreUnavailable, WrongStore
 from tests.support.dying import Died, DyingStore, Fuse
-from tests.support.federation import ADMIN_KEY
+from tests.support.federation import ADMIN_KEY, BOTH_STORES
 from tests.support.some import some
+
+pytestmark = BOTH_STORES
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from app.telemetry import ids, logs
 from client_sdk.errors import RequestRefused
-from tests.support.federation import ADMIN_KEY, ONE_STORE
+from tests.support.federation import ADMIN_KEY
 from tests.support.processes import KEY
 
 
@@ -101,7 +101,6 @@ async def test_a_request_is_one_line_with_its_ids_and_its_route(federation, line
     assert (probe["level"], probe["route"]) == ("debug", "/health")  # all day long
 
 
-@ONE_STORE
 async def test_an_attempt_without_a_quorum_is_told_and_so_is_the_end(federation, lines):
     experiment, _ = await federation.start(rounds=1, max_attempts=2)
     for _ in range(2):
@@ -115,7 +114,6 @@ async def test_an_attempt_without_a_quorum_is_told_and_so_is_the_end(federation,
     assert told["tick"]["level"] in ("debug", "info")
 
 
-@ONE_STORE
 async def test_ids_are_what_was_found_not_what_was_sent(federation, lines):
     for path in ("/v1/experiments/made-up", "/v1/experiments/made-up/rounds/7"):
         await federation.http.get(path)
@@ -126,7 +124,6 @@ async def test_ids_are_what_was_found_not_what_was_sent(federation, lines):
     assert [line["code"] for line in found] == ["not-found", "not-found", "unauthenticated"]
 
 
-@ONE_STORE
 async def test_an_admins_own_words_stay_in_the_store(federation, lines):
     made, _ = await federation.create()
     await federation.http.post(

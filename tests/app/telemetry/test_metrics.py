@@ -12,7 +12,7 @@ from app.service.reading import health
 from app.store.observed import observed
 from client_sdk.errors import RequestRefused
 from serverless_fl.domain.errors import StoreUnavailable
-from tests.support.federation import ADMIN_KEY, ONE_STORE, Federation, weights
+from tests.support.federation import ADMIN_KEY, BOTH_STORES, Federation, weights
 from tests.support.some import some
 
 E = "/v1/experiments/{experiment_id}"
@@ -92,7 +92,6 @@ async def test_a_scrape_counts_what_a_round_did(watched):
     assert buckets["+Inf"] == after["fl_request_seconds_count", *sorted(commits.items())]
 
 
-@ONE_STORE
 async def test_what_callers_make_up_becomes_no_label(watched):
     federation, _ = watched
     before = await scrape(federation)
@@ -104,7 +103,6 @@ async def test_what_callers_make_up_becomes_no_label(watched):
     assert not [key for key in after if "made-up" in str(key) or "METHOD" in str(key)]
 
 
-@ONE_STORE
 async def test_a_refusal_at_the_door_is_counted_too(watched):
     federation, _ = watched
     before = await scrape(federation)
@@ -119,7 +117,6 @@ async def away(*_, **__):
     raise StoreUnavailable("The database at secret-host did not answer.")
 
 
-@ONE_STORE
 async def test_metrics_are_there_though_the_store_is_not(watched, monkeypatch):
     federation, _ = watched
     before = await scrape(federation)
@@ -133,7 +130,6 @@ async def test_metrics_are_there_though_the_store_is_not(watched, monkeypatch):
     assert grown(before, again, "fl_store_failures_total", **labels) >= 1
 
 
-@ONE_STORE
 async def test_scrapes_read_the_store_once_in_a_while(watched, monkeypatch):
     federation, _ = watched
     scan, reads = federation.documents._inner.scan, []
@@ -165,6 +161,7 @@ async def test_metrics_can_be_off():
     assert "/metrics" not in app.openapi()["paths"]
 
 
+@BOTH_STORES
 async def test_ready_says_whether_the_store_keeps_what_is_written(watched, monkeypatch):
     federation, _ = watched
     asked = federation.app.state.coordinator.health
@@ -192,7 +189,6 @@ async def test_ready_says_whether_the_store_keeps_what_is_written(watched, monke
     assert (await ready()).status_code == 503
 
 
-@ONE_STORE
 async def test_a_flood_of_ready_is_one_write(watched, monkeypatch):
     federation, _ = watched
     writes = 0
@@ -209,6 +205,7 @@ async def test_a_flood_of_ready_is_one_write(watched, monkeypatch):
     assert writes == 1
 
 
+@BOTH_STORES
 async def test_a_store_is_observed_and_still_the_port(store):
     from app.store.port import DirectBlobs
 

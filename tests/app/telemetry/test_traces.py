@@ -11,7 +11,7 @@ from app.config import Settings
 from app.main import create_app
 from app.store.observed import observed
 from app.telemetry import trace
-from tests.support.federation import ADMIN_KEY, ONE_STORE, Federation
+from tests.support.federation import ADMIN_KEY, Federation
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace.export")
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -27,7 +27,6 @@ def spans():
     trace.stop()
 
 
-@ONE_STORE
 async def test_a_commit_is_one_trace_down_to_the_store(store, spans):
     federation = Federation(*observed(store.documents, store.blobs, "sqlite", "sqlite"))
     async with federation.serving():
@@ -61,7 +60,6 @@ async def test_a_commit_is_one_trace_down_to_the_store(store, spans):
     assert not [m for m in members.values() if m.api.connection.key in told]
 
 
-@ONE_STORE
 async def test_a_request_that_breaks_is_an_error_and_one_that_is_refused_is_not(
     store, spans, monkeypatch
 ):

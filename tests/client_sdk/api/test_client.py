@@ -11,7 +11,7 @@ from app.service.coordinator import Limits
 from client_sdk import errors
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.api.connection import Retry
-from tests.support.federation import ADMIN_KEY, ONE_STORE, config, value_of, weights
+from tests.support.federation import ADMIN_KEY, config, value_of, weights
 
 QUICK = Retry(give_up_after=20, first_pause=0.001, longest_pause=0.01)
 
@@ -52,7 +52,6 @@ def client(transport, key=ADMIN_KEY, retry=QUICK, **options):
     return CoordinatorClient("http://coordinator", key, retry=retry, transport=transport, **options)
 
 
-@ONE_STORE
 async def test_a_federation_over_a_network_that_loses_every_third_message(federation):
     network = BadNetwork(federation.app, chance=0.3)
     async with client(network) as api:
@@ -70,7 +69,6 @@ async def test_a_federation_over_a_network_that_loses_every_third_message(federa
     assert network.lost_answers >= 5
 
 
-@ONE_STORE
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 async def test_answers_that_pass_are_waited_for(federation, status):
     told = []
@@ -81,7 +79,6 @@ async def test_answers_that_pass_are_waited_for(federation, status):
         assert "trying again" in told[0]
 
 
-@ONE_STORE
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422])
 async def test_answers_that_stay_are_not_repeated(federation, status):
     sick = Sick(federation.app, (status, {}), (status, {}))
@@ -92,7 +89,6 @@ async def test_answers_that_stay_are_not_repeated(federation, status):
     assert len(sick.answers) == 1
 
 
-@ONE_STORE
 async def test_retry_after_is_honoured(federation, monkeypatch):
     waited = []
 
@@ -122,7 +118,6 @@ async def test_it_gives_up_on_a_coordinator_that_is_not_there():
             await api.experiment("x")
 
 
-@ONE_STORE
 async def test_refusals_have_their_kind_code_and_sentence(federation):
     experiment, key = await federation.create()
     api = federation.admin
@@ -136,7 +131,6 @@ async def test_refusals_have_their_kind_code_and_sentence(federation):
         await api.using(key).subscribe(experiment, "k" * 40)
 
 
-@ONE_STORE
 async def test_a_download_that_was_altered_is_noticed(federation):
     experiment, _ = await federation.create()
 
@@ -155,14 +149,12 @@ async def test_a_download_that_was_altered_is_noticed(federation):
             await api.download_model(experiment, 0)
 
 
-@ONE_STORE
 async def test_an_upload_stops_at_its_first_fault(federation):
     made = await federation.admin.create_experiment("x", config(), "some-key")
     with pytest.raises(errors.NotAuthorised):
         await federation.admin.using("wrong").upload_initial_model(made.id, weights(0), 10)
 
 
-@ONE_STORE
 async def test_what_is_no_coordinator_is_said_so(federation):
     class Other(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request):
@@ -211,14 +203,12 @@ async def test_a_key_that_cannot_be_sent_is_refused(key):
             api.using(key)
 
 
-@ONE_STORE
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", " ", "\t"])
 async def test_the_line_end_of_a_secrets_file_is_no_part_of_a_key(federation, end):
     async with client(httpx.ASGITransport(federation.app), ADMIN_KEY + end) as api:
         assert (await api.create_experiment("x", config(), "some-key")).id
 
 
-@ONE_STORE
 async def test_a_model_beyond_what_the_coordinator_takes_is_not_sent(federation):
     api = federation.admin
     federation.app.state.coordinator = federation.coordinator(limits=Limits(max_model_bytes=50))
@@ -231,7 +221,6 @@ async def test_a_model_beyond_what_the_coordinator_takes_is_not_sent(federation)
     assert api.traffic.sent == sent
 
 
-@ONE_STORE
 async def test_a_model_that_is_succeeded_while_it_comes_still_comes_whole(federation):
     federation.app.state.coordinator = federation.coordinator(limits=Limits(answer_bytes=50))
     experiment, members = await federation.start(clients=1, clients_per_round=1, rounds=1)

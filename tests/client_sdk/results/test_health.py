@@ -15,7 +15,6 @@ from client_sdk.task import models
 from client_sdk.task.evaluation import Classes
 from client_sdk.task.train import LocalUpdate
 from tests.support.digits import digits_simulation
-from tests.support.federation import ONE_STORE
 
 TEN = Classes(tuple("abcdefghij"), [[100 * (c == p) for p in range(10)] for c in range(10)])
 
@@ -107,7 +106,6 @@ def trained(digits, spec):
     return models.to_bytes(model)
 
 
-@ONE_STORE
 async def test_the_best_model_is_kept_beside_the_last(federation, tmp_path):
     digits = datasets.load("digits", Path("nowhere"))
     spec = models.spec_for("auto", digits.shape, len(digits.classes))

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import safetensors.numpy
 
 from client_sdk.data import datasets
@@ -30,7 +29,6 @@ class Diverging:
         return LocalUpdate(safetensors.numpy.save(huge), len(indices), {})
 
 
-@pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
 async def test_a_global_model_that_diverged_is_reported_and_ends_nothing(federation):
     simulation = digits_simulation(federation, Diverging(), clients=2, rounds=2)
     await simulation.create()
@@ -51,7 +49,6 @@ class OneInVain:
         return LocalUpdate(data, len(indices), {})
 
 
-@pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
 async def test_a_client_that_is_refused_in_every_round_is_in_the_report(federation):
     simulation = digits_simulation(federation, OneInVain(), clients=3, rounds=2)
     await simulation.create()
@@ -70,7 +67,6 @@ class Echo:
         return LocalUpdate(data, len(indices), {})
 
 
-@pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
 async def test_clients_ask_only_when_there_is_something_for_them(federation, monkeypatch):
     digits = datasets.load("digits", Path("nowhere"))
     spec = models.spec_for("auto", digits.shape, len(digits.classes))
@@ -133,7 +129,6 @@ async def test_a_client_that_asked_while_the_bell_rang_asks_once_more():
     assert await bell.pause("late", wait) == done
 
 
-@pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
 async def test_a_round_is_measured_once_its_model_is_announced(federation, monkeypatch):
     """It is closed a moment before: who asks then finds the round, and no model of it."""
     digits = datasets.load("digits", Path("nowhere"))

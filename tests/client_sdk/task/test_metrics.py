@@ -14,7 +14,7 @@ from client_sdk.errors import DataError
 from client_sdk.participant import Participant
 from client_sdk.task import metrics
 from client_sdk.task.train import LocalUpdate
-from tests.support.federation import ONE_STORE, value_of, weights
+from tests.support.federation import value_of, weights
 from tests.support.participants import take_part
 
 
@@ -119,7 +119,6 @@ class Own:
         return LocalUpdate(bytearray(update), np.int64(len(indices)), self.found)
 
 
-@ONE_STORE
 @pytest.mark.parametrize(
     "found",
     [
@@ -138,7 +137,6 @@ async def test_the_update_counts_whatever_its_metrics(federation, found):
     assert all("left out" in message for message in told)
 
 
-@ONE_STORE
 async def test_where_nobody_listens_the_loss_is_logged(federation, caplog):
     settings = {"clients": 1, "clients_per_round": 1, "rounds": 1}
     experiment, key = await federation.create(**settings)

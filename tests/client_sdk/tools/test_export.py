@@ -22,7 +22,7 @@ from client_sdk.results.console import Output
 from client_sdk.task import models
 from client_sdk.tools.export import METADATA, export
 from client_sdk.tools.predict import Classifier
-from tests.support.federation import ADMIN_KEY, ONE_STORE
+from tests.support.federation import ADMIN_KEY
 
 SHAPES = {"mnist-cnn": (1, 28, 28), "cifar10-cnn": (3, 32, 32), "digits-cnn": (1, 8, 8)}
 
@@ -174,7 +174,6 @@ def test_bad_usage_is_one_sentence(arguments, says, capsys):
     assert says in capsys.readouterr().err
 
 
-@ONE_STORE
 async def test_a_coordinators_model_by_its_version(federation, digits, tmp_path, monkeypatch):
     _, data = digits
     experiment, enrolment_key = await federation.create(initial=data)

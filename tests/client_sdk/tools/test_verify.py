@@ -10,7 +10,7 @@ import safetensors.numpy
 from app.service.coordinator import Limits
 from client_sdk.errors import NotAuthorised
 from client_sdk.tools.verify import verify
-from tests.support.federation import ONE_STORE, weights
+from tests.support.federation import BOTH_STORES, weights
 
 
 def model(seed: int) -> bytes:
@@ -39,7 +39,6 @@ def faults(findings):
     return [(f.version, f.message) for f in findings if f.good is False]
 
 
-@ONE_STORE
 @pytest.mark.parametrize("settings", [{}, {"max_update_norm": 5.0}], ids=["plain", "clipped"])
 @pytest.mark.parametrize("group", [64, 2])
 async def test_an_honest_coordinator_is_found_honest(federation, settings, group):
@@ -51,7 +50,6 @@ async def test_an_honest_coordinator_is_found_honest(federation, settings, group
     assert [f.message for f in findings][2] == "recomputed of 3 updates"
 
 
-@ONE_STORE
 async def test_rounds_that_are_not_kept_are_said_to_be_so(federation):
     experiment = await finished(federation, keep_updates=1)
     findings = await verify(federation.admin, experiment)
@@ -67,7 +65,6 @@ async def test_rounds_that_are_not_kept_are_said_to_be_so(federation):
     assert again == left  # what is kept is not swept
 
 
-@ONE_STORE
 async def test_an_update_that_must_be_kept_and_is_not_is_a_fault(federation):
     experiment = await finished(federation, keep_updates=1)
     for key in await federation.blobs.sizes("uploads/"):
@@ -86,7 +83,6 @@ async def forge(federation, kind, key, change):
     assert await federation.documents.replace(kind, key, found.revision, body)
 
 
-@ONE_STORE
 @pytest.mark.parametrize(
     ("kind", "tail", "change", "says"),
     [
@@ -103,7 +99,6 @@ async def test_a_forged_record_is_found(federation, kind, tail, change, says):
     assert any(version == int(tail[1:]) and says in message for version, message in found)
 
 
-@ONE_STORE
 async def test_settings_changed_afterwards_are_found_in_every_version(federation):
     experiment = await finished(federation)
     await forge(
@@ -113,7 +108,6 @@ async def test_settings_changed_afterwards_are_found_in_every_version(federation
     assert [version for version, _ in found] == [0, 1, 2]
 
 
-@ONE_STORE
 async def test_examples_changed_afterwards_are_found(federation):
     experiment = await finished(federation)
     round_ = await federation.admin.round(experiment, 1)
@@ -124,7 +118,6 @@ async def test_examples_changed_afterwards_are_found(federation):
     assert {version for version, _ in found} == {1}
 
 
-@ONE_STORE
 async def test_a_model_that_is_not_the_mean_is_told_by_tensor_and_place(federation):
     experiment = await finished(federation)
     honest = await federation.admin.download_model(experiment, 2)
@@ -149,7 +142,6 @@ async def test_a_model_that_is_not_the_mean_is_told_by_tensor_and_place(federati
     assert "tensor 'a' differs in 1 of 150 values, first at 22" in message
 
 
-@ONE_STORE
 async def test_updates_that_are_not_those_on_record_are_found(federation, monkeypatch):
     """The mean of the same two updates is the same, whoever they are said to be of."""
     experiment, members = await federation.start(keep_updates=1, rounds=1)
@@ -169,7 +161,6 @@ async def test_updates_that_are_not_those_on_record_are_found(federation, monkey
     assert f"the update of {cohort[0]} has the digest" in message
 
 
-@ONE_STORE
 @pytest.mark.parametrize("what", ["models", "uploads"])
 async def test_bytes_that_were_altered_are_a_finding_too(federation, what):
     experiment = await finished(federation)
@@ -183,7 +174,6 @@ async def test_bytes_that_were_altered_are_a_finding_too(federation, what):
     assert all("do not have the digest" in message for _, message in found)
 
 
-@ONE_STORE
 async def test_a_round_without_updates_is_a_finding(federation):
     experiment = await finished(federation)
     await forge(
@@ -206,6 +196,7 @@ async def test_kept_updates_are_for_the_admin_alone(federation):
         await members[cohort[0]].api.download_update(experiment, 1, slot)
 
 
+@BOTH_STORES
 async def test_stopping_drops_the_open_rounds_uploads_and_keeps_the_kept(federation):
     experiment, members = await federation.start(keep_updates=5, rounds=5)
     for name in await federation.cohort(experiment):
@@ -218,7 +209,6 @@ async def test_stopping_drops_the_open_rounds_uploads_and_keeps_the_kept(federat
     assert faults(await asyncio.wait_for(verify(federation.admin, experiment), 60)) == []
 
 
-@ONE_STORE
 @pytest.mark.parametrize(
     ("encoding", "dtype", "value"),
     [

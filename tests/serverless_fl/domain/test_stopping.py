@@ -9,7 +9,6 @@ import pytest
 from serverless_fl.domain.confidence import RISK, least_examples, lower_bound, risk_of
 from serverless_fl.domain.stopping import evidence, held_out, out_of_reach
 from tests.audit.stopping import runs, settings, update
-from tests.support.federation import ONE_STORE
 
 
 def test_the_bound_by_hand():
@@ -102,7 +101,6 @@ def test_a_target_out_of_reach_is_told_before_the_run():
     assert out_of_reach(settings(target_accuracy=1.0))
 
 
-@ONE_STORE
 async def test_the_rounds_of_the_patience_are_pooled_and_told(federation):
     changes = {"rounds": 9, "target_accuracy": 0.9, "patience": 2, "dataset_size": 8000}
     experiment, members = await federation.start(**changes)
@@ -118,7 +116,6 @@ async def test_the_rounds_of_the_patience_are_pooled_and_told(federation):
     assert "in 2 rounds were right, which shows at least 9" in shown.reason
 
 
-@ONE_STORE
 async def test_few_examples_show_nothing_and_the_end_says_so(federation):
     experiment, members = await federation.start(rounds=3, target_accuracy=0.9)
     for number in (1, 2, 3):

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from serverless_fl.wire import parts, schema, turns, views
 from serverless_fl.wire.text import LONGEST, clean
-from tests.support.federation import ONE_STORE, config
+from tests.support.federation import config
 
 CONTROLS = [
     "\x00", "\x07", "\x08", "\x1b[2J", "\x1b]0;title\x07", "\x7f", "\x9b31m", "\u202e", "\u2066",
@@ -37,7 +37,6 @@ def test_endless_text_is_cut():
     assert len(clean("\x1b" * 10**6)) == 0
 
 
-@ONE_STORE
 @pytest.mark.parametrize("control", CONTROLS, ids=ascii)
 async def test_a_name_with_control_characters_is_refused(federation, control):
     name = f"a{control}z"

@@ -9,7 +9,7 @@ import pytest
 
 from app.service.coordinator import Limits
 from serverless_fl.domain.errors import StoreDenied, StoreUnavailable
-from tests.support.federation import ONE_STORE, Federation, weights
+from tests.support.federation import Federation, weights
 
 PART = 100
 
@@ -48,7 +48,6 @@ FAULTS = {
 }
 
 
-@ONE_STORE
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("ranged", [False, True])
 async def test_a_file_that_cannot_be_read_is_a_problem(started, fault, ranged):
@@ -62,7 +61,6 @@ async def test_a_file_that_cannot_be_read_is_a_problem(started, fault, ranged):
     assert "secret-host" not in answer.text
 
 
-@ONE_STORE
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_where_answers_are_sent_whole_a_later_part_is_a_problem_too(started, fault):
     """Lambda sends what there is when the application ends: a 200 would be short."""
@@ -75,7 +73,6 @@ async def test_where_answers_are_sent_whole_a_later_part_is_a_problem_too(starte
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-@ONE_STORE
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_download_that_breaks_off_is_told_in_one_line(started, fault, caplog):
     federation, path, blobs = started
@@ -90,7 +87,6 @@ async def test_a_download_that_breaks_off_is_told_in_one_line(started, fault, ca
     assert not re.search(r"Traceback", caplog.text)
 
 
-@ONE_STORE
 async def test_nothing_is_read_for_a_file_that_the_caller_has(started):
     federation, path, blobs = started
     etag = (await federation.http.get(path, headers=authorised(federation))).headers["etag"]

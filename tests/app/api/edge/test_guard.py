@@ -14,7 +14,7 @@ from app.api.edge.rate import RateLimit
 from app.api.edge.routing import LIST_BYTES
 from app.config import Settings
 from app.main import create_app
-from tests.support.federation import ADMIN_KEY, ONE_STORE, Clock
+from tests.support.federation import ADMIN_KEY, Clock
 
 JSON = (b"content-type", b"application/json")
 
@@ -67,7 +67,6 @@ def operations_with_a_body(app):
                 yield method.upper(), path
 
 
-@ONE_STORE
 async def test_no_body_is_read_of_whoever_shows_no_key(federation):
     experiment, _ = await federation.create()
     found = list(operations_with_a_body(federation.app))
@@ -82,7 +81,6 @@ async def test_no_body_is_read_of_whoever_shows_no_key(federation):
             assert (status, problem["code"]) == (401, "unauthenticated"), (method, path, key)
 
 
-@ONE_STORE
 async def test_an_id_that_is_none_is_refused_before_the_body_is_read(federation):
     status, _, problem = await ask(
         federation.app, "POST", "/v1/experiments/NONE/clients", [JSON, bearer("x")]
@@ -91,7 +89,6 @@ async def test_an_id_that_is_none_is_refused_before_the_body_is_read(federation)
     assert "experiment_id" in problem["detail"]
 
 
-@ONE_STORE
 @pytest.mark.parametrize("announced", [True, False])
 async def test_json_is_as_large_as_it_need_be_and_no_larger(federation, announced):
     body = b'{"name": "' + b"x" * 70_000 + b'"}'
@@ -104,7 +101,6 @@ async def test_json_is_as_large_as_it_need_be_and_no_larger(federation, announce
     assert "65536" in problem["detail"]
 
 
-@ONE_STORE
 async def test_a_commit_may_name_twenty_thousand_parts(federation):
     experiment, _ = await federation.create()
     body = json.dumps({"sha256": "0" * 64, "parts": ["0" * 64] * 20_000}).encode()
@@ -114,7 +110,6 @@ async def test_a_commit_may_name_twenty_thousand_parts(federation):
     assert (status, problem["code"]) not in ((413, "too-large"), (422, "invalid-request"))
 
 
-@ONE_STORE
 @pytest.mark.parametrize(
     "name",
     [
@@ -136,13 +131,11 @@ async def test_a_header_that_must_be_one_is_not_two(federation, name):
     assert name in problem["detail"]
 
 
-@ONE_STORE
 async def test_headers_that_may_repeat_may(federation):
     twice = [(b"accept", b"a"), (b"accept", b"b"), (b"via", b"c"), (b"via", b"d")]
     assert (await ask(federation.app, headers=twice))[0] == 200
 
 
-@ONE_STORE
 @pytest.mark.parametrize(
     "host",
     [
@@ -165,7 +158,6 @@ async def test_a_host_that_is_none_is_a_bad_request(federation, host, path):
     assert (status, problem["code"]) == (400, "malformed-host")
 
 
-@ONE_STORE
 @pytest.mark.parametrize(
     "host",
     [
@@ -177,14 +169,12 @@ async def test_a_host_that_is_one_is_taken(federation, host):
     assert (await ask(federation.app, headers=[(b"host", host)]))[0] == 200
 
 
-@ONE_STORE
 @pytest.mark.parametrize("length", [b"-5", b"1_0", b"+1", b"x", b"9" * 30, b""])
 async def test_a_length_that_is_none_is_a_bad_request(federation, length):
     status, _, problem = await ask(federation.app, headers=[(b"content-length", length)])
     assert (status, problem["code"]) == (400, "malformed-length")
 
 
-@ONE_STORE
 @pytest.mark.parametrize(
     "value",
     [
@@ -205,14 +195,12 @@ async def test_what_stands_beside_a_key_makes_it_no_key(federation, value):
     assert (status, given["www-authenticate"]) == (401, "Bearer")
 
 
-@ONE_STORE
 @pytest.mark.parametrize("value", ["Bearer {}", "bearer {}", "BEARER  {}", "Bearer {} "])
 async def test_the_scheme_is_read_as_http_has_it(federation, value):
     header = (b"authorization", value.replace("{}", ADMIN_KEY).encode())
     assert (await ask(federation.app, path="/v1/key", headers=[header]))[0] == 204
 
 
-@ONE_STORE
 @pytest.mark.parametrize("value", ["Bearer {} extra", "Bearer {},Bearer {}"])
 async def test_what_stands_beside_a_token_makes_it_no_token(federation, value):
     experiment, members = await federation.start()
@@ -358,7 +346,6 @@ async def statuses(federation, callers, **settings):
     return found
 
 
-@ONE_STORE
 async def test_whoever_chooses_its_address_shares_one_bucket(federation):
     """As uvicorn hands requests over where it believes the proxies of its own machine."""
     made_up = [(f"10.0.0.{n}", f"9.9.9.9, 10.0.0.{n}") for n in range(4)]
@@ -367,19 +354,16 @@ async def test_whoever_chooses_its_address_shares_one_bucket(federation):
     assert told == [200] * 4
 
 
-@ONE_STORE
 async def test_a_header_that_the_server_does_not_believe_changes_nothing(federation):
     lies = [("192.0.2.7", f"10.0.0.{n}") for n in range(4)]
     assert await statuses(federation, lies) == [200, 200, 429, 429]
 
 
-@ONE_STORE
 async def test_an_address_that_is_no_ip_is_limited_as_one_unknown(federation):
     callers = [("not-an-ip", ""), ("another", ""), ("unix:", ""), ("192.0.2.7", "")]
     assert await statuses(federation, callers) == [200, 200, 429, 200]
 
 
-@ONE_STORE
 async def test_a_caller_that_hangs_up_in_its_body_is_no_error(federation, caplog):
     async def gone():
         return {"type": "http.disconnect"}
@@ -401,7 +385,6 @@ async def test_a_caller_that_hangs_up_in_its_body_is_no_error(federation, caplog
     assert not [r for r in caplog.records if r.levelname == "ERROR"]
 
 
-@ONE_STORE
 async def test_a_client_sends_so_many_parts_at_once_and_no_more(federation):
     experiment, members = await federation.start()
     token = next(iter(members.values())).api.connection.key
@@ -433,7 +416,6 @@ async def test_a_client_sends_so_many_parts_at_once_and_no_more(federation):
     assert again.json()["code"] == "digest-mismatch"
 
 
-@ONE_STORE
 @pytest.mark.parametrize("path", ["/docs/", "/v1/experiments/", "/health/"])
 async def test_a_last_slash_too_many_leads_to_the_path_without_it(federation, path):
     """By a reference: a gateway's stage or base path stands before it, and Host is the caller's."""
@@ -446,7 +428,6 @@ async def test_a_last_slash_too_many_leads_to_the_path_without_it(federation, pa
         assert str(led) == f"https://c.example{before}{path.rstrip('/')}?a=b"
 
 
-@ONE_STORE
 @pytest.mark.parametrize(
     "path", ["//evil.example/", "/nowhere/", "/v1/", "/docs//", "/v1/%0d%0aX/"]
 )
@@ -456,7 +437,6 @@ async def test_what_leads_nowhere_is_not_found(federation, path):
     assert "location" not in given
 
 
-@ONE_STORE
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 async def test_probes_may_ask_by_head(federation, path):
     answer = await federation.http.head(path)

@@ -11,9 +11,8 @@ from client_sdk.api.connection import Retry
 from client_sdk.participant import Participant
 from client_sdk.task.train import LocalUpdate
 from serverless_fl.weights.deltas import encode_update
-from tests.support.federation import ADMIN_KEY, ONE_STORE, weights
+from tests.support.federation import ADMIN_KEY, weights
 
-pytestmark = ONE_STORE
 SIZE = 200_000
 
 

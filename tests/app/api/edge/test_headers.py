@@ -9,7 +9,7 @@ import pytest
 
 from app.config import Settings
 from app.main import create_app
-from tests.support.federation import ADMIN_KEY, ONE_STORE
+from tests.support.federation import ADMIN_KEY
 
 API = "default-src 'none'; frame-ancestors 'none'"
 
@@ -41,7 +41,6 @@ async def answers(http, federation):
     yield await http.get("/v1/experiments/none/rounds/1")
 
 
-@ONE_STORE
 async def test_every_answer_is_guarded_against_sniffing_framing_and_caching(federation):
     seen = set()
     async for answer in answers(federation.http, federation):
@@ -55,7 +54,6 @@ async def test_every_answer_is_guarded_against_sniffing_framing_and_caching(fede
     assert seen == {200, 401, 404, 405, 413, 422, 500}
 
 
-@ONE_STORE
 async def test_a_route_that_says_how_it_may_be_cached_is_heard(federation):
     experiment, key = await federation.create()
     answer = await federation.http.get(
@@ -64,14 +62,12 @@ async def test_a_route_that_says_how_it_may_be_cached_is_heard(federation):
     assert answer.headers.get_list("cache-control") == ["private, no-cache"]
 
 
-@ONE_STORE
 async def test_https_is_asked_for_only_where_it_was_used(federation):
     async with caller(federation, "https://coordinator") as http:
         answer = await http.get("/v1/experiments")
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
-@ONE_STORE
 @pytest.mark.parametrize("path", ["/", "/static/page.js"])
 async def test_the_page_may_use_its_own_files_and_nothing_else(federation, path):
     policy = (await federation.http.get(path)).headers["content-security-policy"]
@@ -80,7 +76,6 @@ async def test_the_page_may_use_its_own_files_and_nothing_else(federation, path)
     assert "unsafe" not in policy
 
 
-@ONE_STORE
 async def test_the_docs_load_nothing_from_elsewhere(federation):
     answer = await federation.http.get("/docs")
     assert answer.status_code == 200
@@ -92,7 +87,6 @@ async def test_the_docs_load_nothing_from_elsewhere(federation):
     assert "//" not in answer.text
 
 
-@ONE_STORE
 async def test_a_request_id_is_in_the_answer_its_problem_and_its_log_line(federation, caplog):
     caplog.set_level(logging.INFO, "app")
     async for answer in answers(federation.http, federation):
@@ -108,7 +102,6 @@ async def test_a_request_id_is_in_the_answer_its_problem_and_its_log_line(federa
     assert forged.headers["x-request-id"] != "a\tb"
 
 
-@ONE_STORE
 async def test_a_log_line_cannot_be_forged(federation, caplog):
     caplog.set_level(logging.INFO, "app")
     for path in ("/v1/{}", "/v1/experiments/{}", "/v1/experiments/{}/rounds/{}"):
@@ -117,7 +110,6 @@ async def test_a_log_line_cannot_be_forged(federation, caplog):
     assert not any("\n" in r.getMessage() or "forged" in r.getMessage() for r in caplog.records)
 
 
-@ONE_STORE
 async def test_what_is_logged_far_below_carries_the_id_too(federation, caplog, monkeypatch):
     """Here: an aggregation that fails while a client commits its update."""
 
@@ -140,7 +132,6 @@ PREFLIGHT = {
 }
 
 
-@ONE_STORE
 async def test_other_origins_are_kept_out_unless_they_are_let_in(federation):
     closed = await federation.http.options("/v1/experiments", headers=PREFLIGHT)
     assert closed.status_code == 405

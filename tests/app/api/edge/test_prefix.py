@@ -6,7 +6,7 @@ import pytest
 from app.api.edge.prefix import without
 from app.config import Settings
 from app.main import create_app
-from tests.support.federation import ADMIN_KEY, ONE_STORE
+from tests.support.federation import ADMIN_KEY
 
 
 def caller(federation, base):
@@ -16,7 +16,6 @@ def caller(federation, base):
     return httpx.AsyncClient(transport=transport, base_url="http://c", follow_redirects=True)
 
 
-@ONE_STORE
 @pytest.mark.parametrize("base", ["/fl", "/fl/", "/a/b.c", "/v1"])
 async def test_the_coordinator_is_found_below_it(federation, base):
     experiment, _ = await federation.create()

@@ -5,9 +5,7 @@ import hashlib
 import pytest
 
 from app.api.edge.routing import Route
-from tests.support.federation import ONE_STORE, weights
-
-pytestmark = ONE_STORE
+from tests.support.federation import weights
 
 
 async def both(federation, method, path, monkeypatch, **more):

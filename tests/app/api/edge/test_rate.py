@@ -10,7 +10,7 @@ from app.config import Settings
 from app.main import create_app
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.api.connection import Retry
-from tests.support.federation import ADMIN_KEY, ONE_STORE, Clock
+from tests.support.federation import ADMIN_KEY, Clock
 from tests.support.some import some
 
 BURST = 5
@@ -108,7 +108,6 @@ def test_a_token_that_proves_itself_again_pays_no_more_for_that():
     assert len(rate.addresses) == 0
 
 
-@ONE_STORE
 async def test_a_client_that_floods_is_told_to_wait_and_the_others_go_on(federation):
     experiment, members = await federation.start()
     one, other, *_ = members.values()
@@ -125,7 +124,6 @@ async def test_a_client_that_floods_is_told_to_wait_and_the_others_go_on(federat
         assert (await http.get(path, headers=bearer(other))).status_code == 200
 
 
-@ONE_STORE
 async def test_an_address_without_a_token_has_a_larger_share(federation):
     async with caller(federation) as http:
         codes = [(await http.get("/v1/experiments")).status_code for _ in range(BURST * 20 + 1)]
@@ -135,7 +133,6 @@ async def test_an_address_without_a_token_has_a_larger_share(federation):
         assert (await http.get("/health")).status_code == 200  # or it would be taken for dead
 
 
-@ONE_STORE
 async def test_a_known_client_is_not_shut_out_by_a_flood_from_its_address(federation):
     experiment, members = await federation.start()
     member = next(iter(members.values()))
@@ -148,7 +145,6 @@ async def test_a_known_client_is_not_shut_out_by_a_flood_from_its_address(federa
         assert (await http.get(path, headers=bearer(member))).status_code == 200
 
 
-@ONE_STORE
 async def test_what_one_request_proved_is_not_anothers_proof(federation):
     """A server may hand the same state to every request, as serverless adapters do."""
     experiment, members = await federation.start()
@@ -169,14 +165,12 @@ async def test_what_one_request_proved_is_not_anothers_proof(federation):
     assert codes == [401] * (BURST * 20 - 1) + [429]
 
 
-@ONE_STORE
 async def test_zero_is_no_limit(federation):
     async with caller(federation, rate_per_second=0, rate_burst=1) as http:
         for _ in range(50):
             assert (await http.get("/v1/experiments")).status_code == 200
 
 
-@ONE_STORE
 async def test_the_sdk_waits_as_it_is_told_and_goes_on(federation, monkeypatch):
     from client_sdk.api import connection
 

@@ -12,7 +12,7 @@ from client_sdk.tools.verify import verify
 from serverless_fl.weights import encodings
 from serverless_fl.weights.deltas import encode_update
 from serverless_fl.weights.header import layout_of
-from tests.support.federation import ONE_STORE, value_of, weights
+from tests.support.federation import value_of, weights
 from tests.support.participants import Adding, take_part
 
 ENCODINGS = list(encodings.UPDATE_ENCODINGS)
@@ -65,7 +65,6 @@ def limits(federation, **changes):
     federation.app.state.coordinator = federation.coordinator()
 
 
-@ONE_STORE
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("changes", [{}, {"part_bytes": 256, "group_size": 2}], ids=str)
 async def test_the_model_is_the_mean_of_what_was_trained(federation, encoding, changes):
@@ -77,7 +76,6 @@ async def test_the_model_is_the_mean_of_what_was_trained(federation, encoding, c
         np.testing.assert_allclose(found[name], values, rtol=0, atol=NEAR[encoding] + rounding)
 
 
-@ONE_STORE
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("settings", [{}, {"max_update_norm": 1.0}], ids=["plain", "clipped"])
 async def test_verify_recomputes_models_of_deltas_bit_by_bit(federation, encoding, settings):
@@ -90,7 +88,6 @@ async def test_verify_recomputes_models_of_deltas_bit_by_bit(federation, encodin
     assert all(s < 1 for s in scales) == bool(settings)
 
 
-@ONE_STORE
 @pytest.mark.parametrize("encoding", ENCODINGS)
 async def test_whoever_folds_gives_the_same_bytes(fresh_store, encoding):
     """At one go, and one cell a call by coordinators that take turns."""
@@ -111,7 +108,6 @@ async def test_whoever_folds_gives_the_same_bytes(fresh_store, encoding):
     assert found[0] == found[1]
 
 
-@ONE_STORE
 async def test_what_was_sent_is_what_is_told_and_limited(federation):
     sizes = {}
     for encoding in ("weights", *ENCODINGS):
@@ -139,7 +135,6 @@ async def test_what_was_sent_is_what_is_told_and_limited(federation):
     assert sizes["delta-int8"] / sizes["delta-float32"] < 0.255
 
 
-@ONE_STORE
 @pytest.mark.parametrize(
     ("expected", "sent"), [("delta-int8", "weights"), ("weights", "delta-float32")]
 )
@@ -155,7 +150,6 @@ async def test_a_client_that_knows_nothing_of_encodings_is_told_so(federation, e
     assert value_of(await federation.admin.download_model(experiment, 1)) == pytest.approx(1.0)
 
 
-@ONE_STORE
 async def test_a_model_that_cannot_be_encoded_is_refused_at_the_start(federation):
     clash = weights(0, **{encodings.SCALES: np.zeros(1, np.float32)})
     with pytest.raises(RequestRefused, match="__scales__"):
@@ -167,7 +161,6 @@ async def test_a_model_that_cannot_be_encoded_is_refused_at_the_start(federation
         )
 
 
-@ONE_STORE
 async def test_tensors_in_another_order_are_found(federation):
     """As the safetensors library writes them: by dtype, then by name."""
     experiment, members = await federation.start(
@@ -188,7 +181,6 @@ async def test_tensors_in_another_order_are_found(federation):
     assert layouts[0].metadata != layouts[1].metadata
 
 
-@ONE_STORE
 async def test_a_span_of_the_model_costs_its_own_bytes_of_a_delta(federation):
     """An upload in parts as the SDK cuts them: no part is read over and over for small spans."""
     part = 64 * 1024
@@ -241,7 +233,6 @@ async def test_weights_that_diverged_are_refused_and_the_round_goes_on(quick):
     assert value_of(await quick.admin.download_model(shown.id)) == pytest.approx(4.0)
 
 
-@ONE_STORE
 async def test_what_a_client_cannot_do_is_said_before_it_trains(federation):
     class Other(Adding):
         async def train(self, client_id, indices, data, task):
@@ -260,7 +251,6 @@ async def test_what_a_client_cannot_do_is_said_before_it_trains(federation):
         await client._take_part(status)
 
 
-@ONE_STORE
 async def test_an_experiment_stored_before_there_were_encodings_goes_on(federation):
     experiment, members = await federation.start(rounds=1)
     found = await federation.documents.get("experiments", experiment)

@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from app.service.coordinator import Limits
-from tests.support.federation import ONE_STORE, Federation
+from tests.support.federation import BOTH_STORES, Federation
 from tests.support.raw_file import file_of
 
 CLIENTS = 5
@@ -64,7 +64,6 @@ def round_half_even(value: int, total: int) -> int:
     return low + (2 * rest > total or (2 * rest == total and low % 2 == 1))
 
 
-@ONE_STORE
 @pytest.mark.parametrize("group", [64, 2], ids=["one group", "groups of two"])
 @pytest.mark.parametrize("part_bytes", [1 << 20, 256], ids=["one span", "many spans"])
 @pytest.mark.parametrize("step_seconds", [60.0, 0.0], ids=["at once", "a cell a call"])
@@ -104,7 +103,6 @@ async def test_however_it_is_cut_the_mean_is_the_mean(store, group, part_bytes, 
     assert (calls > 3) == (step_seconds == 0 and len(models) + len(sums) > 3)
 
 
-@ONE_STORE
 async def test_tensors_in_another_order_are_averaged_by_name(store):
     federation = Federation(store.documents, store.blobs)
     federation.limits = Limits(part_bytes=256)
@@ -130,6 +128,7 @@ async def test_tensors_in_another_order_are_averaged_by_name(store):
         np.testing.assert_allclose(found[name], values, rtol=1e-14)
 
 
+@BOTH_STORES
 async def test_a_stop_in_the_middle_leaves_nothing_behind(store):
     federation = Federation(store.documents, store.blobs)
     federation.limits = Limits(part_bytes=256, step_seconds=0.0, group_size=2)
@@ -146,7 +145,6 @@ async def test_a_stop_in_the_middle_leaves_nothing_behind(store):
         assert all(key.startswith(f"models/{made}/0000000/") for key in left)
 
 
-@pytest.mark.parametrize("fresh_store", ["sqlite"], indirect=True)
 async def test_memory_is_bounded_by_a_part_and_not_by_the_model(store):
     federation = Federation(store.documents, store.blobs)
     federation.limits = Limits(part_bytes=1 << 20)
@@ -194,6 +192,7 @@ async def test_a_fault_nobody_foresaw_is_tried_again_and_then_fails_the_experime
     assert "no room" in caplog.text
 
 
+@BOTH_STORES
 async def test_many_calls_at_once_share_the_work_and_end_once(store):
     federation = Federation(store.documents, store.blobs)
     federation.limits = Limits(part_bytes=256, step_seconds=0.0, group_size=2)

@@ -6,6 +6,7 @@ import pytest
 
 from client_sdk.errors import NotAuthorised, StateConflict
 from serverless_fl.wire.schema import Subscribe
+from tests.support.federation import BOTH_STORES
 from tests.support.some import some
 
 
@@ -28,6 +29,7 @@ async def test_the_shard_comes_with_the_subscription_where_it_is_asked_for(feder
     assert len(joined.shard.indices) == joined.shard_size
 
 
+@BOTH_STORES
 async def test_copies_of_one_request_at_once_take_one_slot(federation):
     experiment, key = await federation.create()
     api = federation.admin.using(key)
@@ -36,6 +38,7 @@ async def test_copies_of_one_request_at_once_take_one_slot(federation):
     assert (await federation.admin.experiment(experiment)).enrolled == 1
 
 
+@BOTH_STORES
 async def test_a_crowd_gets_each_slot_once_and_the_rest_are_told(federation):
     experiment, key = await federation.create(clients=10)
     others = [federation.coordinator(), federation.coordinator()]

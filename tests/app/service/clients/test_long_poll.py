@@ -11,9 +11,6 @@ from app.service.clients import long_poll
 from client_sdk.errors import RequestRefused
 from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.wire.turns import Done, Train, Wait
-from tests.support.federation import ONE_STORE
-
-pytestmark = ONE_STORE
 
 
 @pytest.fixture

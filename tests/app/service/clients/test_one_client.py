@@ -14,7 +14,7 @@ from serverless_fl.domain.metrics import fault
 from serverless_fl.domain.records import Blob, Update
 from serverless_fl.domain.stopping import agreed_accuracy
 from serverless_fl.wire.schema import CreateExperiment, EvaluationReport, Subscribe
-from tests.support.federation import ONE_STORE, config, value_of, weights
+from tests.support.federation import config, value_of, weights
 
 
 def updates(*reports):
@@ -80,7 +80,6 @@ def test_what_a_metric_can_be(name, value):
     assert fault(name, value) is None
 
 
-@ONE_STORE
 @pytest.mark.parametrize("accuracy", [1e30, -1e30, 1.01])
 async def test_an_impossible_accuracy_is_refused_whichever_way_it_comes(federation, accuracy):
     experiment, members = await federation.start(target_accuracy=0.99)
@@ -106,7 +105,6 @@ async def test_an_impossible_accuracy_is_refused_whichever_way_it_comes(federati
     assert (shown.state, shown.history[0].metrics) == ("running", {"accuracy_before": 0.5})
 
 
-@ONE_STORE
 @pytest.mark.parametrize(("lie", "ends"), [(1.0, False), (0.0, True)])
 async def test_one_client_of_three_neither_ends_a_run_nor_keeps_it_from_its_end(
     federation, lie, ends
@@ -122,7 +120,6 @@ async def test_one_client_of_three_neither_ends_a_run_nor_keeps_it_from_its_end(
         assert "target accuracy of 90.00% was reached: 95.00% with model 0" in shown.reason
 
 
-@ONE_STORE
 async def test_whoever_alone_reports_an_accuracy_does_not_decide(federation):
     experiment, members = await federation.start(target_accuracy=0.9)
     first, second = await federation.cohort(experiment)
@@ -131,7 +128,6 @@ async def test_whoever_alone_reports_an_accuracy_does_not_decide(federation):
     assert (await federation.admin.experiment(experiment)).state == "running"
 
 
-@ONE_STORE
 async def test_a_client_measures_no_more_examples_than_it_has(federation):
     experiment, members = await federation.start()
     client = next(iter(members.values()))
@@ -177,7 +173,6 @@ async def upload_in_which(federation, experiment, members, happens):
     return cohort, members[cohort[0]].upload(1, 9.0)
 
 
-@ONE_STORE
 async def test_an_upload_that_began_before_its_client_was_revoked_is_not_accepted(federation):
     experiment, members = await federation.start(quorum=1)
     other = federation.coordinator()
@@ -195,7 +190,6 @@ async def test_an_upload_that_began_before_its_client_was_revoked_is_not_accepte
     assert value_of(await federation.admin.download_model(experiment, 1)) == 2.0
 
 
-@ONE_STORE
 async def test_an_upload_that_began_before_a_stop_leaves_no_record(federation):
     experiment, members = await federation.start()
     other = federation.coordinator()
@@ -210,7 +204,6 @@ async def test_an_upload_that_began_before_a_stop_leaves_no_record(federation):
     assert await other.context.repo.update(experiment, 1, slot) is None
 
 
-@ONE_STORE
 async def test_a_revoked_client_reports_no_evaluation_that_began_before(federation):
     experiment, members = await federation.start()
     client = next(iter(members.values()))
@@ -224,7 +217,6 @@ async def test_a_revoked_client_reports_no_evaluation_that_began_before(federati
 # Copies of one request at once
 
 
-@ONE_STORE
 @pytest.mark.parametrize("processes", [1, 3])
 async def test_a_key_that_enrols_several_times_at_once_has_its_slot(federation, processes):
     """Also where it takes the last one, so that its own copies find the experiment full."""
@@ -244,7 +236,6 @@ async def test_a_key_that_enrols_several_times_at_once_has_its_slot(federation, 
         await services[0].enrolment.subscribe(experiment, key, late)
 
 
-@ONE_STORE
 async def test_a_key_that_creates_several_times_at_once_has_its_experiment(federation):
     """Also where its first copy takes the last place, just before the second one counts them."""
     limits = Limits(max_experiments=1)
@@ -265,7 +256,6 @@ async def test_a_key_that_creates_several_times_at_once_has_its_experiment(feder
         await first.experiments.create(request, "another-one-key")
 
 
-@ONE_STORE
 async def test_nobody_enrols_with_a_key_that_is_replaced_or_once_it_has_ended(federation):
     """The slot that is tried first is taken meanwhile, and the key or the experiment with it."""
     for change, message in (("key", "not the experiment's enrolment key"), ("end", "stopped")):

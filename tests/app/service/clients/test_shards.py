@@ -9,9 +9,7 @@ from client_sdk import participant
 from client_sdk.errors import BadAnswer, StateConflict
 from client_sdk.participant import Participant
 from serverless_fl.domain import draws
-from tests.support.federation import ONE_STORE
 
-pytestmark = ONE_STORE
 KEY = "k" * 40
 
 

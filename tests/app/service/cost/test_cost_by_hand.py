@@ -7,7 +7,7 @@ import pytest
 from app.service.coordinator import Limits
 from app.service.cost.usage import ANSWER, polls
 from client_sdk.errors import RequestRefused
-from tests.support.federation import ONE_STORE, weights
+from tests.support.federation import weights
 from tests.support.gathering import LIMITS, Gathering
 
 QUIET = Limits(poll_min_seconds=1e9, poll_max_seconds=1e9)  # nobody ever comes to ask
@@ -51,7 +51,6 @@ async def test_seconds_of_aggregation_are_counted_before_and_at_the_close(step):
     assert usage.aggregation_seconds == pytest.approx(expected)
 
 
-@ONE_STORE
 async def test_a_refusal_with_a_retry(federation):
     federation.limits = QUIET
     federation.app.state.coordinator = federation.coordinator()
@@ -72,7 +71,6 @@ async def test_a_refusal_with_a_retry(federation):
     assert await usage_of(federation, experiment) == before + used
 
 
-@ONE_STORE
 async def test_whoever_was_drawn_in_an_earlier_attempt_has_not_waited_outside(federation):
     experiment, members = await federation.start(quorum=2, rounds=2)
     first, second = await federation.cohort(experiment)
@@ -90,7 +88,6 @@ async def test_whoever_was_drawn_in_an_earlier_attempt_has_not_waited_outside(fe
     assert used.requests == pytest.approx(3 * 2 + 2 + 2 + waited + waited - 0.5)
 
 
-@ONE_STORE
 async def test_a_refusal_that_is_followed_by_a_sound_update_is_one_report(federation):
     federation.limits = QUIET
     federation.app.state.coordinator = federation.coordinator()
@@ -104,7 +101,6 @@ async def test_a_refusal_that_is_followed_by_a_sound_update_is_one_report(federa
     assert used.requests == pytest.approx(2 * 2 + 2 + 2)
 
 
-@ONE_STORE
 async def test_a_pause_counts_once_and_without_whoever_is_revoked(federation):
     experiment, members = await federation.start(rounds=3)
     service = federation.app.state.coordinator
@@ -145,7 +141,6 @@ class Crossing:
         return await self.federation.documents.replace(kind, key, revision, body)
 
 
-@ONE_STORE
 @pytest.mark.parametrize("crossing", [False, True])
 async def test_a_round_counts_once_though_a_stop_crosses_its_close(federation, crossing):
     if crossing:
@@ -164,7 +159,6 @@ async def test_a_round_counts_once_though_a_stop_crosses_its_close(federation, c
     assert estimate.usage.requests == pytest.approx(found.usage.requests + 4)
 
 
-@ONE_STORE
 async def test_whoever_is_revoked_is_neither_waited_for_nor_told_the_end(federation):
     experiment, members = await federation.start(rounds=1)
     service = federation.app.state.coordinator

@@ -16,8 +16,8 @@ from serverless_fl.domain.prices import BadPrices, Prices, Usage, dollars, price
 from serverless_fl.domain.round import Attempt, Round
 from serverless_fl.wire.parts import MAX_ANNOUNCED
 from tests.support.digits import digits_simulation
-from tests.support.federation import ONE_STORE, config, weights
 from tests.support.federation import Federation as AnyFederation
+from tests.support.federation import config, weights
 
 TERMS = Terms(
     part_bytes=1000, direct=False, poll_min=0.2, poll_max=15.0, metered_bytes=400, each=0.0
@@ -208,7 +208,6 @@ class Played:
         await self.ask(member)
 
 
-@ONE_STORE
 @pytest.mark.parametrize("clients", [3, 8])
 async def test_it_is_near_what_was_really_asked_and_moved(federation, clients):
     coordinator = federation.app.state.coordinator
@@ -244,7 +243,6 @@ class Adding:
         return LocalUpdate(safetensors.numpy.save(grown), len(indices), {})
 
 
-@ONE_STORE
 @pytest.mark.parametrize("rounds", [1, 4])
 async def test_of_a_simulation_it_is_what_was_asked_but_for_the_looks(federation, rounds):
     """The clock stands still, so that the estimate has no looks; all else must be there once."""
@@ -258,7 +256,6 @@ async def test_of_a_simulation_it_is_what_was_asked_but_for_the_looks(federation
     assert outcome.experiment.cost.requests == pytest.approx(asked, abs=1)
 
 
-@ONE_STORE
 async def test_it_grows_while_clients_wait_and_train_and_never_falls(federation):
     experiment, key = await federation.create(rounds=2)
     amounts = []
@@ -286,7 +283,6 @@ async def test_it_grows_while_clients_wait_and_train_and_never_falls(federation)
     assert len(set(amounts)) > 12
 
 
-@ONE_STORE
 async def test_clients_that_are_told_when_to_ask_cost_less(federation):
     requests = {}
     for told in (False, True):
@@ -303,7 +299,6 @@ async def test_clients_that_are_told_when_to_ask_cost_less(federation):
     assert requests[True] < requests[False] / 3
 
 
-@ONE_STORE
 @pytest.mark.parametrize("when", ["enrolling", "collecting", "paused"])
 async def test_of_a_stopped_one_it_stands(federation, when):
     experiment, key = await federation.create(rounds=3, budget_usd=1e-9)
@@ -323,7 +318,6 @@ async def test_of_a_stopped_one_it_stands(federation, when):
     assert (await federation.admin.experiment(experiment)).cost == stopped
 
 
-@ONE_STORE
 async def test_an_experiment_of_an_older_version_is_shown_all_the_same(federation):
     """Its records know nothing of what was used."""
     experiment, members = await federation.start(rounds=2)

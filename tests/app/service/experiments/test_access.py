@@ -11,7 +11,7 @@ from app.service.coordinator import Coordinator
 from client_sdk.errors import NotAuthorised, NotThere, RequestRefused, StateConflict
 from serverless_fl.domain.errors import Conflict
 from serverless_fl.wire.schema import WeightsCommit
-from tests.support.federation import ADMIN_KEY, config, key_of, value_of, weights
+from tests.support.federation import ADMIN_KEY, BOTH_STORES, config, key_of, value_of, weights
 from tests.support.some import some
 
 
@@ -127,6 +127,7 @@ async def test_a_revocation_that_died_half_way_is_finished_by_its_retry(federati
     assert (await repo.experiment(experiment)).revoked == (0,)
 
 
+@BOTH_STORES
 async def test_many_revoke_at_once_and_none_is_lost(federation):
     experiment, _ = await federation.start(clients=8, clients_per_round=2)
     others = [federation.coordinator() for _ in range(8)]
@@ -226,6 +227,7 @@ async def test_a_client_replaces_its_token_and_the_thief_is_out(federation):
     assert await refused_as("unauthenticated", member.api.replace_token(experiment, key_of(0)))
 
 
+@BOTH_STORES
 async def test_copies_of_one_replacement_at_once_give_one_token(federation):
     experiment, key = await federation.create()
     member = await federation.enrol(experiment, key, 0)
@@ -344,6 +346,7 @@ async def test_an_experiment_with_more_slots_than_allowed_is_refused(federation)
     assert (caught.value.status, caught.value.code) == (422, "too-many-clients")
 
 
+@BOTH_STORES
 @pytest.mark.parametrize("crossing", ["another key", "a stop"])
 async def test_the_initial_commit_is_not_lost_to_what_crosses_it(federation, crossing):
     made = await federation.admin.create_experiment("toy", config(), "crossed-commit")

@@ -13,7 +13,7 @@ from app.store.sqlite import SQLiteDocuments
 from client_sdk.errors import NotThere, RequestRefused, StateConflict
 from serverless_fl.domain.errors import NotFound
 from tests.support.dying import Died, DyingStore, Fuse
-from tests.support.federation import ADMIN_KEY, ONE_STORE, Federation, config, weights
+from tests.support.federation import ADMIN_KEY, BOTH_STORES, Federation, config, weights
 
 # Small cohorts have no groups, and only a bucket's URLs are announced.
 UNUSED = {"sums", "claims", "groups", "announced", "announced_initial"}
@@ -68,6 +68,7 @@ async def refused_as(status, call):
     return caught.value
 
 
+@BOTH_STORES
 async def test_it_is_gone_for_everybody_and_from_the_store(federation, store, tmp_path):
     made, members = await full(federation)
     other, _ = await full(federation, "other")
@@ -108,18 +109,21 @@ async def test_it_is_gone_for_everybody_and_from_the_store(federation, store, tm
     await refused_as(404, federation.admin.delete_experiment("nowhere"))
 
 
+@BOTH_STORES
 async def test_it_may_be_stopped_by_the_same_call(federation, store, tmp_path):
     made, _ = await full(federation)
     await federation.admin.delete_experiment(made.id, stop=True)
     assert await left_of(store, made.id, tmp_path) == [("experiments", made.id)]
 
 
+@BOTH_STORES
 async def test_one_without_a_model_can_be_deleted(federation, store, tmp_path):
     made = await federation.admin.create_experiment("x", config(), "no-model-yet")
     await federation.admin.delete_experiment(made.id, stop=True)
     assert await left_of(store, made.id, tmp_path) == [("experiments", made.id)]
 
 
+@BOTH_STORES
 async def test_the_key_that_made_it_makes_no_second_one_unseen(federation):
     made, _ = await full(federation)
     await federation.admin.delete_experiment(made.id, stop=True)
@@ -127,6 +131,7 @@ async def test_the_key_that_made_it_makes_no_second_one_unseen(federation):
         await federation.admin.create_experiment("x", config(), "make-Alder clinic")
 
 
+@BOTH_STORES
 async def test_lists_go_on_over_what_was_deleted(federation):
     ids = []
     for n in range(6):
@@ -145,6 +150,7 @@ async def test_lists_go_on_over_what_was_deleted(federation):
         assert [i for i in found if i in ids] == kept
 
 
+@BOTH_STORES
 async def test_what_is_large_goes_with_ticks(store, tmp_path):
     federation = Federation(store.documents, store.blobs, limits=Limits(drop_bytes=10))
     async with federation.serving():
@@ -156,6 +162,7 @@ async def test_what_is_large_goes_with_ticks(store, tmp_path):
         assert await left_of(store, made.id, tmp_path) == [("experiments", made.id)]
 
 
+@BOTH_STORES
 async def test_ticks_clear_up_behind_calls_that_began_before(federation, store, tmp_path):
     made, _ = await full(federation)
     await federation.admin.delete_experiment(made.id, stop=True)
@@ -173,7 +180,6 @@ async def test_ticks_clear_up_behind_calls_that_began_before(federation, store, 
     assert await left_of(store, made.id, tmp_path) == [("experiments", made.id)]
 
 
-@ONE_STORE
 async def test_clients_may_be_uploading_meanwhile(federation, store, tmp_path):
     """None of them gets a receipt for an update of which nothing is left."""
     made, members = await full(federation, rounds=50)
@@ -195,6 +201,7 @@ async def test_clients_may_be_uploading_meanwhile(federation, store, tmp_path):
     assert await left_of(store, made.id, tmp_path) == [("experiments", made.id)]
 
 
+@BOTH_STORES
 async def test_many_may_delete_at_once(federation, store, tmp_path):
     made, _ = await full(federation)
     others = [federation.coordinator() for _ in range(5)]
@@ -202,6 +209,7 @@ async def test_many_may_delete_at_once(federation, store, tmp_path):
     assert await left_of(store, made.id, tmp_path) == [("experiments", made.id)]
 
 
+@BOTH_STORES
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_dying_at_any_write_of_a_deletion_ends_in_it_or_in_nothing(
     store, fresh_store, tmp_path, after
@@ -243,7 +251,6 @@ async def test_dying_at_any_write_of_a_deletion_ends_in_it_or_in_nothing(
     assert n > 12  # the loop ended because all writes were tried
 
 
-@ONE_STORE
 async def test_who_deleted_it_is_logged(federation, caplog):
     caplog.set_level("INFO")
     made, _ = await full(federation)

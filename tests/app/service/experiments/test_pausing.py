@@ -8,7 +8,7 @@ import pytest
 from client_sdk.errors import RequestRefused, StateConflict
 from serverless_fl.domain.errors import BudgetReached
 from tests.support.dying import Died, DyingStore, Fuse
-from tests.support.federation import ONE_STORE, config, value_of
+from tests.support.federation import BOTH_STORES, config, value_of
 
 SPENT = 1e-9  # US dollars: any call costs more
 
@@ -69,14 +69,12 @@ async def test_a_spent_budget_pauses_and_a_higher_one_goes_on(federation):
     ]
 
 
-@ONE_STORE
 async def test_the_last_round_completes_whatever_it_cost(federation):
     experiment, members = await federation.start(rounds=1, budget_usd=SPENT)
     await finish_round(federation, experiment, members, 1)
     assert (await federation.admin.experiment(experiment)).state == "completed"
 
 
-@ONE_STORE
 async def test_the_longer_the_pause_the_seldomer_one_asks_but_never_too_late(federation):
     changes = {"rounds": 3, "budget_usd": SPENT}
     experiment, members = await federation.start(**changes, deadline_seconds=3600)
@@ -113,7 +111,6 @@ async def test_the_admin_pauses_after_the_open_round(federation):
     assert pauses == [("experiment-paused", "admin"), ("experiment-resumed", "admin")]
 
 
-@ONE_STORE
 async def test_a_pause_that_has_not_begun_is_taken_back(federation):
     experiment, members = await federation.start(rounds=3)
     await federation.admin.pause_experiment(experiment)
@@ -122,7 +119,6 @@ async def test_a_pause_that_has_not_begun_is_taken_back(federation):
     assert (await federation.admin.experiment(experiment)).round == 2
 
 
-@ONE_STORE
 async def test_a_running_experiment_gets_another_budget(federation):
     experiment, members = await federation.start(rounds=3, budget_usd=SPENT)
     assert (await federation.admin.resume_experiment(experiment, 1.0)).config.budget_usd == 1.0
@@ -133,7 +129,6 @@ async def test_a_running_experiment_gets_another_budget(federation):
     )
 
 
-@ONE_STORE
 async def test_what_cannot_be_paused_or_resumed_says_so(federation):
     experiment, key = await federation.create(rounds=3, min_clients=2)
     assert await refusal(federation.admin.pause_experiment(experiment)) == (409, "conflict")
@@ -185,6 +180,7 @@ async def nearly_paused(federation):
     return experiment, [federation.coordinator() for _ in range(5)]
 
 
+@BOTH_STORES
 async def test_of_many_that_pause_and_resume_at_once_one_does(federation):
     experiment, coordinators = await nearly_paused(federation)
     assert (await federation.documents.get("experiments", experiment)).body["state"] == "running"
@@ -203,7 +199,6 @@ async def test_of_many_that_pause_and_resume_at_once_one_does(federation):
     assert [r.number for r in await coordinators[0].context.repo.rounds(experiment)] == [1, 2]
 
 
-@ONE_STORE
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("write", range(1, 4))
 async def test_whatever_dies_a_pause_is_one_pause_and_its_end_one_end(federation, write, after):
@@ -222,7 +217,6 @@ async def test_whatever_dies_a_pause_is_one_pause_and_its_end_one_end(federation
     assert found.pauses[0].resumed_by == "admin"
 
 
-@ONE_STORE
 async def test_a_stop_and_a_resume_at_once_leave_one_of_the_two(federation):
     experiment, coordinators = await nearly_paused(federation)
     await coordinators[0].rounds.advance(experiment)
@@ -232,7 +226,6 @@ async def test_a_stop_and_a_resume_at_once_leave_one_of_the_two(federation):
     assert (await coordinators[0].context.repo.experiment(experiment)).state == "stopped"
 
 
-@ONE_STORE
 async def test_the_budget_is_no_part_of_what_an_experiment_is(federation):
     """So that a run that was interrupted can go on with a higher one."""
     request = federation.admin.create_experiment
@@ -244,7 +237,6 @@ async def test_the_budget_is_no_part_of_what_an_experiment_is(federation):
         await request("x", config(budget_usd=1.0, rounds=7), "once-and-again")
 
 
-@ONE_STORE
 async def test_a_spent_budget_is_an_error_of_its_own(federation):
     experiment, coordinators = await nearly_paused(federation)
     await coordinators[0].rounds.advance(experiment)

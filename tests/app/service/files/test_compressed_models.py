@@ -16,7 +16,7 @@ from serverless_fl.domain.errors import BadWeights
 from serverless_fl.weights import encodings
 from serverless_fl.weights.deltas import compress_model, decompress_model, encode_update
 from serverless_fl.weights.header import layout_of
-from tests.support.federation import ONE_STORE, Federation, weights
+from tests.support.federation import Federation, weights
 from tests.support.participants import Adding, take_part
 from tests.support.some import some
 
@@ -128,7 +128,6 @@ async def run(federation, download, update, rounds=1, **settings):
     return experiment, trained
 
 
-@ONE_STORE
 @pytest.mark.parametrize("download", COPIES)
 @pytest.mark.parametrize("update", ["weights", "delta-float32"])
 @pytest.mark.parametrize("changes", [{}, {"part_bytes": 256, "group_size": 2}], ids=str)
@@ -146,7 +145,6 @@ async def test_updates_count_from_the_copy_that_they_were_trained_from(
         np.testing.assert_allclose(found[name], mean, rtol=0, atol=1e-6)
 
 
-@ONE_STORE
 @pytest.mark.parametrize("download", COPIES)
 @pytest.mark.parametrize(
     ("update", "settings"),
@@ -161,7 +159,6 @@ async def test_verify_recomputes_what_was_trained_from_copies(
     assert [f.good for f in await verify(federation.admin, experiment)] == [True] * 5
 
 
-@ONE_STORE
 async def test_verify_finds_a_copy_that_is_not_the_models(federation):
     experiment, _ = await run(federation, "int8", "delta-int8")
     key = f"{experiment}/0000000"
@@ -173,7 +170,6 @@ async def test_verify_finds_a_copy_that_is_not_the_models(federation):
     assert "the copy of model 0 has the digest" in bad[0].message
 
 
-@ONE_STORE
 @pytest.mark.parametrize("download", COPIES)
 async def test_the_copy_is_the_same_file_whoever_makes_it(fresh_store, download):
     for number, changes in enumerate([{}, {"part_bytes": 256, "step_seconds": 0.0}]):
@@ -200,7 +196,6 @@ async def test_the_copy_is_the_same_file_whoever_makes_it(fresh_store, download)
                 assert sum(part["size"] for part in parts.json()) == len(copy)
 
 
-@ONE_STORE
 async def test_a_copy_is_not_sent_twice_and_not_to_strangers(federation):
     experiment, _ = await run(federation, "int8", "weights", rounds=1)
     path = f"/v1/experiments/{experiment}/models/1/encoded"
@@ -214,7 +209,6 @@ async def test_a_copy_is_not_sent_twice_and_not_to_strangers(federation):
         await federation.admin.download_model(plain, 0, encoded=True)
 
 
-@ONE_STORE
 async def test_what_a_stopped_experiment_leaves_is_swept(federation):
     """A round that was stopped while it was aggregated may have begun its model's copy."""
     experiment, _ = await federation.start(download_encoding="int8")
@@ -224,7 +218,6 @@ async def test_what_a_stopped_experiment_leaves_is_swept(federation):
     assert [key.split("/")[2] for key in left] == ["0000000"]
 
 
-@ONE_STORE
 async def test_a_model_of_which_there_can_be_no_copy_is_refused_at_the_start(federation):
     clash = weights(0, **{encodings.SCALES: np.zeros(1, np.float32)})
     with pytest.raises(RequestRefused, match="__scales__"):
@@ -241,7 +234,6 @@ async def test_participants_train_from_the_copy(quick, download, update):
     assert sum(e.kind == "uploaded" for e in events) == 6
 
 
-@ONE_STORE
 async def test_a_client_that_does_not_know_the_copys_encoding_says_so(federation):
     experiment, members = await federation.start(download_encoding="int8")
     cohort = await federation.cohort(experiment)

@@ -13,7 +13,7 @@ from client_sdk.api.connection import Retry
 from client_sdk.api.transfer import PARALLEL_PARTS
 from serverless_fl.domain.errors import PartsMissing, StoreUnavailable
 from serverless_fl.wire import parts, schema
-from tests.support.federation import ADMIN_KEY, Federation, config, value_of, weights
+from tests.support.federation import ADMIN_KEY, BOTH_STORES, Federation, config, value_of, weights
 
 PART = 100
 
@@ -196,6 +196,7 @@ async def test_a_part_that_came_after_its_round_is_swept(small_parts):
     assert await small_parts.blobs.get(foreign) == b"not ours"
 
 
+@BOTH_STORES
 async def test_what_a_stopped_round_left_goes_though_processes_die_or_write_late(small_parts):
     experiment, members = await small_parts.start(rounds=2)
     cohort = await small_parts.cohort(experiment)

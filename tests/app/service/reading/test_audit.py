@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from client_sdk.errors import NotThere, RequestRefused
-from tests.support.federation import ONE_STORE, key_of, weights
+from tests.support.federation import BOTH_STORES, key_of, weights
 
 
 async def everything(federation, experiment, limit=1000):
@@ -51,6 +51,7 @@ async def eventful(federation):
     return experiment, one, two, fresh
 
 
+@BOTH_STORES
 async def test_it_says_who_did_what_and_when_in_order(federation):
     start = federation.clock.now
     experiment, one, two, fresh = await eventful(federation)
@@ -82,7 +83,6 @@ async def test_it_says_who_did_what_and_when_in_order(federation):
     assert events[0].at == datetime.fromtimestamp(start, UTC)
 
 
-@ONE_STORE
 @pytest.mark.parametrize("limit", [1, 2, 7])
 async def test_its_pages_are_its_whole_in_the_same_order(federation, limit):
     experiment, *_ = await eventful(federation)
@@ -91,6 +91,7 @@ async def test_its_pages_are_its_whole_in_the_same_order(federation, limit):
     assert len({event.cursor for event in whole}) == len(whole)
 
 
+@BOTH_STORES
 async def test_what_happens_at_one_moment_keeps_its_order(federation):
     """The clock of this test stands still."""
     experiment, members = await federation.start()

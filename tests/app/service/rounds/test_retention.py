@@ -10,7 +10,7 @@ from client_sdk.errors import NotThere
 from client_sdk.tools.verify import verify
 from serverless_fl.domain.experiment import Best
 from tests.support.dying import Died, DyingStore, Fuse
-from tests.support.federation import ONE_STORE, Federation, config, value_of
+from tests.support.federation import BOTH_STORES, Federation, config, value_of
 
 # By round: what the cohort measures of the model before it trains on. Model 2 is the best one.
 ACCURACIES = {1: 0.1, 2: 0.5, 3: 0.9, 4: 0.6, 5: 0.7, 6: 0.8}
@@ -35,7 +35,6 @@ async def stored(federation, experiment):
     return tuple(sorted({int(key.split("/")[2]) for key in keys}) for keys in found)
 
 
-@ONE_STORE
 @pytest.mark.parametrize(
     ("keep", "left"),
     [(None, [0, 1, 2, 3, 4, 5, 6]), (1, [0, 2, 6]), (2, [0, 2, 5, 6]), (5, [0, 2, 3, 4, 5, 6])],
@@ -59,7 +58,6 @@ async def test_so_many_of_the_newest_stay_and_the_first_and_the_best(federation,
     assert value_of(await federation.admin.download_model(experiment)) == 6.0
 
 
-@ONE_STORE
 async def test_what_the_admin_measured_keeps_a_model_too(federation):
     experiment, members = await federation.start(rounds=6, keep_models=1)
     measured = {1: 0.95, 2: 0.2, 3: 0.3}
@@ -74,7 +72,6 @@ async def test_what_the_admin_measured_keeps_a_model_too(federation):
     assert shown.best_held_out == Best(version=2, accuracy=0.9)
 
 
-@ONE_STORE
 async def test_of_equals_the_first_stays_and_what_was_never_measured_goes(federation):
     experiment, members = await federation.start(rounds=5, keep_models=1)
     found = {3: 0.5, 4: 0.5}  # of models 2 and 3
@@ -85,7 +82,6 @@ async def test_of_equals_the_first_stays_and_what_was_never_measured_goes(federa
     assert (await stored(federation, experiment))[0] == [0, 2, 5]
 
 
-@ONE_STORE
 async def test_a_model_that_went_may_still_be_told_of(federation):
     """It was downloaded while it was there."""
     experiment = await run(federation, keep_models=1)
@@ -97,7 +93,6 @@ async def test_a_model_that_went_may_still_be_told_of(federation):
         await federation.admin.report_evaluation(experiment, 7, 10, {"accuracy": 0.6})
 
 
-@ONE_STORE
 async def test_a_stop_between_a_close_and_its_announcement_keeps_to_it(store):
     federation = Federation(store.documents, store.blobs)
 
@@ -120,6 +115,7 @@ async def test_a_stop_between_a_close_and_its_announcement_keeps_to_it(store):
         assert (await stored(federation, experiment))[0] == [0, 2, 3]
 
 
+@BOTH_STORES
 async def test_models_too_large_for_a_call_are_left_to_ticks(store):
     federation = Federation(store.documents, store.blobs, limits=Limits(drop_bytes=10))
     async with federation.serving():
@@ -131,6 +127,7 @@ async def test_models_too_large_for_a_call_are_left_to_ticks(store):
         assert (await stored(federation, experiment))[0] == [0, 2, 5, 6]
 
 
+@BOTH_STORES
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_dying_at_any_write_leaves_what_shall_be_left(store, fresh_store, after):
     """Nothing of what stays is ever gone, and what goes is gone in the end."""
@@ -202,7 +199,6 @@ def test_the_digest_of_settings_from_before_there_was_this_one_is_the_same():
     assert config_digest(made) != config_digest(Config(**config(keep_models=3).model_dump()))
 
 
-@ONE_STORE
 async def test_verify_says_what_is_gone_and_accuses_nobody(federation):
     experiment = await run(federation, keep_models=2, keep_updates=6)
     findings = await verify(federation.admin, experiment)

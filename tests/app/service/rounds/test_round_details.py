@@ -16,10 +16,9 @@ from serverless_fl.aggregation.fedavg import MAX_EXAMPLES, FedAvg
 from serverless_fl.domain.errors import PartsMissing
 from serverless_fl.weights.check import MAX_F64
 from serverless_fl.wire.schema import UpdateCommit
-from tests.support.federation import ONE_STORE, value_of, weights
+from tests.support.federation import value_of, weights
 
 
-@ONE_STORE
 async def test_in_another_attempt_everybody_is_told_its_number_and_its_deadline(federation):
     """What one process has told before is of the first attempt."""
     experiment, members = await federation.start(quorum=2, clients=3)
@@ -36,7 +35,6 @@ async def test_in_another_attempt_everybody_is_told_its_number_and_its_deadline(
     assert (await members[fresh].status()).seconds_left == 50
 
 
-@ONE_STORE
 async def test_a_refused_client_is_not_drawn_again_for_the_retry_though_nobody_else_is_left(
     federation,
 ):
@@ -53,7 +51,6 @@ async def test_a_refused_client_is_not_drawn_again_for_the_retry_though_nobody_e
     assert "1 of the 2 updates that it needs, in 2 attempts" in shown.reason
 
 
-@ONE_STORE
 async def test_an_absent_client_is_drawn_again_where_nobody_else_is_left(federation):
     experiment, members = await federation.start(clients=2, quorum=2)
     first, second = await federation.cohort(experiment)
@@ -62,7 +59,6 @@ async def test_an_absent_client_is_drawn_again_where_nobody_else_is_left(federat
     assert await federation.cohort(experiment) == [first, second]
 
 
-@ONE_STORE
 @pytest.mark.parametrize(("cohort", "quorum"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (7, 4)])
 async def test_the_default_quorum_is_half_of_the_cohort_rounded_up(federation, cohort, quorum):
     settings = {"clients": cohort, "clients_per_round": cohort, "rounds": 1, "max_attempts": 1}
@@ -77,7 +73,6 @@ async def test_the_default_quorum_is_half_of_the_cohort_rounded_up(federation, c
 # Norms and numbers
 
 
-@ONE_STORE
 async def test_a_norm_that_equals_its_bound_is_within_it(federation):
     initial = weights(0, more=np.zeros(2, np.float32))
     at_it = weights(1, more=np.array([3, 1], np.float32))  # 6 * 1 + 9 + 1 = 16
@@ -92,7 +87,6 @@ async def test_a_norm_that_equals_its_bound_is_within_it(federation):
     assert (update.norm, update.scale) == (4.0, 1.0)
 
 
-@ONE_STORE
 async def test_doubles_whose_weighted_sum_could_overflow_are_refused_and_others_are_not(federation):
     def doubles(value):
         return safetensors.numpy.save({"d": np.array([value, -value, 1.0])})
@@ -147,7 +141,6 @@ class Direct:
         return SignedRequest("GET", f"https://bucket/{key}", {}, 60)
 
 
-@ONE_STORE
 @pytest.mark.parametrize("parts", [1, 2])
 async def test_what_a_client_brought_past_the_coordinator_is_read_before_it_is_accepted(
     federation, parts
@@ -183,7 +176,6 @@ async def test_what_a_client_brought_past_the_coordinator_is_read_before_it_is_a
 # Polls that are held
 
 
-@ONE_STORE
 async def test_when_nobody_waits_any_more_nobody_looks_out(federation, monkeypatch):
     monkeypatch.setattr(long_poll, "CHECK_SECONDS", 0.001)
     limits = replace(federation.limits, hold_seconds=20.0)
@@ -213,7 +205,6 @@ async def test_when_nobody_waits_any_more_nobody_looks_out(federation, monkeypat
     assert looks == 0
 
 
-@ONE_STORE
 async def test_the_metrics_of_a_round_are_of_what_was_accepted(federation):
     experiment, members = await federation.start(rounds=1, quorum=1)
     cohort = await federation.cohort(experiment)

@@ -7,10 +7,11 @@ from app.service.coordinator import Limits
 from client_sdk.errors import RequestRefused, StateConflict
 from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.round import RoundState
-from tests.support.federation import config, value_of, weights
+from tests.support.federation import BOTH_STORES, config, value_of, weights
 from tests.support.some import some
 
 
+@BOTH_STORES
 async def test_two_rounds_of_fedavg_by_hand(federation):
     experiment, members = await federation.start()
     first = await federation.cohort(experiment)
@@ -252,6 +253,7 @@ def test_a_learning_rate_never_becomes_nothing():
     assert Config(**(settings | {"learning_rate_factor": 1.0})).learning_rate_in(500) == 0.05
 
 
+@BOTH_STORES
 async def test_stopping_keeps_the_model_and_drops_the_uploads(federation):
     experiment, members = await federation.start()
     cohort = await federation.cohort(experiment)
@@ -265,6 +267,7 @@ async def test_stopping_keeps_the_model_and_drops_the_uploads(federation):
     assert value_of(await federation.admin.download_model(experiment)) == 0.0
 
 
+@BOTH_STORES
 async def test_only_the_models_are_left_of_a_completed_experiment(federation):
     experiment, members = await federation.start()
     for number in (1, 2):
