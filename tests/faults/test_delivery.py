@@ -282,7 +282,7 @@ class TestDelivery(Delivery.TestCase):
 
 
 TestDelivery.settings = settings(
-    max_examples=int(os.environ.get("DELIVERY_EXAMPLES", "8")),
+    max_examples=int(os.environ.get("DELIVERY_EXAMPLES", "6")),
     stateful_step_count=60,
     deadline=None,
     derandomize="DELIVERY_EXAMPLES" not in os.environ,
