@@ -2,8 +2,6 @@
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -223,11 +221,10 @@ def test_the_command_prints_class_and_probability(digits, digits_model, tmp_path
         paths.append(str(tmp_path / f"{index}.png"))
         ink_on_paper(digits.test_x[index, 0].numpy()).save(paths[-1])
     command = ["predict", "--model", str(digits_model), *paths]
-    plain = subprocess.run(
-        [sys.executable, "-m", "client_sdk", *command], capture_output=True, text=True, check=True
-    ).stdout
+    plain = run_here(*command)
+    assert plain.returncode == 0, plain.stderr
     label = int(digits.test_y[0])
-    assert plain.splitlines()[0].startswith(f"{paths[0]}: {label} ")
+    assert plain.stdout.splitlines()[0].startswith(f"{paths[0]}: {label} ")
     as_json = run_here(*command, "--json")
     assert as_json.returncode == 0, as_json.stderr
     assert [p["path"] for p in json.loads(as_json.stdout)] == paths
