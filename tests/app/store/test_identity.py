@@ -16,8 +16,6 @@ from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import ADMIN_KEY, BOTH_STORES
 from tests.support.some import some
 
-pytestmark = BOTH_STORES
-
 
 @pytest.fixture
 async def elsewhere(tmp_path):
@@ -41,6 +39,7 @@ async def each(blobs):
     return await asyncio.gather(*calls, return_exceptions=True)
 
 
+@BOTH_STORES
 async def test_the_same_store_goes_on(store):
     await in_use(store)
     other = await store.reopen()
@@ -49,6 +48,7 @@ async def test_the_same_store_goes_on(store):
     assert await again.get("nothing") is None
 
 
+@BOTH_STORES
 async def test_another_store_is_refused_until_the_right_one_is_back(store, elsewhere):
     await in_use(store)
     wrong = identified(store.documents, elsewhere)
@@ -58,6 +58,7 @@ async def test_another_store_is_refused_until_the_right_one_is_back(store, elsew
     assert await right.get("models/a") == b"weights"
 
 
+@BOTH_STORES
 async def test_another_store_that_serves_another_database_is_refused(store, elsewhere):
     await in_use(store)
     await elsewhere.put(MARKER, b"another name")
@@ -65,6 +66,7 @@ async def test_another_store_that_serves_another_database_is_refused(store, else
         await identified(store.documents, elsewhere).get("models/a")
 
 
+@BOTH_STORES
 async def test_a_store_that_is_emptied_while_it_is_used_has_lost_nothing_yet(store):
     kept = await in_use(store)
     await store.blobs.delete("")
@@ -74,6 +76,7 @@ async def test_a_store_that_is_emptied_while_it_is_used_has_lost_nothing_yet(sto
         await kept.put("b", b"x")
 
 
+@BOTH_STORES
 async def test_two_databases_may_share_a_store(store, elsewhere, tmp_path):
     other, _ = await open_sqlite(tmp_path / "other.sqlite3")
     for documents in (store.documents, other):
@@ -85,6 +88,7 @@ async def test_two_databases_may_share_a_store(store, elsewhere, tmp_path):
     await other.close()
 
 
+@BOTH_STORES
 async def test_before_there_are_experiments_the_store_may_be_changed(store, elsewhere):
     await identified(store.documents, store.blobs).put("a", b"x")
     await identified(store.documents, elsewhere).put("b", b"y")
@@ -94,6 +98,7 @@ async def test_before_there_are_experiments_the_store_may_be_changed(store, else
         await identified(store.documents, store.blobs).get("a")
 
 
+@BOTH_STORES
 async def test_a_copy_of_the_store_is_as_good(store, elsewhere):
     await in_use(store)
     for key in await store.blobs.sizes(""):
@@ -101,6 +106,7 @@ async def test_a_copy_of_the_store_is_as_good(store, elsewhere):
     assert await identified(store.documents, elsewhere).get("models/a") == b"weights"
 
 
+@BOTH_STORES
 @pytest.mark.parametrize("writes", range(4))
 async def test_whoever_dies_while_the_store_is_named_leaves_it_to_others(store, elsewhere, writes):
     fuse = Fuse(writes + 1, after=False)
@@ -113,6 +119,7 @@ async def test_whoever_dies_while_the_store_is_named_leaves_it_to_others(store, 
         await identified(store.documents, elsewhere).get("models/a")
 
 
+@BOTH_STORES
 async def test_many_processes_agree_on_one_name(store):
     opened = [store, *[await store.reopen() for _ in range(3)]]
     kept = [identified(one.documents, one.blobs) for one in opened for _ in range(4)]
