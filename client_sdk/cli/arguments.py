@@ -4,25 +4,84 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from client_sdk import exits, hints
-from client_sdk.cli import values
+from client_sdk.cli import config_file, settings, values
 from client_sdk.results.trackers import TRACKERS
+from serverless_fl.wire.schema import ExperimentConfig
 
+Group = argparse._ActionsContainer  # a parser, or a group of its options
 COMMANDS = ("run", "join", "predict", "export", "verify", "delete")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a mistake in one sentence; argparse prints the list of all options before it."""
+    """Reports a mistake in one sentence, and reads the file of `--config`.
+
+    Argparse prints the list of all options before a mistake.
+    """
+
+    declared: type[ExperimentConfig] = ExperimentConfig
 
     def error(self, message: str) -> NoReturn:
         self.exit(exits.USAGE, f"error: {message} (see {self.prog} --help)\n")
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse. Of `run`, `settings` is what was given, as `cli.settings.Given`."""
+        words = sys.argv[1:] if args is None else list(args)
+        if self._subparsers is not None:  # the parser of a command is asked, too
+            return super().parse_known_args(words, namespace)
+        self._refuse_misspelt(words)
+        found, others = super().parse_known_args(words, namespace)
+        if "config" not in found:
+            return found, others
+        in_file: Mapping[str, Any] = {}
+        if found.config is not None:
+            file = self._read_file(found.config)
+            in_file = file.settings
+            self.set_defaults(**file.run)  # so that flags win, wherever they stand
+            found, others = super().parse_known_args(words, namespace)
+        flags = getattr(found, "settings", {})
+        found.settings = settings.Given(flags, in_file, found.config)
+        return found, others
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    def _refuse_misspelt(self, words: list[str]) -> None:
+        takes_words = any(not action.option_strings for action in self._actions)
+        if words and not words[0].startswith("-") and not takes_words:
+            hint = values.suggestion(words[0], COMMANDS)
+            self.error(f"{words[0][:40]!r} is no command and no option{hint}")
+        options = [o for o in self._option_string_actions if o.startswith("--")]
+        for word in words:
+            if word == "--":
+                break
+            name = word.partition("=")[0]
+            hint = values.suggestion("-" + name if name[1:2] != "-" else name, options)
+            if name.startswith("--") and not any(o.startswith(name) for o in options):
+                self.error(f"there is no option {name[:40]}{hint}")
+            if name[:1] == "-" and name[1:3].isalpha() and len(name) > 2 and hint:
+                self.error(f"there is no option {name[:40]}{hint}")
+
+    def _read_file(self, path: Path) -> config_file.ConfigFile:
+        try:
+            file = config_file.read(path, self.declared)
+            for action in self._actions:  # argparse looks at words of the command line only
+                if action.dest in file.run and action.type is not None:
+                    cast("Callable[[str], object]", action.type)(file.run[action.dest])
+        except exits.UsageError as error:
+            self.error(str(error))
+        except argparse.ArgumentTypeError as error:
+            self.error(f"{path}: {action.dest} {error}")
+        return file
+
+
+def make_parser(declared: type[ExperimentConfig] = ExperimentConfig) -> argparse.ArgumentParser:
+    """The parser of all commands; `declared` are the settings that `run` takes."""
     parser = _Parser(
         prog=hints.command(),
         description="Federated learning: run an experiment, join one, or use its model."
@@ -30,8 +89,15 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=exits.TEXT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", **_version())
     add = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser
-    _add_run(add("run", **_help("create an experiment and run all its clients")))
+    run: _Parser = add(
+        "run",
+        usage="%(prog)s [OPTION ...]",
+        **_help("create an experiment and run all its clients"),
+    )
+    run.declared = declared
+    _add_run(run)
     _add_join(add("join", **_help("take part in an experiment as one client")))
     _add_predict(add("predict", **_help("classify pictures with a global model")))
     _add_export(add("export", **_help("write a global model for other programs to read")))
@@ -49,24 +115,37 @@ def _help(text: str) -> dict[str, Any]:
     }
 
 
-def _add_data(parser: argparse.ArgumentParser, default: str | None, of: str) -> None:
-    parser.add_argument(
+def _version() -> dict[str, Any]:
+    try:
+        found = version("serverless-fl")
+    except PackageNotFoundError:
+        found = "(a copy of the source, not installed)"
+    return {
+        "action": "version",
+        "version": f"serverless-fl {found}",
+        "help": "print the version and exit",
+    }
+
+
+def _add_data(data: Group, machine: Group, default: str | None, of: str) -> None:
+    data.add_argument(
         "--dataset",
         default=default,
         help=f"mnist, cifar10, digits, auto, a folder of images or an .npz file (default: {of})",
     )
-    parser.add_argument(
+    data.add_argument(
         "--data-dir",
         type=Path,
         default=Path("data"),
         help="where mnist and cifar10 lie or are downloaded to (default: data)",
     )
-    parser.add_argument(
-        "--workers", type=values.positive, help="training processes (default: cores)"
+    machine.add_argument(
+        "--workers", metavar="N", type=values.positive, help="training processes (default: cores)"
     )
-    parser.add_argument(
+    machine.add_argument(
         "--kernel",
-        choices=["auto", "native", "torch"],
+        type=values.one_of("auto", "native", "torch"),
+        metavar="{auto,native,torch}",
         default="auto",
         help="the training loop: machine code compiled here, on the CPU (native), or PyTorch's "
         "operators, on a GPU where there is one (torch); auto: native where there is no GPU "
@@ -74,81 +153,54 @@ def _add_data(parser: argparse.ArgumentParser, default: str | None, of: str) -> 
     )
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    setting = parser.add_argument_group("settings of the experiment").add_argument
-    setting("--clients", type=int, default=20, help="default: 20")
-    setting("--clients-per-round", type=int, help="default: 10, or all where there are fewer")
-    setting("--min-clients", type=int, help="start with so many (default: all)")
-    setting("--rounds", type=int, default=10, help="default: 10")
-    setting("--local-epochs", type=int, default=10, help="default: 10")
-    setting("--batch-size", type=int, help="default: 50; 10 where shards are under 200 examples")
-    setting("--learning-rate", type=float, default=0.05, help="default: 0.05")
-    setting("--momentum", type=float, default=0.5, help="default: 0.5")
-    setting("--weight-decay", type=float, default=0.0, help="L2 regularisation (default: 0)")
-    setting(
-        "--learning-rate-factor",
-        type=float,
-        default=1.0,
-        help="multiplies the learning rate from round to round (default: 1)",
-    )
-    setting("--seed", type=int, default=0, help="everything random is a function of it")
-    setting("--deadline", type=float, default=600.0, help="seconds for a round (default: 600)")
-    setting("--quorum", type=int, help="updates that suffice at the deadline (default: half)")
-    setting("--max-attempts", type=int, default=3, help="attempts at a round (default: 3)")
-    setting("--target-accuracy", type=float, help="stop once the clients' held-out data show it")
-    setting(
-        "--patience",
-        type=int,
-        default=1,
-        help="... in so many rounds in a row, whose examples are pooled (default: 1)",
-    )
-    setting("--max-update-norm", type=float, help="bound an update's distance from its base model")
-    setting("--norm-action", choices=["clip", "reject"], default="clip", help="... default: clip")
-    setting("--keep-updates", type=int, default=0, help="rounds to keep for verify (default: 0)")
-    setting("--keep-models", type=int, help="newest models to keep, beside the best (default: all)")
-    setting("--budget-usd", type=float, help="pause once Lambda would have cost so much (estimate)")
-    setting(
-        "--update-encoding",
-        choices=["weights", "delta-float32", "delta-float16", "delta-int8"],
-        default="weights",
-        help="how updates travel (default: weights); delta-int8 takes a quarter of the bytes",
-    )
-    setting(
-        "--download-encoding",
-        choices=["weights", "float16", "int8"],
-        default="weights",
-        help="how models travel to the clients (default: weights)",
-    )
-    setting("--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto")
-    setting("--name", type=values.name, default="", help="a name for people")
-    _add_data(parser, "auto", "auto: mnist where it can be had, else digits")
-    parser.add_argument(
+def _add_run(parser: _Parser) -> None:
+    groups = {name: parser.add_argument_group(title) for name, title in settings.TITLES.items()}
+    machine = parser.add_argument_group("this machine")
+    run = parser.add_argument_group("this run")
+    data = groups["data"]
+    _add_data(data, machine, "auto", "auto: mnist where it can be had, else digits")
+    data.add_argument(
         "--image-size",
         metavar="WxH",
         help="of pictures of your own, such as 64 or 64x48 (default: the most common size, "
         "scaled to 64 where it is over 128)",
     )
-    parser.add_argument(
+    data.add_argument(
         "--fit",
-        choices=["letterbox", "crop"],
+        type=values.one_of("letterbox", "crop"),
+        metavar="{letterbox,crop}",
         help="other proportions: the whole picture between bars, or its middle (default: letterbox "
         "for folders, crop for .npz)",
     )
-    parser.add_argument(
+    groups["training"].add_argument(
+        "--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto (default: auto)"
+    )
+    for setting in settings.shown_settings(parser.declared):
+        settings.add_flag(groups[setting.group], setting, parser.declared)
+    run.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="read settings from a TOML file, such as a run's own config.toml; flags win over it",
+    )
+    run.add_argument("--name", type=values.name, default="", help="a name for people")
+    run.add_argument(
         "--server", type=values.server, help="a coordinator's URL (default: start one here)"
     )
-    _add_admin_key(parser)
-    parser.add_argument("--out", type=Path, help="results go here (default: runs/TIME)")
-    parser.add_argument(
+    _add_admin_key(run)
+    run.add_argument("--out", type=Path, help="results go here (default: runs/TIME)")
+    run.add_argument(
         "--track",
-        choices=list(TRACKERS),
+        type=values.one_of(*TRACKERS),
+        metavar="{" + ",".join(TRACKERS) + "}",
         action="append",
         default=[],
         help="record the run there, too; may be repeated (needs "
         f"{hints.install('serverless-fl[TRACK]')})",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument("--json", action="store_true", help="print the report to standard output")
+    run.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    run.add_argument("--json", action="store_true", help="print the report to standard output")
+    run.add_argument("--version", **_version())
 
 
 def _add_join(parser: argparse.ArgumentParser) -> None:
@@ -173,7 +225,7 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="match classes by name, where yours stand in another order or lack some",
     )
-    _add_data(parser, None, "the experiment's")
+    _add_data(parser, parser, None, "the experiment's")
 
 
 def _add_where(parser: argparse.ArgumentParser) -> None:
@@ -200,7 +252,7 @@ def _add_delete(parser: argparse.ArgumentParser) -> None:
     _add_admin_key(parser)
 
 
-def _add_admin_key(parser: argparse.ArgumentParser) -> None:
+def _add_admin_key(parser: Group) -> None:
     parser.add_argument(
         "--admin-key",
         type=values.key,
@@ -235,7 +287,8 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=["onnx", "torchscript", "safetensors"],
+        type=values.one_of("onnx", "torchscript", "safetensors"),
+        metavar="{onnx,torchscript,safetensors}",
         help="default: by the name of --out (.onnx, .pt, .safetensors)",
     )
     parser.add_argument(

@@ -17,6 +17,7 @@ import torch
 
 from client_sdk import exits, interrupts
 from client_sdk.api.client import CoordinatorClient
+from client_sdk.cli import config_file, settings
 from client_sdk.cli.join_command import enter
 from client_sdk.data import datasets
 from client_sdk.data.preparation import parse_size
@@ -28,11 +29,9 @@ from client_sdk.results.trackers import Tracking
 from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.simulate import Row, Simulation
 from client_sdk.task import evaluation, models
-from serverless_fl.domain.experiment import Config, ExperimentState
+from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.stopping import out_of_reach
 from serverless_fl.wire.schema import ExperimentConfig
-
-_SMALL_SHARD = 200  # examples; in a smaller one an epoch of batches of 50 has few steps
 
 
 async def simulate(arguments: argparse.Namespace, console: Output) -> int:
@@ -45,7 +44,12 @@ async def simulate(arguments: argparse.Namespace, console: Output) -> int:
         trackers.require(name)
     dataset = _own_data(arguments)
     spec = models.spec_for(arguments.model, dataset.shape, len(dataset.classes))
-    config = _config(arguments, dataset, spec)
+    config = settings.effective(
+        arguments.settings,
+        dataset=dataset.name,
+        dataset_size=len(dataset.train_y),
+        model=spec.name,
+    )
     prices = _prices()
     out, saved = run_folder.choose(arguments.out, arguments.resume)
     arguments.out = out
@@ -78,6 +82,7 @@ async def simulate(arguments: argparse.Namespace, console: Output) -> int:
             watchers=replace(view.watchers, on_row=show_row),
         )
         await simulation.create()
+        config_file.write(out, config, arguments, dataset.name)
         await enter(pool)
         if arguments.resume:
             await simulation.resume()
@@ -138,48 +143,6 @@ def _resume(out: Path) -> str:
     return f"The same command with --resume --out {shlex.quote(str(out))}"
 
 
-def _config(
-    arguments: argparse.Namespace, dataset: datasets.Dataset, spec: models.ModelSpec
-) -> ExperimentConfig:
-    """The experiment's settings, checked as the coordinator checks them.
-
-    Raises ValidationError or InvalidConfig.
-    """
-    size = len(dataset.train_y)
-    shard = size // max(arguments.clients, 1)
-    per_round, batch = arguments.clients_per_round, arguments.batch_size
-    config = ExperimentConfig(
-        dataset=dataset.name,
-        dataset_size=size,
-        model=spec.name,
-        clients=arguments.clients,
-        clients_per_round=min(10, arguments.clients) if per_round is None else per_round,
-        min_clients=arguments.min_clients,
-        rounds=arguments.rounds,
-        local_epochs=arguments.local_epochs,
-        batch_size=(10 if shard < _SMALL_SHARD else 50) if batch is None else batch,
-        learning_rate=arguments.learning_rate,
-        momentum=arguments.momentum,
-        weight_decay=arguments.weight_decay,
-        learning_rate_factor=arguments.learning_rate_factor,
-        seed=arguments.seed,
-        deadline_seconds=arguments.deadline,
-        quorum=arguments.quorum,
-        max_attempts=arguments.max_attempts,
-        target_accuracy=arguments.target_accuracy,
-        patience=arguments.patience,
-        max_update_norm=arguments.max_update_norm,
-        norm_action=arguments.norm_action,
-        keep_updates=arguments.keep_updates,
-        keep_models=arguments.keep_models,
-        budget_usd=arguments.budget_usd,
-        update_encoding=arguments.update_encoding,
-        download_encoding=arguments.download_encoding,
-    )
-    Config(**config.model_dump())
-    return config
-
-
 def _introduction(
     dataset: datasets.Dataset, spec: models.ModelSpec, config: ExperimentConfig
 ) -> Iterator[str]:
@@ -190,7 +153,7 @@ def _introduction(
         f"{dataset.name}: {config.dataset_size} training examples for {config.clients} clients, "
         f"{len(dataset.test_y)} for the test; {spec.name} with {spec.weights()} weights"
     )
-    if warning := out_of_reach(Config(**config.model_dump())):
+    if warning := out_of_reach(config.to_config()):
         yield f"warning: {warning}"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 
 from client_sdk import errors
 from client_sdk.api import address
@@ -66,3 +68,21 @@ def _whole(text: str) -> int:
         return int(text)
     except ValueError as error:
         raise ArgumentTypeError(f"{text[:40]!r} is no whole number") from error
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Makes a reader of one of these words."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            hint = suggestion(text, choices)
+            raise ArgumentTypeError(f"must be one of {', '.join(choices)}, not {text[:40]!r}{hint}")
+        return text
+
+    return read
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` where one of the known words is near; empty otherwise."""
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -17,7 +17,7 @@ from client_sdk.api.client import CoordinatorClient
 from client_sdk.errors import BadAnswer, CorruptDownload, NotThere
 from serverless_fl.domain import provenance
 from serverless_fl.domain.errors import BadWeights
-from serverless_fl.domain.experiment import WEIGHTS, Config
+from serverless_fl.domain.experiment import WEIGHTS
 from serverless_fl.domain.round import RoundState
 from serverless_fl.weights import codec, deltas, encodings, spans
 from serverless_fl.weights.header import Layout, layout_of
@@ -71,7 +71,7 @@ class _Check:
     ) -> None:
         self.findings: list[Finding] = []
         self._client, self._experiment, self._tell = client, experiment, tell
-        self._config = Config(**experiment.config.model_dump())
+        self._config = experiment.config.to_config()
 
     def _note(self, version: int, good: bool | None, message: str) -> None:
         self.findings.append(Finding(version, good, message))

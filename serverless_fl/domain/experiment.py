@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -75,6 +75,22 @@ class Config:
     budget_usd: float | None = None  # pause once the estimated cost has reached it; may be changed
     update_encoding: str = WEIGHTS  # or a delta, `serverless_fl.weights.encodings`
     download_encoding: str = WEIGHTS  # of the models that clients train from
+    # Settings that no rule of the coordinator reads, where they are not at their defaults. The
+    # coordinator keeps them and tells them to clients.
+    others: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Config:
+        """The settings in one flat mapping, as documents and bodies have them."""
+        known = {f.name for f in fields(cls)} - {"others"}
+        mine = {name: value for name, value in settings.items() if name in known}
+        others = {name: value for name, value in settings.items() if name not in known}
+        return cls(**mine, others=others)
+
+    def flat(self) -> dict[str, Any]:
+        """All settings in one flat mapping."""
+        mine = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "others"}
+        return mine | dict(self.others)
 
     def __post_init__(self) -> None:
         if self.clients_per_round > self.clients:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from serverless_fl.domain.experiment import Config
@@ -43,7 +43,7 @@ def config_digest(config: Config) -> str:
     """
     config = config.of_training
     defaults = {f.name: f.default for f in fields(Config) if f.default is not MISSING}
-    settings = {k: v for k, v in asdict(config).items() if k not in defaults or v != defaults[k]}
+    settings = {k: v for k, v in config.flat().items() if k not in defaults or v != defaults[k]}
     return _digest(settings)
 
 

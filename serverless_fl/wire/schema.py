@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     Json,
+    JsonValue,
     StringConstraints,
 )
 from pydantic_core import PydanticCustomError
@@ -38,6 +39,7 @@ from serverless_fl.wire.bounds import (
     Seed,
     WeightDecay,
 )
+from serverless_fl.wire.settings import GROUP_KEY, Group
 from serverless_fl.wire.text import Shown, clean, require_plain
 
 __all__ = ["MAX_PARTS"]
@@ -108,99 +110,194 @@ class Body(BaseModel):
 _D = Config(dataset="", dataset_size=10**9, model="")  # the defaults, stated once
 
 
-class ExperimentConfig(Body):
-    """The settings of an experiment. The defaults are the classic run: 20 clients, 10 a round."""
+def _of(group: Group) -> dict[str, JsonValue]:
+    """The group of a setting, as a keyword of the JSON schema."""
+    return {GROUP_KEY: group}
 
-    dataset: Name = Field(examples=["mnist"], description="The data set's name, for people")
+
+class ExperimentConfig(Body):
+    """The settings of an experiment. The defaults are the classic run: 20 clients, 10 a round.
+
+    A setting is declared here, once: flags, keys of TOML files, the API, the page's form and
+    docs/settings.md are made from it (`serverless_fl.wire.settings`, docs/extending.md).
+    """
+
+    dataset: Name = Field(
+        examples=["mnist"],
+        description="The data set's name, for people",
+        json_schema_extra=_of("data"),
+    )
     dataset_size: int = Field(
-        ge=1, le=10**9, examples=[60000], description="Training examples; shards are drawn of it"
+        ge=1,
+        le=10**9,
+        examples=[60000],
+        description="Training examples, of which shards are drawn",
+        json_schema_extra=_of("data"),
     )
-    model: Name = Field(examples=["mnist-cnn"], description="The model's name, for people")
-    clients: int = Field(_D.clients, ge=1, le=100_000, description="Slots for clients")
-    clients_per_round: int = Field(_D.clients_per_round, ge=1, le=10_000, description="Cohort size")
+    model: Name = Field(
+        examples=["mnist-cnn"],
+        description="The model's name, for people",
+        json_schema_extra=_of("training"),
+    )
+    clients: int = Field(
+        _D.clients,
+        ge=1,
+        le=100_000,
+        description="Slots for clients",
+        json_schema_extra=_of("data"),
+    )
+    clients_per_round: int = Field(
+        _D.clients_per_round,
+        ge=1,
+        le=10_000,
+        description="Clients that train in a round: the cohort",
+        json_schema_extra=_of("schedule"),
+    )
     min_clients: int | None = Field(
-        None, ge=1, description="Enrolled clients at which the first round opens; default: all"
+        None,
+        ge=1,
+        description="Enrolled clients at which the first round opens; without it, all",
+        json_schema_extra=_of("schedule"),
     )
-    rounds: int = Field(_D.rounds, ge=1, le=1_000_000)
-    local_epochs: Epochs = Field(_D.local_epochs, description="Passes over a shard")
-    batch_size: BatchSize = Field(_D.batch_size)
-    learning_rate: LearningRate = Field(_D.learning_rate)
-    momentum: Momentum = Field(_D.momentum)
+    rounds: int = Field(
+        _D.rounds,
+        ge=1,
+        le=1_000_000,
+        description="Rounds of training",
+        json_schema_extra=_of("schedule"),
+    )
+    local_epochs: Epochs = Field(
+        _D.local_epochs,
+        description="Passes over a client's data in a round",
+        json_schema_extra=_of("training"),
+    )
+    batch_size: BatchSize = Field(
+        _D.batch_size,
+        description="Examples in a mini-batch",
+        json_schema_extra=_of("training"),
+    )
+    learning_rate: LearningRate = Field(
+        _D.learning_rate,
+        description="Learning rate of SGD in the first round",
+        json_schema_extra=_of("training"),
+    )
+    momentum: Momentum = Field(
+        _D.momentum,
+        description="Momentum of SGD",
+        json_schema_extra=_of("training"),
+    )
     weight_decay: WeightDecay = Field(
         _D.weight_decay,
-        description="L2 regularisation: so much of every weight is added to its gradient",
+        description="L2 regularisation: adds this share of each weight to its gradient",
+        json_schema_extra=_of("training"),
     )
     learning_rate_factor: RateFactor = Field(
         _D.learning_rate_factor,
-        description="From round to round the learning rate is multiplied by this",
+        description="Multiplies the learning rate after each round",
+        json_schema_extra=_of("training"),
     )
-    seed: Seed = Field(_D.seed, description="All draws are functions of it")
+    seed: Seed = Field(
+        _D.seed,
+        description="Seeds everything random",
+        json_schema_extra=_of("training"),
+    )
     deadline_seconds: FiniteFloat = Field(
-        _D.deadline_seconds, gt=0, le=30 * 86400, description="Time for an attempt at a round"
+        _D.deadline_seconds,
+        gt=0,
+        le=30 * 86400,
+        description="Seconds for an attempt at a round",
+        json_schema_extra=_of("schedule"),
     )
     quorum: int | None = Field(
-        None, ge=1, description="Updates that close a round at its deadline; default: half"
+        None,
+        ge=1,
+        description="Updates that close a round at its deadline; without it, half of the cohort",
+        json_schema_extra=_of("schedule"),
     )
     max_attempts: int = Field(
-        _D.max_attempts, ge=1, le=1000, description="Attempts at a round before it has failed"
+        _D.max_attempts,
+        ge=1,
+        le=1000,
+        description="Attempts at a round before the experiment fails",
+        json_schema_extra=_of("schedule"),
     )
     target_accuracy: FiniteFloat | None = Field(
         None,
         gt=0,
         le=1,
-        description=(
-            "Stop early once clients with more than half of a round's examples have measured at "
-            "least this accuracy of the global model on their held-out examples "
-            "(`accuracy_before` of the updates), and those examples show it: but for one run in "
-            "ten, the model is that good on others, too"
-        ),
+        description="Stop early once the held-out examples of clients with more than half of a "
+        "round's examples show at least this accuracy of the global model (`accuracy_before` of "
+        "the updates); at most one run in ten stops with a model below it",
+        json_schema_extra=_of("stopping"),
     )
     patience: int = Field(
         _D.patience,
         ge=1,
-        description="... in this many rounds in a row, whose held-out examples are pooled",
+        description="Rounds in a row that must show the target accuracy; their held-out examples "
+        "are pooled",
+        json_schema_extra=_of("stopping"),
     )
-    strategy: Literal["fedavg"] = Field("fedavg", description="How updates are aggregated")
+    strategy: Literal["fedavg"] = Field(
+        "fedavg",
+        description="How updates are aggregated",
+        json_schema_extra=_of("strategy"),
+    )
     max_update_norm: FiniteFloat | None = Field(
         None,
         gt=0,
-        description="The most that an update may differ from its base model (Euclidean norm over "
+        description="The largest distance of an update from its base model (Euclidean norm over "
         "all floating-point weights), so that no client can throw the model away",
+        json_schema_extra=_of("privacy"),
     )
     norm_action: Literal["clip", "reject"] = Field(
-        "clip", description="What becomes of an update beyond that: scaled down to it, or refused"
+        "clip",
+        description="An update beyond the largest norm is scaled down to it (clip) or refused "
+        "(reject)",
+        json_schema_extra=_of("privacy"),
     )
     keep_updates: int = Field(
         0,
         ge=0,
         le=1_000_000,
-        description="Keep the updates of so many rounds, so that `verify` can recompute their "
-        "models; they are sensitive, and only the admin can download them",
+        description="Rounds whose updates stay stored, so that `verify` can recompute their "
+        "models; updates are sensitive, and only the admin can download them",
+        json_schema_extra=_of("keeping"),
     )
     keep_models: int | None = Field(
         None,
         ge=1,
         le=1_000_000,
-        description="Keep so many of the newest model versions; the initial and the best ones stay "
-        "as well, and the records and hashes of all. Default: keep all",
+        description="Newest model versions that stay stored, beside the initial and the best ones; "
+        "the records and hashes of all stay. Without it, all versions stay",
+        json_schema_extra=_of("keeping"),
     )
     budget_usd: FiniteFloat | None = Field(
         None,
         gt=0,
         le=1e9,
-        description="Pause between two rounds once the estimated cost on Lambda has reached so "
-        "many US dollars; it may be changed while the experiment runs",
+        description="Estimated cost on Lambda, in US dollars, that pauses the experiment between "
+        "two rounds; it may be changed while the experiment runs",
+        json_schema_extra=_of("stopping"),
     )
     update_encoding: Literal["weights", "delta-float32", "delta-float16", "delta-int8"] = Field(
         "weights",
-        description="How updates travel: as weights, or as what they differ by from the base "
-        "model, in so many bits a value (int8 takes a quarter of float32's bytes)",
+        description="How updates travel: as weights, or as differences from the base model at 32, "
+        "16 or 8 bits a value (int8 takes a quarter of float32's bytes)",
+        json_schema_extra=_of("encoding"),
     )
     download_encoding: Literal["weights", "float16", "int8"] = Field(
         "weights",
-        description="What clients are sent to train from: the model as it is, or a copy of it in "
-        "so many bits a value; the model itself stays whole",
+        description="How models travel to clients that train: as they are, or as copies at 16 or 8 "
+        "bits a value; the stored model stays whole",
+        json_schema_extra=_of("encoding"),
     )
+
+    def to_config(self) -> Config:
+        """The settings as the coordinator's rules read them.
+
+        Raises InvalidConfig if two of them contradict each other.
+        """
+        return Config.of(self.model_dump(exclude_defaults=True))
 
 
 class CreateExperiment(Body):

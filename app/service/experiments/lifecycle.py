@@ -45,7 +45,7 @@ class Experiments:
         Raises InvalidConfig, or Conflict where the key was used with other settings, or where as
         many experiments are open as may be.
         """
-        config = Config(**request.config.model_dump())
+        config = request.config.to_config()
         if config.clients > self.context.limits.max_clients:
             raise InvalidConfig(
                 f"clients ({config.clients}) is more than this coordinator takes in an experiment "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from app.service.clients.enrolment import shard_size
@@ -281,7 +280,7 @@ def client_view(experiment: Experiment, client: Client) -> views.ClientView:
 def _settings(config: Config) -> schema.ExperimentConfig:
     """As they are; names that were taken before control characters were refused lose these."""
     named = {"dataset": clean(config.dataset), "model": clean(config.model)}
-    return schema.ExperimentConfig(**asdict(config) | named)
+    return schema.ExperimentConfig(**config.flat() | named)
 
 
 def _ids(slots: Iterable[int]) -> list[str]:

@@ -27,7 +27,7 @@ def experiment(found: Document) -> Experiment:
         **{
             **body,
             "revision": found.revision,
-            "config": Config(**body["config"]),
+            "config": Config.of(body["config"]),
             "state": ExperimentState(body["state"]),
             "revoked": tuple(body.get("revoked", ())),
             "rotations": tuple(Rotation(**r) for r in body.get("rotations", ())),

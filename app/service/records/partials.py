@@ -6,6 +6,7 @@ from typing import Any
 
 from app.service.records.keys import key_of
 from app.store.port import Document, Documents
+from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.records import Blob, Cell
 from serverless_fl.domain.round import FullGroup, Lease, Round
 
@@ -91,4 +92,6 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if not hasattr(value, "__dataclass_fields__"):
         return value
+    if isinstance(value, Config):
+        return value.flat()
     return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}

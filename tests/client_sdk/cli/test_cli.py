@@ -42,12 +42,12 @@ AWAY = ("--server", "http://127.0.0.1:9")
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([*DIGITS, "--clients", "0"], "clients"),
-        (["--clients", "five"], "invalid int"),
-        ([*DIGITS, "--clients-per-round", "30"], "clients_per_round (30) is more than clients"),
+        ([*DIGITS, "--clients", "0"], "--clients: must be a whole number, 1 to"),
+        (["--clients", "five"], "--clients: must be a whole number, 1 to 100,000"),
+        ([*DIGITS, "--clients-per-round", "30"], "--clients-per-round (30) is more than --clie"),
         ([*DIGITS, "--clients", "5000"], "cannot be shared among 5000 clients"),
-        ([*DIGITS, "--learning-rate", "nan"], "learning_rate"),
-        ([*DIGITS, "--batch-size", "0"], "batch_size"),
+        ([*DIGITS, "--learning-rate", "nan"], "--learning-rate: must be a number, above 0"),
+        ([*DIGITS, "--batch-size", "0"], "--batch-size: must be a whole number, 1 to"),
         (["--dataset", "nonsense"], "There is no data set 'nonsense'"),
         ([*DIGITS, "--model", "resnet"], "There is no model 'resnet'"),
         ([*DIGITS, *AWAY], "FL_ADMIN_KEY"),

@@ -1,0 +1,125 @@
+"""Settings in TOML: `--config` reads a file, and a run writes the one that it was made with."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from client_sdk.cli import values
+from client_sdk.cli.settings import FROM_DATA
+from client_sdk.exits import UsageError
+from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.settings import GROUPS, fault, settings_of
+
+NAME = "config.toml"
+# Flags of `run` that have a key, too, though they are no settings of the coordinator's.
+RUN_KEYS: Mapping[str, str] = {
+    "dataset": "data",
+    "data_dir": "data",
+    "image_size": "data",
+    "fit": "data",
+    "model": "training",
+    "name": "run",
+    "kernel": "run",
+}
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """What a file sets: settings of the experiment, and flags of the run as text."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    run: Mapping[str, str]
+
+
+def read(path: Path, model: type[ExperimentConfig] = ExperimentConfig) -> ConfigFile:
+    """Read a file. Raises UsageError, which names the file and the key."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no TOML: {error}.") from error
+    known = _tables(model)
+    settings: dict[str, Any] = {}
+    run: dict[str, str] = {}
+    for table, body in document.items():
+        for key, value in _keys(path, table, body, known):
+            _check(path, f"{table}.{key}", key, value, model)
+            if key in RUN_KEYS:
+                run[key] = value
+            else:
+                settings[key] = value
+    return ConfigFile(path, settings, run)
+
+
+def _tables(model: type[ExperimentConfig]) -> dict[str, str]:
+    """The table of each key."""
+    own = {s.name: s.group for s in settings_of(model).values() if s.name not in FROM_DATA}
+    return {**own, **RUN_KEYS}
+
+
+def _keys(path: Path, table: str, body: Any, known: Mapping[str, str]) -> list[tuple[str, Any]]:
+    """The keys of a table and their values. Raises UsageError for what is in the wrong place."""
+    tables = sorted(set(known.values()), key=(*GROUPS, "run").index)
+    if not isinstance(body, dict):
+        where = known.get(table)
+        hint = f"; it belongs into [{where}]" if where else values.suggestion(table, known)
+        raise UsageError(f"{path}: the key {table} stands in no table{hint}.")
+    if table not in tables:
+        hint = values.suggestion(table, tables) or f"; there are {', '.join(tables)}"
+        raise UsageError(f"{path}: there is no table [{table}]{hint}.")
+    for key in body:
+        if known.get(key) != table:
+            hint = f"; it belongs into [{known[key]}]" if key in known else ""
+            hint = hint or values.suggestion(key, known)
+            raise UsageError(f"{path}: there is no key {table}.{key}{hint}.")
+    return list(body.items())
+
+
+def _check(path: Path, shown: str, key: str, value: Any, model: type[ExperimentConfig]) -> None:
+    if key in RUN_KEYS:
+        wrong = None if isinstance(value, str) else "must be text"
+    else:
+        wrong = fault(model, settings_of(model)[key], value)
+    if wrong is not None:
+        raise UsageError(f"{path}: {shown} {wrong}.")
+
+
+def write(out: Path, config: ExperimentConfig, arguments: Namespace, dataset: str) -> None:
+    """Write a run's settings into its folder (`text_of`)."""
+    from client_sdk.results.report import replace_file  # which imports PyTorch
+
+    text = text_of(config, arguments, dataset)
+    replace_file(out / NAME, text.encode(errors="backslashreplace"))
+
+
+def text_of(config: ExperimentConfig, arguments: Namespace, dataset: str) -> str:
+    """A run's settings as TOML, of which `--config` makes the same run.
+
+    `dataset` is the name of the set that was found where the argument is `auto`.
+    """
+    run = {key: getattr(arguments, key) for key in RUN_KEYS}
+    run["dataset"] = dataset if run["dataset"] == "auto" else run["dataset"]
+    run["model"] = config.model if run["model"] == "auto" else run["model"]
+    found = config.model_dump() | run
+    lines = [f"# The settings of a run; `run --config {NAME}` makes one with the same."]
+    known = _tables(type(config))
+    for table in (*GROUPS, "run"):
+        body = {k: found[k] for k, t in known.items() if t == table and found[k] not in (None, "")}
+        if body:
+            lines += ["", f"[{table}]", *(f"{k} = {_value(v)}" for k, v in body.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    """A value as TOML, which writes numbers and truth as JSON does, and strings nearly so."""
+    if isinstance(value, (bool, int, float)):
+        return json.dumps(value)
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,65 @@
+"""Prints docs/settings.md: `python -m client_sdk.cli.settings_table > docs/settings.md`."""
+
+from __future__ import annotations
+
+from client_sdk.cli.settings import TITLES, default_text, flag_of, shown_settings
+from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.settings import Setting
+
+_HEAD = """\
+# The settings of an experiment
+
+Each row is a flag of `python -m client_sdk run`, a key of a TOML file and a field of `config` in
+the API's body `POST /v1/experiments`. `run --config FILE` reads a file; a flag wins over it. A run
+leaves its own settings in `runs/TIME/config.toml`, and `run --config` makes the same run of it.
+
+```toml
+[data]
+dataset = "digits"
+clients = 20
+
+[schedule]
+rounds = 50
+
+[stopping]
+target_accuracy = 0.97
+patience = 2
+```
+
+A file may also hold `dataset`, `data_dir`, `image_size` and `fit` in `[data]`, `model` in
+`[training]`, and `name` and `kernel` in `[run]`, as `run --help` explains them. `none` on the
+command line takes a value of the file away where a setting has no default. The API also needs
+`dataset`, `dataset_size` and `model`, which `run` takes from its data.
+"""
+_FOOT = """
+This page is printed by `python -m client_sdk.cli.settings_table` from the declarations in
+`serverless_fl/wire/schema.py`; [extending.md](extending.md) shows how to add a setting.
+"""
+
+
+def page(declared: type[ExperimentConfig] = ExperimentConfig) -> str:
+    """The page, in Markdown."""
+    found = shown_settings(declared)
+    parts = [_HEAD]
+    for group, title in TITLES.items():
+        rows = "".join(_row(setting) for setting in found if setting.group == group)
+        parts.append(
+            f"\n## [{group}]: {title}\n\n"
+            "| flag | key | default | values | what it does |\n|---|---|---|---|---|\n" + rows
+        )
+    return "".join([*parts, _FOOT])
+
+
+def _row(setting: Setting) -> str:
+    cells = [
+        f"`{flag_of(setting.name)}`",
+        f"`{setting.name}`",
+        default_text(setting),
+        setting.bounds,
+        setting.description,
+    ]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,126 @@
+"""The settings of an experiment as data, read out of a model's JSON schema.
+
+Flags, TOML files and docs/settings.md are made from these; the page reads the same schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ValidationError
+
+GROUP_KEY = "x-group"
+Group = Literal[
+    "data", "training", "strategy", "schedule", "privacy", "encoding", "keeping", "stopping"
+]
+GROUPS: tuple[Group, ...] = get_args(Group)  # in the order in which people are shown them
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting. `kind` is a type of JSON; bounds are those of JSON Schema, None: no bound."""
+
+    name: str
+    group: str
+    kind: str
+    description: str
+    required: bool
+    default: Any
+    nullable: bool
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+    below: float | None = None
+
+    @property
+    def bounds(self) -> str:
+        """What its values may be, such as `1 to 100,000`; empty where nothing bounds them."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.minimum is not None and self.maximum is not None:
+            return f"{number_text(self.minimum)} to {number_text(self.maximum)}"
+        limits = (
+            ("at least", self.minimum),
+            ("above", self.above),
+            ("at most", self.maximum),
+            ("below", self.below),
+        )
+        return ", ".join(f"{word} {number_text(n)}" for word, n in limits if n is not None)
+
+    @property
+    def rule(self) -> str:
+        """What a value must be, for the end of a sentence: `a whole number, 1 to 100,000`."""
+        kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}
+        kind = "one of" if self.choices else kinds.get(self.kind, "text")
+        separator = " " if self.choices else ", "
+        return f"{kind}{separator}{self.bounds}" if self.bounds else kind
+
+    @property
+    def default_text(self) -> str:
+        """The default for people; empty where there is none."""
+        return "" if self.required or self.default is None else number_text(self.default)
+
+
+def number_text(value: Any) -> str:
+    """A number as people write it: `100,000`, `0.05`. Other values as JSON has them."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{int(value):,}" if value.is_integer() else repr(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def settings_of(model: type[BaseModel]) -> dict[str, Setting]:
+    """The settings that a model declares, by name, in its order."""
+    return settings_in(model.model_json_schema())
+
+
+def settings_in(schema: Mapping[str, Any]) -> dict[str, Setting]:
+    """The settings in a model's JSON schema, by name, in its order."""
+    required = set(schema.get("required", ()))
+    return {
+        name: _setting(name, found, name in required)
+        for name, found in schema["properties"].items()
+    }
+
+
+def _setting(name: str, found: Mapping[str, Any], required: bool) -> Setting:
+    alternatives = found.get("anyOf", [found])
+    plain = next(a for a in alternatives if a.get("type") != "null")
+    low, high = plain.get("minimum"), plain.get("maximum")
+    above, below = plain.get("exclusiveMinimum"), plain.get("exclusiveMaximum")
+    if plain["type"] == "integer":  # of whole numbers, each bound can be one that is taken
+        low, above = (above + 1, None) if above is not None else (low, None)
+        high, below = (below - 1, None) if below is not None else (high, None)
+    choices = plain.get("enum", [plain["const"]] if "const" in plain else [])
+    return Setting(
+        name=name,
+        group=found[GROUP_KEY],
+        kind=plain["type"],
+        description=found.get("description", ""),
+        required=required,
+        default=found.get("default"),
+        nullable=len(alternatives) > 1,
+        choices=tuple(choices),
+        minimum=low,
+        above=above,
+        maximum=high,
+        below=below,
+    )
+
+
+def fault(model: type[BaseModel], setting: Setting, value: Any) -> str | None:
+    """Why the model does not take the value, as the end of a sentence; None where it does."""
+    try:
+        model.__pydantic_validator__.validate_assignment(
+            model.model_construct(), setting.name, value
+        )
+    except ValidationError as error:
+        if setting.kind == "string" and not setting.choices and isinstance(value, str):
+            return f"is not accepted: {error.errors()[0]['msg']}"
+        shown = repr(value[:40]) if isinstance(value, str) else number_text(value)
+        return f"must be {setting.rule}, not {shown}"
+    return None

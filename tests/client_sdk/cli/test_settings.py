@@ -1,0 +1,155 @@
+"""Settings by flags and files: what wins, what is written, and what an error calls them."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from client_sdk.cli import config_file, settings
+from client_sdk.cli.arguments import make_parser
+from client_sdk.exits import UsageError
+
+
+def parse(*words):
+    return make_parser().parse_args(["run", *map(str, words)])
+
+
+def effective(*words, size=1000):
+    given = parse(*words).settings
+    return settings.effective(given, dataset="d", dataset_size=size, model="m")
+
+
+@pytest.fixture
+def refused(capsys):
+    """Parses words that are refused; gives the sentence."""
+
+    def run(*words):
+        with pytest.raises(SystemExit) as end:
+            make_parser().parse_args([str(word) for word in words])
+        assert end.value.code == 2
+        told = capsys.readouterr().err
+        assert len(told.splitlines()) == 1
+        return told.removeprefix("error: ").partition(" (see ")[0]
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "my.toml"
+
+    def write(text):
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_defaults_are_the_classic_run():
+    config = effective(size=60000)
+    assert (config.clients, config.clients_per_round, config.rounds) == (20, 10, 10)
+    assert (config.local_epochs, config.batch_size, config.learning_rate) == (10, 50, 0.05)
+
+
+def test_what_the_data_decide():
+    assert effective("--clients", 4).clients_per_round == 4
+    assert effective("--clients", 20, size=20 * 199).batch_size == 10
+    assert effective("--clients", 20, size=20 * 200).batch_size == 50
+    assert effective("--clients", 20, "--batch-size", 7, size=100).batch_size == 7
+
+
+def test_a_flag_wins_over_the_file_wherever_it_stands(file):
+    path = file('[schedule]\nrounds = 3\nquorum = 2\n[run]\nname = "file"\nkernel = "torch"\n')
+    for words in (["--config", path, *FLAGS], [*FLAGS, "--config", path]):
+        arguments = parse(*words)
+        assert arguments.settings.values == {"rounds": 4, "quorum": None}
+        assert (arguments.name, arguments.kernel) == ("flag", "torch")
+
+
+FLAGS = ("--rounds", "4", "--name", "flag", "--quorum", "none")
+
+
+def test_what_a_run_writes_makes_the_same_run(tmp_path):
+    words = ["--clients", 4, "--learning-rate", 1e-05, "--target-accuracy", 1, "--fit", "crop"]
+    arguments = parse(*words, "--name", 'a "name"\t\\ ü \x7f 🦊', "--update-encoding", "delta-int8")
+    first = settings.effective(arguments.settings, dataset="mnist", dataset_size=9, model="m-cnn")
+    config_file.write(tmp_path, first, arguments, "mnist")
+    again = parse("--config", tmp_path / config_file.NAME)
+    second = settings.effective(again.settings, dataset="mnist", dataset_size=9, model="m-cnn")
+    assert second == first
+    assert (again.dataset, again.model) == ("mnist", "m-cnn")
+    assert {k: getattr(again, k) for k in ("name", "fit", "kernel", "data_dir", "image_size")} == {
+        k: getattr(arguments, k) for k in ("name", "fit", "kernel", "data_dir", "image_size")
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--clients", "0"], "argument --clients: must be a whole number, 1 to 100,000, not 0"),
+        (["--deadline", "-1"], "argument --deadline: must be a number, above 0, at most 2,592,000"),
+        (["--momentum", "inf"], "argument --momentum: must be a number, at least 0, below 1"),
+        (["--norm-action", "clap"], "must be one of clip, reject, not 'clap'; did you mean clip?"),
+        (["--kernel", "natve"], "must be one of auto, native, torch, not 'natve'; did you mean"),
+        (["--cleints", "5"], "there is no option --cleints; did you mean --clients?"),
+        (["--round=5", "--cleints=5"], "there is no option --cleints; did you mean --clients?"),
+        (["-rounds", "5"], "there is no option -rounds; did you mean --rounds?"),
+        (["--zzz"], "there is no option --zzz"),
+    ],
+)
+def test_an_error_names_the_flag_and_its_bounds(refused, words, says):
+    assert says in refused("run", *words)
+
+
+def test_misspelt_words_of_other_commands(refused):
+    assert "did you mean predict?" in refused("run", "predcit", "x.png")
+    assert "did you mean --server?" in refused("join", "--sever", "http://localhost")
+    assert "did you mean onnx?" in refused("export", "--format", "onxx", "--out", "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[schedule]\nrounds = 0", "schedule.rounds must be a whole number, 1 to 1,000,000, not 0"),
+        ("[schedule]\nrounds = true", "schedule.rounds must be a whole number"),
+        ('[schedule]\nrounds = "3"', "schedule.rounds must be a whole number"),
+        ("[training]\nlearning_rate = nan", "training.learning_rate must be a number"),
+        ("[schedule]\nround = 3", "there is no key schedule.round; did you mean rounds?"),
+        ("[training]\nrounds = 3", "no key training.rounds; it belongs into [schedule]"),
+        ("rounds = 3", "the key rounds stands in no table; it belongs into [schedule]"),
+        ("[shedule]\nrounds = 3", "there is no table [shedule]; did you mean schedule?"),
+        ("[data]\ndataset_size = 3", "there is no key data.dataset_size"),
+        ("[data]\ndataset = 3", "data.dataset must be text"),
+        ('[run]\nkernel = "natve"', "kernel must be one of auto, native, torch, not 'natve'"),
+        ("[schedule\n", "is no TOML"),
+    ],
+)
+def test_an_error_names_the_file_and_the_key(refused, file, text, says):
+    path = file(text)
+    told = refused("run", "--config", path)
+    assert told.startswith(str(path))
+    assert says in told
+
+
+def test_a_file_that_is_none(refused, tmp_path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    assert "is no TOML" in refused("run", "--config", tmp_path / "binary")
+    assert "cannot be read" in refused("run", "--config", tmp_path / "nowhere")
+    assert "cannot be read" in refused("run", "--config", tmp_path)
+
+
+def test_a_contradiction_is_told_in_the_words_of_who_gave_it(file):
+    with pytest.raises(UsageError, match=r"^--clients-per-round \(30\) is more than --clients"):
+        effective("--clients-per-round", 30)
+    path = file("[schedule]\nclients_per_round = 30\n")
+    with pytest.raises(UsageError, match=r"^clients_per_round in .*my.toml \(30\) is more than --"):
+        effective("--config", path)
+    with pytest.raises(UsageError, match="among 5000 clients: each"):
+        effective("--clients", 5000)
+
+
+def test_each_option_of_run_is_explained():
+    run = next(iter(make_parser()._subparsers._group_actions)).choices["run"]
+    assert [a.option_strings for a in run._actions if not a.help] == []
+    assert isinstance(run, argparse.ArgumentParser)

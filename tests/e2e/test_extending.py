@@ -1,0 +1,75 @@
+"""docs/extending.md, done word by word in a copy of the packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+
+
+def section(title):
+    """The code blocks of a section: `(language, lines)`."""
+    text = PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the packages, and a way to run commands in it."""
+    for package in ("serverless_fl", "app", "client_sdk"):
+        skipped = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=skipped)
+    (tmp_path / "docs").mkdir()
+
+    def run(command):
+        found = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=tmp_path,
+            env=found,
+            shell=True,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return tmp_path, run
+
+
+@pytest.mark.timeout(600)  # two runs
+def test_add_a_setting(copy):
+    folder, run = copy
+    (_, declaration), (_, commands) = section("Add a setting")
+    schema = folder / "serverless_fl" / "wire" / "schema.py"
+    before, after = schema.read_text(encoding="utf-8").split("\n    def to_config(")
+    schema.write_text(f"{before}{declaration}\n    def to_config({after}", encoding="utf-8")
+    for command in commands.splitlines():
+        run(command.replace("python", f'"{sys.executable}"', 1))
+
+    assert "| `--label-smoothing` | `label_smoothing` | 0 | at least 0, below 1 |" in (
+        folder / "docs" / "settings.md"
+    ).read_text(encoding="utf-8")
+    smooth, again = folder / "runs" / "smooth", folder / "runs" / "again"
+    written = tomllib.loads((smooth / "config.toml").read_text(encoding="utf-8"))
+    assert written["training"]["label_smoothing"] == 0.1
+    for out in (smooth, again):  # as the coordinator shows the experiment
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        assert report["config"]["label_smoothing"] == 0.1
+    models = [(out / "global.safetensors").read_bytes() for out in (smooth, again)]
+    assert models[0] == models[1]
+
+    script = "import json, app.main; print(json.dumps(app.main.app.openapi()))"
+    described = json.loads(run(f'"{sys.executable}" -c "{script}"'))["components"]["schemas"]
+    assert described["ExperimentConfig"]["properties"]["label_smoothing"]["exclusiveMaximum"] == 1

@@ -1,0 +1,84 @@
+"""The settings in `--help`, in the API's schema and in docs/settings.md are the same ones."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from app.config import Settings
+from app.main import create_app
+from client_sdk.cli import settings_table
+from client_sdk.cli.arguments import make_parser
+from client_sdk.cli.settings import default_text, effective, flag_of, shown_settings
+from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.settings import GROUP_KEY, settings_in, settings_of
+
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+
+
+class Toy(ExperimentConfig):
+    toy: int = Field(3, ge=1, le=9, description="A toy", json_schema_extra={GROUP_KEY: "training"})
+
+
+@pytest.fixture
+def help_of_run(capsys, monkeypatch):
+    """The help of `run`, its options' words with single spaces, by flag."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def read(declared=ExperimentConfig):
+        with pytest.raises(SystemExit):
+            make_parser(declared).parse_args(["run", "--help"])
+        text = capsys.readouterr().out
+        entries = re.findall(r"^  (--[a-z-]+) (.*(?:\n    .*)*)", text, re.MULTILINE)
+        return {flag: " ".join(words.split()).casefold() for flag, words in entries}
+
+    return read
+
+
+def test_help_says_what_is_declared(help_of_run):
+    told = help_of_run()
+    for setting in shown_settings(ExperimentConfig):
+        words = told[flag_of(setting.name)]
+        assert setting.description.casefold() in words
+        assert default_text(setting) in words
+        assert (
+            setting.bounds.replace(", ", ",") in words
+            if setting.choices
+            else (setting.bounds in words)
+        )
+
+
+def test_the_page_is_what_the_command_prints():
+    assert PAGE.read_text(encoding="utf-8") == settings_table.page(), (
+        "print it again: python -m client_sdk.cli.settings_table > docs/settings.md"
+    )
+
+
+def test_the_api_describes_the_same(tmp_path):
+    app = create_app(Settings(data_dir=tmp_path, admin_key="k" * 32))
+    described = app.openapi()["components"]["schemas"]["ExperimentConfig"]
+    ours = settings_of(ExperimentConfig)
+    assert list(settings_in(described)) == list(ours)
+    for name, told in settings_in(described).items():
+        assert rounded(told) == rounded(ours[name])
+
+
+def rounded(setting):
+    """FastAPI writes bounds as floats; a seed's is rounded by that."""
+    bounds = ("minimum", "above", "maximum", "below")
+    found = {b: getattr(setting, b) for b in bounds if getattr(setting, b) is not None}
+    return replace(setting, **{bound: float(n) for bound, n in found.items()})
+
+
+def test_a_setting_that_is_declared_once_is_everywhere(help_of_run, tmp_path):
+    assert help_of_run(Toy)["--toy"] == "n a toy (1 to 9; default: 3)"
+    assert "| `--toy` | `toy` | 3 | 1 to 9 | A toy |" in settings_table.page(Toy)
+    (tmp_path / "my.toml").write_text("[training]\ntoy = 4\n", encoding="utf-8")
+    arguments = make_parser(Toy).parse_args(["run", "--config", str(tmp_path / "my.toml")])
+    of_data = {"dataset": "d", "dataset_size": 100, "model": "m"}
+    assert effective(arguments.settings, declared=Toy, **of_data).toy == 4
+    assert settings_of(Toy).keys() - settings_of(ExperimentConfig).keys() == {"toy"}
