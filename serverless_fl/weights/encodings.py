@@ -125,7 +125,7 @@ def require_same_form(expected: Layout, found: Layout) -> None:
     wanted, sent = encoding_of(expected), encoding_of(found)
     if wanted != sent:
         raise BadWeights(
-            f"The experiment takes updates as {wanted}, but this one is {sent[:40]}: train as the "
+            f"The experiment takes updates as {wanted}, but this one is {sent}: train as the "
             "round status says, with a client that knows the encoding.",
             code="encoding-mismatch",
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 
@@ -12,6 +13,7 @@ from client_sdk import errors
 from client_sdk.api import transfer
 from client_sdk.api.connection import Connection, Retry
 from client_sdk.api.transfer import TRIES, Upload, at_once, download
+from serverless_fl.wire import parts
 from serverless_fl.wire.schema import BlobInfo
 
 DATA = bytes(range(100))
@@ -162,6 +164,29 @@ async def test_a_store_that_loses_parts_again_and_again_is_given_up():
         with pytest.raises(errors.DirectRefused):
             await Upload(api, "/x", DATA, 10, direct=True).send()
     assert store.plans == TRIES
+
+
+@pytest.mark.parametrize("direct", [False, True])
+async def test_more_parts_than_one_call_may_announce_are_announced_in_several(monkeypatch, direct):
+    monkeypatch.setattr(parts, "MAX_ANNOUNCED", 3)
+    announced, stored = [], {}
+
+    def answer(request):
+        if request.method == "PUT":
+            stored[int(request.url.path.rpartition("/")[2])] = request.content
+            return httpx.Response(200)
+        numbers = [part["number"] for part in json.loads(request.content)["parts"]]
+        announced.append(numbers)
+        return httpx.Response(200, json=[plan(n) for n in numbers])
+
+    def plan(number):
+        upload = {"url": f"http://store/{number}", "headers": {}, "seconds": 9}
+        return {"number": number, "stored": False, "upload": upload if direct else None}
+
+    async with client(httpx.MockTransport(answer)) as api:
+        await Upload(api, "/x", DATA, 10, direct=direct).send()
+    assert announced == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+    assert b"".join(stored[n] for n in range(10)) == DATA
 
 
 @pytest.mark.parametrize(("data", "coding"), [(bytes(5000), "gzip"), (os.urandom(5000), None)])

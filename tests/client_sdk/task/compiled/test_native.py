@@ -138,6 +138,19 @@ def test_blank_images_pool_to_the_first_of_equal_sums(kernel):
     assert distance(ours, theirs) < 2e-6
 
 
+def test_logits_that_are_far_apart_give_pytorchs_loss(kernel):
+    """exp(100) is no float32: the largest logit is taken from each before."""
+    x, y = examples(kernel.spec, 20)
+    settings = TrainSettings(1, 10, 0.001, 0.5)
+    ours, theirs = models.build(kernel.spec, 3), models.build(kernel.spec, 3)
+    with torch.no_grad():
+        for model in (ours, theirs):
+            model.fc2.bias[0] += 100
+    loss = kernel.train(ours, x, y, settings, 1)
+    assert loss == pytest.approx(train(theirs, x, y, settings, 1), rel=1e-5)
+    assert distance(ours, theirs) < 1e-4  # beside 100, float32 has steps of 8e-6
+
+
 def test_the_same_seed_gives_the_same_bytes(kernel):
     x, y = examples(kernel.spec, 40)
     settings = TrainSettings(2, 10, 0.05, 0.5)
