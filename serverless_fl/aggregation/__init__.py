@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Strategy(Protocol):
-    """The aggregation of one round over some elements of the model, while it goes on."""
+    """The running aggregation of one round's updates, over some elements of the model."""
 
     def add(self, update: Iterable[np.ndarray], num_examples: int) -> None:
-        """Fold in one update: its values in order, in flat arrays of any lengths."""
+        """Add one update: its values in order, in flat arrays of any lengths."""
         ...
 
     def partial(self) -> np.ndarray:
@@ -29,7 +29,7 @@ class Strategy(Protocol):
         ...
 
     def merge(self, partial: Iterable[np.ndarray], num_examples: int) -> None:
-        """Fold in another strategy's `partial`, in arrays of any lengths, and its examples."""
+        """Add another strategy's `partial`, in flat arrays of any lengths, and its examples."""
         ...
 
     def result(self) -> np.ndarray:

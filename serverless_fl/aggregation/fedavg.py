@@ -2,7 +2,7 @@
 
 McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data",
 AISTATS 2017, arXiv:1602.05629, algorithm 1: w <- sum_k (n_k / n) w_k. Choose it when the clients'
-data are much alike, and first in any case: every other strategy is measured against it.
+data are much alike. Try it first in any case: papers compare every other strategy with it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 _CHUNK = 1 << 18  # elements; the products of one chunk take 2 MiB
-MAX_EXAMPLES = 1 << 30  # of all updates together
+MAX_EXAMPLES = 1 << 30  # the sum over all updates
 
 
 class FedAvg:
-    """A weighted mean of any number of updates, in memory for one array of float64.
+    """A weighted mean of any number of updates; it holds one array of float64 in memory.
 
-    The sums run in float64 in the order of `add`, one product and one addition an element, so the
-    result is the same bytes on every IEEE 754 machine. They are exact for integers while a sum
-    stays below 2**53.
+    `add` takes one float64 product and one float64 addition for each element, in the order of the
+    calls, so every IEEE 754 machine computes the same bytes. Sums of integers are exact below
+    2**53.
 
     `size`: the number of elements.
     """
@@ -30,9 +30,10 @@ class FedAvg:
         self._sums = np.zeros(size)
 
     def add(self, update: Iterable[np.ndarray], num_examples: int) -> None:
-        """Fold in one update: its values in order, in flat arrays of any lengths.
+        """Add one update: its values in order, in flat arrays of any lengths.
 
-        Raises ValueError if the update has another number of values or of examples than it may.
+        Raises ValueError if the update does not have `size` values, if `num_examples` is below 1,
+        or if all updates together have more than `MAX_EXAMPLES` examples.
         """
         self._count(num_examples)
         for sums, values in self._chunks(update):
@@ -45,10 +46,10 @@ class FedAvg:
         return self._sums
 
     def merge(self, partial: Iterable[np.ndarray], num_examples: int) -> None:
-        """Fold in another strategy's `partial`, in arrays of any lengths, and its examples.
+        """Add the `partial` of another FedAvg, in flat arrays of any lengths, and its examples.
 
-        A float64 sum depends on its bracketing: the result has the bytes of another merge only
-        if the groups are the same. Raises ValueError as `add` does.
+        A float64 sum depends on its bracketing: two merges give the same bytes only if they merge
+        the same groups in the same order. Raises ValueError as `add` does.
         """
         self._count(num_examples)
         for sums, values in self._chunks(partial):
@@ -70,7 +71,7 @@ class FedAvg:
         self.examples += num_examples
 
     def _chunks(self, arrays: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The sums and the values that belong to them, a chunk at a time."""
+        """Yield chunks of the sums, each with the update's values for it."""
         place = 0
         for array in arrays:
             for start in range(0, array.size, _CHUNK):

@@ -1,29 +1,30 @@
-"""What a share of right answers on few examples proves of the share on all of them.
+"""A lower bound of a model's accuracy, from its accuracy on a few examples.
 
-An experiment is looked at after every round, and stops at the first look that shows its target:
-the best of many looks at few examples shows too much. So each look has a risk of its own of being
-wrong, and all of them together have no more than `RISK`, however many follow.
+The coordinator tests an experiment's target after every round and stops at the first test that
+passes. Each test can pass by luck, and many tests give luck many chances. So each test gets a small
+risk of its own, and the risks of all rounds add up to `RISK`, however many rounds there are.
 """
 
 from __future__ import annotations
 
 import math
 
-RISK = 0.1  # of naming a target that is not met, in a whole run
-_STEPS = 60  # of a bisection: more than a float64 has bits
+RISK = 0.1  # the probability that a whole run stops although its target is not met
+_STEPS = 60  # of the bisection; a float64 has 53 bits, so more steps change nothing
 
 
-def risk_of(number: int) -> float:
-    """The risk that the look after round `number` takes. Over all rounds they add up to `RISK`."""
-    return RISK / (number * (number + 1))
+def risk_after_round(number: int) -> float:
+    """Give the risk of the test after round `number`, from 1. All of them add up to `RISK`."""
+    return RISK / (number * (number + 1))  # 1/2 + 1/6 + 1/12 + ... is 1
 
 
 def lower_bound(right: float, examples: int, risk: float) -> float:
-    """What the share is at least, but for a risk, where `right` of so many examples were right.
+    """Give a lower bound of the accuracy on all examples, given `right` of `examples` were right.
 
-    Chernoff's bound in Hoeffding's form ("Probability inequalities for sums of bounded random
-    variables", 1963, theorem 1): the smallest q with examples * KL(right / examples, q) at most
-    log(1 / risk). It holds at every number of examples, and where they are not all alike.
+    The true accuracy is below the bound with a probability of at most `risk`. This is Chernoff's
+    bound in Hoeffding's form ("Probability inequalities for sums of bounded random variables",
+    1963, theorem 1): the smallest q with examples * KL(right / examples, q) at most log(1 / risk).
+    It holds for any number of examples, also if they come from different distributions.
     """
     if examples <= 0 or right <= 0:
         return 0.0
@@ -40,14 +41,14 @@ def lower_bound(right: float, examples: int, risk: float) -> float:
 
 
 def least_examples(target: float, number: int) -> int:
-    """How many examples can show the target at round `number`, if all of them are right."""
+    """Give the fewest examples that show the target after round `number`, if all are right."""
     if target >= 1.0:
-        return 2**63  # no number of examples shows that
-    return math.ceil(math.log(risk_of(number)) / math.log(target))
+        return 2**63  # no number of examples shows an accuracy of 1
+    return math.ceil(math.log(risk_after_round(number)) / math.log(target))
 
 
 def _divergence(p: float, q: float) -> float:
-    """Kullback and Leibler's, of a coin that falls with p from one with q; natural logarithm."""
+    """The Kullback-Leibler divergence of two coins with the probabilities p and q, in nats."""
     if q <= 0.0:
         return math.inf
     found = p * math.log(p / q)

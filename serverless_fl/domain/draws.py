@@ -1,8 +1,7 @@
-"""Everything random in an experiment, as pure functions of its seed.
+"""Everything random in an experiment, as pure functions of its seed (docs/decisions/0006).
 
-Any process may compute any of these at any time and gets what every other process gets, in every
-Python version: keyed BLAKE2b is the only source of randomness here, because the sequences of
-`random` and NumPy are not promised across versions.
+Every process computes the same draws, in every Python version. Keyed BLAKE2b is the only source of
+randomness here, because `random` and NumPy do not promise the same sequences across versions.
 """
 
 from __future__ import annotations
@@ -11,16 +10,21 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from hashlib import blake2b
 
-VERSION = 2  # of the rules here that new experiments record; what an old one drew must stay
-# Four Feistel rounds left small sets visibly uneven. Eight leave nothing to see above 64 positions;
-# with fewer, a round mixes so few bits that it takes more of them.
+# New experiments record this version of the rules. An older experiment keeps the rules that it
+# recorded, because its shards must not change.
+VERSION = 2
+# Four Feistel rounds permuted small sets unevenly. Eight pass the tests above 64 positions. Below
+# that a round mixes few bits, so small sets take more rounds.
 _FEISTEL_ROUNDS = {1: 4, 2: 8}
 _FEISTEL_ROUNDS_OF_SMALL_SETS = {1: 4, 2: 24}
 _SMALL = 64
 
 
 def shard_bounds(dataset_size: int, clients: int, slot: int) -> tuple[int, int]:
-    """Where a slot's shard lies in the shuffled data set. Sizes differ by at most one."""
+    """Give the first and the last place (exclusive) of a slot's shard in the shuffled data set.
+
+    The sizes of two shards differ by at most one example.
+    """
     base, extra = divmod(dataset_size, clients)
     start = slot * base + min(slot, extra)
     return start, start + base + (1 if slot < extra else 0)
@@ -29,29 +33,30 @@ def shard_bounds(dataset_size: int, clients: int, slot: int) -> tuple[int, int]:
 def shard(
     seed: int, dataset_size: int, clients: int, slot: int, version: int = VERSION
 ) -> list[int]:
-    """The example indices of one slot, ascending; shards are random, disjoint and cover the set.
+    """Draw the examples of one slot: indices into the data set, ascending.
 
-    `version` is the experiment's; clients compute their shards by it, too. Raises KeyError for
-    one that is not known here. An index takes some ten microseconds: many belong into a thread.
+    The shards of all slots are disjoint and cover the data set. `version` is the experiment's
+    `draw_version`. Raises KeyError for a version that this module does not know. One index takes
+    about ten microseconds, so a caller in an event loop draws a large shard in a thread.
 
-    The shuffle is a keyed permutation of `range(dataset_size)` that can be evaluated one index at
-    a time (a Feistel network with cycle walking: Black and Rogaway, "Ciphers with arbitrary finite
-    domains", 2002), so that a shard costs its own size and not the data set's.
+    A keyed permutation of `range(dataset_size)` shuffles the data set. It is a Feistel network with
+    cycle walking (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002), which permutes
+    one index at a time: a shard takes time for its own size, not for the data set's.
     """
     permute = permutation(seed, dataset_size, version)
     return sorted(permute(i) for i in range(*shard_bounds(dataset_size, clients, slot)))
 
 
 def permutation(seed: int, size: int, version: int = VERSION) -> Callable[[int], int]:
-    """A random one-to-one map of `range(size)` onto itself. Raises KeyError for the version."""
+    """Draw a random permutation of `range(size)`. Raises KeyError for an unknown version."""
     rounds = _FEISTEL_ROUNDS_OF_SMALL_SETS if size <= _SMALL else _FEISTEL_ROUNDS
     return _Permutation(seed, size, rounds[version])
 
 
 def cohort(seed: int, number: int, attempt: int, slots: Iterable[int], size: int) -> list[int]:
-    """Draw `size` of `slots` uniformly without replacement for one attempt at a round; ascending.
+    """Draw `size` of `slots` uniformly, without replacement, for one attempt at a round; ascending.
 
-    Takes all of them where there are fewer.
+    Takes all slots if there are fewer than `size`.
     """
 
     def ticket(slot: int) -> bytes:
@@ -60,7 +65,7 @@ def cohort(seed: int, number: int, attempt: int, slots: Iterable[int], size: int
     return sorted(sorted(slots, key=ticket)[:size])
 
 
-def next_cohort(  # one attempt's facts, each by name
+def next_cohort(
     seed: int,
     number: int,
     attempt: int,
@@ -70,9 +75,10 @@ def next_cohort(  # one attempt's facts, each by name
     absent: Collection[int],
     size: int,
 ) -> list[int]:
-    """The cohort of a round's further attempt: who has reported stays, fresh clients fill it up.
+    """Draw the cohort of another attempt at a round: `size` slots, or fewer if none are left.
 
-    Clients that were `absent` from the last attempt are drawn only when no others are left.
+    Clients that have reported stay in it, and others fill it up. Clients that were `absent` from
+    the last attempt come in only when no others are left.
     """
     kept = sorted(reported)
     fresh = [s for s in enrolled if s not in reported and s not in absent]
@@ -94,14 +100,15 @@ class _Permutation:
         bits = max(2, math.ceil(math.log2(max(n, 2))))
         self.low_bits = bits // 2
         self.high_bits = bits - self.low_bits
-        # Copying a keyed state costs half of making one, and this is the inner loop.
+        # The inner loop copies these keyed states: a copy takes half the time of a new one.
         self.states = [
             blake2b(f"shard {n} {r}".encode(), digest_size=8, key=str(seed).encode())
             for r in range(rounds)
         ]
 
     def __call__(self, index: int) -> int:
-        # The network permutes the next power of two; walk its cycle until we are back in range.
+        # The network permutes the range up to the next power of two. Walk its cycle until the
+        # value is below n.
         while (index := self._encrypt(index)) >= self.n:
             pass
         return index

@@ -1,6 +1,6 @@
-"""Everything that can be refused, as one tree. The API maps each class to an HTTP status.
+"""The errors of the coordinator, as one tree. The API maps each class to an HTTP status.
 
-Every error carries a stable `code` for programs and a sentence that says what to do for people.
+Every error carries a stable `code` for programs, and a sentence that tells people how to go on.
 """
 
 from __future__ import annotations
@@ -31,79 +31,79 @@ class NotFound(CoordinatorError):
 
 
 class Unauthenticated(CoordinatorError):
-    """No key or token was sent, or it is not one of ours."""
+    """The request has no key or token, or the coordinator does not know it."""
 
     code = "unauthenticated"
 
 
 class Revoked(Unauthenticated):
-    """The token was a client's until an admin revoked it."""
+    """An admin revoked the client that the token belongs to."""
 
     code = "revoked"
 
 
 class Forbidden(CoordinatorError):
-    """The key or token is good, but not for this."""
+    """The key or token is valid, but does not allow this request."""
 
     code = "forbidden"
 
 
 class Conflict(CoordinatorError):
-    """The request is well formed, but the state does not admit it now."""
+    """The request is well formed, but the present state does not allow it."""
 
     code = "conflict"
 
 
 class ExperimentFull(Conflict):
-    """Every slot is taken."""
+    """Every slot of the experiment has a client."""
 
     code = "experiment-full"
 
 
 class OutOfTurn(Conflict):
-    """The round, the cohort or the state is another one; the message says which."""
+    """The round, the cohort or the state is another one; the message names it."""
 
     code = "out-of-turn"
 
 
 class BudgetReached(Conflict):
-    """What the experiment would cost by estimate is not below its budget."""
+    """The estimated cost of the experiment has reached its budget."""
 
     code = "budget-reached"
 
 
 class AlreadyUploaded(Conflict):
-    """Another update of this client stands for this round."""
+    """The coordinator has accepted another update of this client for this round."""
 
     code = "already-uploaded"
 
 
 class PartsMissing(Conflict):
-    """The commit names parts that have not been uploaded."""
+    """The commit names parts that the client has not uploaded."""
 
     code = "parts-missing"
 
 
 class BadWeights(CoordinatorError):
-    """The bytes are not the weights that the experiment's model has. `code` says in what way."""
+    """The bytes do not hold weights of the experiment's model. `code` names the fault."""
 
     code = "malformed-weights"
 
 
 class DigestMismatch(CoordinatorError):
-    """The bytes that arrived are not the bytes that were announced. Send them again."""
+    """The bytes that arrived do not have the announced digest. The client sends them again."""
 
     code = "digest-mismatch"
 
 
 class TooLarge(CoordinatorError):
-    """The body is larger than the coordinator takes."""
+    """The request's body is larger than the coordinator allows."""
 
     code = "too-large"
 
 
 class AnswerTooLarge(TooLarge):
-    """The answer would be larger than the platform carries. Ask for it in ranges."""
+    """The answer is larger than the platform allows. The client asks for ranges instead."""
 
     code = "answer-too-large"
 
@@ -119,16 +119,16 @@ class RangeNotSatisfiable(CoordinatorError):
 
 
 class Busy(CoordinatorError):
-    """This process has as much to do as it takes. Try again, or do as the message says."""
+    """This process has as many requests as it takes at once. The message says how to go on."""
 
     code = "busy"
 
 
 class StoreUnavailable(CoordinatorError):
-    """A store (the database, or the bucket of weights) did not answer. Nothing was lost; try again.
+    """A store (the database, or the bucket of weights) did not answer. A caller may try again.
 
-    The message is for the log, as it may name hosts and files; callers are told `advice`. `store`
-    says which store it was. `lasting`: the fault stays until the operator does something.
+    The message may name hosts and files, so it goes to the log only; callers read `advice`.
+    `store` names the store. `lasting`: the fault stays until the operator mends it.
     """
 
     code = "store-unavailable"
@@ -145,7 +145,7 @@ class StoreUnavailable(CoordinatorError):
 
 
 class StoreDenied(StoreUnavailable):
-    """The store cannot be used as it is: wrong rights, keys, region or clock, or it is broken."""
+    """The store refuses the coordinator: wrong rights, keys, region or clock, or it is damaged."""
 
     code = "store-denied"
     lasting = True
@@ -153,7 +153,7 @@ class StoreDenied(StoreUnavailable):
 
 
 class StoreMissing(StoreUnavailable):
-    """There is no such bucket or file: it was deleted, or the settings name another one."""
+    """The bucket or file does not exist: somebody deleted it, or the settings name another one."""
 
     code = "store-missing"
     lasting = True
@@ -161,25 +161,25 @@ class StoreMissing(StoreUnavailable):
 
 
 class WrongStore(StoreUnavailable):
-    """The blob store answers, but it is not the one that holds the experiments' weights."""
+    """The blob store answers, but it does not hold the weights of this database's experiments."""
 
     code = "wrong-store"
     lasting = True
     _advice = (
-        "{} is another one than the experiments were made with. Nothing is lost, but the "
-        "coordinator's operator must act; the cause is logged."
+        "{} is not the one that holds these experiments. Nothing is lost, but the coordinator's "
+        "operator must act; the cause is logged."
     )
 
 
 class StoreRefused(StoreUnavailable):
-    """The store does not take this one document, blob or key: it is too large or malformed."""
+    """The store refuses one document, blob or key, because it is too large or malformed."""
 
     code = "store-refused"
     lasting = True
-    _advice = "{} does not take what was to be written; the cause is logged."
+    _advice = "{} refused to store a document or a file; the cause is logged."
 
 
 class TickFailed(CoordinatorError):
-    """A tick could not do all that was due; the rest is done, and the next tick tries again."""
+    """A tick failed for some experiments. It served the others, and the next tick tries again."""
 
     code = "tick-failed"

@@ -12,19 +12,19 @@ from typing import Any
 from serverless_fl.domain.errors import Conflict, InvalidConfig
 from serverless_fl.domain.prices import Usage
 
-WEIGHTS = "weights"  # the encoding of an update, or of a model, that is in none
+WEIGHTS = "weights"  # the encoding of plain weights
 
 
 class ExperimentState(StrEnum):
-    """Where an experiment stands."""
+    """The state of an experiment."""
 
-    AWAITING_MODEL = "awaiting_model"  # created; its initial weights are not uploaded yet
-    ENROLLING = "enrolling"  # the model is there; slots are free
-    RUNNING = "running"  # rounds are being trained
-    PAUSED = "paused"  # between two rounds: the budget is reached, or the admin said so
-    COMPLETED = "completed"  # all rounds are closed, or the target was reached
-    FAILED = "failed"  # a round found no quorum in any attempt; the last good model is kept
-    STOPPED = "stopped"  # the admin ended it
+    AWAITING_MODEL = "awaiting_model"  # the admin has not uploaded the initial weights yet
+    ENROLLING = "enrolling"  # clients subscribe; the first round waits for them
+    RUNNING = "running"  # clients train rounds
+    PAUSED = "paused"  # between two rounds: its cost reached the budget, or the admin paused it
+    COMPLETED = "completed"  # all rounds are closed, or the model reached the target
+    FAILED = "failed"  # a round got no quorum in any attempt; the last model stays
+    STOPPED = "stopped"  # the admin stopped it
 
 
 _S = ExperimentState
@@ -44,8 +44,8 @@ MOVES: Mapping[ExperimentState, frozenset[ExperimentState]] = {
 class Config:
     """The settings of an experiment. Times are in seconds.
 
-    Raises InvalidConfig where two settings contradict each other; each one's own range is checked
-    where it comes in (`serverless_fl.wire.schema`).
+    Raises InvalidConfig if two settings contradict each other. `serverless_fl.wire.schema` checks
+    the range of each setting.
     """
 
     dataset: str
@@ -53,14 +53,14 @@ class Config:
     model: str
     clients: int = 20
     clients_per_round: int = 10
-    min_clients: int | None = None  # None: all of them
+    min_clients: int | None = None  # None: all clients
     rounds: int = 10
     local_epochs: int = 10
     batch_size: int = 50
     learning_rate: float = 0.05
     momentum: float = 0.5
     weight_decay: float = 0.0
-    learning_rate_factor: float = 1.0  # on the learning rate, from round to round
+    learning_rate_factor: float = 1.0  # multiplies the learning rate after each round
     seed: int = 0
     deadline_seconds: float = 600.0
     quorum: int | None = None  # None: half of the cohort, rounded up
@@ -69,12 +69,12 @@ class Config:
     patience: int = 1
     strategy: str = "fedavg"
     max_update_norm: float | None = None  # an update's distance from the base model
-    norm_action: str = "clip"  # or "reject": what becomes of one beyond that
-    keep_updates: int = 0  # rounds whose updates are kept, for `verify`
-    keep_models: int | None = None  # the newest so many versions are kept; None: all
-    budget_usd: float | None = None  # pause once the estimated cost has reached it; may be changed
-    update_encoding: str = WEIGHTS  # or a delta, `serverless_fl.weights.encodings`
-    download_encoding: str = WEIGHTS  # of the models that clients train from
+    norm_action: str = "clip"  # or "reject": for an update beyond max_update_norm
+    keep_updates: int = 0  # the number of rounds whose updates stay, for `verify`
+    keep_models: int | None = None  # the number of newest versions that stay; None: all
+    budget_usd: float | None = None  # the estimated cost that pauses the experiment
+    update_encoding: str = WEIGHTS  # or a delta, see `serverless_fl.weights.encodings`
+    download_encoding: str = WEIGHTS  # the encoding of the models that clients train from
     # Settings that no rule of the coordinator reads, where they are not at their defaults. The
     # coordinator keeps them and tells them to clients.
     others: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -96,7 +96,7 @@ class Config:
         if self.clients_per_round > self.clients:
             raise InvalidConfig(
                 f"clients_per_round ({self.clients_per_round}) is more than clients "
-                f"({self.clients}): lower the one or raise the other."
+                f"({self.clients}): lower clients_per_round or raise clients."
             )
         if self.dataset_size < self.clients:
             raise InvalidConfig(
@@ -111,33 +111,33 @@ class Config:
         if self.updates_to_close > self.clients_per_round:
             raise InvalidConfig(
                 f"quorum ({self.quorum}) is more than clients_per_round "
-                f"({self.clients_per_round}): no round could ever close."
+                f"({self.clients_per_round}): lower it, or no round ever closes."
             )
 
     @property
     def of_training(self) -> Config:
-        """Without what may be changed meanwhile, because it has no part in any model."""
+        """The settings that models depend on: all but the budget, which may change meanwhile."""
         return replace(self, budget_usd=None)
 
     def learning_rate_in(self, number: int) -> float:
-        """The learning rate of a round; the first is 1. It never becomes 0."""
+        """Give the learning rate of a round, counted from 1. It never becomes 0."""
         rate = self.learning_rate * self.learning_rate_factor ** (number - 1)
         return max(rate, sys.float_info.min)
 
     @property
     def clients_to_start(self) -> int:
-        """How many clients must be enrolled before the first round opens."""
+        """The number of enrolled clients at which the first round opens."""
         return self.clients if self.min_clients is None else self.min_clients
 
     @property
     def updates_to_close(self) -> int:
-        """How many updates a round needs to close at its deadline."""
+        """The number of updates that a round needs to close at its deadline: its quorum."""
         return math.ceil(self.clients_per_round / 2) if self.quorum is None else self.quorum
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation:
-    """A new enrolment key: when, by whom, and (hashed) by which Idempotency-Key."""
+    """A replacement of the enrolment key. `unique` is the hash of the call's Idempotency-Key."""
 
     generation: int
     unique: str
@@ -147,7 +147,7 @@ class Rotation:
 
 @dataclass(frozen=True, kw_only=True)
 class Pause:
-    """A pause after a round: since when, by whom and why, and (once it is over) its end."""
+    """A pause after a round. `resumed_at` and `resumed_by` are set once it is over."""
 
     after_round: int
     paused_at: float
@@ -159,7 +159,7 @@ class Pause:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetChange:
-    """Another budget: how much, when and by whom."""
+    """A change of the budget to `usd`, in US dollars."""
 
     usd: float
     changed_at: float
@@ -168,30 +168,32 @@ class BudgetChange:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The model version with the highest accuracy that was measured so far."""
+    """The model version with the highest measured accuracy so far."""
 
     version: int
     accuracy: float
 
 
-MAX_ROTATIONS = 100  # are remembered; the generation counts all of them
-MAX_PAUSES = 100  # are remembered, and as many changes of the budget
+# An experiment remembers the last so many; `enrol_generation` counts all rotations.
+MAX_ROTATIONS = 100
+MAX_PAUSES = 100  # and as many changes of the budget
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One training run. `round` is the open one (0 before the first), `model_version` the newest.
+    """One training run. `round` is the open round (0 before the first).
 
-    `streak` counts the rounds in a row whose global model met the target accuracy. `revoked` are
-    the slots of clients that take part no more. `created_by` and `ended_by` name an admin key or
-    the coordinator. `usage` is what it took until the last round that is closed, by estimate.
-    `pausing` names who asked for a pause that comes once the open round is closed. `draw_version`
-    is that of the rules by which its shards are drawn (`serverless_fl.domain.draws`); experiments
-    from before there was a second version record none.
+    `model_version` is the newest model. `streak` counts the last rounds in a row whose global model
+    met the target accuracy. `revoked` are the slots of revoked clients. `created_by` and `ended_by`
+    name an admin key or the coordinator. `usage` is the estimated usage up to the last closed
+    round. `pausing` names the person that asked for a pause; the pause begins when the open round
+    closes. `draw_version` is the version of the rules that draw its shards
+    (`serverless_fl.domain.draws`); an experiment from before version 2 records none.
 
-    Of its models, version 0, those from `models_from` on and the best ones are kept; `garbage` are
-    versions that are kept no more, and whose bytes are not deleted yet. Once `deleted_at` is set
-    there is no such experiment any more for anybody; `swept`: nothing of it is left in the store.
+    Version 0, the versions from `models_from` on and the best versions stay. `garbage` are the
+    other versions whose bytes are still in the blob store. After `deleted_at` the coordinator
+    answers as if the experiment did not exist. `swept`: the blob store holds nothing of it any
+    more.
     """
 
     id: str
@@ -208,18 +210,18 @@ class Experiment:
     created_by: str = "admin"
     ended_by: str = ""
     revoked: tuple[int, ...] = ()
-    enrol_generation: int = 0  # of the enrolment key
-    enrol_salt: str = ""  # of the enrolment key; empty in experiments from before there was one
+    enrol_generation: int = 0  # counts the replacements of the enrolment key
+    enrol_salt: str = ""  # the enrolment key's; empty in an experiment from before salts
     rotations: tuple[Rotation, ...] = ()
     usage: Usage = field(default_factory=Usage)
-    told: float = 0.0  # the share of its clients that somebody else tells when to ask
+    told: float = 0.0  # the share of its clients that a simulation tells when to ask
     pausing: str = ""
     pauses: tuple[Pause, ...] = ()
     budgets: tuple[BudgetChange, ...] = ()
     draw_version: int = 1
     models_from: int = 1
-    best_held_out: Best | None = None  # by the cohorts' held-out examples
-    best_central: Best | None = None  # by what the admin measured
+    best_held_out: Best | None = None  # measured by the cohorts, on held-out examples
+    best_central: Best | None = None  # measured by the admin
     garbage: tuple[int, ...] = ()
     deleted_at: float | None = None
     deleted_by: str = ""
@@ -232,17 +234,17 @@ class Experiment:
 
     @property
     def best_models(self) -> frozenset[int]:
-        """The versions that stay for their accuracy."""
+        """The versions that stay because of their accuracy."""
         return frozenset(b.version for b in (self.best_held_out, self.best_central) if b)
 
     def keeps(self, version: int) -> bool:
-        """Whether a model version that there was is kept."""
+        """Say whether the blob store keeps the bytes of an existing version."""
         return version == 0 or version >= self.models_from or version in self.best_models
 
     def tombstone(self, at: float, by: str) -> Experiment:
-        """What is left of this experiment when it is deleted: nothing that says what it was.
+        """Give the record that stays when this experiment is deleted, without its contents.
 
-        Raises Conflict where it has not ended.
+        Raises Conflict if the experiment has not ended.
         """
         if not self.ended:
             raise Conflict(
@@ -268,7 +270,7 @@ class Experiment:
         )
 
     def pause(self, at: float, by: str, reason: str, **changes: Any) -> Experiment:
-        """This experiment, paused after its round. Raises Conflict where it is not running."""
+        """Give this experiment paused after its round. Raises Conflict if it is not running."""
         pause = Pause(after_round=self.round, paused_at=at, paused_by=by, reason=reason)
         pauses = (*self.pauses, pause)[-MAX_PAUSES:]
         return self.move(
@@ -276,7 +278,10 @@ class Experiment:
         )
 
     def resume(self, at: float, by: str, **changes: Any) -> Experiment:
-        """This experiment with its next round to be opened. Raises Conflict where it may not."""
+        """Give this experiment running, with its next round to open.
+
+        Raises Conflict if it is not paused.
+        """
         over = replace(self.pauses[-1], resumed_at=at, resumed_by=by)
         return self.move(
             ExperimentState.RUNNING,
@@ -287,7 +292,7 @@ class Experiment:
         )
 
     def move(self, state: ExperimentState, **changes: Any) -> Experiment:
-        """This experiment in its next state. Raises Conflict where the move is not a legal one."""
+        """Give this experiment in another state. Raises Conflict if `MOVES` lacks the move."""
         if state not in MOVES[self.state]:
             raise Conflict(f"The experiment is {self.state}; it cannot become {state}.")
         return replace(self, state=state, **changes)

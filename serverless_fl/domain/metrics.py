@@ -1,21 +1,21 @@
-"""What a metric can be, by its name. Both sides hold to it: no client can report the impossible."""
+"""The values that a metric can have, by its name. Both sides refuse any other value."""
 
 from __future__ import annotations
 
 import re
 
-RATES = frozenset({"accuracy", "precision", "recall", "f1", "auc"})  # as words of a name
+RATES = frozenset({"accuracy", "precision", "recall", "f1", "auc"})  # words of a metric's name
 LOSSES = frozenset({"loss"})
-MAX_METRIC = 1e30  # so that a weighted mean of them cannot overflow
+MAX_METRIC = 1e30  # a weighted sum of such values cannot overflow
 
 
 def fault(name: str, value: float) -> str | None:
-    """Why a metric of this name cannot have this value; None where it can.
+    """Say why a metric of this name cannot have this value; None if it can.
 
-    `accuracy_before` is a rate and `train_loss` a loss, because of the words in their names. Of any
-    other name it is only asked that the value is finite.
+    The words in a name decide: `accuracy_before` is a rate and `train_loss` is a loss. A metric of
+    any other name may have any value within `MAX_METRIC` of 0.
     """
-    if not abs(value) <= MAX_METRIC:  # so NaN, too
+    if not abs(value) <= MAX_METRIC:  # true for NaN as well
         return f"{name} is {value:g}: it must be finite, and within {MAX_METRIC:g} of 0"
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
     if words & RATES and not 0 <= value <= 1:

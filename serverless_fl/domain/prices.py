@@ -1,8 +1,7 @@
-"""What calls would cost on AWS Lambda behind its HTTP API: a table of prices, and arithmetic.
+"""The cost of calls on AWS Lambda behind its HTTP API: a table of prices, and arithmetic.
 
-Both sides use it: the coordinator for what it derives from its records, the SDK for what it counted
-itself. The table is `prices.json` beside this file, or another of the same form (FL_PRICES).
-Standard library only.
+The coordinator prices the calls that it derives from its records; the SDK prices the calls that it
+counted. The table is `prices.json` beside this file, or a file of the same form (FL_PRICES).
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ TABLE = Path(__file__).with_name("prices.json")
 
 
 class BadPrices(ValueError):
-    """A table of prices that cannot be read; the message says what is wrong with it."""
+    """The table of prices is unusable; the message names its fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prices:
-    """List prices in US dollars, and what is assumed of a call where it was not measured.
+    """List prices in US dollars, and an assumed duration of calls that nobody measured.
 
-    `data_out_per_gb` is of 10**9 bytes; Lambda's GB-second is of 1024 MB. `request_ms` is what a
-    call takes, `ms_per_mb` what each 10**6 bytes through the coordinator add to it.
+    `data_out_per_gb` counts 10**9 bytes as a GB, Lambda's GB-second counts 1024 MB. A call takes
+    `request_ms`, and `ms_per_mb` more for each 10**6 bytes that it moves through the coordinator.
     """
 
     as_of: str
@@ -56,7 +55,7 @@ class Prices:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Prices:
-        """The table in a file; without one, ours. Raises BadPrices."""
+        """Read the table in a file; without one, the table beside this module. Raises BadPrices."""
         path = path or TABLE
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
@@ -67,11 +66,11 @@ class Prices:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Calls and what they move. Of an estimate the counts are fractions, so that they add up.
+    """Calls and the bytes that they move. The counts of an estimate are fractions.
 
-    `http_api_calls` are `requests` as the HTTP API meters them: anew for each 512 KB. `ticks` are
-    invocations by a schedule, which the HTTP API does not see. `bytes_direct` went out of the blob
-    store itself.
+    The HTTP API meters a request as one call for each 512 KB of it: `http_api_calls`. `ticks` are
+    invocations by a schedule, which do not pass the HTTP API. Clients downloaded `bytes_direct`
+    from the blob store itself.
     """
 
     requests: float = 0.0
@@ -94,7 +93,7 @@ _FIELDS = fields(Usage)
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """An amount in US dollars, `usd`, and what it is made of, `items`."""
+    """An amount in US dollars, `usd`, and its parts by name, `items`."""
 
     usd: float
     items: dict[str, float]
@@ -102,14 +101,14 @@ class Cost:
 
 
 def priced(usage: Usage, prices: Prices) -> Cost:
-    """What this would cost, with the assumed time of each call."""
+    """Give the cost of calls whose duration the table assumes."""
     seconds = (usage.requests + usage.ticks) * prices.request_ms / 1000
     seconds += (usage.bytes_in + usage.bytes_out) / 1e6 * prices.ms_per_mb / 1000
     return billed(usage, seconds + usage.aggregation_seconds, prices)
 
 
 def billed(usage: Usage, seconds: float, prices: Prices) -> Cost:
-    """What this costs where the calls took so many seconds in all."""
+    """Give the cost of calls that took `seconds` in all."""
     gb_seconds = seconds * prices.memory_mb / 1024
     invocations = usage.requests + usage.ticks
     items = {
@@ -122,14 +121,14 @@ def billed(usage: Usage, seconds: float, prices: Prices) -> Cost:
 
 
 def dollars(amount: float) -> str:
-    """An amount for people, in so many digits that a small one is not nothing: `0.0022 USD`."""
+    """Write an amount for people, with enough digits for a small one: `0.0022 USD`."""
     if 0 < amount < 1e-6:
         return f"{amount:.1g} USD"
     return f"{amount:.{2 if amount >= 1 else 4 if amount >= 0.001 or not amount else 6}f} USD"
 
 
 def describe(prices: Prices) -> dict[str, Any]:
-    """Of when and where the prices are, for whoever is shown an amount."""
+    """Give the date, the region and the machine of the prices, to show beside an amount."""
     return {
         "currency": prices.currency,
         "region": prices.region,

@@ -1,6 +1,6 @@
-"""What a model came of, as hashes that anyone can compute again, and the order of its making.
+"""The origin of a model version: hashes of its settings and updates, and the order of its sum.
 
-Standard library only: the coordinator records these, and the SDK's `verify` recomputes them.
+The coordinator records the hashes, and the SDK's `verify` computes them again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from serverless_fl.domain.records import Update, client_id
 
 @dataclass(frozen=True)
 class Contribution:
-    """An accepted update as it went into a model: whose, which bytes, with what weight.
+    """One accepted update in a model: its client, its bytes' SHA-256 and its weight in the mean.
 
-    `scale` is what was left of its distance from the base model; 1.0 where nothing was clipped.
+    `scale` is the share of its distance from the base model that clipping left; 1.0 if the update
+    was not clipped.
     """
 
     client: str
@@ -29,17 +30,17 @@ class Contribution:
 
 
 def contribution(update: Update) -> Contribution:
-    """How an update stands in the record of the model that it went into."""
+    """Give the entry of an update in the record of the model that it went into."""
     return Contribution(
         client_id(update.slot), update.blob.sha256, update.num_examples, update.scale
     )
 
 
 def config_digest(config: Config) -> str:
-    """SHA-256 of the settings that differ from the defaults, and of those that have none.
+    """Give the SHA-256 (hexadecimal) of the settings that have no default or differ from it.
 
-    So it stays the same where a later version knows more settings. The budget is left out: it may
-    be changed, and no model depends on it.
+    So the digest stays the same when a later release adds a setting. The budget is left out,
+    because an admin may change it during the run and no model depends on it.
     """
     config = config.of_training
     defaults = {f.name: f.default for f in fields(Config) if f.default is not MISSING}
@@ -48,16 +49,16 @@ def config_digest(config: Config) -> str:
 
 
 def updates_digest(contributions: Iterable[Contribution]) -> str:
-    """SHA-256 of the accepted updates in their order."""
+    """Give the SHA-256 (hexadecimal) of the accepted updates, in their order."""
     return _digest([[c.client, c.sha256, c.num_examples, c.scale] for c in contributions])
 
 
 def groups(cohort: Iterable[int], slots: Iterable[int], size: int) -> list[list[int]]:
-    """The slots that reported, by their place in the sorted cohort, so many places a group.
+    """Group the slots that reported by their place in the sorted cohort, `size` places a group.
 
-    This is the order and the bracketing of an aggregation. Who is in a group does not depend on
-    who else reported; empty groups are left out. Slots of an earlier attempt's cohort, whose
-    updates came while the new one was drawn, are a last group.
+    The aggregation sums in this order and this bracketing. A slot's group does not depend on the
+    other slots that reported. Empty groups are left out. An update may also come from a slot of an
+    earlier attempt's cohort, while the new cohort is drawn: such slots are the last group.
     """
     members = sorted(cohort)
     place = {slot: number // size for number, slot in enumerate(members)}

@@ -1,4 +1,4 @@
-"""What the store keeps of clients, blobs, updates, refusals, models and evaluations."""
+"""Records that the store keeps: clients, blobs, updates, refusals, models and evaluations."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from dataclasses import dataclass, field
 
 
 def client_id(slot: int) -> str:
-    """The name by which people and the API call the client in a slot: `client-07`."""
+    """Give the id of the client in a slot, as people and the API use it: `client-07`."""
     return f"client-{slot:02d}"
 
 
 def slot_named(name: str) -> int | None:
-    """The slot of a client's name, or None where no client is called that."""
+    """Give the slot of a client's id; None if the text is no client's id."""
     digits = name.removeprefix("client-")
     slot = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 7 else -1
     return slot if slot >= 0 and client_id(slot) == name else None
 
 
-MAX_TOKEN_CHANGES = 100  # are remembered; the generation counts all of them
+MAX_TOKEN_CHANGES = 100  # a client remembers the last so many; the generation counts all
 
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """A party that holds data. Its key and its token are kept only as SHA-256 digests.
+    """A party that holds data. The store keeps its token only as a SHA-256 digest.
 
-    `token_changes` are the times at which it got another token, the latest ones.
+    `token_changes` are the times of its last changes of token, in seconds.
     """
 
     experiment_id: str
@@ -36,7 +36,7 @@ class Client:
     token_changes: tuple[float, ...] = ()
     revoked_at: float | None = None
     revoked_by: str = ""
-    told: bool = False  # by somebody else when to ask
+    told: bool = False  # a simulation tells it when to ask, so it polls seldom
     revision: int = field(default=0, compare=False)
 
     @property
@@ -46,7 +46,10 @@ class Client:
 
 @dataclass(frozen=True, kw_only=True)
 class Blob:
-    """Bytes in the blob store: `parts` under `prefix`, in order, each named by its own SHA-256."""
+    """A file in the blob store. `parts` are the SHA-256 of its parts, in order, under `prefix`.
+
+    `sha256` is of the whole file; `sizes` are the bytes of each part.
+    """
 
     prefix: str
     sha256: str
@@ -62,16 +65,16 @@ class Blob:
 
 
 def part_key(prefix: str, number: int, sha256: str) -> str:
-    """A part's key holds its digest: other bytes can never take its place."""
+    """Give the key of a part. It holds the part's digest, so other bytes get another key."""
     return f"{prefix}/{number:05d}-{sha256}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """An accepted upload of one client for one round. Its tensors begin at byte `offset`.
+    """One client's accepted upload for one round. Its tensors begin at byte `offset` of the blob.
 
-    `norm` is its distance from the base model, where the experiment bounds that; only `scale` of
-    the distance goes into the mean.
+    `norm` is its distance from the base model, if the experiment bounds the distance. The mean
+    takes the share `scale` of that distance.
     """
 
     experiment_id: str
@@ -84,14 +87,14 @@ class Update:
     received_at: float
     norm: float | None = None
     scale: float = 1.0
-    header: str = ""  # base64; only where its tensors lie in another order than the model's
+    header: str = ""  # in base64; set only if the tensors are in another order than the model's
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A span of the model, and what is summed there: a digest of the updates and their bracketing.
+    """The place of stored sums: a span of the model, and a digest of the updates in the sums.
 
-    So the sums of other updates never stand where these are looked for.
+    The digest covers the updates and their bracketing, so sums of other updates get another place.
     """
 
     span: int
@@ -100,7 +103,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """An upload that was refused for what it holds, by whom and why."""
+    """An upload that the coordinator refused for its contents."""
 
     experiment_id: str
     round: int
@@ -112,9 +115,10 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVersion:
-    """A global model. Version 0 is the creator's; version n came of round n.
+    """A global model. The admin uploads version 0; round n produces version n.
 
-    `copy` is what clients are sent to train from, where the experiment has an encoding for that.
+    `copy` is the compressed model that clients download, if the experiment has a
+    `download_encoding`.
     """
 
     experiment_id: str
@@ -123,15 +127,15 @@ class ModelVersion:
     parent_sha256: str | None
     created_at: float
     config_sha256: str = ""
-    updates_sha256: str | None = None  # of the accepted ones in their order, `domain.provenance`
+    updates_sha256: str | None = None  # `provenance.updates_digest` of the accepted updates
     created_by: str = "coordinator"
-    header: str = ""  # of version 0 only: the safetensors header of every version, base64
+    header: str = ""  # base64, only in version 0: the safetensors header of every version
     copy: Blob | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What someone measured of a model version on data of their own."""
+    """Metrics of a model version that a client or the admin measured on their own data."""
 
     experiment_id: str
     version: int

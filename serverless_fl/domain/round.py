@@ -13,18 +13,18 @@ from serverless_fl.domain.prices import Usage
 
 
 class RoundState(StrEnum):
-    """Where a round stands.
+    """The state of a round.
 
-    `SEALED` is what makes acceptance exact: an update is stored first and counts if the round was
-    not sealed by then; the list of updates is read only after the seal, so it holds every one of
-    them (docs/decisions/0005).
+    `SEALED` makes acceptance exact (docs/decisions/0005). The coordinator stores an update first,
+    and the update counts if the round was not sealed by then. The coordinator reads the list of
+    updates only after the seal, so the list holds every update that counts.
     """
 
     COLLECTING = "collecting"  # the cohort trains and uploads
-    SEALED = "sealed"  # no further update counts; the list is about to be frozen
-    AGGREGATING = "aggregating"  # the list is frozen; the holder of the lease averages it
-    CLOSED = "closed"  # the new model version is stored
-    ABANDONED = "abandoned"  # the experiment ended first
+    SEALED = "sealed"  # no further update counts; the list of accepted updates is not written yet
+    AGGREGATING = "aggregating"  # the list is written; the holder of the lease averages it
+    CLOSED = "closed"  # the store holds the new model version
+    ABANDONED = "abandoned"  # the experiment ended before the round closed
 
 
 _S = RoundState
@@ -39,11 +39,11 @@ MOVES: Mapping[RoundState, frozenset[RoundState]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """A process's word that it works on an aggregation, or on a group of it, until `expires_at`.
+    """The exclusive right of one process to work on an aggregation, or on a group, for a time.
 
-    `fence` numbers the leases on one thing, and only ever grows. `released`: the owner stopped, and
-    the next call goes on at once. `deaths` counts the owners in a row that said nothing of their
-    end.
+    It ends at `expires_at`, or earlier if the owner gave it back (`released`). `fence` grows with
+    each lease on the same thing. `deaths` counts the last owners in a row that let their lease
+    expire.
     """
 
     owner: str
@@ -56,9 +56,9 @@ class Lease:
 @final
 @dataclass(frozen=True, kw_only=True)
 class FullGroup:
-    """A group of a round's cohort whose updates are summed before the round closes.
+    """A group whose updates are all in, so that the coordinator sums it before the round closes.
 
-    `done`: all its sums are stored. `seconds`: the time spent on them so far.
+    `done`: the store holds all its sums. `seconds`: the time that the sums took so far.
     """
 
     experiment_id: str
@@ -73,7 +73,10 @@ class FullGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """How the aggregation is cut into cells: settled once, for all that take part in it."""
+    """The size of an aggregation's cells. The round records it, so every process cuts alike.
+
+    A cell is a span of `span_bytes` bytes of the model times a group of `group_size` clients.
+    """
 
     span_bytes: int
     group_size: int
@@ -81,26 +84,29 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """An attempt at a round that met its deadline, or its last answer, without a quorum."""
+    """An attempt at a round that ended without a quorum.
+
+    It ended at its deadline, or earlier because no client of the cohort was left to report.
+    """
 
     attempt: int
     cohort: tuple[int, ...]
     reported: tuple[int, ...]
     refused: tuple[int, ...]
     ended_at: float
-    revoked: tuple[int, ...] = ()  # before they reported
+    revoked: tuple[int, ...] = ()  # clients that were revoked before they reported
 
     @property
     def settled(self) -> frozenset[int]:
-        """Of whom nothing more was to be expected."""
+        """The slots that could not report any more."""
         return frozenset({*self.reported, *self.refused, *self.revoked})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """One cycle of an experiment. Slots number clients; `accepted` is frozen with the seal.
+    """One cycle of an experiment: round n trains from model version n - 1 and produces version n.
 
-    Round n trains from model version n - 1 and produces version n.
+    Slots stand for clients. `accepted` and `revoked` are written after the seal and stay.
     """
 
     experiment_id: str
@@ -111,18 +117,18 @@ class Round:
     attempt: int = 1
     state: RoundState = RoundState.COLLECTING
     accepted: tuple[int, ...] = ()
-    revoked: tuple[int, ...] = ()  # of the cohort, before they reported; frozen with the seal
-    lost: tuple[int, ...] = ()  # were accepted, and are no more what they were, see `Spoilt`
+    revoked: tuple[int, ...] = ()  # members of the cohort that were revoked before they reported
+    lost: tuple[int, ...] = ()  # accepted updates whose bytes are missing or damaged now
     lease: Lease | None = None
-    cut: Cut | None = None  # of rounds from before it was settled at the opening: with the list
+    cut: Cut | None = None  # written at the opening; in older rounds together with `accepted`
     earlier: tuple[Attempt, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     num_examples: int = 0
     update_bytes: int = 0
     aggregation_seconds: float | None = None
     closed_at: float | None = None
-    usage: Usage | None = None  # what it took, by estimate; of a closed round
-    swept: bool = False  # of an abandoned round: nothing of it is left in the blob store
+    usage: Usage | None = None  # the estimated usage of a closed round
+    swept: bool = False  # an abandoned round: the blob store holds nothing of it any more
     revision: int = field(default=0, compare=False)
 
     @property
@@ -131,26 +137,26 @@ class Round:
 
     @property
     def group_count(self) -> int:
-        """How many groups of the cohort are folded as they fill; 0 where one holds all of it."""
+        """The number of groups that are summed before the round closes; 0 for a single group."""
         if self.cut is None or len(self.cohort) <= self.cut.group_size:
             return 0
         return -(-len(self.cohort) // self.cut.group_size)
 
     def group_of(self, slot: int) -> int:
-        """The group that a slot of the cohort is in."""
+        """Give the number of the group that holds a slot of the cohort."""
         return bisect_left(self.cohort, slot) // self.cut.group_size if self.cut else 0
 
     def members(self, group: int) -> tuple[int, ...]:
-        """The slots of a group. Of those that reported, `provenance.groups` makes the same ones."""
+        """Give the slots of a group. `provenance.groups` groups the reported slots alike."""
         size = self.cut.group_size if self.group_count and self.cut else 0
         return self.cohort[group * size : (group + 1) * size]
 
     def silent(self, slots: Collection[int], heard: Collection[int]) -> tuple[int, ...]:
-        """Those of the cohort among `slots` that were not heard of."""
+        """Give the members of the cohort that are in `slots` and not in `heard`."""
         return tuple(s for s in self.cohort if s in slots and s not in heard)
 
     def move(self, state: RoundState, **changes: Any) -> Round:
-        """This round in its next state. Raises Conflict where the move is not a legal one."""
+        """Give this round in another state. Raises Conflict if `MOVES` lacks the move."""
         if state not in MOVES[self.state]:
             raise Conflict(f"Round {self.number} is {self.state}; it cannot become {state}.")
         return replace(self, state=state, **changes)

@@ -1,4 +1,4 @@
-"""When an experiment has reached its target accuracy (docs/decisions/0007)."""
+"""The rule that ends an experiment at its target accuracy (docs/decisions/0007)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from serverless_fl.domain.confidence import least_examples, lower_bound, risk_of
+from serverless_fl.domain.confidence import least_examples, lower_bound, risk_after_round
 from serverless_fl.domain.draws import shard_bounds
 from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.records import Update
 from serverless_fl.domain.round import Round
 
-METRIC = "accuracy_before"  # the round's base model on a client's held-out examples
+METRIC = "accuracy_before"  # the accuracy of the round's base model on held-out examples
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`streak`: the rounds in a row that met the target. `reason`: why it is over, if it is."""
+    """The decision after a round. `reason` says why the experiment ends; None if it goes on.
+
+    `streak` counts the last rounds in a row that met the target.
+    """
 
     streak: int
     reason: str | None = None
@@ -25,8 +28,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the clients' held-out examples show: how many examples there are, of how many clients,
-    the share that the model gets right, and a lower bound of that share over all examples.
+    """The result on the clients' held-out examples.
+
+    The model is right on the share `accuracy` of `examples` examples of `clients` clients.
+    `at_least` is a lower bound of its accuracy on all examples.
     """
 
     clients: int
@@ -42,10 +47,10 @@ def decide(
     updates: Sequence[Update],
     earlier: Iterable[Sequence[Update]] = (),
 ) -> Verdict:
-    """Whether the experiment is to end after this round, whose accepted updates these are.
+    """Decide whether the experiment ends after a round with these accepted updates.
 
-    `streak` is what it was before the round; `earlier` are the accepted updates of the rounds
-    before it, the newest first, of which as many count as are pooled (`patience`, less this one).
+    `streak` is the streak before the round. `earlier` are the accepted updates of the rounds before
+    it, the newest round first; the first `patience` - 1 of them count together with `updates`.
     """
     accuracy, target = agreed_accuracy(updates), config.target_accuracy
     if target is None or accuracy is None or accuracy < target:
@@ -67,11 +72,12 @@ def decide(
 
 
 def evidence(config: Config, number: int, pooled: Iterable[Sequence[Update]]) -> Evidence:
-    """What the updates of some rounds show after round `number`; the newest come first.
+    """Pool the measurements in the updates of some rounds, the newest round first.
 
-    Each client counts once, with what it measured last: its examples are the same every time. Of
-    three clients or more, the worst counts as the second worst and the best as the second best, so
-    that one that lies neither shows a target nor hides it.
+    Each client counts once, with its newest measurement, because it measures on the same examples
+    in every round. With three clients or more, the lowest accuracy counts as the second lowest and
+    the highest as the second highest, so a single client that lies cannot decide alone. `number`
+    is the newest round; the lower bound takes its risk.
     """
     latest: dict[int, Update] = {}
     for updates in pooled:
@@ -84,14 +90,15 @@ def evidence(config: Config, number: int, pooled: Iterable[Sequence[Update]]) ->
         found[-1] = (found[-2][0], found[-1][1])
     examples = sum(count for _, count in found)
     right = sum(accuracy * count for accuracy, count in found)
-    at_least = lower_bound(right, examples, risk_of(number))
+    at_least = lower_bound(right, examples, risk_after_round(number))
     return Evidence(len(found), examples, right / max(examples, 1), at_least)
 
 
 def held_out(config: Config, update: Update) -> int:
-    """On how many examples a client measured: what it did not train on, at most a tenth.
+    """Give the number of examples that a client measured on.
 
-    Nobody says how many they are, but the SDK holds out a tenth of a shard.
+    These are the examples of its shard that it did not train on, but at most a tenth of the shard:
+    an update does not carry the number, and the SDK holds out a tenth.
     """
     first, last = shard_bounds(config.dataset_size, config.clients, update.slot)
     tenth = max(1, round((last - first) / 10))
@@ -100,8 +107,10 @@ def held_out(config: Config, update: Update) -> int:
 
 
 def out_of_reach(config: Config) -> str:
-    """A sentence where the pooled examples are too few to show the target after round 10 (or the
-    last), were every answer right; else empty.
+    """Write a warning if the pooled examples are too few to show the target; else an empty text.
+
+    They are too few if they do not show the target after round 10 (or the last round) even with
+    every answer right.
     """
     target, number = config.target_accuracy, max(config.patience, min(10, config.rounds))
     if target is None:
@@ -111,21 +120,24 @@ def out_of_reach(config: Config) -> str:
     needed = least_examples(target, number)
     if most >= needed:
         return ""
-    how = f"at least {needed} held-out examples, all of them right" if target < 1 else "too many"
+    if target < 1:
+        shown = f"only {needed} held-out examples or more, all of them right, show it"
+    else:
+        shown = "no number of held-out examples shows it"
     return (
         f"The target accuracy of {target:.2%} is not likely to end this run: after round {number} "
-        f"it takes {how}, to show it, and what is pooled has {most}. A higher patience pools more, "
-        "a lower target takes fewer."
+        f"{shown}, and the pooled rounds have {most}. Raise the patience to pool more examples, "
+        "or lower the target to need fewer."
     )
 
 
 def agreed_accuracy(updates: Sequence[Update]) -> float | None:
-    """The highest accuracy that clients with more than half of all examples measured, or exceeded.
+    """Give the highest accuracy that clients with more than half of all examples reached.
 
-    This is the lower weighted median, so clients with half of the examples or less can pull it
-    neither up nor down beyond what others measured. A client that reports none counts as one that
-    did not reach it. None where too many report none. With 10 examples each, of 0.9, 0.8 and 1.0 it
-    is 0.9; of 0.9 and 1.0 as well.
+    This is the lower weighted median: clients with at most half of the examples cannot move it
+    beyond the values of the others. A client without a measurement counts as one that reached
+    nothing; the result is None if such clients hold half of the examples or more. For accuracies of
+    0.8, 0.9 and 1.0, with 10 examples each, it is 0.9; for 0.9 and 1.0 it is 0.9 as well.
     """
     total = sum(update.num_examples for update in updates)
     measured = [(u.metrics[METRIC], u.num_examples) for u in updates if METRIC in u.metrics]

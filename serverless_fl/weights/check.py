@@ -1,4 +1,4 @@
-"""The check of an upload: whether a stranger's file holds weights that can be averaged."""
+"""The check of an upload: does a stranger's file hold weights that can be averaged?"""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from serverless_fl.weights.header import (
     read_header,
 )
 
-# NumPy is imported where it is used: a coordinator that only answers polls never loads it.
+# The functions import NumPy themselves, so that a coordinator that answers only polls never loads
+# it.
 
-MAX_F64 = 2.0**990  # 2**30 examples times this is still a float64
+MAX_F64 = 2.0**990  # the largest float64 in an update: 2**30 examples times it is still finite
 
 
 class UpdateCheck:
-    """Checks an upload while its bytes stream by, and holds its header and one part at most.
+    """Checks an upload while its bytes stream in; it holds the header and the last chunk in memory.
 
-    Feed it all bytes in order, then call `finish`. `expected` is the layout that the file must
-    have, in any order of tensors: for a delta `encodings.encoded_layout` of the model's.
-    Both methods raise BadWeights; its code is `malformed-weights` (not a safetensors file),
-    `encoding-mismatch` or `layout-mismatch` (not the expected file), `non-finite` (NaN, infinity,
-    or a float64 beyond MAX_F64), or `bad-scale` (of a delta).
+    Call `feed` with all bytes in order, then `finish`. `expected` is the layout that the file must
+    have, with its tensors in any order; for a delta it is `encodings.encoded_layout` of the model's
+    layout. Both methods raise BadWeights with the code `malformed-weights` (not a safetensors
+    file), `encoding-mismatch` or `layout-mismatch` (not the expected file), `non-finite` (NaN,
+    infinity, or a float64 beyond MAX_F64), or `bad-scale` (an impossible scale of a delta).
     """
 
     def __init__(self, expected: Layout | None = None) -> None:
         self.expected = expected
-        self.layout: Layout | None = None  # from when the header is complete
-        self._pending = b""  # bytes that the next chunk completes: of the header, or of a value
-        self._position = 0  # bytes of tensor data that were checked
-        self._index = 0  # of the tensor that is being checked
+        self.layout: Layout | None = None  # None until the header is complete
+        self._pending = b""  # the start of a header, or of a value, that the next chunk goes on
+        self._position = 0  # the number of checked bytes of tensor data
+        self._index = 0  # the number of the tensor at that position
 
     def feed(self, chunk: bytes) -> None:
-        """Check the next bytes of the file, any number of them. Raises BadWeights."""
+        """Check the next bytes of the file, in a chunk of any length. Raises BadWeights."""
         data = self._pending + chunk if self._pending else chunk
         if self.layout is None:
             if len(data) < 8 or len(data) < (length := header_length(data)):
@@ -50,17 +51,20 @@ class UpdateCheck:
     def _read_layout(self, header: bytes) -> Layout:
         expected = self.expected
         if expected is not None and header == expected.header:
-            return expected  # the usual case; parsing takes longer than all other checks together
+            return expected  # the usual case; parsing takes longer than all the other checks
         found = read_header(header)
         if expected is not None:
             require_same_form(expected, found)
         return found
 
     def _check_values(self, layout: Layout, data: memoryview) -> bytes:
-        """Check the whole values in `data`; give the bytes of a last, unfinished one."""
+        """Check the complete values in `data`; give the bytes of an incomplete last value."""
         while data:
             if self._index == len(layout.tensors):
-                raise BadWeights(f"There are more bytes than the {layout.total_bytes} announced.")
+                raise BadWeights(
+                    f"The file has more than the {layout.total_bytes} bytes that its header "
+                    "announces."
+                )
             tensor = layout.tensors[self._index]
             length = min(len(data), tensor.end - self._position)
             length -= length % TYPE_SIZES[tensor.dtype]
@@ -77,7 +81,7 @@ class UpdateCheck:
         return bytes(data)
 
     def finish(self) -> Layout:
-        """Give the layout of what was fed. Raises BadWeights where bytes are missing."""
+        """Give the layout of the checked file. Raises BadWeights if bytes are missing."""
         if self.layout is None or self._pending or self._position != self.layout.data_bytes:
             raise BadWeights("The safetensors bytes end too early.")
         return self.layout
@@ -88,7 +92,7 @@ def _require_finite(tensor: TensorSpec, data: memoryview) -> None:
     import numpy as np
 
     values = np.frombuffer(data, dtype=NUMPY_TYPES[tensor.dtype])
-    if tensor.dtype == "BF16":  # as integers: infinity and NaN have all bits of the exponent set
+    if tensor.dtype == "BF16":  # NumPy reads integers; NaN and infinity have all exponent bits set
         finite = bool(((values & 0x7F80) != 0x7F80).all())
     else:
         finite = bool(np.isfinite(values).all())
@@ -107,13 +111,13 @@ def _require_finite(tensor: TensorSpec, data: memoryview) -> None:
 
 
 def _require_scales(data: memoryview) -> None:
-    """Raise BadWeights (`bad-scale`) unless the largest product of each scale is a float32."""
+    """Raise BadWeights (`bad-scale`) unless every scaled value is a finite float32."""
     import numpy as np
 
     scales = np.frombuffer(data, dtype=NUMPY_TYPES["F32"])
     if len(scales) and not (scales.min() >= 0 and scales.max() <= MAX_SCALE):
         raise BadWeights(
-            f"A delta's scales must lie between 0 and {MAX_SCALE:.0e}, but here is one of "
+            f"A delta's scales must lie between 0 and {MAX_SCALE:.0e}, but one is "
             f"{scales[np.argmax(np.abs(scales))]:.3g}.",
             code="bad-scale",
         )

@@ -1,7 +1,7 @@
 """The values of tensors: from a file's bytes to NumPy arrays and back.
 
-Bytes are little-endian, as the safetensors format says. NumPy has no bfloat16: such values are
-float32 in memory, and are rounded to nearest, ties to even, when they are written.
+Files hold little-endian bytes (the safetensors format). NumPy has no bfloat16, so BF16 values are
+float32 in memory; `pack` rounds them to the nearest bfloat16, ties to even.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from serverless_fl.weights.spans import Piece, Span, size, whole
 
 
 def unpack(piece: Piece, data: memoryview) -> np.ndarray:
-    """Give a piece's values, flat: a view of its bytes, or for BF16 a float32 copy."""
+    """Give a piece's values [count]: a view of its bytes, or a float32 copy for BF16."""
     flat = np.frombuffer(data, dtype=NUMPY_TYPES[piece.tensor.dtype])
     if piece.tensor.dtype == "BF16":
         flat = (flat.astype(np.uint32) << 16).view(np.float32)
@@ -23,10 +23,10 @@ def unpack(piece: Piece, data: memoryview) -> np.ndarray:
 
 
 def with_whole_numbers(span: Span, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Give the same values, with those of integer and boolean tensors rounded to their dtype.
+    """Round the values of integer and boolean tensors to their dtypes; give the others unchanged.
 
-    Ties go to even, and what lies beyond the dtype becomes its nearest value. The largest I64 and
-    U64 are the largest float64 below 2**63 and 2**64.
+    Ties go to even. A value beyond the dtype's range becomes the nearest value in it; for I64 and
+    U64 the largest is the largest float64 below 2**63 or 2**64.
     """
     found = dict(values)
     for tensor in (piece.tensor for piece in span if piece.tensor.dtype not in FLOATS):
@@ -40,8 +40,9 @@ def with_whole_numbers(span: Span, values: Mapping[str, np.ndarray]) -> dict[str
 
 
 def pack(span: Span, values: Mapping[str, np.ndarray]) -> bytearray:
-    """Give the bytes of a span. `values` holds each piece's values by the name of its tensor; they
-    are cast to the tensor's dtype.
+    """Give the bytes of a span. `values` holds the values of each piece by its tensor's name.
+
+    The values are cast to the tensor's dtype.
     """
     data = bytearray(size(span))
     body, place = memoryview(data), 0
@@ -55,20 +56,20 @@ def pack(span: Span, values: Mapping[str, np.ndarray]) -> bytearray:
 
 
 def _bfloat16(value: np.ndarray) -> np.ndarray:
-    """The upper halves of float32 values, rounded to nearest, ties to even."""
+    """Give the upper 16 bits of float32 values, rounded to nearest, ties to even: uint16."""
     bits = _round_to_odd(value)
-    # The sum carries into the upper half where that must be rounded up.
+    # The sum carries into the upper half if that half must be rounded up.
     rounded: np.ndarray = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     return rounded
 
 
 def _round_to_odd(value: np.ndarray) -> np.ndarray:
-    """The bits of values cut off to float32, with the last bit set where something was cut off.
+    """Cut values off to float32, and set the last bit of each inexact one: uint32.
 
-    A second rounding, to fewer bits, then gives what one rounding would. If float32 were rounded to
-    nearest, a value beside the middle of two bfloat16 would first become the middle, and then the
-    even one. Boldo and Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms
-    using rounding to odd", IEEE Transactions on Computers, 2008.
+    A second rounding, to bfloat16, then gives the same result as a single rounding. Rounding to the
+    nearest float32 would not: a float64 close to the middle of two bfloat16 values would become the
+    middle itself, and then the even neighbour. Boldo and Melquiond, "Emulation of FMA and correctly
+    rounded sums: proved algorithms using rounding to odd", IEEE Transactions on Computers, 2008.
     """
     near = value.astype(np.float32)
     over = np.abs(near) > np.abs(value)
@@ -78,7 +79,7 @@ def _round_to_odd(value: np.ndarray) -> np.ndarray:
 
 
 def arrays(layout: Layout, data: bytes | bytearray) -> Iterator[tuple[str, np.ndarray]]:
-    """Give each tensor of a whole file: its name and its values, flat, as `unpack` gives them."""
+    """Yield the name and the values [count] of each tensor of a whole file, as `unpack` does."""
     body = memoryview(data)[len(layout.header) :]
     for piece in whole(layout):
         yield piece.tensor.name, unpack(piece, body[piece.tensor.start : piece.tensor.end])

@@ -1,12 +1,11 @@
-"""The values of encoded files: deltas that a client computes and the coordinator adds to the base
-model, and compressed models that the coordinator computes and clients train from.
+"""The values of encoded files: deltas, which clients upload, and compressed models.
 
 int8 deltas follow QSGD (Alistarh et al., "QSGD: Communication-Efficient SGD via Gradient
-Quantization and Encoding", NIPS 2017, arXiv:1610.02132) with the largest value in the place of the
-norm: a value is rounded up or down at random, so that it is right on average and the errors of many
-clients cancel out. The scale of float16 is a power of two: it costs no precision and brings every
-value into float16's range. The values of models are rounded to the nearest, because all clients
-must train from the same model.
+Quantization and Encoding", NIPS 2017, arXiv:1610.02132), but the largest value takes the place of
+the norm. The client rounds each value up or down at random, so its expectation is exact and the
+errors of many clients cancel out. The scale of float16 is a power of two: it costs no precision and
+brings every value into float16's range. The coordinator rounds the values of a compressed model to
+the nearest, because all clients must train from the same model.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from serverless_fl.weights.encodings import (
 )
 from serverless_fl.weights.header import NUMPY_TYPES, TensorSpec, layout_of
 
-_STEPS = 127  # of int8 on either side of zero
-_TINY = 2.0**-126  # the least float32 with all its bits
+_STEPS = 127  # int8 has as many steps on each side of zero
+_TINY = 2.0**-126  # the smallest normal float32
 LARGEST = {  # the largest finite value that a model may hold, by dtype
     "F64": MAX_F64,
     "F32": float(np.finfo(np.float32).max),
@@ -38,11 +37,11 @@ LARGEST = {  # the largest finite value that a model may hold, by dtype
 
 
 def encode_update(base: bytes, weights: bytes, encoding: str, seed: int) -> bytes:
-    """Give the file to upload for `weights`, trained from `base` (both safetensors).
+    """Encode `weights`, trained from `base`, as a file to upload (all safetensors).
 
-    The seed decides how int8 values are rounded. Weights that diverged give a delta that is not
-    finite; the coordinator refuses it with the same code as such weights.
-    Raises BadWeights where the two files have other tensors, or the encoding is none of ours.
+    `seed` decides the random rounding of int8. Weights that are not finite give a delta that is not
+    finite, and the coordinator refuses it (`non-finite`).
+    Raises BadWeights if the two files have different tensors, or if the encoding is unknown.
     """
     layout, theirs = layout_of(base), layout_of(weights)
     layout.require_same_tensors(theirs)
@@ -68,22 +67,23 @@ def encode_update(base: bytes, weights: bytes, encoding: str, seed: int) -> byte
 
 
 def scale_for(top: float, dtype: str) -> float:
-    """Give the scale (a float32) that values up to `top` are divided by to fit an I8 or an F16.
+    """Give a scale (a float32): values up to `top`, divided by it, fit into an I8 or an F16.
 
-    It is MAX_SCALE at most; the largest values are cut off where that is too little.
+    The scale is at most MAX_SCALE. If that is too small for `top`, the caller cuts values off.
     """
     if dtype == "F16":
-        _, exponent = np.frexp(top)  # the largest comes to lie in [2**14, 2**15)
+        _, exponent = np.frexp(top)  # top / scale then lies in [2**14, 2**15)
         return min(max(float(np.ldexp(1.0, int(exponent) - 15)), _TINY), MAX_SCALE)
     scale = np.float32(min(max(top / _STEPS, _TINY), MAX_SCALE))
-    if float(scale) * _STEPS < top and scale < MAX_SCALE:  # it was rounded down
+    if float(scale) * _STEPS < top and scale < MAX_SCALE:  # float32 rounded it down
         scale = np.nextafter(scale, np.float32(np.inf))
     return float(scale)
 
 
 def round_to_scale(values: np.ndarray, scale: float, dtype: str) -> np.ndarray:
-    """Divide values by a scale and round them to the nearest whole number (I8); for F16 the caller
-    rounds them when it casts them. Gives float64 within the range of the dtype.
+    """Divide values by a scale and bring them into the range of the dtype: float64.
+
+    For I8 they are rounded to the nearest whole number; F16 values are rounded by a later cast.
     """
     divided = values.astype(np.float64) / scale
     if dtype == "F16":
@@ -92,7 +92,7 @@ def round_to_scale(values: np.ndarray, scale: float, dtype: str) -> np.ndarray:
 
 
 def _quantise(delta: np.ndarray, dtype: str, draw: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Give the values that an update holds, and their scale: NaN where no scale fits."""
+    """Give the values of an update and their scale; the scale is NaN if none fits."""
     top = float(np.max(np.abs(delta), initial=0.0))
     if not top <= MAX_SCALE:
         return np.zeros(delta.size), np.nan
@@ -104,9 +104,9 @@ def _quantise(delta: np.ndarray, dtype: str, draw: np.random.Generator) -> tuple
 
 
 def add_delta(delta: np.ndarray, scale: float, base: np.ndarray, dtype: str) -> np.ndarray:
-    """Give `base + scale * delta` in float64; `dtype` is the model's.
+    """Give `base + scale * delta` in float64, for a model of the dtype `dtype`.
 
-    A sum beyond the finite values of that dtype becomes the nearest of them.
+    A sum beyond the finite values of the dtype becomes the nearest finite value.
     """
     wide = delta.astype(np.float64)
     wide *= scale
@@ -115,10 +115,7 @@ def add_delta(delta: np.ndarray, scale: float, base: np.ndarray, dtype: str) -> 
 
 
 def decompress_values(values: np.ndarray, scale: float, dtype: str) -> np.ndarray:
-    """Give a compressed tensor's values in the model's dtype, as clients train from them.
-
-    BF16 values are float32 in memory.
-    """
+    """Give the values of a compressed tensor in the model's dtype (float32 for BF16)."""
     exact = add_delta(values, scale, np.zeros(1), dtype)
     if dtype != "BF16":
         return exact.astype(NUMPY_TYPES[dtype])
@@ -127,7 +124,7 @@ def decompress_values(values: np.ndarray, scale: float, dtype: str) -> np.ndarra
 
 
 def compress_model(model: bytes, encoding: str) -> bytes:
-    """Give the compressed file of a whole model (safetensors). Raises BadWeights."""
+    """Compress a whole model; both files are safetensors. Raises BadWeights for a malformed one."""
     layout, dtype = layout_of(model), MODEL_ENCODINGS[encoding]
     target, values = encoded_layout(layout, encoding), dict(codec.arrays(layout, model))
     scales = []
@@ -139,12 +136,15 @@ def compress_model(model: bytes, encoding: str) -> bytes:
 
 
 def decompress_model(compressed: bytes) -> bytes:
-    """Give the weights (safetensors) that a compressed model stands for. Raises BadWeights."""
+    """Decompress a whole model; both files are safetensors. Raises BadWeights for a malformed one.
+
+    The weights differ from the original model's by the rounding of `compress_model`.
+    """
     layout = layout_of(compressed)
     target, values = decoded_layout(layout), dict(codec.arrays(layout, compressed))
     names, scales = float_names(target), values.pop(SCALES, np.empty(0))
     if len(scales) != len(names):
-        raise BadWeights("The copy has not a scale for each of its tensors.")
+        raise BadWeights(f"The compressed model has {len(scales)} scales for {len(names)} tensors.")
     dtypes = {tensor.name: tensor.dtype for tensor in target.tensors}
     for name, scale in zip(names, scales, strict=True):
         values[name] = decompress_values(values[name], float(scale), dtypes[name])

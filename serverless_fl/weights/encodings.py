@@ -1,10 +1,10 @@
-"""The files of encoded weights: deltas that clients upload, compressed models that they train from.
+"""The layouts of encoded files: deltas, which clients upload, and compressed models.
 
 An encoded file is a safetensors file whose floating-point tensors are float32, float16 or int8. A
-file of float16 or int8 has a scale for each of these tensors, in one more tensor. Integer and
-boolean tensors stay as they are. The metadata name the encoding, so that nobody takes such a file
-for weights. This module knows the layouts; `serverless_fl.weights.deltas` computes the values. It
-needs no NumPy.
+file of float16 or int8 has one more tensor, with a scale for each floating-point tensor. Integer
+and boolean tensors stay as they are. The metadata name the encoding, so that no reader takes an
+encoded file for weights. `serverless_fl.weights.deltas` computes the values. This module needs no
+NumPy.
 """
 
 from __future__ import annotations
@@ -25,37 +25,38 @@ from serverless_fl.weights.header import (
     write_header,
 )
 
-KEY = "encoding"  # in the metadata of an encoded file
-TYPES = "encoded_dtypes"  # in those of a compressed model: its dtypes that are not float32
-SCALES = "__scales__"  # float32, one for each floating-point tensor, in the model's order
-UPDATE_ENCODINGS: Mapping[str, str] = {  # the safetensors dtype of an update's values
+KEY = "encoding"  # the metadata's key for the encoding
+TYPES = "encoded_dtypes"  # a compressed model's key for the original dtypes that are not float32
+SCALES = "__scales__"  # the tensor of scales: float32, one a floating-point tensor, in order
+UPDATE_ENCODINGS: Mapping[str, str] = {  # the safetensors dtype of a delta's values
     "delta-float32": "F32",
     "delta-float16": "F16",
     "delta-int8": "I8",
 }
-MODEL_ENCODINGS: Mapping[str, str] = {"float16": "F16", "int8": "I8"}  # of a compressed model's
+# The safetensors dtype of a compressed model's values.
+MODEL_ENCODINGS: Mapping[str, str] = {"float16": "F16", "int8": "I8"}
 SCALED = frozenset({"F16", "I8"})
-MAX_SCALE = 2.0**111  # times the largest float16, or int8, it is still a float32
+MAX_SCALE = 2.0**111  # the product with the largest float16, or int8, is still a float32
 
 
 def encoding_of(layout: Layout) -> str:
-    """Give the encoding that a file's metadata name; WEIGHTS where that is none of ours."""
+    """Give the encoding in a file's metadata; WEIGHTS if there is none, or an unknown one."""
     found = layout.metadata.get(KEY, WEIGHTS)
     return found if found in UPDATE_ENCODINGS or found in MODEL_ENCODINGS else WEIGHTS
 
 
 def float_names(layout: Layout) -> list[str]:
-    """The names of the floating-point tensors, in the order of their scales."""
+    """Give the names of the floating-point tensors, in the order of their scales."""
     return [tensor.name for tensor in layout.tensors if tensor.dtype in FLOATS]
 
 
 def encoded_layout(layout: Layout, encoding: str) -> Layout:
-    """Give the layout of an update of a model, or of the compressed model, in this encoding.
+    """Give the layout of an update, or of a compressed model, from the layout of the model.
 
     The scales come first, then the tensors in the model's order. A compressed model keeps the
     model's metadata. For WEIGHTS the layout stays as it is.
-    Raises BadWeights where the model has a tensor of the scales' name, or where the encoding is not
-    one of ours (`encoding-mismatch`).
+    Raises BadWeights if the model has a tensor with the name of the scales, or if the encoding is
+    unknown (`encoding-mismatch`).
     """
     if encoding == WEIGHTS:
         return layout
@@ -66,7 +67,10 @@ def encoded_layout(layout: Layout, encoding: str) -> Layout:
     kinds = [(n, (dtype, shape) if t in FLOATS else (t, shape)) for n, (t, shape) in kinds]
     if dtype in SCALED:
         if any(name == SCALES for name, _ in kinds):
-            raise BadWeights(f"The model's tensor {SCALES!r} has the name that {encoding} needs.")
+            raise BadWeights(
+                f"The model has a tensor {SCALES!r}, but {encoding} needs that name: rename the "
+                "tensor."
+            )
         kinds.insert(0, (SCALES, ("F32", (len(float_names(layout)),))))
     metadata = {KEY: encoding}
     if encoding in MODEL_ENCODINGS:
@@ -78,21 +82,21 @@ def encoded_layout(layout: Layout, encoding: str) -> Layout:
 
 
 def decoded_layout(compressed: Layout) -> Layout:
-    """Give the layout of the model that a compressed model stands for.
+    """Give the layout of the model from the layout of the compressed model.
 
-    Its header says the same as the model's own, and may be spelt in another way.
-    Raises BadWeights where the file is not a compressed model (`encoding-mismatch`) or does not say
-    which dtypes the model has.
+    Its header holds the same tensors and metadata as the original's, perhaps in other bytes.
+    Raises BadWeights if the file is not a compressed model (`encoding-mismatch`), or if it does not
+    name the dtypes of the model.
     """
     if encoding_of(compressed) not in MODEL_ENCODINGS:
-        raise BadWeights("This file is not the encoded copy of a model.", code="encoding-mismatch")
+        raise BadWeights("This file is not a compressed model.", code="encoding-mismatch")
     metadata = {k: v for k, v in compressed.metadata.items() if k not in (KEY, TYPES)}
     try:
         others = json.loads(compressed.metadata.get(TYPES, "{}"))
     except (ValueError, RecursionError):
         others = None
     if not isinstance(others, dict) or not all(o in TYPE_SIZES for o in others.values()):
-        raise BadWeights("The copy does not say which dtypes its model has.")
+        raise BadWeights("The compressed model does not name the dtypes of its model.")
     narrow = MODEL_ENCODINGS[encoding_of(compressed)]
     kinds = [
         (t.name, (others.get(t.name, "F32"), t.shape) if t.dtype == narrow else t.kind)
@@ -108,11 +112,11 @@ def _layout(kinds: list[tuple[str, Kind]], metadata: Mapping[str, str]) -> Layou
 
 
 def part_bytes(most: int, size: int, model_bytes: int) -> int:
-    """Give the size of an update's parts in bytes, for an update of `size` bytes.
+    """Give the size in bytes of the parts of an update that has `size` bytes.
 
-    `most` is the size of the model's parts. An encoded update's part holds about as many values as
-    a model's part, so that reading a span of the model reads little more than that span of each
-    update. The update has no more parts for it.
+    `most` is the size of the model's parts. A part of an encoded update holds about as many values
+    as a part of the model, so the aggregation of a span reads little more than that span of each
+    update. The update has as many parts as the model at most.
     """
     return min(most, math.ceil(most * size / model_bytes))
 
@@ -125,8 +129,8 @@ def require_same_form(expected: Layout, found: Layout) -> None:
     wanted, sent = encoding_of(expected), encoding_of(found)
     if wanted != sent:
         raise BadWeights(
-            f"The experiment takes updates as {wanted}, but this one is {sent}: train as the "
-            "round status says, with a client that knows the encoding.",
+            f"The experiment takes updates as {wanted}, but this update is {sent}: encode it "
+            "as the round status says, with a client that knows the encoding.",
             code="encoding-mismatch",
         )
     if wanted == WEIGHTS:
@@ -136,9 +140,7 @@ def require_same_form(expected: Layout, found: Layout) -> None:
 
 
 def is_scales(tensor: TensorSpec, expected: Layout | None) -> bool:
-    """Say whether a tensor holds a delta's scales, and is not a model's own of that name."""
+    """Say whether a tensor holds a delta's scales; a plain model may use their name, too."""
     return (
-        tensor.name == SCALES
-        and expected is not None
-        and encoding_of(expected) in (UPDATE_ENCODINGS)
+        tensor.name == SCALES and expected is not None and encoding_of(expected) in UPDATE_ENCODINGS
     )

@@ -2,11 +2,10 @@
 
 The format is https://github.com/huggingface/safetensors#format: eight bytes with the length of the
 header (little-endian), the header (JSON: name -> dtype, shape, data_offsets), the tensors' bytes.
-We do not read headers with the safetensors library, because a check must judge a stranger's bytes
-while they stream in (`serverless_fl.weights.check`), and the aggregation must find the bytes of any
-element without the rest of the file (docs/decisions/0004). The tests compare this reader and this
-writer with the library's. This module needs no NumPy: a coordinator that only answers polls
-never loads it.
+The safetensors library reads whole files only. `serverless_fl.weights.check` judges a stranger's
+bytes while they stream in, and the aggregation reads a few values without the rest of the file
+(docs/decisions/0004). The tests compare this reader and this writer with the library's. This module
+needs no NumPy, because a coordinator that answers only polls never loads it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TYPE_SIZES = {  # bytes of one value, by safetensors dtype
     "I64": 8, "I32": 4, "I16": 2, "I8": 1,
     "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
-NUMPY_TYPES = {  # how NumPy spells a dtype; it has no BF16, whose bits are read as integers
+NUMPY_TYPES = {  # NumPy's names; it has no BF16 and reads the bits as integers
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
@@ -34,7 +33,7 @@ FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 MAX_HEADER_BYTES = 4 * 1024 * 1024
 MAX_TENSORS = 10_000
 MAX_DIMENSIONS = 16
-ALIGNMENT = 8  # bytes; the writer fills its header up, so that the tensors are aligned in memory
+ALIGNMENT = 8  # bytes; the writer pads its header, so that the tensors are aligned in memory
 
 Kind = tuple[str, tuple[int, ...]]  # a dtype and a shape
 
@@ -65,9 +64,9 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a header says: the tensors in the order of their bytes, and the file's metadata."""
+    """The contents of a header: the tensors in the order of their bytes, and the metadata."""
 
-    header: bytes  # the eight bytes of the length and the JSON, as they open the file
+    header: bytes  # the first bytes of the file: the length field and the JSON
     tensors: tuple[TensorSpec, ...]
     metadata: Mapping[str, str]
 
@@ -99,7 +98,7 @@ class Layout:
                 )
 
     def same_order(self, other: Layout) -> bool:
-        """Say whether the same tensors' bytes lie in the same places behind both headers."""
+        """Say whether both files hold the same tensors in the same order."""
         mine, theirs = self.tensors, other.tensors
         return [(t.name, t.end) for t in mine] == [(t.name, t.end) for t in theirs]
 
@@ -111,12 +110,12 @@ def _describe(kind: Kind | None) -> str:
 def header_length(prefix: bytes) -> int:
     """Give the size of the header in bytes, with its length field, from a file's first eight bytes.
 
-    Raises BadWeights where there are fewer than eight, or where the length is impossible.
+    Raises BadWeights if there are fewer than eight bytes, or if the length is impossible.
     """
     length = int.from_bytes(prefix[:8], "little")
     if len(prefix) < 8 or not 2 <= length <= MAX_HEADER_BYTES:
         raise BadWeights(
-            "These are not safetensors bytes: the header's length is missing or beyond "
+            "This is not a safetensors file: the length of its header is missing or beyond "
             f"{MAX_HEADER_BYTES} bytes."
         )
     return 8 + length
@@ -129,7 +128,7 @@ def read_header(header: bytes) -> Layout:
     that cover the data once, without holes or overlaps.
     """
     try:
-        text = header[8 : header_length(header)].decode()  # `json` alone would take UTF-16 as well
+        text = header[8 : header_length(header)].decode()  # json.loads(bytes) accepts UTF-16, too
         entries = json.loads(text, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
         raise BadWeights(f"The safetensors header is not valid JSON: {error}.") from error
@@ -139,7 +138,7 @@ def read_header(header: bytes) -> Layout:
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise BadWeights("The safetensors header's __metadata__ must map strings to strings.")
     if len(entries) > MAX_TENSORS:
-        raise BadWeights(f"More than {MAX_TENSORS} tensors.")
+        raise BadWeights(f"The file has more than {MAX_TENSORS} tensors.")
     tensors = sorted((_tensor(n, e) for n, e in entries.items()), key=lambda t: (t.start, t.end))
     place = 0
     for tensor in tensors:
@@ -160,8 +159,8 @@ def _tensor(name: str, entry: Any) -> TensorSpec:
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
             if dtype not in TYPE_SIZES:
-                raise BadWeights(f"Tensor {name[:80]!r} has dtype {dtype[:20]!r}, not one of ours.")
-            # `type` and not `isinstance`: Python counts `true` as an integer.
+                raise BadWeights(f"Tensor {name[:80]!r} has the unknown dtype {dtype[:20]!r}.")
+            # `type` and not `isinstance`, because Python counts `true` as an integer.
             if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
                 raise BadWeights(f"Tensor {name[:80]!r} has an impossible shape.")
             if type(start) is not int or type(end) is not int:
@@ -175,12 +174,12 @@ def _tensor(name: str, entry: Any) -> TensorSpec:
 def layout_of(data: bytes | bytearray) -> Layout:
     """Read the header of a whole file.
 
-    Raises BadWeights for a bad header, and where the file is not as long as the header says.
+    Raises BadWeights for a bad header, and if the file is not as long as the header announces.
     """
     layout = read_header(bytes(data[: header_length(bytes(data[:8]))]))
     if layout.total_bytes != len(data):
         raise BadWeights(
-            f"The header announces {layout.total_bytes} bytes, but there are {len(data)}."
+            f"The header announces {layout.total_bytes} bytes, but the file has {len(data)}."
         )
     return layout
 

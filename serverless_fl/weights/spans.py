@@ -1,7 +1,7 @@
-"""A model cut into spans: runs of values that are read, averaged and stored by themselves.
+"""Spans of a model: runs of values that the coordinator reads, averages and stores one at a time.
 
-However large a model is, one span of it fits in memory. Spans end where the parts of an upload end,
-so that reading a span of an update reads one part.
+A span of a model of any size fits in memory. Spans end where the parts of an upload end, so the
+coordinator reads one part of an update for one span.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ class Piece:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
         return (self.last - self.first) * TYPE_SIZES[self.tensor.dtype]
 
     @property
     def start(self) -> int:
-        """Where its bytes begin, counted from the end of the file's header."""
+        """The place of its first byte, counted from the end of the file's header."""
         return self.tensor.start + self.first * TYPE_SIZES[self.tensor.dtype]
 
     def of(self, tensor: TensorSpec) -> Piece:
-        """The same values in another file, where the tensor may lie elsewhere or have another
-        dtype.
+        """Give the piece with the same values of `tensor`, the same tensor in another file.
+
+        There the tensor may have another place and another dtype.
         """
         return Piece(tensor, self.first, self.last)
 
@@ -44,11 +45,11 @@ Span = tuple[Piece, ...]
 
 
 def cut(layout: Layout, part_bytes: int) -> list[Span]:
-    """Cut a file into one span for each part of `part_bytes` bytes that it is uploaded in.
+    """Cut a file into one span for each part of `part_bytes` bytes of its upload.
 
-    The header counts as bytes of the first part, and of the next ones where it is longer. A value
-    that lies across the end of a part belongs to the next span. There is always one span; the first
-    one may be empty.
+    The header belongs to the first part; a longer one fills several parts. A value that lies across
+    the end of a part belongs to the next span. There is at least one span, and the first may be
+    empty.
     """
     edge = part_bytes - len(layout.header) % part_bytes
     spans: list[Span] = []
@@ -70,14 +71,12 @@ def cut(layout: Layout, part_bytes: int) -> list[Span]:
 
 
 def elements(span: Span) -> int:
-    """The number of values in a span."""
+    """Give the number of values in a span."""
     return sum(piece.last - piece.first for piece in span)
 
 
 def named(span: Span, values: np.ndarray) -> dict[str, np.ndarray]:
-    """Give each piece's values by the name of its tensor: views of a flat array of the span's
-    values.
-    """
+    """Split the values of a span [elements] into its pieces, as views, by the tensors' names."""
     found, start = {}, 0
     for piece in span:
         end = start + piece.last - piece.first
@@ -87,15 +86,15 @@ def named(span: Span, values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def size(span: Span) -> int:
-    """In bytes."""
+    """Give the size of a span in bytes."""
     return sum(piece.size for piece in span)
 
 
 def whole(layout: Layout) -> Span:
-    """All values of a file as one span."""
+    """Give all values of a file as one span."""
     return tuple(map(whole_tensor, layout.tensors))
 
 
 def whole_tensor(tensor: TensorSpec) -> Piece:
-    """All values of a tensor as one piece."""
+    """Give all values of a tensor as one piece."""
     return Piece(tensor, 0, tensor.count)

@@ -1,7 +1,7 @@
-"""What the numbers and ids of requests and answers may be, on both sides.
+"""The bounds of numbers, ids and URLs in requests and answers.
 
-Each side checks what the other sends before it uses it: a number that is read here becomes the
-size of a buffer, the length of a pause or a part of a path.
+Each side checks the other's messages before it uses them, because a number becomes the size of a
+buffer or the length of a pause, and an id becomes a part of a path.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BeforeValidator, FailFast, Field, StringConstraints
 
-MAX_PARTS = 20_000  # of one file
+MAX_PARTS = 20_000  # in one file
 MAX_EXAMPLES = 10**9
 MAX_ROUNDS = 1_000_000
 MAX_CLIENTS = 100_000
@@ -18,12 +18,14 @@ LONGEST_PAUSE = 86_400.0  # seconds
 
 ClientId = Annotated[str, StringConstraints(pattern=r"^client-[0-9]{1,6}$")]
 ExperimentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Secret = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,512}$")]  # fits into a header
+Secret = Annotated[
+    str, StringConstraints(pattern=r"^[\x21-\x7e]{1,512}$")
+]  # an HTTP header's value
 Url = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,8192}$")]
 
 RoundNumber = Annotated[int, Field(ge=0, le=MAX_ROUNDS)]
 Attempt = Annotated[int, Field(ge=0, le=1000)]
-Examples = Annotated[int, Field(ge=0, le=MAX_EXAMPLES * MAX_CLIENTS)]  # of a round's clients
+Examples = Annotated[int, Field(ge=0, le=MAX_EXAMPLES * MAX_CLIENTS)]  # of all clients together
 Bytes = Annotated[int, Field(ge=0, le=2**50)]
 PartBytes = Annotated[int, Field(ge=1, le=2**32, examples=[8388608])]
 PartNumber = Annotated[int, Field(ge=0, lt=MAX_PARTS, examples=[0])]
@@ -38,8 +40,8 @@ RateFactor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 T = TypeVar("T")
-# Pydantic keeps every error that it finds, a kilobyte each: 15 MB of bad items took 4.5 GB. Of a
-# list it stops at the first; an object may have no more fields than any of ours has.
+# Pydantic keeps about a kilobyte for every error that it finds: 15 MB of bad items took 4.5 GB of
+# memory. So a list stops at its first bad item, and the number of an object's fields is bounded.
 Listed = Annotated[list[T], FailFast()]
 MAX_FIELDS = 128
 

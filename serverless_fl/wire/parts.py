@@ -1,4 +1,4 @@
-"""Bodies about the parts of a file on its way in: announced, then brought."""
+"""Bodies about the parts of an upload: a client announces parts, then uploads them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import Field
 from serverless_fl.wire.bounds import Few, PartNumber, Url
 from serverless_fl.wire.schema import Answer, Body, Sha256
 
-MAX_ANNOUNCED = 256  # parts in one call: signed URLs are long, and answers are limited too
+MAX_ANNOUNCED = 256  # parts in one call; the answer holds a long URL for each of them
 
 
 class PartAnnouncement(Body):
-    """A part that is about to be uploaded."""
+    """A part that the client is about to upload."""
 
     number: PartNumber
     sha256: Sha256
@@ -25,15 +25,15 @@ class PartAnnouncements(Body):
 
 
 class SignedUpload(Answer):
-    """A PUT of the part's bytes to `url`, with these headers and no others of ours."""
+    """PUT the part's bytes to `url` with these headers, and without a key or token."""
 
     url: Url = Field(examples=["https://bucket.s3.amazonaws.com/uploads/...?X-Amz-Signature=..."])
     headers: Annotated[dict[str, str], Few]
-    seconds: int = Field(ge=0, description="For so long the URL is good", examples=[900])
+    seconds: int = Field(ge=0, description="The URL is valid for so long", examples=[900])
 
 
 class PartPlan(Answer):
-    """What to do with a part: nothing where it is stored, else `upload`, else PUT it here."""
+    """The plan for a part: nothing if `stored`, else `upload`, or a PUT to the coordinator."""
 
     number: PartNumber
     stored: bool

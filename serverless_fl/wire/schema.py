@@ -1,4 +1,4 @@
-"""Request, response and error bodies: what travels as JSON. Times are UTC, durations seconds."""
+"""The JSON bodies of requests, answers and errors. Times are UTC, durations are in seconds."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ Metrics = Annotated[
     AfterValidator(_possible),
     Field(
         max_length=32,
-        description="Rates (accuracy, precision, recall, f1, auc) lie between 0 and 1, losses are "
-        "not negative, by the words in their names",
+        description="The words in a name decide its range: a rate (accuracy, precision, recall, "
+        "f1, auc) lies between 0 and 1, and a loss is not negative",
         examples=[{"loss_before": 0.31, "accuracy_before": 0.905}],
     ),
 ]
@@ -81,8 +81,8 @@ ClientKey = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9_-]{32,128}$"),
     Field(
         description=(
-            "A secret of the client's own making, at least 32 random characters. The same key "
-            "gets the same slot and the same token again, so a retry costs nothing."
+            "A secret that the client makes up, at least 32 random characters. A client that "
+            "sends the same key again gets the same slot and the same token."
         ),
         examples=["zKq3v0Wc1nJt8RmB5yXe2LhGd7PsUa4F"],
     ),
@@ -90,24 +90,24 @@ ClientKey = Annotated[
 
 
 class Answer(BaseModel):
-    """Is built when it is first used: all of them at once would hold up a cold start.
+    """An answer's body. Pydantic builds its validator on the first use, not in the cold start.
 
-    Not for requests: FastAPI looks into those when it builds their route.
+    Bodies of requests cannot wait: FastAPI reads their fields when it builds the routes.
     """
 
     model_config = ConfigDict(defer_build=True)
 
 
 class Body(BaseModel):
-    """Requests refuse fields that they do not know: a misspelt setting must not pass unseen.
+    """A request's body. It refuses unknown fields, so a misspelt setting is an error.
 
-    Nor is `true` or `"20"` taken for a number.
+    It does not take `true` or `"20"` for a number.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-_D = Config(dataset="", dataset_size=10**9, model="")  # the defaults, stated once
+_D = Config(dataset="", dataset_size=10**9, model="")  # the defaults stand in Config only
 
 
 def _of(group: Group) -> dict[str, JsonValue]:
@@ -317,7 +317,7 @@ class CreateExperiment(Body):
 
 
 class WeightsCommit(Body):
-    """Names the uploaded parts, in order, that make up one safetensors file."""
+    """The uploaded parts that make up one safetensors file, in order."""
 
     sha256: Sha256 = Field(description="Of the whole file")
     parts: list[Sha256] = Field(min_length=1, max_length=MAX_PARTS, description="Of each part")
@@ -332,11 +332,11 @@ class UpdateCommit(WeightsCommit):
 
 
 class UpdateFacts(BaseModel):
-    """What is said of an update whose bytes are the body itself."""
+    """The query of an update whose bytes are the request's body."""
 
     model_config = ConfigDict(extra="forbid")
 
-    sha256: Sha256 = Field(description="SHA-256 of the body's bytes, unpacked")
+    sha256: Sha256 = Field(description="SHA-256 of the body's bytes, without a Content-Encoding")
     num_examples: TrainedOn
     metrics: Json[Metrics] = Field(
         default_factory=dict, examples=['{"loss":0.05}'], description="A JSON object"
@@ -357,10 +357,10 @@ class Subscribe(Body):
     name: Name = Field("", examples=["St. Mary's, radiology"])
     told: bool = Field(
         False,
-        description="Somebody else looks for it and tells it when to ask, as in a simulation: it "
-        "asks once a minute otherwise. Only the estimated cost goes by that",
+        description="Another program tells this client when to ask for its turn, as a simulation "
+        "does, so it polls only once a minute. It changes nothing but the estimated cost",
     )
-    shard: bool = Field(False, description="Give the shard as well: it need not be asked for then")
+    shard: bool = Field(False, description="The answer holds the client's shard as well")
 
 
 class ReplaceToken(Body):
@@ -380,7 +380,7 @@ class Resume(Body):
         gt=0,
         le=1e9,
         examples=[5.0],
-        description="The budget from now on, above the estimate; without it, it stays as it is",
+        description="The new budget, above the estimated cost so far; default: no change",
     )
 
 
@@ -396,7 +396,7 @@ class PartReceipt(Answer):
 
 
 class CreatedExperiment(Answer):
-    """The same Idempotency-Key gets the same answer again."""
+    """A new experiment. A call with the same Idempotency-Key gets the same answer again."""
 
     id: ExperimentId = Field(examples=["20261124-101500-9f2c1a"])
     state: ExperimentState
@@ -406,7 +406,7 @@ class CreatedExperiment(Answer):
         None, description="The most bytes of the initial model", examples=[1073741824]
     )
     direct: bool = Field(
-        False, description="Parts go to the blob store itself, by URLs of `POST .../parts`"
+        False, description="Clients PUT parts to the blob store, by URLs from `POST .../parts`"
     )
 
 
@@ -420,9 +420,9 @@ class Shard(Answer):
 
 
 class ShardRule(Answer):
-    """A shard in few words: `serverless_fl.domain.draws.shard` makes its indices of them."""
+    """The arguments of `serverless_fl.domain.draws.shard`, which computes the shard's indices."""
 
-    version: int = Field(ge=1, le=2**31, description="Of the rules for draws", examples=[2])
+    version: int = Field(ge=1, le=2**31, description="The version of these rules", examples=[2])
     seed: Seed
     dataset_size: int = Field(ge=1, le=MAX_EXAMPLES)
     clients: int = Field(ge=1, le=MAX_CLIENTS)
@@ -430,19 +430,19 @@ class ShardRule(Answer):
 
 
 class Subscription(Answer):
-    """The token is shown to the holder of the client key only."""
+    """A client's place in the experiment. A repeated call needs the client key to see the token."""
 
     client_id: ClientId = Field(examples=["client-07"])
     token: Secret = Field(examples=["7.tok_x1..."])
     shard_size: int = Field(ge=1, le=MAX_EXAMPLES, examples=[3000])
     shard: Shard | None = Field(
-        None, description="Where it was asked for, and is no longer than 50,000 indices"
+        None, description="Only if the call asked for it, and up to 50,000 indices"
     )
-    rule: ShardRule | None = Field(None, description="How the shard is computed, however long")
+    rule: ShardRule | None = Field(None, description="Computes the indices of a shard of any size")
 
 
 class EnrolmentKey(Answer):
-    """What clients subscribe with. `generation` counts its replacements."""
+    """The key that clients subscribe with. `generation` counts its replacements."""
 
     enrolment_key: Secret = Field(examples=["enrol_3q2-7w..."])
     generation: int = Field(ge=0, examples=[1])
@@ -466,7 +466,7 @@ Code = Annotated[str, AfterValidator(lambda text: clean(text, 64))]
 
 
 class Problem(Answer):
-    """An error, after RFC 9457. `code` is for programs, `detail` says what to do."""
+    """An error (RFC 9457). Programs read `code`, and `detail` tells people how to go on."""
 
     type: Shown = Field("about:blank")
     title: Shown = Field(examples=["Conflict"])
@@ -476,8 +476,8 @@ class Problem(Answer):
     request_id: str | None = Field(
         None,
         examples=["5f0c3a9be1d24f77"],
-        description="As in the header X-Request-Id: what the coordinator's log calls this request",
+        description="The request's id in the coordinator's log, and in the header X-Request-Id",
     )
     errors: list[dict[str, str]] | None = Field(
-        None, description="Of a malformed request: where and what, one entry a fault"
+        None, description="The faults of a malformed request: one entry each, with its place"
     )

@@ -1,4 +1,4 @@
-"""What a client is told to do next: the answers of its status."""
+"""The turns of a client: train, wait or done. The round status answers with one."""
 
 from __future__ import annotations
 
@@ -27,18 +27,20 @@ from serverless_fl.wire.text import Shown
 
 
 class Training(Answer):
-    """How to train: SGD over the shard."""
+    """The settings of local training: SGD over the shard."""
 
     local_epochs: Epochs
     batch_size: BatchSize
     learning_rate: LearningRate
     momentum: Momentum
     weight_decay: WeightDecay = 0.0
-    seed: Seed = Field(description="The experiment's; derive your own of it, round and client")
+    seed: Seed = Field(
+        description="The experiment's seed; a client derives its own from it, the round and its id"
+    )
 
 
 class Train(Answer):
-    """Train now."""
+    """The client trains now, from the model `base_version`."""
 
     action: Literal["train"] = "train"
     round: RoundNumber
@@ -50,37 +52,38 @@ class Train(Answer):
     training: Training
     part_bytes: PartBytes = Field(description="The most bytes of one uploaded part")
     direct: bool = Field(
-        False, description="Parts go to the blob store itself, by URLs of `POST .../parts`"
+        False, description="Clients PUT parts to the blob store, by URLs from `POST .../parts`"
     )
     at_once: bool = Field(
         False,
-        description="An update of one part may be brought by `PUT .../rounds/{round}/update`",
+        description="A client may upload an update of one part by `PUT .../rounds/{round}/update`",
     )
     max_update_bytes: Bytes
     content_codings: Listed[Shown] = Field(
         [],
         max_length=16,
-        description="Content-Encoding that a part may have besides none (RFC 9110, section 8.4)",
+        description="The Content-Encodings that a part may have (RFC 9110, section 8.4)",
         examples=[["gzip"]],
     )
     update_encoding: Shown = Field(
-        "weights", description="As the experiment's setting of that name says", examples=["weights"]
+        "weights", description="The experiment's setting `update_encoding`", examples=["weights"]
     )
     download_encoding: Shown = Field(
         "weights",
-        description="If another, `model` is `GET .../models/{version}/encoded`",
+        description="The experiment's setting `download_encoding`; unless it is `weights`, `model` "
+        "is the file of `GET .../models/{version}/encoded`",
         examples=["weights"],
     )
 
 
-MAX_HOLD = 25.0  # seconds: below what proxies commonly let an answer take
+MAX_HOLD = 25.0  # seconds; common proxies give up after 30
 
 
 class Wait(Answer):
-    """Ask again after `retry_after` seconds; it is jittered so that clients do not come at once.
+    """The client asks again after `retry_after` seconds, which are jittered to spread the clients.
 
-    Where `hold` is given, better ask again at once with `wait` and this `round`: the answer comes
-    when there is something to do.
+    If `hold` is above 0, a client does better to ask again at once with `wait` and this `round`:
+    the coordinator answers when there is something to do.
     """
 
     action: Literal["wait"] = "wait"
@@ -89,7 +92,7 @@ class Wait(Answer):
     message: Shown = Field(examples=["17 of 20 clients enrolled."])
     hold: Pause = Field(
         0.0,
-        description="The most seconds of `wait` that are taken; 0: no answer is held",
+        description="The most seconds that `wait` may ask for; 0: the coordinator holds no answer",
         examples=[20],
     )
 

@@ -1,4 +1,4 @@
-"""Response bodies for those who watch: experiments, rounds, clients, models."""
+"""The answers' bodies that describe experiments, rounds, clients and models."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ class UpdateView(Answer):
     metrics: Figures
     received_at: datetime
     norm: FiniteFloat | None = Field(
-        None, description="Distance from the base model, where the experiment bounds it"
+        None, description="The distance from the base model, if the experiment bounds it"
     )
     scale: FiniteFloat = Field(
-        1.0, ge=0, le=1, description="What was left of that distance; below 1 it was clipped"
+        1.0, ge=0, le=1, description="The share of that distance in the model; below 1 if clipped"
     )
 
 
 class RoundView(Answer):
-    """A round's record. `missing` has neither reported, nor been refused, nor been revoked."""
+    """A round's record. `missing` clients did not report, and were neither refused nor revoked."""
 
     number: RoundNumber
     attempt: Attempt
@@ -94,7 +94,7 @@ class RoundView(Answer):
         None,
         ge=1,
         le=MAX_CLIENTS,
-        description="Updates that were summed in a row; then the sums of such groups",
+        description="The coordinator sums the updates of so many clients, then adds up these sums",
     )
     opened_at: datetime
     deadline: datetime
@@ -106,24 +106,24 @@ class RoundView(Answer):
 
 
 class CostView(Answer):
-    """What the experiment would have cost on AWS Lambda until now: an estimate, from its records.
+    """The estimated cost of the experiment on AWS Lambda so far, derived from its records.
 
-    Prices and assumptions are a table, serverless_fl/domain/prices.json.
+    The prices and assumptions stand in serverless_fl/domain/prices.json.
     """
 
     usd: FiniteFloat = Field(examples=[0.0022])
-    budget_usd: FiniteFloat | None = Field(description="At which the experiment pauses")
+    budget_usd: FiniteFloat | None = Field(description="The experiment pauses at this cost")
     items: Figures = Field(
-        description="US dollars of each kind",
+        description="US dollars for each kind of cost",
         examples=[{"lambda_requests": 0.0002, "http_api_calls": 0.0011, "data_out": 0.0007}],
     )
-    requests: FiniteFloat = Field(description="Calls of the API, ticks included", examples=[1103])
+    requests: FiniteFloat = Field(description="Calls of the API, including ticks", examples=[1103])
     gb_seconds: FiniteFloat = Field(examples=[11.0])
     bytes_up: FiniteFloat
     bytes_down: FiniteFloat
     region: Shown
     memory_mb: int
-    request_ms: FiniteFloat = Field(description="What each call is assumed to take", examples=[9])
+    request_ms: FiniteFloat = Field(description="The assumed time of a call", examples=[9])
     prices_as_of: Shown = Field(examples=["2026-11-24"])
 
 
@@ -134,14 +134,14 @@ class RoundSummary(Answer):
     attempt: Attempt
     state: RoundState
     accepted: int = Field(ge=0, le=MAX_CLIENTS)
-    contributors: Clients = Field(description="Whose updates are in the new model")
+    contributors: Clients = Field(description="The clients whose updates are in the new model")
     opened_at: datetime
     closed_at: datetime | None
     num_examples: Examples
     update_bytes: Bytes
     metrics: Figures
     cost_usd: FiniteFloat | None = Field(
-        None, description="By estimate, once it is closed", examples=[0.0002]
+        None, description="The estimated cost of a closed round", examples=[0.0002]
     )
 
 
@@ -151,19 +151,21 @@ class ModelView(Answer):
     size: Bytes
     parent_sha256: Sha256 | None
     config_sha256: Sha256 = Field(
-        description="Of the settings (serverless_fl/domain/provenance.py)"
+        description="SHA-256 of the settings (serverless_fl/domain/provenance.py)"
     )
-    updates_sha256: Sha256 | None = Field(description="Of the accepted updates, in their order")
+    updates_sha256: Sha256 | None = Field(
+        description="SHA-256 of the list of accepted updates, in their order"
+    )
     encoded: BlobInfo | None = Field(
-        None, description="The copy that clients are sent, where they are not sent the model itself"
+        None, description="The compressed model that clients download, if there is one"
     )
     created_at: datetime
-    kept: bool = Field(True, description="Its bytes are here; if not, only this record is")
+    kept: bool = Field(True, description="The coordinator still has the model's bytes")
     evaluations: Listed[EvaluationView]
 
 
 class ModelPart(Answer):
-    """A piece of a model's file. `url` gives it, where the blob store answers clients itself."""
+    """A piece of a model's file. Clients GET it from `url` if the blob store signs URLs."""
 
     number: PartNumber
     sha256: Sha256
@@ -172,7 +174,7 @@ class ModelPart(Answer):
 
 
 class AuditAction(StrEnum):
-    """What was done; in the order in which it happens, where it happens at one moment."""
+    """The kind of an audit event. Events of the same moment are listed in this order."""
 
     EXPERIMENT_CREATED = "experiment-created"
     INITIAL_MODEL_COMMITTED = "initial-model-committed"
@@ -192,14 +194,14 @@ class AuditAction(StrEnum):
 
 
 class AuditEvent(Answer):
-    """Who did what, and when. `clients` are those whom it is about."""
+    """An entry of the audit log: an actor, an action and its time. `clients` are affected by it."""
 
-    cursor: Shown = Field(description="Where to go on reading: the next page's `after`")
+    cursor: Shown = Field(description="The `after` of a call for the events after this one")
     at: datetime
     who: Shown = Field(
         examples=["admin"],
-        description="`admin`, `admin (previous key)`, a client, or `coordinator` where nobody "
-        "asked for it",
+        description="`admin`, `admin (previous key)`, a client, or `coordinator` for an action "
+        "that nobody asked for",
     )
     what: AuditAction
     round: RoundNumber | None
@@ -223,8 +225,8 @@ class ExperimentView(Answer):
     name: Shown
     state: ExperimentState
     progress: Shown = Field(examples=["Enrolling: 17 of 20 clients."])
-    reason: Shown = Field(description="Why it ended, or why it is paused")
-    pausing: bool = Field(description="It pauses once the open round is closed")
+    reason: Shown = Field(description="The reason of the end, or of the pause")
+    pausing: bool = Field(description="The experiment pauses when the open round closes")
     config: Annotated[ExperimentConfig, Few]
     enrolled: int = Field(ge=0, le=MAX_CLIENTS)
     round: RoundNumber = Field(description="The open round; 0 before the first")
@@ -232,15 +234,17 @@ class ExperimentView(Answer):
     created_at: datetime
     ended_at: datetime | None
     part_bytes: PartBytes = Field(description="The most bytes of one uploaded part")
-    direct: bool = Field(description="Weights move by URLs of the blob store itself")
+    direct: bool = Field(description="Clients move weights by signed URLs of the blob store")
     current_round: RoundView | None
     always_refused: Listed[RefusalView] = Field(
         [],
-        description="Clients whose updates were refused in every round for which they were drawn, "
-        "each with the last reason",
+        description="Clients whose updates were refused in every round of theirs, each with the "
+        "last refusal",
     )
     history: Listed[RoundSummary]
-    evaluations: Examples = Field(description="How many were reported, of all model versions")
+    evaluations: Examples = Field(
+        description="The number of reported evaluations, of all model versions"
+    )
     cost: CostView
-    now: datetime = Field(description="By the coordinator's clock, which its deadlines go by")
-    retry_after: Pause = Field(description="Seconds after which it is worth to look again")
+    now: datetime = Field(description="The coordinator's clock, on which its deadlines depend")
+    retry_after: Pause = Field(description="Seconds until a change is to be expected")

@@ -68,7 +68,7 @@ async def test_a_malformed_setting_is_named(http, change, says):
     [
         ({"clients_per_round": 5}, "clients_per_round (5) is more than clients (4)"),
         ({"dataset_size": 3}, "3 examples cannot be shared among 4 clients"),
-        ({"quorum": 3}, "no round could ever close"),
+        ({"quorum": 3}, "no round ever closes"),
         ({"min_clients": 1}, "min_clients (1)"),
         ({"min_clients": 5}, "min_clients (5)"),
     ],

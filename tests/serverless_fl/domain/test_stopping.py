@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from serverless_fl.domain.confidence import RISK, least_examples, lower_bound, risk_of
+from serverless_fl.domain.confidence import RISK, least_examples, lower_bound, risk_after_round
 from serverless_fl.domain.stopping import evidence, held_out, out_of_reach
 from tests.audit.stopping import runs, settings, update
 
@@ -33,14 +33,16 @@ def test_the_bound_is_above_the_truth_no_more_often_than_it_may(share, examples)
 
 
 def test_all_looks_together_have_the_risk_of_one():
-    assert sum(risk_of(number) for number in range(1, 10**5)) == pytest.approx(RISK, rel=1e-3)
+    assert sum(risk_after_round(number) for number in range(1, 10**5)) == pytest.approx(
+        RISK, rel=1e-3
+    )
 
 
 def test_the_least_examples_are_enough_and_one_less_is_not():
     for target, number in ((0.97, 10), (0.9, 1), (0.5, 1000)):
         least = least_examples(target, number)
-        assert lower_bound(least, least, risk_of(number)) >= target
-        assert lower_bound(least - 1, least - 1, risk_of(number)) < target
+        assert lower_bound(least, least, risk_after_round(number)) >= target
+        assert lower_bound(least - 1, least - 1, risk_after_round(number)) < target
 
 
 def test_a_client_measures_on_a_tenth_of_its_shard_at_most():
@@ -95,7 +97,7 @@ def test_a_target_out_of_reach_is_told_before_the_run():
     digits = {"dataset_size": 1437, "target_accuracy": 0.97, "rounds": 50}
     said = out_of_reach(settings(**digits, patience=2))
     assert "after round 10 it takes at least 230 held-out examples" in said
-    assert "what is pooled has 140" in said
+    assert "the pooled rounds have 140" in said
     assert out_of_reach(settings(target_accuracy=None)) == ""
     assert out_of_reach(settings(dataset_size=60_000, target_accuracy=0.97)) == ""
     assert out_of_reach(settings(target_accuracy=1.0))
