@@ -1,8 +1,9 @@
-"""Which blob store holds the experiments' weights, so that another one is never taken for it.
+"""A guard against the wrong blob store (docs/decisions/0029).
 
-A coordinator may be started with another bucket than before, or without one. Every key is absent
-there, and from that nobody may conclude that weights were lost. So the blob store holds a marker,
-and the documents hold its content: a blob store whose marker says something else is the wrong one.
+An operator may start a coordinator with another bucket than before, or without one. There every key
+is absent, and the coordinator would conclude that all weights were lost. So the blob store holds a
+marker, and a document holds the marker's content. If the two differ, the blob store is the wrong
+one.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ import secrets
 from app.store.port import Blobs, DirectBlobs, Document, Documents, SignedRequest
 from serverless_fl.domain.errors import WrongStore
 
-MARKER = "store/identity"  # a blob; `aws s3 sync` to another bucket takes it along
-KIND, KEY = "stores", "blobs"  # of the document that names the blob store
+MARKER = "store/identity"  # a blob's key; `aws s3 sync` copies the marker to another bucket, too
+KIND, KEY = "stores", "blobs"  # the document that names the blob store
 
 
 class IdentifiedBlobs:
-    """`app.store.port.Blobs` that are used only once they have proven to be the right ones.
+    """`app.store.port.Blobs` that compares the marker before it uses the blob store.
 
-    They prove it at the first use, and again before they say that a key is absent. Each method
-    raises WrongStore.
+    It compares the marker at the first use, and again before it says that a key is absent. Each
+    method raises WrongStore.
     """
 
     def __init__(self, documents: Documents, blobs: Blobs) -> None:
         self._documents, self._blobs = documents, blobs
-        self._identity: str | None = None  # once proven
+        self._identity: str | None = None  # None until the marker was compared
 
     async def put(self, key: str, data: bytes) -> None:
         await self._prove()
@@ -64,15 +65,16 @@ class IdentifiedBlobs:
             elif known.body["identity"] == marker:
                 self._identity = marker
             elif await self._documents.last_key("experiments", "") is None:
-                await self._adopt(known, marker)  # it held nothing for us
+                await self._adopt(known, marker)  # no experiment can have weights elsewhere
             else:
                 raise _wrong()
 
-    # Each of these is one write, and whoever dies before the next one leaves it to others: the
-    # documents decide on a name, then the marker is written, then nobody may write it any more.
+    # Each of the following is one write, and any process can go on where another one died. The
+    # documents decide on a name, then a process writes the marker, then the documents record that
+    # the marker is written. After that no process writes it again.
 
     async def _record(self) -> None:
-        marker = await self._marker()  # of another database that keeps its weights here as well
+        marker = await self._marker()  # another database may have marked this blob store
         await self._documents.insert(KIND, KEY, _body(marker))
 
     async def _mark(self, known: Document, marker: str | None) -> None:
@@ -86,7 +88,7 @@ class IdentifiedBlobs:
 
 
 class IdentifiedDirectBlobs(IdentifiedBlobs):
-    """`app.store.port.DirectBlobs`, likewise."""
+    """`app.store.port.DirectBlobs` that compares the marker before it uses the blob store."""
 
     def __init__(self, documents: Documents, blobs: DirectBlobs) -> None:
         super().__init__(documents, blobs)
@@ -104,7 +106,7 @@ class IdentifiedDirectBlobs(IdentifiedBlobs):
 
 
 def identified(documents: Documents, blobs: Blobs) -> Blobs:
-    """The blob store, which makes sure that it is the one that these documents speak of."""
+    """Wrap a blob store, so that it works only if it belongs to these documents."""
     if isinstance(blobs, DirectBlobs):
         return IdentifiedDirectBlobs(documents, blobs)
     return IdentifiedBlobs(documents, blobs)
@@ -116,8 +118,8 @@ def _body(marker: str | None) -> dict[str, object]:
 
 def _wrong() -> WrongStore:
     return WrongStore(
-        "The store of weights is not the one that the experiments in this database were made with: "
-        f"its marker {MARKER!r} is missing or another one. Set FL_S3_BUCKET (or leave it out) as "
-        "it was, or copy the old store's content here, marker included.",
+        "The store of weights does not belong to the experiments in this database: its marker "
+        f"{MARKER!r} is missing or a different one. Set FL_S3_BUCKET as it was (or leave it out, "
+        "as before), or copy the content of the old store here, including the marker.",
         store="The store of weights",
     )

@@ -1,4 +1,4 @@
-"""The admin key that a coordinator makes for its machine: one file beside the database."""
+"""The admin key that a coordinator makes for its own machine, in a file beside the database."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from serverless_fl.domain.errors import StoreUnavailable
 
-WRITING_SECONDS = 5.0  # far longer than a process takes to write a line
+WRITING_SECONDS = 5.0  # a process writes the key in far less
 
 
 def local_admin_key(data_dir: Path) -> tuple[str, Path]:
-    """The key and its file, which is made where it is missing. Raises StoreUnavailable.
+    """Give the key and its file; make them if the file is missing. Raises StoreUnavailable.
 
-    Of several workers that start at once exactly one makes it: the file is created exclusively,
-    which file systems without hard links can do, too. The others wait until it is written.
+    If several workers start at once, exactly one of them makes the key: it creates the file
+    exclusively, which file systems without hard links can do, too. The others wait for the key.
     """
     path = data_dir / "admin-key"
     try:
@@ -34,13 +34,13 @@ def local_admin_key(data_dir: Path) -> tuple[str, Path]:
 
 
 def _written(path: Path) -> str:
-    """Raises StoreUnavailable, OSError, UnicodeError."""
+    """Wait for the key in the file. Raises StoreUnavailable, OSError, UnicodeError."""
     until = time.monotonic() + WRITING_SECONDS
     while not (key := path.read_text(encoding="ascii").strip()):
         if time.monotonic() > until:
             raise StoreUnavailable(
-                f"{path} is empty: whoever made it died before writing the admin key. Delete it, "
-                "and start again."
+                f"{path} is empty: the process that made it died before it wrote the admin key. "
+                "Delete the file, and start again."
             )
         time.sleep(0.02)
     return key

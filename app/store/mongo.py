@@ -1,8 +1,8 @@
-"""MongoDB through motor, and whatever speaks its protocol. The only file that knows motor.
+"""The store in MongoDB, or in a database that speaks its protocol. Only this file imports motor.
 
-Writes wait for a majority and the journal, reads come from the primary and give only what a
-majority has: an answered write is durable, later reads see it, and nothing that was read is ever
-rolled back. Each write is one operation on one document (docs/decisions/0003).
+A write waits for a majority and the journal, so an answered write is durable. A read asks the
+primary and returns only data that a majority has: it sees every answered write, and nothing that it
+returns is rolled back later. Each write is one operation on one document (docs/decisions/0003).
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from app.store.mongo_faults import FOREIGN, is_duplicate, translated
 from app.store.port import KINDS_WITH_SECOND_NAMES, Body, Document
 from serverless_fl.domain.errors import StoreDenied, StoreRefused, StoreUnavailable
 
-# A Lambda must answer within 29 seconds, the driver's own limits are 30 for each of many tries.
-SELECTION_MS = 3000  # to find a server and to connect to it
-OPERATION_MS = 5000  # of documents, all in all: selection, answer, and each new try
-BLOB_MS = 15_000  # the same of a blob: 8 MiB take as long at 4.5 Mbit/s
-IDLE_MS = 60_000  # of a connection: a container that was frozen for longer holds dead ones
-CLOSE_MS = 500  # to take leave of the server: the next one may be waited for meanwhile
+# The driver waits 30 seconds for each of many tries, but a Lambda must answer within 29 seconds.
+SELECTION_MS = 3000  # to find a server, and to connect to it
+OPERATION_MS = 5000  # for a document, with all tries
+BLOB_MS = 15_000  # for a blob, with all tries: 8 MiB take 15 s at 4.5 Mbit/s
+IDLE_MS = 60_000  # a container that was frozen for longer may hold dead connections
+CLOSE_MS = 500  # to close: the start of the next coordinator may wait for it
 SCHEMES = ("mongodb://", "mongodb+srv://")
-_LARGEST = 16 * 1024**2 - 16 * 1024  # bytes of a document, without its key and names
-_AT_ONCE = 32  # blobs that one operation deletes
-INDEXED = {"$type": "string"}  # second names that are in the index; others have none
+_LARGEST = 16 * 1024**2 - 16 * 1024  # bytes in a document, without its key and field names
+_AT_ONCE = 32  # one operation deletes so many blobs
+INDEXED = {"$type": "string"}  # the index holds only documents with a second name
 
 
 @asynccontextmanager
 async def _translated(milliseconds: int | None = None) -> AsyncIterator[None]:
-    """Ends in time, and raises only StoreUnavailable and its subclasses.
+    """Bound the time of a call, and raise only StoreUnavailable and its subclasses.
 
-    The driver counts from when one of motor's few threads begins the call, and where a server
-    hangs they are all taken: so the wait for a thread is bounded here, too.
+    The driver's own time begins when one of motor's few threads begins the call. A server that
+    hangs occupies all threads, so this bounds the wait for a thread as well.
     """
     seconds = (milliseconds or OPERATION_MS) / 1000
     try:
@@ -59,10 +59,10 @@ async def _insert(
     document: dict[str, Any],
     milliseconds: int | None = None,
 ) -> bool:
-    """Insert unless the key is taken; say if it was.
+    """Insert unless the key exists; return whether it did.
 
-    A bulk of one: of a single insert the driver says only that the key was taken, and not that the
-    write concern failed beside it.
+    This is a bulk write of one document, because for a single insert the driver reports only that
+    the key exists, and hides a write concern that failed.
     """
     async with _translated(milliseconds):
         try:
@@ -75,20 +75,20 @@ async def _insert(
 
 
 def _range(prefix: str) -> dict[str, Any]:
-    """Keys that start with `prefix`: below the prefix with its last character moved on by one."""
-    head = prefix.rstrip("\U0010ffff")  # the last character there is cannot be moved on
+    """Match the keys that start with `prefix`: below the prefix with its last character raised."""
+    head = prefix.rstrip("\U0010ffff")  # no character follows this one
     if not head:
         return {"$gte": prefix}
-    # Surrogates, U+D800 to U+DFFF, are no characters.
+    # U+D800 to U+DFFF are surrogates, which no key can hold.
     following = 0xE000 if head[-1] == "\ud7ff" else ord(head[-1]) + 1
     return {"$gte": prefix, "$lt": head[:-1] + chr(following)}
 
 
 class MongoDocuments:
-    """`app.store.port.Documents`: a collection a kind, `_id` the key.
+    """`app.store.port.Documents`: each kind is a collection, and the key is the `_id`.
 
-    Bodies are kept as JSON text: every value comes back exactly as it went in, and field names may
-    hold the dots and dollars that MongoDB reads as operators.
+    A body is stored as JSON text, so each value comes back unchanged, and field names may hold dots
+    and dollars, which MongoDB would read as operators.
     """
 
     def __init__(self, client: AsyncIOMotorClient[Any], database: str) -> None:
@@ -114,8 +114,8 @@ class MongoDocuments:
             return _document(await self._collection(kind).find_one({"_id": key}))
 
     async def find(self, kind: str, unique: str) -> Document | None:
-        # MongoDB takes a partial index only for a query that implies the index's filter, and of an
-        # equality it does not see that: without the filter it would read the whole collection.
+        # MongoDB uses a partial index only if the query implies the index's filter, and does not
+        # see that an equality implies it. Without the filter it would read the whole collection.
         wanted = {"unique": {"$eq": unique, **INDEXED}}
         async with _translated():
             return _document(await self._collection(kind).find_one(wanted))
@@ -167,19 +167,20 @@ class MongoDocuments:
             )
 
     async def close(self) -> None:
-        # In a thread: it tells the server of its sessions' end, which a server that hangs delays.
+        # In a thread, because the driver ends its sessions with a call that a hanging server
+        # delays.
         with suppress(StoreUnavailable):
             async with _translated(CLOSE_MS):
                 await asyncio.to_thread(self._client.close)
 
 
 class MongoBlobs:
-    """`app.store.port.Blobs`: a document a blob; parts are far below MongoDB's 16 MB.
+    """`app.store.port.Blobs`: one document a blob; a part is far below MongoDB's 16 MB.
 
-    Sizes stand in a collection of their own, or listing them would fetch all the data: no index
-    covers a field that is not in it, and an upload's parts are listed with every part that comes.
-    A blob is listed once its data is there, and until after it is gone: what a process leaves that
-    dies in the middle of a deletion is listed, and so the next sweep finds it.
+    A collection of its own holds the sizes. Otherwise a listing would read all the data, because no
+    index covers the size, and the coordinator lists an upload's parts for every new part.
+    The size is written after the data and deleted after it. So if a process dies within a deletion,
+    the blob is still listed, and the next cleanup finds it.
     """
 
     def __init__(self, documents: MongoDocuments) -> None:
@@ -188,7 +189,7 @@ class MongoBlobs:
 
     async def put(self, key: str, data: bytes) -> None:
         _require_fits(len(data))
-        # Where it is there already it is the same: keys hold digests.
+        # A blob with this key has the same bytes, because the key holds their digest.
         await _insert(self._blobs, {"_id": key, "data": data}, BLOB_MS)
         await _insert(self._sizes, {"_id": key, "size": len(data)})
 
@@ -203,12 +204,12 @@ class MongoBlobs:
             return {d["_id"]: int(d["size"]) for d in await cursor.to_list(None)}
 
     async def delete(self, prefix: str) -> None:
-        # In steps, each of which ends in time: a database may take a minute to delete gigabytes.
+        # In steps that each end in time, because a database may take a minute to delete gigabytes.
         listed = list(await self.sizes(prefix))
         for start in range(0, len(listed), _AT_ONCE):
             page = {"$in": listed[start : start + _AT_ONCE]}
             await self._delete(page)
-        await self._delete(_range(prefix))  # and what came meanwhile
+        await self._delete(_range(prefix))  # blobs that were stored meanwhile
 
     async def _delete(self, keys: dict[str, Any]) -> None:
         async with _translated(BLOB_MS):
@@ -218,16 +219,18 @@ class MongoBlobs:
 
 
 def _dump(body: Body) -> str:
-    """Raises StoreRefused, ValueError."""
-    text = json.dumps(body, allow_nan=False, separators=(",", ":"))  # all of it ASCII
+    """Write a body as JSON. Raises StoreRefused, and ValueError for NaN or infinity."""
+    text = json.dumps(body, allow_nan=False, separators=(",", ":"))  # ASCII: a character is a byte
     _require_fits(len(text))
     return text
 
 
 def _require_fits(size: int) -> None:
-    """Raises StoreRefused. Not every driver's call and not every server says it."""
+    """Raise StoreRefused for a document that is too large: not every server refuses it clearly."""
     if size > _LARGEST:
-        raise StoreRefused(f"MongoDB takes {_LARGEST} bytes in a document, and not {size}.")
+        raise StoreRefused(
+            f"MongoDB takes at most {_LARGEST} bytes in a document, but this one has {size}."
+        )
 
 
 def _document(found: dict[str, Any] | None) -> Document | None:
@@ -237,12 +240,13 @@ def _document(found: dict[str, Any] | None) -> Document | None:
 
 
 async def open_mongo(url: str, database: str) -> tuple[MongoDocuments, MongoBlobs]:
-    """Connect and make sure of the indexes. Raises StoreUnavailable."""
-    # The driver takes anything else for a host, and names it when that does not answer. It may be
-    # a secret that was pasted into the wrong field.
+    """Connect, and create the indexes if they are missing. Raises StoreUnavailable."""
+    # The driver takes any other text for a host's name and quotes it in its errors. The text may be
+    # a secret in the wrong field.
     if not url.startswith(SCHEMES):
         raise StoreDenied(
-            f"MONGODB_URL is no MongoDB connection string: one begins with {' or '.join(SCHEMES)}."
+            "MONGODB_URL is no MongoDB connection string: it must begin with "
+            f"{' or '.join(SCHEMES)}."
         )
     try:
         client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(
@@ -253,7 +257,7 @@ async def open_mongo(url: str, database: str) -> tuple[MongoDocuments, MongoBlob
             appname="serverless-fl",
         )
     except (PyMongoError, ValueError, OSError) as error:
-        # What the driver says may quote a piece of the password, its chain of errors too.
+        # The driver's message, or an error that caused it, may quote a piece of the password.
         if isinstance(error, OSError) or "certificate" in str(error):
             fault = "names a certificate file that cannot be used"
         else:
@@ -265,7 +269,7 @@ async def open_mongo(url: str, database: str) -> tuple[MongoDocuments, MongoBlob
     documents = MongoDocuments(client, database)
     try:
         async with _translated():
-            await asyncio.gather(  # a cold start waits for one round trip, not for each
+            await asyncio.gather(  # a cold start waits for one round trip instead of two
                 *(
                     documents._collection(kind).create_index(
                         "unique",

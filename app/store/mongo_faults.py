@@ -1,4 +1,4 @@
-"""What pymongo and MongoDB say of a fault, as one of the port's errors."""
+"""Translates the errors of pymongo and MongoDB into the port's errors."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from serverless_fl.domain.errors import StoreDenied, StoreRefused, StoreUnavaila
 
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _DENIED = (
-    *(13, 18, 33, 11),  # Unauthorized, AuthenticationFailed, no such mechanism, no such user
-    *(59, 115, 238, 323),  # commands that the server lacks
-    8000,  # Atlas: the user, the plan or the quota
+    *(13, 18, 33, 11),  # Unauthorized, AuthenticationFailed, unknown mechanism, unknown user
+    *(59, 115, 238, 323),  # the server lacks a command
+    8000,  # Atlas refuses the user, the plan or the quota
 )
-_REFUSED = (10334, 17280, 17419, 17420, 2, 22)  # too large a document or key, bad values
+_REFUSED = (10334, 17280, 17419, 17420, 2, 22)  # the document or key is too large, or a value bad
 DUPLICATE_KEY = 11000
-FOREIGN = (PyMongoError, BSONError, OSError, UnicodeError, OverflowError)  # what pymongo raises
+FOREIGN = (PyMongoError, BSONError, OSError, UnicodeError, OverflowError)  # pymongo raises these
 
 
 def translated(error: Exception) -> StoreUnavailable:
-    """The port's error for whatever a call of the driver raised."""
-    kind, text = _class_of(error), _told(error)
+    """Give the port's error for an error of the driver."""
+    kind, text = _class_of(error), _message(error)
     if kind is StoreUnavailable:
         return kind(f"The database did not answer: {text}.")
     return kind(f"The database refused: {text}.")
 
 
 def is_duplicate(error: BulkWriteError) -> bool:
-    """Whether the key was taken, and the database is sure of it.
+    """Say whether the database is sure that the key exists.
 
-    A write concern that failed beside it says that what took the key may yet be rolled back.
+    If the write concern failed as well, the document with this key may still be rolled back.
     """
     details = error.details or {}
     codes = {fault.get("code") for fault in details.get("writeErrors", ())}
@@ -63,11 +63,11 @@ def _codes(error: Exception) -> set[int | None]:
     return {error.code} if isinstance(error, OperationFailure) else set()
 
 
-def _told(error: Exception) -> str:
-    if isinstance(error, BulkWriteError):  # whose details quote the document
+def _message(error: Exception) -> str:
+    if isinstance(error, BulkWriteError):  # its own message quotes the document
         details = error.details or {}
         faults = (*details.get("writeErrors", ()), *details.get("writeConcernErrors", ()))
         return "; ".join(str(fault.get("errmsg", "")) for fault in faults)[:300]
-    if isinstance(error, BSONError | UnicodeError):  # these quote the document or the key
+    if isinstance(error, BSONError | UnicodeError):  # their messages quote the document or the key
         return type(error).__name__
     return str(error).split(", Timeout:")[0][:300].rstrip(".")

@@ -1,4 +1,4 @@
-"""Any store, with each of its calls timed and traced. Knows the port, and no adapter."""
+"""A wrapper around any store that times and traces each of its calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Observed:
 
 
 class ObservedDocuments(_Observed):
-    """`app.store.port.Documents`."""
+    """`app.store.port.Documents`, timed and traced."""
 
     def __init__(self, inner: Documents, adapter: str) -> None:
         super().__init__(adapter)
@@ -81,7 +81,7 @@ class ObservedDocuments(_Observed):
 
 
 class ObservedBlobs(_Observed):
-    """`app.store.port.Blobs`."""
+    """`app.store.port.Blobs`, timed and traced."""
 
     def __init__(self, inner: Blobs, adapter: str) -> None:
         super().__init__(adapter)
@@ -101,7 +101,7 @@ class ObservedBlobs(_Observed):
 
 
 class ObservedDirectBlobs(ObservedBlobs):
-    """`app.store.port.DirectBlobs`. Signing asks nobody, and so is not timed."""
+    """`app.store.port.DirectBlobs`. Signing makes no call to the store, so it is not timed."""
 
     def __init__(self, inner: DirectBlobs, adapter: str) -> None:
         super().__init__(inner, adapter)
@@ -119,7 +119,7 @@ class ObservedDirectBlobs(ObservedBlobs):
 def observed(
     documents: Documents, blobs: Blobs, adapter: str, blob_adapter: str
 ) -> tuple[Documents, Blobs]:
-    """Both ports, timed under their adapters' names."""
+    """Wrap both ports; metrics and traces carry the names of their adapters."""
     kept = (
         ObservedDirectBlobs(blobs, blob_adapter)
         if isinstance(blobs, DirectBlobs)

@@ -1,19 +1,19 @@
-"""What the service needs of a database and of a blob store.
+"""The two ports to storage: `Documents` (a database) and `Blobs` (files of weights).
 
-Two short ports. Every write is an insert-if-absent or a compare-and-set on one document; there are
-no transactions, so that any database that can do these two atomically will serve.
-`tests/app/store/test_contract.py` is the adapters' specification.
+Every write is an insert-if-absent or a compare-and-set on one document. There are no transactions,
+so any database with these two atomic writes fits. `tests/app/store/test_contract.py` specifies the
+adapters.
 
-An adapter translates every fault of its driver, and raises nothing but these:
+An adapter translates every fault of its driver, and raises only these errors:
 
     StoreUnavailable    the store is away, slow or full: the same call may succeed later
-        StoreDenied     it cannot be used as it is: rights, keys, region, clock, a broken file
-        StoreMissing    there is no such bucket or file
-        WrongStore      the blob store is another one than before (`app.store.identity`)
-        StoreRefused    it does not take this document, blob or key
+        StoreDenied     the store refuses the coordinator (rights, keys, clock), or is damaged
+        StoreMissing    the bucket or the file does not exist
+        WrongStore      the blob store is not the one of this database (`app.store.identity`)
+        StoreRefused    the store refuses this document, blob or key
 
-The last four last until an operator acts. None of them says that anything is lost: only None from
-`Blobs.get` does, and `app.store.identity` returns it only from the right blob store.
+The last four remain until an operator acts. No error says that bytes are lost. Only None from
+`Blobs.get` says so, and `app.store.identity` returns None only from the right blob store.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 Body = dict[str, Any]  # JSON values only
-KINDS_WITH_SECOND_NAMES = ("experiments", "clients")  # `unique` is for these; they are indexed
+KINDS_WITH_SECOND_NAMES = ("experiments", "clients")  # indexed; only they may have a `unique` name
 
 
 @dataclass(frozen=True)
 class Document:
-    """A stored document. `revision` grows by one with each replacement, from 1.
+    """A stored document. `revision` starts at 1 and grows by one with each replacement.
 
-    Nobody changes `body`.
+    A reader must not change `body`.
     """
 
     key: str
@@ -42,78 +42,86 @@ class Documents(Protocol):
     """Documents by kind and key. Keys sort by their UTF-8 bytes; `/` separates their parts."""
 
     async def insert(self, kind: str, key: str, body: Body, *, unique: str | None = None) -> bool:
-        """Insert if neither `key` nor, where given, `unique` is taken in this kind; say if it was.
+        """Insert unless this kind has a document with `key` or `unique`; return whether it did.
 
         `unique` is a second name of the document, for `find`. Atomic, and durable on return.
         """
         ...
 
     async def get(self, kind: str, key: str) -> Document | None:
-        """The document as of the last completed write, by any process.
+        """Give the document as of the last completed write of any process; None if there is none.
 
-        A primary of MongoDB that was just deposed may not know of the last few writes. It never
-        returns what a majority does not have, and so nothing that is rolled back later.
+        A primary of MongoDB that has just lost an election may miss the last few writes. It returns
+        only writes that a majority has, so nothing that it returns is rolled back later.
         """
         ...
 
     async def find(self, kind: str, unique: str) -> Document | None:
-        """The document that was inserted with this second name."""
+        """Give the document that was inserted with this second name; None if there is none."""
         ...
 
     async def replace(self, kind: str, key: str, revision: int, body: Body) -> bool:
-        """Replace the body if the revision is still this one; say if it was. Atomic, durable."""
+        """Replace the body if the document has this revision; return whether it did.
+
+        Atomic, and durable on return.
+        """
         ...
 
     async def keys(self, kind: str, prefix: str) -> list[str]:
-        """All keys that start with `prefix`, ascending. Sees every insert completed before."""
+        """Give all keys that start with `prefix`, ascending. Sees every insert completed before."""
         ...
 
     async def count(self, kind: str, prefix: str) -> int:
-        """How many keys start with `prefix`."""
+        """Give the number of keys that start with `prefix`."""
         ...
 
     async def last_key(self, kind: str, prefix: str) -> str | None:
-        """The last one of `keys`, without a look at the others."""
+        """Give the last of `keys`, without reading the others; None if there is none."""
         ...
 
     async def scan(
         self, kind: str, prefix: str, *, after: str = "", limit: int = 1000
     ) -> list[Document]:
-        """Up to `limit` documents whose keys start with `prefix` and are above `after`."""
+        """Give the first `limit` documents whose keys start with `prefix` and are above `after`."""
         ...
 
     async def delete(self, kind: str, prefix: str) -> None:
-        """Delete every document whose key starts with `prefix`. It may die half way, and is safe to
-        repeat: only what nobody reads any more is deleted.
+        """Delete every document whose key starts with `prefix`.
+
+        Not atomic: a caller deletes only documents that nobody reads any more, and repeats the call
+        if the process died in it.
         """
         ...
 
     async def check(self) -> None:
-        """Write something that nobody reads, and look for what writes rest on. It returns where
-        what is written now is kept, and raises StoreUnavailable where it would be lost.
+        """Write a probe, to find out whether the store keeps what it is given now.
+
+        Raises StoreUnavailable if writes would be lost.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of connections and files."""
+        """Close connections and files."""
         ...
 
 
 class Blobs(Protocol):
-    """Immutable byte strings of a few MiB at most by key. Keys hold the digest of the content."""
+    """Immutable byte strings of a few MiB at most, by key. A key holds the digest of the bytes."""
 
     async def put(self, key: str, data: bytes) -> None:
-        """Store; a key that is there already is left as it is. On return it survives this process,
-        and a power cut at the latest when a document that is written afterwards does.
+        """Store the bytes, unless the key exists.
+
+        On return they survive the death of this process. They survive a power cut if a document
+        that is written afterwards survives it.
         """
         ...
 
     async def get(self, key: str) -> bytes | None:
-        """The bytes, or None."""
+        """Give the bytes; None if the key does not exist."""
         ...
 
     async def sizes(self, prefix: str) -> dict[str, int]:
-        """Key and size in bytes of every blob whose key starts with `prefix`."""
+        """Give each key that starts with `prefix`, ascending, and the size of its blob in bytes."""
         ...
 
     async def delete(self, prefix: str) -> None:
@@ -123,7 +131,7 @@ class Blobs(Protocol):
 
 @dataclass(frozen=True)
 class SignedRequest:
-    """A request that its holder may make of the blob store itself, for so many seconds."""
+    """A signed request: its holder may send it to the blob store itself, for `seconds` seconds."""
 
     method: str
     url: str
@@ -133,16 +141,18 @@ class SignedRequest:
 
 @runtime_checkable
 class DirectBlobs(Blobs, Protocol):
-    """A blob store that clients can reach themselves, so that weights pass the coordinator by."""
+    """A blob store that clients reach themselves, so weights do not pass the coordinator."""
 
     async def sign_put(
         self, key: str, sha256: str, size: int, *, seconds: int | None = None
     ) -> SignedRequest:
-        """Permission to store exactly these bytes under the key, where nothing is yet, for so many
-        seconds or as long as the store's settings allow, whichever is shorter.
+        """Sign a PUT of the bytes with this digest and size, to a key that does not exist yet.
+
+        It is valid for `seconds`, or for the longest time of the store's settings if that is
+        shorter.
         """
         ...
 
     async def sign_get(self, key: str) -> SignedRequest:
-        """Permission to read the key."""
+        """Sign a GET of the key."""
         ...

@@ -1,9 +1,9 @@
-"""Blobs in S3, or in what speaks its protocol: an object a part. The only file that knows boto3.
+"""Blobs in S3, or in a store that speaks its protocol: one object a part.
 
 Clients move weights themselves, by presigned URLs (AWS Signature Version 4 in the query). A signed
-PUT names the length, the SHA-256 and `If-None-Match: *`: the store refuses other bytes, and a part
-that was checked can never be replaced. S3 enforces all three; not every imitation does
-(`app.store.s3_check`), and so the commit and the aggregation verify what they read all the same.
+PUT names the length, the SHA-256 and `If-None-Match: *`, so that the store refuses other bytes and
+never replaces a checked part. S3 enforces all three, but some imitations do not
+(`app.store.s3_check`). So the commit and the aggregation verify the bytes that they read.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from serverless_fl.domain.errors import StoreUnavailable
 T = TypeVar("T")
 CONNECT_SECONDS = 2.0  # boto3 tries three times, and a Lambda must answer within 29 seconds
 READ_SECONDS = 5.0  # between two packets
-OPERATION_SECONDS = 25.0  # all in all, the wait for a thread included
-IDLE_SECONDS = 15.0  # a container that was frozen for longer may hold connections that are dead
+OPERATION_SECONDS = 25.0  # in all, including the wait for a thread
+IDLE_SECONDS = 15.0  # a container that was frozen for longer may hold dead connections
 THREADS = 16
-LARGEST = 64 * 1024**2  # bytes that are read of an object; ours take 8 MiB, and a header
-_PAGE = 1000  # keys that one call lists or deletes
-_PUTS = 4  # of one object, where others write or delete it meanwhile
+LARGEST = 64 * 1024**2  # the most bytes read from an object; the coordinator's own have 8 MiB
+_PAGE = 1000  # one call lists or deletes so many keys
+_PUTS = 4  # tries to store an object that others write or delete meanwhile
 _STORE = "The store of weights"
 
 
 class S3Blobs:
-    """`app.store.port.DirectBlobs` over a bucket. Credentials and region are boto3's to find.
+    """`app.store.port.DirectBlobs` over a bucket. boto3 finds the credentials and the region.
 
-    `public_endpoint`: the origin under which clients reach the store, where it is another one than
-    the coordinator's. A URL is good for `url_seconds` at most.
+    `public_endpoint`: the origin under which clients reach the store, if it differs from the
+    coordinator's. A URL is valid for at most `url_seconds`.
     """
 
     def __init__(
@@ -51,25 +51,26 @@ class S3Blobs:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
         self._used_at = _now()
 
-    # The clients are made at their first use: that costs a quarter of a second that most calls
-    # need not wait for.
+    # The clients are made at their first use: this takes a quarter of a second, and most calls of
+    # the coordinator need no client.
 
     @cached_property
     def _client(self) -> Any:
-        return self._made(None)
+        return self._make_client(None)
 
     @cached_property
     def _signer(self) -> Any:
-        return self._made(self.public_endpoint) if self.public_endpoint else self._client
+        return self._make_client(self.public_endpoint) if self.public_endpoint else self._client
 
-    def _made(self, endpoint: str | None) -> Any:
+    def _make_client(self, endpoint: str | None) -> Any:
         import boto3
         from botocore.config import Config
 
         def client(style: str) -> Any:
             config = Config(
                 signature_version="s3v4",
-                # Digests are ours, of each part; boto3's own would be signed into the URLs.
+                # Each part has a digest from its sender. boto3 would sign one of its own into the
+                # URLs.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 connect_timeout=CONNECT_SECONDS,
@@ -81,27 +82,31 @@ class S3Blobs:
             )
             return boto3.client("s3", config=config, endpoint_url=endpoint)
 
-        if "." in self.bucket:  # no certificate covers such a host; the path-style one is regional
+        if "." in self.bucket:  # no certificate covers such a host's name; "auto" uses a path
             return client("auto")
-        # The host of the bucket's region. By default boto3 signs for a host that redirects in new
-        # buckets and refuses in new regions. Imitations of S3 seldom have a host for each bucket.
+        # "virtual" signs for the host of the bucket's region. By default boto3 signs for a global
+        # host, which redirects for new buckets and refuses in new regions. Imitations of S3 seldom
+        # have a host for each bucket.
         made = client("virtual")
         return made if _is_aws(made.meta.endpoint_url) else client("auto")
 
     def _fresh(self, client: Any) -> Any:
-        """The client, without connections that were not used for long."""
+        """Give the client, and drop its connections if nobody used them for `IDLE_SECONDS`."""
         now = _now()
         idle = max(b - a for a, b in zip(self._used_at, now, strict=True))
         self._used_at = now
         if idle > IDLE_SECONDS:
-            client.close()  # its pool: the next request opens a connection
+            client.close()  # closes its pool; the next request opens a connection
         return client
 
     async def _run(self, work: Callable[[Any], T]) -> T:
-        """In a thread. Raises StoreUnavailable for anything that S3 or boto3 says."""
+        """Run work in a thread. Raises StoreUnavailable for any error of S3 or boto3."""
 
         def guarded() -> T:
-            from app.store.s3_faults import FOREIGN, translated  # brings botocore
+            from app.store.s3_faults import (
+                FOREIGN,
+                translated,
+            )  # it imports botocore, which is slow
 
             try:
                 with self._lock:
@@ -119,8 +124,8 @@ class S3Blobs:
 
     async def put(self, key: str, data: bytes) -> None:
         def work(client: Any) -> bool:
-            """Whether the object is there; not so where a conflict says nothing of its outcome."""
-            # As a file: bytes are sent by one call of the socket, which has CONNECT_SECONDS in all.
+            """Return whether the object exists now; False if another request's outcome is open."""
+            # A file, because the socket sends bytes in one call, within CONNECT_SECONDS in all.
             body = io.BytesIO(data)
             try:
                 client.put_object(Bucket=self.bucket, Key=key, Body=body, IfNoneMatch="*")
@@ -135,11 +140,11 @@ class S3Blobs:
             if await self._run(work):
                 return
             await asyncio.sleep(0.1 * 2**attempt)
-        said = f"The bucket {self.bucket} failed: {key} is being written."
+        said = f"The bucket {self.bucket} failed: other requests keep writing {key}."
         raise StoreUnavailable(said, store=_STORE)
 
     async def get(self, key: str) -> bytes | None:
-        """Of an object larger than any of ours only the beginning, which has another digest."""
+        """Give the bytes, or the first `LARGEST` of a foreign object; its digest then differs."""
 
         def work(client: Any) -> bytes | None:
             try:
@@ -170,11 +175,11 @@ class S3Blobs:
         if faults := await self._run(work):
             from app.store.s3_faults import of_code
 
-            said = f"The bucket {self.bucket} kept {len(faults)} objects, such as {faults[0]}."
+            said = f"The bucket {self.bucket} did not delete {len(faults)} objects: {faults[0]}."
             raise of_code(faults[0].get("Code", ""))(said, store=_STORE)
 
     async def _pages(self, prefix: str) -> AsyncIterator[dict[str, int]]:
-        """Keys and sizes under a prefix, as many as one call lists at a time."""
+        """Yield pages of keys and sizes under a prefix, as many as one call lists."""
         more: dict[str, str] = {}
         while True:
             asked = {"Bucket": self.bucket, "Prefix": prefix, "MaxKeys": _PAGE, **more}
@@ -199,7 +204,7 @@ class S3Blobs:
         return SignedRequest("GET", url, {}, self.url_seconds)
 
     async def _sign(self, operation: str, seconds: int, parameters: dict[str, Any]) -> str:
-        """Signing asks nobody: it is arithmetic, once boto3 has found the credentials."""
+        """Sign a URL. It needs no call to the store, once boto3 has found the credentials."""
 
         def work(_: Any) -> str:
             with self._lock:
@@ -218,5 +223,5 @@ def _is_aws(endpoint: str) -> bool:
 
 
 def _now() -> tuple[float, float]:
-    """By two clocks: while a container is frozen one of them may stand still."""
+    """Read two clocks, because one of them may stand still while a container is frozen."""
     return time.time(), time.monotonic()

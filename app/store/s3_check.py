@@ -1,7 +1,7 @@
-"""Whether a blob store insists on what was signed.
+"""Tests whether a bucket enforces the conditions of a signed URL (docs/decisions/0029).
 
-S3 does. An imitation may let the holder of a URL store other bytes, or replace a part that was
-accepted: then that client's update is dropped when it is read (docs/decisions/0029).
+S3 enforces them. An imitation may let the holder of a URL store other bytes, or replace an accepted
+part. The coordinator notices that when it reads the part, and drops the client's update.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from app.store.port import DirectBlobs, Document, Documents, SignedRequest
 from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.errors import StoreUnavailable
 
-AGAIN_SECONDS = 86_400.0  # after which a bucket that does not insist is asked again
-SECONDS = 5.0  # for all of it: a Lambda has ten to start in
-KIND, KEY = "stores", "signatures"  # of the document that says which bucket insists, or on what not
+AGAIN_SECONDS = 86_400.0  # a bucket that failed the test is tested again after so long
+SECONDS = 5.0  # for the whole test: a Lambda must start within ten seconds
+KIND, KEY = "stores", "signatures"  # the document with the result of the last test
 _RIGHT, _WRONG, _LONG = b"right", b"wrong", b"wrong and longer"
 
 
 async def tell_unenforced(documents: Documents, blobs: DirectBlobs, bucket: str) -> None:
-    """Log what the bucket does not insist on. One that was seen to insist is not asked again, and
-    another one only once a day: each start of a container waits for the answers.
+    """Test the bucket, and log a warning if it does not enforce signatures.
+
+    Each start of a container would wait for the test. So a bucket that passed is not tested again,
+    and a bucket that failed is tested once a day.
     """
     try:
         async with asyncio.timeout(SECONDS):
@@ -48,7 +50,7 @@ async def tell_unenforced(documents: Documents, blobs: DirectBlobs, bucket: str)
 
 
 def _known(seen: Document | None, bucket: str) -> list[str] | None:
-    """What was found before, where that may still be so."""
+    """Give the result of the last test; None if the bucket must be tested again."""
     if seen is None or seen.body["bucket"] != bucket:
         return None
     taken: list[str] = seen.body.get("taken", [])
@@ -57,7 +59,10 @@ def _known(seen: Document | None, bucket: str) -> list[str] | None:
 
 
 async def unenforced(blobs: DirectBlobs) -> list[str]:
-    """What the store lets the holder of a signed PUT get away with. Raises StoreUnavailable."""
+    """Send forbidden variants of a signed PUT; give the names of those that the store accepts.
+
+    Raises StoreUnavailable.
+    """
     key = f"store/check-{secrets.token_hex(8)}"
     signed = await blobs.sign_put(key, hashlib.sha256(_RIGHT).hexdigest(), len(_RIGHT))
     found = []
@@ -71,7 +76,9 @@ async def unenforced(blobs: DirectBlobs) -> list[str]:
                 found.append(fault)
                 await blobs.delete(key)
         if not await _put(signed, _RIGHT, signed.headers):
-            raise StoreUnavailable("A signed URL is refused.", store="The store of weights")
+            raise StoreUnavailable(
+                "The store of weights refuses a signed URL.", store="The store of weights"
+            )
         if await _put(signed, _RIGHT, signed.headers):
             found.append("replacement")
     finally:
@@ -80,7 +87,7 @@ async def unenforced(blobs: DirectBlobs) -> list[str]:
 
 
 async def _put(signed: SignedRequest, data: bytes, headers: Mapping[str, str]) -> bool:
-    """Whether the store took it."""
+    """Send the request; return whether the store accepted it."""
     request = urllib.request.Request(  # noqa: S310  (it is the store's own URL)
         signed.url, data, {**headers, "Content-Type": ""}, method=signed.method
     )
@@ -93,7 +100,7 @@ async def _put(signed: SignedRequest, data: bytes, headers: Mapping[str, str]) -
             error.close()
             return False
         except OSError as error:
-            said = f"The store of weights cannot be reached as clients reach it: {error}."
+            said = f"The store of weights cannot be reached by the URLs for clients: {error}."
             raise StoreUnavailable(said, store="The store of weights") from error
 
     return await asyncio.to_thread(send)

@@ -1,4 +1,4 @@
-"""What boto3 and S3 say of a fault, as one of the port's errors."""
+"""Translates the errors of boto3 and S3 into the port's errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from botocore import exceptions as boto
 
 from serverless_fl.domain.errors import StoreDenied, StoreMissing, StoreRefused, StoreUnavailable
 
-FOREIGN = (boto.BotoCoreError, boto.ClientError, OSError, ValueError)  # what boto3 raises
+FOREIGN = (boto.BotoCoreError, boto.ClientError, OSError, ValueError)  # boto3 raises these
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _MISSING = ("NoSuchBucket",)
 _REFUSED = (
@@ -37,7 +37,7 @@ _PASSING = (
 
 
 def translated(error: Exception, bucket: str) -> StoreUnavailable:
-    """The port's error for whatever a call of boto3 raised."""
+    """Give the port's error for an error of boto3."""
     return _class_of(error)(f"The bucket {bucket} failed: {error}.", store="The store of weights")
 
 
@@ -51,7 +51,7 @@ def _class_of(error: Exception) -> type[StoreUnavailable]:
             return StoreDenied
         case _ if isinstance(error, _PASSING):
             return StoreUnavailable
-        case _:  # no credentials, an unknown profile, a malformed endpoint, a missing CA file
+        case _:  # credentials or a CA file are missing, the profile or the endpoint is wrong
             return StoreDenied
 
 
@@ -61,7 +61,7 @@ def _class_of_answer(error: boto.ClientError) -> type[StoreUnavailable]:
 
 
 def of_code(code: str, status: int = 0) -> type[StoreUnavailable]:
-    """The port's error for what S3 calls a fault."""
+    """Give the class of the port's error for an error code of S3 and its HTTP status."""
     if code in _MISSING:
         return StoreMissing
     if code in _REFUSED:

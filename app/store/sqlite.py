@@ -13,12 +13,13 @@ from app.store.port import Body, Document
 from app.store.sqlite_file import Database
 from serverless_fl.domain.errors import StoreRefused
 
-SMALL = 256 * 1024  # bytes of a blob that is read faster than a thread is woken
-FEW = 256  # rows, likewise
+# The event loop reads a blob of so many bytes, or so many rows, faster than it wakes a thread.
+SMALL = 256 * 1024
+FEW = 256
 
 
 async def few(database: Database, sql: str, bounds: tuple[object, ...]) -> list[tuple[Any, ...]]:
-    """All rows of a query that mostly finds a few: then it stays on the loop."""
+    """Give all rows of a query: on the event loop if there are a few, else in the thread."""
     rows = await database.read(lambda c: c.execute(f"{sql} LIMIT {FEW}", bounds).fetchall())
     if len(rows) < FEW:
         return rows
@@ -26,11 +27,11 @@ async def few(database: Database, sql: str, bounds: tuple[object, ...]) -> list[
 
 
 def _upper(prefix: str) -> bytes:
-    """Above every string that starts with `prefix`: UTF-8 never uses the byte FF."""
+    """Give a bound above every key that starts with `prefix`: UTF-8 never uses the byte FF."""
     try:
         return prefix.encode() + b"\xff"
     except UnicodeError as error:
-        raise StoreRefused("The database takes no such prefix of a key.") from error
+        raise StoreRefused("The database takes no key with a lone surrogate.") from error
 
 
 _GET = "SELECT key, revision, body FROM documents WHERE kind = ? AND key = ?"
@@ -42,7 +43,7 @@ def _document(row: tuple[str, int, str] | None) -> Document | None:
 
 
 class SQLiteDocuments:
-    """`app.store.port.Documents` over a SQLite file."""
+    """`app.store.port.Documents` in a SQLite file."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -130,7 +131,7 @@ class SQLiteDocuments:
 
 
 class SQLiteBlobs:
-    """`app.store.port.Blobs` in the same file."""
+    """`app.store.port.Blobs` in the same SQLite file."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -164,7 +165,7 @@ def _dump(body: Body) -> str:
 
 
 async def open_sqlite(path: Path) -> tuple[SQLiteDocuments, SQLiteBlobs]:
-    """Open or make the file. Raises StoreUnavailable, naming it, where that is impossible."""
+    """Open the file, or create it. Raises StoreUnavailable with the name of the file."""
     database = Database(path)
     try:
         await database.open()

@@ -1,9 +1,8 @@
-"""Who may read a SQLite file, whether it is still the one that was opened, and whether what is
-written to it stays.
+"""Checks of a SQLite file: its permissions, its identity, and whether writes stay.
 
-SQLite goes on over files that were deleted or replaced, without a word, and what is written then is
-gone with the process. A write-ahead log that was cut short is noticed by whoever reads behind the
-cut, and by nobody else.
+SQLite reports no error if somebody deletes or replaces an open file, and all later writes are lost
+when the process ends. If the write-ahead log is cut short, SQLite notices only when it reads beyond
+the cut.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from serverless_fl.domain.errors import StoreUnavailable
 
-SUFFIXES = ("", "-wal", "-shm")  # all three are there as long as anybody has the database open
+SUFFIXES = ("", "-wal", "-shm")  # all three files exist while a process has the database open
 _PROBE = (
     "INSERT INTO documents (kind, key, revision, body) VALUES ('probe', 'probe', 1, '{}') "
     "ON CONFLICT DO UPDATE SET revision = revision + 1"
@@ -23,16 +22,17 @@ _PROBE = (
 
 
 def make_private(path: Path) -> None:
-    """Make the file and its folder, where they are missing, and keep other users of the machine
-    out: updates that are kept are clients' own. The log takes the file's mode. A folder that was
-    there before stays as its owner made it. Raises OSError.
+    """Create the file and its folder if they are missing, and keep other users of the machine out.
+
+    Kept updates are sensitive data of clients. SQLite gives the log the mode of the file. An
+    existing folder keeps its mode, which its owner chose. Raises OSError.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         for file in _files(path):
-            with suppress(OSError):  # it is another user's, who has let us in
+            with suppress(OSError):  # the file may belong to another user, who shares it
                 file.chmod(0o600)
 
 
@@ -41,10 +41,10 @@ def _files(path: Path) -> list[Path]:
 
 
 class Files:
-    """The files of an open database, as they were when it was opened.
+    """The identities of an open database's files, to notice that one was deleted or replaced.
 
-    They are only looked at by name: to open and close one of them would drop the locks that SQLite
-    holds on it for this process (https://sqlite.org/howtocorrupt.html, section 2.2).
+    This class calls `stat` and never opens a file, because closing it would drop SQLite's locks
+    of this process (https://sqlite.org/howtocorrupt.html, section 2.2).
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,13 +54,11 @@ class Files:
     def _look(self) -> list[tuple[int, int]]:
         found = [file.stat() for file in self._all]
         if not found[0].st_size:
-            raise StoreUnavailable(f"The database {self.path} was emptied: put a copy of it back.")
+            raise StoreUnavailable(f"The database {self.path} is empty now: put a copy of it back.")
         return [(file.st_dev, file.st_ino) for file in found]
 
     def require_same(self) -> None:
-        """Raises StoreUnavailable where one of them was deleted, another stands in its place, or
-        the database is empty.
-        """
+        """Raise StoreUnavailable if a file was deleted or replaced, or if the database is empty."""
         try:
             same = self._look() == self._seen
         except OSError:
@@ -73,7 +71,8 @@ class Files:
 
 
 def probe(connection: sqlite3.Connection) -> None:
-    """Write a row, and read what the database counts on. Raises sqlite3.Error."""
-    # This reads whatever of the log is not in the database yet, and so finds out if that is gone.
+    """Write a row, and read the write-ahead log. Raises sqlite3.Error."""
+    # A checkpoint reads the part of the log that is not in the database yet, and fails if it is
+    # gone.
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     connection.execute(_PROBE)

@@ -1,14 +1,14 @@
-"""A SQLite file: short reads on the event loop, all else in one thread, writes that wait together.
+"""A SQLite file: short reads on the event loop, all other work in one thread.
 
-A read of a row by its key takes a few microseconds, and to wake a thread for it many times that. So
-short reads have a connection of their own and stay on the loop. In the write-ahead log's mode no
-writer holds readers up; where SQLite says that it is busy all the same (another process that
-recovers the log, say), the read goes to the thread, which waits for it.
+To read a row by its key takes a few microseconds, and to wake a thread takes many times as long. So
+short reads have a connection of their own and run on the event loop. With a write-ahead log (WAL) a
+writer does not block readers. If SQLite is busy in spite of that (another process may recover the
+log), the thread repeats the read and waits.
 
-Writes that are asked for while another one is being written are committed in one transaction: they
-share its `fsync`, which on most disks takes longer than all the rest. None is answered before it.
-Blobs go without one: it is the document that names them that counts, and it comes after them in the
-same log.
+Writes that arrive while the thread writes are committed together in the next transaction. They
+share one `fsync`, which takes longer than the rest on most disks, and all are answered after it.
+Blobs need no `fsync` of their own: a blob counts only once a document names it, and that document
+comes after the blob in the same log.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 10.0
-PAGE_BYTES = 16_384  # of a new file: blobs are written in half the time that pages of 4,096 take
-MOST_AT_ONCE = 16  # writes of one transaction
+PAGE_BYTES = 16_384  # for a new file: blobs are written twice as fast as with pages of 4,096
+MOST_AT_ONCE = 16  # writes in one transaction
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS documents (
@@ -48,19 +48,19 @@ _SCHEMA = (
 
 
 class Database:
-    """Raises StoreUnavailable for anything that SQLite says."""
+    """The connections to one file. Each method raises StoreUnavailable for any error of SQLite."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
-        self._connection: sqlite3.Connection | None = None  # the thread's
-        self._reader: sqlite3.Connection | None = None  # the loop's
+        self._connection: sqlite3.Connection | None = None  # for the thread
+        self._reader: sqlite3.Connection | None = None  # for the event loop
         self._writes: deque[tuple[Work[Any], bool, asyncio.Future[Any]]] = deque()
         self._writing = False
-        self._lock = threading.Lock()  # over the two above
+        self._lock = threading.Lock()  # guards _writes and _writing
         self._closed = False
         self._synchronised = True
-        self._files: Files | None = None  # those of the file in memory are nowhere
+        self._files: Files | None = None  # None for a database in memory
 
     async def open(self) -> None:
         await self.run(self._open)
@@ -71,7 +71,8 @@ class Database:
                 make_private(self.path)
             except OSError as error:
                 raise StoreUnavailable(f"Cannot make {self.path}: {error}.") from error
-        # Autocommit: each statement is a transaction of its own unless `_write` says otherwise.
+        # isolation_level=None is autocommit: a statement is a transaction of its own, unless
+        # `_write` begins one.
         connection = sqlite3.connect(
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -80,19 +81,19 @@ class Database:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise StoreUnavailable(
-                f"{self.path} was written by a newer version (schema {version}; this one knows "
+                f"A newer coordinator wrote {self.path} (schema {version}; this one knows "
                 f"{SCHEMA_VERSION}): upgrade this coordinator."
             )
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         _switch_to_wal(connection)
-        # An answered write survives a power cut, not only the death of the process.
+        # With FULL an answered write survives a power cut, and not only the death of the process.
         connection.execute("PRAGMA synchronous = FULL")
         if version < SCHEMA_VERSION:
             connection.execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute("COMMIT")
-        if str(self.path) != ":memory:":  # which is its connection's own
+        if str(self.path) != ":memory:":  # a database in memory has one connection
             self._reader = sqlite3.connect(
                 self.path, timeout=0, isolation_level=None, check_same_thread=False
             )
@@ -110,16 +111,14 @@ class Database:
             raise StoreUnavailable(f"The database {self.path} is closed.")
 
     async def run(self, work: Work[T]) -> T:
-        """Run in the thread: what may take long."""
+        """Run work that may take long, in the thread."""
         self._require_open()
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: self._guarded(work, self._connection)
         )
 
     async def read(self, work: Work[T]) -> T:
-        """Run on the loop: what reads a few rows by their keys. It goes to the thread where SQLite
-        says that the file is busy.
-        """
+        """Run a read of a few rows on the event loop, or in the thread if the file is busy."""
         self._require_open()
         try:
             return work(self._reader)  # type: ignore[arg-type]
@@ -129,12 +128,14 @@ class Database:
         return await self.run(work)
 
     async def check(self) -> None:
-        """Raises StoreUnavailable where what is written would be lost."""
+        """Write a probe. Raises StoreUnavailable if writes would be lost."""
         await self.write(probe, durable=False)
 
     async def write(self, work: Work[T], *, durable: bool = True) -> T:
-        """Run one writing statement. On return it survives the process, and if `durable` a power
-        cut as well; what is not does so once a later one is: the log is written in its order.
+        """Run one writing statement. On return the write survives the death of the process.
+
+        A `durable` write survives a power cut as well. Another write does so once a later durable
+        write is complete, because the log keeps the order of the writes.
         """
         self._require_open()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -146,7 +147,7 @@ class Database:
         return await future
 
     def _drain(self) -> None:
-        """In the thread: write until nobody waits."""
+        """Write in the thread until the queue is empty."""
         while True:
             with self._lock:
                 batch = [
@@ -158,20 +159,20 @@ class Database:
             self._synchronise(any(durable for _, durable, _ in batch))
             results = self._write([work for work, _, _ in batch])
             for (_, _, future), result in zip(batch, results, strict=True):
-                with suppress(RuntimeError):  # its loop is closed: nobody waits any more
+                with suppress(RuntimeError):  # the caller's event loop is closed
                     future.get_loop().call_soon_threadsafe(_settle, future, result)
 
     def _synchronise(self, fully: bool) -> None:
-        """Whether the next commit waits for the disk."""
+        """Make the next commit wait for the disk, or not."""
         if fully != self._synchronised:
             sql = f"PRAGMA synchronous = {'FULL' if fully else 'NORMAL'}"
             self._alone(lambda c: c.execute(sql))
             self._synchronised = fully
 
     def _write(self, works: list[Work[Any]]) -> list[Any]:
-        """The results of one transaction, or of each by itself where together they fail."""
+        """Do all works in one transaction, or each by itself if that fails; give their results."""
         connection = self._connection
-        assert connection is not None  # noqa: S101  (it is open)
+        assert connection is not None  # noqa: S101  (`write` requires an open database)
         try:
             if self._files is not None:
                 self._files.require_same()
@@ -179,7 +180,7 @@ class Database:
             return [_Failed(error)] * len(works)
         if len(works) > 1:
             begun = self._alone(lambda c: c.execute("BEGIN IMMEDIATE"))
-            if isinstance(begun, _Failed):  # another process writes, for longer than one waits
+            if isinstance(begun, _Failed):  # another process writes for longer than BUSY_SECONDS
                 return [begun] * len(works)
             try:
                 results = [work(connection) for work in works]
@@ -212,7 +213,7 @@ class Database:
 
 
 class _Failed:
-    """An error on its way to who waits for the result."""
+    """An error as the result of a work; `_settle` raises it in the caller."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -228,8 +229,8 @@ def _settle(future: asyncio.Future[Any], result: Any) -> None:
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    # The switch takes an exclusive lock and does not honour the busy timeout, so that of several
-    # workers that start at once on a new file some would fail: try again, as the timeout would.
+    # The switch takes an exclusive lock and ignores the busy timeout, so some of several workers
+    # that start at once on a new file would fail. Try again for as long as the timeout.
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
