@@ -1,4 +1,4 @@
-"""`python -m app`."""
+"""Starts a coordinator on this machine: `python -m app`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Settings, from the environment. No other file reads it."""
+"""The coordinator's settings. Only this file reads the environment."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "FL_"
 ADMIN_KEY_CHARACTERS = 16  # at least
-OF_OTHERS = frozenset({"FL_ENROL_KEY"})  # the SDK's, which may be set on the same machine
+OF_OTHERS = frozenset({"FL_ENROL_KEY"})  # the SDK reads it, perhaps on the same machine
 
 
 class BadSettings(RuntimeError):
-    """Settings that the coordinator cannot start with; the message is one sentence."""
+    """The coordinator cannot start with these settings; the message is one sentence."""
 
 
 class Settings(BaseSettings):
-    """What an operator may set; each name in the environment carries the prefix `FL_`.
+    """The settings of an operator. A variable in the environment has the prefix `FL_`.
 
-    An empty variable is an unset one. `read_settings` is how a coordinator gets them.
+    An empty variable counts as unset. A coordinator calls `read_settings` to get its settings.
     """
 
     model_config = SettingsConfigDict(
@@ -44,69 +44,69 @@ class Settings(BaseSettings):
     )
     _unknown: tuple[str, ...] = PrivateAttr(())
 
-    data_dir: Path = Field(Path("fl-data"), description="Where the embedded database lies")
+    data_dir: Path = Field(Path("fl-data"), description="The folder of the embedded database")
     mongodb_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("MONGODB_URL", "FL_MONGODB_URL"),
-        description="Use MongoDB instead; the driver's own connection string",
+        description="Use MongoDB instead: its connection string",
     )
     mongodb_database: str = "federated_learning"
     admin_key: SecretStr | None = Field(
         None,
-        description="Creates and stops experiments. Without one the coordinator makes one, keeps "
-        "it beside the database, and answers callers on this machine only",
+        description="The key that creates and stops experiments. Without it the coordinator makes "
+        "one, keeps it beside the database, and answers only callers on this machine",
     )
     admin_key_previous: SecretStr | None = Field(
         None,
-        description="The admin key until now, while it is being changed: both work meanwhile, and "
-        "enrolment keys made under it can be shown",
+        description="The old admin key, during a change: both keys work, and the coordinator can "
+        "show enrolment keys that it made under the old one",
     )
     secret_id: str | None = Field(
         None,
-        description="On AWS: the secret (or, with a leading slash, the SSM parameter) whose JSON "
-        "holds MONGODB_URL and FL_ADMIN_KEY",
+        description="On AWS: a secret, or an SSM parameter with a leading slash; its JSON holds "
+        "MONGODB_URL and FL_ADMIN_KEY",
     )
     s3_bucket: str | None = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
-        description="Keep weights in this bucket instead of the database; clients then move them "
-        "by presigned URLs",
+        description="Keep weights in this bucket instead of the database; clients then move "
+        "weights by presigned URLs",
     )
     s3_url_seconds: int = Field(
         900,
         ge=60,
         le=7 * 86400,
-        description="A presigned URL's life at most; one for an upload is good for as long as the "
-        "parts that were announced with it need on a slow line",
+        description="A presigned URL is valid for at most so long; a URL for an upload is valid "
+        "for as long as the announced parts need on a slow line",
     )
     s3_public_endpoint: str | None = Field(
         None,
         description="The origin under which clients reach the bucket, such as "
-        "https://s3.example.org, where it is another one than the coordinator's",
+        "https://s3.example.org, if it differs from the coordinator's",
     )
-    live: bool = Field(True, description="Server-sent events; off where answers cannot be streamed")
+    live: bool = Field(True, description="Server-sent events; off if answers cannot be streamed")
     part_bytes: int = Field(8 * 1024**2, ge=64 * 1024, le=8 * 1024**2)
     max_model_bytes: int = Field(1024**3, ge=1024)
     answer_bytes: int | None = Field(
         None,
         ge=64 * 1024,
-        description="The most bytes of a model in one answer, where the platform has such a limit",
+        description="The most bytes of a model in one answer, if the platform has such a limit",
     )
     lease_seconds: float = Field(30.0, gt=0)
     step_seconds: float = Field(
-        10.0, gt=0, description="Of aggregation within one call; the next call goes on"
+        10.0, gt=0, description="Time for aggregation in one call; the next call goes on"
     )
     step_updates: int = Field(
-        256, ge=2, description="So many updates, a part of each, are read for it within one call"
+        256, ge=2, description="One call reads a part of so many updates for an aggregation"
     )
     tick_seconds: float = Field(
         60.0,
         ge=0,
-        description="How often a server advances the open experiments though nobody asks; 0 for "
-        "never, where a scheduler does it",
+        description="A server advances the open experiments after so many seconds, even without "
+        "a request; 0: never, a scheduler does it",
     )
     abandon_days: float = Field(
-        7.0, gt=0, description="An experiment without initial weights for so long is stopped"
+        7.0, gt=0, description="An experiment that gets no initial weights for so long is stopped"
     )
     poll_min_seconds: float = Field(0.2, gt=0)
     poll_max_seconds: float = Field(15.0, gt=0)
@@ -114,58 +114,63 @@ class Settings(BaseSettings):
         20.0,
         ge=0,
         le=25,
-        description="How long a client that waits may have its answer held back until there is "
-        "something to do (long polling); 0 where a held request costs money",
+        description="The coordinator holds a waiting client's answer back for at most so long, "
+        "until there is something to do (long polling); 0: never, as a held request costs money",
     )
     rate_per_second: float = Field(
         50.0,
         ge=0,
-        description="Requests that a client may make in the long run, of each process; "
-        "an address may make many times as many. 0: no limit",
+        description="Requests a second that one process takes from a client in the long run. "
+        "0: no limit",
     )
-    rate_burst: int = Field(500, ge=1, description="... and at once")
+    rate_burst: int = Field(
+        500, ge=1, description="Requests that one process takes from a client at once"
+    )
     rate_address_factor: float = Field(
         20.0,
         gt=0,
-        description="An address may make so many times what a client may: a hospital's clients, or "
-        "a whole simulation, come from one",
+        description="An address may make so many times the requests of a client, because the "
+        "clients of a hospital, or of a simulation, share one address",
     )
     connections_per_address: int = Field(
         500,
         ge=1,
-        description="Connections of one address that wait for a request (`python -m app`); one "
-        "more, and its oldest is closed",
+        description="An address may have so many connections that wait for a request; for one "
+        "more, the coordinator closes its oldest (`python -m app`)",
     )
     trusted_proxies: str = Field(
         "",
-        description="Addresses or networks of the proxies in front, separated by commas: only they "
-        "are believed who calls (X-Forwarded-For, X-Forwarded-Proto)",
+        description="Addresses or networks of trusted proxies, separated by commas: the "
+        "coordinator believes X-Forwarded-For and X-Forwarded-Proto only from them",
     )
     base_path: str = Field(
         "",
         pattern=r"^(/[A-Za-z0-9._~-]+)*/?$",
-        description="The path that a gateway puts before the coordinator's own and does not take "
-        "off, such as /federated",
+        description="The path that a gateway puts before the coordinator's own paths and does not "
+        "remove, such as /federated",
     )
-    max_experiments: int = Field(1000, ge=1, description="That have not ended, at a time")
-    max_clients: int = Field(100_000, ge=1, description="Slots of one experiment")
+    max_experiments: int = Field(
+        1000, ge=1, description="The most experiments that have not ended, at a time"
+    )
+    max_clients: int = Field(100_000, ge=1, description="The most clients of one experiment")
     prices: Path | None = Field(
-        None, description="A table of prices for the estimated cost, instead of ours"
+        None, description="A table of prices for the estimated cost, instead of the built-in one"
     )
     cors_origins: str = Field(
         "",
-        description="Web pages' origins that may call, separated by commas, such as "
-        "https://example.org; * for all. Without it browsers let no other page read an answer",
+        description="Origins of web pages that may call, separated by commas, such as "
+        "https://example.org; * for all. By default browsers let no page of another origin read "
+        "an answer",
     )
 
     log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="auto: console where stderr is a terminal, else JSON lines on stdout"
+        "auto", description="auto: console if stderr is a terminal, else JSON lines on stdout"
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     metrics: Literal["on", "embedded", "off"] = Field(
         "on",
-        description="on: for Prometheus at /metrics; embedded: as log lines for CloudWatch, which "
-        "is what the Lambda entry does",
+        description="on: for Prometheus at /metrics; embedded: log lines for CloudWatch, as the "
+        "Lambda entry writes them",
     )
     otel_endpoint: str | None = Field(
         None,
@@ -176,17 +181,17 @@ class Settings(BaseSettings):
     @field_validator("admin_key", "admin_key_previous")
     @classmethod
     def _can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
-        """Without the line end that a secret's file brings along."""
+        """Check the key, without the line break at the end of a secret's file."""
         if value is None:
             return None
         key = value.get_secret_value().strip()
         if len(key) < ADMIN_KEY_CHARACTERS:
             raise ValueError(
-                f"must have at least {ADMIN_KEY_CHARACTERS} characters, not {len(key)}: take "
-                "random ones, such as `openssl rand -hex 32` gives"
+                f"must have at least {ADMIN_KEY_CHARACTERS} characters, not {len(key)}: make a "
+                "random one, for example with `openssl rand -hex 32`"
             )
         if not (key.isascii() and key.isprintable()):
-            raise ValueError("must be of printable ASCII characters, or no header can carry it")
+            raise ValueError("must hold only printable ASCII characters, as an HTTP header does")
         return SecretStr(key)
 
     @field_validator("s3_public_endpoint")
@@ -221,7 +226,7 @@ class Settings(BaseSettings):
                     "each must be an address or a network, such as 10.0.0.0/8"
                 ) from None
             if found.prefixlen == 0:
-                raise ValueError("a network of all addresses would believe every caller")
+                raise ValueError("must not be a network of all addresses: every caller could lie")
         return value
 
     @property
@@ -234,7 +239,7 @@ class Settings(BaseSettings):
 
     @property
     def unknown(self) -> Mapping[str, str | None]:
-        """Variables that were set and are no settings, each with the name that it may stand for."""
+        """Set variables that are no settings, each with the setting of the most similar name."""
         known = sorted(_names())
         return {
             name: next(iter(get_close_matches(name.upper(), known, 1)), None)
@@ -243,7 +248,7 @@ class Settings(BaseSettings):
 
 
 def read_settings(given: Mapping[str, Any] | None = None) -> Settings:
-    """The settings of the environment, and `given` ones by the same names, which come first.
+    """Read the settings from `given`, by the variables' names, and then from the environment.
 
     Raises BadSettings, which names the variable and shows no value.
     """
@@ -251,13 +256,13 @@ def read_settings(given: Mapping[str, Any] | None = None) -> Settings:
     try:
         settings = Settings(**_by_alias(own))
     except ValidationError as error:
-        raise BadSettings(_sentence(error)) from None  # its own text may quote a secret
+        raise BadSettings(_sentence(error)) from None  # pydantic's own text may quote a secret
     settings._unknown = tuple(_unknown({*own, *_set(os.environ)}))
     return settings
 
 
 def _by_alias(given: Mapping[str, Any]) -> dict[str, Any]:
-    """As pydantic wants them: where a field has aliases, the first one outweighs the others."""
+    """Give the values by the names that pydantic takes; the first alias of a field wins."""
     first = {field: name for name, field in reversed(_names().items())}
     found = {}
     for name, field in reversed(_names().items()):
@@ -272,7 +277,7 @@ def _set(environment: Mapping[str, str]) -> Iterable[str]:
 
 
 def _names() -> dict[str, str]:
-    """Each name in the environment, and the field that it sets."""
+    """Give each variable's name, with the field that it sets."""
     found: dict[str, str] = {}
     for field, info in Settings.model_fields.items():
         alias = info.validation_alias

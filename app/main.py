@@ -1,4 +1,4 @@
-"""The coordinator's application, as `python -m app` serves it. The only place that wires."""
+"""The coordinator's application: only this file wires settings, stores, service and routes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app.api.edge import errors, routing
+from app.api.edge.concurrent_parts import ConcurrentParts
 from app.api.edge.envelope import Envelope
 from app.api.edge.guard import Guard
 from app.api.edge.observe import Observed
 from app.api.edge.prefix import BasePath
 from app.api.edge.rate import RateLimit
-from app.api.edge.reading import Reading
-from app.api.edge.start import FaultsInASentence
+from app.api.edge.start import StartFaults
 from app.api.routes import (
     access,
     compressed_models,
@@ -40,17 +40,16 @@ from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.prices import BadPrices, Prices
 
 DESCRIPTION = """
-Parties who may not share their data train one model together. This coordinator holds no data and
-trains nothing: it enrols **clients**, hands each its random part of the data set, draws a
-**cohort** every **round**, takes the cohort's weights and averages them into the next **model
-version**.
+Parties that may not share their data train one model together. This coordinator holds no data and
+trains nothing. It enrols **clients** and gives each a random part of the data set. Every **round**
+it draws a **cohort**, takes the cohort's weights and averages them into the next **model version**.
 
 1. The admin creates an experiment and uploads its initial weights.
-2. Clients subscribe with the enrolment key, and get a token and a shard.
-3. Each asks for its round status: it trains, waits, or is done.
-4. Whoever has a key downloads the models.
+2. Each client subscribes with the enrolment key, and gets a token and a shard.
+3. Each client asks for its round status, and trains, waits, or is done.
+4. Everybody with a key to the experiment downloads the models.
 
-Weights are safetensors files. Nothing is ever unpickled.
+Weights are safetensors files. The coordinator never unpickles anything.
 """
 TAGS = [
     {"name": "Run an experiment", "description": "With the admin key."},
@@ -59,7 +58,7 @@ TAGS = [
     {"name": "Watch", "description": "Without a key."},
 ]
 
-# What pages of other origins may send and read, beyond what browsers let through anyway.
+# Headers that pages of other origins may send and read, beside those that browsers always allow.
 REQUEST_HEADERS = ("Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Range")
 ANSWER_HEADERS = (
     "Content-Range",
@@ -72,13 +71,13 @@ ANSWER_HEADERS = (
 
 
 def create_app(settings: Settings | None = None, *, callers_known: bool = False) -> FastAPI:
-    """Wire an application. The store is opened with the application's lifespan.
+    """Wire an application. Its lifespan opens and closes the store.
 
-    `callers_known`: the platform says where a caller is, and not the caller. Raises BadSettings,
+    `callers_known`: the platform, and not the caller, gives a caller's address. Raises BadSettings,
     BadPrices.
     """
     settings = settings or read_settings()
-    prices = Prices.load(settings.prices)  # whoever edits it learns at the start what is wrong
+    prices = Prices.load(settings.prices)  # at the start, so that the operator sees an error
     admin_key, previous_key = (
         key.get_secret_value() if key else None
         for key in (settings.admin_key, settings.admin_key_previous)
@@ -92,10 +91,10 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         if settings.otel_endpoint is not None:
             try:
                 trace.start(settings.otel_endpoint, app.version)
-            except RuntimeError as error:  # the variable may be meant for others: no reason to stop
+            except RuntimeError as error:  # the variable may be meant for another program
                 logs.log_event("no traces", logs.WARNING, cause=str(error))
         try:
-            key = admin_key or _made_admin_key(settings)
+            key = admin_key or _local_admin_key(settings)
             documents, blobs = await _open_store(settings)
         except StoreUnavailable as error:
             app.state.fault = error.message
@@ -133,19 +132,19 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         summary="A stateless coordinator for federated learning",
         description=DESCRIPTION,
         openapi_tags=TAGS,
-        servers=[{"url": "."}],  # beside the document, whatever prefix a gateway puts before it
+        servers=[{"url": "."}],  # relative to the document, so that a gateway's prefix stays
         lifespan=lifespan,
         separate_input_output_schemas=False,
-        docs_url=None,  # ours needs no network
+        docs_url=None,  # FastAPI's page loads scripts from the network; `page` serves another
         redoc_url=None,
     )
     app.state.live = live = events.Live(settings.live)
-    app.state.reading = Reading()
+    app.state.reading = ConcurrentParts()
     errors.install(app)
     routing.install(
         app,
         [
-            participation.router,  # first, as they are what nearly all requests are for
+            participation.router,  # first, because nearly all requests go to these routes
             *(
                 *experiments.routers,
                 models.router,
@@ -163,7 +162,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
 
 
 def _add_middleware(app: FastAPI, settings: Settings, callers_known: bool) -> None:
-    """From the inside out: what is added last is met first."""
+    """Add the middleware from the inside out: a request passes the last one first."""
     app.add_middleware(
         Guard,
         max_body=settings.part_bytes,
@@ -187,11 +186,11 @@ def _add_middleware(app: FastAPI, settings: Settings, callers_known: bool) -> No
     app.add_middleware(Envelope)
     if base := settings.base_path.rstrip("/"):
         app.add_middleware(BasePath, base=base)
-    app.add_middleware(FaultsInASentence)
+    app.add_middleware(StartFaults)
 
 
 async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
-    """The adapters are imported here, each only where it is used: they cost start-up time."""
+    """Open the stores. Only the adapters in use are imported, because imports slow the start."""
     from app.store.identity import identified
     from app.store.observed import observed
 
@@ -229,25 +228,25 @@ async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
     return observed(documents, blobs, adapter, blob_adapter)
 
 
-def _made_admin_key(settings: Settings) -> str:
-    """Without FL_ADMIN_KEY: one for this machine, kept in the data directory."""
+def _local_admin_key(settings: Settings) -> str:
+    """Give the admin key in the data directory, and make it if it is missing."""
     key, path = local_admin_key(settings.data_dir)
-    # A log is kept and read by others: there the key has no place.
+    # Only on a terminal: a log file is kept, and other people read it.
     shown = f"Admin key: {key}\n" if sys.stderr.isatty() else ""
     print(
-        f"{shown}The admin key is kept in {path}; FL_ADMIN_KEY is not set, so only callers on this "
-        "machine are answered.",
+        f"{shown}The admin key is in {path}. FL_ADMIN_KEY is not set, so the coordinator answers "
+        "only callers on this machine.",
         file=sys.stderr,
     )
     return key
 
 
 def __getattr__(name: str) -> FastAPI:
-    """`app`, for servers: made when it is asked for, as the serverless entries make their own."""
+    """Make `app` when a server asks for it, because the serverless entries make their own."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        made = globals()[name] = create_app()
+        application = globals()[name] = create_app()
     except (BadSettings, BadPrices) as error:
         raise SystemExit(f"error: {error}") from error  # a server would print a traceback
-    return made
+    return application

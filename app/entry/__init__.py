@@ -1,9 +1,9 @@
-"""Entries for platforms that are not servers. One file a platform; none knows another.
+"""The ways in: AWS Lambda, Apache OpenWhisk, and a server. No platform's file imports another's.
 
-What they share is in `container`.
+`container` holds the parts that the serverless platforms share.
 """
 
 import gc
 
-# Of what is imported nothing ever becomes garbage: to look for it takes a tenth of a cold start.
+# Imported modules never become garbage, and the search for garbage takes a tenth of a cold start.
 gc.disable()  # until `Container` has opened the application

@@ -1,10 +1,11 @@
 """AWS Lambda: `app.entry.aws_lambda.handler`, through Mangum.
 
-The application is opened once, when the container starts, on an event loop that lives as long as
-the container: Mangum's own lifespan support would open and close the database on every call. It is
-opened anew when the secret that FL_SECRET_ID names has changed (`app.entry.secret`). HTTP API, REST
-API, load balancer and Function URL events go to the application; a scheduled event (or any with
-`{"tick": true}`) advances the open experiments, so that deadlines strike though nobody asks.
+A container opens the application once, at its start, on an event loop that lives as long as the
+container. Mangum's own lifespan support would open and close the database for every call. The
+container opens the application again when the secret of FL_SECRET_ID changes (`app.entry.secret`).
+The application answers events of an HTTP API, a REST API, a load balancer and a Function URL. A
+scheduled event, or one with `{"tick": true}`, advances the open experiments, so that deadlines
+strike even if no client asks.
 """
 
 from __future__ import annotations
@@ -17,33 +18,33 @@ from mangum import Mangum
 
 from app.api.edge.prefix import BasePath
 from app.config import Settings, read_settings
-from app.entry.container import Container, within
+from app.entry.container import Container, platform_settings
 from app.entry.gateways import AnyRequest, is_request
-from app.entry.secret import OF_THE_SECRET, Watched, fetch_secret, secrets_of
+from app.entry.secret import OF_THE_SECRET, WatchedSettings, fetch_secret, secrets_of
 from app.telemetry.emf import Embedded
 from app.telemetry.logs import ERROR, log_event
 from serverless_fl.domain.errors import StoreUnavailable
 
-PART_BYTES = 4 * 1024**2  # a call takes 6 MB after base64
+PART_BYTES = 4 * 1024**2  # Lambda takes 6 MB a call, after base64
 _TEXT_TYPES = ["text/", "application/json", "application/problem+json"]
-_MAY_BE_STALE = (401, 503)  # a key, or a database, that is another one by now
-AGAIN_SECONDS = 30.0  # after a new secret's database could not be opened
+_MAY_BE_STALE = (401, 503)  # the key, or the database, may have changed with the secret
+AGAIN_SECONDS = 30.0  # the pause after the database of a new secret could not be opened
 
 
 def load_settings() -> Settings:
-    """Settings that can work here, secrets fetched. Raises RuntimeError with what to set."""
+    """Read the settings and the secret. Raises RuntimeError if they cannot work on Lambda."""
     settings = read_settings()
     if settings.secret_id:
         secret = fetch_secret(settings.secret_id)
         settings = read_settings({key: secret[key] for key in OF_THE_SECRET if key in secret})
-    changes: dict[str, Any] = within(settings, PART_BYTES)
+    changes: dict[str, Any] = platform_settings(settings, PART_BYTES)
     if settings.metrics == "on":
         changes["metrics"] = "embedded"
     settings = settings.model_copy(update=changes)
     if settings.mongodb_url is None:
         raise RuntimeError(
-            "On Lambda the disk is each container's own, so SQLite would lose the experiment: set "
-            "MONGODB_URL, or FL_SECRET_ID to a secret whose JSON holds MONGODB_URL."
+            "On Lambda each container has a disk of its own, so SQLite would lose the experiment: "
+            "set MONGODB_URL, or FL_SECRET_ID to a secret whose JSON holds MONGODB_URL."
         )
     if settings.admin_key is None:
         raise RuntimeError(
@@ -54,10 +55,10 @@ def load_settings() -> Settings:
 
 
 class Function:
-    """What one container serves, and opens anew when its secret has changed."""
+    """The application of one container; it opens the application again if the secret changes."""
 
     def __init__(self) -> None:
-        self.watched = Watched(load_settings)
+        self.watched = WatchedSettings(load_settings)
         self._not_before = 0.0
         self._open()
 
@@ -72,8 +73,9 @@ class Function:
         self._opened_with = secrets_of(self.watched.settings)
 
     def renew(self, *, urgent: bool = False) -> bool:
-        """Whether the application was opened anew, with another secret. The old one stays where
-        that fails.
+        """Open the application again if the secret has changed; return whether it did.
+
+        If that fails, the old application stays.
         """
         self.watched.read_again(urgent=urgent)
         as_it_is = secrets_of(self.watched.settings) == self._opened_with
@@ -93,7 +95,7 @@ class Function:
         return True
 
     def answer(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
-        """A request's answer; again, where it may be due to a secret that has changed since."""
+        """Answer a request. If the answer may come from an old secret, renew and answer again."""
         with self.container.call():
             found: dict[str, Any] = self._http(event, context)
         if found["statusCode"] in _MAY_BE_STALE and self.renew(urgent=True):
@@ -115,14 +117,14 @@ _embedded = (
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Answer one event. Raises RuntimeError where it is neither a request nor a tick."""
+    """Answer one event. Raises RuntimeError if it is neither a request nor a tick."""
     try:
         if is_request(event):
             _function.renew()
             return _function.answer(event, context)
         if not _is_tick(event):
             raise RuntimeError("This event is neither an HTTP request nor a tick.")
-        _function.renew(urgent=True)  # a tick comes every minute, and is in no hurry
+        _function.renew(urgent=True)  # a tick comes once a minute, and nobody waits for it
         return _function.tick()
     finally:
         if _embedded and (line := _embedded.line(time.time(), invocation=context.aws_request_id)):

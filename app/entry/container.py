@@ -1,4 +1,4 @@
-"""What the serverless entries share: the application, opened once, on a loop that stays."""
+"""The part that the serverless entries share: an open application and its event loop."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from app.telemetry import ids, logs, trace
 from serverless_fl.domain.errors import AnswerTooLarge
 
 
-def within(settings: Settings, call_bytes: int) -> dict[str, Any]:
-    """What of the settings must change where a call carries `call_bytes` of weights either way,
-    and nothing runs between two calls.
+def platform_settings(settings: Settings, call_bytes: int) -> dict[str, Any]:
+    """Give the settings that a serverless platform needs to be different.
+
+    One call carries at most `call_bytes` bytes of weights in each direction, and the platform runs
+    nothing between two calls.
     """
     return {
         "part_bytes": min(settings.part_bytes, call_bytes),
         "answer_bytes": min(settings.answer_bytes or call_bytes, call_bytes),
-        "tick_seconds": 0,  # the platform's schedule ticks
-        "live": False,  # an answer is sent when it is whole
-        "hold_seconds": 0,  # what waits is paid for
-        "metrics": "off",  # nobody can ask each container for its own
+        "tick_seconds": 0,  # the platform's schedule sends the ticks
+        "live": False,  # the platform sends an answer when it is complete
+        "hold_seconds": 0,  # a call that waits costs money
+        "metrics": "off",  # no scraper reaches each container
     }
 
 
-class Bounded:
-    """ASGI: an answer of more than `most` bytes becomes a problem that says so.
+class BoundedAnswers:
+    """ASGI middleware: it replaces an answer of more than `most` bytes by a problem (413).
 
-    The platform would fail the call with a status that explains nothing. Answers are held until
-    they are whole, as Mangum does in any case.
+    Otherwise the platform would fail the call with a status that explains nothing. The middleware
+    collects an answer until it is complete, as Mangum does in any case.
     """
 
     def __init__(self, app: ASGIApp, most: int) -> None:
@@ -63,11 +65,12 @@ _OF_THE_BODY = (b"content-type", b"content-length", b"content-encoding", b"conte
 
 
 def _refusal(start: Message, size: int, most: int) -> list[Message]:
-    """The problem, under the answer's headers that are not about its body."""
+    """Give the problem, with the headers of the answer that do not describe its body."""
     answer = problem(
         413,
         AnswerTooLarge.code,
-        f"The answer takes {size} bytes; one holds at most {most} here. Ask for less at a time.",
+        f"The answer has {size} bytes, but this platform sends at most {most}: ask for less at a "
+        "time.",
     )
     kept = [(name, value) for name, value in start["headers"] if name not in _OF_THE_BODY]
     headers = [*answer.raw_headers, *kept]
@@ -78,10 +81,11 @@ def _refusal(start: Message, size: int, most: int) -> list[Message]:
 
 
 class Container:
-    """A started application and its event loop, for as long as the platform keeps the process.
+    """An open application and its event loop, for as long as the platform keeps the process.
 
-    `http` is what answers requests. It is closed only for another one to take its place: serverless
-    platforms end a container without saying so. Where it cannot be opened it leaves nothing behind.
+    `http` answers requests. `close` is called only when another container takes its place, because
+    serverless platforms end a process without notice. If the application cannot be opened, the
+    constructor leaves nothing open.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -89,23 +93,25 @@ class Container:
         try:
             self._open(settings)
         except BaseException:
-            self._loop.close()  # it has three descriptors, and platforms try again and again
+            self._loop.close()  # it has three descriptors, and the platform tries many times
             raise
 
     def _open(self, settings: Settings) -> None:
         self.enter()
-        # What the platform's runtime has set up for logging would write every line again.
+        # alone: the handlers of the platform's runtime would write every line a second time.
         logs.configure(settings.log_format, settings.log_level, alone=True)
         self.app = create_app(settings, callers_known=True)
-        self.http = Bounded(self.app, settings.answer_bytes) if settings.answer_bytes else self.app
-        # Kept, or Python would end it as garbage, and the application with it.
+        self.http = (
+            BoundedAnswers(self.app, settings.answer_bytes) if settings.answer_bytes else self.app
+        )
+        # The attribute keeps the lifespan; as garbage it would end, and close the application.
         self._lifespan = self.app.router.lifespan_context(self.app)
         self._loop.run_until_complete(self._lifespan.__aenter__())
         gc.freeze()
         gc.enable()
 
     def close(self) -> None:
-        """Leave the database and end the loop. Traces go on: they are the next one's, too."""
+        """Close the database and the loop. Traces stay on for the next container."""
         self.enter()
         coordinator = self.app.state.coordinator
         self._loop.run_until_complete(coordinator.close())
@@ -113,17 +119,17 @@ class Container:
         self._loop.close()
 
     def enter(self) -> None:
-        """Make its loop the current one: the database's connections belong to it."""
+        """Make this loop the current one, because the database's connections belong to it."""
         asyncio.set_event_loop(self._loop)
 
     def tick(self) -> dict[str, list[str]]:
-        """Advance the open experiments; the answer to a scheduled event."""
+        """Advance the open experiments; give the answer to a scheduled event."""
         with ids.belonging_to():
             return {"advanced": self._loop.run_until_complete(self.app.state.coordinator.tick())}
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Around each call: its loop is the current one, and its traces are sent before it ends."""
+        """Wrap a call: make the loop the current one, and send the traces at the end."""
         self.enter()
         try:
             yield

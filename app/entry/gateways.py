@@ -1,8 +1,8 @@
 """Events of AWS's gateways and load balancers, for Mangum.
 
-Mangum reads their shapes; what it takes on trust is looked at here: a Host that it would fail to
-split, headers that come twice, the address that a load balancer adds, and the path that a stage or
-a domain puts before the coordinator's own.
+Mangum knows the events' shapes. This file handles four things that Mangum takes on trust: a Host
+header that it cannot split, headers that come twice, the caller's address behind a load balancer,
+and the path that a stage or a domain puts before the coordinator's own path.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from mangum.handlers import ALB, APIGateway, HTTPGateway
 from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, LambdaHandler, Response, Scope
 
-from app.api.edge.prefix import without
+from app.api.edge.prefix import strip_base
 
 _SHAPES: tuple[type[LambdaHandler], ...] = (ALB, HTTPGateway, APIGateway)
 _READ_HERE = ("host", "x-forwarded-port")
@@ -23,7 +23,7 @@ _PAGES = ("", "/", "/docs", "/docs/", "/health", "/ready", "/openapi.json")
 
 
 def is_request(event: object) -> bool:
-    """Whether it is an HTTP request, and not a scheduled or any other event."""
+    """Say whether an event is an HTTP request."""
     return isinstance(event, dict) and isinstance(event.get("requestContext"), dict)
 
 
@@ -57,7 +57,7 @@ class AnyRequest:
         scheme = known.get(b"x-forwarded-proto", b"https").decode("latin-1")
         scope["scheme"] = scheme if scheme in ("http", "https") else "https"
         if isinstance(self.shape, ALB):
-            # The balancer adds the last one; what stands before it is the caller's word.
+            # The load balancer adds the last address; the caller may have written the others.
             forwarded = known.get(b"x-forwarded-for", b"").decode("latin-1")
             scope["client"] = (forwarded.rpartition(",")[2].strip(), 0)
         scope["base_path"] = _base_path(self.event, scope["path"])
@@ -69,7 +69,7 @@ class AnyRequest:
 
 
 def _headers(event: LambdaEvent) -> Iterator[tuple[str, str]]:
-    """Each as often as it came, where the event says so."""
+    """Yield each header, as often as it came if the event says so."""
     several = event.get("multiValueHeaders")
     if several:
         for name, values in several.items():
@@ -81,7 +81,7 @@ def _headers(event: LambdaEvent) -> Iterator[tuple[str, str]]:
 
 
 def _without_host(event: LambdaEvent) -> LambdaEvent:
-    """For Mangum, which splits Host at its colon and makes a number of what comes then."""
+    """Give the event without Host, because Mangum splits it at a colon and expects a number."""
     kept = dict(event)
     for field in ("headers", "multiValueHeaders"):
         if event.get(field):
@@ -92,11 +92,12 @@ def _without_host(event: LambdaEvent) -> LambdaEvent:
 
 
 def _base_path(event: LambdaEvent, path: str) -> str:
-    """What stands before the coordinator's own path: "" where nothing does.
+    """Give the path before the coordinator's own path; "" if there is none.
 
-    A REST API says so (what its resource `{proxy+}` has matched is ours). An HTTP API has its stage
-    in the path, but not under a domain of one's own, so that is looked at. What no event tells,
-    such as the mapping of an HTTP API's domain, is FL_BASE_PATH's to say.
+    An event of a REST API names the coordinator's own path: its resource `{proxy+}` has matched it.
+    An HTTP API puts its stage before the path, but not under a custom domain, so this function
+    looks at the path. No event names other prefixes, such as the mapping of a custom domain:
+    FL_BASE_PATH sets them.
     """
     resource = event.get("resource")
     if resource == "/":
@@ -108,7 +109,7 @@ def _base_path(event: LambdaEvent, path: str) -> str:
     stage = event["requestContext"].get("stage")
     if not stage or stage == "$default" or resource:
         return ""
-    within = without(f"/{stage}", path)
+    within = strip_base(f"/{stage}", path)
     if within is None or not (within in _PAGES or within.startswith(_ROOTS)):
         return ""
     return f"/{stage}"

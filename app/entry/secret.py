@@ -1,7 +1,7 @@
-"""The secret that FL_SECRET_ID names: read at the start, and again while the container lives.
+"""The secret that FL_SECRET_ID names: a container reads it at its start, and again and again.
 
-The tick of every minute keeps a container warm for days: what was read once would outlive a key
-that leaked, and a database that moved.
+The tick of every minute keeps a container warm for days. If the container read the secret only
+once, it would go on with a leaked key, or with a database that has moved.
 """
 
 from __future__ import annotations
@@ -15,31 +15,30 @@ from typing import Any
 from app.config import Settings
 from app.telemetry.logs import WARNING, log_event
 
-FRESH_SECONDS = 120.0  # after which it is read again in any case
-LEAST_SECONDS = (
-    1.0  # between two times that something asks for it: strangers cause 401s as they like
-)
-FAILED_SECONDS = 60.0  # after a time that failed
+FRESH_SECONDS = 120.0  # the container reads the secret again after so long in any case
+LEAST_SECONDS = 1.0  # between two urgent readings, because any stranger can cause a 401
+FAILED_SECONDS = 60.0  # the pause after a failed reading
 CONNECT_SECONDS, READ_SECONDS = 2.0, 3.0
 OF_THE_SECRET = ("MONGODB_URL", "FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS")
 
 
-class Watched:
-    """Settings that hold a secret; `read` gives them anew. The first reading may raise what it
-    raises, later ones leave the settings as they are.
+class WatchedSettings:
+    """Settings with a secret; `read` reads both again.
+
+    The constructor raises the errors of `read`. If a later reading fails, the settings stay.
     """
 
     def __init__(
         self, read: Callable[[], Settings], *, clock: Callable[[], float] = time.time
     ) -> None:
         self._read = read
-        self._clock = clock  # of the wall: a frozen container's other clocks may stand still
+        self._clock = clock  # the wall clock; other clocks may stand still in a frozen container
         self.settings = read()
         self._due = clock() + FRESH_SECONDS
         self._asked_at = clock()
 
     def read_again(self, *, urgent: bool = False) -> None:
-        """Where it is time to, or `urgent`: something speaks for another secret by now."""
+        """Read the secret again if it is time to, or if `urgent`: it may have changed."""
         now = self._clock()
         wanted = urgent and self.settings.secret_id and now - self._asked_at >= LEAST_SECONDS
         if not self.settings.secret_id or not (wanted or now >= self._due):
@@ -55,17 +54,17 @@ class Watched:
 
 
 def secrets_of(settings: Settings) -> tuple[object, ...]:
-    """What of the settings a secret may change."""
+    """Give the settings that a secret may change."""
     return settings.mongodb_url, settings.admin_key, settings.admin_key_previous
 
 
 def fetch_secret(secret_id: str) -> dict[str, str]:
-    """A secret's JSON object, of Secrets Manager, or of SSM where the id starts with a slash.
+    """Fetch a secret, a JSON object, from Secrets Manager; from SSM if the id starts with a slash.
 
-    Raises RuntimeError, a sentence without the secret in it, where it cannot be had in seconds or
-    is not a JSON object of strings.
+    Raises RuntimeError, without the secret in its message, if AWS does not answer within seconds or
+    if the secret is not a JSON object of strings.
     """
-    # Where it is used: it costs a tenth of a second of every cold start.
+    # Imported here, because the import takes a tenth of a second of a cold start.
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
@@ -90,11 +89,11 @@ def fetch_secret(secret_id: str) -> dict[str, str]:
     except BotoCoreError as error:
         raise RuntimeError(
             f"The secret {secret_id!r} of FL_SECRET_ID cannot be read: {service} does not answer "
-            f"({type(error).__name__}). A function in a VPC needs an interface endpoint for it, or "
-            "a NAT gateway."
+            f"({type(error).__name__}). In a VPC the function needs an interface endpoint for "
+            f"{service}, or a NAT gateway."
         ) from None
     secret: Any = None
-    with suppress(ValueError):  # the error itself would quote the secret
+    with suppress(ValueError):  # the error's own message would quote the secret
         secret = json.loads(text or "")
     if not isinstance(secret, dict) or not all(isinstance(v, str) for v in secret.values()):
         raise RuntimeError(f"The secret {secret_id!r} is not a JSON object of strings.")

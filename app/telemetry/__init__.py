@@ -1,5 +1,5 @@
-"""Logs, metrics and traces. Knows nothing of federated learning, and everything may import it.
+"""Logs, metrics and traces. Every module may import them; they know no federated learning.
 
-Standard library only: a cold start pays for nothing here that it does not use. OpenTelemetry is
-imported where an operator asks for traces.
+They import the standard library only, to keep a cold start short. `trace` imports OpenTelemetry if
+an operator asks for traces.
 """

@@ -1,7 +1,7 @@
-"""CloudWatch's embedded metric format: a log line from which CloudWatch takes metrics.
+"""CloudWatch's embedded metric format: CloudWatch reads metrics from a log line.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
-It needs no call and no permission: Lambda writes what a function prints to CloudWatch anyway.
+It needs no call and no permission, because Lambda sends a function's output to CloudWatch anyway.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ _METRICS: dict[str, tuple[str, Callable[[], float]]] = {
 
 
 class Embedded:
-    """What this container has counted since its last line."""
+    """The counts of this container since its last line."""
 
     def __init__(self, **dimensions: str) -> None:
         self._dimensions = dimensions
-        self._told = _totals()
+        self._last = _totals()
 
     def line(self, at: float, **properties: str) -> str | None:
-        """The growth since the line before, or None where nothing grew. `at`: seconds.
+        """Give a log line with the growth since the last one, or None if nothing grew.
 
-        `properties` can be searched for, and are no dimensions: each value of a dimension makes
-        another metric, which is paid for.
+        `at`: seconds since 1970. An operator can search the log for `properties`. They are no
+        dimensions, because AWS charges for each value of a dimension as a metric.
         """
         now = _totals()
-        grown = {name: now[name] - self._told[name] for name in now if now[name] > self._told[name]}
-        self._told = now
+        grown = {name: now[name] - self._last[name] for name in now if now[name] > self._last[name]}
+        self._last = now
         if not grown:
             return None
         directive = {

@@ -1,4 +1,4 @@
-"""Whose work is being done: the ids that each log line written meanwhile carries, at any floor."""
+"""The ids of the present request or tick: every log line that it writes carries them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from time import perf_counter
 
 @dataclass(slots=True)
 class Ids:
-    """What is known so far of the request that is answered, or of the tick that is done.
+    """The ids of a request, or of a tick, as far as they are known.
 
-    One object a request, filled in as it is understood: a context variable that is set in a
-    dependency's thread is not seen outside of it, a changed object is. `code` is that of the
-    problem that is answered.
+    A request has one object, which is filled in step by step. A context variable that FastAPI sets
+    in a dependency's thread would not be seen outside that thread, but a changed object is. `code`
+    is the code of the problem that the coordinator answers.
     """
 
     request_id: str | None = None
@@ -23,10 +23,10 @@ class Ids:
     round: int | None = None
     client: str | None = None
     code: str | None = None
-    held: float = 0.0  # seconds that the answer was held back on purpose
+    held: float = 0.0  # seconds that a long poll held the answer back
 
     def known(self) -> dict[str, str | int]:
-        """The ids that are known, by name."""
+        """Give the known ids by name."""
         named = (
             ("request_id", self.request_id),
             ("experiment", self.experiment),
@@ -44,14 +44,14 @@ def current() -> Ids | None:
 
 
 def request_id() -> str | None:
-    """The id of the request that is being answered."""
+    """Give the id of the present request."""
     ids = _current.get()
     return None if ids is None else ids.request_id
 
 
 @contextmanager
 def belonging_to(request_id: str | None = None) -> Iterator[Ids]:
-    """What is done within belongs together."""
+    """Give the work within the block the same ids."""
     token = _current.set(ids := Ids(request_id))
     try:
         yield ids
@@ -61,7 +61,7 @@ def belonging_to(request_id: str | None = None) -> Iterator[Ids]:
 
 @contextmanager
 def holding() -> Iterator[None]:
-    """What is done within is to wait, and no work."""
+    """Count the time within the block as waiting, not as work."""
     started = perf_counter()
     try:
         yield
@@ -77,7 +77,7 @@ def note(
     client: str | None = None,
     code: str | None = None,
 ) -> None:
-    """Add what has become known. Only what was looked up: what a caller sent may be a secret."""
+    """Add ids to the present request's. Pass values from the store: a caller's may be secrets."""
     ids = _current.get()
     if ids is None:
         return

@@ -44,11 +44,11 @@ def log_event(
     """
     if log.isEnabledFor(level):
         fault = None if error is None else (type(error), error, error.__traceback__)
-        # `log.log` would look up the caller's file and line for every request.
+        # `log.log` would look up the caller's file and line for every log line.
         log.handle(log.makeRecord(log.name, level, "", 0, Event(event, fields), (), fault))
 
 
-_json = json.JSONEncoder(default=str).encode  # json.dumps would make an encoder a line
+_json = json.JSONEncoder(default=str).encode  # json.dumps would make an encoder for each line
 
 
 def _known() -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _known() -> dict[str, Any]:
 
 
 def _content(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
-    """The event and its fields; of what others log, the text and the ids of the moment."""
+    """Give the event and its fields; for a library's record, its text and the present ids."""
     if isinstance(record.msg, Event):
         return record.msg.event, record.msg.fields
     return record.getMessage(), _known()
@@ -73,7 +73,7 @@ def _spelt(event: str, fields: dict[str, Any]) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, whatever is in it: line breaks are escaped."""
+    """One JSON object a line. JSON escapes line breaks in the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         event, fields = _content(record)
@@ -103,12 +103,12 @@ class ConsoleFormatter(logging.Formatter):
 
 
 def _printable(text: str) -> str:
-    """Without control characters: no text can end its line, or colour the next ones."""
+    """Escape control characters, so that no text ends its line or colours the next lines."""
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to the present stream: what was one when the process began may be closed by now."""
+    """Writes to the present stdout or stderr: the streams of the start may be closed by now."""
 
     def __init__(self, json_lines: bool) -> None:
         super().__init__(sys.stderr)
@@ -121,28 +121,28 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 def configure(form: Format, level: Level, *, alone: bool = False) -> None:
-    """Send all logs to where this process's are read. Doing it again changes nothing.
+    """Set up the logs of this process. A second call changes nothing.
 
-    JSON goes to stdout and the console form to stderr; `auto` is the console form where stderr is
-    a terminal. Handlers that somebody else gave the root logger stand, and ours stays away, unless
-    `alone`: that is for platforms whose runtime puts one there. The server's access log ends here,
-    because every request has a line of ours.
+    JSON lines go to stdout, the console form goes to stderr; `auto` takes the console form if
+    stderr is a terminal. If another program has given the root logger a handler, this function adds
+    none, unless `alone`: a serverless platform's runtime adds a handler that must go. The server's
+    access log is switched off, because this application logs every request itself.
     """
     log.setLevel(level.upper())
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()
-    access.propagate = False  # without any handler the server does not even write the line
+    access.propagate = False  # without a handler the server does not format its line
     root = logging.getLogger()
     others = [handler for handler in root.handlers if not isinstance(handler, _Handler)]
     if others and not alone:
         return
     for handler in root.handlers[:]:
         root.removeHandler(handler)
-    # What no line of ours names need not be found out for each of them.
+    # No log line names a thread or a process, so `logging` need not look them up for each line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     json_lines = form == "json" or (form == "auto" and not sys.stderr.isatty())
     root.addHandler(_Handler(json_lines))
-    if json_lines:  # also what the server says of itself, in one form
+    if json_lines:  # the server's own log lines take the same form
         for name in ("uvicorn", "uvicorn.error"):
             logging.getLogger(name).handlers.clear()
             logging.getLogger(name).propagate = True

@@ -1,8 +1,8 @@
-"""Counters and histograms of this process, and Prometheus' text format of them.
+"""Counters and histograms of this process, and Prometheus' text format for them.
 
-https://prometheus.io/docs/instrumenting/exposition_formats/ (version 0.0.4). Written by hand: it is
-short, and the client library costs a cold start more than all of this (docs/decisions/0016). They
-are changed on the event loop's thread only.
+https://prometheus.io/docs/instrumenting/exposition_formats/ (version 0.0.4). This module does not
+use Prometheus' client library, because importing that slows a cold start down and the format is
+short (docs/decisions/0016). Only the event loop's thread may change a counter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Labels = tuple[str, ...]
 
 
 class Counter:
-    """Only ever grows. `labels` name the values that `add` is given."""
+    """A number that only grows. `labels` are the names of the label values that `add` takes."""
 
     def __init__(self, name: str, text: str, *labels: str) -> None:
         self.name, self.text, self.labels = name, text, labels
@@ -26,7 +26,7 @@ class Counter:
         self.values[labels] = self.values.get(labels, 0.0) + amount
 
     def total(self) -> float:
-        """Over all labels."""
+        """Give the sum over all labels."""
         return sum(self.values.values())
 
     def lines(self) -> Iterator[str]:
@@ -36,7 +36,7 @@ class Counter:
 
 
 class Histogram:
-    """How values are distributed over buckets, each bounded from above."""
+    """The distribution of values over buckets; `bounds` are the buckets' upper bounds."""
 
     def __init__(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> None:
         self.name, self.text, self.labels, self.bounds = name, text, labels, bounds
@@ -52,7 +52,7 @@ class Histogram:
         self.sums[labels] += value
 
     def total(self) -> float:
-        """The sum of all values, over all labels."""
+        """Give the sum of all values, over all labels."""
         return sum(self.sums.values())
 
     def lines(self) -> Iterator[str]:
@@ -68,7 +68,7 @@ class Histogram:
 
 
 def gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Iterator[str]:
-    """A gauge's lines, of values that are looked up when they are asked for."""
+    """Write the lines of a gauge, a metric whose values the caller looks up for each scrape."""
     yield from _head(name, text, "gauge")
     for key, value in values.items():
         yield _sample(name, [(label, key)] if label else (), value)
@@ -97,7 +97,7 @@ SLOW = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 REQUESTS = Counter("fl_requests_total", "Requests answered", "method", "route", "status")
 REQUEST_SECONDS = Histogram(
-    "fl_request_seconds", "From a request's head to its answer's end", FAST, "method", "route"
+    "fl_request_seconds", "Time from a request's head to its answer's end", FAST, "method", "route"
 )
 ROUNDS_CLOSED = Counter("fl_rounds_closed_total", "Rounds that this process closed")
 UPDATES_ACCEPTED = Counter("fl_updates_accepted_total", "Updates that this process stored")
@@ -105,12 +105,12 @@ UPDATES_REFUSED = Counter(
     "fl_updates_refused_total", "Updates refused, by the problem's code", "code"
 )
 AGGREGATION_SECONDS = Histogram(
-    "fl_aggregation_step_seconds", "One call's share of an aggregation", SLOW
+    "fl_aggregation_step_seconds", "Time of one call's share of an aggregation", SLOW
 )
-AGGREGATION_BYTES = Counter("fl_aggregation_bytes_total", "Bytes of updates averaged")
-AGGREGATION_CELLS = Counter("fl_aggregation_cells_total", "Cells of aggregations finished")
+AGGREGATION_BYTES = Counter("fl_aggregation_bytes_total", "Bytes of averaged updates")
+AGGREGATION_CELLS = Counter("fl_aggregation_cells_total", "Finished cells of aggregations")
 STORE_SECONDS = Histogram(
-    "fl_store_operation_seconds", "Of one call of the store", FAST, "operation", "adapter"
+    "fl_store_operation_seconds", "Time of one call of the store", FAST, "operation", "adapter"
 )
 STORE_FAILURES = Counter(
     "fl_store_failures_total", "Calls of the store that failed", "operation", "adapter"
@@ -130,6 +130,6 @@ ALL: tuple[Counter | Histogram, ...] = (
 
 
 def render(gauges: Iterable[str] = ()) -> str:
-    """Everything as text, and these lines of gauges after it."""
+    """Write all metrics as text, followed by the lines of `gauges`."""
     lines = [line for metric in ALL for line in metric.lines()]
     return "\n".join([*lines, *gauges, ""])

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans, where the extra `otel` is installed and asked for; else nothing at all."""
+"""OpenTelemetry spans, if an operator asks for them; without that, nothing is imported or done."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
-SECONDS = 2  # for sending spans, where the SDK's own variables do not say another time
+SECONDS = 2  # to send spans, unless a variable of OpenTelemetry's sets another timeout
 _NOTHING: AbstractContextManager[Any] = nullcontext()
 _provider: Any = None
 _tracer: Any = None
 
 
 def active() -> bool:
-    """Whether anybody traces."""
+    """Say whether traces are on."""
     return _tracer is not None
 
 
 def span(name: str, **attributes: str | int | float) -> AbstractContextManager[Any]:
-    """A span around what is done within. Gives the span, or None where nobody traces."""
+    """Open a span around the block. Gives the span, or None if traces are off."""
     if _tracer is None:
         return _NOTHING
     named = {f"fl.{key}": value for key, value in attributes.items()}
@@ -31,7 +31,7 @@ def span(name: str, **attributes: str | int | float) -> AbstractContextManager[A
 def request_span(
     method: str, headers: Iterable[tuple[bytes, bytes]]
 ) -> AbstractContextManager[Any]:
-    """The span of a request, a child of the caller's where it sent one (W3C Trace Context)."""
+    """Open the span of a request, below the caller's span if it sent one (W3C Trace Context)."""
     return _NOTHING if _tracer is None else _server_span(method, headers)
 
 
@@ -51,7 +51,7 @@ def _server_span(method: str, headers: Iterable[tuple[bytes, bytes]]) -> Iterato
 
 
 def describe_request(found: Any, method: str, route: str | None, status: int) -> None:
-    """Name a request's span by its route, once that is known (semantic conventions of HTTP)."""
+    """Name a request's span by its route (OpenTelemetry's semantic conventions for HTTP)."""
     if found is None:
         return
     found.set_attribute("http.request.method", method)
@@ -66,9 +66,11 @@ def describe_request(found: Any, method: str, route: str | None, status: int) ->
 
 
 def start(endpoint: str, version: str) -> None:
-    """Export to this OTLP endpoint over HTTP, without its `/v1/traces`. The SDK's own variables
-    (OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS) hold. Raises RuntimeError
-    where the endpoint is no such address, or the extra is not installed.
+    """Send spans to an OTLP endpoint over HTTP; this adds `/v1/traces` to the address.
+
+    OpenTelemetry's own variables (OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER,
+    OTEL_EXPORTER_OTLP_HEADERS) hold. Raises RuntimeError if the endpoint is no such address, or if
+    the extra `otel` is not installed.
     """
     if not _is_address(endpoint):
         raise RuntimeError(
@@ -83,7 +85,7 @@ def start(endpoint: str, version: str) -> None:
             f"FL_OTEL_ENDPOINT needs OpenTelemetry: {sys.executable} -m pip install "
             "'serverless-fl[server,otel]'."
         ) from error
-    # A call of a serverless platform ends only when its spans are sent, or given up.
+    # A call on a serverless platform ends only after its spans are sent, or dropped.
     named = any(f"OTEL_EXPORTER_OTLP_{what}TIMEOUT" in os.environ for what in ("", "TRACES_"))
     exporter = OTLPSpanExporter(
         endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=None if named else SECONDS
@@ -101,13 +103,13 @@ def _is_address(endpoint: str) -> bool:
 
 
 def trace_with(processor: Any, version: str = "") -> None:
-    """Hand all spans to this processor of OpenTelemetry's SDK."""
+    """Give all spans to this processor of OpenTelemetry's SDK."""
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
 
-    global _provider, _tracer  # noqa: PLW0603  (one a process, as logging is)
+    global _provider, _tracer  # noqa: PLW0603  (a process has one, like `logging`)
     named: Mapping[str, str] = {"service.name": "serverless-fl", "service.version": version}
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come after ours, and win.
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES are merged last, so that they win.
     from opentelemetry.sdk.resources import OTELResourceDetector
 
     _provider = TracerProvider(
@@ -118,13 +120,13 @@ def trace_with(processor: Any, version: str = "") -> None:
 
 
 def flush() -> None:
-    """Send what has been gathered: between two calls a serverless platform lets nothing run."""
+    """Send the waiting spans, because a serverless platform runs nothing between two calls."""
     if _provider is not None:
         _provider.force_flush(2000)
 
 
 def stop() -> None:
-    """Send what has been gathered, and trace no more."""
+    """Send the waiting spans, and switch traces off."""
     global _provider, _tracer  # noqa: PLW0603
     if _provider is not None:
         _provider.shutdown()

@@ -16,7 +16,7 @@ from app.config import BadSettings, Settings
 from app.entry.secret import (
     FAILED_SECONDS,
     FRESH_SECONDS,
-    Watched,
+    WatchedSettings,
     fetch_secret,
     secrets_of,
 )
@@ -53,7 +53,7 @@ def clock():
 
 @pytest.fixture
 def watched(vault, clock):
-    return Watched(vault, clock=clock)
+    return WatchedSettings(vault, clock=clock)
 
 
 def key(watched):
@@ -101,7 +101,7 @@ def test_what_cannot_be_read_again_leaves_what_was_read(vault, clock, watched, f
 
 def test_settings_without_a_secret_are_read_once(clock):
     vault = Vault(OLD, secret_id=None)
-    watched = Watched(vault, clock=clock)
+    watched = WatchedSettings(vault, clock=clock)
     clock.now += 10 * FRESH_SECONDS
     watched.read_again(urgent=True)
     assert vault.asked == 1

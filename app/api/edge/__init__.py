@@ -1,1 +1,1 @@
-"""What every request passes and every answer carries, whatever its route."""
+"""The edge: the checks that every request passes, and the headers that every answer carries."""

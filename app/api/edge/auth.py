@@ -1,4 +1,4 @@
-"""Who calls: bearer keys and tokens, as FastAPI dependencies."""
+"""Authentication: bearer keys and tokens, as FastAPI dependencies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _bearer = HTTPBearer(
     scheme_name="key",
     description="The admin key, an experiment's enrolment key, or a client's token.",
 )
-# Only for the OpenAPI document: `secret_of` reads the header.
+# This dependency serves only the OpenAPI document; `secret_of` reads the header.
 Declared = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 EXPERIMENT = re.compile(r"[0-9a-z-]{1,40}")
 ExperimentId = Annotated[
@@ -38,12 +38,13 @@ Service = Annotated[Coordinator, Depends(coordinator)]
 
 
 def secret_of(scope: Scope) -> str | None:
-    """The key or token of a request (RFC 6750, section 2.1); the one reader of its header.
+    """Give the key or token of a request (RFC 6750, section 2.1); None if it has none.
 
-    It is all that follows the scheme: what is sent behind a token makes it another token.
+    Only this function reads the header. Everything after the scheme belongs to the token, so extra
+    text makes it another token.
     """
     for name, value in scope["headers"]:
-        if name == b"authorization":  # the guard lets no second one through
+        if name == b"authorization":  # the guard refuses a request with two of them
             scheme, _, rest = value.partition(b" ")
             return (
                 rest.strip(b" ").decode("latin-1") or None if scheme.lower() == b"bearer" else None
@@ -51,8 +52,8 @@ def secret_of(scope: Scope) -> str | None:
     return None
 
 
-def shown_secret(scope: Scope) -> str:
-    """As `secret_of`. Raises Unauthenticated where there is none."""
+def require_secret(scope: Scope) -> str:
+    """Give the key or token of a request. Raises Unauthenticated if it has none."""
     secret = secret_of(scope)
     if secret is None:
         raise Unauthenticated("Send a key or token: `Authorization: Bearer ...`.")
@@ -60,7 +61,7 @@ def shown_secret(scope: Scope) -> str:
 
 
 async def bearer(request: Request, _: Declared) -> str:
-    return shown_secret(request.scope)
+    return require_secret(request.scope)
 
 
 Bearer = Annotated[str, Depends(bearer)]
@@ -71,7 +72,7 @@ async def admin(service: Service, secret: Bearer) -> str:
 
 
 def admin_of(service: Coordinator, secret: str) -> str:
-    """The name under which the admin is noted. Raises Unauthenticated."""
+    """Give the admin's name for the records. Raises Unauthenticated for any other key."""
     name = service.admin_keys.caller(secret)
     if name is None:
         raise Unauthenticated("This needs the admin key (FL_ADMIN_KEY of the coordinator).")
@@ -89,14 +90,14 @@ async def client(
 
 
 async def client_of(scope: Scope, service: Coordinator, experiment_id: str, secret: str) -> Client:
-    """The client whose token this is; looked up once a request. Raises Unauthenticated."""
+    """Look up the client of a token, once a request. Raises Unauthenticated."""
     state = scope.setdefault("state", {})
     known: tuple[str, Client] | None = state.get("client")
     if known is not None and known[0] == secret and known[1].experiment_id == experiment_id:
         return known[1]
     found = await service.enrolment.client_of(experiment_id, secret)
     ids.note(client=found.id)
-    state["client_proven"] = True  # its token has a rate of its own
+    state["client_proven"] = True  # the guard gives its token a rate of its own
     state["client"] = (secret, found)
     return found
 
@@ -111,9 +112,10 @@ async def member(
 
 
 async def member_of(scope: Scope, service: Coordinator, experiment_id: str, secret: str) -> str:
-    """Anyone with a key to this experiment; gives the name under which they evaluate.
+    """Accept any key or token of this experiment; give the name of its holder for evaluations.
 
-    Raises Unauthenticated, NotFound.
+    The name is `central` for the admin, a client's id, or empty for the enrolment key. Raises
+    Unauthenticated, NotFound.
     """
     if service.admin_keys.caller(secret) is not None:
         await service.context.repo.experiment(experiment_id)
@@ -127,31 +129,39 @@ async def member_of(scope: Scope, service: Coordinator, experiment_id: str, secr
 Member = Annotated[str, Depends(member)]
 
 
-# What must be shown before a body is read. FastAPI reads bodies first and asks for keys then.
+# Checks of the key before the body is read (docs/decisions/0025). FastAPI alone would read the body
+# first.
 
 
 async def admin_first(scope: Scope) -> None:
-    admin_of(_service(scope), shown_secret(scope))
+    """Raise Unauthenticated unless the request has the admin key."""
+    admin_of(_service(scope), require_secret(scope))
 
 
 async def client_first(scope: Scope) -> None:
-    secret = shown_secret(scope)
+    """Raise Unauthenticated unless the request has a client's token."""
+    secret = require_secret(scope)
     await client_of(scope, _service(scope), _experiment_of(scope), secret)
 
 
 async def member_first(scope: Scope) -> None:
-    secret = shown_secret(scope)
+    """Raise Unauthenticated unless the request has a key or token of the experiment."""
+    secret = require_secret(scope)
     await member_of(scope, _service(scope), _experiment_of(scope), secret)
 
 
 async def enrolment_key_first(scope: Scope) -> None:
-    secret = shown_secret(scope)
+    """Raise Unauthenticated unless the request has the enrolment key."""
+    secret = require_secret(scope)
     await _service(scope).enrolment.require_enrolment_key(_experiment_of(scope), secret)
 
 
 async def token_first(scope: Scope) -> None:
-    """A token of a client that there is. Whether it is a present one shows with the body."""
-    service, secret = _service(scope), shown_secret(scope)
+    """Raise Unauthenticated unless the request has a token of an enrolled client.
+
+    It may be an old token; the route decides together with the body.
+    """
+    service, secret = _service(scope), require_secret(scope)
     experiment_id, slot = _experiment_of(scope), slot_of(secret)
     await service.context.repo.experiment(experiment_id)
     if slot is None or await service.context.repo.client(experiment_id, slot) is None:
@@ -164,7 +174,7 @@ def _service(scope: Scope) -> Coordinator:
 
 
 def _experiment_of(scope: Scope) -> str:
-    """The experiment that the path names. Raises RequestValidationError where it names none."""
+    """Give the experiment's id in the path. Raises RequestValidationError for a malformed id."""
     found: str = scope["path_params"]["experiment_id"]
     if not EXPERIMENT.fullmatch(found):
         fault = {"loc": ("path", "experiment_id"), "msg": "This is no id of an experiment"}

@@ -1,4 +1,4 @@
-"""Binary bodies: parts coming in, byte ranges going out (RFC 9110, sections 13 and 14)."""
+"""Binary bodies: uploaded parts, and downloads in byte ranges (RFC 9110, sections 13 and 14)."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ WEIGHTS: dict[int | str, dict[str, Any]] = {
     }
     for status, what in (
         (200, "A safetensors file"),
-        (206, "The byte range asked for, or as much of it as one answer holds"),
+        (206, "The requested byte range, or its beginning if one answer cannot hold it"),
     )
 }
-WEIGHTS[304] = {"description": "You have it already"}
+WEIGHTS[304] = {"description": "The caller has this file already"}
 _RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
 
 
 async def part_of(request: Request, service: Coordinator) -> bytes:
-    """A part's bytes, unpacked if need be: never more than a part may have.
+    """Read a part's bytes, and unpack gzip; at most as many as a part may have.
 
-    Raises TooLarge, DigestMismatch, Busy.
+    Raises TooLarge, DigestMismatch (for bad gzip), Busy.
     """
     with request.app.state.reading.one(request.scope):
         data = await request.body()
@@ -65,21 +65,20 @@ def _unzipped(data: bytes, most: int) -> bytes:
     except zlib.error as error:
         raise DigestMismatch(f"The body is not gzip: {error}. Send it again.") from error
     if len(found) > most:
-        raise TooLarge(f"The part holds more than {most} bytes, which is the most that it may.")
+        raise TooLarge(f"The unpacked part is too large: at most {most} bytes.")
     if not unpack.eof or unpack.unused_data:
-        raise DigestMismatch("The gzip body breaks off or goes on behind its end: send it again.")
+        raise DigestMismatch("The gzip body is cut off, or has bytes after its end: send it again.")
     return found
 
 
 async def weights_response(
     request: Request, service: Coordinator, blob: Blob, **more: str
 ) -> Response:
-    """A file's bytes, whole or in part, or 304.
+    """Answer with a file's bytes (200), a range of them (206), or 304.
 
-    Raises RangeNotSatisfiable, AnswerTooLarge, StoreUnavailable, and NotFound where it is gone.
-
-    Where the platform limits an answer (`Limits.answer_bytes`), a 206 may hold less than was asked
-    for, as RFC 9110 (section 15.3.7) allows: Content-Range says what it is.
+    If the platform limits an answer (`Limits.answer_bytes`), a 206 may hold less than the requested
+    range, as RFC 9110 (section 15.3.7) allows; Content-Range names the bytes.
+    Raises RangeNotSatisfiable, AnswerTooLarge, StoreUnavailable, and NotFound if the file is gone.
     """
     size, etag = blob.size, f'"{blob.sha256}"'
     headers = {
@@ -101,7 +100,7 @@ async def weights_response(
     if limit is not None and stop - start > limit:
         if status == 200:
             raise AnswerTooLarge(
-                f"The file takes {size} bytes; an answer holds at most {limit} here. "
+                f"The file has {size} bytes, but this platform sends at most {limit} in an answer. "
                 f"Ask for ranges (`Range: bytes=0-{limit - 1}`, and so on)."
             )
         stop = start + limit
@@ -113,7 +112,7 @@ async def weights_response(
 
 
 def _parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """[start, stop) of a single range; None, as RFC 9110 allows, for forms that are not served."""
+    """Give [start, stop) of a single range. None for other forms, which RFC 9110 lets us ignore."""
     match = _RANGE.match(header.strip())
     if match is None or match.groups() == ("", ""):
         return None

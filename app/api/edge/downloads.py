@@ -1,6 +1,6 @@
-"""Answers that are too large to be held: their first part is fetched before their head is sent.
+"""Streamed downloads, whose first part is read before the head of the answer is sent.
 
-So a store that is away, or a file that is gone, is an error of its own, and no 200 without bytes.
+So a store that is away, or a file that is gone, leads to an error and not to an empty 200.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from serverless_fl.domain.errors import CoordinatorError
 
 
 async def begun(pieces: AsyncIterator[bytes], *, whole: bool) -> AsyncIterator[bytes]:
-    """The same pieces, the first one fetched by now; all of them where the platform sends an answer
-    only once it is `whole`. Raises what fetching them raises.
+    """Read the first piece now, and give an iterator over all pieces.
+
+    `whole`: read all pieces now, because the platform sends only complete answers. Raises the
+    errors of the iterator `pieces`.
     """
     first = [piece async for piece in pieces] if whole else [await anext(pieces, b"")]
 
@@ -30,10 +32,10 @@ async def begun(pieces: AsyncIterator[bytes], *, whole: bool) -> AsyncIterator[b
 
 
 class Download(StreamingResponse):
-    """Breaks off where a later part cannot be read.
+    """A streamed answer that stops if a later part cannot be read.
 
-    The head is sent, so there is nothing left to say but in the log. The body never ends, and so
-    the server closes the connection: the client sees that it is short.
+    Its head is already sent, so only the log can report the error. The body stays incomplete, so
+    the server closes the connection and the client notices that bytes are missing.
     """
 
     async def stream_response(self, send: Send) -> None:

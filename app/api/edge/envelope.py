@@ -1,4 +1,4 @@
-"""What every answer carries, whoever made it: the request's id and the security headers."""
+"""The headers of every answer: the request's id and the security headers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GIVEN = re.compile(rb"^[A-Za-z0-9_.-]{1,64}$")
 
 
 class Envelope:
-    """Plain ASGI middleware, the outermost: preflights and refusals get them too."""
+    """ASGI middleware outside of all others, so that preflights and refusals get the headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -26,7 +26,7 @@ class Envelope:
         given = dict(scope["headers"]).get(b"x-request-id", b"")
         ident = given if _GIVEN.match(given) else b"%016x" % random.getrandbits(64)  # nosec B311
 
-        async def send_dressed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [
@@ -37,4 +37,4 @@ class Envelope:
             await send(message)
 
         with ids.belonging_to(ident.decode()):
-            await self.app(scope, receive, send_dressed)
+            await self.app(scope, receive, send_with_headers)

@@ -16,7 +16,7 @@ from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain import errors
 from serverless_fl.wire.schema import Problem
 
-# The first class in an error's ancestry that stands here decides.
+# The status of an error is that of the first class in its ancestry (`__mro__`) in this table.
 STATUS: Mapping[type[errors.CoordinatorError], int] = {
     errors.InvalidConfig: 422,
     errors.BadWeights: 422,
@@ -31,11 +31,11 @@ STATUS: Mapping[type[errors.CoordinatorError], int] = {
     errors.StoreUnavailable: 503,
 }
 RETRY_AFTER_SECONDS = 2
-RETRY_LASTING_SECONDS = 30  # where only an operator can mend it
+RETRY_LASTING_SECONDS = 30  # for a fault that remains until an operator acts
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI declaration of a route's error responses."""
+    """Declare a route's error responses for the OpenAPI document."""
     declared: dict[int | str, dict[str, Any]] = {
         status: {"description": HTTPStatus(status).phrase, "model": Problem} for status in statuses
     }
@@ -50,7 +50,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def declare_media_type(document: dict[str, Any]) -> dict[str, Any]:
-    """Say in the OpenAPI document that errors are problems: FastAPI writes plain JSON for them."""
+    """Declare errors as `application/problem+json`; FastAPI declares plain JSON for them."""
     for operations in document["paths"].values():
         for operation in operations.values():
             for status, response in operation["responses"].items():
@@ -103,7 +103,7 @@ def _coordinator_error(request: Request, error: Exception) -> JSONResponse:
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if isinstance(error, errors.StoreUnavailable):
-        # What the driver says names hosts and files: it is for the log, not for callers.
+        # The driver's message names hosts and files, so it goes to the log and not to the caller.
         log_event("store unavailable", WARNING, code=error.code, cause=error.message)
         detail = error.advice
         if error.lasting:
@@ -125,8 +125,8 @@ def _validation_error(request: Request, error: Exception) -> JSONResponse:
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
-    if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI's word for JSON it cannot parse
-        return problem(422, "invalid-request", "The body is not JSON that can be read.")
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI raises it for malformed JSON
+        return problem(422, "invalid-request", "The body is not valid JSON.")
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return problem(413, errors.TooLarge.code, str(error.detail))
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")

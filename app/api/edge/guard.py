@@ -1,4 +1,4 @@
-"""What every request passes first: who may call at all, how often, and in what form."""
+"""The guard: it checks a request's caller, rate, form and size before anything else reads it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from app.api.edge.rate import RateLimit
 from app.api.edge.routing import LIST_BYTES
 from app.telemetry.logs import ERROR, log_event
 
-PROBES = ("/health", "/ready")  # asked by machines that share an address with others
+PROBES = ("/health", "/ready")  # no limit: load balancers ask often, from a shared address
 LOOPBACK = ("127.0.0.1", "::1")
-FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")  # a proxy's word of who calls
-# Fields that have one value (RFC 9110, section 5.3): of two, each reader might believe another.
+FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")  # a proxy names its caller here
+# Fields with a single value (RFC 9110, section 5.3). If one came twice, two readers of the request
+# could believe different values.
 SINGLE = frozenset(
     {
         *(b"authorization", b"host", b"content-length", b"content-type", b"content-encoding"),
@@ -32,7 +33,11 @@ _HOST = re.compile(rb"([A-Za-z0-9._-]{0,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{
 
 
 class Guard:
-    """Plain ASGI middleware: a few microseconds a request, and bodies stay streams."""
+    """ASGI middleware that refuses bad requests; it takes microseconds and reads no body ahead.
+
+    `max_body`: the most bytes of a part. `loopback_only`: refuse callers from other machines.
+    `callers_known`: the server or the platform, and not the caller, gives the caller's address.
+    """
 
     def __init__(
         self,
@@ -70,31 +75,33 @@ class Guard:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > limit:
-                raise HTTPException(413, _too_large(limit))  # FastAPI passes these on
+                raise HTTPException(413, _too_large(limit))  # FastAPI lets it reach its handler
             return message
 
         try:
             await self.app(scope, receive_counted, send_noted)
         except ClientDisconnect:
-            return  # the caller hung up in the middle of its body
+            return  # the caller closed the connection within its body
         except Exception as error:
-            # Anything that was not foreseen: logged under the request's id, shown to nobody.
+            # An unforeseen error goes to the log, under the request's id, and not to the caller.
             log_event("request failed", ERROR, error=error)
             if started:
                 raise
-            answer = problem(500, "internal-error", "Something went wrong here; it is logged.")
+            answer = problem(
+                500, "internal-error", "The coordinator failed on this request; it is logged."
+            )
             await answer(scope, receive, send)
         if self.rate is not None and scope["state"].get("client_proven"):
             self.rate.proven(secret_of(scope) or "")
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
-        """What is answered before anything is read or looked up."""
+        """Give the answer to a bad request; None for a good one."""
         if self.loopback_only and not _is_loopback(scope, headers):
             return problem(
                 403,
                 "loopback-only",
-                "This coordinator was started without FL_ADMIN_KEY, so it answers callers on its "
-                "own machine only. Set one to let others in.",
+                "This coordinator was started without FL_ADMIN_KEY, so it answers only callers on "
+                "its own machine. Set FL_ADMIN_KEY to let others in.",
             )
         return (
             self._limited(scope, headers)
@@ -112,15 +119,15 @@ class Guard:
         return problem(
             429,
             "too-many-requests",
-            f"More requests than a caller may make here. Wait {pause} s, then go on.",
+            f"You send more requests than one caller may. Wait {pause} s, then go on.",
             headers={"Retry-After": str(pause)},
         )
 
     def _address(self, scope: Scope, headers: dict[bytes, bytes]) -> str | None:
-        """Where the caller is, as far as it can be known.
+        """Give the caller's address; None if the caller may have chosen it.
 
-        A server that believes X-Forwarded-For without being told whom (uvicorn does, of a proxy on
-        its own machine) lets a caller choose: such callers share one bucket.
+        uvicorn believes X-Forwarded-For from its own machine without a setting. There a caller can
+        choose its address, so all callers with a forwarded address share one bucket.
         """
         address = _address(scope)
         if address and not self.callers_known:
@@ -130,7 +137,7 @@ class Guard:
         return address
 
     def _body(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
-        # Parts may come in gzip (`app.api.edge.bodies`); nothing else of a stranger's is unpacked.
+        # Parts may come in gzip (`app.api.edge.bodies`). No other body of a stranger is unpacked.
         coding, part = headers.get(b"content-encoding", b"").strip().lower(), _is_part(scope)
         if coding not in ((b"", b"identity", b"gzip") if part else (b"", b"identity")):
             return problem(
@@ -150,7 +157,7 @@ class Guard:
 
 
 def _malformed(scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
-    """400 where two readers of the request might read it differently."""
+    """Answer 400 if two readers could read the request differently; else None."""
     if len(headers) < len(scope["headers"]):
         names = [name for name, _ in scope["headers"]]
         for name in SINGLE.intersection(headers):
@@ -158,15 +165,15 @@ def _malformed(scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
                 shown = name.decode().title()
                 return problem(400, "repeated-header", f"The header {shown} comes twice: send one.")
     if not _is_host(headers.get(b"host", b"")):
-        return problem(400, "malformed-host", "The header Host holds no host and port.")
+        return problem(400, "malformed-host", "The header Host is no host with an optional port.")
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or len(length) > 19:
-        return problem(400, "malformed-length", "The header Content-Length holds no length.")
+        return problem(400, "malformed-length", "The header Content-Length is no number of bytes.")
     return None
 
 
 def _is_host(value: bytes) -> bool:
-    """RFC 9110, section 7.2, of the names that there are in DNS."""
+    """Say whether a Host header is valid (RFC 9110, section 7.2), with a name of DNS or an IP."""
     found = _HOST.fullmatch(value)
     if found is None or int(found[2] or 0) > 65_535:
         return False
@@ -179,7 +186,7 @@ def _is_host(value: bytes) -> bool:
 
 
 def _is_part(scope: Scope) -> bool:
-    """Parts are PUT; every other body is JSON."""
+    """Say whether the body is a part: clients PUT parts, and every other body is JSON."""
     return bool(scope["method"] == "PUT")
 
 
@@ -193,5 +200,5 @@ def _address(scope: Scope) -> str | None:
 
 
 def _is_loopback(scope: Scope, headers: dict[bytes, bytes]) -> bool:
-    """Whether the caller is on this machine: by its address, and by itself, not through a proxy."""
+    """Say whether the caller is on this machine, and not behind a proxy on this machine."""
     return _address(scope) in LOOPBACK and not any(name in headers for name in FORWARDED)

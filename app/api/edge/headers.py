@@ -1,4 +1,4 @@
-"""The security headers of every answer, by path. The only place that knows them."""
+"""The security headers of every answer, by path."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from starlette.types import Scope
 
 Header = tuple[bytes, bytes]
 
-# Answers for programs: should a browser ever render one, nothing in it runs, loads or is framed.
+# For answers to programs: a browser that renders one runs, loads and frames nothing in it.
 API_POLICY = "default-src 'none'; frame-ancestors 'none'"
-# The page: its own files and nothing else. No inline script, no other host, no frame around it.
+# For the page: its own files only. No inline script, no other host, no frame around it.
 PAGE_POLICY = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "object-src 'none'"
@@ -21,7 +21,8 @@ _ALWAYS: tuple[Header, ...] = (
 )
 _HTTPS: tuple[Header, ...] = ((b"strict-transport-security", b"max-age=%d" % YEAR),)
 _PAGE: tuple[Header, ...] = ((b"content-security-policy", PAGE_POLICY.encode()),)
-# Answers hold keys, tokens or what is true for a second: no cache may keep one unless it says so.
+# An answer holds keys, tokens or fast-changing facts, so no cache may keep it unless its route says
+# so.
 _API: tuple[Header, ...] = (
     (b"content-security-policy", API_POLICY.encode()),
     (b"cache-control", b"no-store"),
@@ -34,7 +35,7 @@ _BY_KIND = {
 
 
 def security_headers(scope: Scope) -> tuple[Header, ...]:
-    """What an answer to this request carries unless its route has set the same header itself."""
+    """Give the headers of the answer to a request; a header that its route sets wins."""
     path = scope["path"].removeprefix(scope.get("root_path", ""))
     page = path == "/" or path.startswith("/static/")
     return _BY_KIND[page, scope.get("scheme") == "https"]

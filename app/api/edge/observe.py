@@ -1,4 +1,4 @@
-"""One log line, one count and one span a request, whoever answered it."""
+"""One log line, one count and one span for each request."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from app.telemetry import ids, metrics, trace
 from app.telemetry.logs import DEBUG, INFO, log_event
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-QUIET = ("/health", "/ready", "/metrics")  # are asked all day long
-UNMATCHED = "none"  # the metrics' word for a path that is no route's, or was refused before
+QUIET = ("/health", "/ready", "/metrics")  # machines ask them all day long: logged as debug
+UNMATCHED = "none"  # the metrics' route of a request that matched none, or was refused earlier
 
 
 class Observed:
-    """Plain ASGI middleware, outside of all that may answer.
+    """ASGI middleware outside of the guard, so that it sees refusals, too.
 
-    What is logged of a request is its route, not its path, which may hold anything. The ids are
-    those that were looked up and found.
+    It logs a request's route and not its path, because the path may hold any text. It logs only ids
+    that the store knows.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -28,12 +28,12 @@ class Observed:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        # A server may hand one state to all requests; what is noted of this one is its own.
+        # A server may give all requests the same state, so this request gets a copy.
         scope = {**scope, "state": dict(scope.get("state", {}))}
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         status, sent, received, started = 500, 0, 0, perf_counter()
 
-        def working() -> float:
+        def working_seconds() -> float:
             known = ids.current()
             return perf_counter() - started - (known.held if known else 0.0)
 
@@ -41,7 +41,7 @@ class Observed:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
-                timing = b"total;dur=%.2f" % (1000 * working())
+                timing = b"total;dur=%.2f" % (1000 * working_seconds())
                 message["headers"] = [*message["headers"], (b"server-timing", timing)]
             sent += len(message.get("body", b""))
             await send(message)
@@ -56,7 +56,7 @@ class Observed:
             try:
                 await self.app(scope, receive_counted, send_counted)
             finally:
-                seconds = working()
+                seconds = working_seconds()
                 route = getattr(scope.get("route"), "path", None)
                 trace.describe_request(span, method, route, status)
                 metrics.REQUESTS.add(1, method, route or UNMATCHED, str(status))
@@ -78,7 +78,7 @@ class Observed:
 
 
 def _round_of(scope: Scope) -> int | None:
-    """The round that a path names, for the log; none of a caller's text."""
+    """Give the number of the round in the path, for the log; None for any other text."""
     route, number = scope.get("route"), scope.get("path_params", {}).get("number", "")
     if "/rounds/{number}" not in getattr(route, "path", ""):
         return None

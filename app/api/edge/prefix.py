@@ -1,4 +1,4 @@
-"""Gateways and proxies that put a path before the coordinator's own and do not take it off."""
+"""The base path: a path that a gateway or a proxy puts before the coordinator's own paths."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class BasePath:
-    """Plain ASGI middleware, outermost: takes the base path (`/federated`) off what begins with it.
+    """ASGI middleware that removes the base path (`/federated`) from a request's path.
 
-    Other paths pass as they are: probes often come by another way than callers do. An entry that
-    learns the base path with each request puts it into the scope (`base_path`).
+    A path without the base path stays as it is, because probes often do not pass the gateway. An
+    entry that learns the base path with each request puts it into the scope (`base_path`).
     """
 
     def __init__(self, app: ASGIApp, base: str = "") -> None:
@@ -19,11 +19,11 @@ class BasePath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         base = scope.get("base_path") or self.base
-        if scope["type"] != "http" or not base or (path := without(base, scope["path"])) is None:
+        if scope["type"] != "http" or not base or (path := strip_base(base, scope["path"])) is None:
             await self.app(scope, receive, send)
             return
         if not path and scope["method"] in ("GET", "HEAD"):
-            # The page names its files by references: without the slash they would lie beside it.
+            # The page names its files by relative references, which need the slash.
             await RedirectResponse(f"{base.rpartition('/')[2]}/")(scope, receive, send)
             return
         raw = (scope.get("raw_path") or b"").removeprefix(base.encode())
@@ -32,8 +32,8 @@ class BasePath:
         await self.app(within, receive, send)
 
 
-def without(base: str, path: str) -> str | None:
-    """What of a path follows the base; None where it does not begin with it."""
+def strip_base(base: str, path: str) -> str | None:
+    """Give the rest of a path after the base; None if the path does not begin with the base."""
     if path == base or path.startswith(f"{base}/"):
         return path.removeprefix(base)
     return None

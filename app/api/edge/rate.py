@@ -1,9 +1,9 @@
-"""How often a caller may call: token buckets in this process's memory.
+"""Rate limits: token buckets in this process's memory.
 
-A bucket holds `burst` requests and is refilled by `per_second` (Turner, "New directions in
-communications", IEEE Communications Magazine 24(10), 1986). Each process has buckets of its own:
-behind n processes, or n Lambda containers, a caller may call up to n times as often. They keep one
-caller from crowding the others out of a process; they don't ration a whole deployment.
+A bucket holds `burst` requests, and `per_second` new ones come in each second (Turner, "New
+directions in communications", IEEE Communications Magazine 24(10), 1986). Each process has its own
+buckets, so a caller may send n times as many requests to n processes, or to n Lambda containers.
+The buckets protect a process from one greedy caller; they do not ration a whole deployment.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
 
-MOST_BUCKETS = 20_000  # of each kind; the least recently used one goes, and comes back full
-ADDRESS_FACTOR = 20  # a hospital's clients, or a whole simulation, come from one address
+MOST_BUCKETS = 20_000  # of each kind; beyond, the least recently used one is dropped
+ADDRESS_FACTOR = 20  # all clients of a hospital, or of a simulation, have one address
 
 
 class Buckets:
-    """One bucket a key. Forgetting one only ever does its caller good."""
+    """One bucket for each key. A dropped bucket comes back full, so its caller gains by it."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Buckets:
         return key in self._levels
 
     def take(self, key: object) -> float:
-        """Take one request out of a bucket; 0.0, or the seconds until there is one to take."""
+        """Take one request out of a bucket: 0.0, or the seconds to wait if the bucket is empty."""
         now = self._clock()
         level, then = self._levels.get(key, (self.burst, now))
         level = min(self.burst, level + (now - then) * self.per_second)
@@ -58,9 +58,9 @@ class Buckets:
 class RateLimit:
     """A bucket for each client's token, and a larger one for each address.
 
-    A token has a bucket of its own only once it has proven to be a client's: else a flood of
-    made-up tokens would have as many buckets as it likes. Until then, and for enrolment keys,
-    which many share, and for callers without any, the address counts.
+    A token gets a bucket of its own only after the coordinator has found its client. Otherwise a
+    flood of made-up tokens would get a flood of buckets. Unknown tokens, enrolment keys (which many
+    clients share) and callers without a key take from their address's bucket.
     """
 
     def __init__(
@@ -75,28 +75,29 @@ class RateLimit:
         self.addresses = Buckets(factor * per_second, max(1, factor * burst), clock=clock)
 
     def take(self, secret: str | None, address: str | None) -> float:
-        """0.0 where this request may pass, else the seconds to wait."""
+        """Give 0.0 if this request may pass, else the seconds to wait."""
         if secret and (key := _digest(secret)) in self.clients:
             return self.clients.take(key)
         return self.addresses.take(network(address))
 
     def proven(self, secret: str) -> None:
-        """This was a client's token."""
+        """Give a client's token a bucket of its own."""
         if (key := _digest(secret)) not in self.clients:
             self.clients.take(key)
 
 
 def _digest(secret: str) -> bytes:
-    return hashlib.blake2b(secret.encode(), digest_size=16).digest()  # no secret stays in memory
+    # Only the digest stays in memory, not the secret.
+    return hashlib.blake2b(secret.encode(), digest_size=16).digest()
 
 
-@lru_cache(MOST_BUCKETS)  # parsing an address takes longer than all the rest here
+@lru_cache(MOST_BUCKETS)  # parsing an address takes longer than the rest of `take`
 def network(address: str | None) -> str:
-    """An IPv4 address, or an IPv6 address's /64: whoever has one of it has all of it."""
+    """Give an IPv4 address, or the /64 of an IPv6 address: one holder has all of its addresses."""
     try:
         found = ipaddress.ip_address(address or "")
     except ValueError:
-        return "unknown"  # a Unix socket, or a proxy that did not say
+        return "unknown"  # a Unix socket, or a proxy that names no address
     if found.version == 6:
         mapped = found.ipv4_mapped
         return str(mapped) if mapped else str(ipaddress.ip_network((found, 64), strict=False))

@@ -1,4 +1,4 @@
-"""What all routes have in common: the version's prefix, the key before the body, its bound."""
+"""The base of all routes: the version's prefix, the key before the body, the bound on the body."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.edge.errors import responses
 
 PREFIX = "/v1"
-JSON_BYTES = 64 * 1024  # of a body of JSON
-LIST_BYTES = 2 * 1024**2  # where it names all parts of a file: 20,000 take 1.4 MB
+JSON_BYTES = 64 * 1024  # the most bytes of a JSON body
+LIST_BYTES = 2 * 1024**2  # the same for a list of a file's parts: 20,000 parts take 1.4 MB
 
 KeyFirst = Callable[[Scope], Awaitable[None]]
 Shortcut = Callable[[Scope, Receive, Send], Awaitable[Receive | None]]
@@ -26,14 +26,14 @@ Shortcut = Callable[[Scope, Receive, Send], Awaitable[Receive | None]]
 
 
 class Route(APIRoute):
-    """A route that asks for the key before it reads the body, and bounds a body of JSON."""
+    """A route that checks the key before it reads the body, and bounds a JSON body."""
 
     key_first: KeyFirst | None = None
     shortcut: Shortcut | None = None  # `app.api.routes.quick` sets it; it asks for the key itself
     most = JSON_BYTES
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.methods is None or scope["method"] in self.methods:  # else FastAPI answers 405
+        if self.methods is None or scope["method"] in self.methods:  # FastAPI answers others: 405
             if scope["method"] == "POST":
                 receive = at_most(self.most, scope, receive)
             if self.shortcut is not None:
@@ -49,7 +49,7 @@ class Route(APIRoute):
 def router(
     prefix: str = "", tags: Iterable[str] = (), *, versioned: bool = True, **options: Any
 ) -> APIRouter:
-    """For routes of the API, or (not `versioned`) beside it."""
+    """Make a router for routes of the API, or (not `versioned`) for pages beside it."""
     if versioned:
         prefix = PREFIX + prefix
         options["responses"] = responses(400, 403, 413, 415, 429, 500)
@@ -57,18 +57,18 @@ def router(
 
 
 def takes_body(part: APIRouter, key_first: KeyFirst, *, most: int = JSON_BYTES) -> None:
-    """Let the router's last route read bodies, of `most` bytes of JSON, after `key_first`."""
+    """Let the router's last route read a body of at most `most` bytes, after `key_first`."""
     route = part.routes[-1]
-    assert isinstance(route, Route)  # noqa: S101  (`router` makes no others)
+    assert isinstance(route, Route)  # noqa: S101  (`router` sets this class)
     route.key_first, route.most = key_first, most
 
 
 def at_most(most: int, scope: Scope, receive: Receive) -> Receive:
-    """`receive` for a body of at most so many bytes; it raises HTTPException (413)."""
+    """Wrap `receive`: it raises HTTPException (413) for a body of more than `most` bytes."""
     seen = 0
     too_large = HTTPException(413, f"The body is too large: at most {most} bytes here")
 
-    length = Headers(scope=scope).get("content-length", "0")  # digits: the guard has looked
+    length = Headers(scope=scope).get("content-length", "0")  # the guard refuses other than digits
     announced = int(length) if length.isdecimal() else 0
 
     async def counted() -> Message:
@@ -78,23 +78,24 @@ def at_most(most: int, scope: Scope, receive: Receive) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > most:
-            raise too_large  # FastAPI passes these on
+            raise too_large  # FastAPI lets it reach its handler
         return message
 
     return counted
 
 
 def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
-    """Give the application their routes as they are: `include_router` would build each again."""
+    """Add the routers' routes to the application; `include_router` would build each route again."""
     for part in routers:
         app.router.routes.extend(part.routes)
-    app.router.redirect_slashes = False  # it would name a host and a path that the caller made up
+    app.router.redirect_slashes = False  # it would redirect to a host that the caller chose
     app.router.default = _without_last_slash(app, app.router.default)
 
 
 def _without_last_slash(app: FastAPI, otherwise: ASGIApp) -> ASGIApp:
-    """Lead from `docs/` to `docs`, by a reference that holds under whatever prefix a gateway has
-    put before the path (RFC 3986, section 4.2).
+    """Redirect from `docs/` to `docs` by a relative reference (RFC 3986, section 4.2).
+
+    A relative reference also works below a prefix that a gateway puts before the path.
     """
 
     async def lead(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,12 +1,12 @@
-"""A start that fails says why in one sentence, where Starlette hands the server a traceback."""
+"""Faults of the start: the server prints one sentence instead of Starlette's traceback."""
 
 from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class FaultsInASentence:
-    """Plain ASGI middleware. `app.state.fault` is the sentence, where the start left one."""
+class StartFaults:
+    """ASGI middleware that replaces the traceback by `app.state.fault`, if the start set it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

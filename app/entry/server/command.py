@@ -1,9 +1,9 @@
-"""`python -m app`: a coordinator on this machine, under uvicorn, with the limits that it needs.
+"""`python -m app`: a coordinator on this machine, under uvicorn, with bounded connections.
 
     python -m app --host 0.0.0.0 --port 8000 --workers 4
 
-`uvicorn app.main:app` works too, without what `app.entry.server.connections` bounds, and with
-uvicorn's own idea of whom to believe (any proxy on this machine).
+`uvicorn app.main:app` works too, but without the bounds of `app.entry.server.connections`, and
+uvicorn then believes the headers of any proxy on this machine.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from uvicorn.supervisors import Multiprocess
 
 from app.config import BadSettings, Settings, read_settings
 
-APPLICATION = "app.main:app"  # by its name, because workers import it for themselves
+APPLICATION = "app.main:app"  # a name, because each worker imports the application itself
 PROTOCOL = "app.entry.server.connections:BoundedProtocol"
 MOST_FILES = 65_536
 USAGE_FAULT = 2
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """What the command takes; the names are uvicorn's."""
+    """Parse the command's options, which have uvicorn's names."""
     given = argparse.ArgumentParser(
         prog="python -m app",
         description="A coordinator: the page is at /, the API's documentation at /docs. "
@@ -35,7 +35,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     given.add_argument("--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0: all")
     given.add_argument("--port", type=_port, default=8000, help="0: a free one (default: 8000)")
     given.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")
-    given.add_argument("--fd", type=int, metavar="N", help="... or on a socket that is bound")
+    given.add_argument("--fd", type=int, metavar="N", help="listen on this inherited socket")
     given.add_argument("--workers", type=_workers, default=1, help="processes (default: 1)")
     given.add_argument("--log-level", default="info", choices=uvicorn.config.LOG_LEVELS)
     given.add_argument("--ssl-certfile", metavar="FILE", help="answer HTTPS with this certificate")
@@ -51,12 +51,14 @@ def _port(text: str) -> int:
 
 def _workers(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1024):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes: from 1 on")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of processes: it must be 1 to 1024"
+        )
     return int(text)
 
 
 def config_of(given: argparse.Namespace, settings: Settings) -> uvicorn.Config:
-    """How uvicorn runs: our protocol, and no proxy is believed that no setting names."""
+    """Configure uvicorn: with bounded connections, and with the proxies of the settings only."""
     return uvicorn.Config(
         APPLICATION,
         host=given.host,
@@ -66,7 +68,7 @@ def config_of(given: argparse.Namespace, settings: Settings) -> uvicorn.Config:
         ws="none",
         workers=given.workers,
         log_level=given.log_level,
-        access_log=False,  # the application writes its own
+        access_log=False,  # the application logs every request itself
         proxy_headers=bool(settings.proxies),
         forwarded_allow_ips=settings.proxies,
         ssl_certfile=given.ssl_certfile,
@@ -75,7 +77,7 @@ def config_of(given: argparse.Namespace, settings: Settings) -> uvicorn.Config:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGINT or SIGTERM. The exit code: 2 for what cannot be started so."""
+    """Serve until SIGINT or SIGTERM. Gives the exit code: 2 for wrong settings or options."""
     given = options(arguments)
     try:
         settings = read_settings()
@@ -101,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _listen(given: argparse.Namespace) -> socket.socket:
-    """The socket, bound. Raises OSError."""
+    """Bind the socket. Raises OSError."""
     if given.fd is not None:
         return socket.socket(fileno=given.fd)
     if given.uds:
@@ -120,13 +122,13 @@ def _listen(given: argparse.Namespace) -> socket.socket:
 
 
 def _more_files() -> None:
-    """Each connection is a file: take as many as the system lets this process have."""
+    """Raise this process's limit of open files, because each connection is a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _refuse(what: str) -> int:
-    print(what, file=sys.stderr)
+def _refuse(message: str) -> int:
+    print(message, file=sys.stderr)
     return USAGE_FAULT

@@ -1,13 +1,11 @@
-"""What a connection may take before it holds a whole request: bytes, time, and a place.
+"""Bounds on connections: the bytes and the time of a request, and the number of connections.
 
-uvicorn bounds none of it under httptools: a head may go on without end, and nobody waits for it
-in vain. The rules are those of Apache's mod_reqtimeout and of nginx's limits of headers, with one
-more: where connections run short, those that wait for a request give way to new ones, so that
-a caller that opens many of them shuts nobody out.
+uvicorn's httptools protocol bounds none of them: a head may be endless, and a slow one may take
+forever. The rules follow Apache's mod_reqtimeout and nginx's limits of headers, with one more: if
+connections run short, a connection that waits for a request gives way to a new one. So a caller
+that opens many connections shuts nobody out. `python -m app` starts with this protocol, like
 
     uvicorn app.main:app --http app.entry.server.connections:BoundedProtocol
-
-is what `python -m app` starts.
 """
 
 from __future__ import annotations
@@ -25,19 +23,19 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.api.edge.rate import network
 from app.config import Settings
 
-HEAD_BYTES = 32 * 1024  # the request line and all fields
+HEAD_BYTES = 32 * 1024  # for the request line and all fields
 HEAD_FIELDS = 100
-HEAD_SECONDS = 8.0  # from the connection, or from a head's first byte, to the head's last
-BODY_SECONDS = 15.0  # in which a body brings `BODY_BYTES` more, or ends
+HEAD_SECONDS = 8.0  # from the connection, or a head's first byte, to the head's last byte
+BODY_SECONDS = 15.0  # within this time a body must bring `BODY_BYTES` more, or end
 BODY_BYTES = 64 * 1024
-DRAIN_BYTES = 16 * 1024**2  # of a body that was answered before it was read
-SPARE_FILES = 100  # of the process's descriptors: for the database, logs and outgoing connections
+DRAIN_BYTES = 16 * 1024**2  # the most bytes of a body that come after its answer
+SPARE_FILES = 100  # descriptors for the database, the logs and outgoing connections
 
 
 class Places:
-    """The connections of this process, and who gives way where there are too many.
+    """The connections of this process; if there are too many, one gives way.
 
-    `waiting` holds, by address and oldest first, the connections without a request in work.
+    `waiting` holds the connections without a request in work, by address, the oldest first.
     """
 
     def __init__(self, per_address: int, most: int) -> None:
@@ -47,7 +45,10 @@ class Places:
         self.waiting: dict[str, OrderedDict[BoundedProtocol, None]] = {}
 
     def enter(self, new: BoundedProtocol) -> None:
-        """Give a new connection its place; it goes itself where every other one is at work."""
+        """Add a new connection. If it is one too many, close the oldest that waits.
+
+        The new connection itself is closed if all the others have a request in work.
+        """
         self.open.add(new)
         self.wait(new)
         own = self.waiting[new.address]
@@ -58,13 +59,13 @@ class Places:
             next(iter(fullest)).give_way()
 
     def wait(self, connection: BoundedProtocol) -> None:
-        """It has no request in work: it may be asked to give way."""
+        """Note that a connection has no request in work, so it may have to give way."""
         own = self.waiting.setdefault(connection.address, OrderedDict())
         own[connection] = None
         own.move_to_end(connection)
 
     def work(self, connection: BoundedProtocol) -> None:
-        """It has a request in work, and keeps its place."""
+        """Note that a connection has a request in work, so it keeps its place."""
         own = self.waiting.get(connection.address)
         if own is not None:
             own.pop(connection, None)
@@ -78,13 +79,13 @@ class Places:
 
 @cache
 def places() -> Places:
-    """Those of this process."""
+    """Give the places of this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return Places(Settings().connections_per_address, max(16, soft - SPARE_FILES))
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 connection, with an end to all that a caller may leave open."""
+    """uvicorn's HTTP/1.1 connection, with bounds on the head, the body and the waiting time."""
 
     address = ""
 
@@ -105,23 +106,23 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def give_way(self) -> None:
-        """Close, as another connection needs the place."""
+        """Close this connection, because another one needs the place."""
         self._places.leave(self)
         self.transport.abort()
 
-    # What is read
+    # Callbacks of the transport and of the parser
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             self._unparsed += len(data)
         super().data_received(data)
-        # The parser shows a field only when it is whole.
+        # The parser reports a field only when it is complete, so count the raw bytes here.
         if self._in_head and self._unparsed > HEAD_BYTES and not self.transport.is_closing():
             self._refusal = _LONG_HEAD
             self.send_400_response("")
 
     def on_message_begin(self) -> None:
-        # Of what came with it, nothing says how much belongs to it.
+        # The parser does not tell how many of the last bytes belong to this message.
         self._in_head, self._fields, self._unparsed = True, 0, max(1, self._unparsed)
         self._due = self.loop.time() + HEAD_SECONDS
         super().on_message_begin()
@@ -161,10 +162,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._due = max(self._due, self.loop.time() + HEAD_SECONDS)
             self._places.wait(self)
 
-    # What is refused
+    # Refusals
 
     def _refuse(self, refusal: tuple[int, str, str]) -> None:
-        """Inside the parser: its error ends in `send_400_response`."""
+        """Stop the parser: uvicorn answers its error by `send_400_response`."""
         self._refusal = refusal
         raise ValueError(refusal[1])
 
@@ -172,19 +173,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end(self._refusal or _MALFORMED)
 
     def _end(self, refusal: tuple[int, str, str]) -> None:
-        """A problem (RFC 9457), and the connection's end; only the end where an answer is on."""
+        """Send a problem (RFC 9457), unless another answer has begun, and close the connection."""
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             self.transport.write(_problem(*refusal))
         if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # the application's own answer comes too late
+            self.cycle.disconnected = True  # the application's own answer would come too late
             self.cycle.message_event.set()
         self.transport.close()
 
     def _look(self) -> None:
-        """Close what has waited too long; come again otherwise."""
+        """Close the connection if its caller is too slow; else look again later."""
         now = self.loop.time()
         at_work = self.cycle is not None and not self.cycle.response_complete
-        # While the application works, or does not take what is there, the caller is not waited for.
+        # The caller is not slow while the application works, or leaves received bytes unread.
         if (at_work and not self._in_body) or self.flow.read_paused:
             self._due = now + (BODY_SECONDS if self._in_body else HEAD_SECONDS)
         if now < self._due:
@@ -198,7 +199,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-_MALFORMED = (400, "malformed-request", "This is no HTTP request that can be read.")
+_MALFORMED = (400, "malformed-request", "The bytes are not a valid HTTP request.")
 _LONG_HEAD = (
     431,
     "head-too-large",
@@ -208,12 +209,12 @@ _SLOW_HEAD = (408, "too-slow", f"The request's head took more than {HEAD_SECONDS
 _SLOW_BODY = (
     408,
     "too-slow",
-    f"The request's body brought fewer than {BODY_BYTES} bytes in {BODY_SECONDS:g} s: try again.",
+    f"The request's body had fewer than {BODY_BYTES} bytes in {BODY_SECONDS:g} s: try again.",
 )
 
 
 def _problem(status: int, code: str, detail: str) -> bytes:
-    """A whole answer, for what never becomes a request of the application."""
+    """Write a whole HTTP answer, because the application never sees the request."""
     title = HTTPStatus(status).phrase
     body: dict[str, Any] = {"title": title, "status": status, "code": code, "detail": detail}
     content = json.dumps(body).encode()

@@ -1,8 +1,8 @@
-"""The coordinator that a run starts for itself: `python -m app.entry.server.embedded DESCRIPTOR`.
+"""The coordinator that a simulation starts: `python -m app.entry.server.embedded DESCRIPTOR`.
 
-It serves the socket that it inherits under that number, which the run bound and keeps: no other
-process can take the port, and be sent the admin key, not even while the coordinator is started
-again. It stops when its standard input ends, because then the run is gone, however it ended.
+It serves the socket with this descriptor, which the simulation has bound and keeps open. So no
+other process can take the port and receive the admin key, not even while the coordinator restarts.
+The coordinator stops when its standard input ends, because then the simulation has ended, too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _STOP_SECONDS = 10.0
 
 
 def main() -> int:
-    """Serve until SIGTERM, or until the process that holds the other end of stdin is gone."""
+    """Serve until SIGTERM, or until the process at the other end of stdin ends."""
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     return command.main(["--fd", sys.argv[1], "--log-level", "warning"])
 
 
 def _stop_with_parent() -> None:
-    # Not sys.stdin.read: it would keep a lock that the interpreter wants at its end.
+    # Not sys.stdin.read: it would hold a lock that the interpreter needs at its end.
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

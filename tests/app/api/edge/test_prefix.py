@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from app.api.edge.prefix import without
+from app.api.edge.prefix import strip_base
 from app.config import Settings
 from app.main import create_app
 from tests.support.federation import ADMIN_KEY
@@ -34,8 +34,8 @@ async def test_the_coordinator_is_found_below_it(federation, base):
 
 
 def test_a_path_begins_with_whole_segments():
-    assert without("/fl", "/fl") == ""
-    assert without("/fl", "/fl/") == "/"
-    assert without("/fl", "/fl/fl/x") == "/fl/x"
-    assert without("/fl", "/flx") is None
-    assert without("/fl", "/x/fl") is None
+    assert strip_base("/fl", "/fl") == ""
+    assert strip_base("/fl", "/fl/") == "/"
+    assert strip_base("/fl", "/fl/fl/x") == "/fl/x"
+    assert strip_base("/fl", "/flx") is None
+    assert strip_base("/fl", "/x/fl") is None

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from app.config import Settings
-from app.entry.container import within
+from app.entry.container import platform_settings
 from app.service.clients import long_poll
 from client_sdk.errors import RequestRefused
 from serverless_fl.domain.errors import StoreUnavailable
@@ -240,4 +240,4 @@ async def test_a_fraction_of_a_second_goes_the_long_way(holding):
 
 
 async def test_the_serverless_entries_hold_nothing(federation):
-    assert within(Settings(), 1 << 20)["hold_seconds"] == 0
+    assert platform_settings(Settings(), 1 << 20)["hold_seconds"] == 0

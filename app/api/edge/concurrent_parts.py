@@ -1,4 +1,4 @@
-"""How many parts of one caller are read at once: each may take megabytes until it is whole."""
+"""A bound on the parts that one caller uploads at once, because each takes megabytes of memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from starlette.types import Scope
 
 from serverless_fl.domain.errors import Busy
 
-AT_ONCE = 8  # twice what the SDK sends at once
+AT_ONCE = 8  # the SDK sends half as many at once
 
 
-class Reading:
-    """Counts the parts that are being read, by caller: a client, or the admin of an experiment."""
+class ConcurrentParts:
+    """Counts the parts in transfer of each caller: a client, or the admin, of an experiment."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self.at_once = at_once
@@ -22,8 +22,8 @@ class Reading:
 
     @contextmanager
     def one(self, scope: Scope) -> Iterator[None]:
-        """Within it, a part of this request's caller may be read. Raises Busy."""
-        known = scope["state"].get("client")  # without it only the admin comes so far
+        """Count one part of this request's caller while the block reads it. Raises Busy."""
+        known = scope["state"].get("client")  # a caller without it has proven to be the admin
         slot = known[1].slot if known else "admin"
         caller = f"{scope['path_params']['experiment_id']}/{slot}"
         if self._callers[caller] >= self.at_once:
