@@ -214,7 +214,7 @@ async def test_a_database_url_that_fails_is_not_shown(url, monkeypatch):
 @pytest.mark.parametrize("url", [PASSWORD, f"{PASSWORD}@127.0.0.1:1", f"127.0.0.1,{PASSWORD}"])
 async def test_a_secret_in_place_of_the_database_url_is_looked_up_nowhere(url):
     """The driver takes it for a host: it would ask the DNS for it, and name it."""
-    with pytest.raises(StoreDenied, match="one begins with mongodb://") as caught:
+    with pytest.raises(StoreDenied, match="it must begin with mongodb://") as caught:
         await open_mongo(url, "test")
     assert PASSWORD not in "".join(traceback.format_exception(caught.value))
 

@@ -87,7 +87,7 @@ def test_a_keys_line_end_is_not_part_of_it(monkeypatch, end):
     [
         ("FL_ADMIN_KEY", "short", "FL_ADMIN_KEY: must have at least 16 characters, not 5"),
         ("FL_ADMIN_KEY_PREVIOUS", "short", "FL_ADMIN_KEY_PREVIOUS: must have at least 16"),
-        ("FL_ADMIN_KEY", "ключ-администратора", "FL_ADMIN_KEY: must be of printable ASCII"),
+        ("FL_ADMIN_KEY", "ключ-администратора", "FL_ADMIN_KEY: must hold only printable ASCII"),
         ("FL_LEASE_SECONDS", "half a minute", "FL_LEASE_SECONDS: input should be a valid number"),
         ("FL_LOG_LEVEL", "loud", "FL_LOG_LEVEL: input should be 'debug', 'info', 'warning'"),
         ("FL_CORS_ORIGINS", "page.example", "FL_CORS_ORIGINS: each must be an origin"),

@@ -322,7 +322,7 @@ async def bucket_denied_or_another(day, number):
     await day.all_in(number)
     assert "AccessDenied" in await day.tick()
     for _ in range(2):
-        assert "is not the one that the experiments" in await day.tick(day.astray)
+        assert "does not belong to the experiments" in await day.tick(day.astray)
     day.weights.denied = NOTHING
 
 

@@ -167,7 +167,7 @@ async def test_a_coordinator_with_another_store_is_not_ready_and_says_why(tmp_pa
     assert (await ready(s3_bucket=bucket)).status_code == 200
     wrong = await ready()
     assert (wrong.status_code, wrong.json()["code"]) == (503, WrongStore.code)
-    assert "another one than the experiments were made with" in wrong.json()["detail"]
+    assert "not the one that holds these experiments" in wrong.json()["detail"]
     missing = await ready(s3_bucket=f"{bucket}-not")
     assert (missing.status_code, missing.json()["code"]) == (503, StoreMissing.code)
     assert int(missing.headers["retry-after"]) > 2

@@ -72,7 +72,7 @@ async def test_a_database_that_was_emptied_is_noticed(opened):
     path, documents, _ = opened
     os.truncate(path, 0)
     for call in (documents.check(), documents.insert("rounds", "b", {}), documents.check()):
-        with pytest.raises(StoreUnavailable, match="was emptied"):
+        with pytest.raises(StoreUnavailable, match="is empty now"):
             await call
 
 

@@ -96,7 +96,7 @@ def test_with_enough_examples_it_does_stop():
 def test_a_target_out_of_reach_is_told_before_the_run():
     digits = {"dataset_size": 1437, "target_accuracy": 0.97, "rounds": 50}
     said = out_of_reach(settings(**digits, patience=2))
-    assert "after round 10 it takes at least 230 held-out examples" in said
+    assert "after round 10 only 230 held-out examples or more, all of them right, show it" in said
     assert "the pooled rounds have 140" in said
     assert out_of_reach(settings(target_accuracy=None)) == ""
     assert out_of_reach(settings(dataset_size=60_000, target_accuracy=0.97)) == ""

@@ -233,7 +233,7 @@ def test_a_file_of_another_encoding_is_refused(expected, sent):
     if expected == sent:
         assert judged(data, expected)
         return
-    with pytest.raises(BadWeights, match=f"as {expected}, but this one is {sent}") as refused:
+    with pytest.raises(BadWeights, match=f"as {expected}, but this update is {sent}") as refused:
         judged(data, expected)
     assert refused.value.code == "encoding-mismatch"
 
