@@ -32,6 +32,13 @@ export function createView(main) {
   };
 }
 
+/** The fields of each group under its name, in the order of the schema. */
+function groupsOf(fields) {
+  const names = [...new Set(fields.map((field) => field.group))];
+  return names.map((name) => h("fieldset", {}, h("legend", {}, name),
+    h("div.fields", {}, fields.filter((field) => field.group === name).map(formField))));
+}
+
 function createForm(fields) {
   const fault = h("p.fault", { role: "alert" });
   const button = h("button.primary", { type: "submit" }, "Create experiment");
@@ -45,7 +52,7 @@ function createForm(fields) {
     h("div.field", {}, h("label", { for: "f-file" }, "initial weights"), file,
       h("p.muted.small", { id: "f-file-help" }, "A .safetensors file. Every update must hold its tensors; it stays version 0.")),
     h("div.fields", {}, [name, ...first].map(formField)),
-    h("details", {}, h("summary", {}, "More settings"), h("div.fields", {}, others.map(formField))),
+    h("details", {}, h("summary", {}, "More settings"), groupsOf(others)),
     fault, progress, h("div.row.end", {}, button));
 
   file.addEventListener("change", async () => {

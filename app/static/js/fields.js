@@ -2,13 +2,14 @@
 import { h } from "./dom.js";
 import { words } from "./format.js";
 
-/** `[{name, label, help, type, required, initial, options}]` of an object schema. */
+/** `[{name, group, label, help, type, required, initial, options}]` of an object schema. */
 export function fieldsOf(schema) {
   return Object.entries(schema.properties).map(([name, property]) => {
     const plain = property.anyOf?.find((s) => s.type !== "null") ?? property;
     const options = plain.enum ?? (plain.const === undefined ? null : [plain.const]);
     return {
       name,
+      group: property["x-group"],
       label: words(name),
       help: property.description ?? "",
       type: { integer: "integer", number: "number", boolean: "boolean" }[plain.type] ?? "text",
