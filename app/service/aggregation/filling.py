@@ -9,7 +9,7 @@ come back with a better update.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from app.service.aggregation.finish import do_tasks, measured
 from app.service.aggregation.leases import Held, is_free, new_lease, work_under_lease
@@ -19,14 +19,7 @@ from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.round import FullGroup, Round
 
 
-@dataclass(frozen=True)
-class Filled:
-    """What a look may find: this group of the cohort is full, and nothing else is due."""
-
-    group: int
-
-
-async def fold_full(
+async def sum_full_groups(
     context: Context,
     experiment: Experiment,
     round_: Round,
@@ -38,20 +31,20 @@ async def fold_full(
     full = [number for number in groups if settled.issuperset(round_.members(number))]
     begun = await context.repo.full_groups(round_) if full else {}
     for number in full:
-        if not await _fold(context, experiment, round_, number, begun.get(number), budget):
+        if not await _sum_if_free(context, experiment, round_, number, begun.get(number), budget):
             return
 
 
-async def fold_filled(
+async def sum_full_group(
     context: Context, experiment: Experiment, round_: Round, number: int, budget: CallBudget
 ) -> None:
     """Sum a group that is full, as far as the call may."""
     key = experiment.id, round_.number, round_.attempt, number
     begun = await context.repo.full_group(*key)
-    await _fold(context, experiment, round_, number, begun, budget)
+    await _sum_if_free(context, experiment, round_, number, begun, budget)
 
 
-async def _fold(
+async def _sum_if_free(
     context: Context,
     experiment: Experiment,
     round_: Round,

@@ -7,7 +7,7 @@ import asyncio
 from app.service.clients.credentials import client_token, fingerprint, matches, slot_of
 from app.service.context import Context
 from app.service.rounds.machine import Rounds
-from app.service.rounds.progress import in_passing
+from app.service.rounds.progress import check_sample
 from app.telemetry.logs import log_event
 from serverless_fl.domain import draws
 from serverless_fl.domain.errors import (
@@ -71,7 +71,8 @@ class Enrolment:
             async with self._claiming:
                 client = await self._claim(experiment_id, key, request, unique)
         require_not_revoked(client)
-        await self.rounds.advance(experiment_id, in_passing)  # the last slot opens the first round
+        # The last client to enrol opens the first round.
+        await self.rounds.advance(experiment_id, check_sample)
         size = shard_size(experiment, client.slot)
         listed = size <= LISTED_AT_ONCE
         return Subscription(

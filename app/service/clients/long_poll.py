@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from app.service.context import Context
 from app.service.rounds.machine import Rounds
-from app.service.rounds.progress import in_passing
+from app.service.rounds.progress import check_sample
 from app.telemetry import ids
 from serverless_fl.domain.errors import CoordinatorError
 from serverless_fl.domain.experiment import Experiment, ExperimentState
@@ -146,7 +146,7 @@ class Lookout:
 
     async def _look_once(self) -> None:
         self.bell.clear()
-        experiment, round_ = await self.rounds.advance(self.experiment_id, in_passing)
+        experiment, round_ = await self.rounds.advance(self.experiment_id, check_sample)
         turn = turn_of(experiment, round_)
         # Between two rounds there is nothing to do yet.
         collecting = round_ is not None and round_.state is RoundState.COLLECTING

@@ -14,7 +14,7 @@ from app.service.files.announcements import Ledger
 from app.service.files.uploads import Uploads, max_update_bytes, update_bytes
 from app.service.records import keys
 from app.service.rounds.machine import Rounds
-from app.service.rounds.progress import around, in_passing
+from app.service.rounds.progress import check_after, check_sample
 from app.telemetry import ids
 from serverless_fl.domain.errors import (
     AlreadyUploaded,
@@ -53,7 +53,7 @@ class Participation:
         Were it to wait in round `known`, the answer is held for up to `wait` seconds until it is
         something else, or the client is `gone`.
         """
-        experiment, round_ = await self.rounds.advance(client.experiment_id, in_passing)
+        experiment, round_ = await self.rounds.advance(client.experiment_id, check_sample)
         answer = await self._status(client, experiment, round_)
         if not isinstance(answer, Wait) or answer.round != known:
             return answer
@@ -64,7 +64,7 @@ class Participation:
         turn = turn_of(experiment, round_)
         with ids.holding():
             await self.hold.until_other(experiment.id, turn, seconds, slot=client.slot, gone=gone)
-        experiment, round_ = await self.rounds.advance(client.experiment_id, in_passing)
+        experiment, round_ = await self.rounds.advance(client.experiment_id, check_sample)
         return await self._status(client, experiment, round_)
 
     async def _status(
@@ -268,7 +268,7 @@ class Participation:
             )
         )
         # The round may have waited for this client only.
-        await self.rounds.advance(experiment.id, around(client.slot))
+        await self.rounds.advance(experiment.id, check_after(client.slot))
 
     async def _require_counted(self, experiment: Experiment, client: Client, number: int) -> None:
         """Raise OutOfTurn unless the stored update is, or is going to be, in the aggregation.
@@ -277,7 +277,7 @@ class Participation:
         after the seal. If the seal came first, the frozen list says it; `advance` never leaves a
         round sealed.
         """
-        _, round_ = await self.rounds.advance(experiment.id, around(client.slot))
+        _, round_ = await self.rounds.advance(experiment.id, check_after(client.slot))
         if round_ is None or round_.number != number:  # it was closed, and another is open
             round_ = await self.repo.round(experiment.id, number)
         if round_ is None or round_.state is RoundState.ABANDONED:

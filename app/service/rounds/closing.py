@@ -15,7 +15,7 @@ from serverless_fl.domain.round import Cut, Lease, Round, RoundState
 MAX_DEATHS = 20  # of calls that aggregate one round
 
 
-class Paused(Exception):
+class OutOfBudget(Exception):
     """This call has done its share of an aggregation; another one goes on."""
 
 
@@ -99,7 +99,7 @@ class Closing:
     ) -> None:
         """Take the round's lease, in place of the one before, and do a step under it.
 
-        Raises Paused if there is more to do, but not in this call.
+        Raises OutOfBudget if there is more to do, but not in this call.
         """
 
         async def work(held: Held[Round]) -> bool:
@@ -112,7 +112,7 @@ class Closing:
                 return True
 
         if not await work_under_lease(self.context, mine, mine, work, budget):
-            raise Paused
+            raise OutOfBudget
 
     async def _fail_without(self, experiment: Experiment, mine: Round, error: LostUpdate) -> None:
         # An owner that was too slow finds the uploads of a closed round gone, rightly so: they

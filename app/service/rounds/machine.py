@@ -16,8 +16,8 @@ from app.service.context import Context
 from app.service.cost.metering import Metering
 from app.service.journal import COORDINATOR, describe_missing
 from app.service.rounds import cleanup
-from app.service.rounds.closing import Closing, Paused, blobs_fault, cut, fail
-from app.service.rounds.progress import Look, thoroughly
+from app.service.rounds.closing import Closing, OutOfBudget, blobs_fault, cut, fail
+from app.service.rounds.progress import Check, check_all
 from app.service.rounds.retention import announced, drop_garbage
 from app.telemetry import trace
 from app.telemetry.logs import WARNING, log_event
@@ -38,37 +38,38 @@ class Rounds:
         self.closing = Closing(context)
 
     async def advance(
-        self, experiment_id: str, look: Look = thoroughly, budget: CallBudget | None = None
+        self, experiment_id: str, check: Check = check_all, budget: CallBudget | None = None
     ) -> tuple[Experiment, Round | None]:
-        """Do every step that `look` lets it find; give the state after it. Raises NotFound.
+        """Do every step that `check` finds; return the state after it. Raises NotFound.
 
-        Aggregations take from the call's own budget, or from this one.
+        Aggregations spend `budget`; without one the call gets a budget of its own.
         """
         with trace.span("advance", experiment=experiment_id):
-            return await self._advance(experiment_id, look, budget or CallBudget(self.context))
+            return await self._advance(experiment_id, check, budget or CallBudget(self.context))
 
     async def _advance(
-        self, experiment_id: str, look: Look, budget: CallBudget
+        self, experiment_id: str, check: Check, budget: CallBudget
     ) -> tuple[Experiment, Round | None]:
-        paused = False
+        out_of_budget = False
         while True:
             experiment = await self.repo.experiment(experiment_id)
             round_ = None
             if experiment.round:
                 round_ = await self.repo.round(experiment_id, experiment.round)
-            found = not paused and await look(self.context, experiment, round_)
-            if isinstance(found, filling.Filled):
-                assert round_ is not None  # noqa: S101  (a look found a group of it full)
-                await filling.fold_filled(self.context, experiment, round_, found.group, budget)
+            if out_of_budget:
                 return experiment, round_
-            if not found:
+            found = await check(self.context, experiment, round_)
+            if round_ is not None and found.full_group is not None:
+                group = found.full_group
+                await filling.sum_full_group(self.context, experiment, round_, group, budget)
+            if not found.step_due:
                 return experiment, round_
-            look = thoroughly  # one step may make room for the next
+            check = check_all  # a step may make the next one possible
             try:
                 if not await self._step(experiment, round_, budget):
                     return experiment, round_
-            except Paused:
-                paused = True  # look once more, for what is returned
+            except OutOfBudget:
+                out_of_budget = True  # return what is stored now
 
     async def _step(self, experiment: Experiment, round_: Round | None, budget: CallBudget) -> bool:
         """Do the next step if there is one; say whether to look again."""
@@ -145,7 +146,7 @@ class Rounds:
         revoked = round_.silent(experiment.revoked, {*reported, *refused})
         if not settled and self.context.clock() < round_.deadline:
             heard = {*reported, *refused, *experiment.revoked}
-            await filling.fold_full(self.context, experiment, round_, heard, budget)
+            await filling.sum_full_groups(self.context, experiment, round_, heard, budget)
             return False
         if len(reported) >= experiment.config.updates_to_close:
             if await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked)):

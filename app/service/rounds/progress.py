@@ -1,55 +1,69 @@
-"""How closely a call looks at a round that collects: no closer than it has reason to.
+"""How much of a collecting round a call reads to find out whether it has a next step.
 
-Who has reported is read from the keys of the cohort's updates. If every poll and every upload read
-all of them, each would cost the more the larger the cohort is (docs/decisions/0015).
+The keys of the cohort's updates say who has reported. If every poll and every upload read all of
+them, each would cost more the larger the cohort is (docs/decisions/0015). So a tick checks all, a
+poll checks a sample, and an upload checks what it may have completed.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from app.service.aggregation.filling import Filled
 from app.service.context import Context
 from app.service.records.keys import SLOT_DIGITS
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.round import Round, RoundState
 
-Look = Callable[[Context, Experiment, Round | None], Awaitable[bool | Filled]]
-"""Whether there may be a step to do, or if not that, whether a group of the cohort is full."""
 
+@dataclass(frozen=True)
+class Progress:
+    """What a check finds: a step that may be due, or else a group that can be summed.
 
-async def thoroughly(context: Context, experiment: Experiment, round_: Round | None) -> bool:
-    """Whatever can be done is to be found now: for ticks, for the admin, after a step."""
-    return True
-
-
-async def in_passing(context: Context, experiment: Experiment, round_: Round | None) -> bool:
-    """For polls, which settle nothing themselves: whoever does looks for itself.
-
-    It may die before it has looked. So one poll in as many as the cohort has members looks
-    thoroughly all the same: a key a poll on average, and about one look while each of them asks
-    once.
-    """
-    if round_ is None or not _waiting(context, experiment, round_):
-        return True
-    return context.jitter() * len(round_.cohort) < 1
-
-
-def around(slot: int) -> Look:
-    """For a call that has just settled this slot. It looks at the slot's neighbours first, and
-    only where none of them is waited for any more at all the others.
-
-    Of the calls that settle a cohort, the last one sees what all of them wrote and finds every
-    block complete, whatever their order: so there is always one that closes the round. In the same
-    way there is always one that finds a group of the cohort full.
+    `step_due`: the state machine looks at the whole round. `full_group`: the number of a group of
+    the cohort whose updates are all in, so that it can be summed before the round closes.
     """
 
-    async def look(context: Context, experiment: Experiment, round_: Round | None) -> bool | Filled:
-        if round_ is None or not _waiting(context, experiment, round_):
-            return True
+    step_due: bool = False
+    full_group: int | None = None
+
+
+NOTHING, STEP_DUE = Progress(), Progress(step_due=True)
+Check = Callable[[Context, Experiment, Round | None], Awaitable[Progress]]
+
+
+async def check_all(context: Context, experiment: Experiment, round_: Round | None) -> Progress:
+    """For ticks, for admins, and after a step: the state machine looks at everything."""
+    return STEP_DUE
+
+
+async def check_sample(context: Context, experiment: Experiment, round_: Round | None) -> Progress:
+    """For polls: in a cohort of n, one poll in n checks everything.
+
+    The upload that completes a cohort closes the round, so polls need not look. But its process may
+    die before that. With this sample a poll reads one key on average, and once each client of the
+    cohort has asked, about one of them has looked.
+    """
+    if round_ is None or not _waits_for_cohort(context, experiment, round_):
+        return STEP_DUE
+    return STEP_DUE if context.jitter() * len(round_.cohort) < 1 else NOTHING
+
+
+def check_after(slot: int) -> Check:
+    """For a call that has stored an update or a refusal of this slot.
+
+    It reads the slot's neighbours first, and a wider block only if the block before is complete.
+    Of the calls that complete a cohort, the last one sees what all of them wrote, and finds every
+    block complete, whatever their order. So some call always closes the round, and in the same way
+    some call always finds a full group.
+    """
+
+    async def check(context: Context, experiment: Experiment, round_: Round | None) -> Progress:
+        if round_ is None or not _waits_for_cohort(context, experiment, round_):
+            return STEP_DUE
         if slot not in round_.cohort:
-            return False
+            return NOTHING
         repo, number, revoked = context.repo, round_.number, set(experiment.revoked)
         for leading, members in blocks(round_.cohort, slot):
             silent = {*members} - revoked
@@ -57,45 +71,45 @@ def around(slot: int) -> Look:
             if silent:
                 silent -= {*await repo.refused_slots(experiment.id, number, leading)}
             if silent:
-                return await _filled(context, experiment, round_, slot, members, silent)
-        return True
+                return await _check_group(context, experiment, round_, slot, members, silent)
+        return STEP_DUE
 
-    return look
+    return check
 
 
-async def _filled(
+async def _check_group(
     context: Context,
     experiment: Experiment,
     round_: Round,
     slot: int,
-    looked_at: Sequence[int],
+    block: Sequence[int],
     silent: set[int],
-) -> bool | Filled:
-    """The group of a slot, if it is full; false where it is not. `silent` are known not to be in.
+) -> Progress:
+    """Find out whether the slot's group is full; `silent` are the slots of `block` not heard of.
 
-    Its members outside the block that was looked at are looked for only where none inside is
-    silent: the calls that complete one of the blocks of ten in a group do so, about nine of them.
+    The group's members outside the block are read only if all those inside have been heard of.
+    That is so for the calls that complete a block of ten within a group: about nine a group.
     """
     group = round_.group_of(slot)
     members = round_.members(group)
     if not members or silent.intersection(members):
-        return False
-    unknown = {*members} - {*looked_at, *experiment.revoked}
+        return NOTHING
+    unknown = {*members} - {*block, *experiment.revoked}
     if unknown:
         updates = await context.repo.updates_of(experiment.id, round_.number, sorted(unknown))
         unknown -= {update.slot for update in updates}
     for other in sorted(unknown):
         if await context.repo.refusal(experiment.id, round_.number, other) is None:
-            return False
-    return Filled(group)
+            return NOTHING
+    return Progress(full_group=group)
 
 
 def blocks(cohort: Sequence[int], slot: int) -> Iterator[tuple[str, Sequence[int]]]:
-    """The parts of an ascending cohort around a slot, each with what its members' keys start with.
+    """The blocks of an ascending cohort around a slot, each with the first digits of its keys.
 
-    They lie in the ten, the hundred, the thousand ... slots around it. Each that is given holds
-    more of the cohort than the one before, and none holds all of it. A block is read by the calls
-    that complete one of the ten below, so on average a level costs an upload ten keys at most.
+    They are the ten, the hundred, the thousand ... slots around it, as far as each holds more of
+    the cohort than the one before and not all of it. Only the calls that complete one of the ten
+    smaller blocks read a block, so on average a level costs an upload ten keys at most.
     """
     known = 1  # the slot itself
     for digits in range(SLOT_DIGITS - 1, 0, -1):
@@ -109,8 +123,8 @@ def blocks(cohort: Sequence[int], slot: int) -> Iterator[tuple[str, Sequence[int
         known = len(members)
 
 
-def _waiting(context: Context, experiment: Experiment, round_: Round) -> bool:
-    """Whether only the rest of the cohort could move the round on, not this call or the clock."""
+def _waits_for_cohort(context: Context, experiment: Experiment, round_: Round) -> bool:
+    """Whether only the rest of the cohort can move the round on: no call of the admin, no clock."""
     now, longest = context.clock(), experiment.config.deadline_seconds
     return (
         experiment.state is ExperimentState.RUNNING

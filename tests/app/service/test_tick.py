@@ -86,7 +86,7 @@ async def test_one_budget_is_for_all_and_each_gets_its_turn(several):
 
 
 async def test_the_check_of_what_others_stored_is_begun_in_time(several):
-    """It is done in one call or not at all, so it is not begun at the end of an budget."""
+    """It is done in one call or not at all, so it is not begun at the end of a budget."""
     costly, cell = Costly(several.blobs, several.clock, seconds=0.7), 0.7
     while "running" in (await states(several)).values():
         begun = several.clock.now

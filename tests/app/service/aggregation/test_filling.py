@@ -65,8 +65,8 @@ async def test_folded_at_the_close_they_are_the_same_bytes(monkeypatch):
     async def nothing(*args):
         pass
 
-    monkeypatch.setattr("app.service.aggregation.filling.fold_filled", nothing)
-    monkeypatch.setattr("app.service.aggregation.filling.fold_full", nothing)
+    monkeypatch.setattr("app.service.aggregation.filling.sum_full_group", nothing)
+    monkeypatch.setattr("app.service.aggregation.filling.sum_full_groups", nothing)
     for slot in range(PARTIES):
         await late.upload(slot)
         assert slot < PARTIES - 1 or await late.sums() or (await late.round()).state == "closed"

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.service.rounds.progress import around, blocks, in_passing
+from app.service.rounds.progress import blocks, check_after, check_sample
 from benchmarks.load.cost import Cost, Meter
 from serverless_fl.domain.errors import ExperimentFull
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
@@ -251,11 +251,11 @@ async def test_of_calls_that_settle_a_cohort_at_once_one_looks_at_all_of_it(seed
         else:
             more = {"num_examples": 1, "metrics": {}, "received_at": 0}
             await context.repo.add_update(of_slot(Update, slot, blob=blob, offset=0, **more))
-        return await around(slot)(context, experiment, round_)
+        return await check_after(slot)(context, experiment, round_)
 
     slots = [s for s in cohort if s not in revoked]
     found = await asyncio.gather(*(settle(s, dice.randrange(100)) for s in slots))
-    assert any(found)
+    assert any(progress.step_due for progress in found)
     await documents.close()
 
 
@@ -311,5 +311,5 @@ async def test_a_poll_looks_at_a_key_of_the_cohort_on_average():
     experiment = await crowd.service.context.repo.experiment(crowd.id)
     round_ = await crowd.round()
     context = replace(crowd.service.context, jitter=random.Random(1).random)
-    looks = [await in_passing(context, experiment, round_) for _ in range(4000)]
-    assert 100 < sum(looks) < 300  # one in twenty
+    looks = [await check_sample(context, experiment, round_) for _ in range(4000)]
+    assert 100 < sum(look.step_due for look in looks) < 300  # one in twenty
