@@ -117,7 +117,7 @@ async def test_the_end_of_a_held_poll_does_not_end_what_its_look_began(overdue, 
     await closes_by_itself(overdue)
 
 
-async def test_the_fold_of_a_full_group_outlives_its_caller(store):
+async def test_the_sum_of_a_full_group_outlives_its_caller(store):
     limits = Limits(part_bytes=256, group_size=1, lease_seconds=30)
     federation = Federation(store.documents, store.blobs, limits=limits)
     async with federation.serving():
@@ -131,11 +131,11 @@ async def test_the_fold_of_a_full_group_outlives_its_caller(store):
         slow.wake.set()
         repo = federation.coordinator().context.repo
 
-        async def folded():
+        async def summed():
             groups = await repo.full_groups(await repo.round(experiment, 1))
             return groups and all(group.done for group in groups.values())
 
-        await until(folded)
+        await until(summed)
 
 
 # Streams

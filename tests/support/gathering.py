@@ -58,7 +58,7 @@ def half_even(value: int, total: int) -> int:
 
 
 class Tally:
-    """A blob store as one call sees it: it counts what the call reads to fold it, and not what a
+    """A blob store as one call sees it: it counts what the call reads to sum it, and not what a
     commit reads of its own update to check it.
     """
 

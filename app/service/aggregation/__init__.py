@@ -1,1 +1,1 @@
-"""A round's updates become the next model: what is left to do, and doing it."""
+"""How a round's updates become the next model, in steps that any process can go on with."""

@@ -1,4 +1,4 @@
-"""The sums over one span of the model, which are kept in the store between calls."""
+"""The sums of updates over one span of the model. Calls store them for one another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from app.service.files import stored
+from app.service.files.own_files import own_part, put_part
+from app.service.files.stored import in_thread_if_large
 from app.store.port import Blobs
 from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.domain.records import Blob
@@ -18,9 +19,9 @@ _WIDTH = 8  # bytes of a float64
 
 
 class Accumulator:
-    """A strategy over one span.
+    """A strategy's sums over one span.
 
-    The sums take two to eight times the bytes of the span, so they are stored in parts of at most
+    They take two to eight times the bytes of the span, so they are stored in parts of at most
     `part_bytes` each.
     """
 
@@ -30,34 +31,34 @@ class Accumulator:
         self._per_part = max(1, part_bytes // _WIDTH)
 
     async def add(self, values: Sequence[np.ndarray], num_examples: int) -> int:
-        """Fold in an update's values of the span, in its order; returns their bytes."""
+        """Add an update's values, one array for each piece of the span; return their bytes."""
         size = sum(array.nbytes for array in values)
-        await stored.beside_the_loop(size, partial(self._strategy.add, values, num_examples))
+        await in_thread_if_large(size, partial(self._strategy.add, values, num_examples))
         return size
 
-    async def keep(self, blobs: Blobs, prefix: str) -> Blob:
+    async def merge(self, blobs: Blobs, stored: Blob, num_examples: int) -> None:
+        """Add stored sums of updates with so many examples. Raises Damaged."""
+        sums = [
+            np.frombuffer(await own_part(blobs, stored, number), "<f8")
+            for number in range(len(stored.parts))
+        ]
+        size = sum(stored.sizes)
+        await in_thread_if_large(size, partial(self._strategy.merge, sums, num_examples))
+
+    async def store(self, blobs: Blobs, prefix: str) -> Blob:
         """Store the sums so far."""
         sums, parts, sizes = self._strategy.partial(), list[str](), list[int]()
         for start in range(0, sums.size, self._per_part):
             data = sums[start : start + self._per_part].astype("<f8").tobytes()
-            parts.append(await stored.put_part(blobs, prefix, len(parts), data))
+            parts.append(await put_part(blobs, prefix, len(parts), data))
             sizes.append(len(data))
         return Blob(prefix=prefix, sha256="", parts=tuple(parts), sizes=tuple(sizes))
 
-    async def merge(self, blobs: Blobs, kept: Blob, num_examples: int) -> None:
-        """Fold in kept sums of so many examples. Raises Damaged."""
-        sums = [
-            np.frombuffer(await stored.check_own_part(blobs, kept, number), "<f8")
-            for number in range(len(kept.parts))
-        ]
-        size = sum(kept.sizes)
-        await stored.beside_the_loop(size, partial(self._strategy.merge, sums, num_examples))
-
     async def result(self, header: bytes) -> bytes:
-        """The span of the new model as bytes, after a header. Overwrites the sums."""
-        return await asyncio.to_thread(self._packed, header)
+        """A header, and behind it the span of the new model. Overwrites the sums."""
+        return await asyncio.to_thread(self._encode, header)
 
-    def _packed(self, header: bytes) -> bytes:
+    def _encode(self, header: bytes) -> bytes:
         means = spans.named(self._span, self._strategy.result())
         rounded = codec.with_whole_numbers(self._span, means)
         return b"".join([header, codec.pack(self._span, rounded)])

@@ -1,29 +1,29 @@
-"""The copy of a model that clients are sent to train from, in fewer bits (docs/decisions/0018).
+"""Compressed models: clients download them to train from, in fewer bits (docs/decisions/0018).
 
-It is made when the version is stored, span by span, and is a function of the model's bytes alone,
-so whoever makes it gives the same file.
+A compressed model is made when its version is stored, span by span. It is a function of the model's
+bytes alone, so every process makes the same file.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 
 import numpy as np
 
 from app.service.aggregation.readers import FileReader, Values
-from app.service.files import stored
+from app.service.files.own_files import NewFile, own_part
 from app.store.port import Blobs
 from serverless_fl.domain.records import Blob
 from serverless_fl.weights import codec, deltas, encodings, spans
 from serverless_fl.weights.header import Layout
 
 
-class Copy:
-    """One model's copy in the making: do all `steps`, then take the `blob`.
+class CompressedModel:
+    """One model's compressed model in the making: do all `steps`, then take the `blob`.
 
-    `again`: an earlier process may have stored parts of it, so they are read again and checked.
+    `again`: an earlier process may have stored some of its parts, so each part is read back and
+    checked.
     """
 
     def __init__(
@@ -36,40 +36,37 @@ class Copy:
         *,
         again: bool = False,
     ) -> None:
-        self._blobs, self._layout, self._prefix, self._again = blobs, layout, prefix, again
+        self._blobs, self._layout, self._again = blobs, layout, again
         self._source = FileReader(blobs, model, layout, offset=len(layout.header))
         self._target = encodings.encoded_layout(layout, encoding)
         self._tensors = {tensor.name: tensor for tensor in self._target.tensors}
         self._dtype = encodings.MODEL_ENCODINGS[encoding]
         self._scales: dict[str, float] = {}
-        self._parts: list[tuple[str, int]] = []
-        self._digest = hashlib.sha256()
+        self._file = NewFile(blobs, prefix)
 
     async def steps(self, span_bytes: int) -> AsyncIterator[None]:
         """Read the model twice: for its scales, then for its values.
 
-        Raises Gone, DigestMismatch, and Damaged for a part of the copy.
+        Raises Gone, DigestMismatch, and Damaged for a part of the compressed model.
         """
         cut = spans.cut(self._layout, span_bytes)
-        tops = dict.fromkeys(encodings.float_names(self._layout), 0.0)
+        largest = dict.fromkeys(encodings.float_names(self._layout), 0.0)
         for span in cut:
-            await asyncio.to_thread(_raise, tops, span, await self._source.read(span))
+            await asyncio.to_thread(_update_largest, largest, span, await self._source.read(span))
             yield
-        self._scales = {n: deltas.scale_for(top, self._dtype) for n, top in tops.items()}
+        self._scales = {n: deltas.scale_for(top, self._dtype) for n, top in largest.items()}
         scales = np.array(list(self._scales.values()), np.float32)
         head = self._target.header + scales.astype("<f4").tobytes()
         for number, span in enumerate(cut):
             values = await self._source.read(span)
-            data = head + await asyncio.to_thread(self._packed, span, values)
+            data = head + await asyncio.to_thread(self._encode, span, values)
             head = b""
-            self._digest.update(data)
-            sha256 = await stored.put_part(self._blobs, self._prefix, number, data)
-            self._parts.append((sha256, len(data)))
+            await self._file.put(number, data)
             if self._again:
-                await stored.check_own_part(self._blobs, self.blob, number)
+                await own_part(self._blobs, self._file.blob, number)
             yield
 
-    def _packed(self, span: spans.Span, values: Values) -> bytes:
+    def _encode(self, span: spans.Span, values: Values) -> bytes:
         own = tuple(piece.of(self._tensors[piece.tensor.name]) for piece in span)
         found = {}
         for piece, value in zip(span, values, strict=True):
@@ -82,15 +79,11 @@ class Copy:
 
     @property
     def blob(self) -> Blob:
-        return Blob(
-            prefix=self._prefix,
-            sha256=self._digest.hexdigest(),
-            parts=tuple(sha256 for sha256, _ in self._parts),
-            sizes=tuple(size for _, size in self._parts),
-        )
+        return self._file.blob
 
 
-def _raise(tops: dict[str, float], span: spans.Span, values: Values) -> None:
+def _update_largest(largest: dict[str, float], span: spans.Span, values: Values) -> None:
+    """Note the largest magnitude of each tensor."""
     for piece, value in zip(span, values, strict=True):
-        if (name := piece.tensor.name) in tops:
-            tops[name] = max(tops[name], float(np.max(np.abs(value), initial=0.0)))
+        if (name := piece.tensor.name) in largest:
+            largest[name] = max(largest[name], float(np.max(np.abs(value), initial=0.0)))

@@ -118,6 +118,15 @@ class Plan:
         return Sums(digest, sum(group.sums.examples for group in first))
 
 
+def full_groups(round_: Round, settled: Collection[int]) -> list[int]:
+    """The groups of the cohort in which every slot is settled.
+
+    A settled slot has an update, or none is to be expected of it.
+    """
+    slots = set(settled)
+    return [g for g in range(round_.group_count) if slots.issuperset(round_.members(g))]
+
+
 def _runs(count: int, most: int) -> Iterator[tuple[int, int]]:
     """Places from 0 to `count` in runs [start, stop). Each but the first reads sums, too."""
     start = 0

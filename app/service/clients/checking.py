@@ -40,7 +40,7 @@ async def checked(
     limit = max_update_bytes(expected.total_bytes)
     if data is not None:
         await require_digest(data, commit.sha256)
-        blob, found = await stored.judged(prefix, commit.sha256, data, limit, expected)
+        blob, found = await stored.check_file(prefix, commit.sha256, data, limit, expected)
         ledger = Ledger.of_update(context.repo.documents, experiment.id, number, client.slot)
         await Uploads(context, prefix, limit, ledger).keep(0, commit.sha256, data)
     else:

@@ -198,7 +198,7 @@ class Experiments:
             created_at=self.context.clock(),
             created_by=by,
             header=base64.b64encode(layout.header).decode(),
-            copy=await self._copy(experiment, blob, layout),
+            copy=await self._compress(experiment, blob, layout),
         )
         if (await self.repo.experiment(experiment_id)).ended:  # while it was checked
             raise Conflict("The experiment has ended.")
@@ -209,18 +209,19 @@ class Experiments:
             raise NotFound("The initial model is gone.")
         return kept
 
-    async def _copy(self, experiment: Experiment, blob: Blob, layout: Layout) -> Blob | None:
-        """What clients are sent of it, where that is another file. Raises BadWeights."""
+    async def _compress(self, experiment: Experiment, blob: Blob, layout: Layout) -> Blob | None:
+        """Store the compressed model if clients download one. Raises BadWeights."""
         encoding = experiment.config.download_encoding
         if encoding == WEIGHTS:
             return None
         encoded_layout(layout, encoding)  # raises where it could not be
-        from app.service.aggregation.compressed_models import Copy
+        from app.service.aggregation.compressed_models import CompressedModel
 
-        copy = Copy(self.context.blobs, blob, layout, encoding, keys.copy_blob(experiment.id, 0))
-        async for _ in copy.steps(self.context.limits.part_bytes):
+        prefix = keys.compressed_blob(experiment.id, 0)
+        made = CompressedModel(self.context.blobs, blob, layout, encoding, prefix)
+        async for _ in made.steps(self.context.limits.part_bytes):
             pass
-        return copy.blob
+        return made.blob
 
     async def stop(self, experiment_id: str, reason: str, by: str = "admin") -> Experiment:
         """End an experiment; its last model stays. Nothing happens to one that has ended."""

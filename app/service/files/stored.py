@@ -1,4 +1,4 @@
-"""Files of weights in the store: checks them, reads verified ranges, stores parts."""
+"""Files of weights in the blob store: checks those that clients send, and reads verified ranges."""
 
 from __future__ import annotations
 
@@ -25,19 +25,8 @@ class Gone(KeyError):
     """A blob that a document names is not in the store."""
 
 
-class Damaged(Exception):
-    """A part that the coordinator made is gone or altered; it can be made again from other files.
-
-    `prefix`: delete these keys first, because the store keeps what a key holds.
-    """
-
-    def __init__(self, prefix: str) -> None:
-        super().__init__(prefix)
-        self.prefix = prefix
-
-
-AHEAD = 3  # parts of a file that are fetched while one is read
-_SMALL = 256 * 1024  # bytes that take less time than waking a thread
+AHEAD = 3  # parts of a file are fetched while one is read
+_SMALL = 256 * 1024  # bytes; to work on fewer takes less time than to wake a thread
 
 
 async def commit(
@@ -51,10 +40,10 @@ async def commit(
     expected: Layout | None = None,
     verified: bool = False,
 ) -> tuple[Blob, Layout]:
-    """Check that the parts make up the announced file and that it is sound; give its reference.
+    """Check that the stored parts make up the file that the client names, and check its weights.
 
-    `verified`: a coordinator stored each part under its own digest. If not, parts above
-    `part_bytes` are deleted unread.
+    `verified`: a coordinator computed the digest of each part before it stored it. If not, a part
+    above `part_bytes` is deleted unread.
     Raises PartsMissing, TooLarge, DigestMismatch, or BadWeights for the content of the file.
     """
     stored = await blobs.sizes(f"{prefix}/")
@@ -69,29 +58,29 @@ async def commit(
         prefix=prefix, sha256=sha256, parts=tuple(parts), sizes=tuple(stored[key] for key in keys)
     )
     _require_within(blob, limit)
-    judge = _Judge(expected, parts if verified else [])
-    async with aclosing(ahead(blobs, keys)) as fetched:
+    check = _FileCheck(expected, parts if verified else [])
+    async with aclosing(fetch_ahead(blobs, keys)) as fetched:
         number = 0
         async for data in fetched:
-            if data is None:  # its round was closed meanwhile, or a deletion died in the middle
+            if data is None:  # the round was closed meanwhile, or a deletion died half-way
                 await blobs.delete(keys[number])
                 raise PartsMissing(f"Part {number} is gone: send it again, if its round is open.")
-            if await beside_the_loop(len(data), partial(judge.feed, data)) != parts[number]:
+            if await in_thread_if_large(len(data), partial(check.feed, data)) != parts[number]:
                 await _drop_altered(blobs, keys[number], number)
-            if len(data) != blob.sizes[number]:  # such a store, too, can have it replaced meanwhile
+            if len(data) != blob.sizes[number]:  # a client wrote to the bucket meanwhile
                 raise PartsMissing(f"Part {number} was replaced while it was read: commit again.")
             number += 1
-    return blob, judge.verdict(sha256)
+    return blob, check.finish(sha256)
 
 
 async def _drop_altered(blobs: Blobs, key: str, number: int) -> NoReturn:
-    """Delete a part with other bytes: clients wrote it to a store that checks no digests."""
+    """Delete a part that a client wrote with other bytes, to a bucket that checks no digests."""
     await blobs.delete(key)
     raise PartsMissing(f"Part {number} holds other bytes than it says: send it again.")
 
 
-async def ahead(blobs: Blobs, keys: Sequence[str]) -> AsyncGenerator[bytes | None, None]:
-    """The blobs under these keys, in their order. The next few are fetched meanwhile: a bucket or
+async def fetch_ahead(blobs: Blobs, keys: Sequence[str]) -> AsyncGenerator[bytes | None, None]:
+    """Yield the blobs of these keys in their order, and fetch the next few meanwhile: a bucket or
     a distant database takes some time before the first byte of each.
     """
     fetched: deque[asyncio.Task[bytes | None]] = deque()
@@ -111,17 +100,18 @@ async def ahead(blobs: Blobs, keys: Sequence[str]) -> AsyncGenerator[bytes | Non
         await asyncio.gather(*fetched, return_exceptions=True)
 
 
-async def judged(
+async def check_file(
     prefix: str, sha256: str, data: bytes, limit: int, expected: Layout
 ) -> tuple[Blob, Layout]:
-    """Check a file of one part, which has this digest; give the reference that it will have.
+    """Check a file of one part, which has this SHA-256, before it is stored.
 
-    Raises TooLarge, or BadWeights for what is in it.
+    Returns the reference under which it can be stored, and its layout. Raises TooLarge, or
+    BadWeights for the content of the file.
     """
     blob = Blob(prefix=prefix, sha256=sha256, parts=(sha256,), sizes=(len(data),))
     _require_within(blob, limit)
     check = UpdateCheck(expected)
-    await beside_the_loop(len(data), lambda: check.feed(data))
+    await in_thread_if_large(len(data), lambda: check.feed(data))
     return blob, check.finish()
 
 
@@ -130,8 +120,8 @@ def _require_within(blob: Blob, limit: int) -> None:
         raise TooLarge(f"The weights take {blob.size} bytes; at most {limit} are allowed.")
 
 
-class _Judge:
-    """Digests and checks a file's parts as they come."""
+class _FileCheck:
+    """Digests a file and checks its weights, part by part."""
 
     def __init__(self, expected: Layout | None, known: list[str]) -> None:
         self._check, self._digest = UpdateCheck(expected), hashlib.sha256()
@@ -140,7 +130,7 @@ class _Judge:
         self._whole = known[0] if len(known) == 1 else None
 
     def feed(self, part: bytes) -> str:
-        """Take the next part; gives its SHA-256."""
+        """Take the next part; return its SHA-256."""
         if self._whole is None:
             self._digest.update(part)
         if self._fault is None:
@@ -150,9 +140,9 @@ class _Judge:
                 self._fault = error
         return next(self._known, None) or hashlib.sha256(part).hexdigest()
 
-    def verdict(self, sha256: str) -> Layout:
+    def finish(self, sha256: str) -> Layout:
         """Raises DigestMismatch, BadWeights."""
-        # First the digest: bytes that were mixed up on the way say nothing about the weights.
+        # First the digest: a fault of the line is no fault of the weights.
         found = self._whole or self._digest.hexdigest()
         if found != sha256:
             raise DigestMismatch(f"The parts' SHA-256 is {found}, not {sha256}.")
@@ -162,7 +152,7 @@ class _Judge:
 
 
 async def read(blobs: Blobs, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
-    """The bytes [start, stop) of a blob, a part at a time. Raises Gone where one is gone."""
+    """The bytes [start, stop) of a blob, a part at a time. Raises Gone."""
     place = 0
     for number, size in enumerate(blob.sizes):
         low, high = max(start - place, 0), min(stop - place, size)
@@ -183,7 +173,7 @@ class Ranges:
         self._held: tuple[int, bytes] = (-1, b"")
 
     async def read(self, start: int, stop: int) -> memoryview:
-        """The bytes [start, stop). Raises Gone where a part is gone, DigestMismatch."""
+        """The bytes [start, stop). Raises Gone, DigestMismatch."""
         found = []
         number = bisect_right(self._ends, start)
         while start < stop:
@@ -197,13 +187,13 @@ class Ranges:
 
     async def _part(self, number: int) -> bytes:
         if self._held[0] != number:
-            self._held = (-1, b"")  # frees it before the next one is read
+            self._held = (-1, b"")  # free it before the next one is read
             self._held = (number, await verified_part(self._blobs, self._blob, number))
         return self._held[1]
 
 
 async def verified_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
-    """Raises Gone where the part is gone, DigestMismatch where it is not what was accepted."""
+    """The bytes of a part. Raises Gone, or DigestMismatch where they are not the accepted ones."""
     data = await blobs.get(blob.key(number))
     if data is None:
         raise Gone(blob.key(number))
@@ -212,26 +202,11 @@ async def verified_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
     return data
 
 
-async def put_part(blobs: Blobs, prefix: str, number: int, data: bytes) -> str:
-    """Store a part that the coordinator made; returns its digest."""
-    sha256 = await digest_of(data)
-    await blobs.put(part_key(prefix, number, sha256), data)
-    return sha256
-
-
-async def check_own_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
-    """As `verified_part`, for a part that can be made again. Raises Damaged."""
-    try:
-        return await verified_part(blobs, blob, number)
-    except (Gone, DigestMismatch) as error:
-        raise Damaged(blob.key(number)) from error
-
-
 async def digest_of(data: bytes | bytearray) -> str:
     """SHA-256, in hexadecimal."""
-    return await beside_the_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
+    return await in_thread_if_large(len(data), lambda: hashlib.sha256(data).hexdigest())
 
 
-async def beside_the_loop(size: int, work: Callable[[], T]) -> T:
-    """Do work on so many bytes: many in a thread, few at once on the event loop."""
+async def in_thread_if_large(size: int, work: Callable[[], T]) -> T:
+    """Do work on `size` bytes: in a thread if they are many, else at once."""
     return work() if size < _SMALL else await asyncio.to_thread(work)

@@ -1,4 +1,4 @@
-"""Names: of documents by their numbers, and of blobs by what they belong to."""
+"""Names of documents and of blobs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from serverless_fl.domain.round import Round
 SLOT_DIGITS = 7  # of every number in a key
 
 
-@lru_cache(4096)  # the same few for each poll
+@lru_cache(4096)  # polls ask for the same few again and again
 def key_of(experiment_id: str, *numbers: int) -> str:
-    """Numbers are padded, so that keys sort as numbers do."""
+    """The key of a document. Numbers are padded, so that keys sort as the numbers do."""
     return "/".join([experiment_id, *(f"{n:0{SLOT_DIGITS}d}" for n in numbers)])
 
 
 def client_key(experiment_id: str, slot: int) -> str:
-    """The place of a client in `clients`, for paging."""
+    """The key of a client, from which a page of clients goes on."""
     return key_of(experiment_id, slot)
 
 
@@ -27,12 +27,12 @@ def round_blobs(experiment_id: str, number: int) -> str:
 
 
 def round_sums(experiment_id: str, number: int) -> str:
-    """The blob prefix of what an aggregation kept of a round for itself."""
+    """The blob prefix of a round's stored sums."""
     return f"{round_blobs(experiment_id, number)}sums/"
 
 
 def round_of(key: str) -> tuple[str, int] | None:
-    """The experiment and the round of a key under `round_blobs`; None for what is not ours."""
+    """The experiment and the round of a key under `round_blobs`; None for any other key."""
     match key.split("/"):
         case ["uploads", experiment_id, number, _, *_] if number.isascii() and number.isdigit():
             return experiment_id, int(number)
@@ -52,18 +52,18 @@ def model_blob(experiment_id: str, version: int) -> str:
 
 
 def model_parts(round_: Round) -> str:
-    """Where an aggregation stores the parts of its model. They are of one list of updates: where
-    one of these was lost they stand elsewhere, and a process that is late cannot mix them up.
+    """The blob prefix of a round's new model. It changes with each update that is lost, so a late
+    process cannot mix parts of two lists of updates.
     """
     prefix = model_blob(round_.experiment_id, round_.number)
     return f"{prefix}/without-{len(round_.lost)}" if round_.lost else prefix
 
 
-def copy_blob(experiment_id: str, version: int) -> str:
-    """The blob prefix of what clients are sent of a model, where that is another file."""
+def compressed_blob(experiment_id: str, version: int) -> str:
+    """The blob prefix of a version's compressed model."""
     return f"copies/{experiment_id}/{version:0{SLOT_DIGITS}d}"
 
 
 def all_blobs(experiment_id: str) -> list[str]:
-    """The blob prefixes under which an experiment keeps anything."""
+    """All blob prefixes of an experiment."""
     return [f"{kind}/{experiment_id}/" for kind in ("uploads", "models", "copies")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from app.service import journal
-from app.service.aggregation.finish import LostUpdate, aggregate
 from app.service.aggregation.leases import Held, is_free, new_lease, work_under_lease
 from app.service.call_budget import CallBudget
 from app.service.context import Context, Limits
@@ -103,18 +102,21 @@ class Closing:
         """
 
         async def work(held: Held[Round]) -> bool:
+            # Imported here: it brings NumPy, and most processes only answer polls.
+            from app.service.aggregation.finish import CannotAggregate, aggregate
+
             if before is not None:
                 journal.log_takeover(held.record, before)
             try:
                 return await aggregate(held, experiment, budget)
-            except LostUpdate as error:
-                await self._fail_without(experiment, mine, error)
+            except CannotAggregate as error:
+                await self._fail(experiment, mine, error)
                 return True
 
         if not await work_under_lease(self.context, mine, mine, work, budget):
             raise OutOfBudget
 
-    async def _fail_without(self, experiment: Experiment, mine: Round, error: LostUpdate) -> None:
+    async def _fail(self, experiment: Experiment, mine: Round, error: Exception) -> None:
         # An owner that was too slow finds the uploads of a closed round gone, rightly so: they
         # are deleted after the close only, and so nothing is lost while it still aggregates.
         now = await self.repo.round(experiment.id, mine.number)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.service import journal
-from app.service.aggregation import filling
+from app.service.aggregation.plan import full_groups
 from app.service.call_budget import CallBudget
 from app.service.context import Context
 from app.service.cost.metering import Metering
@@ -60,8 +60,11 @@ class Rounds:
                 return experiment, round_
             found = await check(self.context, experiment, round_)
             if round_ is not None and found.full_group is not None:
+                # Imported here: it brings NumPy, and most processes only answer polls.
+                from app.service.aggregation import run
+
                 group = found.full_group
-                await filling.sum_full_group(self.context, experiment, round_, group, budget)
+                await run.sum_full_group(self.context, experiment, round_, group, budget)
             if not found.step_due:
                 return experiment, round_
             check = check_all  # a step may make the next one possible
@@ -145,8 +148,10 @@ class Rounds:
             settled = set(round_.cohort) <= {*reported, *refused, *experiment.revoked}
         revoked = round_.silent(experiment.revoked, {*reported, *refused})
         if not settled and self.context.clock() < round_.deadline:
-            heard = {*reported, *refused, *experiment.revoked}
-            await filling.sum_full_groups(self.context, experiment, round_, heard, budget)
+            if full := full_groups(round_, {*reported, *refused, *experiment.revoked}):
+                from app.service.aggregation import run  # here, as in `_advance`
+
+                await run.sum_full_groups(self.context, experiment, round_, full, budget)
             return False
         if len(reported) >= experiment.config.updates_to_close:
             if await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked)):

@@ -75,7 +75,7 @@ async def drop_model(
     A part at a time: a database may take a minute to delete gigabytes, and let nobody write
     meanwhile.
     """
-    prefixes = [f"{of(experiment_id, version)}/" for of in (keys.model_blob, keys.copy_blob)]
+    prefixes = [f"{of(experiment_id, version)}/" for of in (keys.model_blob, keys.compressed_blob)]
     return await drop_all(context, prefixes, most=most)
 
 

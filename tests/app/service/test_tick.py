@@ -123,7 +123,7 @@ async def test_deadlines_strike_in_every_experiment_though_the_budget_is_used_up
     assert set((await states(several)).values()) == {"completed"}
 
 
-async def test_sweeping_has_its_turn_in_every_tick(several):
+async def test_the_cleanup_has_its_turn_in_every_tick(several):
     """However long the aggregations take."""
     done, key = await several.create(weights(0), clients=2, rounds=1, seed=99)
     members = [await several.enrol(done, key, n) for n in range(2)]

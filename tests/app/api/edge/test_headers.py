@@ -116,7 +116,7 @@ async def test_what_is_logged_far_below_carries_the_id_too(federation, caplog, m
     async def broken(*_):
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr("app.service.rounds.closing.aggregate", broken)
+    monkeypatch.setattr("app.service.aggregation.finish.aggregate", broken)
     experiment, members = await federation.start()
     for client in await federation.cohort(experiment):
         await members[client].upload(1, 1.0)

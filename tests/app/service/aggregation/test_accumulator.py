@@ -121,7 +121,7 @@ async def sums_of(blobs, layout, files, span_bytes):
         for blob, own, count in files:
             source = FileReader(blobs, blob, own, offset=len(own.header))
             await accumulator.add(await source.read(span), count)
-        kept = await accumulator.keep(blobs, f"sums/{number}")
+        kept = await accumulator.store(blobs, f"sums/{number}")
         assert max(kept.sizes, default=0) <= span_bytes
         data = b"".join([await blobs.get(kept.key(part)) for part in range(len(kept.parts))])
         for name, array in spans.named(span, np.frombuffer(data)).items():
@@ -172,7 +172,7 @@ async def test_another_process_goes_on_from_stored_sums():
     ]
     first = Accumulator("fedavg", SPAN, 24)
     await first.add(update, 3)
-    kept = await first.keep(blobs, "sums/first")
+    kept = await first.store(blobs, "sums/first")
     assert kept.sizes == (24, 24)
 
     second = Accumulator("fedavg", SPAN, 24)

@@ -89,7 +89,7 @@ async def test_verify_recomputes_models_of_deltas_bit_by_bit(federation, encodin
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_whoever_folds_gives_the_same_bytes(fresh_store, encoding):
+async def test_whoever_sums_gives_the_same_bytes(fresh_store, encoding):
     """At one go, and one cell a call by coordinators that take turns."""
     from tests.support.federation import Federation
 

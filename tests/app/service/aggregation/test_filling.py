@@ -1,4 +1,4 @@
-"""Groups are folded as they fill: the same bytes as at the close, and no call reads too much."""
+"""Groups are summed as they fill: the same bytes as at the close, and no call reads too much."""
 
 import asyncio
 import random
@@ -30,13 +30,13 @@ async def test_in_whatever_order_they_come_the_mean_is_that_of_the_groups(order,
         await gathering.upload(slot)
     await gathering.finish()
     await gathering.expect(order)
-    # Whatever a commit reads to fold it, and a poll and the close, is no more than a call may read.
+    # Whatever a commit reads to sum it, and a poll and the close, is no more than a call may read.
     assert max(len(call.updates) for call in gathering.calls) <= step
     written = [key for call in gathering.calls for key in call.written]
-    assert len(written) == len(set(written)), "something was folded twice"
+    assert len(written) == len(set(written)), "something was summed twice"
 
 
-async def test_a_group_is_folded_by_the_call_that_fills_it_and_not_again_at_the_close():
+async def test_a_group_is_summed_by_the_call_that_fills_it_and_not_again_at_the_close():
     gathering = await Gathering.of(replace(LIMITS, step_updates=100))
     for slot in (0, 2, 5, 3):
         await gathering.upload(slot)
@@ -49,13 +49,13 @@ async def test_a_group_is_folded_by_the_call_that_fills_it_and_not_again_at_the_
     for slot in (1, 6, 7, 8, 9, 10):
         await gathering.upload(slot)
     at_the_close = gathering.calls[-1].updates
-    folded = [key for key in at_the_close if "/sums/" not in key]
-    assert {key.split("/")[3] for key in folded} == {"0000009", "0000010"}  # the last group's
+    summed = [key for key in at_the_close if "/sums/" not in key]
+    assert {key.split("/")[3] for key in summed} == {"0000009", "0000010"}  # the last group's
     assert len(gathering.calls[before].reads) >= spans
     await gathering.expect(range(PARTIES))
 
 
-async def test_folded_at_the_close_they_are_the_same_bytes(monkeypatch):
+async def test_summed_at_the_close_they_are_the_same_bytes(monkeypatch):
     early = await Gathering.of()
     late = await Gathering.of()
     for slot in range(PARTIES):
@@ -65,8 +65,8 @@ async def test_folded_at_the_close_they_are_the_same_bytes(monkeypatch):
     async def nothing(*args):
         pass
 
-    monkeypatch.setattr("app.service.aggregation.filling.sum_full_group", nothing)
-    monkeypatch.setattr("app.service.aggregation.filling.sum_full_groups", nothing)
+    monkeypatch.setattr("app.service.aggregation.run.sum_full_group", nothing)
+    monkeypatch.setattr("app.service.aggregation.run.sum_full_groups", nothing)
     for slot in range(PARTIES):
         await late.upload(slot)
         assert slot < PARTIES - 1 or await late.sums() or (await late.round()).state == "closed"
@@ -86,7 +86,7 @@ async def test_a_deadline_leaves_holes(missing):
 
 
 async def test_a_client_that_was_refused_and_came_back_is_in_the_mean():
-    """Its group was full without it, and folded; the close does not take those sums."""
+    """Its group was full without it, and summed; the close does not take those sums."""
     gathering = await Gathering.of()
     await gathering.upload(0)
     broken = safetensors.numpy.save({"a": np.full(150, np.nan, np.float32), "b": np.arange(21)})
@@ -123,7 +123,7 @@ async def test_a_client_that_is_revoked_is_not_waited_for_and_what_it_sent_stand
 
 
 async def test_another_attempt_has_other_groups():
-    """What was folded in the first attempt is of other groups, and is swept in the end."""
+    """What was summed in the first attempt is of other groups, and is deleted in the end."""
     gathering = await Gathering.of(clients=14, clients_per_round=PARTIES, quorum=9, seed=4)
     first = (await gathering.round()).cohort
     for slot in first[:4]:
@@ -144,8 +144,8 @@ async def test_another_attempt_has_other_groups():
     await gathering.expect(again.cohort)
 
 
-async def test_stragglers_of_an_earlier_attempt_are_folded_no_more_than_a_few_a_call():
-    """They are one group, however many, so it is folded in runs; sums go from one to the next."""
+async def test_stragglers_of_an_earlier_attempt_are_summed_no_more_than_a_few_a_call():
+    """They are one group, however many, so it is summed in runs; sums go from one to the next."""
     gathering = await Gathering.of(clients=30, clients_per_round=PARTIES, quorum=2, seed=2)
     first = (await gathering.round()).cohort
     # They pass the check of the turn, then doze until the next attempt has been drawn.

@@ -1,4 +1,4 @@
-"""Calls that fold a group and die, race or come late: the model is the same, nothing is left."""
+"""Calls that sum a group and die, race or come late: the model is the same, nothing is left."""
 
 import asyncio
 import random
@@ -92,7 +92,7 @@ async def test_coordinators_that_race_and_die_give_the_same_bytes(seed):
     await gathering.expect(range(PARTIES))
 
 
-async def test_two_calls_do_not_fold_the_same_group_at_once():
+async def test_two_calls_do_not_sum_the_same_group_at_once():
     gathering = await Gathering.of()
     asleep, wake = asyncio.Event(), asyncio.Event()
 
@@ -137,7 +137,7 @@ async def test_what_one_call_does_not_come_to_others_do_before_the_close():
     assert not gathering.calls[done].reads  # nothing is left
 
 
-async def test_a_fault_in_folding_early_refuses_no_update_and_is_tried_again(caplog):
+async def test_a_fault_in_summing_early_refuses_no_update_and_is_tried_again(caplog):
     gathering = await Gathering.of()
 
     class Broken:
@@ -160,7 +160,7 @@ async def test_a_fault_in_folding_early_refuses_no_update_and_is_tried_again(cap
     assert await gathering.sums()
 
 
-async def test_sums_that_come_after_the_close_are_swept_and_kept_updates_stay():
+async def test_sums_that_come_after_the_close_are_deleted_and_kept_updates_stay():
     gathering = await Gathering.of(keep_updates=1)
     asleep, wake = asyncio.Event(), asyncio.Event()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from app.service.files.stored import AHEAD, ahead
+from app.service.files.stored import AHEAD, fetch_ahead
 
 
 async def test_parts_are_read_ahead_in_their_order_and_no_further():
@@ -19,10 +19,10 @@ async def test_parts_are_read_ahead_in_their_order_and_no_further():
             return key.encode()
 
     keys = [str(n) for n in range(7)]
-    assert [piece async for piece in ahead(Blobs(), keys)] == [key.encode() for key in keys]
+    assert [piece async for piece in fetch_ahead(Blobs(), keys)] == [key.encode() for key in keys]
     assert most == AHEAD + 1
     asked.clear()
-    pieces = ahead(Blobs(), keys)
+    pieces = fetch_ahead(Blobs(), keys)
     assert await anext(pieces) == b"0"
     await pieces.aclose()
     assert len(asked) == AHEAD + 1

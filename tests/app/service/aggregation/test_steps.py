@@ -1,4 +1,4 @@
-"""An aggregation in cells: whoever folds which, in however many calls, the bytes are the same."""
+"""An aggregation in cells: whoever sums which, in however many calls, the bytes are the same."""
 
 import asyncio
 import tracemalloc
@@ -96,7 +96,7 @@ async def test_however_it_is_cut_the_mean_is_the_mean(store, group, part_bytes, 
     assert round_.lease.deaths == 0
     models = [key for key in puts if key.startswith("models/")]
     sums = [key for key in puts if "/sums/" in key]
-    assert len(models) == len(set(models)), "a span was folded twice"
+    assert len(models) == len(set(models)), "a span was summed twice"
     assert len(sums) == len(set(sums)), "a group was summed twice"
     assert (len(models) > 5) == (part_bytes == 256)
     assert bool(sums) == (group == 2)

@@ -209,7 +209,7 @@ async def test_a_copy_is_not_sent_twice_and_not_to_strangers(federation):
         await federation.admin.download_model(plain, 0, encoded=True)
 
 
-async def test_what_a_stopped_experiment_leaves_is_swept(federation):
+async def test_what_a_stopped_experiment_leaves_is_deleted(federation):
     """A round that was stopped while it was aggregated may have begun its model's copy."""
     experiment, _ = await federation.start(download_encoding="int8")
     await federation.blobs.put(f"copies/{experiment}/0000001/00000-begun", b"x")

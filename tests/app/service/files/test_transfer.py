@@ -177,7 +177,7 @@ async def test_an_experiment_that_never_gets_its_weights_is_stopped_and_cleared(
     assert await small_parts.blobs.sizes(f"models/{made.id}/") == {}
 
 
-async def test_a_part_that_came_after_its_round_is_swept(small_parts):
+async def test_a_part_that_came_after_its_round_is_deleted(small_parts):
     experiment, members = await small_parts.start(rounds=1)
     for name in await small_parts.cohort(experiment):
         await members[name].upload(1, 2.0)

@@ -309,7 +309,7 @@ async def test_who_seals_a_round_that_takes_long_to_aggregate_is_not_told_it_cam
     async def time_is_over(*_):
         return False
 
-    monkeypatch.setattr("app.service.rounds.closing.aggregate", time_is_over)
+    monkeypatch.setattr("app.service.aggregation.finish.aggregate", time_is_over)
     experiment, members = await federation.start()
     for client in some(await federation.cohort(experiment)):
         assert (await members[client].upload(1, 1.0)).client_id == client
