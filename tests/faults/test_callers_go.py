@@ -132,7 +132,7 @@ async def test_the_sum_of_a_full_group_outlives_its_caller(store):
         repo = federation.coordinator().context.repo
 
         async def summed():
-            groups = await repo.full_groups(await repo.round(experiment, 1))
+            groups = await repo.sums.groups(await repo.round(experiment, 1))
             return groups and all(group.done for group in groups.values())
 
         await until(summed)

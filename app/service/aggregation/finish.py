@@ -77,7 +77,7 @@ async def _close(
             copy=compressed,
         )
     )
-    early = sum(group.seconds for group in (await context.repo.full_groups(round_)).values())
+    early = sum(group.seconds for group in (await context.repo.sums.groups(round_)).values())
     closed = round_.move(
         RoundState.CLOSED,
         closed_at=now,

@@ -197,7 +197,7 @@ def _of(leased: Round | FullGroup) -> Lease:
 
 async def _load(context: Context, leased: Leased) -> Leased | None:
     if isinstance(leased, FullGroup):
-        return await context.repo.full_group(
+        return await context.repo.sums.group(
             leased.experiment_id, leased.round, leased.attempt, leased.group
         )
     found = await context.repo.round(leased.experiment_id, leased.number)
@@ -207,5 +207,5 @@ async def _load(context: Context, leased: Leased) -> Leased | None:
 async def _save(context: Context, leased: Round | FullGroup) -> bool:
     """Compare-and-set."""
     if isinstance(leased, FullGroup):
-        return await context.repo.save_full_group(leased)
+        return await context.repo.sums.save_group(leased)
     return await context.repo.save_round(leased)

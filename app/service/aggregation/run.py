@@ -58,7 +58,7 @@ async def sum_full_groups(
     budget: CallBudget,
 ) -> None:
     """Sum these groups of a round that still collects, as far as the budget goes."""
-    begun = await context.repo.full_groups(round_)
+    begun = await context.repo.sums.groups(round_)
     for number in groups:
         if not await _sum_group(context, experiment, round_, number, begun.get(number), budget):
             return
@@ -68,7 +68,7 @@ async def sum_full_group(
     context: Context, experiment: Experiment, round_: Round, number: int, budget: CallBudget
 ) -> None:
     """Sum one group, and read no record of the others."""
-    begun = await context.repo.full_group(experiment.id, round_.number, round_.attempt, number)
+    begun = await context.repo.sums.group(experiment.id, round_.number, round_.attempt, number)
     await _sum_group(context, experiment, round_, number, begun, budget)
 
 
@@ -201,7 +201,7 @@ class Aggregation:
 
     async def _stored_sums(self, span: int) -> set[str]:
         """The digests of a span's stored sums."""
-        found = await self.context.repo.sums(self.experiment.id, self.round.number, span)
+        found = await self.context.repo.sums.of_span(self.experiment.id, self.round.number, span)
         cells = {Cell(span, digest): blob for digest, blob in found.items()}
         self._sums |= {cell: blob for cell, blob in cells.items() if cell not in self._damaged}
         return {cell.digest for cell in self._sums if cell.span == span}
@@ -266,6 +266,6 @@ class Aggregation:
         """Store sums beside the updates."""
         experiment, number = self.experiment.id, self.round.number
         blob = await accumulator.store(self.context.blobs, keys.sums_blob(experiment, number, cell))
-        await self.context.repo.add_sums(experiment, number, cell, blob)
+        await self.context.repo.sums.add(experiment, number, cell, blob)
         self._sums[cell] = blob
         self._damaged.discard(cell)

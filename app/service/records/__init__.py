@@ -1,1 +1,1 @@
-"""Domain objects in and out of the document store."""
+"""Domain objects in and out of the document store; names of documents and blobs."""

@@ -1,10 +1,10 @@
-"""Objects that were made of documents, kept until their documents say something else.
+"""Remembers the domain objects of documents until the documents change.
 
-Each call reads its experiment, round, client and base model, and to make objects of them takes
-longer than to read them (docs/decisions/0033). An object is used again only where the store has
-just given the same revision and an equal body, so a process that remembers none answers the same.
+Each call reads its experiment, round, client and base model, and mapping them takes longer than
+reading them (docs/decisions/0033). An object is used again only if the store has just returned the
+same revision and an equal body. So a process that remembers nothing gives the same answers.
 
-The switch is `ON`: where it is false, each call makes its own objects.
+`ON` is the switch: without it each call maps its own objects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ON = True
 
 
 class Memo(Generic[T]):
-    """`make`, which remembers its results for the latest `most` keys. `T` is never changed."""
+    """Calls `make`, and remembers its results for the latest `most` keys. Nobody changes a `T`."""
 
     def __init__(self, make: Callable[[Document], T], most: int) -> None:
         self._make = make

@@ -1,4 +1,4 @@
-"""Domain objects in and out of the document store: which kinds there are, under which keys."""
+"""Domain objects in and out of the document store. Names its kinds of documents and their keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 from app.service.records import mapping
 from app.service.records.keys import key_of
-from app.service.records.partials import Partials, body_of, scan_all, scan_to
+from app.service.records.mapping import body_of
+from app.service.records.scans import scan_all, scan_to
+from app.service.records.sums import SumRecords
 from app.store.port import Documents
 from app.telemetry import ids
 from serverless_fl.domain.errors import NotFound
@@ -22,23 +24,28 @@ from serverless_fl.domain.records import (
 from serverless_fl.domain.round import Round
 from serverless_fl.weights.header import Layout, read_header
 
-KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with its id
+KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with the experiment's id
     *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
     *("announced", "announced_initial", "groups"),
-)  # "claims" were kept by earlier versions
-LAYOUTS = 64  # are kept, of so many experiments
+)  # "claims" are in databases of earlier versions
+LAYOUTS = 64  # a process remembers the layouts of so many experiments
 
 
-class Repository(Partials):
-    """Typed reads and writes. Inserts say whether they were first, saves whether they still fit."""
+class Repository:
+    """Typed reads and writes.
+
+    `add_...` inserts a document if it is absent, `save_...` compares and sets its revision. Both
+    return whether that was done.
+    """
 
     def __init__(self, documents: Documents) -> None:
-        super().__init__(documents)
+        self.documents = documents
+        self.sums = SumRecords(documents)
         self._layouts: dict[str, Layout] = {}
         self.on_change: Callable[[str], None] = lambda experiment_id: None
 
     def _changed(self, experiment_id: str, done: bool) -> bool:
-        """Tell that an experiment or its round was written, by this process."""
+        """Call `on_change` if this process has written an experiment or its round."""
         if done:
             self.on_change(experiment_id)
         return done
@@ -51,7 +58,7 @@ class Repository(Partials):
         )
 
     async def experiment(self, experiment_id: str) -> Experiment:
-        """Raises NotFound, of a deleted one too."""
+        """Raises NotFound where there is none, or where it was deleted."""
         found = await self.documents.get("experiments", experiment_id)
         if found is None:
             raise NotFound(f"There is no experiment {experiment_id[:80]!r}.")
@@ -62,7 +69,7 @@ class Repository(Partials):
         return experiment
 
     async def tombstone(self, experiment_id: str) -> Experiment | None:
-        """What is left of an experiment that was deleted; None of every other."""
+        """The record that is left of a deleted experiment; None where it was not deleted."""
         found = await self.documents.get("experiments", experiment_id)
         experiment = None if found is None else mapping.known_experiment(found)
         return experiment if experiment and experiment.deleted_at is not None else None
@@ -72,7 +79,7 @@ class Repository(Partials):
         return None if found is None else mapping.experiment(found)
 
     async def experiments(self, after: str, limit: int) -> list[Experiment]:
-        """Up to `limit` that were not deleted; fewer only where there are no more."""
+        """`limit` experiments by id, without deleted ones; fewer only if there are no more."""
         found: list[Experiment] = []
         while page := await self.with_tombstones(after, limit):
             found += [experiment for experiment in page if experiment.deleted_at is None]
@@ -82,7 +89,7 @@ class Repository(Partials):
         return found[:limit]
 
     async def with_tombstones(self, after: str, limit: int) -> list[Experiment]:
-        """As `experiments`, and what is left of those that were deleted."""
+        """As `experiments`, with the deleted ones."""
         found = await self.documents.scan("experiments", "", after=after, limit=limit)
         return [mapping.experiment(d) for d in found]
 
@@ -94,19 +101,19 @@ class Repository(Partials):
         return self._changed(experiment.id, done)
 
     async def erase(self, experiment_id: str) -> None:
-        """Delete every record of an experiment but its own, which is a tombstone by then."""
+        """Delete all documents of a deleted experiment but the one that says so."""
         for kind in KINDS_OF_AN_EXPERIMENT:
             await self.documents.delete(kind, f"{experiment_id}/")
 
     # Ticks
 
     async def tick_start(self) -> str:
-        """The id of the experiment after which the next tick begins; empty for the first one."""
+        """The next tick begins after the experiment with this id; after none, where it is empty."""
         found = await self.documents.get("ticks", "start")
         return "" if found is None else str(found.body["after"])
 
     async def save_tick_start(self, after: str) -> None:
-        """Of two ticks at once, either may win."""
+        """Two ticks may save at once; either value will do."""
         found, body = await self.documents.get("ticks", "start"), {"after": after}
         if found is None:
             await self.documents.insert("ticks", "start", body)
@@ -116,7 +123,7 @@ class Repository(Partials):
     # Clients
 
     async def add_client(self, client: Client, unique: str) -> bool:
-        """False where the slot is taken or the key (`unique`) has a slot already."""
+        """False where the slot is taken, or the client's key (`unique`) has a slot already."""
         key = key_of(client.experiment_id, client.slot)
         unique = f"{client.experiment_id}/{unique}"
         return await self.documents.insert("clients", key, body_of(client), unique=unique)
@@ -130,7 +137,7 @@ class Repository(Partials):
         return None if found is None else mapping.known_client(found)
 
     async def count_clients(self, experiment_id: str) -> int:
-        """Slots are claimed in their order, so the last one that is taken tells."""
+        """Clients claim slots in ascending order, so the last slot gives their number."""
         prefix = f"{experiment_id}/"
         last = await self.documents.last_key("clients", prefix)
         return 0 if last is None else int(last[len(prefix) :]) + 1
@@ -181,14 +188,14 @@ class Repository(Partials):
         return None if found is None else mapping.known_update(found)
 
     async def updates(self, experiment_id: str, number: int) -> list[Update]:
-        """All that were stored for the round, by slot; after the seal some may not be accepted."""
+        """All stored updates of a round, by slot. The round's `accepted` says which ones count."""
         found = await scan_all(self.documents, "updates", f"{key_of(experiment_id, number)}/")
         return [mapping.update(d) for d in found]
 
     async def updates_of(
         self, experiment_id: str, number: int, slots: Sequence[int]
     ) -> list[Update]:
-        """Those of the ascending slots that have one; others between them cost no more calls."""
+        """The stored updates of these ascending slots. One scan reads those in between, too."""
         after = key_of(experiment_id, number, slots[0] - 1) if slots[0] else ""
         last = key_of(experiment_id, number, slots[-1])
         prefix = f"{key_of(experiment_id, number)}/"
@@ -196,11 +203,11 @@ class Repository(Partials):
         return [update for d in found if (update := mapping.update(d)).slot in slots]
 
     async def reported_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
-        """Only of slots that start with the digits `leading`, where such are given."""
+        """The slots with an update, or those of them whose digits start with `leading`."""
         return await self._slots("updates", f"{key_of(experiment_id, number)}/", leading)
 
     async def add_refusal(self, refusal: Refusal) -> None:
-        """One a client and a round: the first reason stands, so that nobody can fill the store."""
+        """The first refusal of a client in a round stands, so no client can fill the store."""
         key = key_of(refusal.experiment_id, refusal.round, refusal.slot)
         await self.documents.insert("refusals", key, body_of(refusal))
 
@@ -209,13 +216,13 @@ class Repository(Partials):
         return None if found is None else Refusal(**found.body)
 
     async def refusals(self, experiment_id: str, number: int | None = None) -> list[Refusal]:
-        """Of one round, or of all of them."""
+        """The refusals of one round, or of all rounds."""
         numbers = () if number is None else (number,)
         found = await scan_all(self.documents, "refusals", f"{key_of(experiment_id, *numbers)}/")
         return [Refusal(**d.body) for d in found]
 
     async def refused_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
-        """As `reported_slots`."""
+        """The slots with a refusal, as `reported_slots`."""
         return await self._slots("refusals", f"{key_of(experiment_id, number)}/", leading)
 
     # Models and evaluations
@@ -237,7 +244,7 @@ class Repository(Partials):
                 raise NotFound("The experiment has no initial model yet.")
             if len(self._layouts) >= LAYOUTS:
                 self._layouts.clear()
-            # The initial model is never another one.
+            # It never changes, because the initial model does not.
             known = self._layouts[experiment_id] = read_header(base64.b64decode(first.header))
         return known
 
@@ -257,8 +264,8 @@ class Repository(Partials):
         return None if found is None else Evaluation(**found.body)
 
     async def evaluations(self, experiment_id: str, after: int = -1) -> list[Evaluation]:
-        """Of the model versions above `after`."""
-        # The next version's prefix itself: keys below it are of the versions before.
+        """The evaluations of the model versions above `after`."""
+        # This is a prefix of the next version's keys; the keys of earlier versions are smaller.
         place = key_of(experiment_id, after + 1)
         found = await scan_all(self.documents, "evaluations", f"{experiment_id}/", place)
         return [Evaluation(**d.body) for d in found]
