@@ -47,18 +47,18 @@ class Coordinator:
         self.health = Health(context)
 
     def stopping(self) -> None:
-        """The server is about to stop: answer those who wait, and begin nothing that takes long."""
+        """Answer held polls, and begin no more aggregations: the server is about to stop."""
         self.hold.close()
         self.context.tasks.ending = True
 
     async def close(self) -> None:
-        """Once nobody asks any more: bring what is under way to an end, or give it back."""
+        """Finish the work under way, or release its leases, once no request comes any more."""
         self.stopping()
         await self.context.tasks.close()
 
     async def tick(self) -> list[str]:
-        """Advance every open experiment and sweep, for schedulers; gives the ids looked at.
+        """Advance every open experiment and clean up; return the ids of those that it came to.
 
-        Raises TickFailed, after all that could be done.
+        Raises TickFailed at the end, after everything that could be done.
         """
         return await self.ticks.tick()

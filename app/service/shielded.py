@@ -1,7 +1,7 @@
-"""Work that does not end with its caller: whatever holds a lease runs in a task of its own.
+"""Work under a lease runs in a task of its own, so that it does not end with its caller.
 
-A caller may go away at any moment: a reader hangs up, a held poll runs out, a tick is cancelled.
-Were the work cancelled with it, its lease would lie with nobody until it runs out.
+A caller may go away at any moment: a client hangs up, a held poll times out, a tick is cancelled.
+If that cancelled the work, nobody could go on with it until its lease runs out.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from typing import Any, TypeVar
 from serverless_fl.domain.errors import Busy
 
 T = TypeVar("T")
-FINISH_SECONDS = 5.0  # which a process that stops gives the work to come to a cell's end
+FINISH_SECONDS = 5.0  # a process that stops waits so long for the work to finish its task
 
 
 class Tasks:
-    """The work under way in this process. `ending`: the process stops, so nothing more is begun."""
+    """The work under way in this process. `ending`: the process stops and begins no more work."""
 
     def __init__(self) -> None:
         self.ending = False
         self._running: set[asyncio.Task[Any]] = set()
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """The work's result. If the caller is cancelled, the work goes on without it.
+        """Wait for the work, and return its result. If the caller is cancelled, the work goes on.
 
-        Raises what the work raises, and Busy if the process stops before its end.
+        Raises what the work raises, and Busy if the process stops before the work's end.
         """
         task = self.start(work)
-        await asyncio.wait([task])  # which cancels nothing
+        await asyncio.wait([task])  # `wait` does not cancel the task
         if task.cancelled():
             raise Busy("The coordinator stops: try again.")
         return task.result()
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin work that nobody waits for."""
+        """Begin work, and do not wait for it."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -44,10 +44,10 @@ class Tasks:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # else asyncio says that nobody has asked for it
+            task.exception()  # else asyncio logs that nobody retrieved it
 
     async def close(self) -> None:
-        """Let the work come to its end; cancel what takes too long. It gives its leases back."""
+        """Wait for the work, then cancel what is left of it: cancelled work releases its leases."""
         self.ending = True
         if self._running:
             await asyncio.wait(self._running, timeout=FINISH_SECONDS)

@@ -1,9 +1,9 @@
-"""The scheduled tick: every open experiment gets its turn, then what is left over is swept.
+"""The scheduled tick: it advances every open experiment, then deletes files that came too late.
 
-A tick is one call, and a platform ends it after some seconds. So all its aggregations share one
-budget; it stops looking at experiments after a while, and the next tick begins where this one
-stopped; and sweeping has time of its own. What goes wrong in one experiment is logged and keeps
-nobody else waiting. The tick fails at its end, so that whoever watches it is told.
+A tick is one call, and a platform ends a call after some seconds. So all aggregations of a tick
+share one budget. After a while it advances no more experiments, and the next tick begins where this
+one stopped. The cleanup has time of its own. An error in one experiment is logged and holds up no
+other one. The tick raises it at its end, so that the schedule's alarm sees it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from app.service.files import announcements
 from app.service.journal import COORDINATOR
 from app.service.rounds import cleanup
 from app.service.rounds.machine import Rounds
-from app.service.rounds.retention import drop_garbage
+from app.service.rounds.retention import delete_garbage
 from app.telemetry import ids
 from app.telemetry.logs import DEBUG, ERROR, INFO, WARNING, log_event
 from serverless_fl.domain.errors import CoordinatorError, TickFailed
 from serverless_fl.domain.experiment import Experiment
 
-LOOKING = 1.5  # times `Limits.step_seconds`: so long after its start a tick begins no other look
-SWEEPING = 0.5  # times `Limits.step_seconds`, after that
-CANDIDATES = 20  # rounds that are looked at for uploads to delete, however long the looks take
+# In units of `Limits.step_seconds`:
+ADVANCE_STEPS = 1.5  # so long after its start a tick advances no other experiment
+CLEANUP_STEPS = 0.5  # the cleanup goes on for so long
+MIN_CANDIDATES = 20  # the cleanup checks so many rounds for late uploads, however long that takes
 
 
 class Ticks:
-    """Looks at all experiments, whoever asks for it."""
+    """Ticks, for a schedule, an operator or the server's own clock."""
 
     def __init__(self, context: Context, rounds: Rounds, experiments: Experiments) -> None:
         self.context = context
@@ -40,44 +41,44 @@ class Ticks:
         self.experiments = experiments
 
     async def tick(self) -> list[str]:
-        """Advance the open experiments and sweep; gives the ids of those that were looked at.
+        """Advance the open experiments and clean up; return the ids of those that it came to.
 
-        Raises TickFailed, after all that could be done.
+        Raises TickFailed at the end, after everything that could be done.
         """
         started, step = self.context.monotonic(), self.context.limits.step_seconds
         budget, faults = CallBudget(self.context), dict[str, Exception]()
-        looked_at: list[str] = []
+        advanced: list[str] = []
         first, stopped_at = await self.context.repo.tick_start(), ""
         due, doomed = await self._due()
         for experiment in _from(due, first):
-            if looked_at and self.context.monotonic() - started >= LOOKING * step:
+            if advanced and self.context.monotonic() - started >= ADVANCE_STEPS * step:
                 break
             had_time = not budget.spent
-            await self._guarded(experiment.id, self._look_at(experiment, budget), faults)
-            if budget.faults:  # of an aggregation: whoever only polls is not told
+            await self._guarded(experiment.id, self._advance(experiment, budget), faults)
+            if budget.faults:  # errors of an aggregation, which `advance` does not raise
                 faults[experiment.id] = budget.faults.pop()
                 budget.faults.clear()
             if had_time:
-                stopped_at = experiment.id  # what comes after it has had no share
+                stopped_at = experiment.id  # those after it had no share of the budget
             if not experiment.ended:
-                looked_at.append(experiment.id)
+                advanced.append(experiment.id)
         else:
             stopped_at = stopped_at if budget.spent else ""
         if stopped_at != first:
             await self.context.repo.save_tick_start(stopped_at)
-        until = self.context.monotonic() + SWEEPING * step
-        await self._guarded("uploads", self._sweep(doomed, until, faults), faults)
+        until = self.context.monotonic() + CLEANUP_STEPS * step
+        await self._guarded("uploads", self._clean_up(doomed, until, faults), faults)
         if self.context.direct:
-            await self._guarded("initial models", self._sweep_initials(faults), faults)
-        # Once a minute for ever: of an idle coordinator nobody wants to read that.
-        level, seconds = INFO if looked_at else DEBUG, self.context.monotonic() - started
-        log_event("tick", level, experiments=len(looked_at), seconds=round(seconds, 4))
+            await self._guarded("initial models", self._clean_up_initials(faults), faults)
+        # An idle coordinator writes this line once a minute: few operators want to read that.
+        level, seconds = INFO if advanced else DEBUG, self.context.monotonic() - started
+        log_event("tick", level, experiments=len(advanced), seconds=round(seconds, 4))
         if faults:
             raise _failed(faults)
-        return looked_at
+        return advanced
 
     async def _due(self) -> tuple[list[Experiment], list[Experiment]]:
-        """By id: the experiments to look at, and those of which something is to be deleted."""
+        """The experiments to advance, and those with something to delete; both by id."""
         due, doomed, after = list[Experiment](), list[Experiment](), ""
         while page := await self.context.repo.with_tombstones(after, 1000):
             for experiment in page:
@@ -91,78 +92,78 @@ class Ticks:
             after = page[-1].id
         return due, doomed
 
-    async def _look_at(self, experiment: Experiment, budget: CallBudget) -> None:
-        if cleanup.abandoned(self.context, experiment):
+    async def _advance(self, experiment: Experiment, budget: CallBudget) -> None:
+        if cleanup.weights_overdue(self.context, experiment):
             reason = "Its initial weights were never committed."
             await self.experiments.stop(experiment.id, reason, COORDINATOR)
         else:
             await self.rounds.advance(experiment.id, budget=budget)
 
-    async def _sweep(
+    async def _clean_up(
         self, doomed: list[Experiment], until: float, faults: dict[str, Exception]
     ) -> None:
-        """Delete what nobody needs: at least one thing of each kind, then while there is time.
+        """Delete at least one thing of each kind, then go on while there is time.
 
-        Most rounds with uploads are open, and nothing of theirs is deleted: a tick that stopped at
-        the first of them would have done nothing.
+        Most rounds with uploads are open, and lose none. A tick that stopped at the first of them
+        would delete nothing, so it checks several.
         """
         for experiment in doomed:
             await self._guarded(experiment.id, self._delete(experiment), faults)
             if self.context.monotonic() >= until:
                 break
         deleted = False
-        for looks, candidate in enumerate(await cleanup.stale_candidates(self.context), 1):
-            work = cleanup.drop_stale_uploads(self.context, *candidate, until)
+        for checked, candidate in enumerate(await cleanup.rounds_with_uploads(self.context), 1):
+            work = cleanup.delete_late_uploads(self.context, *candidate, until)
             deleted |= bool(await self._guarded(candidate[0], work, faults))
-            if (deleted or looks >= CANDIDATES) and self.context.monotonic() >= until:
+            if (deleted or checked >= MIN_CANDIDATES) and self.context.monotonic() >= until:
                 break
 
-    async def _sweep_initials(self, faults: dict[str, Exception]) -> None:
-        """What came by signed URLs beside initial weights."""
+    async def _clean_up_initials(self, faults: dict[str, Exception]) -> None:
+        """Delete what came by signed URLs beside initial weights."""
         for experiment_id, until in (
             await announcements.initials(self.context.repo.documents)
         ).items():
-            work = cleanup.drop_late_initial(self.context, experiment_id, until)
+            work = cleanup.delete_late_initial(self.context, experiment_id, until)
             await self._guarded(experiment_id, work, faults)
 
     async def _delete(self, found: Experiment) -> None:
         if found.deleted_at is not None:
             await erase(self.context, found)
             return
-        experiment = await self.context.repo.experiment(found.id)  # it may have gone on since
+        experiment = await self.context.repo.experiment(found.id)  # as it is now
         if experiment.garbage:
-            await drop_garbage(self.context, experiment, patient=True)
+            await delete_garbage(self.context, experiment, patient=True)
 
     async def _guarded(
-        self, what: str, work: Awaitable[object], faults: dict[str, Exception]
+        self, part: str, work: Awaitable[object], faults: dict[str, Exception]
     ) -> object:
-        """What it gives; of a fault None, which is logged and kept."""
+        """The result of a part of the tick. An error is logged and added to `faults`."""
         try:
             return await work
         except CoordinatorError as error:
-            log_event("tick went on without", WARNING, experiment=what, cause=error.message)
-            faults[what] = error
+            log_event("part of a tick failed", WARNING, part=part, cause=error.message)
+            faults[part] = error
         except Exception as error:
-            log_event("tick went on without", ERROR, experiment=what, error=error)
-            faults[what] = error
+            log_event("part of a tick failed", ERROR, part=part, error=error)
+            faults[part] = error
         return None
 
 
 def _from(found: list[Experiment], first: str) -> list[Experiment]:
-    """In turn, beginning after the one at which the last tick stopped."""
+    """The experiments in turn, from the one behind that at which the last tick stopped."""
     later = [experiment for experiment in found if experiment.id > first]
     return [*later, *(experiment for experiment in found if experiment.id <= first)]
 
 
 def _failed(faults: dict[str, Exception]) -> TickFailed:
     first, error = next(iter(faults.items()))
-    told = error.message if isinstance(error, CoordinatorError) else repr(error)
-    return TickFailed(f"The tick had {len(faults)} faults; the first, at {first}: {told}")
+    text = error.message if isinstance(error, CoordinatorError) else repr(error)
+    return TickFailed(f"The tick had {len(faults)} faults; the first, at {first}: {text}")
 
 
 @asynccontextmanager
 async def ticking(ticks: Ticks, seconds: float) -> AsyncIterator[None]:
-    """Tick every so often while the server runs, so that deadlines strike though nobody polls."""
+    """Tick every `seconds` while the server runs, so that deadlines pass even if no client polls."""
 
     async def tick() -> None:
         while True:

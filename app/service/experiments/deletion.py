@@ -14,8 +14,8 @@ from dataclasses import replace
 from app.service.context import Context
 from app.service.experiments.lifecycle import Experiments
 from app.service.records import keys
-from app.service.rounds.cleanup import GRACE_LEASES, attempt
-from app.service.rounds.retention import drop_all
+from app.service.rounds.cleanup import GRACE_LEASES, try_deletion
+from app.service.rounds.retention import delete_all
 from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import NotFound
 from serverless_fl.domain.experiment import Experiment
@@ -37,7 +37,7 @@ class Deletion:
         while (found := await self.repo.tombstone(experiment_id)) is None:
             await self._bury(experiment_id, by, stop)
         work = erase(self.context, found, most=self.context.limits.drop_bytes)
-        await attempt(experiment_id, work)
+        await try_deletion(experiment_id, work)
 
     async def _bury(self, experiment_id: str, by: str, stop: bool) -> None:
         """Try to be the one whose write deletes it. Raises NotFound, Conflict."""
@@ -63,7 +63,7 @@ async def erase(context: Context, tombstone: Experiment, *, most: int | None = N
         return
     settled = context.clock() > (tombstone.deleted_at or 0) + _grace(context)
     await context.repo.erase(tombstone.id)
-    done = await drop_all(context, keys.all_blobs(tombstone.id), most=most)
+    done = await delete_all(context, keys.all_blobs(tombstone.id), most=most)
     if settled and done:
         await context.repo.save_experiment(replace(tombstone, swept=True))
 

@@ -163,8 +163,8 @@ class Experiments:
             experiment = await self.repo.experiment(experiment_id)
             if experiment.state is not ExperimentState.AWAITING_MODEL:
                 break
-            others = cleanup.drop_other_parts(self.context, model.blob)
-            await cleanup.attempt(experiment_id, others)
+            others = cleanup.delete_other_parts(self.context, model.blob)
+            await cleanup.try_deletion(experiment_id, others)
             # Lost to someone who did the same, to another enrolment key, or to a stop.
             enrolling = experiment.move(ExperimentState.ENROLLING, model_version=0)
             if await self.repo.save_experiment(enrolling):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from app.service.clients.enrolment import require_examples, require_part
 from app.service.context import Context
 from app.service.files import stored
-from app.service.rounds.retention import measured
+from app.service.rounds.retention import with_evaluation
 from app.store.port import DirectBlobs
 from serverless_fl.domain.errors import Conflict, NotFound
 from serverless_fl.domain.experiment import Experiment
@@ -144,7 +144,7 @@ class Models:
         """The best version stays; whoever died before this does it when the report is repeated."""
         while True:
             experiment = await self.repo.experiment(experiment_id)
-            found = measured(experiment, version, accuracy)
+            found = with_evaluation(experiment, version, accuracy)
             if found == experiment or await self.repo.save_experiment(found):
                 return
 

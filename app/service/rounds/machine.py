@@ -18,7 +18,7 @@ from app.service.journal import COORDINATOR, describe_missing
 from app.service.rounds import cleanup
 from app.service.rounds.closing import Closing, OutOfBudget, blobs_fault, cut, fail
 from app.service.rounds.progress import Check, check_all
-from app.service.rounds.retention import announced, drop_garbage
+from app.service.rounds.retention import delete_garbage, with_new_model
 from app.telemetry import trace
 from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain import draws
@@ -76,8 +76,8 @@ class Rounds:
 
     async def _step(self, experiment: Experiment, round_: Round | None, budget: CallBudget) -> bool:
         """Do the next step if there is one; say whether to look again."""
-        if experiment.garbage and await cleanup.attempt(
-            experiment.id, drop_garbage(self.context, experiment)
+        if experiment.garbage and await cleanup.try_deletion(
+            experiment.id, delete_garbage(self.context, experiment)
         ):
             return True
         match experiment.state:
@@ -88,7 +88,7 @@ class Rounds:
             case ExperimentState.RUNNING:
                 return await self._run(experiment, round_, budget)
             case _:
-                return await cleanup.tidy(self.context, experiment, round_)
+                return await cleanup.clean_up_ended(self.context, experiment, round_)
 
     async def _start(self, experiment: Experiment) -> bool:
         enrolled = await self.repo.count_clients(experiment.id)
@@ -214,14 +214,14 @@ class Rounds:
 
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
         """The round is closed: drop its uploads, then open the next one, pause or complete."""
-        await cleanup.drop_uploads(self.context, experiment, round_.number)
+        await cleanup.delete_uploads(self.context, experiment, round_.number)
         config, verdict = experiment.config, await self._verdict(experiment, round_)
         experiment = replace(
             await self.metering.closed(experiment, round_),
             model_version=round_.number,
             streak=verdict.streak,
         )
-        experiment = announced(experiment, round_)
+        experiment = with_new_model(experiment, round_)
         if verdict.reason is not None:
             after = self._completed(experiment, verdict.reason)
         elif round_.number >= config.rounds:

@@ -1,9 +1,9 @@
-"""Which model versions stay, and the end of those that do not.
+"""Which model versions an experiment keeps, and the deletion of the others.
 
-The newest `keep_models` versions stay, the initial one and the best ones. The write that announces
-a model, or that tells of a better one, also says which versions are garbage by it; their bytes are
-deleted after that, and then the list is emptied. So whoever dies in between leaves to the next call
-what it has to do. Records and hashes stay.
+It keeps the newest `keep_models` versions, the initial one and the best ones. The write that
+records a new model, or a better one, also lists the versions that are garbage from then on. Their
+bytes are deleted after that write, and then the list is emptied. So if a process dies in between,
+the next call finds the list. Records and hashes of all versions stay.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from serverless_fl.domain.experiment import Best, Experiment
 from serverless_fl.domain.round import Round
 
 
-def announced(experiment: Experiment, round_: Round) -> Experiment:
-    """The experiment, whose newest model is this round's, with what is garbage by that.
+def with_new_model(experiment: Experiment, round_: Round) -> Experiment:
+    """The experiment with the garbage that this round's model, its newest one, makes.
 
-    The round's cohort has measured the model before it, on the examples that it holds out.
+    The round's cohort evaluated the model before it, on the examples that clients hold out.
     """
     keep, newest = experiment.config.keep_models, experiment.model_version
     if keep is None or newest is None:
@@ -31,8 +31,8 @@ def announced(experiment: Experiment, round_: Round) -> Experiment:
     return _with_garbage(experiment, replace(experiment, models_from=first, best_held_out=best))
 
 
-def measured(experiment: Experiment, version: int, accuracy: float | None) -> Experiment:
-    """The experiment, of which the admin has measured a version: that may be the best one now."""
+def with_evaluation(experiment: Experiment, version: int, accuracy: float | None) -> Experiment:
+    """The experiment after the admin's evaluation of a version, which may be the best one now."""
     if experiment.config.keep_models is None or not experiment.keeps(version):
         return experiment
     best = _better(experiment.best_central, version, accuracy)
@@ -40,7 +40,7 @@ def measured(experiment: Experiment, version: int, accuracy: float | None) -> Ex
 
 
 def _better(best: Best | None, version: int, accuracy: float | None) -> Best | None:
-    """Of equal ones the first."""
+    """The better one of the best and this version; of equal ones the first."""
     if accuracy is None or (best is not None and accuracy <= best.accuracy):
         return best
     return Best(version=version, accuracy=accuracy)
@@ -52,35 +52,41 @@ def _with_garbage(before: Experiment, after: Experiment) -> Experiment:
     return replace(after, garbage=(*after.garbage, *gone))
 
 
-async def drop_garbage(context: Context, experiment: Experiment, *, patient: bool = False) -> bool:
-    """Delete the bytes of versions that are garbage; say whether all of them are gone now.
+async def delete_garbage(
+    context: Context, experiment: Experiment, *, patient: bool = False
+) -> bool:
+    """Delete the bytes of versions that are garbage; say whether all are deleted.
 
-    A call that clients wait for leaves alone what is too much for it; ticks are `patient`.
+    A call that clients wait for stops at a version that is too large for it; a tick, which is
+    `patient`, does not.
     """
     most = None if patient else context.limits.drop_bytes
     for version in experiment.garbage:
-        if not await drop_model(context, experiment.id, version, most=most):
+        if not await delete_model(context, experiment.id, version, most=most):
             return False
     if await context.repo.save_experiment(replace(experiment, garbage=())):
         versions = list(experiment.garbage)
-        log_event("models dropped", experiment=experiment.id, versions=versions)
+        log_event("models deleted", experiment=experiment.id, versions=versions)
     return True
 
 
-async def drop_model(
+async def delete_model(
     context: Context, experiment_id: str, version: int, *, most: int | None = None
 ) -> bool:
-    """Delete a version's bytes and those of its copy, unless they are more than `most`; say so.
+    """Delete a version's model and compressed model; say whether that was done.
 
-    A part at a time: a database may take a minute to delete gigabytes, and let nobody write
-    meanwhile.
+    It is not done where one of them has more than `most` bytes.
     """
     prefixes = [f"{of(experiment_id, version)}/" for of in (keys.model_blob, keys.compressed_blob)]
-    return await drop_all(context, prefixes, most=most)
+    return await delete_all(context, prefixes, most=most)
 
 
-async def drop_all(context: Context, prefixes: list[str], *, most: int | None = None) -> bool:
-    """The same of everything under these prefixes."""
+async def delete_all(context: Context, prefixes: list[str], *, most: int | None = None) -> bool:
+    """Delete all files under these prefixes, as `delete_model`.
+
+    Large ones are deleted part by part: a database may take a minute to delete gigabytes at once,
+    and refuse all writes meanwhile.
+    """
     for prefix in prefixes:
         stored = await context.blobs.sizes(prefix)
         size = sum(stored.values())
@@ -89,5 +95,5 @@ async def drop_all(context: Context, prefixes: list[str], *, most: int | None = 
         if size > context.limits.drop_bytes:
             for key in stored:
                 await context.blobs.delete(key)
-        await context.blobs.delete(prefix)  # what is not listed yet goes as well
+        await context.blobs.delete(prefix)  # with files that the listing does not show yet
     return True
