@@ -163,7 +163,7 @@ def _failed(faults: dict[str, Exception]) -> TickFailed:
 
 @asynccontextmanager
 async def ticking(ticks: Ticks, seconds: float) -> AsyncIterator[None]:
-    """Tick every `seconds` while the server runs, so that deadlines pass even if no client polls."""
+    """Tick every `seconds` while the server runs, so that deadlines pass without polls."""
 
     async def tick() -> None:
         while True:

@@ -1,11 +1,12 @@
-"""Leases: a process takes one, works under it, renews it, and gives it back.
+"""Leases: a process takes one, works under it, renews it, and releases it.
 
-A lease is on a round that is aggregated, or on a full group of a round that still collects. Leases
-spare processes the same work. They do not make it right: two owners store the same bytes.
+A lease covers a round that is aggregated, or a full group of a round that still collects. Leases
+keep processes from doing the same work twice. The result does not depend on them: two owners store
+the same bytes.
 
-A clock may jump ahead for a moment (a virtual machine that wakes up, a wrong time server). A lease
-that is written just then ends far in the future. So a process that finds a lease further away than
-its length moves the end to where it would be if the lease began now.
+A clock may jump ahead for a moment (a virtual machine wakes up, a time server is wrong). A lease
+that is written just then ends far in the future. So a process that finds such a lease moves its end
+to where it would be if the lease began now.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.round import FullGroup, Lease, Round, RoundState
 
 Leased = TypeVar("Leased", Round, FullGroup)
-_RETRY_SECONDS = 0.5  # then twice as long, and so on, until the lease would have run out
+_RETRY_SECONDS = 0.5  # doubles with each try, until the lease has run out
 
 
 class LostLease(Exception):
-    """Another process has taken the work over; it goes on from what we stored."""
+    """Another process has taken the work over, and goes on from what is stored."""
 
 
 def length(context: Context, deaths: int = 0) -> float:
-    """The length of a lease in seconds; it grows with each owner that died.
+    """The length of a lease in seconds. It grows with each owner that died.
 
-    A lease is renewed between tasks only. Were it always as short, a task that takes longer than
-    that would be taken over for ever, and no owner would come to its end.
+    An owner renews its lease between tasks only. If all leases were equally short, a task that
+    takes longer would be taken over again and again, and no owner would finish it.
     """
     return context.limits.lease_seconds * (1 + deaths)
 
 
 def new_lease(context: Context, before: Lease | None = None) -> Lease:
-    """A lease of this process from now on, after the one before."""
+    """A lease of this process that begins now and follows the lease `before`."""
     fence, deaths = 1, 0
     if before is not None:
         fence, deaths = before.fence + 1, before.deaths + (not before.released)
@@ -55,7 +56,7 @@ def _lease(context: Context, fence: int, deaths: int) -> Lease:
 async def is_free(context: Context, leased: Leased) -> bool:
     """Whether any process may take the lease."""
     lease, now = _of(leased), context.clock()
-    # A lease that was let go of is free at once, also where this clock is behind its owner's.
+    # A released lease is free at once, even if this clock is behind its owner's.
     if lease.released or now >= lease.expires_at:
         return True
     latest = now + length(context, lease.deaths)
@@ -71,10 +72,10 @@ async def work_under_lease(
     work: Callable[[Held[Leased]], Awaitable[bool]],
     budget: CallBudget,
 ) -> bool:
-    """Store our lease, which is in `leased`, and work under it; say whether the work is at an end.
+    """Store the lease that is in `leased`, and work under it; say whether the work is finished.
 
-    Everything runs in a task of its own, from before the lease is stored: a caller that goes away
-    leaves no lease behind. Nothing that goes wrong is the caller's fault: `budget` keeps it.
+    All of this runs in a task of its own, so a caller that goes away leaves no lease behind. Errors
+    are no fault of the caller: `budget.faults` collects them.
     """
     return await context.tasks.finish(_work(context, round_, leased, work, budget))
 
@@ -97,14 +98,14 @@ async def _work(
         await held.give_back()
         raise
     except StoreUnavailable as error:
-        # The next call tries again, however long that lasts.
+        # The next call tries again, for as long as the store is away.
         await held.give_back()
         journal.log_waiting(round_, error)
         budget.faults.append(error)
     except Exception as error:
-        # The lease runs out, and another call tries: not every call does so at once.
+        # The lease stays until it runs out, so that not every call tries again at once.
         now = await context.repo.round(round_.experiment_id, round_.number)
-        if now is not None and now.state is round_.state:  # else the uploads may be gone
+        if now is not None and now.state is round_.state:  # else its files may be deleted
             journal.log_failed_aggregation(round_, error)
             budget.faults.append(error)
     return False
@@ -134,7 +135,7 @@ class Held(Generic[Leased]):
         await self.save(replace(self.record, lease=lease))
 
     async def release(self, **changes: Any) -> None:
-        """Let the next call go on at once: this one got something done. Raises LostLease."""
+        """Let the next call go on at once, after progress of this one. Raises LostLease."""
         now = self.context.clock()
         free = replace(self.lease, expires_at=now, released=True, deaths=0)
         await self.save(replace(self.record, lease=free, **changes))
@@ -142,7 +143,7 @@ class Held(Generic[Leased]):
     async def save(self, changed: Leased) -> None:
         """Store the record as the owner of its lease. Raises LostLease.
 
-        Another process may have moved the lease's end: owner and fence say whose lease it is.
+        Another process may have moved the lease's end, so owner and fence identify the lease.
         """
         while not await _save(self.context, changed):
             found = await self._stored()
@@ -152,9 +153,9 @@ class Held(Generic[Leased]):
         self.record = replace(changed, revision=changed.revision + 1)
 
     async def give_back(self) -> None:
-        """Let the next call go on at once: this process cannot. That is no death of an owner.
+        """Let the next call go on at once, because this process cannot. It counts as no death.
 
-        If the store is away, this is tried again for as long as the lease would last.
+        If the store is away, the process tries again until the lease runs out.
         """
         try:
             await self._give_back()
@@ -166,7 +167,7 @@ class Held(Generic[Leased]):
             free = replace(_of(found), expires_at=self.context.clock(), released=True)
             if await _save(self.context, replace(found, lease=free)):
                 number = found.round if isinstance(found, FullGroup) else found.number
-                log_event("lease given back", experiment=found.experiment_id, round=number)
+                log_event("lease released unfinished", experiment=found.experiment_id, round=number)
                 return
 
     async def _give_back_later(self) -> None:
@@ -181,7 +182,7 @@ class Held(Generic[Leased]):
             return
 
     async def _stored(self) -> Leased | None:
-        """The record as it is stored now; None if the lease is no longer ours."""
+        """The record as it is stored now; None if another process has the lease."""
         found = await _load(self.context, self.record)
         if found is None:
             return None

@@ -1,8 +1,8 @@
-"""Which tasks of an aggregation are left: a pure function of the updates and of what is stored.
+"""Which tasks of an aggregation are left: a pure function of the updates and of the stored sums.
 
-The updates are summed by groups, and the groups' sums in their order, so the bytes of the new
-model do not depend on which call did which task, or when (docs/decisions/0019). A task reads a
-bounded number of updates of one span. Its result is stored, so any call can go on from there.
+Tasks sum the updates of each group over one span, then the groups' sums in their order. So the
+bytes of the new model do not depend on which call does which task, or when (docs/decisions/0019). A
+task reads a bounded number of updates. Its result is stored, so any call can go on from there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from serverless_fl.domain import provenance
 from serverless_fl.domain.records import Update
 from serverless_fl.domain.round import Round
 
-SUMS_FORM = "flat float64"  # how sums are stored: a version that stores others names them otherwise
+SUMS_FORM = "flat float64"  # in the sums' digests, so that a version never reads another form
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Group:
-    """Updates that are summed by themselves, in this order."""
+    """Updates that are summed in this order, apart from other groups."""
 
     updates: tuple[Update, ...]
     sums: Sums
@@ -45,7 +45,8 @@ class Group:
 class Task:
     """Add up stored sums, then updates, of one span.
 
-    `result` names the sums that come out; None if they make the span of the new model.
+    `result` is the digest of the sums that the task stores; None where it makes the span of the new
+    model.
     """
 
     span: int
@@ -55,7 +56,7 @@ class Task:
 
     @property
     def reads(self) -> int:
-        """Updates and sums that the task reads, each as much as lies in the span."""
+        """The number of updates and sums that the task reads, of each the bytes of one span."""
         return len(self.sums) + len(self.updates)
 
 
@@ -68,7 +69,7 @@ class Plan:
 
     @classmethod
     def of(cls, round_: Round, updates: Iterable[Update], step_updates: int) -> Plan:
-        assert round_.cut is not None  # noqa: S101  (settled before anything is aggregated)
+        assert round_.cut is not None  # noqa: S101  (set before anything is aggregated)
         size, by_slot = round_.cut.group_size, {update.slot: update for update in updates}
         slots = provenance.groups(round_.cohort, by_slot, size)
         groups = tuple(Group.of(by_slot[slot] for slot in group) for group in slots)
@@ -76,13 +77,13 @@ class Plan:
 
     @property
     def one_task(self) -> bool:
-        """Whether one task makes a span of the model, so that no sums are stored."""
+        """Whether one task makes a whole span of the model, so that no sums are stored."""
         return len(self.groups) == 1 and len(self.groups[0].updates) <= self.most
 
     def model_tasks(self, span: int, stored: Collection[str]) -> Iterator[Task]:
-        """The tasks left until a span of the new model is there.
+        """The tasks left until a span of the new model is stored.
 
-        `stored` are the digests of the span's stored sums.
+        `stored` holds the digests of the span's stored sums.
         """
         if self.one_task:
             yield Task(span, (), self.groups[0].updates, None)
@@ -97,7 +98,7 @@ class Plan:
                 yield Task(span, (*before, *added), (), None if last else through.digest)
 
     def group_tasks(self, span: int, stored: Collection[str]) -> Iterator[Task]:
-        """The tasks left until each group has its sums of a span.
+        """The tasks left until the sums of all groups over a span are stored.
 
         A group with more updates than a task may read is summed in several tasks: each goes on
         from the sums of the one before.
@@ -112,7 +113,7 @@ class Plan:
                     yield Task(span, before, group.updates[start:stop], through.digest)
 
     def _through(self, count: int) -> Sums:
-        """The sums of the first groups' sums."""
+        """The sum of the first groups' sums."""
         first = self.groups[:count]
         digest = _digest(",".join(group.sums.digest for group in first))
         return Sums(digest, sum(group.sums.examples for group in first))
@@ -128,7 +129,11 @@ def full_groups(round_: Round, settled: Collection[int]) -> list[int]:
 
 
 def _runs(count: int, most: int) -> Iterator[tuple[int, int]]:
-    """Places from 0 to `count` in runs [start, stop). Each but the first reads sums, too."""
+    """Cut the places from 0 to `count` into runs [start, stop).
+
+    A run has up to `most` places; each but the first has one less, because its task reads the sums
+    of the run before, too.
+    """
     start = 0
     while start < count:
         stop = min(count, start + max(1, most - bool(start)))

@@ -1,6 +1,6 @@
-"""Readers give an update's weights span by span: verified, decoded and clipped.
+"""Readers return a file's weights span by span: verified, decoded and clipped.
 
-A delta becomes weights here, so no caller knows of encodings (docs/decisions/0018).
+They turn deltas into weights, so their callers need not know encodings (docs/decisions/0018).
 
 The norm bound follows Sun et al., "Can You Really Backdoor Federated Learning?", 2019,
 arXiv:1911.07963: an update's distance from its base model is bounded, so that no single client can
@@ -27,7 +27,7 @@ Values = list[np.ndarray]  # a flat array for each piece of a span, in their ord
 
 
 class Reader(Protocol):
-    """Gives values by the spans of the model's layout."""
+    """Reads weights by the spans of the model's layout."""
 
     async def read(self, span: spans.Span) -> Values:
         """The values of a span. Raises Gone, DigestMismatch."""
@@ -46,19 +46,19 @@ def update_reader(
 
 
 def base_reader(blobs: Blobs, model: ModelVersion, layout: Layout, encoding: str) -> Reader:
-    """A reader of the weights that clients train from: the model's, or its compressed model's."""
+    """A reader of the weights that clients train from: the model, or its compressed model."""
     if model.copy is None:
         return LastSpan(FileReader.of_model(blobs, model, layout))
     target = encodings.encoded_layout(layout, encoding)
-    copy = FileReader(blobs, model.copy, target, offset=len(target.header))
-    return LastSpan(CompressedReader(copy, encodings.float_names(layout)))
+    file = FileReader(blobs, model.copy, target, offset=len(target.header))
+    return LastSpan(CompressedReader(file, encodings.float_names(layout)))
 
 
 class FileReader(Reader):
-    """Reads a file of weights; its tensors may stand in another order than the model's.
+    """Reads a file of weights, whose tensors may have another order than the model's.
 
-    `layout` is the file's own: its dtypes may differ from the model's. `offset`: where its tensor
-    data begins.
+    `layout` is the file's own, with dtypes that may differ from the model's. Its tensor data begins
+    at `offset`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class FileReader(Reader):
 
     @classmethod
     def of_model(cls, blobs: Blobs, model: ModelVersion, layout: Layout) -> FileReader:
-        """Reads a global model: every version has the layout's own header."""
+        """A reader of a global model. Every version has the layout's own header."""
         return cls(blobs, model.blob, layout, offset=len(layout.header))
 
     @classmethod
@@ -83,9 +83,9 @@ class FileReader(Reader):
         return await self._read(span, stored.Ranges(self._blobs, self._blob))
 
     async def read_scaled(self, span: spans.Span) -> tuple[Values, np.ndarray]:
-        """The values of a span of an encoded file, and the scales of the whole file, if any."""
+        """The encoded values of a span, and the scales of the whole file, if it has any."""
         ranges = stored.Ranges(self._blobs, self._blob)
-        if self._scales is None:  # they come first: a file of one part is read once
+        if self._scales is None:  # first, because they lie in the first part
             own = tuple(
                 spans.whole_tensor(t) for n, t in self._tensors.items() if n == encodings.SCALES
             )
@@ -104,7 +104,7 @@ class FileReader(Reader):
 
 
 class LastSpan(Reader):
-    """Keeps the span that was read last: all updates need the same span of the base model."""
+    """Keeps the span that it read last, because all updates need that span of the base model."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -114,13 +114,13 @@ class LastSpan(Reader):
     async def read(self, span: spans.Span) -> Values:
         async with self._lock:
             if self._held is None or self._held[0] is not span:
-                self._held = None  # frees it before the next one is read
+                self._held = None  # free it before the next one is read
                 self._held = (span, await self._reader.read(span))
             return self._held[1]
 
 
 class DeltaReader(Reader):
-    """Adds a delta, which an update travels as, to the base model."""
+    """Reads an update that was sent as a delta: adds the delta to the base model."""
 
     def __init__(self, reader: FileReader, names: list[str], base: Reader) -> None:
         self._reader, self._base = reader, base
@@ -147,7 +147,7 @@ class DeltaReader(Reader):
 
 
 class CompressedReader(Reader):
-    """Reads the weights that a compressed model stands for."""
+    """Reads a compressed model's weights, decoded."""
 
     def __init__(self, reader: FileReader, names: list[str]) -> None:
         self._reader = reader
@@ -167,7 +167,7 @@ class CompressedReader(Reader):
 
 
 class ClippedReader(Reader):
-    """Scales the distance of an update from its base model down."""
+    """Reads an update whose distance from the base model is scaled down."""
 
     def __init__(self, reader: Reader, base: Reader, scale: float) -> None:
         self._reader, self._base, self._scale = reader, base, scale
@@ -189,7 +189,7 @@ def clip(values: np.ndarray, base: np.ndarray, scale: float) -> np.ndarray:
 
 
 async def distance(reader: Reader, base: Reader, cut: list[spans.Span]) -> float:
-    """The Euclidean norm of the difference of two files' floating-point tensors."""
+    """The Euclidean norm of the difference between two files' floating-point tensors."""
     total = 0.0
     for span in cut:
         theirs, ours = await asyncio.gather(reader.read(span), base.read(span))

@@ -1,1 +1,1 @@
-"""Files of weights in the blob store: stored, uploaded, announced, compressed."""
+"""Files of weights in the blob store: uploads of clients, and files of the coordinator's own."""

@@ -1,7 +1,8 @@
-"""What was announced to come past the coordinator: a signed URL can store its bytes later.
+"""Records of the parts for which clients got signed URLs.
 
-A quota over what is stored would be over nothing while somebody only collects URLs. So each part
-that a URL was made for is written down first, under the file that it is to be a part of.
+A client can upload by a signed URL later, past the coordinator. A quota on stored bytes alone would
+let it collect any number of URLs first. So the coordinator records each part, under its file,
+before it makes the URL.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ KIND, INITIAL = "announced", "announced_initial"
 
 @dataclass(frozen=True)
 class Ledger:
-    """Of one file. `kind` and `key` name its document."""
+    """The announced parts of one file. `kind` and `key` name its document."""
 
     documents: Documents
     kind: str
@@ -32,16 +33,16 @@ class Ledger:
         return cls(documents, INITIAL, key_of(experiment_id, 0))
 
     async def parts(self) -> dict[str, int]:
-        """The parts that may come, by their names, and their sizes in bytes."""
+        """The sizes in bytes of all announced parts, by the parts' names."""
         found = await self.documents.get(self.kind, self.key)
         return {} if found is None else dict(found.body["parts"])
 
     async def add(
         self, parts: Mapping[str, int], until: float, check: Callable[[Mapping[str, int]], None]
     ) -> None:
-        """Write down that these may come until then.
+        """Record that these parts may come until then.
 
-        `check` is given all parts that were ever written down, and these; what it raises is raised.
+        `check` gets all recorded parts and the new ones, and may raise to refuse them.
         """
         while True:
             found = await self.documents.get(self.kind, self.key)
@@ -58,16 +59,16 @@ class Ledger:
 
 
 async def forget_round(documents: Documents, experiment_id: str, number: int) -> None:
-    """Its uploads are over: nobody asks any more."""
+    """Delete the records of a round that takes no uploads any more."""
     await documents.delete(KIND, f"{key_of(experiment_id, number)}/")
 
 
 async def initials(documents: Documents) -> dict[str, float]:
-    """Experiments for whose initial weights URLs were made, and until when these are good."""
+    """The experiments with URLs for their initial weights, and the last URL's end."""
     found = await documents.scan(INITIAL, "")
     return {each.key.partition("/")[0]: each.body["until"] for each in found}
 
 
 async def forget_initial(documents: Documents, experiment_id: str) -> None:
-    """Whatever came of its announcements was looked through."""
+    """Delete the record of the initial weights, after the cleanup of what came by its URLs."""
     await documents.delete(INITIAL, key_of(experiment_id, 0))

@@ -1,4 +1,4 @@
-"""Parts on their way in: through the coordinator, or past it where the blob store takes them."""
+"""Uploads of parts: through the coordinator, or past it into a bucket by signed URLs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from serverless_fl.weights.encodings import encoded_layout
 from serverless_fl.wire.parts import PartAnnouncement, PartPlan, SignedUpload
 from serverless_fl.wire.schema import MAX_PARTS
 
-_SIGNED_SECONDS = 60  # of a URL's life, and more by what was announced with it
+_SIGNED_SECONDS = 60  # a URL's life, to which the time of its upload on a slow line is added
 _SLOW_LINE = 64 * 1024  # bytes a second
 _SMALL_PART = 64 * 1024  # bytes
 _FEW_PARTS = 64
-_HEADER_SLACK = 64 * 1024  # an upload's header may hold other metadata than the model's
+_HEADER_SLACK = 64 * 1024  # bytes; an update's header may hold more metadata than the model's
 
 
 def max_update_bytes(file_bytes: int) -> int:
@@ -30,7 +30,7 @@ def max_update_bytes(file_bytes: int) -> int:
 
 
 async def update_bytes(repo: Repository, experiment: Experiment, model: Blob) -> int:
-    """How large the updates of a model are as files, but for their metadata."""
+    """The size in bytes of an update's file, without metadata of the client's own."""
     encoding = experiment.config.update_encoding
     if encoding == WEIGHTS:
         return model.size
@@ -38,7 +38,7 @@ async def update_bytes(repo: Repository, experiment: Experiment, model: Blob) ->
 
 
 async def require_digest(data: bytes, sha256: str) -> None:
-    """Raises DigestMismatch."""
+    """Raises DigestMismatch where the data are empty, or have another digest."""
     if not data:
         raise DigestMismatch("The part is empty.")
     actual = await digest_of(data)
@@ -48,11 +48,11 @@ async def require_digest(data: bytes, sha256: str) -> None:
 
 @dataclass(frozen=True)
 class Uploads:
-    """The parts of one file under `prefix`, which may take `limit` bytes in all.
+    """The parts of one file of at most `limit` bytes, under `prefix`.
 
-    Parts are immutable, so someone who keeps sending other ones would fill the store: there may be
-    twice as many parts, and twice as many bytes, as the file can have. Where clients write to the
-    store themselves, what was announced counts as well: its URL may be used later.
+    Parts are immutable, so a client that sends ever new ones would fill the store. So the prefix
+    takes at most twice the parts and twice the bytes of the file. Where clients write to a bucket
+    themselves, announced parts count as well: a client can use their URLs later.
     """
 
     context: Context
@@ -66,13 +66,13 @@ class Uploads:
         await self.keep(number, sha256, data)
 
     async def keep(self, number: int, sha256: str, data: bytes) -> None:
-        """Store a part that has this digest. Raises Conflict."""
+        """Store a part whose digest was checked. Raises Conflict."""
         blobs = self.context.blobs
         stored = await blobs.sizes(f"{self.prefix}/")
         key = part_key(self.prefix, number, sha256)
         if key in stored and not self.context.direct:
             return
-        if key in stored:  # by a client, perhaps, and with other bytes
+        if key in stored:  # a client may have written other bytes to the bucket
             if stored.pop(key) == len(data) and await blobs.get(key) == data:
                 return
             await blobs.delete(key)
@@ -81,9 +81,9 @@ class Uploads:
         await blobs.put(key, data)
 
     async def plan(self, parts: list[PartAnnouncement]) -> list[PartPlan]:
-        """Which parts are here already, and how to bring the others.
+        """Say which parts are stored already, and how to upload the others.
 
-        Raises TooLarge, Conflict, and DigestMismatch where a part is here with another size.
+        Raises TooLarge, Conflict, and DigestMismatch where a part is stored with another size.
         """
         blobs = self.context.blobs
         most = self.context.limits.part_bytes
@@ -110,9 +110,9 @@ class Uploads:
     async def _signed(
         self, blobs: DirectBlobs, stored: dict[str, int], missing: dict[str, PartAnnouncement]
     ) -> dict[str, SignedUpload]:
-        """URLs for these parts, which are written down before. Raises Conflict.
+        """Signed URLs for these parts, which the ledger records first. Raises Conflict.
 
-        They live as long as all of them take on a slow line: clients send them a few at a time.
+        The URLs live as long as all parts together take on a slow line: clients send a few at once.
         """
         size = sum(part.size for part in missing.values())
         seconds = _SIGNED_SECONDS + size // _SLOW_LINE
@@ -131,13 +131,13 @@ class Uploads:
         }
 
     async def _drop_altered(self, key: str, size: int, part: PartAnnouncement) -> None:
-        """Delete what is not what its key says: a store that checks no digests may hold such.
+        """Delete a part whose bytes are not those of its key: not every bucket checks digests.
 
-        Raises DigestMismatch where the announcement is what is wrong: the part may be one of an
-        accepted file, and nobody can take that away.
+        Raises DigestMismatch where the bytes are right and the announcement is wrong: the part may
+        belong to an accepted file, and must stay.
         """
         if self.context.direct:
-            altered = size > self.context.limits.part_bytes  # that alone tells, whatever it holds
+            altered = size > self.context.limits.part_bytes  # no sound part is so large
             if not altered:
                 data = await self.context.blobs.get(key)
                 altered = data is None or await digest_of(data) != part.sha256
@@ -159,11 +159,11 @@ class Uploads:
 
     @property
     def _most_parts(self) -> int:
-        """Clients may cut a file into smaller parts than they have to, but not into dust."""
+        """Clients may cut a file into smaller parts than they must, but not into any number."""
         part = min(self.context.limits.part_bytes, _SMALL_PART)
         return min(2 * MAX_PARTS, max(_FEW_PARTS, 2 * -(-self.limit // part)))
 
 
 def _name(key: str) -> str:
-    """Of a part within its file."""
+    """A part's name within its file."""
     return key.rpartition("/")[2]

@@ -1,1 +1,1 @@
-"""The state machine of rounds, from their opening to the cleanup behind them."""
+"""The state machine of rounds, from their opening to the deletion of their uploads."""

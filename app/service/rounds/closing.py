@@ -1,4 +1,4 @@
-"""A sealed round until it is closed: its list is frozen, and calls take turns to fold it."""
+"""A round from its seal to its close: its list of updates is frozen, and calls aggregate it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.round import Cut, Lease, Round, RoundState
 
-MAX_DEATHS = 20  # of calls that aggregate one round
+MAX_DEATHS = 20  # so many calls may die over one round before the experiment fails
 
 
 class OutOfBudget(Exception):
-    """This call has done its share of an aggregation; another one goes on."""
+    """This call has spent its budget for aggregations; another call goes on."""
 
 
 def cut(limits: Limits) -> Cut:
-    """How a round is cut that is opened under these limits."""
+    """The spans and groups of a round that is opened under these limits."""
     return Cut(span_bytes=limits.part_bytes, group_size=limits.group_size)
 
 
@@ -36,12 +36,12 @@ async def fail(context: Context, experiment: Experiment, reason: str) -> None:
 
 
 async def blobs_fault(context: Context) -> StoreUnavailable | None:
-    """Why clients cannot bring or fetch weights now, if so.
+    """The error of a blob store that works for nobody now; None if it works.
 
-    Nothing ends for good while that is so: it is no fault of any client or call.
+    While it does not, no experiment fails: no client and no call is at fault.
     """
     try:
-        # The right store of weights knows that this is absent; another one says so instead.
+        # A working store answers that there is no such key. A broken or wrong one raises.
         await context.blobs.get("-")
     except StoreUnavailable as error:
         return error
@@ -49,14 +49,14 @@ async def blobs_fault(context: Context) -> StoreUnavailable | None:
 
 
 class Closing:
-    """The steps between the seal and the close; each says whether to look again."""
+    """The steps between the seal and the close; each returns whether to look again."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.repo = context.repo
 
     async def freeze(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
-        """List what came before the seal, and aggregate it ourselves if our list is the one."""
+        """List the updates that came before the seal; if our list is stored first, aggregate it."""
         accepted = await self.repo.reported_slots(experiment.id, round_.number)
         frozen = round_.move(
             RoundState.AGGREGATING,
@@ -68,7 +68,7 @@ class Closing:
         return True
 
     async def take_over(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
-        """Go on with an aggregation that its owner has let go of, by word or by silence."""
+        """Go on with an aggregation whose owner has released its lease or fallen silent."""
         lease = round_.lease
         assert lease is not None  # noqa: S101  (the move into this state sets it)
         if budget.spent or not await is_free(self.context, round_):
@@ -96,9 +96,9 @@ class Closing:
         budget: CallBudget,
         before: Lease | None = None,
     ) -> None:
-        """Take the round's lease, in place of the one before, and do a step under it.
+        """Take the round's lease, in place of the one before, and aggregate under it.
 
-        Raises OutOfBudget if there is more to do, but not in this call.
+        Raises OutOfBudget if this call cannot finish.
         """
 
         async def work(held: Held[Round]) -> bool:
@@ -117,8 +117,8 @@ class Closing:
             raise OutOfBudget
 
     async def _fail(self, experiment: Experiment, mine: Round, error: Exception) -> None:
-        # An owner that was too slow finds the uploads of a closed round gone, rightly so: they
-        # are deleted after the close only, and so nothing is lost while it still aggregates.
+        # Another process may have closed the round and deleted its uploads. They are lost only if
+        # the round is still open.
         now = await self.repo.round(experiment.id, mine.number)
         if now is not None and now.state is RoundState.AGGREGATING:
             reason = f"Round {mine.number} lost an accepted update: {error}"

@@ -1,8 +1,8 @@
 """The state machine: `advance` looks at what is stored and does the next missing step.
 
 Uploads, polls and the scheduled tick all call it, and there is no other way forward. A step is one
-insert-if-absent or one compare-and-set; whoever loses a race finds the winner's result when it
-looks again. A process may die between any two lines here: the next call goes on from the store.
+insert-if-absent or one compare-and-set; a call that loses a race looks again, and finds what the
+winner has stored. A process may die between any two lines: the next call goes on from the store.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Rounds:
                 out_of_budget = True  # return what is stored now
 
     async def _step(self, experiment: Experiment, round_: Round | None, budget: CallBudget) -> bool:
-        """Do the next step if there is one; say whether to look again."""
+        """Do the next step if there is one; return whether to look again."""
         if experiment.garbage and await cleanup.try_deletion(
             experiment.id, delete_garbage(self.context, experiment)
         ):
@@ -132,12 +132,10 @@ class Rounds:
     async def _collect(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
         """Seal the round if it is due, or give it another attempt, or fail the experiment.
 
-        Until it is due, fold what is full of it.
+        Until it is due, sum its full groups.
         """
         latest = self.context.clock() + experiment.config.deadline_seconds
-        if (
-            round_.deadline > latest
-        ):  # a clock had jumped ahead, see `app.service.aggregation.leases`
+        if round_.deadline > latest:  # a clock jumped ahead, see `app.service.aggregation.leases`
             await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=latest))
             return True
         reported = await self.repo.reported_slots(experiment.id, round_.number)
@@ -157,10 +155,10 @@ class Rounds:
             if await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked)):
                 journal.log_seal(round_, len(reported))
         elif not settled and (fault := await blobs_fault(self.context)) is not None:
-            # Nobody could report. The attempt does not count: it goes on for as long again.
+            # No client could report, so the attempt starts again and does not count.
             budget.faults.append(fault)
             if await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=latest)):
-                journal.log_round(round_, "deadline put off", WARNING, cause=fault.message)
+                journal.log_round(round_, "deadline extended", WARNING, cause=fault.message)
         elif round_.attempt < experiment.config.max_attempts:
             await self._retry(experiment, round_, reported, refused)
         else:
@@ -207,13 +205,13 @@ class Rounds:
             journal.log_new_attempt(again, len(reported), config.updates_to_close)
 
     async def _taking_part(self, experiment: Experiment) -> list[int]:
-        """The slots from which cohorts are drawn."""
+        """The slots of the clients that can be drawn into a cohort."""
         enrolled = await self.repo.enrolled_slots(experiment.id)
         revoked = set(experiment.revoked)
         return [slot for slot in enrolled if slot not in revoked]
 
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
-        """The round is closed: drop its uploads, then open the next one, pause or complete."""
+        """Delete the closed round's uploads, then open the next round, pause or complete."""
         await cleanup.delete_uploads(self.context, experiment, round_.number)
         config, verdict = experiment.config, await self._verdict(experiment, round_)
         experiment = replace(
@@ -259,7 +257,7 @@ class Rounds:
         )
 
     async def _next(self, experiment: Experiment, round_: Round) -> Experiment:
-        """With the next round to be opened, or paused before it."""
+        """The experiment in its next round, or paused before it."""
         now = self.context.clock()
         if experiment.pausing:
             return experiment.pause(now, experiment.pausing, "Paused by the admin.")
@@ -269,7 +267,7 @@ class Rounds:
 
 
 def _all_closed(config: Config) -> str:
-    said = f"All {config.rounds} rounds are closed."
+    reason = f"All {config.rounds} rounds are closed."
     if config.target_accuracy is None:
-        return said
-    return f"{said} The target accuracy of {config.target_accuracy:.2%} was not shown."
+        return reason
+    return f"{reason} The target accuracy of {config.target_accuracy:.2%} was not shown."
