@@ -1,8 +1,8 @@
-"""What an experiment would cost on Lambda, estimated from its records, and its budget.
+"""Estimates from its records what an experiment would cost on Lambda, and watches its budget.
 
-Nothing is counted while it runs (docs/decisions/0021). The usage of a round is derived as the round
-closes and kept with it, and the experiment's as `Metering.closed` says; whatever is not over is
-derived as often as somebody asks.
+The coordinator counts nothing while an experiment runs (docs/decisions/0021). It derives the usage
+of a round as the round closes, and stores it with the round. `Metering.closed` adds it to the
+experiment's usage. For a phase that is not over, each request derives the usage anew.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from serverless_fl.domain.prices import Cost, Usage
 from serverless_fl.domain.records import Client, Refusal, Update
 from serverless_fl.domain.round import Round
 
-SAMPLES = 8  # of the clients, of when they enrolled and how they ask
+SAMPLES = 8  # so many clients stand for all: when they enrolled, and how they ask
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What was used until now, and what that would cost."""
+    """The usage until now, and what it would cost."""
 
     usage: Usage
     cost: Cost
@@ -52,9 +52,9 @@ class Metering:
         return prices.priced(usage, self.context.prices).usd
 
     async def closed(self, experiment: Experiment, round_: Round | None = None) -> Experiment:
-        """The experiment with the usage of what is over: this round, or else the enrolment or the
-        pause that it is in. Whatever ends one of these stores the result, and nothing else writes
-        `usage` or `told`.
+        """The experiment with the usage of a phase that ends now: of this round, or else of the
+        enrolment or the pause that it is in. The write that ends the phase stores the result; no
+        other write changes `usage` or `told`.
         """
         if round_ is not None:
             return replace(experiment, usage=experiment.usage + (round_.usage or Usage()))
@@ -66,7 +66,7 @@ class Metering:
         return replace(experiment, usage=usage, told=_told(sample))
 
     async def of_setup(self, experiment: Experiment, clients: int) -> Usage:
-        """What it took until now to get the first round opened."""
+        """The usage of the enrolment until now."""
         return await self._setup(experiment, clients, await self._sample(experiment, clients))
 
     async def _setup(self, experiment: Experiment, clients: int, sample: Sequence[Client]) -> Usage:
@@ -82,7 +82,7 @@ class Metering:
     async def of_round(
         self, experiment: Experiment, round_: Round, updates: Iterable[Update] | None = None
     ) -> Usage:
-        """What a round took until it was closed, or until now; these updates are of it."""
+        """The usage of a round until its close, or until now. `updates` spares reading them."""
         if updates is None:
             updates = await self.repo.updates(experiment.id, round_.number)
         refusals = await self.repo.refusals(experiment.id, round_.number)
@@ -93,7 +93,7 @@ class Metering:
         return self.terms.round(round_, reports, size, clients, until, experiment.told)
 
     async def of_pause(self, experiment: Experiment) -> Usage:
-        """What the pause took that is not over, if there is one."""
+        """The usage of the present pause, if there is one."""
         pauses = experiment.pauses
         if not pauses or pauses[-1].resumed_at is not None:
             return Usage()
@@ -102,7 +102,7 @@ class Metering:
         return self.terms.pausing(experiment.config, clients, max(0.0, length))
 
     async def estimate(self, experiment: Experiment, round_: Round | None) -> Estimate:
-        """For the whole of an experiment; `round_` is its last one."""
+        """An estimate for the whole experiment, whose last round is `round_`."""
         usage = experiment.usage
         clients = await self.repo.count_clients(experiment.id)
         if round_ is None and not experiment.round:
@@ -110,7 +110,7 @@ class Metering:
         elif round_ is not None and experiment.model_version != round_.number:
             usage += round_.usage or await self.of_round(experiment, round_)
         usage += await self.of_pause(experiment)
-        usage += self.terms.around(
+        usage += self.terms.overhead(
             experiment.config,
             max(0.0, self._until(experiment) - experiment.created_at),
             await self.repo.count_evaluations(experiment.id),
@@ -122,7 +122,10 @@ class Metering:
         return Estimate(usage, prices.priced(usage, self.context.prices))
 
     async def over_budget(self, experiment: Experiment, round_: Round) -> str | None:
-        """Why it shall pause, now that this round is in its `usage` and another one would open."""
+        """Why the experiment must pause before its next round, if it has used up its budget.
+
+        Its `usage` includes this round.
+        """
         budget = experiment.config.budget_usd
         if budget is None:
             return None
@@ -143,7 +146,7 @@ class Metering:
 
 
 def refusal(found: Estimate, budget: float) -> str:
-    """Why it does not go on with this budget, and what to do."""
+    """Says that the budget is used up, and how the admin can go on."""
     return (
         f"The estimated cost on Lambda, {prices.dollars(found.cost.usd)}, has reached the budget "
         f"of {prices.dollars(budget)}. Resume it with a higher budget_usd, or stop it."
@@ -157,7 +160,7 @@ def _told(sample: Sequence[Client]) -> float:
 def _reports(
     updates: Iterable[Update], refusals: Iterable[Refusal], model_size: int
 ) -> list[Report]:
-    """A refused update's size is not kept: it is taken to be the model's."""
+    """The reports of a round. No record has a refused update's size; it counts as the model's."""
     found = {u.slot: Report(at=u.received_at, size=u.blob.size) for u in updates}
     for r in refusals:
         found.setdefault(r.slot, Report(at=r.refused_at, size=model_size))

@@ -1,9 +1,11 @@
-"""The calls that a run takes, derived from its records: the coordinator counts none of them.
+"""Derives from a run's records how many calls it takes; the coordinator counts none of them.
 
-It keeps no state between calls, and a poll writes nothing. But how often clients ask follows from
-the pauses that they are advised, and all the rest from who was drawn, what arrived, and when. It is
-an estimate: it takes every enrolled client to ask as it is advised, each drawn one to download once
-an attempt, and one watcher to look at the experiment as its view advises. Times are in seconds.
+A poll writes nothing, so no record says how often clients ask. But the coordinator advises their
+pauses, and the records say which clients were drawn, and when their updates came. The result is an
+estimate. It assumes that every client asks as advised, that each drawn client downloads the model
+once an attempt, and that one person watches the experiment. Times are in seconds.
+
+`told` is the share of clients that a simulation tells when to ask, so that they rarely poll.
 """
 
 from __future__ import annotations
@@ -16,27 +18,28 @@ from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.prices import Usage
 from serverless_fl.domain.round import Round
 
-SHARE = 0.03  # of the time that a client has waited, it waits until it asks again
-PARTS_ANNOUNCED = 256  # in one call, at most
-TOLD_SECONDS = 60.0  # between the questions of a client that somebody else tells when to ask
-LOOK_SECONDS = 0.3  # between the looks of the simulation that tells it
-READS = 2  # of a closed round by that simulation: the round itself, and the list of its models
-TICK_SECONDS = 60.0  # as template.yaml's schedule
-# Bytes of bodies, as seen in runs.
-ANSWER, REQUEST, VIEW, MEMBER = 150, 250, 1500, 300  # the last one more for each of a cohort
+SHARE = 0.03  # a client's next pause, as a share of the time that it has waited so far
+PARTS_ANNOUNCED = 256  # one call announces at most so many
+TOLD_SECONDS = 60.0  # between two polls of a client that a simulation tells when to ask
+LOOK_SECONDS = 0.3  # between two looks of that simulation at the experiment
+READS = 2  # calls in which it reads a closed round: the round, and the list of models
+TICK_SECONDS = 60.0  # the schedule in template.yaml
+# Bytes of bodies, measured in runs. A view has MEMBER more for each client of the cohort.
+ANSWER, REQUEST, VIEW, MEMBER = 150, 250, 1500, 300
 
 
 def pause(waited: float, least: float, most: float) -> float:
-    """The advised pause of one who has waited so long: rounds that take hours are not asked after
-    every second, and short ones are not slept through.
+    """The advised pause of a client that has waited so long.
+
+    It grows with the wait: clients of a long round ask seldom, and those of a short one in time.
     """
     return min(max(SHARE * waited, least), most)
 
 
 def paused_bounds(config: Config, least: float, most: float) -> tuple[float, float]:
-    """The bounds of that while the experiment is paused, where it may take days.
+    """The least and the most pause while the experiment is paused, perhaps for days.
 
-    However long they are, clients must be back in time for a round that is opened again.
+    A client must still be back before the deadline of a round that opens after the pause.
     """
     in_time = max(config.deadline_seconds / 4, least)
     shortest = min(most, in_time)
@@ -44,12 +47,12 @@ def paused_bounds(config: Config, least: float, most: float) -> tuple[float, flo
 
 
 def polls(start: float, end: float, least: float, most: float, each: float) -> float:
-    """How often one asks from `start` to `end`, both seconds since the wait began.
+    """How often a client asks from `start` to `end`, in seconds since its wait began.
 
-    The integral of 1 / (pause + each), `each` being how long an answer takes.
+    This is the integral of 1 / (pause + each), where an answer takes `each` seconds.
     """
     least = min(least, most)
-    rising, flat = least / SHARE, most / SHARE  # where the pause begins and ends to grow
+    rising, flat = least / SHARE, most / SHARE  # the pause grows between these
     early = max(0.0, min(end, rising) - start)
     late = max(0.0, end - max(start, flat))
     low, high = min(max(start, rising), flat), min(max(end, rising), flat)
@@ -59,7 +62,7 @@ def polls(start: float, end: float, least: float, most: float, each: float) -> f
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """An update that arrived, accepted or refused: when, and of how many bytes."""
+    """An update that came, accepted or refused: the time, and the size in bytes."""
 
     at: float
     size: int
@@ -67,9 +70,9 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """How one deals with a coordinator: sizes in bytes, times in seconds.
+    """The terms on which clients talk to the coordinator: sizes in bytes, times in seconds.
 
-    `direct`: weights go to the blob store itself. `each`: what an answer takes.
+    `direct`: clients move weights to and from the bucket. `each`: the time that an answer takes.
     """
 
     part_bytes: int
@@ -80,13 +83,13 @@ class Terms:
     each: float
 
     def call(self, bytes_in: float = 0, bytes_out: float = ANSWER, times: float = 1) -> Usage:
-        """One call, or several that are alike."""
+        """One call, or several equal ones."""
         metered = max(1, math.ceil((bytes_in + bytes_out) / self.metered_bytes))
         one = Usage(requests=1, http_api_calls=metered, bytes_in=bytes_in, bytes_out=bytes_out)
         return one * times
 
     def download(self, size: int) -> Usage:
-        """A model's file, in ranges or by signed URLs."""
+        """The download of a model, in ranges or by signed URLs."""
         parts = max(1, math.ceil(size / self.part_bytes))
         if self.direct:  # pages of its parts, until an empty one
             pages = 1 + math.ceil(parts / PARTS_ANNOUNCED)
@@ -95,7 +98,7 @@ class Terms:
         return Usage(requests=parts, http_api_calls=metered, bytes_out=size)
 
     def upload(self, size: int, *, at_once: bool = False) -> Usage:
-        """Parts and their commit; several are announced before. Or `at_once`, if it is one part."""
+        """The upload of a file: announcements, parts, commit. `at_once`: one part in one call."""
         parts = max(1, math.ceil(size / self.part_bytes))
         if at_once and parts == 1 and not self.direct:
             return self.call(bytes_in=size)
@@ -109,7 +112,7 @@ class Terms:
         return found + sent + Usage(bytes_out=ANSWER * parts)
 
     def polling(self, start: float, end: float, told: float = 0.0) -> float:
-        """How often a client asks while it waits, of whom a share is told when to."""
+        """How often a client asks while it waits, on average over those told when to and not."""
         advised = polls(start, end, self.poll_min, self.poll_max, self.each)
         return (1 - told) * advised + told * max(0.0, end - start) / TOLD_SECONDS
 
@@ -124,7 +127,7 @@ class Terms:
     ) -> Usage:
         """Everything before the first round; all times are since the experiment's creation.
 
-        `waited_from` is when clients enrolled, or a sample of that; `told` is a share of them.
+        `waited_from` holds the times at which clients enrolled, or a sample of them.
         """
         found = self.call(bytes_in=REQUEST) + self.upload(model_size)
         digits = len(str(config.dataset_size)) + 1
@@ -142,30 +145,30 @@ class Terms:
         until: float,
         told: float = 0.0,
     ) -> Usage:
-        """A round up to `until`; `clients` are enrolled and not revoked."""
+        """A round up to `until`; so many `clients` are enrolled and not revoked."""
         length = max(0.0, until - round_.opened_at)
         drawn, turns = _drawn(round_)
         found = (self.call() + self.download(model_size)) * turns
         for report in reports:
             found += self.upload(report.size, at_once=True)
-        # A client that has uploaded asks at once, unless somebody tells it when to; one that was
-        # not drawn came in the middle of its pause.
+        # A client that has uploaded asks at once, unless a simulation tells it when to. A client
+        # that was not drawn is in the middle of its pause when the round opens.
         asked = max(0, clients - drawn) * self.polling(0.0, length, told)
         for report in reports:
             waited = self.polling(report.at - round_.opened_at, length, told)
             asked += (1 - told) + max(0.0, waited - 0.5 * (1 - told))
         found += self.call(times=asked)
         if round_.closed_at is not None:
-            # A simulation, which tells its clients when to ask, reads what each round has made.
+            # A simulation reads each closed round and its model.
             found += self.call(bytes_out=VIEW, times=told * READS)
         return found + Usage(aggregation_seconds=round_.aggregation_seconds or 0.0)
 
     def pausing(self, config: Config, clients: int, length: float) -> Usage:
-        """An experiment that is paused for so long."""
+        """A pause of this length."""
         least, most = paused_bounds(config, self.poll_min, self.poll_max)
         return self.call(times=clients * polls(0.0, length, least, most, self.each))
 
-    def around(
+    def overhead(
         self,
         config: Config,
         age: float,
@@ -173,7 +176,7 @@ class Terms:
         model_size: int,
         told: float = 0.0,
     ) -> Usage:
-        """What no round has: the ticks, who watches, and reports on models (each downloads one)."""
+        """What belongs to no round: ticks, a watcher, and evaluations (each downloads a model)."""
         found = Usage(ticks=age / TICK_SECONDS)
         view = VIEW + MEMBER * config.clients_per_round
         looks = polls(0.0, age, 1.0, self.poll_max, self.each)
@@ -182,12 +185,12 @@ class Terms:
         return found + (self.call(bytes_in=REQUEST) + self.download(model_size)) * evaluations
 
     def farewell(self, clients: int, told: float = 0.0) -> Usage:
-        """Each client asks, and learns that the experiment has ended; but who is told need not."""
+        """Each client asks once more, and learns that the experiment has ended."""
         return self.call(times=clients * (1 - told))
 
 
 def _drawn(round_: Round) -> tuple[int, int]:
-    """How many clients were drawn, and how many trainings that made, over all attempts."""
+    """The number of drawn clients, and of their trainings, over all attempts."""
     everyone, turns, settled = set[int](), 0, set[int]()
     for attempt in round_.earlier:
         everyone.update(attempt.cohort)

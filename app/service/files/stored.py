@@ -76,7 +76,7 @@ async def commit(
 async def _drop_altered(blobs: Blobs, key: str, number: int) -> NoReturn:
     """Delete a part that a client wrote with other bytes, to a bucket that checks no digests."""
     await blobs.delete(key)
-    raise PartsMissing(f"Part {number} holds other bytes than it says: send it again.")
+    raise PartsMissing(f"Part {number} holds bytes of another SHA-256: send it again.")
 
 
 async def fetch_ahead(blobs: Blobs, keys: Sequence[str]) -> AsyncGenerator[bytes | None, None]:

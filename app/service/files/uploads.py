@@ -145,8 +145,8 @@ class Uploads:
                 await self.context.blobs.delete(key)
                 return
         raise DigestMismatch(
-            f"Part {part.number} is here, with {size} bytes, not {part.size}: announce the size "
-            "that it has."
+            f"Part {part.number} is already stored with {size} bytes, not {part.size}: announce "
+            "that size."
         )
 
     def _named(self, stored: dict[str, int]) -> dict[str, int]:

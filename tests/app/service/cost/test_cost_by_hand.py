@@ -175,6 +175,6 @@ async def test_whoever_is_revoked_is_neither_waited_for_nor_told_the_end(federat
     expected = 2 * 2 + 2 + 2 + polls(0, 50, 0.2, 15.0, each)
     assert round_.usage.requests == pytest.approx(expected)
     estimate = await service.rounds.metering.estimate(found, round_)
-    around = service.rounds.metering.terms.around(found.config, 50, 0, SIZE)
+    around = service.rounds.metering.terms.overhead(found.config, 50, 0, SIZE)
     left = estimate.usage.requests - found.usage.requests - around.requests
     assert left == pytest.approx(3)

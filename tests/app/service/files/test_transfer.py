@@ -142,7 +142,9 @@ async def test_a_false_announcement_takes_no_part_away(small_parts):
         return await members[one].api.connection.post(path, parts.PartAnnouncements(parts=listed))
 
     for lie in ([(own, PART - 1)], [(own, PART), (own, 1)]):
-        with pytest.raises(errors.RequestRefused, match=f"Part 0 is here, with {PART} bytes"):
+        with pytest.raises(
+            errors.RequestRefused, match=f"Part 0 is already stored with {PART} bytes"
+        ):
             await announce(*lie)
     await announce((other, 1), (own, PART))  # two contents for one part
     await members[two].api.upload_update(experiment, 1, data, 10, {}, PART)

@@ -162,7 +162,7 @@ async def test_what_a_client_brought_past_the_coordinator_is_read_before_it_is_a
         await federation.blobs.put(key, lie)
     sha = hashlib.sha256(said).hexdigest()
     commit = UpdateCommit(sha256=sha, parts=digests, num_examples=10)
-    with pytest.raises(PartsMissing, match="holds other bytes than it says"):
+    with pytest.raises(PartsMissing, match="holds bytes of another SHA-256"):
         await service.participation.commit(client, 1, commit)
     assert (await federation.admin.round(experiment, 1)).reported == []
     # Once the right bytes lie there, the same commit is accepted.
