@@ -12,8 +12,10 @@ from typing import Any, NoReturn, cast
 
 from client_sdk import exits, hints
 from client_sdk.cli import config_file, settings, values
+from client_sdk.results.console import LONGEST
 from client_sdk.results.trackers import TRACKERS
 from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.text import clean
 
 Group = argparse._ActionsContainer  # a parser, or a group of its options
 COMMANDS = ("run", "join", "predict", "export", "verify", "delete")
@@ -28,6 +30,8 @@ class _Parser(argparse.ArgumentParser):
     declared: type[ExperimentConfig] = ExperimentConfig
 
     def error(self, message: str) -> NoReturn:
+        # A file's keys may be a stranger's: `clean` removes what moves a terminal's cursor.
+        message = clean(message, LONGEST)
         self.exit(exits.USAGE, f"error: {message} (see {self.prog} --help)\n")
 
     def parse_known_args(  # type: ignore[override]

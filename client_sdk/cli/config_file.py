@@ -17,6 +17,7 @@ from serverless_fl.wire.schema import ExperimentConfig
 from serverless_fl.wire.settings import GROUPS, fault, settings_of
 
 NAME = "config.toml"
+_MAX_BYTES = 1_000_000
 # Flags of `run` that have a key, too, though they are no settings of the coordinator's.
 RUN_KEYS: Mapping[str, str] = {
     "dataset": "data",
@@ -41,10 +42,16 @@ class ConfigFile:
 def read(path: Path, model: type[ExperimentConfig] = ExperimentConfig) -> ConfigFile:
     """Read a file. Raises UsageError, which names the file and the key."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise UsageError(
+                f"{path} is no file of settings: it is longer than {_MAX_BYTES} bytes."
+            )
+        document = tomllib.loads(content.decode())
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise UsageError(f"{path} is no TOML: {error}.") from error
     known = _tables(model)
     settings: dict[str, Any] = {}

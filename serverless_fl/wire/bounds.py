@@ -14,6 +14,8 @@ MAX_PARTS = 20_000  # in one file
 MAX_EXAMPLES = 10**9
 MAX_ROUNDS = 1_000_000
 MAX_CLIENTS = 100_000
+MAX_ATTEMPTS = 1000  # at one round
+MAX_DEADLINE = 30 * 86_400  # seconds
 LONGEST_PAUSE = 86_400.0  # seconds
 
 ClientId = Annotated[str, StringConstraints(pattern=r"^client-[0-9]{1,6}$")]
@@ -24,7 +26,7 @@ Secret = Annotated[
 Url = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,8192}$")]
 
 RoundNumber = Annotated[int, Field(ge=0, le=MAX_ROUNDS)]
-Attempt = Annotated[int, Field(ge=0, le=1000)]
+Attempt = Annotated[int, Field(ge=0, le=MAX_ATTEMPTS)]
 Examples = Annotated[int, Field(ge=0, le=MAX_EXAMPLES * MAX_CLIENTS)]  # of all clients together
 Bytes = Annotated[int, Field(ge=0, le=2**50)]
 PartBytes = Annotated[int, Field(ge=1, le=2**32, examples=[8388608])]
@@ -36,6 +38,7 @@ BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
 LearningRate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 WeightDecay = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+Budget = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]  # US dollars
 RateFactor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 

@@ -20,10 +20,14 @@ from serverless_fl.domain.experiment import Config, ExperimentState
 from serverless_fl.domain.metrics import MAX_METRIC
 from serverless_fl.domain.metrics import fault as metric_fault
 from serverless_fl.wire.bounds import (
+    MAX_ATTEMPTS,
     MAX_CLIENTS,
+    MAX_DEADLINE,
     MAX_EXAMPLES,
     MAX_PARTS,
+    MAX_ROUNDS,
     BatchSize,
+    Budget,
     Bytes,
     ClientId,
     Epochs,
@@ -129,7 +133,7 @@ class ExperimentConfig(Body):
     )
     dataset_size: int = Field(
         ge=1,
-        le=10**9,
+        le=MAX_EXAMPLES,
         examples=[60000],
         description="Training examples, of which shards are drawn",
         json_schema_extra=_of("data"),
@@ -142,7 +146,7 @@ class ExperimentConfig(Body):
     clients: int = Field(
         _D.clients,
         ge=1,
-        le=100_000,
+        le=MAX_CLIENTS,
         description="Slots for clients",
         json_schema_extra=_of("data"),
     )
@@ -162,7 +166,7 @@ class ExperimentConfig(Body):
     rounds: int = Field(
         _D.rounds,
         ge=1,
-        le=1_000_000,
+        le=MAX_ROUNDS,
         description="Rounds of training",
         json_schema_extra=_of("schedule"),
     )
@@ -204,7 +208,7 @@ class ExperimentConfig(Body):
     deadline_seconds: FiniteFloat = Field(
         _D.deadline_seconds,
         gt=0,
-        le=30 * 86400,
+        le=MAX_DEADLINE,
         description="Seconds for an attempt at a round",
         json_schema_extra=_of("schedule"),
     )
@@ -217,7 +221,7 @@ class ExperimentConfig(Body):
     max_attempts: int = Field(
         _D.max_attempts,
         ge=1,
-        le=1000,
+        le=MAX_ATTEMPTS,
         description="Attempts at a round before the experiment fails",
         json_schema_extra=_of("schedule"),
     )
@@ -271,10 +275,8 @@ class ExperimentConfig(Body):
         "the records and hashes of all stay. Without it, all versions stay",
         json_schema_extra=_of("keeping"),
     )
-    budget_usd: FiniteFloat | None = Field(
+    budget_usd: Budget | None = Field(
         None,
-        gt=0,
-        le=1e9,
         description="Estimated cost on Lambda, in US dollars, that pauses the experiment between "
         "two rounds; it may be changed while the experiment runs",
         json_schema_extra=_of("stopping"),
@@ -375,10 +377,8 @@ class EvaluationReport(Body):
 class Resume(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"budget_usd": 5.0}]})
 
-    budget_usd: FiniteFloat | None = Field(
+    budget_usd: Budget | None = Field(
         None,
-        gt=0,
-        le=1e9,
         examples=[5.0],
         description="The new budget, above the estimated cost so far; default: no change",
     )

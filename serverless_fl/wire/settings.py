@@ -121,6 +121,6 @@ def fault(model: type[BaseModel], setting: Setting, value: Any) -> str | None:
     except ValidationError as error:
         if setting.kind == "string" and not setting.choices and isinstance(value, str):
             return f"is not accepted: {error.errors()[0]['msg']}"
-        shown = repr(value[:40]) if isinstance(value, str) else number_text(value)
+        shown = repr(value[:40]) if isinstance(value, str) else number_text(value)[:40]
         return f"must be {setting.rule}, not {shown}"
     return None

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.wire.bounds import (
+    MAX_DEADLINE,
     Attempt,
     BatchSize,
     Bytes,
@@ -48,7 +49,7 @@ class Train(Answer):
     base_version: RoundNumber
     model: BlobInfo
     deadline: datetime
-    seconds_left: float = Field(ge=0, le=30 * 86_400)
+    seconds_left: float = Field(ge=0, le=MAX_DEADLINE)
     training: Training
     part_bytes: PartBytes = Field(description="The most bytes of one uploaded part")
     direct: bool = Field(

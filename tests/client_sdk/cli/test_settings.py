@@ -123,6 +123,12 @@ def test_misspelt_words_of_other_commands(refused):
         ("[data]\ndataset = 3", "data.dataset must be text"),
         ('[run]\nkernel = "natve"', "kernel must be one of auto, native, torch, not 'natve'"),
         ("[schedule\n", "is no TOML"),
+        ("[schedule]\nrounds = " + 5000 * "9", "is no TOML"),
+        ("[schedule]\nrounds = " + 5000 * "[", "is no TOML"),
+        ("[schedule]\nrounds = [1, 2]", "schedule.rounds must be a whole number"),
+        ("[schedule]\nrounds = 2026-01-01", "schedule.rounds must be a whole number"),
+        ('[schedule]\n"a\\u001b[2J\\nb" = 1', "there is no key schedule.a"),
+        ("#" * 1_000_001, "is no file of settings"),
     ],
 )
 def test_an_error_names_the_file_and_the_key(refused, file, text, says):
