@@ -1,10 +1,10 @@
-# Two commands do everything: `make run` and `make test`. The rest is for daily work.
+# Two commands do everything: `make run` and `make test`. The others are for daily work.
 ifeq ($(strip $(PYTHON)),)
 override PYTHON := $(shell command -v python3.11 || command -v python3 || echo python3)
 endif
 BIN := .venv/bin
 ARGS ?=
-MAKEFLAGS += --jobs=2  # while one environment is set up, so is the other
+MAKEFLAGS += --jobs=2  # sets up two environments at the same time
 
 .PHONY: run test test-reversed conformance lint lint-style lint-types lint-floors lint-security audit format serve lambda-local openwhisk-local sam-validate
 .PHONY: sbom container-test mlflow-test bench bench-accuracy bench-load bench-platforms clean
@@ -12,21 +12,22 @@ MAKEFLAGS += --jobs=2  # while one environment is set up, so is the other
 run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
 
-# In the files' own order: by the number of their tests, those that take longest would come last.
-# Bytecode is kept, whatever the machine's settings say: a run starts a hundred processes.
+# --no-loadscope-reorder: xdist would order the files by their number of tests, and start the longest
+# ones last. A run starts a hundred processes, so Python must keep bytecode, whatever the machine's
+# settings are.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: .venv/ready .venv-sam/ready lint  ## everything that must hold
 	$(PYTEST) $(ARGS)
 
-test-reversed: .venv/ready .venv-sam/ready  ## the same tests, the last one first: none may need another
+test-reversed: .venv/ready .venv-sam/ready  ## the same tests from last to first: no test may need another one
 	$(PYTEST) --reversed $(ARGS)
 
-conformance: .venv/ready  ## the API through every way in, a model of 100 MB included
+conformance: .venv/ready  ## the API through every way in, with a model of 100 MB
 	$(BIN)/python -m pytest tests/conformance -m "large or not large" $(ARGS)
 
 .PHONY: soak
-soak: .venv/ready  ## the long forms of faults and bad input, about twenty minutes, and a table
+soak: .venv/ready  ## long tests with faults and bad input (twenty minutes); prints a table
 	$(BIN)/python -m tests.soak $(ARGS)
 
 .PHONY: audit-numbers
@@ -34,10 +35,10 @@ audit-numbers: .venv/ready  ## the checks of an audit of our figures, with many 
 	$(BIN)/python -m tests.audit $(ARGS)
 
 .PHONY: mutants
-mutants: .venv/ready  ## small changes to the code that no test notices; ARGS='--changed main' for those of a branch
+mutants: .venv/ready  ## finds small changes to the code that no test notices; ARGS='--changed main' for a branch
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-lint: lint-types lint-style lint-floors lint-security  ## two at a time: types take longest
+lint: lint-types lint-style lint-floors lint-security  ## types, style, imports and security
 
 lint-types: .venv/ready
 	$(BIN)/mypy
@@ -52,36 +53,36 @@ lint-floors: .venv/ready
 lint-security: .venv/ready
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive serverless_fl app client_sdk
 
-audit: .venv/ready  ## known vulnerabilities of what is pinned; needs a network, so no part of lint
+audit: .venv/ready  ## known vulnerabilities of pinned versions; not a part of lint, as it needs a network
 	$(BIN)/python .ci/audit.py $(ARGS)
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-serve: .venv/ready  ## a coordinator on this machine; a dashboard at /, its API documentation at /docs
+serve: .venv/ready  ## a coordinator on this machine: the dashboard is at /, the API's documentation at /docs
 	$(BIN)/python -m app $(ARGS)
 
-lambda-local: .venv/ready  ## the same under Lambda's emulator
+lambda-local: .venv/ready  ## a coordinator under Lambda's emulator
 	$(BIN)/python -m examples.lambda_local $(ARGS)
 
-openwhisk-local: .venv/ready  ## and as Docker actions of OpenWhisk
+openwhisk-local: .venv/ready  ## a coordinator as Docker actions of OpenWhisk
 	$(BIN)/python -m examples.openwhisk_local $(ARGS)
 
-sam-validate: .venv-sam/ready  ## template.yaml, by the SAM CLI
+sam-validate: .venv-sam/ready  ## checks template.yaml with the SAM CLI
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 .venv-sam/bin/sam validate --lint
 
-mlflow-test: .venv-mlflow/ready  ## what MLflow is told by `run --track mlflow`
+mlflow-test: .venv-mlflow/ready  ## tests the records that `run --track mlflow` writes to MLflow
 	.venv-mlflow/bin/python -m pytest tests/client_sdk/results/test_mlflow.py -m mlflow $(ARGS)
 
-sbom: .venv-sbom/ready  ## what the image installs, as CycloneDX: sbom.json
+sbom: .venv-sbom/ready  ## lists the image's packages in the format CycloneDX: sbom.json
 	.venv-sbom/bin/cyclonedx-py requirements docker/requirements.txt --pyproject pyproject.toml \
 		--output-reproducible --of JSON -o sbom.json
 
-container-test: .venv/ready  ## the Dockerfile, built by buildah
+container-test: .venv/ready  ## builds the Dockerfile with buildah and tests the image
 	tests/container.sh
 
-bench: .venv/ready  ## beside peers and limits, in short; writes benchmarks/RESULTS.md
+bench: .venv/ready  ## short benchmarks beside other projects and limits; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-accuracy: .venv/ready  ## accuracy over ten seeds; ARGS choose the data set
@@ -95,28 +96,28 @@ bench-platforms: .venv/ready  ## cold start and warm request on each platform
 
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	echo "Python 3.11 is needed, or a newer one, and $(PYTHON) is not: make PYTHON=/path/to/python3.11"; \
+	echo "$(PYTHON) is not Python 3.11 or newer: make PYTHON=/path/to/python3.11"; \
 	exit 1; }
 endef
 
-# The stamp is younger than what it was made from, or all is installed again.
+# Make installs everything again if one of these files is newer than the stamp.
 .venv/ready: pyproject.toml constraints.txt
 	$(check_python)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[server,client,aws,dev]'
-	@# For Lambda's emulator, which it carries; its own dependencies clash with ours.
+	@# This package holds Lambda's emulator. Its dependencies contradict constraints.txt.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps aws-sam-cli==1.170.0
 	@touch $@
 
-# MLflow brings some thirty packages, large ones among them, for one test.
+# MLflow installs thirty packages, some of them large, for one test.
 .venv-mlflow/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-mlflow
 	.venv-mlflow/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[server,client,aws,dev,mlflow]'
 	@touch $@
 
-# The SAM CLI in a place of its own, because it pins what we need newer.
+# The SAM CLI has an environment of its own, because it pins older versions of our packages.
 .venv-sam/ready: Makefile
 	$(check_python)
 	$(PYTHON) -m venv .venv-sam

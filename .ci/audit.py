@@ -1,10 +1,10 @@
-"""Ask a vulnerability service about every pinned version: `make audit`.
+"""Asks a vulnerability service about every pinned version: `make audit`.
 
-pip-audit alone ends well though it was told nothing: packages that a service does not know are
-"skipped", which behind a package mirror may be all of them. Here that is a failure too.
+pip-audit alone succeeds even if it learns nothing: it "skips" packages that the service does not
+know, and behind a package mirror it may skip all. This script fails in that case.
 
-Exit codes: 0 all were looked up, and none is known to be vulnerable; 1 some are; 3 the service
-could not be asked about all of them, so that it is not known.
+Exit codes: 0 if no version is known to be vulnerable; 1 if one is; 3 if the service did not answer
+for every version.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> int:
     try:
         found = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
-        last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        last = done.stderr.strip().splitlines()[-1:] or ["pip-audit printed no error"]
         print(f"NOT AUDITED: the vulnerability service could not be asked: {last[0][:500]}")
         return 3
     skipped = [d for d in found if "skip_reason" in d]

@@ -1,7 +1,7 @@
-"""Whether this container serves: its server says that it is ready, or its action's port is open.
+"""Checks that this container serves: its server answers /ready, or its action's port is open.
 
-It asks the ports and not the processes: which process is the first one depends on how the container
-was started (`docker run --init`), and a server that hangs is a process all the same.
+It asks the ports and not the processes, because a server that hangs is still a process, and the
+container's first process may be an init process (`docker run --init`).
 
     python3 healthcheck.py [SERVER_PORT ACTION_PORT]
 """

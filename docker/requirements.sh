@@ -1,9 +1,9 @@
 #!/bin/sh
-# Writes docker/requirements.txt anew, from pyproject.toml and constraints.txt: after either has changed.
+# Writes docker/requirements.txt from pyproject.toml and constraints.txt. Run it after changing either.
 set -eu
 cd "$(dirname "$0")/.."
 {
-    echo "# What the image installs, each file by its hash, for every architecture: docker/requirements.sh made it"
+    echo "# The image's packages with the hash of each file, for every architecture; docker/requirements.sh writes this"
     uv pip compile pyproject.toml --extra server --extra aws --constraint constraints.txt \
         --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --quiet
 } > docker/requirements.new

@@ -1,4 +1,4 @@
-"""Processes that stand in for a platform's containers, and what starts a pool of them."""
+"""Processes that play a platform's containers, and a function that serves a pool of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, seconds: float = 60.0) -> None:
-    """Raises RuntimeError where nothing listens in time."""
+    """Wait until a process listens on the port. Raises RuntimeError after `seconds` seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -40,10 +40,10 @@ def wait_for_port(port: int, seconds: float = 60.0) -> None:
             time.sleep(0.01)
         else:
             return
-    raise RuntimeError(f"nothing listens on port {port}")
+    raise RuntimeError(f"No process listens on port {port} after {seconds:g} s.")
 
 
-# Linux: a signal for a process whose parent is gone, however that ended (prctl(2)).
+# On Linux the kernel can send a process a signal when its parent ends (prctl(2)).
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
@@ -54,12 +54,13 @@ def _end_with_parent() -> None:
 
 
 class Container:
-    """A process that answers on a port of this machine, at `url`. Use it as a context manager.
+    """A process that answers at `url`, on a port of this machine. Use it as a context manager.
 
-    It gets this process's environment, less `hidden`, and `environment`; `log` takes what it says.
+    It gets this process's environment without the names in `hidden`, and `environment`. It writes
+    its output to `log`.
     """
 
-    hidden: tuple[str, ...] = ()  # prefixes of names
+    hidden: tuple[str, ...] = ()  # prefixes of variables' names
 
     def __init__(self, environment: Mapping[str, str], log: IO[bytes] | None = None) -> None:
         self.environment = dict(environment)
@@ -80,7 +81,7 @@ class Container:
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=self.log,
-            start_new_session=True,  # Ctrl-C is for us; it stops when we say so
+            start_new_session=True,  # Ctrl-C reaches only this process, which ends the container
             preexec_fn=_end_with_parent if _LIBC else None,  # noqa: PLW1509  (one system call)
         )
         try:
@@ -100,7 +101,7 @@ class Container:
             self._process.wait()
 
     def peak_memory(self) -> int:
-        """The most bytes that its largest process has had resident. Linux only."""
+        """Give the peak resident memory of its largest process, in bytes. Linux only."""
         assert self._process is not None
         peaks, found, statuses = [0], {self._process.pid}, dict(_statuses())
         while family := {pid for pid in statuses if pid in found}:
@@ -110,9 +111,9 @@ class Container:
 
 
 def _statuses() -> Iterator[tuple[int, dict[str, str]]]:
-    """Every process's /proc/PID/status."""
+    """Yield the id and the fields of /proc/PID/status of every process."""
     for path in Path("/proc").glob("[0-9]*/status"):
-        with suppress(OSError):  # it may just have ended
+        with suppress(OSError):  # the process may have ended meanwhile
             fields = (line.partition(":") for line in path.read_text().splitlines())
             yield int(path.parent.name), {name: value for name, _, value in fields}
 
@@ -122,7 +123,7 @@ def _number(value: str | None) -> int:
 
 
 class LocalMongo(Container):
-    """nx-27017, which speaks MongoDB's protocol, over a temporary folder; entering gives it."""
+    """nx-27017, a database that speaks MongoDB's protocol, in a temporary folder."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -143,7 +144,7 @@ class LocalMongo(Container):
 
     def __exit__(self, *_: object) -> None:
         assert self._process is not None
-        self._process.kill()  # it has nothing to keep, and takes its time to end by itself
+        self._process.kill()  # its data is not needed, and a normal end takes long
         self._process.wait()
         assert self.log is not None
         self.log.close()
@@ -156,12 +157,13 @@ def serve(
     make_container: Callable[[dict[str, str], IO[bytes]], Container],
     make_gateway: Callable[[Sequence[str], dict[str, str]], Starlette],
 ) -> None:
-    """Serve a pool of containers behind a gateway until interrupted, and say how to use it.
+    """Serve a pool of containers behind a gateway until interrupted, and print how to use it.
 
-    Both makers get the coordinator's settings; a container also where to write its log. State is
-    in MongoDB: MONGODB_URL, or an nx-27017 of its own where that is not set.
+    `make_container` gets the coordinator's settings and a file for its log; `make_gateway` gets the
+    containers' URLs and the settings. The state is in the database MONGODB_URL; without it, in an
+    nx-27017 that this function starts.
     """
-    # SIGTERM would end this process at once and leave the containers and the database behind.
+    # Without a handler SIGTERM would end this process at once and leave the containers running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     settings = {k: v for k, v in os.environ.items() if k.startswith("FL_") and v}
     settings.setdefault("FL_ADMIN_KEY", secrets.token_urlsafe(32))
@@ -182,8 +184,8 @@ def _serve(
     make_container: Callable[[dict[str, str], IO[bytes]], Container],
     make_gateway: Callable[[Sequence[str], dict[str, str]], Starlette],
 ) -> None:
-    """Raises RuntimeError, OSError: a sentence each."""
-    listener = stack.enter_context(_listener(arguments.port))  # before anything is started
+    """Start and serve all. Raises RuntimeError and OSError with a sentence."""
+    listener = stack.enter_context(_listener(arguments.port))  # first, as it fails most often
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     settings["MONGODB_URL"] = os.environ.get("MONGODB_URL") or stack.enter_context(LocalMongo()).url
     log = stack.enter_context(
@@ -201,13 +203,13 @@ def _serve(
             f"{platform} behind {url} (API docs: /docs)\n"
             f"FL_ADMIN_KEY={settings['FL_ADMIN_KEY']} "
             f"{hints.command('--clients', '20', '--server', url)}\n"
-            f"(what the containers say goes to {log.name})",
+            f"(the containers write their output to {log.name})",
         )
     )
 
 
 def _listener(port: int) -> socket.socket:
-    """Raises OSError, whose message is a sentence."""
+    """Listen on a port of this machine. Raises OSError with a sentence."""
     found = socket.socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -220,7 +222,7 @@ def _listener(port: int) -> socket.socket:
 
 
 async def _gateway(app: Starlette, listener: socket.socket, log: str, ready: str) -> None:
-    """Serve, and print `ready` once a request has come back from a container."""
+    """Serve, and print `ready` after a container has answered a request."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
@@ -232,14 +234,14 @@ async def _gateway(app: Starlette, listener: socket.socket, log: str, ready: str
         except httpx.HTTPError as error:
             server.should_exit = True
             await serving
-            raise RuntimeError(f"The coordinator does not start; {log} says why.") from error
+            raise RuntimeError(f"The coordinator does not start; see {log}.") from error
     print(ready, flush=True)
     await serving
 
 
 def parser(description: str) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=description)
-    found.add_argument("--port", type=_port, default=8000, help="0: a free one; default: 8000")
+    found.add_argument("--port", type=_port, default=8000, help="0: a free port; default: 8000")
     found.add_argument("--containers", type=positive, default=2, help="default: 2")
     return found
 
@@ -251,7 +253,7 @@ def _port(text: str) -> int:
 
 
 def positive(text: str) -> int:
-    """An argument that is a whole number from 1 on."""
+    """Parse a whole number above 0."""
     if not (text.isascii() and text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)

@@ -1,4 +1,4 @@
-"""Plain HTTP in front of a pool of function containers: what the platforms' gateways share."""
+"""The part that the platforms' gateways share: plain HTTP in front of a pool of containers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 @dataclass(frozen=True)
 class Call:
-    """An HTTP request as a gateway sees it. `path` and `query` are as they were sent."""
+    """An HTTP request as a gateway sees it. `path` and `query` are not decoded."""
 
     method: str
     path: str
@@ -43,7 +43,10 @@ class Call:
 
 
 class Pool:
-    """Containers by the URL that takes invocations; each takes one at a time, as the real do."""
+    """A pool of containers. Each takes one invocation at a time, as on the real platform.
+
+    `urls` are the containers' URLs for invocations; `timeout` is in seconds.
+    """
 
     def __init__(self, urls: Sequence[str], timeout: float) -> None:
         self._free: asyncio.Queue[str] = asyncio.Queue()
@@ -64,7 +67,7 @@ Forward = Callable[[Call, Pool], Awaitable[Response]]
 
 
 def gateway(urls: Sequence[str], forward: Forward, *, timeout: float) -> Starlette:
-    """An application that hands every request to `forward`."""
+    """Make an application that gives every request to `forward`."""
 
     async def endpoint(request: Request) -> Response:
         return await forward(await Call.of(request), request.app.state.pool)

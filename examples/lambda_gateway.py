@@ -1,7 +1,7 @@
 """A small API Gateway: plain HTTP in front of Lambda's runtime interface emulator.
 
-Each request becomes an HTTP API event (payload format 2.0), is posted to one of the emulators, and
-the function's answer becomes the response.
+The gateway turns a request into an HTTP API event (payload format 2.0), posts it to one of the
+emulators, and turns the function's answer into the response.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from starlette.responses import JSONResponse, Response
 
 from examples.gateway import Call, Pool, gateway
 
-MAX_BYTES = 6 * 1024**2  # what Lambda takes and gives in one synchronous call, as JSON
+MAX_BYTES = 6 * 1024**2  # Lambda's limit for a synchronous call's request and answer, as JSON
 SECONDS = 29  # the function's timeout in template.yaml
 INVOKE = "/2015-03-31/functions/function/invocations"
 
 
 def http_api(call: Call) -> dict[str, Any]:
-    """The HTTP API event (2.0) of a request."""
+    """Give the HTTP API event (2.0) of a request."""
     event = {
         "version": "2.0",
         "routeKey": "$default",
@@ -59,7 +59,7 @@ def http_api(call: Call) -> dict[str, Any]:
 
 
 def response_of(answer: dict[str, Any]) -> Response:
-    """The HTTP response of a function's answer, of whatever source the event was."""
+    """Give the HTTP response of a function's answer, in any of the gateways' formats."""
     body = answer.get("body") or ""
     content = base64.b64decode(body) if answer.get("isBase64Encoded") else body.encode()
     several = answer.get("multiValueHeaders") or {}
@@ -70,7 +70,7 @@ def response_of(answer: dict[str, Any]) -> Response:
 def create_app(
     emulators: Sequence[str], event_of: Callable[[Call], dict[str, Any]] = http_api
 ) -> Starlette:
-    """A gateway to the emulators at these URLs, whose events have the shape of `event_of`."""
+    """Make a gateway to the emulators at these URLs; `event_of` makes the events."""
 
     async def forward(call: Call, pool: Pool) -> Response:
         payload = json.dumps(event_of(call)).encode()

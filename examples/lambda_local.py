@@ -2,9 +2,9 @@
 
     python -m examples.lambda_local --port 8000 --containers 2
 
-Starts Lambda's own runtime interface emulator (it ships in the aws-sam-cli package) with the real
-runtime client (awslambdaric), once a container, and a gateway in front of them. State is in
-MongoDB: MONGODB_URL, or an nx-27017 of its own where that is not set.
+It starts containers with a gateway in front. Each container is Lambda's own runtime interface
+emulator (from the package aws-sam-cli) with the real runtime client (awslambdaric). The state is in
+the database MONGODB_URL; without it, in an nx-27017 that this command starts.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ HANDLER = "app.entry.aws_lambda.handler"
 
 
 def emulator_path() -> Path:
-    """Lambda's runtime interface emulator. Raises RuntimeError where it is not installed."""
+    """Find Lambda's runtime interface emulator. Raises RuntimeError if it is not installed."""
     spec = importlib.util.find_spec("samcli")
     if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError("The emulator is missing: pip install --no-deps aws-sam-cli")
+        raise RuntimeError(
+            f"The emulator is missing: {sys.executable} -m pip install --no-deps aws-sam-cli"
+        )
     arch = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
     path = Path(spec.submodule_search_locations[0], "local", "rapid", f"aws-lambda-rie-{arch}")
     if not os.access(path, os.X_OK):
@@ -36,7 +38,7 @@ def emulator_path() -> Path:
 
 
 class LambdaContainer(Container):
-    """One emulated container; `url` + INVOKE takes events."""
+    """One emulated container; it takes events at `url` + INVOKE."""
 
     def __init__(self, environment: Mapping[str, str], log: IO[bytes] | None = None) -> None:
         timeout = {"AWS_LAMBDA_FUNCTION_TIMEOUT": str(lambda_gateway.SECONDS)}

@@ -1,7 +1,7 @@
 """A small OpenWhisk controller: plain HTTP in front of Docker actions.
 
-Each request becomes an activation of a raw web action, shaped as in OpenWhisk's WebActions.scala,
-with its default limits; the result becomes the response.
+The gateway turns a request into an activation of a raw web action, as OpenWhisk's WebActions.scala
+does, with OpenWhisk's default limits. It turns the action's result into the response.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from starlette.responses import JSONResponse, Response
 
 from examples.gateway import Call, Pool, gateway
 
-MAX_BYTES = 1024**2  # of a payload and of a result, as JSON
-# No binary types to akka-http, and so passed on as they are; application/json is, by exception.
+MAX_BYTES = 1024**2  # the limit of a payload and of a result, as JSON
+# The types that akka-http knows as text; the controller passes them on as they are. It passes
+# application/json in base64, like binary types.
 TEXT = ("text/", "application/x-www-form-urlencoded", "application/javascript", "application/xml")
-SECONDS = 60  # of a blocking call; after them the caller gets an activation's id
+SECONDS = 60  # the limit of a blocking call; later the caller gets the activation's id
 
 
 def arguments(call: Call) -> dict[str, Any]:
-    """What a raw web action gets of a request."""
+    """Give the arguments of a raw web action for a request."""
     found: dict[str, Any] = {
         "__ow_method": call.method.lower(),
         "__ow_path": call.path,
@@ -43,7 +44,7 @@ def arguments(call: Call) -> dict[str, Any]:
 
 
 def response_of(result: dict[str, Any]) -> Response:
-    """The HTTP response of an action's result."""
+    """Give the HTTP response of an action's result."""
     headers, body = result.get("headers") or {}, result.get("body") or ""
     plain = headers.get("content-type", "").startswith("text/")
     content = body.encode() if plain else base64.b64decode(body)
@@ -51,7 +52,7 @@ def response_of(result: dict[str, Any]) -> Response:
 
 
 class RateLimit:
-    """So many invocations in each minute of the clock."""
+    """Lets `per_minute` invocations through in each minute of the clock."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.time) -> None:
         self.per_minute = per_minute
@@ -59,7 +60,7 @@ class RateLimit:
         self._minute, self._count = 0, 0
 
     def seconds_to_wait(self) -> int:
-        """Count one invocation; 0, or the seconds until the next one is let through."""
+        """Count one invocation. Gives 0, or the seconds until the next invocation may pass."""
         minute, second = divmod(self._clock(), 60)
         if minute != self._minute:
             self._minute, self._count = int(minute), 0
@@ -72,7 +73,7 @@ class RateLimit:
 def create_app(
     actions: Sequence[str], bound: Mapping[str, str], rate: RateLimit | None = None
 ) -> Starlette:
-    """A gateway to the initialised actions at these URLs, with the parameters bound to them."""
+    """Make a gateway to initialised actions at these URLs; `bound` are their bound parameters."""
 
     async def forward(call: Call, pool: Pool) -> Response:
         if rate is not None and (seconds := rate.seconds_to_wait()):

@@ -2,8 +2,9 @@
 
     python -m examples.openwhisk_local --port 8000 --containers 2 --per-minute 600
 
-Starts the Docker action's server once a container, and a controller of the same limits in front of
-them. State is in MongoDB: MONGODB_URL, or an nx-27017 of its own where that is not set.
+It starts containers with a gateway in front. Each container is the Docker action's server, and the
+gateway has the limits of OpenWhisk's controller. The state is in the database MONGODB_URL; without
+it, in an nx-27017 that this command starts.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ INIT = {"value": {"name": "coordinator", "main": "main", "binary": False, "code"
 
 
 class OpenWhiskContainer(Container):
-    """One action server, initialised; `url` + "/run" takes activations.
+    """One initialised action server; it takes activations at `url` + "/run".
 
-    Its settings are not in its environment: they are parameters bound to the action, which the
-    controller sends with each activation.
+    Its settings are not in its environment. They are parameters bound to the action, and the
+    gateway sends them with each activation.
     """
 
     hidden = ("FL_", "MONGODB")
@@ -48,7 +49,7 @@ class OpenWhiskContainer(Container):
 def main() -> None:
     options = parser(str(__doc__).splitlines()[0])
     options.add_argument(
-        "--per-minute", type=positive, help="invocations let through; default: all"
+        "--per-minute", type=positive, help="the most invocations a minute; default: no limit"
     )
     given = options.parse_args()
     rate = RateLimit(given.per_minute) if given.per_minute else None
