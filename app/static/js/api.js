@@ -1,7 +1,7 @@
-// Calls of the API. Addresses are relative to the page's, so a prefix in front of it does no harm.
+// Calls of the API. Addresses are relative to the page's, so they work below any prefix.
 import { adminKey } from "./key.js";
 
-/** What the coordinator answered instead of what was asked for (RFC 9457). */
+/** An error that the coordinator answered (RFC 9457). */
 export class Problem extends Error {
   constructor(status, body, retryAfter) {
     super(body.detail ?? `The coordinator answered ${status}.`);
@@ -15,7 +15,7 @@ export class Problem extends Error {
 export const address = (path) => new URL(path, document.baseURI);
 export const here = () => address(".").href.replace(/\/$/, "");
 
-/** A response, or a Problem; status 0 where there was no answer at all. */
+/** Fetches an address. Throws Problem for an error; its status is 0 if nothing answered. */
 export async function send(method, path, { body, headers = {}, key = adminKey(), signal } = {}) {
   const sent = new Headers(headers);
   if (key) sent.set("Authorization", `Bearer ${key}`);
@@ -41,6 +41,6 @@ export async function post(path, body, headers = {}) {
   return (await send("POST", path, sent)).json();
 }
 
-/** Raises Problem where it is not the admin key. */
+/** Throws Problem if the key is not the admin key. */
 export const checkKey = (key) => send("GET", "v1/key", { key });
 export const experimentPath = (id) => `v1/experiments/${encodeURIComponent(id)}`;

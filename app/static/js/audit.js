@@ -1,4 +1,4 @@
-// Who did what to the experiment, and when: for the admin, where the coordinator keeps a log.
+// The audit log of the experiment, for the admin.
 import { experimentPath, get } from "./api.js";
 import { card, h, keyed } from "./dom.js";
 import { when } from "./format.js";
@@ -18,7 +18,7 @@ export function auditSection(id) {
   let seen = null;
   let busy = false;
 
-  /** The events after the last one that is shown. */
+  /** Fetches the events after the last one on the page. */
   const look = async () => {
     if (busy) return;
     busy = true;
@@ -30,7 +30,7 @@ export function auditSection(id) {
       node.classList.toggle("hidden", !adminKey());
       keyed(body, events, (event) => event.cursor, row);
     } catch (error) {
-      if (error.status !== 404) seen = null; // with the next view again; 404: it keeps none
+      if (error.status !== 404) seen = null; // try again with the next view; 404: there is no log
     }
     busy = false;
   };

@@ -3,11 +3,11 @@ import { h, keyed, svg } from "./dom.js";
 
 const HEIGHT = 230;
 const EDGE = { left: 48, right: 14, top: 10, bottom: 26 };
-const MANY = 60; // points, above which only the cursor's is marked
+const MANY = 60; // with more points, only the cursor's point has a mark
 
 /**
- * `update(series, last)`: series as of `seriesOf`, x from 0 to `last`. `bounds` holds what the
- * y axis must not go beyond, or null; `tick` formats its figures; `what` is counted along x.
+ * `update(series, last)` draws series from `seriesOf`, with x from 0 to `last`. The y axis stays
+ * within `bounds`, unless it is null. `tick` formats the figures of y; `what` names the unit of x.
  */
 export function lineChart(title, format, bounds, tick = format, what = "Model") {
   const plot = svg("svg", { height: HEIGHT, "aria-hidden": "true" });
@@ -26,7 +26,7 @@ export function lineChart(title, format, bounds, tick = format, what = "Model") 
 
   let series = [];
   let last = 1;
-  let cursor = null; // an x; null: the newest
+  let cursor = null; // a value of x; null: the newest
 
   const xs = () => [...new Set(series.flatMap((s) => s.points.map(([x]) => x)))].sort((a, b) => a - b);
   const at = () => cursor ?? xs().at(-1);
@@ -83,7 +83,7 @@ export function lineChart(title, format, bounds, tick = format, what = "Model") 
 }
 
 function drawPlot(plot, width, series, { last, x: cursor, tick, bounds }) {
-  if (width < 1) return; // not on the page yet
+  if (width < 1) return; // the chart is not on the page yet
   plot.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   const values = series.flatMap((s) => s.points.map(([, y]) => y));
   const [low, high, step] = scale(Math.min(...values), Math.max(...values), bounds);
@@ -108,7 +108,7 @@ function drawPlot(plot, width, series, { last, x: cursor, tick, bounds }) {
   plot.replaceChildren(...parts);
 }
 
-/** Lowest and highest line and the step between, of 1, 2 or 5 times a power of ten. */
+/** The lowest and the highest grid line, and their step: 1, 2 or 5 times a power of ten. */
 function scale(min, max, [floor, ceiling], lines = 5) {
   const spread = max - min || Math.abs(max) || 1;
   const raw = spread / lines;

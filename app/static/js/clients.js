@@ -1,4 +1,4 @@
-// The enrolled clients, and in how many rounds each one's update was taken.
+// The enrolled clients, each with the number of rounds that took its update.
 import { experimentPath, get, post } from "./api.js";
 import { confirm } from "./confirm.js";
 import { card, h, keyed, say } from "./dom.js";
@@ -16,11 +16,11 @@ export function clientsSection(id) {
         h("th", { scope: "col" }, name || h("span.sr", {}, "Actions"))))), body));
   const node = card("Clients", note, table);
   let clients = [];
-  let seen = "0 0"; // nobody enrolled, nobody revoked
+  let seen = "0 0"; // no client enrolled, none revoked
 
   const fetchAll = async (now) => {
     if (now === seen) return;
-    seen = now; // slots are taken in no order, so a new one may lie between
+    seen = now; // a new client may come between the others, because slots have no order in time
     const found = [];
     let page;
     do {
@@ -42,7 +42,7 @@ export function clientsSection(id) {
     const revoke = (client) => confirmRevoke(id, client, () => fetchAll("again").then(show));
     show();
     fetchAll(`${view.enrolled} ${view.current_round?.revoked.length ?? 0}`).then(show, (error) => {
-      seen = ""; // with the next view again
+      seen = ""; // try again with the next view
       note.textContent = error.message;
     });
   };
@@ -51,7 +51,7 @@ export function clientsSection(id) {
 
 const slotOf = (id) => Number(id.replace("client-", ""));
 
-/** Client to the number of closed rounds that hold its update. */
+/** Maps each client to the number of closed rounds with its update. */
 function contributions(history) {
   const rounds = new Map();
   for (const { state, contributors } of history) {

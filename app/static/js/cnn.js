@@ -1,7 +1,7 @@
 // The forward pass of the SDK's two-layer CNN (client_sdk/task/models.py), in plain JavaScript.
 import { parseHeader, tensorsOf } from "./safetensors.js";
 
-/** A model file's network: its spec, weights, classes and scaling. Raises Error in one sentence. */
+/** Reads a model file: its spec, weights, classes and scaling. Throws Error with a sentence. */
 export function readModel(data) {
   const { metadata } = parseHeader(data);
   let about;
@@ -29,7 +29,7 @@ export function readModel(data) {
   return { ...about, weights };
 }
 
-/** The shapes of the picture and of what each convolution and pool gives. */
+/** The shapes of the picture, and of the output of each convolution with its pool. */
 function sizes({ in_channels, height, width, conv, kernel, padding }) {
   const shapes = [{ channels: in_channels, height, width }];
   for (const channels of conv) {
@@ -40,7 +40,7 @@ function sizes({ in_channels, height, width, conv, kernel, padding }) {
   return shapes;
 }
 
-/** Logits [classes] of a normalised picture, [C, H, W] in a Float32Array. */
+/** Gives the logits [classes] of a normalised picture, a Float32Array of [C, H, W]. */
 export function forward({ spec, weights }, picture) {
   const shapes = sizes(spec);
   let x = picture;
@@ -51,7 +51,7 @@ export function forward({ spec, weights }, picture) {
   return dense(x, weights["fc2.weight"], weights["fc2.bias"]);
 }
 
-/** Convolution, ReLU and 2x2 max pool at once; what the pool leaves out at the edge isn't computed. */
+/** Convolution, ReLU and 2x2 max pool in one pass, without the pixels at the edge that the pool drops. */
 function convPool(x, from, to, { kernel, padding }, weight, bias) {
   const out = new Float32Array(to.channels * to.height * to.width);
   const at = (channel, row, column) => {

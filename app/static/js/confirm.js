@@ -1,9 +1,9 @@
-// A question before what changes an experiment for all who take part in it.
+// The question before an action that changes an experiment for all its participants.
 import { h } from "./dom.js";
 
 /**
- * Asks; on yes does `work`, whose failure is shown in the dialog. `body` may hold fields; what is
- * not `harmless` cannot be undone.
+ * Asks, and calls `work` on yes; the dialog shows its failure. `body` may hold fields. An action
+ * that is not `harmless` cannot be undone.
  */
 export function confirm({ title, text, yes, no, body, harmless = false }, work) {
   const fault = h("p.fault", { role: "alert" });

@@ -1,4 +1,4 @@
-// What the run would cost on Lambda: the coordinator's estimate, in all and by round, and the budget.
+// The estimated cost of the run on Lambda, in all and by round, and the budget.
 import { lineChart } from "./chart.js";
 import { card, h, once } from "./dom.js";
 import { bytes, count, usd } from "./format.js";
@@ -10,7 +10,7 @@ const KINDS = {
   data_out: "Data out",
 };
 
-/** A figure at the y axis, where five signs have room. */
+/** A figure at the y axis, in at most five characters. */
 const axis = (value) => (String(value).length > 5 ? value.toExponential() : String(value));
 
 export function costSection() {

@@ -1,4 +1,4 @@
-// A new experiment: its settings as the API describes them, and the file of its initial weights.
+// The form for a new experiment: the settings that the API describes, and the initial weights' file.
 import { get, post } from "./api.js";
 import { fieldsOf, formField, readFields, showFaults } from "./fields.js";
 import { h, say } from "./dom.js";
@@ -65,7 +65,7 @@ function createForm(fields) {
     }
   });
 
-  // One key for as long as the form says the same: sent again, it makes no second experiment.
+  // The key stays while the form stays, so a repeated call makes no second experiment.
   let once = null;
   form.addEventListener("input", () => (once = null));
   const send = async () => {

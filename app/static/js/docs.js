@@ -4,5 +4,5 @@ window.ui = window.SwaggerUIBundle({
   dom_id: "#swagger-ui",
   deepLinking: true,
   displayRequestDuration: true,
-  validatorUrl: null, // nothing is sent elsewhere
+  validatorUrl: null, // Swagger UI would send the document to another host
 });

@@ -1,6 +1,6 @@
-// Elements out of data. Data becomes text and attributes only: nothing here parses markup.
+// Makes elements from data. Data becomes text and attributes only; no function parses markup.
 
-/** An element: `h("p.muted", { onclick }, "text", node)`. Null, false and undefined are left out. */
+/** Makes an element: `h("p.muted", { onclick }, "text", node)`. Skips null, false and undefined. */
 export function h(what, props = {}, ...children) {
   const [tag, ...classes] = what.split(".");
   const node = document.createElement(tag);
@@ -8,7 +8,7 @@ export function h(what, props = {}, ...children) {
   return dress(node, props, children);
 }
 
-/** The same in SVG. */
+/** Makes an SVG element, like `h`. */
 export function svg(what, props = {}, ...children) {
   const [tag, ...classes] = what.split(".");
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -26,7 +26,7 @@ function dress(node, props, children) {
   return node;
 }
 
-/** Children by key: only those whose data changed are made anew, so focus and scroll stay. */
+/** Updates children by key. Only children with changed data are replaced, so focus and scroll stay. */
 export function keyed(parent, items, keyOf, make) {
   const before = new Map([...parent.children].map((node) => [node.flKey, node]));
   const after = items.map((item) => {
@@ -45,7 +45,7 @@ export function keyed(parent, items, keyOf, make) {
   });
 }
 
-/** Calls `make` only when `data` differs from the last time: sections don't flicker or lose focus. */
+/** Calls `make` only when `data` has changed, so sections neither flicker nor lose focus. */
 export function once(make) {
   let last;
   return (data) => {
@@ -56,14 +56,14 @@ export function once(make) {
   };
 }
 
-/** A card with a heading; sections fill its body. */
+/** Makes a card with a heading; a section fills its body. */
 export function card(title, ...body) {
   const id = `h-${title.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
   return h("section.card", { "aria-labelledby": id }, h("header", {}, h("h2", { id }, title)), body);
 }
 
 let hush;
-/** A word at the bottom of the page, for screen readers too. */
+/** Shows a short message at the bottom of the page; screen readers read it, too. */
 export function say(text) {
   const place = document.getElementById("say");
   place.textContent = text;
@@ -71,7 +71,7 @@ export function say(text) {
   hush = setTimeout(() => place.replaceChildren(), 4000);
 }
 
-/** A button that copies a text. */
+/** Makes a button that copies a text. */
 export function copyButton(text, what) {
   const copy = async () => {
     await toClipboard(text);
@@ -82,7 +82,7 @@ export function copyButton(text, what) {
 
 async function toClipboard(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  // Browsers keep the clipboard for https and localhost; this is what is left elsewhere.
+  // Browsers offer the clipboard on https and localhost only; elsewhere this old command works.
   const area = h("textarea.sr", { readonly: true }, text);
   document.body.append(area);
   area.select();

@@ -1,11 +1,11 @@
-// A model's file: fetched in ranges, as platforms bound an answer, and checked by its hash.
+// Downloads a model's file in ranges, because platforms bound an answer, and checks its hash.
 import { Problem, experimentPath, send } from "./api.js";
 import { h } from "./dom.js";
 import { sha256Hex } from "./sha256.js";
 
 const RANGE = 4 * 1024 * 1024;
 
-/** The bytes of a model version. Raises Problem, also where they have another hash. */
+/** Gives the bytes of a model version. Throws Problem for an error, or for a wrong hash. */
 export async function fetchModel(id, { version, sha256, size }) {
   const data = new Uint8Array(size);
   let have = 0;
@@ -23,7 +23,7 @@ export async function fetchModel(id, { version, sha256, size }) {
   return data;
 }
 
-/** Save a model version as a file. */
+/** Saves a model version as a file. */
 export async function download(id, model) {
   const url = URL.createObjectURL(new Blob([await fetchModel(id, model)]));
   h("a", { href: url, download: `${id}-model-${model.version}.safetensors` }).click();

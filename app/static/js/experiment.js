@@ -1,4 +1,4 @@
-// One experiment, put together from its sections; each takes the newest view.
+// The view of one experiment, made of sections; each section takes the newest data.
 import { auditSection } from "./audit.js";
 import { clientsSection } from "./clients.js";
 import { configSection } from "./config.js";

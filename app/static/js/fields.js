@@ -1,4 +1,4 @@
-// Form fields out of a JSON schema, as the coordinator's OpenAPI document states it.
+// Makes form fields from a JSON schema in the coordinator's OpenAPI document.
 import { h } from "./dom.js";
 import { words } from "./format.js";
 
@@ -35,7 +35,7 @@ export function formField(field) {
     h("p.muted.small", { id: `${id}-help` }, field.help), h("p.fault", { id: `${id}-fault` }));
 }
 
-/** What the form says; what is left empty keeps the coordinator's default. */
+/** The values of the form. An empty field keeps the coordinator's default. */
 export function readFields(form, fields) {
   const found = {};
   for (const { name, type } of fields) {
@@ -46,7 +46,7 @@ export function readFields(form, fields) {
   return found;
 }
 
-/** Puts the API's faults beside their fields; says whether each of them had one. */
+/** Puts the API's faults beside their fields; returns whether each fault has a field. */
 export function showFaults(form, faults) {
   for (const place of form.querySelectorAll(".field > .fault")) place.textContent = "";
   for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");

@@ -12,7 +12,7 @@ export function number(value) {
   return size >= 1e5 || size < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
 }
 
-/** US dollars in so many digits that a small amount is not nothing: `$0.0022`. */
+/** Writes US dollars with enough digits for a small amount: `$0.0022`. */
 export function usd(amount) {
   if (amount === 0) return "$0";
   if (amount >= 1) return `$${amount.toFixed(2)}`;

@@ -1,4 +1,4 @@
-// Name, state, the sentence of what is going on, and the buttons that pause, resume, stop and delete it.
+// An experiment's name, state and progress, and the buttons that pause, resume, stop and delete it.
 import { experimentPath, post, send } from "./api.js";
 import { confirm } from "./confirm.js";
 import { copyButton, h, once, say } from "./dom.js";
@@ -21,7 +21,7 @@ export function headSection() {
   const update = (view) => {
     const { id, name, state, created_at } = view;
     show({ id, name, state, created_at, actions: actionsFor(view), budget: view.cost.budget_usd });
-    // The time left runs on beside the round; in a sentence it would stand still.
+    // The round's own section counts the time down, so this sentence leaves it out.
     const text = view.progress.replace(/, \d+ s left/, "");
     if (sentence.textContent !== text) sentence.textContent = text;
     bar.max = view.config.rounds;
@@ -30,7 +30,7 @@ export function headSection() {
   return { node, update };
 }
 
-/** The names of what the admin may do now. */
+/** The names of the actions that the admin may take now. */
 function actionsFor({ state, pausing, ended_at }) {
   if (!adminKey()) return [];
   if (ended_at) return ["delete"];

@@ -1,4 +1,4 @@
-// The command with which a party takes part from its own machine.
+// The command that a party runs on its own machine to take part.
 import { experimentPath, get, here } from "./api.js";
 import { card, copyButton, h, once } from "./dom.js";
 import { adminKey } from "./key.js";
@@ -32,7 +32,7 @@ export function joinSection(id) {
       key = (await get(`${experimentPath(id)}/enrolment-key`)).enrolment_key;
       if (adminKey()) show({ key, open });
     } catch {
-      asked = null; // with the next view again
+      asked = null; // try again with the next view
     }
   };
   return { node, update };

@@ -1,4 +1,4 @@
-// The admin key: typed into a dialog, kept for this tab only, sent in a header and nowhere else.
+// The admin key. A dialog asks for it, this tab alone keeps it, and it travels in a header only.
 import { checkKey } from "./api.js";
 import { h, say } from "./dom.js";
 
@@ -7,7 +7,7 @@ const listeners = new Set();
 
 export const adminKey = () => sessionStorage.getItem(NAME);
 
-/** Calls back when a key comes or goes; gives a function that ends it. */
+/** Calls back when the key is set or removed; gives a function that ends this. */
 export function onKeyChange(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);

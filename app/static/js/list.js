@@ -1,4 +1,4 @@
-// All experiments, the newest on top.
+// The list of all experiments, the newest on top.
 import { get } from "./api.js";
 import { h, keyed } from "./dom.js";
 import { stateName, when } from "./format.js";
@@ -39,7 +39,7 @@ export function listView(main) {
   };
 }
 
-/** Asks only for what may have changed: from the first experiment on that has not ended. */
+/** Fetches the experiments from the first one on that has not ended; those before it do not change. */
 async function fetchNews(known) {
   let after = "";
   for (const experiment of known.values()) {

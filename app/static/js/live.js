@@ -1,23 +1,23 @@
 // Follows an experiment: by server-sent events where the coordinator streams, else by polling.
 import { address, experimentPath, get } from "./api.js";
 
-const AFTERMATH = [2, 5, 15, 60]; // seconds after the end: last evaluations come a little later
+const AFTERMATH = [2, 5, 15, 60]; // seconds after the end, because the last evaluations come late
 const LONGEST_PAUSE = 30;
 
 /**
- * Calls `show(view)` with every new view, its history complete and `skew` the milliseconds that
- * this machine's clock is ahead, and `fail(error)` when the
- * coordinator does not answer; rests while the tab is hidden. Gives a function that ends it.
+ * Calls `show(view)` with every new view, with its whole history. `skew` in it are the milliseconds
+ * that this machine's clock is ahead. Calls `fail(error)` when the coordinator does not answer.
+ * Rests while the tab is hidden. Gives a function that ends it.
  */
 export function follow(id, show, fail) {
   const rounds = new Map();
-  let closed = 0; // the last closed round that is known
+  let closed = 0; // the last closed round in the history
   let stream = document.documentElement.dataset.live === "on";
   let source = null;
   let timer = 0;
   let faults = 0;
   let ends = 0;
-  let running = 0; // counts starts, so that a late answer to an earlier one is dropped
+  let running = 0; // counts starts, to drop a late answer to an earlier start
 
   const take = (view) => {
     faults = 0;
@@ -57,7 +57,7 @@ export function follow(id, show, fail) {
     source.addEventListener("error", () => {
       if (turn !== running) return;
       if (source.readyState !== EventSource.CLOSED) return fail({ status: 0, message: "The connection is lost; trying again." });
-      stream = false; // refused: it will not stream, but it may still answer
+      stream = false; // the coordinator does not stream, but it may answer polls
       poll(turn);
     });
   };
@@ -82,7 +82,7 @@ export function follow(id, show, fail) {
   };
 }
 
-/** Calls an async function again and again, `pause()` seconds apart, while the tab is seen. */
+/** Calls an async function again and again, `pause()` seconds apart, while the tab is visible. */
 export function repeat(work, pause) {
   let timer = 0;
   let over = false;

@@ -1,4 +1,4 @@
-// The dashboard: which view the address asks for.
+// The dashboard: it shows the view that the address names.
 import { createView } from "./create.js";
 import { experimentView } from "./experiment.js";
 import { keyButton } from "./key.js";
@@ -7,7 +7,7 @@ import { listView } from "./list.js";
 const main = document.getElementById("main");
 let leave = () => {};
 
-/** A view is a function that fills `main` and gives a function that ends it. */
+/** A view is a function that fills `main` and gives a function that ends the view. */
 function viewOf(hash) {
   const [, first, second] = hash.split("/");
   if (first === "experiments" && second) {
@@ -27,7 +27,7 @@ function route(event) {
 }
 
 document.getElementById("skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the hash is the route
+  event.preventDefault(); // the link would change the hash, and the hash names the view
   main.focus();
 });
 keyButton(document.getElementById("key"));

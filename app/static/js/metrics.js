@@ -1,4 +1,4 @@
-// Accuracy and loss by model version, from evaluations of models and from the rounds' means.
+// Accuracy and loss of each model version, from evaluations and from the rounds' means.
 import { card, h, once } from "./dom.js";
 import { lineChart } from "./chart.js";
 import { number, percent } from "./format.js";
@@ -19,7 +19,7 @@ export function seriesOf(view, models, metric) {
     }
     if (mean[1]) own.push([version, mean[0] / mean[1]]);
   }
-  // A round's clients measure the model that they were given: the version before the round's own.
+  // A round's clients measure the model that they train from: the version before the round's own.
   const federated = view.history
     .filter((round) => `${metric}_before` in round.metrics)
     .map((round) => [round.number - 1, round.metrics[`${metric}_before`]]);

@@ -1,11 +1,11 @@
-// The model versions with their hashes; with a key in the tab, each can be downloaded.
+// The model versions with their hashes. With a key in the tab, the user can download them.
 import { experimentPath, get } from "./api.js";
 import { card, copyButton, h, keyed, say } from "./dom.js";
 import { download } from "./download.js";
 import { bytes, percent, when } from "./format.js";
 import { adminKey } from "./key.js";
 
-/** The models of an experiment; `refresh(view)` fetches what a view says is new. */
+/** The models of an experiment; `refresh(view)` fetches the versions that are new in a view. */
 export function modelsOf(id) {
   const known = new Map();
   let seen = "";
@@ -15,14 +15,14 @@ export function modelsOf(id) {
       const now = `${view.model_version} ${view.evaluations}`;
       if (now === seen) return false;
       seen = now;
-      // Evaluations come after their models; the last few versions are asked for again.
+      // Evaluations come after their models, so the last few versions are fetched again.
       const newest = Math.max(...known.keys());
-      const all = view.ended_at || view.config.keep_models; // any of them may have gone since
+      const all = view.ended_at || view.config.keep_models; // any version may be deleted by now
       const after = known.size && !all ? Math.max(-1, newest - 3) : -1;
       try {
         for (const model of await get(`${experimentPath(id)}/models?after=${after}`)) known.set(model.version, model);
       } catch (error) {
-        seen = ""; // with the next view again
+        seen = ""; // try again with the next view
         throw error;
       }
       catalogue.models = [...known.values()].sort((a, b) => a.version - b.version);

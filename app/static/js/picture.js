@@ -1,15 +1,15 @@
-// A picture of any size as the model's input: what client_sdk/data/pictures.py does to it. Digits are
-// framed as there, but light is taken to be even, as it is in a drawing.
+// Turns a picture of any size into the model's input, as client_sdk/data/pictures.py does. It frames
+// digits in the same way, but expects even light, as in a drawing.
 
-// Of the frame, what a digit's longer side fills, and whether its mass or its box is centred.
+// The share of the frame that a digit's longer side fills, and whether its mass or its box is centred.
 const FRAMING = { mnist: [20 / 28, true], digits: [1, false] };
 
-/** How a model wants pictures fitted, and whether this page can do that. Raises Error. */
+/** Reads from a model how pictures must be fitted. Throws Error if this page cannot do that. */
 export function fitOf({ fit, dataset, spec: { in_channels: channels } }) {
   if (channels !== 1 && channels !== 3) {
     throw new Error(`The model takes pictures of ${channels} channels; this page has grey and coloured ones only.`);
   }
-  // Files of earlier versions do not say: they cropped, and framed the digits of these two sets.
+  // Older files name no fit. Then pictures were cropped, and the digits of these two sets framed.
   const found = fit ?? (dataset in FRAMING && channels === 1 ? dataset : "crop");
   if (!["crop", "letterbox"].includes(found) && !(found in FRAMING && channels === 1)) {
     throw new Error("The model was made by a newer version: this page cannot fit pictures to it.");
@@ -19,7 +19,7 @@ export function fitOf({ fit, dataset, spec: { in_channels: channels } }) {
 
 export const framesDigits = (model) => fitOf(model) in FRAMING;
 
-/** The picture on a canvas as the model's input, [C, H, W], normalised. */
+/** Gives the picture on a canvas as the model's input: normalised, [C, H, W]. */
 export function inputOf(canvas, model) {
   const { spec, mean, std, white } = model;
   const { in_channels: channels, height, width } = spec;
@@ -34,7 +34,7 @@ export function inputOf(canvas, model) {
   return input;
 }
 
-/** Scaled to the model's size, its middle or the whole between black bars: a plane of 0 to 255 a channel. */
+/** Scales a picture to the model's size: its middle, or the whole between black bars. Gives planes of 0 to 255. */
 function fitted(canvas, channels, height, width, choose) {
   const scale = choose(width / canvas.width, height / canvas.height);
   const small = document.createElement("canvas");
@@ -58,7 +58,7 @@ function grey(canvas) {
   return { values, width, height };
 }
 
-/** Ink at 255 on paper at 0, whichever was the darker one: the border tells the paper. */
+/** Gives ink at 255 on paper at 0. The border's brightness is the paper's, dark or light. */
 function ink({ values, width, height }) {
   const border = values.filter((_, i) => i < width || i >= values.length - width || i % width === 0 || i % width === width - 1);
   let [low, high] = extremes(values);
@@ -74,7 +74,7 @@ function ink({ values, width, height }) {
 const extremes = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
 const quantile = (values, share) => Float64Array.from(values).sort()[Math.floor((values.length - 1) * share)];
 
-/** The ink cut out, its longer side scaled to `share` of the frame, and centred. */
+/** Cuts the ink out, scales its longer side to `share` of the frame, and centres it. */
 function frame({ values, width, height }, rows, columns, share, byMass) {
   const out = new Float64Array(rows * columns);
   let [top, bottom, left, right] = [height, -1, width, -1];
@@ -102,7 +102,7 @@ function frame({ values, width, height }, rows, columns, share, byMass) {
   return out;
 }
 
-/** Means over areas; a pixel counts by the share of it that an area covers. */
+/** Scales by means over areas; a pixel counts by the share of it that an area covers. */
 function shrink(at, h, w, height, width) {
   const values = new Float64Array(height * width);
   for (let i = 0; i < values.length; i += 1) {

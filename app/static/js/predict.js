@@ -1,4 +1,4 @@
-// Try the newest model on a drawing or a picture. All of it happens here: no picture leaves the tab.
+// Tries the newest model on a drawing or a picture, in this tab: no picture leaves it.
 import { classify, readModel } from "./cnn.js";
 import { card, h, keyed, once } from "./dom.js";
 import { fetchModel } from "./download.js";
@@ -8,7 +8,7 @@ import { fitOf, framesDigits, inputOf } from "./picture.js";
 
 const SIDE = 280;
 const PEN = 24;
-const LARGEST = 1024; // pixels of a picture's longer side, as the model is shown it
+const LARGEST = 1024; // the most pixels of a picture's longer side
 const SIXTEEN_BITS = "This picture has 16 bits a channel, of which a browser shows 8: the SDK's command predict reads it.";
 
 export function predictSection(id) {
@@ -23,7 +23,7 @@ export function predictSection(id) {
   const node = card("Try the model", note, h("div.row", {}, load), desk);
   let model = null;
   let newest = null;
-  let told = ""; // of the model that is loaded
+  let told = ""; // the text about the loaded model
 
   const guess = (picture = canvas) => {
     const guesses = classify(model, inputOf(picture, model)).slice(0, 3);
@@ -32,7 +32,7 @@ export function predictSection(id) {
   };
   const wipe = () => {
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.fillStyle = "white"; // paper, in either theme
+    context.fillStyle = "white"; // the paper, in both themes
     context.fillRect(0, 0, SIDE, SIDE);
     result.replaceChildren();
     file.value = "";
@@ -85,7 +85,7 @@ export function predictSection(id) {
   return { node, update };
 }
 
-/** The pen: pointers draw lines, and `done` is called after each. */
+/** Lets pointers draw lines, and calls `done` after each line. */
 function drawing(canvas, done) {
   let last = null;
   const place = (event) => {
@@ -113,7 +113,7 @@ function drawing(canvas, done) {
   });
 }
 
-/** A picture file upright on white paper, on a canvas of its own. */
+/** Draws a picture file upright on white paper, on a canvas of its own. */
 async function read(file) {
   const picture = await createImageBitmap(file);
   const scale = Math.min(1, LARGEST / Math.max(picture.width, picture.height));
@@ -128,13 +128,13 @@ async function read(file) {
   return canvas;
 }
 
-/** Whether a file is a PNG of 16 bits a channel: its head says so (https://www.w3.org/TR/png-3/#11IHDR). */
+/** Says whether a file is a PNG with 16 bits a channel (https://www.w3.org/TR/png-3/#11IHDR). */
 async function isDeep(file) {
   const head = new Uint8Array(await file.slice(0, 25).arrayBuffer());
   return head.length === 25 && String.fromCharCode(...head.slice(1, 4)) === "PNG" && head[24] === 16;
 }
 
-/** A picture on the canvas that is drawn on, whole and in the middle. */
+/** Shows a whole picture in the middle of the drawing canvas. */
 function show(picture, canvas) {
   const scale = Math.min(SIDE / picture.width, SIDE / picture.height);
   const [w, h_] = [picture.width * scale, picture.height * scale];

@@ -1,4 +1,4 @@
-// The current round: its cohort, who has reported, who was refused and why, and the time left.
+// The current round: its cohort, the clients that reported or were refused, and the time left.
 import { card, h, keyed, once } from "./dom.js";
 import { bytes, count, seconds } from "./format.js";
 
@@ -10,7 +10,7 @@ export function roundSection() {
   const node = card("Current round", about, members, earlier);
   node.firstChild.append(left);
 
-  let deadline = null; // by this machine's clock
+  let deadline = null; // in the time of this machine's clock
   const tick = () => {
     left.textContent = deadline === null ? "" : `${seconds((deadline - Date.now()) / 1000)} left`;
   };

@@ -1,8 +1,8 @@
-// What a safetensors file says of itself (https://github.com/huggingface/safetensors#format).
+// Reads safetensors files (https://github.com/huggingface/safetensors#format).
 
 const LONGEST_HEADER = 100 * 1024 * 1024;
 
-/** The header of a file's bytes: `{entries, metadata, offset}`. Raises Error in one sentence. */
+/** Reads a file's header: `{entries, metadata, offset}`. Throws Error with a sentence. */
 export function parseHeader(data) {
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   const length = data.length < 8 ? NaN : Number(view.getBigUint64(0, true));
@@ -15,7 +15,7 @@ export function parseHeader(data) {
   }
 }
 
-/** The data set's and the model's name, where a File of this SDK states them. Raises Error. */
+/** Reads the names of the data set and the model in a File of this SDK. Throws Error. */
 export async function describe(file) {
   const start = new DataView(await file.slice(0, 8).arrayBuffer());
   const length = start.byteLength < 8 ? 0 : Number(start.getBigUint64(0, true));
@@ -25,12 +25,12 @@ export async function describe(file) {
   try {
     model = JSON.parse(metadata.model).name;
   } catch {
-    // somebody else's model: it need not say
+    // a model from another program need not name them
   }
   return { dataset: metadata.dataset ?? "", model };
 }
 
-/** Every tensor's numbers by name, as Float32Array. Raises Error for other types than F32. */
+/** Gives each tensor's numbers by name, as a Float32Array. Throws Error for other types than F32. */
 export function tensorsOf(data) {
   const { entries, offset } = parseHeader(data);
   const found = Object.entries(entries).map(([name, { dtype, data_offsets: [start, stop] }]) => {

@@ -1,6 +1,6 @@
-// SHA-256 (FIPS 180-4). Browsers offer theirs on https and localhost only; ours is for the rest.
+// SHA-256 (FIPS 180-4). Browsers offer it on https and localhost only; elsewhere this file computes it.
 
-/** The digest of a Uint8Array, 64 hexadecimal digits. */
+/** Gives the digest of a Uint8Array as 64 hexadecimal digits. */
 export async function sha256Hex(data) {
   const subtle = globalThis.crypto?.subtle;
   const digest = subtle ? new Uint8Array(await subtle.digest("SHA-256", data)) : sha256(data);
@@ -17,7 +17,7 @@ function roots(many, power) {
 const K = Uint32Array.from(roots(64, 1 / 3));
 const rotate = (x, n) => (x >>> n) | (x << (32 - n));
 
-/** The digest of a Uint8Array, 32 bytes, without the browser's help. */
+/** Gives the digest of a Uint8Array as 32 bytes, without the browser's function. */
 export function sha256(data) {
   const state = Uint32Array.from(roots(8, 1 / 2));
   const whole = data.length - (data.length % 64);

@@ -1,4 +1,4 @@
-// Runs before the first paint, so that a chosen theme doesn't flash. Not a module for that reason.
+// Sets the theme before the first paint, so that no other theme flashes. A module would run later.
 (() => {
   const root = document.documentElement;
   const names = { auto: ["◐", "Auto"], light: ["☀", "Light"], dark: ["☾", "Dark"] };
@@ -6,7 +6,7 @@
   try {
     theme = localStorage.getItem("fl-theme") ?? "auto";
   } catch {
-    // storage is off: the system's theme will do
+    // the browser keeps no storage: use the system's theme
   }
   const show = () => {
     if (!(theme in names)) theme = "auto";
@@ -29,7 +29,7 @@
       try {
         localStorage.setItem("fl-theme", theme);
       } catch {
-        // as above
+        // the browser keeps no storage: the choice lasts until the page is left
       }
       show();
     });

@@ -1,4 +1,4 @@
-// The figures that one looks for first.
+// The most important figures of an experiment.
 import { h, once } from "./dom.js";
 import { bytes, number, percent, usd } from "./format.js";
 import { seriesOf } from "./metrics.js";
@@ -28,7 +28,7 @@ export function tilesSection() {
 
 const budget = ({ budget_usd }) => (budget_usd === null ? "if it ran there; an estimate" : `of ${usd(budget_usd)}; an estimate`);
 
-/** The last value of the first series that has any, and where it comes from. */
+/** Gives the last value of the first series with values, and its source. */
 function newest(series, show) {
   const found = series.find((s) => s.points.length);
   if (!found) return ["–", "nothing measured yet"];

@@ -1,8 +1,8 @@
-// Weights in parts of the size that the coordinator takes, each named by its hash.
+// Uploads weights in parts of the size that the coordinator allows; its hash names each part.
 import { experimentPath, post, send } from "./api.js";
 import { sha256Hex } from "./sha256.js";
 
-/** Uploads an experiment's initial weights and opens its enrolment; `told(share)` on the way. */
+/** Uploads an experiment's initial weights and opens its enrolment; calls `told(share)` meanwhile. */
 export async function uploadInitial({ id, part_bytes }, file, told) {
   const data = new Uint8Array(await file.arrayBuffer());
   const path = `${experimentPath(id)}/initial-model`;
