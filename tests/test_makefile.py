@@ -32,5 +32,5 @@ def test_an_old_python_is_told_that_another_is_needed(tmp_path, target, python):
         check=False,
     )
     assert done.returncode == 2
-    assert "Python 3.11 is needed" in done.stdout
+    assert "is not Python 3.11 or newer" in done.stdout
     assert not (tmp_path / ".venv").exists()
