@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +21,14 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.service.limits import Limits
+
 PREFIX = "FL_"
 ADMIN_KEY_CHARACTERS = 16  # at least
 OF_OTHERS = frozenset({"FL_ENROL_KEY"})  # the SDK reads it, perhaps on the same machine
+
+
+_L = Limits()  # their defaults
 
 
 class BadSettings(RuntimeError):
@@ -85,19 +91,21 @@ class Settings(BaseSettings):
         "https://s3.example.org, if it differs from the coordinator's",
     )
     live: bool = Field(True, description="Server-sent events; off if answers cannot be streamed")
-    part_bytes: int = Field(8 * 1024**2, ge=64 * 1024, le=8 * 1024**2)
-    max_model_bytes: int = Field(1024**3, ge=1024)
+    part_bytes: int = Field(_L.part_bytes, ge=64 * 1024, le=8 * 1024**2)
+    max_model_bytes: int = Field(_L.max_model_bytes, ge=1024)
     answer_bytes: int | None = Field(
-        None,
+        _L.answer_bytes,
         ge=64 * 1024,
         description="The most bytes of a model in one answer, if the platform has such a limit",
     )
-    lease_seconds: float = Field(30.0, gt=0)
+    lease_seconds: float = Field(_L.lease_seconds, gt=0)
     step_seconds: float = Field(
-        10.0, gt=0, description="Time for aggregation in one call; the next call goes on"
+        _L.step_seconds, gt=0, description="Time for aggregation in one call; the next call goes on"
     )
     step_updates: int = Field(
-        256, ge=2, description="One call reads a part of so many updates for an aggregation"
+        _L.step_updates,
+        ge=2,
+        description="One call reads a part of so many updates for an aggregation",
     )
     tick_seconds: float = Field(
         60.0,
@@ -106,10 +114,12 @@ class Settings(BaseSettings):
         "a request; 0: never, a scheduler does it",
     )
     abandon_days: float = Field(
-        7.0, gt=0, description="An experiment that gets no initial weights for so long is stopped"
+        _L.abandon_days,
+        gt=0,
+        description="An experiment that gets no initial weights for so long is stopped",
     )
-    poll_min_seconds: float = Field(0.2, gt=0)
-    poll_max_seconds: float = Field(15.0, gt=0)
+    poll_min_seconds: float = Field(_L.poll_min_seconds, gt=0)
+    poll_max_seconds: float = Field(_L.poll_max_seconds, gt=0)
     hold_seconds: float = Field(
         20.0,
         ge=0,
@@ -150,9 +160,9 @@ class Settings(BaseSettings):
         "remove, such as /federated",
     )
     max_experiments: int = Field(
-        1000, ge=1, description="The most experiments that have not ended, at a time"
+        _L.max_experiments, ge=1, description="The most experiments that have not ended, at a time"
     )
-    max_clients: int = Field(100_000, ge=1, description="The most clients of one experiment")
+    max_clients: int = Field(_L.max_clients, ge=1, description="The most clients of one experiment")
     prices: Path | None = Field(
         None, description="A table of prices for the estimated cost, instead of the built-in one"
     )
@@ -228,6 +238,12 @@ class Settings(BaseSettings):
             if found.prefixlen == 0:
                 raise ValueError("must not be a network of all addresses: every caller could lie")
         return value
+
+    @property
+    def limits(self) -> Limits:
+        """The settings that are limits; what is no setting keeps its default."""
+        names = {field.name for field in fields(Limits)} & type(self).model_fields.keys()
+        return Limits(**{name: getattr(self, name) for name in names})
 
     @property
     def allowed_origins(self) -> list[str]:

@@ -31,7 +31,7 @@ from app.api.routes import (
     quick,
 )
 from app.config import BadSettings, Settings, read_settings
-from app.service.coordinator import Context, Coordinator, Limits, Repository
+from app.service.coordinator import Context, Coordinator, Repository
 from app.service.tick import ticking
 from app.store.local_key import local_admin_key
 from app.store.port import Blobs, DirectBlobs, Documents
@@ -99,21 +99,9 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         except StoreUnavailable as error:
             app.state.fault = error.message
             raise
-        limits = Limits(
-            part_bytes=settings.part_bytes,
-            max_model_bytes=settings.max_model_bytes,
-            answer_bytes=settings.answer_bytes,
-            lease_seconds=settings.lease_seconds,
-            step_seconds=settings.step_seconds,
-            step_updates=settings.step_updates,
-            abandon_seconds=settings.abandon_days * 86400,
-            max_experiments=settings.max_experiments,
-            max_clients=settings.max_clients,
-            poll_min_seconds=settings.poll_min_seconds,
-            poll_max_seconds=settings.poll_max_seconds,
-            hold_seconds=settings.hold_seconds,
+        context = Context(
+            repo=Repository(documents), blobs=blobs, limits=settings.limits, prices=prices
         )
-        context = Context(repo=Repository(documents), blobs=blobs, limits=limits, prices=prices)
         app.state.admin_key = key
         app.state.coordinator = Coordinator(context, key, previous_key)
         store = "mongodb" if settings.mongodb_url else "sqlite"

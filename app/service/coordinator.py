@@ -1,17 +1,21 @@
-"""The use cases. `Coordinator` holds them all; the API calls it and nothing below it."""
+"""The use cases. `Coordinator` holds them all; the API imports nothing below this module."""
 
 from __future__ import annotations
 
 from app.service.clients.credentials import AdminKeys
-from app.service.clients.enrolment import Enrolment
-from app.service.clients.long_poll import Hold
-from app.service.clients.turn import Participation
-from app.service.context import Context, Limits
-from app.service.experiments.access import Access
+from app.service.clients.enrolment import Enrolled, Enrolment, Shard, Subscriber, Subscription
+from app.service.clients.long_poll import LongPolls
+from app.service.clients.turn import Done, Train, Turn, Turns, Wait
+from app.service.clients.updates import Updates
+from app.service.context import Context
+from app.service.experiments.access import Access, EnrolmentKey
 from app.service.experiments.deletion import Deletion
 from app.service.experiments.lifecycle import Experiments
 from app.service.experiments.pausing import Pausing
+from app.service.files.uploads import PartPlan
+from app.service.limits import Limits
 from app.service.reading.audit import Audit
+from app.service.reading.details import ExperimentDetails, FilePart, PastRound, RoundDetails
 from app.service.reading.health import Health
 from app.service.reading.models import Models
 from app.service.reading.views import Views
@@ -20,7 +24,26 @@ from app.service.records.repository import Repository
 from app.service.rounds.machine import Rounds
 from app.service.tick import Ticks
 
-__all__ = ["Context", "Coordinator", "Limits", "Repository"]
+__all__ = [
+    "Context",
+    "Coordinator",
+    "Done",
+    "Enrolled",
+    "EnrolmentKey",
+    "ExperimentDetails",
+    "FilePart",
+    "Limits",
+    "PartPlan",
+    "PastRound",
+    "Repository",
+    "RoundDetails",
+    "Shard",
+    "Subscriber",
+    "Subscription",
+    "Train",
+    "Turn",
+    "Wait",
+]
 
 
 class Coordinator:
@@ -37,8 +60,9 @@ class Coordinator:
         self.pausing = Pausing(context, self.rounds)
         self.access = Access(context, self.rounds, self.admin_keys)
         self.enrolment = Enrolment(context, self.rounds)
-        self.hold = Hold(context, self.rounds)
-        self.participation = Participation(context, self.rounds, self.hold)
+        self.long_polls = LongPolls(context, self.rounds)
+        self.turns = Turns(context, self.rounds, self.long_polls)
+        self.updates = Updates(context, self.rounds)
         self.models = Models(context)
         self.audit = Audit(context)
         self.views = Views(context, self.rounds)
@@ -46,9 +70,18 @@ class Coordinator:
         self.ticks = Ticks(context, self.rounds, self.experiments)
         self.health = Health(context)
 
+    @property
+    def limits(self) -> Limits:
+        return self.context.limits
+
+    @property
+    def direct(self) -> bool:
+        """Whether clients move weights past the coordinator."""
+        return self.context.direct
+
     def stopping(self) -> None:
-        """Answer held polls, and begin no more aggregations: the server is about to stop."""
-        self.hold.close()
+        """End the long polls, and begin no more aggregations: the server is about to stop."""
+        self.long_polls.close()
         self.context.tasks.ending = True
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from app.service.context import MIB, Limits
+from app.service.limits import MIB, Limits
 from serverless_fl.aggregation import STRATEGIES, Strategy
 from serverless_fl.weights import codec, spans
 from serverless_fl.weights.header import Layout, TensorSpec

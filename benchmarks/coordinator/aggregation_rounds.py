@@ -24,14 +24,13 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from app.service.coordinator import Context, Coordinator, Limits, Repository
+from app.service.coordinator import Context, Coordinator, Limits, Repository, Subscriber
 from app.store.port import Blobs
 from app.store.sqlite import open_sqlite
 from app.telemetry import logs
 from benchmarks.coordinator.aggregation_average import MODELS, parameters, resident
-from serverless_fl.domain.records import Client
-from serverless_fl.wire.schema import CreateExperiment, ExperimentConfig, Subscribe, UpdateCommit
-from serverless_fl.wire.schema import WeightsCommit as Initial
+from serverless_fl.domain.records import Client, UpdateCommit, WeightsCommit
+from serverless_fl.wire.schema import ExperimentConfig
 
 TICKS = 2  # a step's time each: the rest of a large round goes with the file
 
@@ -110,18 +109,17 @@ class Run:
             rounds=1,
             deadline_seconds=86400,
         )
-        request = CreateExperiment(name="benchmark", config=settings)
-        made, key = await service.experiments.create(request, "once")
+        made, key = await service.experiments.create("benchmark", settings.to_config(), "once")
         self.experiment = made.id
         parts = _parts(self.weights(0), self.context.limits.part_bytes)
         digests = [_sha(part) for part in parts]
         for number, part in enumerate(parts):
             await service.experiments.store_initial_part(made.id, number, digests[number], part)
-        commit = Initial(sha256=_sha(b"".join(parts)), parts=digests)
+        commit = WeightsCommit(sha256=_sha(b"".join(parts)), parts=digests)
         await service.experiments.commit_initial(made.id, commit)
         for number in range(clients):
             subscription = await service.enrolment.subscribe(
-                made.id, key, Subscribe(client_key=f"{number:040d}")
+                made.id, key, Subscriber(client_key=f"{number:040d}")
             )
             client = await service.enrolment.client_of(made.id, subscription.token)
             self.clients.append(client)
@@ -134,7 +132,7 @@ class Run:
         parts = _parts(data, self.context.limits.part_bytes)
         digests = [_sha(part) for part in parts]
         for number, part in enumerate(parts):
-            await service.participation.store_part(client, 1, number, digests[number], part)
+            await service.updates.store_part(client, 1, number, digests[number], part)
         return UpdateCommit(sha256=_sha(data), parts=digests, num_examples=1 + client.slot % 100)
 
     async def watched(self, call: Any, own: int = -1) -> float:
@@ -159,13 +157,13 @@ class Run:
             commit = await self.upload(client)
             figures.upload_seconds += time.perf_counter() - started
             last = await self.watched(
-                lambda service, c=client, m=commit: service.participation.commit(c, 1, m),
+                lambda service, c=client, m=commit: service.updates.commit(c, 1, m),
                 client.slot,
             )
         figures.close_seconds = last
         while not (await self.context.repo.experiment(self.experiment)).ended:
             figures.close_seconds += await self.watched(
-                lambda service: service.participation.status(self.clients[0])
+                lambda service: service.turns.status(self.clients[0])
             )
 
     async def reckon(self) -> None:

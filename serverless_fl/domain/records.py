@@ -17,6 +17,7 @@ def slot_named(name: str) -> int | None:
     return slot if slot >= 0 and client_id(slot) == name else None
 
 
+MAX_PARTS = 20_000  # in one file
 MAX_TOKEN_CHANGES = 100  # a client remembers the last so many; the generation counts all
 
 
@@ -62,6 +63,31 @@ class Blob:
 
     def key(self, number: int) -> str:
         return part_key(self.prefix, number, self.parts[number])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a file that is about to be uploaded; `size` in bytes, numbers count from 0."""
+
+    number: int
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsCommit:
+    """Names the uploaded parts, in order, that make up one file of weights."""
+
+    sha256: str
+    parts: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateCommit(WeightsCommit):
+    """Names the parts of an update, and says what it was trained on and what was measured."""
+
+    num_examples: int
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def part_key(prefix: str, number: int, sha256: str) -> str:

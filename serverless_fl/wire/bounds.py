@@ -10,7 +10,9 @@ from typing import Annotated, TypeVar
 
 from pydantic import BeforeValidator, FailFast, Field, StringConstraints
 
-MAX_PARTS = 20_000  # in one file
+from serverless_fl.domain import records
+
+MAX_PARTS = records.MAX_PARTS  # in one file
 MAX_EXAMPLES = 10**9
 MAX_ROUNDS = 1_000_000
 MAX_CLIENTS = 100_000

@@ -344,15 +344,6 @@ class UpdateFacts(BaseModel):
         default_factory=dict, examples=['{"loss":0.05}'], description="A JSON object"
     )
 
-    @property
-    def commit(self) -> UpdateCommit:
-        return UpdateCommit(
-            sha256=self.sha256,
-            parts=[self.sha256],
-            num_examples=self.num_examples,
-            metrics=self.metrics,
-        )
-
 
 class Subscribe(Body):
     client_key: ClientKey

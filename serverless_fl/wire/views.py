@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
+from serverless_fl.domain.audit import AuditAction
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.round import RoundState
 from serverless_fl.wire.bounds import (
@@ -171,26 +171,6 @@ class ModelPart(Answer):
     sha256: Sha256
     size: Bytes
     url: Url | None
-
-
-class AuditAction(StrEnum):
-    """The kind of an audit event. Events of the same moment are listed in this order."""
-
-    EXPERIMENT_CREATED = "experiment-created"
-    INITIAL_MODEL_COMMITTED = "initial-model-committed"
-    ENROLMENT_KEY_REPLACED = "enrolment-key-replaced"
-    CLIENT_ENROLLED = "client-enrolled"
-    TOKEN_REPLACED = "token-replaced"  # noqa: S105  (an action's name)  # nosec B105
-    CLIENT_REVOKED = "client-revoked"
-    ROUND_OPENED = "round-opened"
-    ROUND_RETRIED = "round-retried"  # another attempt, with another cohort
-    UPDATE_REFUSED = "update-refused"
-    ROUND_CLOSED = "round-closed"
-    EXPERIMENT_PAUSED = "experiment-paused"
-    BUDGET_CHANGED = "budget-changed"
-    EXPERIMENT_RESUMED = "experiment-resumed"
-    EXPERIMENT_ENDED = "experiment-ended"
-    EVALUATION_REPORTED = "evaluation-reported"
 
 
 class AuditEvent(Answer):

@@ -4,12 +4,14 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from app.config import BadSettings, read_settings
 from app.main import create_app
+from app.service.coordinator import Limits
 
 KEY = "a-key-of-twenty-letters"
 
@@ -26,6 +28,16 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch):
     assert len(names) > 20
     others = ("MONGODB_URL", "OTEL_EXPORTER_OTLP_ENDPOINT")
     assert read_with(monkeypatch, **dict.fromkeys((*names, *others), "")) == unset
+
+
+def test_the_limits_are_those_that_the_settings_say(monkeypatch):
+    assert read_settings().limits == replace(Limits(), hold_seconds=20.0)
+    own = {name for name in asdict(Limits()) if name in type(read_settings()).model_fields}
+    assert asdict(Limits()).keys() - own == {"group_size", "drop_bytes"}  # no operator's matter
+    given = {name: 70_000 + n for n, name in enumerate(sorted(own - {"hold_seconds"}))}
+    given["hold_seconds"] = 7
+    names = {f"FL_{name.upper()}": str(value) for name, value in given.items()}
+    assert read_with(monkeypatch, **names).limits == replace(Limits(), **given)
 
 
 @pytest.mark.parametrize(

@@ -106,14 +106,14 @@ async def test_the_end_of_a_held_poll_does_not_end_what_its_look_began(overdue, 
     overdue.clock.now -= 30
     limits = replace(CELLS, hold_seconds=20.0)
     overdue.app.state.coordinator = overdue.coordinator(blobs=overdue.slow, limits=limits)
-    turn = long_poll.turn_of(*await service(overdue).rounds.advance(overdue.experiment))
-    held = service(overdue).hold.until_other(overdue.experiment, turn, 20)
+    seen = long_poll.state_of(*await service(overdue).rounds.advance(overdue.experiment))
+    held = service(overdue).long_polls.wait(overdue.experiment, seen, 20)
     poll = asyncio.create_task(held)
     await asyncio.sleep(0.01)
     overdue.clock.now += 30
     await overdue.slow.asleep.wait()
     await cancelled(poll)  # it was the last one that waited
-    assert not service(overdue).hold._lookouts
+    assert not service(overdue).long_polls._watchers
     await closes_by_itself(overdue)
 
 
@@ -242,7 +242,7 @@ async def test_a_server_told_to_stop_begins_nothing_more_and_gives_back_at_its_e
             async with asyncio.timeout(10):
                 while not service.context.tasks.ending:
                     await asyncio.sleep(0.001)
-            assert service.hold.seconds == 0
+            assert service.long_polls.seconds == 0
         assert cancelled.is_set()
     finally:
         signal.signal(signal.SIGTERM, before)

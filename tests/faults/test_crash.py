@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from app.service.coordinator import Limits
+from app.service.coordinator import Done, Limits, Subscriber, Wait
 from app.store.sqlite import SQLiteDocuments
 from client_sdk.errors import StateConflict
 from serverless_fl.domain.errors import OutOfTurn, StoreUnavailable
-from serverless_fl.wire import schema
+from serverless_fl.domain.records import UpdateCommit, WeightsCommit
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import BOTH_STORES, Federation, config, value_of, weights
 
@@ -38,10 +38,9 @@ async def whole_experiment(federation, coordinators, *, rounds=2, size=6):
                 federation.clock.now += federation.limits.lease_seconds
 
     settings = config(deadline_seconds=10**6, rounds=rounds)
-    request = schema.CreateExperiment(name="x", config=settings)
     before = len(await coordinators[-1].context.repo.experiments("", 1000))
     once = secrets.token_hex(8)
-    made, key = await call(lambda c: c.experiments.create(request, once))
+    made, key = await call(lambda c: c.experiments.create("x", settings.to_config(), once))
     initial = noise(0, size=size)
     sha = hashlib.sha256(initial).hexdigest()
 
@@ -49,29 +48,29 @@ async def whole_experiment(federation, coordinators, *, rounds=2, size=6):
         experiment = await c.context.repo.experiment(made.id)
         if experiment.state == "awaiting_model":
             await c.experiments.store_initial_part(made.id, 0, sha, initial)
-        await c.experiments.commit_initial(made.id, schema.WeightsCommit(sha256=sha, parts=[sha]))
+        await c.experiments.commit_initial(made.id, WeightsCommit(sha256=sha, parts=[sha]))
 
     await call(settle_model)
     clients = []
     for n in range(4):
-        subscribe = schema.Subscribe(client_key=f"{n}" * 40)
+        subscribe = Subscriber(client_key=f"{n}" * 40)
         got = await call(lambda c, s=subscribe: c.enrolment.subscribe(made.id, key, s))
         clients.append(await call(lambda c, t=got.token: c.enrolment.client_of(made.id, t)))
     for turn in range(1000):
         client = clients[turn % 4]
-        status = await call(lambda c, who=client: c.participation.status(who))
-        if status.action == "done":
+        status = await call(lambda c, who=client: c.turns.status(who))
+        if isinstance(status, Done):
             break
-        if status.action == "wait":
+        if isinstance(status, Wait):
             continue
-        data = noise(status.round, client.slot, size=size)
+        data = noise(status.round.number, client.slot, size=size)
         digest = hashlib.sha256(data).hexdigest()
-        commit = schema.UpdateCommit(sha256=digest, parts=[digest], num_examples=5 + client.slot)
+        commit = UpdateCommit(sha256=digest, parts=[digest], num_examples=5 + client.slot)
 
-        async def upload(c, who=client, n=status.round, d=data, h=digest, m=commit):
+        async def upload(c, who=client, n=status.round.number, d=data, h=digest, m=commit):
             with suppress(OutOfTurn):  # the round may have closed over it: the commit tells
-                await c.participation.store_part(who, n, 0, h, d)
-            return await c.participation.commit(who, n, m)
+                await c.updates.store_part(who, n, 0, h, d)
+            return await c.updates.commit(who, n, m)
 
         await call(upload)
     repo = coordinators[-1].context.repo
@@ -362,22 +361,22 @@ async def test_forty_clients_at_once_through_four_coordinators(store):
 
         async def client(n):
             mine = processes[n % 4]
-            subscribe = schema.Subscribe(client_key=f"{n:02d}" * 20)
+            subscribe = Subscriber(client_key=f"{n:02d}" * 20)
             got = await mine.enrolment.subscribe(experiment, key, subscribe)
             who = await mine.enrolment.client_of(experiment, got.token)
             uploads = 0
             while True:
-                status = await mine.participation.status(who)
-                if status.action == "done":
+                status = await mine.turns.status(who)
+                if isinstance(status, Done):
                     return uploads
-                if status.action == "wait":
+                if isinstance(status, Wait):
                     await asyncio.sleep(0.001)
                     continue
-                data = weights(float(status.round))
+                data = weights(float(status.round.number))
                 digest = hashlib.sha256(data).hexdigest()
-                await mine.participation.store_part(who, status.round, 0, digest, data)
-                commit = schema.UpdateCommit(sha256=digest, parts=[digest], num_examples=10)
-                await mine.participation.commit(who, status.round, commit)
+                await mine.updates.store_part(who, status.round.number, 0, digest, data)
+                commit = UpdateCommit(sha256=digest, parts=[digest], num_examples=10)
+                await mine.updates.commit(who, status.round.number, commit)
                 uploads += 1
 
         uploads = await asyncio.gather(*(client(n) for n in range(40)))

@@ -19,12 +19,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from app.service.coordinator import Limits
+from app.service.coordinator import Limits, Subscriber, Train
 from serverless_fl.domain import draws
 from serverless_fl.domain.errors import CoordinatorError, OutOfTurn
 from serverless_fl.domain.experiment import MOVES, TERMINAL, ExperimentState
+from serverless_fl.domain.records import UpdateCommit, WeightsCommit
 from serverless_fl.domain.round import RoundState
-from serverless_fl.wire import schema
 from tests.support.federation import config
 from tests.support.network import Inline, Network, Risk, open_in_memory
 
@@ -84,14 +84,15 @@ class Delivery(RuleBasedStateMachine):
         settings_ = config(
             clients=SLOTS, clients_per_round=4, rounds=3, quorum=1, max_attempts=5, seed=7
         )
-        request = schema.CreateExperiment(name="x", config=settings_)
-        made, self.enrol_key = await service.experiments.create(request, "only-once")
+        made, self.enrol_key = await service.experiments.create(
+            "x", settings_.to_config(), "only-once"
+        )
         self.id, self.config = made.id, settings_
         data = safetensors.numpy.save({"w": values_of(0)})
         sha = hashlib.sha256(data).hexdigest()
         self.initial = sha
         await service.experiments.store_initial_part(made.id, 0, sha, data)
-        commit = schema.WeightsCommit(sha256=sha, parts=[sha])
+        commit = WeightsCommit(sha256=sha, parts=[sha])
         await service.experiments.commit_initial(made.id, commit)
 
     # What clients send
@@ -115,7 +116,7 @@ class Delivery(RuleBasedStateMachine):
         self.go(self.net.deliver(count, seed, risk))
 
     async def _subscribe(self, service, party: Party) -> None:
-        request = schema.Subscribe(client_key=party.key)
+        request = Subscriber(client_key=party.key)
         with suppress(CoordinatorError):
             got = await service.enrolment.subscribe(self.id, self.enrol_key, request)
             assert party.token in (None, got.token), "a client has two slots"
@@ -125,8 +126,8 @@ class Delivery(RuleBasedStateMachine):
         if party.token is None:
             return
         client = await service.enrolment.client_of(self.id, party.token)
-        status = await service.participation.status(client)
-        party.round = status.round if status.action == "train" else None
+        status = await service.turns.status(client)
+        party.round = status.round.number if isinstance(status, Train) else None
 
     def _upload(self, party: Party, kind: str, parts: int, commits: int) -> None:
         number = party.round
@@ -142,14 +143,14 @@ class Delivery(RuleBasedStateMachine):
     async def _part(self, service, party: Party, number: int, sha: str, data: bytes) -> None:
         client = await service.enrolment.client_of(self.id, party.token)
         with suppress(CoordinatorError):
-            await service.participation.store_part(client, number, 0, sha, data)
+            await service.updates.store_part(client, number, 0, sha, data)
 
     async def _commit(self, service, party: Party, number: int, sha: str) -> None:
         client = await service.enrolment.client_of(self.id, party.token)
         examples = 1 + party.number
-        commit = schema.UpdateCommit(sha256=sha, parts=[sha], num_examples=examples)
+        commit = UpdateCommit(sha256=sha, parts=[sha], num_examples=examples)
         try:
-            await service.participation.commit(client, number, commit)
+            await service.updates.commit(client, number, commit)
         except OutOfTurn as error:
             if "closed before the update arrived" in error.message:
                 self.too_late.add((number, party.slot, sha))

@@ -9,9 +9,9 @@ from contextlib import suppress
 import numpy as np
 import safetensors.numpy
 
-from app.service.coordinator import Limits
+from app.service.coordinator import Limits, Subscriber
 from serverless_fl.domain.errors import OutOfTurn
-from serverless_fl.wire import schema
+from serverless_fl.domain.records import UpdateCommit, WeightsCommit
 from tests.support.federation import Federation, config
 from tests.support.network import open_in_memory
 
@@ -101,17 +101,16 @@ class Gathering:
         service = federation.coordinator()
         settings = {"clients": parties, "clients_per_round": parties, "rounds": 1, "quorum": 1}
         made_of = config(dataset_size=100_000, **(settings | changes))
-        request = schema.CreateExperiment(name="x", config=made_of)
-        made, key = await service.experiments.create(request, secrets.token_hex(8))
+        made, key = await service.experiments.create("x", made_of.to_config(), secrets.token_hex(8))
         self.id, data = made.id, noise(10**6)
         for n, part in enumerate(parts_of(data)):
             await service.experiments.store_initial_part(made.id, n, sha(part), part)
-        commit = schema.WeightsCommit(sha256=sha(data), parts=[*map(sha, parts_of(data))])
+        commit = WeightsCommit(sha256=sha(data), parts=[*map(sha, parts_of(data))])
         await service.experiments.commit_initial(made.id, commit)
         self.clients = {}
         for n in range(made_of.clients):
             got = await service.enrolment.subscribe(
-                made.id, key, schema.Subscribe(client_key=f"{n:04d}" * 10)
+                made.id, key, Subscriber(client_key=f"{n:04d}" * 10)
             )
             client = await service.enrolment.client_of(made.id, got.token)
             self.clients[client.slot] = client
@@ -125,16 +124,16 @@ class Gathering:
 
     async def upload(self, slot, data=None, service=None):
         data = data or noise(slot)
-        part = (service or self.call(slot)).participation
+        updates = (service or self.call(slot)).updates
         with suppress(OutOfTurn):  # the round may have closed over it: the commit tells
             for n, piece in enumerate(parts_of(data)):
-                await part.store_part(self.clients[slot], 1, n, sha(piece), piece)
+                await updates.store_part(self.clients[slot], 1, n, sha(piece), piece)
         parts = [*map(sha, parts_of(data))]
-        commit = schema.UpdateCommit(sha256=sha(data), parts=parts, num_examples=slot + 1)
-        await part.commit(self.clients[slot], 1, commit)
+        commit = UpdateCommit(sha256=sha(data), parts=parts, num_examples=slot + 1)
+        await updates.commit(self.clients[slot], 1, commit)
 
     async def poll(self, slot=0):
-        await self.call().participation.status(self.clients[slot])
+        await self.call().turns.status(self.clients[slot])
 
     async def round(self):
         return await self.federation.coordinator().context.repo.round(self.id, 1)

@@ -10,7 +10,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Scope
 
-from app.service.clients.credentials import slot_of
 from app.service.coordinator import Coordinator
 from app.telemetry import ids
 from serverless_fl.domain.errors import Unauthenticated
@@ -118,9 +117,9 @@ async def member_of(scope: Scope, service: Coordinator, experiment_id: str, secr
     Unauthenticated, NotFound.
     """
     if service.admin_keys.caller(secret) is not None:
-        await service.context.repo.experiment(experiment_id)
+        await service.experiments.find(experiment_id)
         return "central"
-    if slot_of(secret) is not None:
+    if service.enrolment.is_token(secret):
         return (await client_of(scope, service, experiment_id, secret)).id
     await service.enrolment.require_enrolment_key(experiment_id, secret)
     return ""
@@ -161,11 +160,8 @@ async def token_first(scope: Scope) -> None:
 
     It may be an old token; the route decides together with the body.
     """
-    service, secret = _service(scope), require_secret(scope)
-    experiment_id, slot = _experiment_of(scope), slot_of(secret)
-    await service.context.repo.experiment(experiment_id)
-    if slot is None or await service.context.repo.client(experiment_id, slot) is None:
-        raise Unauthenticated("This is not the token of a client of this experiment.")
+    secret = require_secret(scope)
+    await _service(scope).enrolment.require_client_of(_experiment_of(scope), secret)
 
 
 def _service(scope: Scope) -> Coordinator:

@@ -55,7 +55,7 @@ async def part_of(request: Request, service: Coordinator) -> bytes:
         data = await request.body()
     if request.headers.get("content-encoding", "").strip().lower() != "gzip":
         return data
-    return await asyncio.to_thread(_unzipped, data, service.context.limits.part_bytes)
+    return await asyncio.to_thread(_unzipped, data, service.limits.part_bytes)
 
 
 def _unzipped(data: bytes, most: int) -> bytes:
@@ -96,7 +96,7 @@ async def weights_response(
         found = _parse_range(wanted, size)
         if found is not None:
             start, stop, status = *found, 206
-    limit = service.context.limits.answer_bytes
+    limit = service.limits.answer_bytes
     if limit is not None and stop - start > limit:
         if status == 200:
             raise AnswerTooLarge(

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
+from app.api.bodies.clients import client_body
+from app.api.bodies.experiments import audit_body, enrolment_key_body
 from app.api.edge.auth import Admin, AdminCaller, Bearer, ExperimentId, Service, token_first
 from app.api.edge.errors import responses
 from app.api.edge.routing import router, takes_body
@@ -31,7 +33,7 @@ async def revoke_client(
     """Its token stops working and no cohort includes it any more; the open round does not wait for
     it. An update of it that was accepted stands, and its slot stays its own. Safe to repeat.
     """
-    return await service.access.revoke(experiment_id, client_id, by)
+    return client_body(await service.access.revoke(experiment_id, client_id, by))
 
 
 @admin.get(
@@ -41,7 +43,7 @@ async def revoke_client(
 )
 async def show_enrolment_key(service: Service, experiment_id: ExperimentId) -> schema.EnrolmentKey:
     """It is not stored, but derived from the admin key and a salt that nobody is shown."""
-    return await service.access.enrolment_key(experiment_id)
+    return enrolment_key_body(await service.access.enrolment_key(experiment_id))
 
 
 @admin.post(
@@ -56,7 +58,8 @@ async def replace_enrolment_key(
     idempotency_key: IdempotencyKey = None,
 ) -> schema.EnrolmentKey:
     """The key until now stops working; who is enrolled stays so."""
-    return await service.access.replace_enrolment_key(experiment_id, idempotency_key, by)
+    found = await service.access.replace_enrolment_key(experiment_id, idempotency_key, by)
+    return enrolment_key_body(found)
 
 
 @admin.get("/audit", summary="Read the audit log", responses=responses(401, 404, 422, 503))
@@ -69,7 +72,7 @@ async def read_audit_log(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[views.AuditEvent]:
     """Who did what, and when; oldest first."""
-    return await service.audit.events(experiment_id, after, limit)
+    return [audit_body(e) for e in await service.audit.events(experiment_id, after, limit)]
 
 
 @own.post("/token", summary="Replace one's token", responses=responses(401, 404, 422, 503))
@@ -79,7 +82,8 @@ async def replace_token(
     """For a client whose token may have leaked: call with that token, and with the client key as
     the proof. The token stops working. Safe to repeat.
     """
-    return await service.access.replace_token(experiment_id, token, request.client_key)
+    token = await service.access.replace_token(experiment_id, token, request.client_key)
+    return schema.ReplacedToken(token=token)
 
 
 takes_body(own, token_first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
+from app.api.bodies.models import file_part_body
 from app.api.edge import routing
 from app.api.edge.auth import ExperimentId, Member, Service
 from app.api.edge.bodies import WEIGHTS, weights_response
@@ -47,4 +48,4 @@ async def list_copy_parts(
 ) -> list[views.ModelPart]:
     """As of the model's own file."""
     _, copy = await service.models.copy(experiment_id, version)
-    return await service.models.parts(copy, first, limit)
+    return [file_part_body(part) for part in await service.models.parts(copy, first, limit)]

@@ -18,14 +18,14 @@ from fastapi import Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from app.api.bodies.experiments import experiment_body
 from app.api.edge import routing
 from app.api.edge.auth import ExperimentId, Service
 from app.api.edge.errors import responses
 from app.api.edge.rate import network
-from app.service.coordinator import Coordinator
+from app.service.coordinator import Coordinator, ExperimentDetails
 from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.errors import Busy, CoordinatorError, NotFound
-from serverless_fl.wire.views import ExperimentView
 
 router = routing.router("/experiments", tags=["Watch"])
 CHECK_SECONDS = 1.0
@@ -163,11 +163,12 @@ class _Streaming(StreamingResponse):
 
 
 async def _stream(
-    live: Live, service: Coordinator, view: ExperimentView, mark: object, after_round: int
+    live: Live, service: Coordinator, found: ExperimentDetails, mark: object, after_round: int
 ) -> AsyncIterator[str]:
     try:
         yield "retry: 2000\n\n"
         while True:
+            view = experiment_body(found)
             after_round = max([after_round, *(r.number for r in view.history if r.closed_at)])
             yield f"event: experiment\nid: {after_round}\ndata: {view.model_dump_json()}\n\n"
             if view.ended_at:
@@ -181,6 +182,6 @@ async def _stream(
                     quiet = 0.0
                     yield ": quiet\n\n"
             mark = now
-            view = await service.views.as_stored(view.id, after_round)
+            found = await service.views.as_stored(view.id, after_round)
     except CoordinatorError as error:  # the store is gone, say; whoever watches comes again
         log_event("stream ended early", WARNING, cause=error.message)

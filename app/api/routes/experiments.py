@@ -6,11 +6,14 @@ from typing import Annotated
 
 from fastapi import Header, Path, Query, Request, Response
 
+from app.api.bodies.clients import client_body
+from app.api.bodies.experiments import created_body, experiment_body, line_body
+from app.api.bodies.models import commit_of, model_body, parts_of, plan_body
+from app.api.bodies.rounds import round_body
 from app.api.edge.auth import Admin, AdminCaller, ExperimentId, Service, admin_first
 from app.api.edge.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, part_of, weights_response
 from app.api.edge.errors import responses
 from app.api.edge.routing import LIST_BYTES, router, takes_body
-from app.service.reading.views import model_view
 from serverless_fl.wire import parts, schema, views
 
 admin = router("/experiments", tags=["Run an experiment"], dependencies=[Admin])
@@ -44,15 +47,10 @@ async def create_experiment(
     """It awaits its initial weights: upload them in parts, then commit them. Nobody can enrol
     before that.
     """
-    experiment, key = await service.experiments.create(request, idempotency_key, by)
-    return schema.CreatedExperiment(
-        id=experiment.id,
-        state=experiment.state,
-        enrolment_key=key,
-        part_bytes=service.context.limits.part_bytes,
-        max_model_bytes=service.context.limits.max_model_bytes,
-        direct=service.context.direct,
+    experiment, key = await service.experiments.create(
+        request.name, request.config.to_config(), idempotency_key, by
     )
+    return created_body(experiment, key, service)
 
 
 takes_body(admin, admin_first)
@@ -89,7 +87,8 @@ async def announce_initial_parts(
     service: Service, experiment_id: ExperimentId, request: parts.PartAnnouncements
 ) -> list[parts.PartPlan]:
     """Which are stored already, and where to bring the others: an interrupted upload goes on."""
-    return await service.experiments.plan_initial_parts(experiment_id, request.parts)
+    plans = await service.experiments.plan_initial_parts(experiment_id, parts_of(request))
+    return [plan_body(plan) for plan in plans]
 
 
 takes_body(admin, admin_first)
@@ -104,7 +103,8 @@ async def commit_initial_model(
     service: Service, experiment_id: ExperimentId, commit: schema.WeightsCommit, by: AdminCaller
 ) -> views.ModelView:
     """They become model version 0, and their tensors are what every update must have."""
-    return model_view(await service.experiments.commit_initial(experiment_id, commit, by), [])
+    model = await service.experiments.commit_initial(experiment_id, commit_of(commit), by)
+    return model_body(model)
 
 
 takes_body(admin, admin_first, most=LIST_BYTES)
@@ -122,7 +122,7 @@ async def pause_experiment(
     by itself when its estimated cost has reached `budget_usd`.
     """
     await service.pausing.pause(experiment_id, by)
-    return await service.views.experiment(experiment_id)
+    return experiment_body(await service.views.experiment(experiment_id))
 
 
 @admin.post(
@@ -141,7 +141,7 @@ async def resume_experiment(
     """
     budget = request.budget_usd if request else None
     await service.pausing.resume(experiment_id, budget, by)
-    return await service.views.experiment(experiment_id)
+    return experiment_body(await service.views.experiment(experiment_id))
 
 
 takes_body(admin, admin_first)
@@ -157,7 +157,7 @@ async def stop_experiment(
 ) -> views.ExperimentView:
     """Its models stay. Stopping one that has ended changes nothing."""
     await service.experiments.stop(experiment_id, "Stopped by the admin.", by)
-    return await service.views.experiment(experiment_id)
+    return experiment_body(await service.views.experiment(experiment_id))
 
 
 @admin.delete(
@@ -191,7 +191,7 @@ async def list_experiments(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[views.ExperimentSummary]:
     """Oldest first."""
-    return await service.views.experiments(after, limit)
+    return [line_body(experiment) for experiment in await service.views.experiments(after, limit)]
 
 
 @reading.get("/{experiment_id}", summary="Show an experiment", responses=responses(404, 422, 503))
@@ -203,7 +203,7 @@ async def show_experiment(
     ] = 0,
 ) -> views.ExperimentView:
     """Config, state, what it waits for, the open round, and the history of rounds with metrics."""
-    return await service.views.experiment(experiment_id, after_round)
+    return experiment_body(await service.views.experiment(experiment_id, after_round))
 
 
 @reading.get(
@@ -215,7 +215,7 @@ async def list_clients(
     after: Annotated[int | None, Query(ge=0, description="Slot that ended the last page")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
 ) -> list[views.ClientView]:
-    return await service.views.clients(experiment_id, after, limit)
+    return [client_body(c) for c in await service.views.clients(experiment_id, after, limit)]
 
 
 @reading.get(
@@ -229,7 +229,7 @@ async def show_round(
     number: RoundNumber,
 ) -> views.RoundView:
     """Who was drawn, who has reported, who is missing, and who was refused and why."""
-    return await service.views.round(experiment_id, number)
+    return round_body(await service.views.round(experiment_id, number))
 
 
 @admin.get(

@@ -53,7 +53,7 @@ async def read_metrics(request: Request, service: Service) -> PlainTextResponse:
         gauges += metrics.gauge("fl_open_rounds", "Rounds that are open", "", running)
     streams = {"": float(request.app.state.live.open)}
     gauges += metrics.gauge("fl_event_streams", "Readers of /events", "", streams)
-    held = {"": float(service.hold.held)}
+    held = {"": float(service.long_polls.waiting)}
     gauges += metrics.gauge("fl_held_polls", "Polls whose answer is held back", "", held)
     text = metrics.render(gauges)
     return PlainTextResponse(text, headers={"Content-Type": metrics.CONTENT_TYPE})

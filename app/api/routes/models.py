@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
 
+from app.api.bodies.models import evaluation_body, file_part_body, model_body
 from app.api.edge import routing
 from app.api.edge.auth import ExperimentId, Member, Service, member_first
 from app.api.edge.bodies import WEIGHTS, weights_response
 from app.api.edge.errors import responses
-from app.service.reading.views import evaluation_view
 from serverless_fl.domain.errors import Forbidden
 from serverless_fl.domain.records import ModelVersion
 from serverless_fl.wire import parts, schema, views
@@ -31,7 +31,8 @@ async def list_models(
     ] = -1,
 ) -> list[views.ModelView]:
     """Every version with its hash and its evaluations."""
-    return await service.views.models(experiment_id, after)
+    found = await service.views.models(experiment_id, after)
+    return [model_body(m.model, m.evaluations, kept=m.kept) for m in found]
 
 
 def version_header(model: ModelVersion) -> dict[str, str]:
@@ -85,7 +86,8 @@ async def list_model_parts(
 ) -> list[views.ModelPart]:
     """With a URL each, where the blob store answers clients itself (`direct`)."""
     model = await service.models.version(experiment_id, version)
-    return await service.models.parts(model.blob, first, limit)
+    found = await service.models.parts(model.blob, first, limit)
+    return [file_part_body(part) for part in found]
 
 
 @router.post(
@@ -103,8 +105,10 @@ async def report_evaluation(
     """By a client on data of its own, or by the admin on a central test set."""
     if not member:
         raise Forbidden("An enrolment key cannot report evaluations: enrol, then use the token.")
-    evaluation = await service.models.evaluate(experiment_id, version, member, report)
-    return evaluation_view(evaluation)
+    evaluation = await service.models.evaluate(
+        experiment_id, version, member, report.num_examples, report.metrics
+    )
+    return evaluation_body(evaluation)
 
 
 routing.takes_body(router, member_first)

@@ -8,6 +8,16 @@ from typing import Annotated
 from fastapi import Path, Query, Request
 from starlette.types import Receive
 
+from app.api.bodies.clients import (
+    commit_of,
+    commit_of_facts,
+    receipt_body,
+    shard_body,
+    subscriber_of,
+    subscription_body,
+    turn_body,
+)
+from app.api.bodies.models import parts_of, plan_body
 from app.api.edge import routing
 from app.api.edge.auth import (
     Bearer,
@@ -47,7 +57,8 @@ async def get_status(
     ] = None,
 ) -> turns.RoundStatus:
     """What the calling client shall do: train now, wait and ask again, or stop asking."""
-    return await service.participation.status(client, wait, round, partial(gone, request.receive))
+    turn = await service.turns.status(client, wait, round, partial(gone, request.receive))
+    return turn_body(turn)
 
 
 async def gone(receive: Receive) -> None:
@@ -66,7 +77,8 @@ async def subscribe(
     service: Service, experiment_id: ExperimentId, key: Bearer, request: schema.Subscribe
 ) -> schema.Subscription:
     """With the enrolment key: claim a slot and get a token of one's own. Safe to repeat."""
-    return await service.enrolment.subscribe(experiment_id, key, request)
+    found = await service.enrolment.subscribe(experiment_id, key, subscriber_of(request))
+    return subscription_body(found)
 
 
 routing.takes_body(router, enrolment_key_first)
@@ -75,7 +87,7 @@ routing.takes_body(router, enrolment_key_first)
 @router.get("/shard", summary="Shard assignment", responses=responses(401, 404, 422, 503))
 async def get_shard(service: Service, client: CallingClient) -> schema.Shard:
     """The calling client's random, disjoint part of the training set, as indices."""
-    return await service.enrolment.shard(client)
+    return shard_body(await service.enrolment.shard(client))
 
 
 @router.put(
@@ -96,7 +108,7 @@ async def put_update_part(
     where the round status names it among `content_codings`: the SHA-256 is of what comes out.
     """
     data = await part_of(request, service)
-    await service.participation.store_part(client, number, part, sha256, data)
+    await service.updates.store_part(client, number, part, sha256, data)
     return schema.PartReceipt(number=part, sha256=sha256, size=len(data))
 
 
@@ -120,7 +132,8 @@ async def put_update(
     `at_once`. Safe to repeat. Gzip as in a part.
     """
     data = await part_of(request, service)
-    return await service.participation.commit(client, number, facts.commit, data)
+    update = await service.updates.commit(client, number, commit_of_facts(facts), data)
+    return receipt_body(update)
 
 
 routing.takes_body(router, client_first)
@@ -135,7 +148,8 @@ async def announce_update_parts(
     service: Service, client: CallingClient, number: RoundNumber, request: parts.PartAnnouncements
 ) -> list[parts.PartPlan]:
     """Which are stored already, and where to bring the others: an interrupted upload goes on."""
-    return await service.participation.plan_parts(client, number, request.parts)
+    plans = await service.updates.plan_parts(client, number, parts_of(request))
+    return [plan_body(plan) for plan in plans]
 
 
 routing.takes_body(router, client_first)
@@ -150,7 +164,7 @@ async def commit_update(
     service: Service, client: CallingClient, number: RoundNumber, commit: schema.UpdateCommit
 ) -> schema.UpdateReceipt:
     """Its weights are checked; the first accepted update of a round stands. Safe to repeat."""
-    return await service.participation.commit(client, number, commit)
+    return receipt_body(await service.updates.commit(client, number, commit_of(commit)))
 
 
 routing.takes_body(router, client_first, most=routing.LIST_BYTES)

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.types import Message, Receive, Scope, Send
 
+from app.api.bodies.clients import commit_of, commit_of_facts, receipt_body, turn_body
 from app.api.edge.auth import EXPERIMENT, client_of
 from app.api.edge.routing import Route
 from app.api.routes.participation import MOST_ROUNDS, gone
@@ -99,7 +100,7 @@ async def _status(call: Call) -> turns.Train | turns.Wait | turns.Done | None:
     client = await call.client()
     if client is None:
         return None
-    return await call.service.participation.status(client, wait, known, call.gone)
+    return turn_body(await call.service.turns.status(client, wait, known, call.gone))
 
 
 async def _put_part(call: Call) -> schema.PartReceipt | None:
@@ -113,7 +114,7 @@ async def _put_part(call: Call) -> schema.PartReceipt | None:
     if client is None or data is None:
         return None
     sha256 = digest[1].decode()
-    await call.service.participation.store_part(client, number, part, sha256, data)
+    await call.service.updates.store_part(client, number, part, sha256, data)
     return schema.PartReceipt(number=part, sha256=sha256, size=len(data))
 
 
@@ -134,7 +135,8 @@ async def _put_update(call: Call) -> schema.UpdateReceipt | None:
         )
     except ValueError:
         return None
-    return await call.service.participation.commit(client, number, known.commit, data)
+    update = await call.service.updates.commit(client, number, commit_of_facts(known), data)
+    return receipt_body(update)
 
 
 async def _commit(call: Call) -> schema.UpdateReceipt | None:
@@ -149,7 +151,7 @@ async def _commit(call: Call) -> schema.UpdateReceipt | None:
         commit = schema.UpdateCommit.model_validate_json(data)
     except ValueError:
         return None
-    return await call.service.participation.commit(client, number, commit)
+    return receipt_body(await call.service.updates.commit(client, number, commit_of(commit)))
 
 
 HANDLERS: dict[str, Handler] = {  # by the names of the routes' own functions

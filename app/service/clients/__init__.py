@@ -1,1 +1,1 @@
-"""What clients do: enrol, ask for their turn, bring updates."""
+"""What clients do: enrol, ask for their turn, upload updates."""

@@ -1,4 +1,4 @@
-"""Checks an update that a client brings, and bounds how far it may move the model."""
+"""Checks an update that a client uploads, and bounds how far it may move the model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from app.service.files.uploads import Uploads, max_update_bytes, require_digest
 from app.service.records import keys
 from serverless_fl.domain.errors import BadWeights, DigestMismatch, PartsMissing, StoreUnavailable
 from serverless_fl.domain.experiment import Config, Experiment
-from serverless_fl.domain.records import Client, Update
+from serverless_fl.domain.records import Client, Update, UpdateCommit
 from serverless_fl.weights.encodings import encoded_layout
 from serverless_fl.weights.header import Layout
-from serverless_fl.wire.schema import UpdateCommit
 
 
-async def checked(
+async def check_update(
     context: Context,
     experiment: Experiment,
     client: Client,
@@ -28,9 +27,9 @@ async def checked(
     commit: UpdateCommit,
     data: bytes | None = None,
 ) -> Update:
-    """Check an update whose parts are stored, or whose one part is `data`, and give its record.
+    """Check an update whose parts are stored, or whose one part is `data`. Returns its record.
 
-    Stores `data` once it is sound. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch and
+    Stores `data` after the check. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch and
     Conflict.
     """
     require_examples(experiment, client.slot, commit.num_examples)
@@ -71,8 +70,8 @@ async def checked(
 
 
 async def _bounded(context: Context, config: Config, update: Update, layout: Layout) -> Update:
-    """The update with its norm, and the scale that keeps it in the bound. Raises BadWeights."""
-    # Imported here: it brings NumPy, which a process that only answers polls never needs.
+    """The update with its norm and the scale that keeps it within the bound. Raises BadWeights."""
+    # These import NumPy, which a process that only answers polls never needs.
     from app.service.aggregation.readers import base_reader, distance, update_reader
     from serverless_fl.weights import spans
 

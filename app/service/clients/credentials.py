@@ -1,4 +1,4 @@
-"""Keys and tokens: made, hashed and compared. Nothing here is ever stored in the clear."""
+"""Makes, hashes and compares keys and tokens. The store holds none of them in the clear."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from serverless_fl.domain.experiment import Experiment
 
 
 def fingerprint(secret: str) -> str:
-    """What the store keeps of a secret. The secrets are random and long, so no salt is needed."""
+    """The hash that the store keeps. Secrets are random and long, so the hash needs no salt."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def matches(secret: str, stored: str) -> bool:
-    """Compare in constant time."""
+    """Whether `stored` is the fingerprint of `secret`; compares in constant time."""
     return hmac.compare_digest(fingerprint(secret), stored)
 
 
 def derive(secret: str, purpose: str) -> str:
-    """A further secret that only the holder of `secret` can compute (HMAC-SHA256, base64url)."""
+    """Another secret, which only the holder of `secret` can compute (HMAC-SHA256, base64url)."""
     mac = hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).digest()
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
 def enrolment_key(admin_key: str, experiment_id: str, generation: int = 0, salt: str = "") -> str:
-    """Derived, so that the admin can always see it again though only its hash is stored.
+    """The key is derived, so the admin can see it again although only its hash is stored.
 
-    `salt` is random and never leaves the store: without it, whoever holds an enrolment key cannot
-    try out admin keys by it. Keys from before there were salts have none.
+    `salt` is random and never leaves the store. Without the salt, the holder of an enrolment key
+    cannot use it to guess the admin key. Early experiments have no salt.
     """
     purpose = f"enrolment/{experiment_id}" + (f"/{generation}" if generation else "")
     return "enrol_" + derive(admin_key, f"{purpose}/{salt}" if salt else purpose)
@@ -44,20 +44,20 @@ def new_salt() -> str:
 
 
 def client_token(client_key: str, experiment_id: str, slot: int, generation: int = 0) -> str:
-    """Derived from the client's own key: a retried subscription gets the same token again."""
+    """The token is derived from the client's own key, so a repeated subscription gets it again."""
     purpose = f"client/{experiment_id}/{slot}" + (f"/{generation}" if generation else "")
     return f"{slot}.tok_" + derive(client_key, purpose)
 
 
 @dataclass(frozen=True)
 class AdminKeys:
-    """The admin key and, while it is being changed, the one until now."""
+    """The admin key and, while an operator changes it, the previous one."""
 
     current: str = field(repr=False)
     previous: str | None = field(default=None, repr=False)
 
     def caller(self, secret: str) -> str | None:
-        """The name under which the holder of `secret` is noted; None for no admin."""
+        """The name of the holder of `secret` in records and logs; None if it is no admin key."""
         found = None
         for key, name in ((self.current, "admin"), (self.previous, "admin (previous key)")):
             if key is not None and matches(secret, fingerprint(key)):
@@ -65,7 +65,7 @@ class AdminKeys:
         return found
 
     def enrolment_key(self, experiment: Experiment) -> str:
-        """The one that enrols now. Raises Conflict where it came of a third admin key."""
+        """The key that enrols now. Raises Conflict if it was derived from another admin key."""
         for key in (self.current, self.previous):
             if key is not None:
                 found = enrolment_key(
@@ -81,6 +81,6 @@ class AdminKeys:
 
 
 def slot_of(token: str) -> int | None:
-    """The slot that a client token claims, or None where it is no such token."""
+    """The slot that a client's token names; None if the secret has another form."""
     slot, dot, _ = token.partition(".tok_")
     return int(slot) if dot and len(slot) <= 7 and slot.isascii() and slot.isdigit() else None

@@ -1,8 +1,9 @@
-"""Clients come in: keys and tokens are checked, slots are claimed, shards are assigned."""
+"""Enrols clients: checks keys and tokens, gives each client a slot, a token and a shard."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 
 from app.service.clients.credentials import client_token, fingerprint, matches, slot_of
 from app.service.context import Context
@@ -20,50 +21,123 @@ from serverless_fl.domain.errors import (
 )
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import Client, client_id
-from serverless_fl.wire.schema import Shard, ShardRule, Subscribe, Subscription
 
-LISTED_AT_ONCE = 50_000  # indices that come with a subscription: 400 kB, which each platform takes
-LISTED = 2_000_000  # ... that are listed at all: 16 MB
+LISTED_AT_ONCE = 50_000  # indices that a subscription lists: 400 kB, which every platform carries
+LISTED = 2_000_000  # indices that any answer lists: 16 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscriber:
+    """A party that wants to become a client.
+
+    `told`: another program tells it when to ask, as in a simulation. `shard`: list the shard's
+    indices in the answer.
+    """
+
+    client_key: str = field(repr=False)
+    name: str = ""
+    told: bool = False
+    shard: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRule:
+    """The arguments by which `serverless_fl.domain.draws.shard` computes a client's shard."""
+
+    version: int
+    seed: int
+    dataset_size: int
+    clients: int
+    slot: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A client's part of the data set: positions in it, ascending."""
+
+    client_id: str
+    dataset: str
+    dataset_size: int
+    indices: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscription:
+    """What a client gets when it enrols. `shard` is None unless it was asked for and is short."""
+
+    client_id: str
+    token: str = field(repr=False)
+    shard_size: int
+    shard: Shard | None
+    rule: ShardRule
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """A client, and how many examples its shard holds."""
+
+    client: Client
+    shard_size: int
 
 
 class Enrolment:
-    """What makes a stranger a client, and knows it again."""
+    """Makes clients of parties, and recognises them by their tokens."""
 
     def __init__(self, context: Context, rounds: Rounds) -> None:
         self.context = context
         self.repo = context.repo
         self.rounds = rounds
-        # Claims of one process would all try the same slot, and all but one of them in vain.
+        # Without the lock, the claims of one process would try the same slot, and all but one fail.
         self._claiming = asyncio.Lock()
 
     async def require_enrolment_key(self, experiment_id: str, key: str) -> Experiment:
-        """Raises Unauthenticated, or NotFound (which experiments there are is no secret)."""
+        """The experiment that this key enrols for.
+
+        Raises Unauthenticated, and NotFound: the ids of experiments are no secret.
+        """
         experiment = await self.repo.experiment(experiment_id)
         if not matches(key, experiment.enrol_key_hash):
             raise Unauthenticated("This is not the experiment's enrolment key.")
         return experiment
 
     async def client_of(self, experiment_id: str, token: str) -> Client:
-        """The client whose token this is. Raises Unauthenticated, and Revoked of its kind; and
-        NotFound of an experiment that was deleted, whose clients no record knows any more.
+        """The client whose token this is.
+
+        Raises Unauthenticated, Revoked, and NotFound if the experiment was deleted: the records of
+        its clients are gone.
         """
         slot = slot_of(token)
         client = None if slot is None else await self.repo.client(experiment_id, slot)
         if client is None and await self.repo.tombstone(experiment_id) is not None:
-            await self.repo.experiment(experiment_id)  # says so
+            await self.repo.experiment(experiment_id)  # raises NotFound, code "deleted"
         if client is None or not matches(token, client.token_hash):
-            raise Unauthenticated("This is not the token of a client of this experiment.")
+            raise _not_a_token()
         require_not_revoked(client)
         return client
 
-    async def subscribe(self, experiment_id: str, key: str, request: Subscribe) -> Subscription:
+    @staticmethod
+    def is_token(secret: str) -> bool:
+        """Whether a secret has the form of a client's token; nothing is looked up."""
+        return slot_of(secret) is not None
+
+    async def require_client_of(self, experiment_id: str, token: str) -> None:
+        """Raise Unauthenticated unless the token names a client that is enrolled, or NotFound.
+
+        The token may be an earlier one of that client.
+        """
+        slot = slot_of(token)
+        await self.repo.experiment(experiment_id)
+        if slot is None or await self.repo.client(experiment_id, slot) is None:
+            raise _not_a_token()
+
+    async def subscribe(self, experiment_id: str, key: str, request: Subscriber) -> Subscription:
         """Claim a free slot; the same client key always has the same slot and token.
 
         Raises Unauthenticated, Revoked, OutOfTurn, ExperimentFull.
         """
         experiment = await self.require_enrolment_key(experiment_id, key)
         unique = fingerprint(request.client_key)
-        # Counted before its key is looked for: if it has taken the last slot, the key is found.
+        # Count first: if a copy of this request takes the last slot in between, its key is found.
         enrolled = await self.repo.count_clients(experiment_id)
         client = await self.repo.client_by_key(experiment_id, unique)
         if client is None:
@@ -85,16 +159,18 @@ class Enrolment:
             rule=_rule(experiment, client),
         )
 
-    async def _claim(self, experiment_id: str, key: str, request: Subscribe, unique: str) -> Client:
-        """A free slot, or the one that a copy of this very request has claimed meanwhile."""
-        # Slots are claimed in their order, each only once the one before is known to be taken:
-        # `count_clients` counts on it. Whoever loses one asks again, as the next may be taken too.
+    async def _claim(
+        self, experiment_id: str, key: str, request: Subscriber, unique: str
+    ) -> Client:
+        """Claim the next slot, or return the one that a copy of this request has claimed."""
+        # Slots are claimed in ascending order, each only after the one before is known to be taken;
+        # `count_clients` relies on it. A call that loses a slot to another call tries the next one.
         while True:
             slot = await self.repo.count_clients(experiment_id)
             own = await self.repo.client_by_key(experiment_id, unique)
             if own is not None:
                 return own
-            # Again each time: the experiment may end, and the key be replaced, while this waits.
+            # Meanwhile the experiment may have ended, or the key may have been replaced.
             experiment = await self.require_enrolment_key(experiment_id, key)
             _require_open(experiment, slot)
             client = Client(
@@ -110,9 +186,9 @@ class Enrolment:
                 return client
 
     async def shard(self, client: Client) -> Shard:
-        """The client's part of the data set, as indices. Raises Conflict where they are too many.
+        """The client's part of the data set, as indices. Raises Conflict if they are too many.
 
-        The SDK computes a long one by its subscription's rule; this is for whoever cannot.
+        The SDK computes a long shard by the rule of its subscription; other clients may ask here.
         """
         experiment = await self.repo.experiment(client.experiment_id)
         size = shard_size(experiment, client.slot)
@@ -123,6 +199,10 @@ class Enrolment:
                 code="shard-too-long",
             )
         return await _shard(experiment, client)
+
+
+def _not_a_token() -> Unauthenticated:
+    return Unauthenticated("This is not the token of a client of this experiment.")
 
 
 def _require_open(experiment: Experiment, enrolled: int) -> None:
@@ -145,9 +225,9 @@ def require_not_revoked(client: Client) -> None:
 
 
 def require_part(experiment: Experiment, slot: int) -> None:
-    """Raises Revoked where the slot's client takes part no more.
+    """Raises Revoked if the client in this slot was revoked.
 
-    Its token was checked when its request began; what it brings is written only now.
+    Its token was checked when its request began; its upload or report is stored only now.
     """
     if slot in experiment.revoked:
         raise _revoked(slot)
@@ -162,7 +242,7 @@ def _revoked(slot: int) -> Revoked:
 
 async def _shard(experiment: Experiment, client: Client) -> Shard:
     config, rule = experiment.config, _rule(experiment, client)
-    # In a thread: half a million indices take seconds, which all other requests would wait for.
+    # Half a million indices take seconds: in a thread they hold up no other request.
     indices = await asyncio.to_thread(
         draws.shard, rule.seed, rule.dataset_size, rule.clients, rule.slot, rule.version
     )
@@ -193,7 +273,7 @@ def shard_size(experiment: Experiment, slot: int) -> int:
 
 
 def require_examples(experiment: Experiment, slot: int, count: int) -> None:
-    """Raises BadWeights where a client says that it has more examples than its shard holds."""
+    """Raises BadWeights if a client reports more examples than its shard holds."""
     most = shard_size(experiment, slot)
     if count > most:
         raise BadWeights(

@@ -1,9 +1,9 @@
-"""Access that is taken away or changed: clients revoked, keys and tokens replaced."""
+"""Changes who has access: revokes clients, replaces enrolment keys and tokens."""
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from app.service.clients.credentials import (
     AdminKeys,
@@ -14,20 +14,25 @@ from app.service.clients.credentials import (
     new_salt,
     slot_of,
 )
-from app.service.clients.enrolment import require_not_revoked
+from app.service.clients.enrolment import Enrolled, require_not_revoked, shard_size
 from app.service.context import Context
-from app.service.reading.views import client_view
 from app.service.rounds.machine import Rounds
 from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import Conflict, NotFound, Unauthenticated
 from serverless_fl.domain.experiment import MAX_ROTATIONS, Experiment, Rotation
 from serverless_fl.domain.records import MAX_TOKEN_CHANGES, Client, slot_named
-from serverless_fl.wire.schema import EnrolmentKey, ReplacedToken
-from serverless_fl.wire.views import ClientView
+
+
+@dataclass(frozen=True)
+class EnrolmentKey:
+    """The key that clients enrol with. `generation` counts its replacements."""
+
+    key: str = field(repr=False)
+    generation: int
 
 
 class Access:
-    """What the admin, and a client for itself, may change of who gets in."""
+    """Revokes clients and replaces the enrolment key for the admin, and tokens for clients."""
 
     def __init__(self, context: Context, rounds: Rounds, keys: AdminKeys) -> None:
         self.context = context
@@ -35,11 +40,11 @@ class Access:
         self.rounds = rounds
         self._keys = keys
 
-    async def revoke(self, experiment_id: str, client_id: str, by: str) -> ClientView:
-        """End a client's part for good. What of it was accepted stands. Raises NotFound.
+    async def revoke(self, experiment_id: str, client_id: str, by: str) -> Enrolled:
+        """Exclude a client for good. Its accepted updates stay. Raises NotFound.
 
-        The token dies first, in one write; then cohorts leave the client out. Whoever repeats the
-        call after a crash between the two finds the rest done.
+        The first write ends the token; the second one keeps the client out of cohorts. After a
+        crash between the two, the same call does the second.
         """
         await self.repo.experiment(experiment_id)
         slot = slot_named(client_id)
@@ -59,18 +64,18 @@ class Access:
             revoked = tuple(sorted({*experiment.revoked, client.slot}))
             await self.repo.save_experiment(replace(experiment, revoked=revoked))
         await self.rounds.advance(experiment_id)  # the round may have waited for this client only
-        return client_view(experiment, client)
+        return Enrolled(client, shard_size(experiment, client.slot))
 
     async def enrolment_key(self, experiment_id: str) -> EnrolmentKey:
-        """The key that enrols now. Raises NotFound, and Conflict where it cannot be shown."""
+        """The key that enrols now. Raises NotFound, and Conflict if it cannot be shown."""
         return self._shown(await self.repo.experiment(experiment_id))
 
     async def replace_enrolment_key(
         self, experiment_id: str, idempotency_key: str | None, by: str
     ) -> EnrolmentKey:
-        """Make another enrolment key; the one until now stops working. Enrolled clients stay.
+        """Make another enrolment key; the present one stops working. Enrolled clients stay.
 
-        The same Idempotency-Key makes one only. Raises NotFound, Conflict.
+        Calls with the same Idempotency-Key make one key. Raises NotFound, Conflict.
         """
         unique = fingerprint(idempotency_key or secrets.token_hex(16))
         while True:
@@ -107,16 +112,13 @@ class Access:
         )
 
     def _shown(self, experiment: Experiment) -> EnrolmentKey:
-        return EnrolmentKey(
-            enrolment_key=self._keys.enrolment_key(experiment),
-            generation=experiment.enrol_generation,
-        )
+        return EnrolmentKey(self._keys.enrolment_key(experiment), experiment.enrol_generation)
 
-    async def replace_token(self, experiment_id: str, token: str, client_key: str) -> ReplacedToken:
-        """Another token for the client that holds the key; `token` stops working.
+    async def replace_token(self, experiment_id: str, token: str, client_key: str) -> str:
+        """Give the client that holds the key another token; `token` stops working.
 
-        `token` is the client's present one, or the one that was just replaced: a repeated call
-        gets the same answer, and no third token. Raises Unauthenticated, Revoked, NotFound.
+        `token` is the client's present one, or the one that was just replaced, so a repeated call
+        returns the same token. Raises Unauthenticated, Revoked, NotFound.
         """
         await self.repo.experiment(experiment_id)
         while True:
@@ -128,7 +130,7 @@ class Access:
             if matches(token, client.token_hash):
                 await self._renew(client, client_key)
             elif present and matches(token, fingerprint(_token(client, client_key, present - 1))):
-                return ReplacedToken(token=_token(client, client_key, present))
+                return _token(client, client_key, present)
             else:
                 raise Unauthenticated("This is neither the client's token nor the one before it.")
 

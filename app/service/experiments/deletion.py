@@ -1,10 +1,11 @@
-"""An experiment is deleted: first for everybody, in one write, and then from the store.
+"""Deletes an experiment: first for every caller, in one write, and then from the store.
 
-That write makes a tombstone of its record, which says nothing of what it was: from then on there is
-no such experiment, for nobody's call. What was in the store is garbage by that. The same call
-deletes it as far as it may, and ticks do the rest, whoever died; they go on until no call that
-began before the deletion can still be writing. The tombstone stays: a late upload by a presigned
-URL is known by it to be garbage, and a repeated creation with the same Idempotency-Key is told.
+That write turns the experiment's record into a tombstone, which says nothing about the experiment.
+From then on no call finds it, and everything that the store holds of it is garbage. The same call
+deletes as much of that as one call may, and ticks delete the rest, also after a crash. Ticks repeat
+this until no call that began before the deletion can still be writing. The tombstone stays: it
+shows that a late upload by a presigned URL is garbage, and it lets a repeated creation with the
+same Idempotency-Key be refused.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from serverless_fl.domain.experiment import Experiment
 
 
 class Deletion:
-    """What the admin does at the very end."""
+    """Deletes experiments for the admin."""
 
     def __init__(self, context: Context, experiments: Experiments) -> None:
         self.context = context
@@ -30,9 +31,9 @@ class Deletion:
         self.experiments = experiments
 
     async def delete(self, experiment_id: str, by: str, *, stop: bool = False) -> None:
-        """Delete an experiment that has ended, or `stop` it first. Safe to repeat.
+        """Delete an experiment that has ended; with `stop`, end it first. Safe to repeat.
 
-        Raises NotFound, and Conflict where it has not ended.
+        Raises NotFound, and Conflict if it has not ended.
         """
         while (found := await self.repo.tombstone(experiment_id)) is None:
             await self._bury(experiment_id, by, stop)
@@ -40,7 +41,7 @@ class Deletion:
         await try_deletion(experiment_id, work)
 
     async def _bury(self, experiment_id: str, by: str, stop: bool) -> None:
-        """Try to be the one whose write deletes it. Raises NotFound, Conflict."""
+        """Try to write the tombstone; another call may be faster. Raises NotFound, Conflict."""
         try:
             if stop:
                 await self.experiments.stop(experiment_id, "Stopped to be deleted.", by)
@@ -48,16 +49,16 @@ class Deletion:
         except NotFound:
             if await self.repo.tombstone(experiment_id) is None:
                 raise
-            return  # somebody else was faster
+            return  # another call was faster
         buried = experiment.tombstone(self.context.clock(), by)
         if await self.repo.save_experiment(buried):
             log_event("experiment deleted", experiment=experiment_id, by=by)
 
 
 async def erase(context: Context, tombstone: Experiment, *, most: int | None = None) -> None:
-    """Delete what is left of a deleted experiment, in so far as it is not more than `most` bytes.
+    """Delete what is left of a deleted experiment, at most `most` bytes of it.
 
-    Once nobody can be writing to it any more, the tombstone says that nothing is left.
+    When no call can be writing to it any more and nothing is left, the tombstone is marked `swept`.
     """
     if tombstone.swept:
         return

@@ -1,9 +1,10 @@
-"""Create, start, list, show and stop experiments."""
+"""Creates experiments, takes their initial weights, and stops them."""
 
 from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from app.service import journal
@@ -11,7 +12,7 @@ from app.service.clients.credentials import AdminKeys, enrolment_key, fingerprin
 from app.service.context import Context
 from app.service.files import stored
 from app.service.files.announcements import Ledger
-from app.service.files.uploads import Uploads
+from app.service.files.uploads import PartPlan, Uploads
 from app.service.records import keys
 from app.service.rounds import cleanup
 from app.service.rounds.machine import Rounds
@@ -20,15 +21,13 @@ from serverless_fl.domain import draws
 from serverless_fl.domain.errors import BadWeights, Conflict, InvalidConfig, NotFound
 from serverless_fl.domain.experiment import WEIGHTS, Config, Experiment, ExperimentState
 from serverless_fl.domain.provenance import config_digest
-from serverless_fl.domain.records import Blob, ModelVersion
+from serverless_fl.domain.records import Blob, ModelVersion, Part, WeightsCommit
 from serverless_fl.weights.encodings import encoded_layout, encoding_of
 from serverless_fl.weights.header import Layout
-from serverless_fl.wire.parts import PartAnnouncement, PartPlan
-from serverless_fl.wire.schema import CreateExperiment, WeightsCommit
 
 
 class Experiments:
-    """What the admin does."""
+    """The life of an experiment before its first round, and its end by the admin."""
 
     def __init__(self, context: Context, rounds: Rounds, keys: AdminKeys) -> None:
         self.context = context
@@ -36,16 +35,19 @@ class Experiments:
         self.rounds = rounds
         self._keys = keys
 
-    async def create(
-        self, request: CreateExperiment, idempotency_key: str | None, by: str = "admin"
-    ) -> tuple[Experiment, str]:
-        """A new experiment and its enrolment key; the same Idempotency-Key gives the same one,
-        with whatever budget it has by now.
+    async def find(self, experiment_id: str) -> Experiment:
+        """The experiment as it is stored. Raises NotFound."""
+        return await self.repo.experiment(experiment_id)
 
-        Raises InvalidConfig, or Conflict where the key was used with other settings, or where as
-        many experiments are open as may be.
+    async def create(
+        self, name: str, config: Config, idempotency_key: str | None, by: str = "admin"
+    ) -> tuple[Experiment, str]:
+        """A new experiment and its enrolment key.
+
+        The same Idempotency-Key returns the same experiment, with the budget that it has by then.
+        Raises InvalidConfig, and Conflict if the key was used with other settings or if as many
+        experiments are open as may be.
         """
-        config = request.config.to_config()
         if config.clients > self.context.limits.max_clients:
             raise InvalidConfig(
                 f"clients ({config.clients}) is more than this coordinator takes in an experiment "
@@ -56,8 +58,8 @@ class Experiments:
         existing = await self.repo.experiment_by_key(unique) if idempotency_key else None
         if existing is None:
             try:
-                existing = await self._create(request.name, config, unique, by)
-            except Conflict:  # a copy of this very request may have taken the last place
+                existing = await self._create(name, config, unique, by)
+            except Conflict:  # a copy of this request may have taken the last place
                 existing = await self.repo.experiment_by_key(unique)
                 if existing is None:
                     raise
@@ -76,7 +78,7 @@ class Experiments:
         return existing, self._keys.enrolment_key(existing)
 
     async def _create(self, name: str, config: Config, unique: str, by: str) -> Experiment:
-        """A new experiment, or the one of the same key that was faster. Raises Conflict."""
+        """A new experiment, or the one that a faster call has made by this key. Raises Conflict."""
         await self._require_room()
         now = self.context.clock()
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
@@ -108,8 +110,10 @@ class Experiments:
         return existing
 
     async def _require_room(self) -> None:
-        """Raises Conflict. Those who create at one moment may pass together: it is a fence against
-        running full, not a quota to the last one.
+        """Raises Conflict if as many experiments are open as may be.
+
+        Calls at the same moment may pass together: the limit keeps the store from filling up, and
+        need not be exact.
         """
         most, count, after = self.context.limits.max_experiments, 0, ""
         while page := await self.repo.experiments(after, 1000):
@@ -129,10 +133,8 @@ class Experiments:
         uploads = await self._initial_uploads(experiment_id)
         await uploads.store(number, sha256, data)
 
-    async def plan_initial_parts(
-        self, experiment_id: str, parts: list[PartAnnouncement]
-    ) -> list[PartPlan]:
-        """Which parts are here, and how to bring the rest. Raises Conflict, TooLarge."""
+    async def plan_initial_parts(self, experiment_id: str, parts: Sequence[Part]) -> list[PartPlan]:
+        """Say which parts are stored, and how to upload the others. Raises Conflict, TooLarge."""
         return await (await self._initial_uploads(experiment_id)).plan(parts)
 
     async def _initial_uploads(self, experiment_id: str) -> Uploads:
@@ -148,8 +150,8 @@ class Experiments:
     ) -> ModelVersion:
         """Check the initial weights, make them model version 0 and open the enrolment.
 
-        Idempotent for the same bytes. Raises Conflict for others, PartsMissing, DigestMismatch,
-        TooLarge, BadWeights.
+        The same bytes again return the same version. Raises Conflict for other bytes, PartsMissing,
+        DigestMismatch, TooLarge, BadWeights.
         """
         experiment = await self.repo.experiment(experiment_id)
         model = await self.repo.model(experiment_id, 0)
@@ -165,7 +167,7 @@ class Experiments:
                 break
             others = cleanup.delete_other_parts(self.context, model.blob)
             await cleanup.try_deletion(experiment_id, others)
-            # Lost to someone who did the same, to another enrolment key, or to a stop.
+            # The write fails if another call did the same, changed the key, or stopped it.
             enrolling = experiment.move(ExperimentState.ENROLLING, model_version=0)
             if await self.repo.save_experiment(enrolling):
                 log_event("enrolment opened", experiment=experiment_id, bytes=model.blob.size)
@@ -183,12 +185,12 @@ class Experiments:
             commit.sha256,
             commit.parts,
             limit=limits.max_model_bytes,
-            # What came through a coordinator was no larger than it took then.
+            # A part that came through a coordinator was within the limit of that time.
             part_bytes=limits.part_bytes if self.context.direct else limits.max_model_bytes,
         )
         if (found := encoding_of(layout)) != WEIGHTS:
             raise BadWeights(f"This file is in {found}, no model itself.", code="encoding-mismatch")
-        encoded_layout(layout, experiment.config.update_encoding)  # raises where it could not be
+        encoded_layout(layout, experiment.config.update_encoding)  # raises if it is impossible
         model = ModelVersion(
             experiment_id=experiment_id,
             version=0,
@@ -214,7 +216,7 @@ class Experiments:
         encoding = experiment.config.download_encoding
         if encoding == WEIGHTS:
             return None
-        encoded_layout(layout, encoding)  # raises where it could not be
+        encoded_layout(layout, encoding)  # raises if it is impossible
         from app.service.aggregation.compressed_models import CompressedModel
 
         prefix = keys.compressed_blob(experiment.id, 0)
@@ -224,7 +226,7 @@ class Experiments:
         return made.blob
 
     async def stop(self, experiment_id: str, reason: str, by: str = "admin") -> Experiment:
-        """End an experiment; its last model stays. Nothing happens to one that has ended."""
+        """End an experiment; its models stay. An experiment that has ended stays as it is."""
         while True:
             experiment = await self.repo.experiment(experiment_id)
             if experiment.ended:

@@ -1,4 +1,4 @@
-"""Pauses between rounds: by the admin's hand; and the way out of them and of a spent budget."""
+"""Pauses an experiment between two rounds for the admin, and resumes it, with another budget."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _S = ExperimentState
 
 
 class Pausing:
-    """What the admin may do about it. The coordinator's own pauses are `Rounds`' business."""
+    """Pauses and resumes for the admin. `Rounds` makes the coordinator's own pauses."""
 
     def __init__(self, context: Context, rounds: Rounds) -> None:
         self.context = context
@@ -23,10 +23,10 @@ class Pausing:
         self.rounds = rounds
 
     async def pause(self, experiment_id: str, by: str) -> None:
-        """Open no further round: the one that is open is brought to its end first.
+        """Let the open round end, and open no further one.
 
-        Nothing happens to an experiment that is paused already, or about to be. Raises NotFound,
-        and Conflict where no round has been opened yet, or none will be any more.
+        A paused experiment stays as it is, and so does one that is about to be paused. Raises
+        NotFound, and Conflict if the experiment is not running.
         """
         while True:
             experiment = await self.repo.experiment(experiment_id)
@@ -42,10 +42,10 @@ class Pausing:
         await self.rounds.advance(experiment_id)  # its round may be closed by now
 
     async def resume(self, experiment_id: str, budget: float | None, by: str) -> None:
-        """Go on, with another budget where one is given; a running one just gets the budget.
+        """Open the next round, and set the budget if one is given.
 
-        Nothing happens to a running experiment that has this budget. Raises NotFound, Conflict
-        where it has ended, and BudgetReached where the estimate is not below the budget.
+        A running experiment only gets the budget. Raises NotFound, Conflict if the experiment has
+        ended, and BudgetReached if the estimated cost is not below the budget.
         """
         while True:
             experiment = await self.repo.experiment(experiment_id)
@@ -60,7 +60,7 @@ class Pausing:
         await self.rounds.advance(experiment_id)
 
     async def _resumed(self, experiment: Experiment, budget: float | None, by: str) -> Experiment:
-        """The experiment as it shall go on; the same one where there is nothing to do."""
+        """The experiment after that; an equal one if there is nothing to change."""
         now = self.context.clock()
         changed = replace(experiment, pausing="")
         if budget is not None and budget != experiment.config.budget_usd:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.service.context import Context
 from app.service.files.announcements import Ledger
 from app.service.files.stored import digest_of
 from app.service.records.repository import Repository
-from app.store.port import DirectBlobs
+from app.store.port import DirectBlobs, SignedRequest
 from serverless_fl.domain.errors import Conflict, DigestMismatch, TooLarge
 from serverless_fl.domain.experiment import WEIGHTS, Experiment
-from serverless_fl.domain.records import Blob, part_key
+from serverless_fl.domain.records import MAX_PARTS, Blob, Part, part_key
 from serverless_fl.weights.encodings import encoded_layout
-from serverless_fl.wire.parts import PartAnnouncement, PartPlan, SignedUpload
-from serverless_fl.wire.schema import MAX_PARTS
 
 _SIGNED_SECONDS = 60  # a URL's life, to which the time of its upload on a slow line is added
 _SLOW_LINE = 64 * 1024  # bytes a second
@@ -44,6 +42,17 @@ async def require_digest(data: bytes, sha256: str) -> None:
     actual = await digest_of(data)
     if actual != sha256:
         raise DigestMismatch(f"The part's SHA-256 is {actual}, not {sha256}: send it again.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartPlan:
+    """What the client has to do with a part: nothing if it is stored; else send it by `upload`, or
+    to the coordinator where that is None.
+    """
+
+    number: int
+    stored: bool
+    upload: SignedRequest | None
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ class Uploads:
         self._require_room({**self._named(stored), **announced, _name(key): len(data)})
         await blobs.put(key, data)
 
-    async def plan(self, parts: list[PartAnnouncement]) -> list[PartPlan]:
+    async def plan(self, parts: Sequence[Part]) -> list[PartPlan]:
         """Say which parts are stored already, and how to upload the others.
 
         Raises TooLarge, Conflict, and DigestMismatch where a part is stored with another size.
@@ -96,7 +105,7 @@ class Uploads:
         }
         for key in missing.keys() & stored:
             await self._drop_altered(key, stored.pop(key), missing[key])
-        signed = {}
+        signed: dict[str, SignedRequest] = {}
         if isinstance(blobs, DirectBlobs) and missing:
             signed = await self._signed(blobs, self._named(stored), missing)
         else:
@@ -108,8 +117,8 @@ class Uploads:
         ]
 
     async def _signed(
-        self, blobs: DirectBlobs, stored: dict[str, int], missing: dict[str, PartAnnouncement]
-    ) -> dict[str, SignedUpload]:
+        self, blobs: DirectBlobs, stored: dict[str, int], missing: dict[str, Part]
+    ) -> dict[str, SignedRequest]:
         """Signed URLs for these parts, which the ledger records first. Raises Conflict.
 
         The URLs live as long as all parts together take on a slow line: clients send a few at once.
@@ -125,12 +134,9 @@ class Uploads:
             self.context.clock() + max(request.seconds for request in requests.values()),
             lambda announced: self._require_room({**announced, **stored}),
         )
-        return {
-            key: SignedUpload(url=r.url, headers=dict(r.headers), seconds=r.seconds)
-            for key, r in requests.items()
-        }
+        return requests
 
-    async def _drop_altered(self, key: str, size: int, part: PartAnnouncement) -> None:
+    async def _drop_altered(self, key: str, size: int, part: Part) -> None:
         """Delete a part whose bytes are not those of its key: not every bucket checks digests.
 
         Raises DigestMismatch where the bytes are right and the announcement is wrong: the part may

@@ -1,1 +1,1 @@
-"""What people, pages and monitors read: views, the audit log, models, health."""
+"""What people, pages and monitors read: experiments, the audit log, models, health."""

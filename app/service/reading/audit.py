@@ -1,20 +1,20 @@
-"""The audit log of an experiment: who did what and when, read off the stored records.
+"""The audit log of an experiment: who did what and when, derived from the stored records.
 
-No event is written anywhere: each one is a view of the record that the act itself left behind, so
-that the log costs nothing while the experiment runs, and says neither more nor less than what
-happened, whichever process died (docs/decisions/0011).
+No event is stored: each one follows from the record that the act itself has left. So the log costs
+nothing while the experiment runs, and it says exactly what happened, whichever process died
+(docs/decisions/0011).
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from itertools import chain
 
 from app.service.context import Context
 from app.service.journal import COORDINATOR
 from app.service.records.keys import client_key
+from serverless_fl.domain.audit import AuditAction, AuditEvent
 from serverless_fl.domain.experiment import Experiment, Pause
 from serverless_fl.domain.prices import dollars
 from serverless_fl.domain.records import (
@@ -26,10 +26,9 @@ from serverless_fl.domain.records import (
     slot_named,
 )
 from serverless_fl.domain.round import Round, RoundState
-from serverless_fl.wire.views import AuditAction, AuditEvent
 
 _A = AuditAction
-# At one moment things happened in this order: a client is drawn after it came, and so on.
+# The order of what happened at one moment: a client is drawn after it has enrolled, and so on.
 _ORDER = {action: place for place, action in enumerate(AuditAction)}
 CLIENTS_A_PAGE = 1000
 
@@ -41,9 +40,9 @@ class Audit:
         self.repo = context.repo
 
     async def events(self, experiment_id: str, after: str, limit: int) -> list[AuditEvent]:
-        """Up to `limit` events that come after the one whose `cursor` is `after`, by time.
+        """Up to `limit` events after the one whose `cursor` is `after`, by time. Raises NotFound.
 
-        Raises NotFound. A page costs a read of all the experiment's records.
+        Each page reads all records of the experiment.
         """
         experiment = await self.repo.experiment(experiment_id)
         found = _first(_of_experiment(experiment), after, limit)
@@ -77,17 +76,17 @@ def _event(
     turn: int = 0,
 ) -> AuditEvent:
     """`turn` tells apart what has the same time, action and round."""
-    # Rounds follow one another; what has none comes before them, but for the end.
+    # Events without a round come before the rounds, but the end of the experiment comes last.
     place = 10**7 if _ORDER[what] >= _ORDER[_A.EXPERIMENT_ENDED] else number or 0
     cursor = f"{round(at * 1e6):017d}.{place:08d}.{_ORDER[what]:02d}.{turn:014d}"
     return AuditEvent(
         cursor=cursor,
-        at=datetime.fromtimestamp(at, UTC),
+        at=at,
         who=who,
         what=what,
         detail=detail,
         round=number,
-        clients=[client_id(slot) for slot in clients],
+        clients=tuple(clients),
     )
 
 
@@ -209,6 +208,6 @@ def _of_evaluations(evaluations: Iterable[Evaluation]) -> Iterator[AuditEvent]:
             "admin" if slot is None else evaluation.source,
             _A.EVALUATION_REPORTED,
             f"Of model version {evaluation.version}, on {evaluation.num_examples} examples",
-            # Of its own record alone: counted among all of them, it would change with the next one.
+            # It depends on this record alone, so the cursor stays when further ones are reported.
             turn=evaluation.version * 10**7 + (0 if slot is None else slot + 1),
         )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from app.service.reading.details import RoundDetails
 from serverless_fl.domain.experiment import Experiment, ExperimentState
+from serverless_fl.domain.records import Refusal, client_id
 from serverless_fl.domain.round import RoundState
-from serverless_fl.wire import views
 
 
 def headline(
-    experiment: Experiment, enrolled: int, current: views.RoundView | None, now: float
+    experiment: Experiment, enrolled: int, current: RoundDetails | None, now: float
 ) -> str:
-    """One sentence: what is going on, and what it waits for."""
+    """One sentence: what is going on, and what the experiment waits for."""
     config = experiment.config
     if experiment.ended:
         return f"{experiment.state.capitalize()}: {experiment.reason}"
@@ -20,25 +23,26 @@ def headline(
         return "Waiting for the initial weights."
     if current is None:
         return f"{enrolled} of {config.clients_to_start} clients enrolled."
-    if current.state is not RoundState.COLLECTING:
-        return f"Round {current.number} of {config.rounds} is being aggregated."
+    round_ = current.round
+    if round_.state is not RoundState.COLLECTING:
+        return f"Round {round_.number} of {config.rounds} is being aggregated."
     text = (
-        f"Round {current.number} of {config.rounds}: "
-        f"{len(current.reported)} of {len(current.cohort)} updates"
+        f"Round {round_.number} of {config.rounds}: "
+        f"{len(current.updates)} of {len(round_.cohort)} updates"
     )
-    if current.refused:
-        text += f", {len(current.refused)} refused"
-    if current.missing:
-        names = ", ".join(current.missing[:10]) + (" and more" if current.missing[10:] else "")
-        text += f"; waiting for {names}, {max(0.0, current.deadline.timestamp() - now):.0f} s left"
+    if current.refusals:
+        text += f", {len(current.refusals)} refused"
+    if missing := current.missing:
+        names = ", ".join(map(client_id, missing[:10])) + (" and more" if missing[10:] else "")
+        text += f"; waiting for {names}, {max(0.0, round_.deadline - now):.0f} s left"
     return text + (". It pauses after this round." if experiment.pausing else ".")
 
 
-def refused_for_ever(refused: list[views.RefusalView]) -> str:
-    """Another sentence, where clients train in vain."""
+def describe_always_refused(refused: Sequence[Refusal]) -> str:
+    """A further sentence about the clients that train in vain; empty if there are none."""
     if not refused:
         return ""
-    names = ", ".join(refusal.client for refusal in refused[:5])
+    names = ", ".join(client_id(refusal.slot) for refusal in refused[:5])
     names += f" and {len(refused) - 5} more" if refused[5:] else ""
     were = "was" if len(refused) == 1 else "were"
     return f" {names} {were} refused in every round: {refused[0].reason}"

@@ -1,6 +1,6 @@
-"""What load balancers and monitoring ask: does the store keep things, and how much is going on?
+"""For load balancers and monitoring: whether the store works, and how many experiments there are.
 
-Both are asked by anybody and again and again, so each answer stands for a while.
+Anybody may ask, and as often as they like; so each answer is kept for some seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_COUNTED = 10_000  # experiments; of more, none are counted
 
 
 class Health:
-    """Asked under any load: at most one look of a kind is under way in this process."""
+    """Answers under any load: of each kind, this process asks the store one question at a time."""
 
     def __init__(self, context: Context) -> None:
         self.repo = context.repo
@@ -31,8 +31,8 @@ class Health:
         self._census: dict[str, float] = {}
 
     async def ready(self) -> None:
-        """Whether the database takes a small write in time, and keeps it, and whether the store of
-        weights answers and is the right one. Raises StoreUnavailable.
+        """Raise StoreUnavailable unless the database keeps a small write, and the store of weights
+        is the right one, and both answer in time.
         """
         async with self._asking:
             if time.monotonic() - self._asked_at >= READY_STANDS:
@@ -43,13 +43,13 @@ class Health:
             raise fault.with_traceback(None)
 
     async def _ask(self) -> StoreUnavailable | None:
-        """What is wrong, if anything."""
+        """The fault; None if there is none."""
         asked = "The database"
         try:
             async with asyncio.timeout(READY_SECONDS):
                 await self.repo.documents.check()
                 asked = "The store of weights"
-                await self.blobs.get("-")  # it proves that it is the right one before it says no
+                await self.blobs.get("-")  # the store checks that it is the right one first
         except TimeoutError:
             return StoreUnavailable(f"{asked} did not answer in {READY_SECONDS:g} s.", store=asked)
         except StoreUnavailable as error:
@@ -57,9 +57,9 @@ class Health:
         return None
 
     async def experiments_by_state(self) -> dict[str, float]:
-        """How many experiments there are in each state; nothing where they are too many to count.
+        """How many experiments there are in each state; empty if there are too many to count.
 
-        It costs what a tick costs, at most once in ten seconds. Raises StoreUnavailable.
+        It reads what a tick reads, at most once in ten seconds. Raises StoreUnavailable.
         """
         async with self._counting:
             if time.monotonic() - self._counted_at >= CENSUS_STANDS:

@@ -1,4 +1,4 @@
-"""Model versions go out, evaluations come in."""
+"""Serves model versions and kept updates, and takes evaluations of models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from app.service.clients.enrolment import require_examples, require_part
 from app.service.context import Context
 from app.service.files import stored
+from app.service.reading.details import FilePart
 from app.service.rounds.retention import with_evaluation
 from app.store.port import DirectBlobs
 from serverless_fl.domain.errors import Conflict, NotFound
@@ -19,14 +20,12 @@ from serverless_fl.domain.records import (
     client_id,
     slot_named,
 )
-from serverless_fl.wire.schema import EvaluationReport
-from serverless_fl.wire.views import ModelPart
 
 CENTRAL = "central"  # the source of what the admin measured
 
 
 class Models:
-    """The global models of an experiment; of all of them there are records."""
+    """The global models of an experiment. The records of all versions stay."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -68,8 +67,9 @@ class Models:
         return update
 
     async def read(self, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
-        """The bytes [start, stop) of a file, a part at a time. Raises NotFound where one is gone,
-        StoreUnavailable.
+        """The bytes [start, stop) of a file, a part at a time.
+
+        Raises NotFound if a part is gone, and StoreUnavailable.
         """
         try:
             async for piece in stored.read(self.context.blobs, blob, start, stop):
@@ -88,11 +88,11 @@ class Models:
             raise NotFound("Clients are sent the model itself: download_encoding is weights.")
         return model, model.copy
 
-    async def parts(self, blob: Blob, first: int, limit: int) -> list[ModelPart]:
-        """The pieces of a file from number `first` on, with URLs where there are such."""
+    async def parts(self, blob: Blob, first: int, limit: int) -> list[FilePart]:
+        """Up to `limit` parts of a file from number `first` on, each with its URL if it has one."""
         blobs = self.context.blobs
         return [
-            ModelPart(
+            FilePart(
                 number=number,
                 sha256=blob.parts[number],
                 size=blob.sizes[number],
@@ -104,34 +104,37 @@ class Models:
         ]
 
     async def evaluate(
-        self, experiment_id: str, version: int, source: str, report: EvaluationReport
+        self,
+        experiment_id: str,
+        version: int,
+        source: str,
+        num_examples: int,
+        metrics: dict[str, float],
     ) -> Evaluation:
-        """Keep what `source` measured; the first report stands.
+        """Store what `source`, a client's id or "central", has measured; the first report stands.
 
-        The model itself need not be kept any more: it was when it was downloaded. Raises NotFound,
-        Conflict, Revoked, and BadWeights for more examples than a client has.
+        The model's file may be deleted by now. Raises NotFound, Conflict, Revoked, and BadWeights
+        if a client reports more examples than it has.
         """
         experiment = await self.repo.experiment(experiment_id)
         await self._record(experiment, version)
         if (slot := slot_named(source)) is not None:
             require_part(experiment, slot)
-            require_examples(experiment, slot, report.num_examples)
+            require_examples(experiment, slot, num_examples)
         evaluation = Evaluation(
             experiment_id=experiment_id,
             version=version,
             source=source,
-            num_examples=report.num_examples,
-            metrics=report.metrics,
+            num_examples=num_examples,
+            metrics=metrics,
             received_at=self.context.clock(),
         )
         added = await self.repo.add_evaluation(evaluation)
         standing = (
             evaluation if added else await self.repo.evaluation(experiment_id, version, source)
         )
-        if standing is None or (standing.num_examples, standing.metrics) != (
-            report.num_examples,
-            report.metrics,
-        ):
+        said = num_examples, metrics
+        if standing is None or (standing.num_examples, standing.metrics) != said:
             raise Conflict(
                 f"Another evaluation of model {version} by {source} stands.",
                 code="already-evaluated",
@@ -141,7 +144,7 @@ class Models:
         return standing
 
     async def _note_best(self, experiment_id: str, version: int, accuracy: float | None) -> None:
-        """The best version stays; whoever died before this does it when the report is repeated."""
+        """Keep the version if it is the best. After a crash here, a repeated report does it."""
         while True:
             experiment = await self.repo.experiment(experiment_id)
             found = with_evaluation(experiment, version, accuracy)

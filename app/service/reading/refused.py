@@ -1,4 +1,4 @@
-"""Clients of whom nothing was ever taken: refused in every round for which they were drawn."""
+"""Finds the clients whose updates were refused in every round for which they were drawn."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _OPEN = frozenset({RoundState.COLLECTING, RoundState.SEALED, RoundState.AGGREGAT
 
 
 async def always_refused(
-    repo: Repository, experiment_id: str, *, ended: bool, reported: Collection[int | None]
+    repo: Repository, experiment_id: str, *, ended: bool, reported: Collection[int]
 ) -> list[Refusal]:
     """The last refusal of each such client, by slot.
 
-    A round that is still open does not count: its client may come back with a better update.
-    `reported` are the slots whose update was accepted in it. Where nobody was refused, which is
-    nearly always, this costs one look.
+    The open round does not count, because its clients may still send better updates. `reported` are
+    the slots whose update was accepted in it. If nobody was refused, which is nearly always so,
+    this reads the store once.
     """
     refusals = await repo.refusals(experiment_id)
     if not refusals:

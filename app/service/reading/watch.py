@@ -1,4 +1,4 @@
-"""Has an experiment changed? Told from a few keys and revisions, whatever number of rounds."""
+"""Finds out whether an experiment has changed, from a few keys and revisions."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ Mark = tuple[int, ...]
 
 
 class Watch:
-    """What streams ask every second, where a whole view would read and send far more.
+    """Streams ask it every second; to read all details would cost far more.
 
-    It only looks. A reader needs no key, and what moves an experiment on is not theirs to start.
+    It reads and does not advance: whoever watches has no key, and must not start an aggregation.
     """
 
     def __init__(self, context: Context) -> None:
         self.repo = context.repo
 
     async def mark(self, experiment_id: str) -> Mark:
-        """Equal marks: nothing that a view shows has changed. Raises NotFound."""
+        """While the mark stays equal, no detail of the experiment changes. Raises NotFound."""
         experiment = await self.repo.experiment(experiment_id)
         number = experiment.round
         round_ = await self.repo.round(experiment_id, number) if number else None

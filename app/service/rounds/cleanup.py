@@ -202,4 +202,4 @@ def weights_overdue(context: Context, experiment: Experiment) -> bool:
     """Whether the experiment has waited too long for its initial weights."""
     age = context.clock() - experiment.created_at
     awaited = experiment.state is ExperimentState.AWAITING_MODEL
-    return awaited and age > context.limits.abandon_seconds
+    return awaited and age > context.limits.abandon_days * 86400

@@ -5,8 +5,9 @@ from __future__ import annotations
 from app.service import journal
 from app.service.aggregation.leases import Held, is_free, new_lease, work_under_lease
 from app.service.call_budget import CallBudget
-from app.service.context import Context, Limits
+from app.service.context import Context
 from app.service.journal import COORDINATOR
+from app.service.limits import Limits
 from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.round import Cut, Lease, Round, RoundState

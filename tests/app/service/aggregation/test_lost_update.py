@@ -8,7 +8,7 @@ import safetensors.numpy
 
 from app.service.coordinator import Limits
 from client_sdk.errors import RequestRefused, StateConflict
-from serverless_fl.wire import schema
+from serverless_fl.wire.schema import UpdateCommit
 from tests.support.federation import Federation, value_of, weights
 
 PART = 400
@@ -69,9 +69,7 @@ async def test_a_spoilt_update_is_dropped_and_the_others_are_averaged(federation
     assert [(r.client, r.code) for r in round_.refused] == [(cohort[0].id, "update-lost")]
     data = large(1.0)
     digests = [hashlib.sha256(data[n : n + PART]).hexdigest() for n in range(0, len(data), PART)]
-    commit = schema.UpdateCommit(
-        sha256=hashlib.sha256(data).hexdigest(), parts=digests, num_examples=5
-    )
+    commit = UpdateCommit(sha256=hashlib.sha256(data).hexdigest(), parts=digests, num_examples=5)
     with pytest.raises(StateConflict, match="The store lost the update"):
         await cohort[0].api.connection.post(f"/experiments/{experiment}/rounds/1/update", commit)
     kept = await federation.blobs.sizes(f"models/{experiment}/0000001/")

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from app.service.coordinator import Subscriber
 from client_sdk.errors import NotAuthorised, StateConflict
-from serverless_fl.wire.schema import Subscribe
 from tests.support.federation import BOTH_STORES
 from tests.support.some import some
 
@@ -44,7 +44,7 @@ async def test_a_crowd_gets_each_slot_once_and_the_rest_are_told(federation):
     others = [federation.coordinator(), federation.coordinator()]
 
     async def join(n):
-        request = Subscribe(client_key=f"{n:04d}" * 10)
+        request = Subscriber(client_key=f"{n:04d}" * 10)
         return await others[n % 2].enrolment.subscribe(experiment, key, request)
 
     results = await asyncio.gather(*(join(n) for n in range(15)), return_exceptions=True)

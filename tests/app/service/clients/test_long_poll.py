@@ -24,9 +24,9 @@ async def holding(federation, monkeypatch):
 
 async def waiter(federation, member, known=1, seconds=20):
     """A poll that is being held."""
-    before = service(federation).hold.held
+    before = service(federation).long_polls.waiting
     poll = asyncio.create_task(member.api.status(member.experiment_id, hold=seconds, known=known))
-    while service(federation).hold.held == before:
+    while service(federation).long_polls.waiting == before:
         assert not poll.done(), poll.result()
         await asyncio.sleep(0.001)
     return poll
@@ -68,8 +68,8 @@ async def test_who_waits_hears_of_the_next_round_when_it_opens(holding):
         answers = await asyncio.gather(*polls)
     assert {answer.round for answer in answers} == {2}
     assert sum(isinstance(answer, Train) for answer in answers) >= 1
-    assert service(holding).hold.held == 0
-    assert not service(holding).hold._lookouts
+    assert service(holding).long_polls.waiting == 0
+    assert not service(holding).long_polls._watchers
 
 
 async def test_who_waits_hears_of_the_end(holding):
@@ -114,7 +114,7 @@ async def test_nothing_is_held_that_is_news(holding):
     inside, (outside, _) = await two_of_four(holding)
     assert isinstance(await inside[0].api.status(inside[0].experiment_id, hold=20, known=1), Train)
     assert isinstance(await outside.api.status(outside.experiment_id, hold=20, known=0), Wait)
-    assert service(holding).hold.held == 0
+    assert service(holding).long_polls.waiting == 0
 
 
 async def test_after_the_time_that_was_asked_for_the_answer_is_to_wait_as_before(holding):
@@ -127,13 +127,13 @@ async def test_after_the_time_that_was_asked_for_the_answer_is_to_wait_as_before
 
 
 async def test_only_so_many_are_held_and_the_others_are_told_to_poll(holding, monkeypatch):
-    monkeypatch.setattr(long_poll, "MAX_HELD", 1)
+    monkeypatch.setattr(long_poll, "MAX_WAITING", 1)
     _, (one, other) = await two_of_four(holding)
     poll = await waiter(holding, one)
     answer = await other.api.status(other.experiment_id, hold=20, known=1)
     assert isinstance(answer, Wait)
     assert answer.hold == 0.0
-    service(holding).hold.close()
+    service(holding).long_polls.close()
     await poll
 
 
@@ -145,9 +145,9 @@ async def test_one_client_does_not_take_the_places_of_all(holding, monkeypatch):
     assert isinstance(answer, Wait)
     assert answer.hold == 0.0
     polls.append(await waiter(holding, other))
-    service(holding).hold.close()
+    service(holding).long_polls.close()
     await asyncio.gather(*polls)
-    assert not service(holding).hold._of_one
+    assert not service(holding).long_polls._of_one
 
 
 @pytest.mark.parametrize("query", ["wait=20&round=1", "round=1&wait=20.0"])  # both ways to answer
@@ -183,19 +183,19 @@ async def test_a_poll_is_held_no_longer_than_its_connection_lives(holding, query
         "server": ("test", 80),
     }
     call = asyncio.create_task(holding.app(scope, receive, send))
-    while not service(holding).hold.held:
+    while not service(holding).long_polls.waiting:
         assert not call.done()
         await asyncio.sleep(0.001)
     hung_up.set()
     async with asyncio.timeout(10):
         await call
-    assert service(holding).hold.held == 0
+    assert service(holding).long_polls.waiting == 0
 
 
 async def test_all_are_answered_when_the_server_stops(holding):
     _, outside = await two_of_four(holding)
     polls = [await waiter(holding, member) for member in outside]
-    service(holding).hold.close()
+    service(holding).long_polls.close()
     async with asyncio.timeout(10):
         answers = await asyncio.gather(*polls)
     assert [answer.hold for answer in answers] == [0.0, 0.0]

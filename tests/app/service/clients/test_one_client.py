@@ -7,13 +7,12 @@ import json
 
 import pytest
 
-from app.service.coordinator import Limits
+from app.service.coordinator import Limits, Subscriber
 from client_sdk.errors import NotAuthorised, RequestRefused, StateConflict
 from serverless_fl.domain.errors import Conflict, Revoked
 from serverless_fl.domain.metrics import fault
 from serverless_fl.domain.records import Blob, Update
 from serverless_fl.domain.stopping import agreed_accuracy
-from serverless_fl.wire.schema import CreateExperiment, EvaluationReport, Subscribe
 from tests.support.federation import config, value_of, weights
 
 
@@ -211,7 +210,7 @@ async def test_a_revoked_client_reports_no_evaluation_that_began_before(federati
     await service.access.revoke(experiment, client.id, "admin")
     report = {"num_examples": 1, "metrics": {"accuracy": 0.5}}
     with pytest.raises(Revoked):
-        await service.models.evaluate(experiment, 0, client.id, EvaluationReport(**report))
+        await service.models.evaluate(experiment, 0, client.id, **report)
 
 
 # Copies of one request at once
@@ -223,7 +222,7 @@ async def test_a_key_that_enrols_several_times_at_once_has_its_slot(federation, 
     experiment, key = await federation.create(clients=3, clients_per_round=2)
     services = [federation.coordinator() for _ in range(processes)]
     for number in range(3):
-        request = Subscribe(client_key=hashlib.sha256(str(number).encode()).hexdigest())
+        request = Subscriber(client_key=hashlib.sha256(str(number).encode()).hexdigest())
         copies = [
             services[n % processes].enrolment.subscribe(experiment, key, request) for n in range(6)
         ]
@@ -231,7 +230,7 @@ async def test_a_key_that_enrols_several_times_at_once_has_its_slot(federation, 
         assert {(a.client_id, a.token) for a in answers} == {
             (f"client-{number:02d}", answers[0].token)
         }
-    late = Subscribe(client_key="x" * 40)
+    late = Subscriber(client_key="x" * 40)
     with pytest.raises(Exception, match="All 3 slots"):
         await services[0].enrolment.subscribe(experiment, key, late)
 
@@ -240,20 +239,20 @@ async def test_a_key_that_creates_several_times_at_once_has_its_experiment(feder
     """Also where its first copy takes the last place, just before the second one counts them."""
     limits = Limits(max_experiments=1)
     first, made = federation.coordinator(limits=limits), []
-    request = CreateExperiment(name="x", config=config())
+    request = "x", config().to_config()
 
     async def faster():
-        made.append(await first.experiments.create(request, "one-and-the-same"))
+        made.append(await first.experiments.create(*request, "one-and-the-same"))
 
     def counting(name, kind, *_):
         return name == "scan" and kind == "experiments"
 
     documents = Meanwhile(federation.documents, counting, faster)
     second = federation.coordinator(documents, limits=limits)
-    experiment, _ = await second.experiments.create(request, "one-and-the-same")
+    experiment, _ = await second.experiments.create(*request, "one-and-the-same")
     assert [found.id for found, _ in made] == [experiment.id]
     with pytest.raises(Conflict, match="1 experiments are open"):
-        await first.experiments.create(request, "another-one-key")
+        await first.experiments.create(*request, "another-one-key")
 
 
 async def test_nobody_enrols_with_a_key_that_is_replaced_or_once_it_has_ended(federation):
@@ -263,7 +262,7 @@ async def test_nobody_enrols_with_a_key_that_is_replaced_or_once_it_has_ended(fe
         other = federation.coordinator()
 
         async def meanwhile(experiment=experiment, key=key, change=change, other=other):
-            taken = Subscribe(client_key="t" * 40)
+            taken = Subscriber(client_key="t" * 40)
             await other.enrolment.subscribe(experiment, key, taken)
             if change == "key":
                 await other.access.replace_enrolment_key(experiment, None, "admin")
@@ -275,5 +274,5 @@ async def test_nobody_enrols_with_a_key_that_is_replaced_or_once_it_has_ended(fe
 
         late = federation.coordinator(Meanwhile(federation.documents, enrolling, meanwhile))
         with pytest.raises(Exception, match=message):
-            await late.enrolment.subscribe(experiment, key, Subscribe(client_key="u" * 40))
+            await late.enrolment.subscribe(experiment, key, Subscriber(client_key="u" * 40))
         assert await other.context.repo.count_clients(experiment) == 1

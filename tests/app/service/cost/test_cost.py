@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import pytest
 
+from app.service.coordinator import Subscriber
 from app.service.rounds.progress import blocks, check_after, check_sample
 from benchmarks.load.cost import Cost, Meter
 from serverless_fl.domain.errors import ExperimentFull
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
-from serverless_fl.domain.records import Blob, Refusal, Update
+from serverless_fl.domain.records import Blob, Refusal, Update, UpdateCommit, WeightsCommit
 from serverless_fl.domain.round import Round
-from serverless_fl.wire import schema
 from tests.support.dying import Died
 from tests.support.federation import Federation, config, weights
 from tests.support.network import open_in_memory
@@ -38,13 +38,12 @@ class Crowd:
         crowd = cls(Federation(meter.wrap(documents), meter.wrap(blobs)), meter)
         settings = config(**{"clients": clients, "clients_per_round": clients // 2} | changes)
         settings.dataset_size = clients * 10
-        request = schema.CreateExperiment(name="x", config=settings)
-        made, crowd.key = await crowd.service.experiments.create(request, "once")
+        made, crowd.key = await crowd.service.experiments.create("x", settings.to_config(), "once")
         crowd.id = made.id
         data = weights(0)
         sha = hashlib.sha256(data).hexdigest()
         await crowd.service.experiments.store_initial_part(made.id, 0, sha, data)
-        commit = schema.WeightsCommit(sha256=sha, parts=[sha])
+        commit = WeightsCommit(sha256=sha, parts=[sha])
         await crowd.service.experiments.commit_initial(made.id, commit)
         crowd.clients = {}
         return crowd
@@ -55,7 +54,7 @@ class Crowd:
         return self
 
     async def subscribe(self):
-        request = schema.Subscribe(client_key=f"{len(self.clients):04d}" * 10)
+        request = Subscriber(client_key=f"{len(self.clients):04d}" * 10)
         got = await self.service.enrolment.subscribe(self.id, self.key, request)
         client = await self.service.enrolment.client_of(self.id, got.token)
         self.clients[client.slot] = client
@@ -70,24 +69,24 @@ class Crowd:
         return self.meter.take()
 
     async def poll(self, slot):
-        return await self.cost(self.service.participation.status(self.clients[slot]))
+        return await self.cost(self.service.turns.status(self.clients[slot]))
 
     async def upload(self, slot, number, service=None):
         """The cost of the part and of the commit."""
-        part = (service or self.service).participation
+        updates = (service or self.service).updates
         data = weights(slot)
         sha = hashlib.sha256(data).hexdigest()
         client = self.clients[slot]
-        sent = await self.cost(part.store_part(client, number, 0, sha, data))
-        commit = schema.UpdateCommit(sha256=sha, parts=[sha], num_examples=1)
-        return sent, await self.cost(part.commit(client, number, commit))
+        sent = await self.cost(updates.store_part(client, number, 0, sha, data))
+        commit = UpdateCommit(sha256=sha, parts=[sha], num_examples=1)
+        return sent, await self.cost(updates.commit(client, number, commit))
 
     async def upload_at_once(self, slot, number):
         data = weights(slot)
         sha = hashlib.sha256(data).hexdigest()
-        commit = schema.UpdateCommit(sha256=sha, parts=[sha], num_examples=1)
-        part = self.service.participation
-        return await self.cost(part.commit(self.clients[slot], number, commit, data))
+        commit = UpdateCommit(sha256=sha, parts=[sha], num_examples=1)
+        updates = self.service.updates
+        return await self.cost(updates.commit(self.clients[slot], number, commit, data))
 
     async def finish_round(self):
         round_ = await self.round()
@@ -162,7 +161,7 @@ async def test_joining_and_asking_cost_the_same_for_the_second_and_for_the_last_
     await crowd.enrol(196)
     assert await crowd.cost(crowd.subscribe()) == joined
     assert await crowd.poll(0) == asked
-    assert (await crowd.service.participation.status(crowd.clients[0])).message == (
+    assert (await crowd.service.turns.status(crowd.clients[0])).message == (
         "199 of 200 clients enrolled."
     )
     await crowd.enrol(1)
@@ -174,7 +173,7 @@ async def test_a_crowd_that_joins_at_once_does_not_fight_over_each_slot():
     alone = await crowd.cost(crowd.subscribe())
 
     async def join(n):
-        request = schema.Subscribe(client_key=f"{n:04d}" * 10)
+        request = Subscriber(client_key=f"{n:04d}" * 10)
         return await crowd.service.enrolment.subscribe(crowd.id, crowd.key, request)
 
     crowd.meter.take()

@@ -239,12 +239,12 @@ async def test_dying_at_any_write_of_a_deletion_ends_in_it_or_in_nothing(
             except NotFound:  # the tombstone stood: ticks do the rest
                 assert await left_of(other, made.id, tmp_path) == [("experiments", made.id)]
             else:  # nothing of it is gone
-                assert shown.model_version == 1
+                assert shown.experiment.model_version == 1
                 assert len(await survivor.views.models(made.id)) == 2
                 assert shown.enrolled == 4
                 data = await federation.admin.download_model(made.id, 1)
                 assert hashlib.sha256(data).hexdigest() == (
-                    (await survivor.views.models(made.id))[1].sha256
+                    (await survivor.views.models(made.id))[1].model.blob.sha256
                 )
             await survivor.deletion.delete(made.id, "admin", stop=True)
             assert await left_of(other, made.id, tmp_path) == [("experiments", made.id)], n

@@ -105,7 +105,7 @@ async def test_what_came_through_the_coordinator_counts_too(direct):
     coordinator = direct.app.state.coordinator
     client = await coordinator.context.repo.client(experiment, int(one.id[-2:]))
     await plan(one, experiment, junk(0), junk(1))
-    store = coordinator.participation.store_part
+    store = coordinator.updates.store_part
     with pytest.raises(Exception, match="Too many different parts"):
         await store(client, 1, 0, sha(junk(2)), junk(2))
     await store(client, 1, 0, sha(junk(0)), junk(0))

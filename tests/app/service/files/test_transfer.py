@@ -12,7 +12,8 @@ from client_sdk.api.client import CoordinatorClient
 from client_sdk.api.connection import Retry
 from client_sdk.api.transfer import PARALLEL_PARTS
 from serverless_fl.domain.errors import PartsMissing, StoreUnavailable
-from serverless_fl.wire import parts, schema
+from serverless_fl.domain.records import WeightsCommit
+from serverless_fl.wire import parts
 from tests.support.federation import ADMIN_KEY, BOTH_STORES, Federation, config, value_of, weights
 
 PART = 100
@@ -301,7 +302,7 @@ async def test_a_part_that_is_replaced_during_the_commit_is_not_taken_at_its_old
             await self.put(keys[1], parts[1])
             return found
 
-    commit = schema.WeightsCommit(sha256=hashlib.sha256(data).hexdigest(), parts=digests)
+    commit = WeightsCommit(sha256=hashlib.sha256(data).hexdigest(), parts=digests)
     blobs = Replaced(direct.blobs.bucket, url_seconds=60)
     with pytest.raises(PartsMissing, match="Part 1 was replaced while it was read: commit again"):
         await direct.coordinator(blobs=blobs).experiments.commit_initial(made.id, commit)

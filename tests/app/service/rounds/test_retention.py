@@ -174,20 +174,20 @@ async def members_upload(federation, member, number):
     """Straight to the service: a death must not become a 500."""
     import hashlib
 
-    from serverless_fl.wire import schema
+    from serverless_fl.domain.records import UpdateCommit
     from tests.support.federation import weights
 
     service = federation.app.state.coordinator
     data = weights(float(number))
     digest = hashlib.sha256(data).hexdigest()
-    commit = schema.UpdateCommit(
+    commit = UpdateCommit(
         sha256=digest,
         parts=[digest],
         num_examples=10,
         metrics={"accuracy_before": ACCURACIES[number]},
     )
     client = await service.enrolment.client_of(member.experiment_id, member.api.connection.key)
-    await service.participation.commit(client, number, commit, data)
+    await service.updates.commit(client, number, commit, data)
 
 
 def test_the_digest_of_settings_from_before_there_was_this_one_is_the_same():

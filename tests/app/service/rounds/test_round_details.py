@@ -14,8 +14,8 @@ from app.store.port import DirectBlobs, SignedRequest
 from client_sdk.errors import RequestRefused
 from serverless_fl.aggregation.fedavg import MAX_EXAMPLES, FedAvg
 from serverless_fl.domain.errors import PartsMissing
+from serverless_fl.domain.records import UpdateCommit
 from serverless_fl.weights.check import MAX_F64
-from serverless_fl.wire.schema import UpdateCommit
 from tests.support.federation import value_of, weights
 
 
@@ -163,14 +163,14 @@ async def test_what_a_client_brought_past_the_coordinator_is_read_before_it_is_a
     sha = hashlib.sha256(said).hexdigest()
     commit = UpdateCommit(sha256=sha, parts=digests, num_examples=10)
     with pytest.raises(PartsMissing, match="holds bytes of another SHA-256"):
-        await service.participation.commit(client, 1, commit)
+        await service.updates.commit(client, 1, commit)
     assert (await federation.admin.round(experiment, 1)).reported == []
     # Once the right bytes lie there, the same commit is accepted.
     for number, (digest, piece) in enumerate(zip(digests, pieces, strict=True)):
         key = f"uploads/{experiment}/0000001/{slot:07d}/{number:05d}-{digest}"
         await federation.blobs.delete(key)
         await federation.blobs.put(key, piece)
-    await service.participation.commit(client, 1, commit)
+    await service.updates.commit(client, 1, commit)
 
 
 # Polls that are held
@@ -181,19 +181,19 @@ async def test_when_nobody_waits_any_more_nobody_looks_out(federation, monkeypat
     limits = replace(federation.limits, hold_seconds=20.0)
     service = federation.coordinator(limits=limits)
     experiment, _ = await federation.start()
-    turn = long_poll.turn_of(*await service.rounds.advance(experiment))
-    polls = [asyncio.create_task(service.hold.until_other(experiment, turn, 20)) for _ in range(2)]
-    while service.hold.held < 2:
+    seen = long_poll.state_of(*await service.rounds.advance(experiment))
+    polls = [asyncio.create_task(service.long_polls.wait(experiment, seen, 20)) for _ in range(2)]
+    while service.long_polls.waiting < 2:
         await asyncio.sleep(0)
-    (lookout,) = service.hold._lookouts.values()
+    (watcher,) = service.long_polls._watchers.values()
     polls[0].cancel()
     await asyncio.gather(polls[0], return_exceptions=True)
-    assert not lookout.task.done()  # somebody waits still
+    assert not watcher.task.done()  # somebody waits still
     polls[1].cancel()
     await asyncio.gather(polls[1], return_exceptions=True)
     async with asyncio.timeout(10):
-        await asyncio.gather(lookout.task, return_exceptions=True)
-    assert not service.hold._lookouts
+        await asyncio.gather(watcher.task, return_exceptions=True)
+    assert not service.long_polls._watchers
     looks = 0
 
     async def counted(*_):

@@ -1,0 +1,1 @@
+"""Turns bodies of requests into the service's values, and its answers into bodies."""

@@ -1,0 +1,139 @@
+"""Bodies that a client sends and gets: its subscription, its turn, its updates."""
+
+from __future__ import annotations
+
+from app.api.bodies.common import optional_time_of, time_of
+from app.service.coordinator import (
+    Done,
+    Enrolled,
+    Shard,
+    Subscriber,
+    Subscription,
+    Train,
+    Turn,
+    Wait,
+)
+from serverless_fl.domain.records import Update, UpdateCommit, client_id
+from serverless_fl.wire import schema, turns, views
+
+
+def turn_body(turn: Turn) -> turns.Train | turns.Wait | turns.Done:
+    """What the client has to do now."""
+    match turn:
+        case Train():
+            return _train_body(turn)
+        case Wait():
+            return turns.Wait(
+                round=turn.number,
+                retry_after=turn.retry_after,
+                message=turn.message,
+                hold=turn.long_poll_seconds,
+            )
+        case Done():
+            ended = turn.experiment
+            return turns.Done(
+                state=ended.state, reason=ended.reason, model_version=ended.model_version
+            )
+
+
+def _train_body(turn: Train) -> turns.Train:
+    config, round_ = turn.experiment.config, turn.round
+    return turns.Train(
+        round=round_.number,
+        attempt=round_.attempt,
+        base_version=round_.base_version,
+        model=schema.BlobInfo(sha256=turn.model.sha256, size=turn.model.size),
+        deadline=time_of(round_.deadline),
+        seconds_left=turn.seconds_left,
+        training=turns.Training(
+            local_epochs=config.local_epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate_in(round_.number),
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            seed=config.seed,
+        ),
+        part_bytes=turn.part_bytes,
+        direct=turn.direct,
+        at_once=not turn.direct,
+        max_update_bytes=turn.max_update_bytes,
+        content_codings=[] if turn.direct else ["gzip"],
+        update_encoding=config.update_encoding,
+        download_encoding=config.download_encoding,
+    )
+
+
+def commit_of(body: schema.UpdateCommit) -> UpdateCommit:
+    """What a client says of an update whose parts it has uploaded."""
+    return UpdateCommit(
+        sha256=body.sha256,
+        parts=body.parts,
+        num_examples=body.num_examples,
+        metrics=body.metrics,
+    )
+
+
+def commit_of_facts(facts: schema.UpdateFacts) -> UpdateCommit:
+    """What a client says of an update whose only part is the request's own body."""
+    return UpdateCommit(
+        sha256=facts.sha256,
+        parts=[facts.sha256],
+        num_examples=facts.num_examples,
+        metrics=facts.metrics,
+    )
+
+
+def receipt_body(update: Update) -> schema.UpdateReceipt:
+    """An update that stands."""
+    return schema.UpdateReceipt(
+        round=update.round,
+        client_id=client_id(update.slot),
+        sha256=update.blob.sha256,
+        size=update.blob.size,
+        num_examples=update.num_examples,
+    )
+
+
+def subscriber_of(body: schema.Subscribe) -> Subscriber:
+    """A party that wants to become a client."""
+    return Subscriber(client_key=body.client_key, name=body.name, told=body.told, shard=body.shard)
+
+
+def subscription_body(found: Subscription) -> schema.Subscription:
+    """What a client gets when it enrols."""
+    rule = found.rule
+    return schema.Subscription(
+        client_id=found.client_id,
+        token=found.token,
+        shard_size=found.shard_size,
+        shard=shard_body(found.shard) if found.shard else None,
+        rule=schema.ShardRule(
+            version=rule.version,
+            seed=rule.seed,
+            dataset_size=rule.dataset_size,
+            clients=rule.clients,
+            slot=rule.slot,
+        ),
+    )
+
+
+def shard_body(shard: Shard) -> schema.Shard:
+    """A client's part of the data set."""
+    return schema.Shard(
+        client_id=shard.client_id,
+        dataset=shard.dataset,
+        dataset_size=shard.dataset_size,
+        indices=shard.indices,
+    )
+
+
+def client_body(found: Enrolled) -> views.ClientView:
+    """What anybody may read of a client."""
+    client = found.client
+    return views.ClientView(
+        id=client.id,
+        name=client.name,
+        shard_size=found.shard_size,
+        enrolled_at=time_of(client.enrolled_at),
+        revoked_at=optional_time_of(client.revoked_at),
+    )

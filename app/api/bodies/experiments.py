@@ -1,0 +1,108 @@
+"""Bodies about an experiment: its settings, its state, its cost, its audit log."""
+
+from __future__ import annotations
+
+from app.api.bodies.common import ids_of, optional_time_of, time_of
+from app.api.bodies.rounds import refusal_body, round_body, summary_body
+from app.service.coordinator import Coordinator, EnrolmentKey, ExperimentDetails
+from serverless_fl.domain.audit import AuditEvent
+from serverless_fl.domain.experiment import Config, Experiment
+from serverless_fl.wire import schema, views
+from serverless_fl.wire.text import clean
+
+
+def settings_body(config: Config) -> schema.ExperimentConfig:
+    """The settings. Names lose control characters, which earlier versions have stored."""
+    named = {"dataset": clean(config.dataset), "model": clean(config.model)}
+    return schema.ExperimentConfig(**config.flat() | named)
+
+
+def created_body(
+    experiment: Experiment, key: str, service: Coordinator
+) -> schema.CreatedExperiment:
+    """A new experiment, with its enrolment key and the bounds of uploads."""
+    return schema.CreatedExperiment(
+        id=experiment.id,
+        state=experiment.state,
+        enrolment_key=key,
+        part_bytes=service.limits.part_bytes,
+        max_model_bytes=service.limits.max_model_bytes,
+        direct=service.direct,
+    )
+
+
+def line_body(experiment: Experiment) -> views.ExperimentSummary:
+    """A line of the list of experiments."""
+    return views.ExperimentSummary(
+        id=experiment.id,
+        name=experiment.name,
+        state=experiment.state,
+        round=experiment.round,
+        rounds=experiment.config.rounds,
+        model_version=experiment.model_version,
+        created_at=time_of(experiment.created_at),
+        reason=experiment.reason,
+    )
+
+
+def experiment_body(found: ExperimentDetails) -> views.ExperimentView:
+    """All that anybody may read of an experiment."""
+    experiment = found.experiment
+    return views.ExperimentView(
+        id=experiment.id,
+        name=experiment.name,
+        state=experiment.state,
+        progress=found.progress,
+        reason=experiment.reason,
+        pausing=bool(experiment.pausing) and not experiment.ended,
+        config=settings_body(experiment.config),
+        enrolled=found.enrolled,
+        round=experiment.round,
+        model_version=experiment.model_version,
+        created_at=time_of(experiment.created_at),
+        ended_at=optional_time_of(experiment.ended_at),
+        part_bytes=found.part_bytes,
+        direct=found.direct,
+        current_round=round_body(found.current) if found.current else None,
+        always_refused=[refusal_body(refusal) for refusal in found.always_refused],
+        history=[summary_body(past) for past in found.history],
+        evaluations=found.evaluations,
+        cost=_cost_body(found),
+        now=time_of(found.now),
+        retry_after=found.retry_after,
+    )
+
+
+def _cost_body(found: ExperimentDetails) -> views.CostView:
+    usage, cost, prices = found.estimate.usage, found.estimate.cost, found.prices
+    return views.CostView(
+        usd=cost.usd,
+        budget_usd=found.experiment.config.budget_usd,
+        items=cost.items,
+        requests=round(usage.requests + usage.ticks, 1),
+        gb_seconds=cost.gb_seconds,
+        bytes_up=round(usage.bytes_in),
+        bytes_down=round(usage.bytes_out + usage.bytes_direct),
+        region=prices.region,
+        memory_mb=prices.memory_mb,
+        request_ms=prices.request_ms,
+        prices_as_of=prices.as_of,
+    )
+
+
+def enrolment_key_body(found: EnrolmentKey) -> schema.EnrolmentKey:
+    """The key that enrols now."""
+    return schema.EnrolmentKey(enrolment_key=found.key, generation=found.generation)
+
+
+def audit_body(event: AuditEvent) -> views.AuditEvent:
+    """An event of the audit log."""
+    return views.AuditEvent(
+        cursor=event.cursor,
+        at=time_of(event.at),
+        who=event.who,
+        what=event.what,
+        detail=event.detail,
+        round=event.round,
+        clients=ids_of(event.clients),
+    )

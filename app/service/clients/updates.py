@@ -1,0 +1,176 @@
+"""What a client uploads: the parts of an update, and the commit that makes the update count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.service import journal
+from app.service.clients.checking import check_update
+from app.service.clients.enrolment import require_part
+from app.service.context import Context
+from app.service.files.announcements import Ledger
+from app.service.files.uploads import PartPlan, Uploads, max_update_bytes, update_bytes
+from app.service.records import keys
+from app.service.rounds.machine import Rounds
+from app.service.rounds.progress import check_after
+from serverless_fl.domain.errors import (
+    AlreadyUploaded,
+    BadWeights,
+    CoordinatorError,
+    OutOfTurn,
+    StoreUnavailable,
+    TooLarge,
+)
+from serverless_fl.domain.experiment import Experiment, ExperimentState
+from serverless_fl.domain.records import Client, Part, Refusal, Update, UpdateCommit
+from serverless_fl.domain.round import Round, RoundState
+
+
+class Updates:
+    """Takes the updates of a round: each client's first sound one, exactly once."""
+
+    def __init__(self, context: Context, rounds: Rounds) -> None:
+        self.context = context
+        self.repo = context.repo
+        self.rounds = rounds
+
+    async def store_part(
+        self, client: Client, number: int, part: int, sha256: str, data: bytes
+    ) -> None:
+        """Take one part of an update. Raises OutOfTurn, DigestMismatch, Conflict."""
+        uploads = await self._uploads(client, number)
+        await uploads.store(part, sha256, data)
+
+    async def plan_parts(
+        self, client: Client, number: int, parts: Sequence[Part]
+    ) -> list[PartPlan]:
+        """Say which parts are stored, and how to upload the others.
+
+        Raises OutOfTurn, TooLarge, Conflict.
+        """
+        return await (await self._uploads(client, number)).plan(parts)
+
+    async def _uploads(self, client: Client, number: int) -> Uploads:
+        """Raises OutOfTurn."""
+        experiment = await self.repo.experiment(client.experiment_id)
+        await self._require_turn(experiment, client, number)
+        base = await self.repo.model(experiment.id, 0)
+        size = await update_bytes(self.repo, experiment, base.blob) if base else 0
+        return Uploads(
+            self.context,
+            keys.update_blob(experiment.id, number, client.slot),
+            max_update_bytes(size),
+            Ledger.of_update(self.repo.documents, experiment.id, number, client.slot),
+        )
+
+    async def commit(
+        self, client: Client, number: int, commit: UpdateCommit, data: bytes | None = None
+    ) -> Update:
+        """Accept an update: exactly once, and only if the round's aggregation will hold it.
+
+        Its parts were stored before, or it has one part and that is `data`. The same upload again
+        returns the same update, also after the round is closed. Raises AlreadyUploaded for another
+        one, OutOfTurn, Revoked, PartsMissing, DigestMismatch, Conflict, and BadWeights or TooLarge
+        for what the file holds; the last two are kept in the round's record.
+        """
+        try:
+            return await self._commit(client, number, commit, data)
+        except StoreUnavailable:
+            raise  # the update itself was not refused
+        except CoordinatorError as error:
+            journal.log_refused_update(client, number, error)
+            raise
+
+    async def _commit(
+        self, client: Client, number: int, commit: UpdateCommit, data: bytes | None
+    ) -> Update:
+        experiment = await self.repo.experiment(client.experiment_id)
+        standing = await self.repo.update(experiment.id, number, client.slot)
+        if standing is None:
+            await self._require_turn(experiment, client, number)
+            standing = await self._accept(experiment, client, number, commit, data)
+        if (standing.blob.sha256, standing.num_examples) != (commit.sha256, commit.num_examples):
+            raise AlreadyUploaded(
+                f"Another update of {client.id} stands for round {number} (SHA-256 "
+                f"{standing.blob.sha256}, {standing.num_examples} examples)."
+            )
+        await self._require_counted(experiment, client, number)
+        return standing
+
+    async def _require_turn(self, experiment: Experiment, client: Client, number: int) -> Round:
+        """The open round, if it collects and the client is in its cohort.
+
+        Raises OutOfTurn, Revoked.
+        """
+        self._require_open(experiment, client, number)
+        round_ = await self.repo.round(experiment.id, number)
+        if round_ is None or round_.state is not RoundState.COLLECTING:
+            state = "not open yet" if round_ is None else round_.state
+            raise OutOfTurn(f"Round {number} is {state}; it takes no updates.")
+        if client.slot not in round_.cohort:
+            raise OutOfTurn(f"{client.id} is not in the cohort of round {number}.")
+        return round_
+
+    def _require_open(self, experiment: Experiment, client: Client, number: int) -> None:
+        """Raises OutOfTurn, Revoked."""
+        require_part(experiment, client.slot)
+        if experiment.state is not ExperimentState.RUNNING:
+            raise OutOfTurn(f"The experiment is {experiment.state}; no round is open.")
+        if number != experiment.round:
+            raise OutOfTurn(f"Round {number} is not open; round {experiment.round} is.")
+
+    async def _accept(
+        self,
+        experiment: Experiment,
+        client: Client,
+        number: int,
+        commit: UpdateCommit,
+        data: bytes | None,
+    ) -> Update:
+        """Check the upload and insert it. Returns it, or the one that a faster call inserted."""
+        try:
+            update = await check_update(self.context, experiment, client, number, commit, data)
+        except (BadWeights, TooLarge) as error:
+            await self._refuse(experiment, client, number, error)
+            raise
+        # During the check the client may have been revoked, or the experiment may have ended.
+        # `_require_counted` finds out, after the insert, whether the round was sealed.
+        self._require_open(await self.repo.experiment(client.experiment_id), client, number)
+        if await self.repo.add_update(update):
+            journal.log_update(client, update)
+            return update
+        standing = await self.repo.update(experiment.id, number, client.slot)
+        return standing or update
+
+    async def _refuse(
+        self, experiment: Experiment, client: Client, number: int, error: BadWeights | TooLarge
+    ) -> None:
+        await self.repo.add_refusal(
+            Refusal(
+                experiment_id=experiment.id,
+                round=number,
+                slot=client.slot,
+                code=error.code,
+                reason=error.message,
+                refused_at=self.context.clock(),
+            )
+        )
+        # The round may have waited for this client only.
+        await self.rounds.advance(experiment.id, check_after(client.slot))
+
+    async def _require_counted(self, experiment: Experiment, client: Client, number: int) -> None:
+        """Raise OutOfTurn unless the aggregation takes the stored update.
+
+        It does if the round still collects now that the update is stored: the list of updates is
+        read only after the seal. If the seal came first, the frozen list tells; `advance` never
+        leaves a round sealed.
+        """
+        _, round_ = await self.rounds.advance(experiment.id, check_after(client.slot))
+        if round_ is None or round_.number != number:  # it was closed, and another is open
+            round_ = await self.repo.round(experiment.id, number)
+        if round_ is None or round_.state is RoundState.ABANDONED:
+            raise OutOfTurn(f"The experiment ended before round {number} was closed.")
+        if client.slot in round_.lost:
+            raise OutOfTurn(f"The store lost the update for round {number}: it does not count.")
+        if round_.state is not RoundState.COLLECTING and client.slot not in round_.accepted:
+            raise OutOfTurn(f"Round {number} was closed before the update arrived.")
