@@ -9,9 +9,9 @@ from serverless_fl.wire.settings import Setting
 _HEAD = """\
 # The settings of an experiment
 
-Each row is a flag of `python -m client_sdk run`, a key of a TOML file and a field of `config` in
-the API's body `POST /v1/experiments`. `run --config FILE` reads a file; a flag wins over it. A run
-leaves its own settings in `runs/TIME/config.toml`, and `run --config` makes the same run of it.
+Each row is a flag of the command `run`, a key of a TOML file and a field of `config` in the API's
+body `POST /v1/experiments`. `run --config FILE` reads a file; a flag wins over it. A run leaves its
+own settings in `runs/TIME/config.toml`, and `run --config` makes the same run of it.
 
 ```toml
 [data]
@@ -32,7 +32,7 @@ command line takes a value of the file away where a setting has no default. The 
 `dataset`, `dataset_size` and `model`, which `run` takes from its data.
 """
 _FOOT = """
-This page is printed by `python -m client_sdk.cli.settings_table` from the declarations in
+`client_sdk/cli/settings_table.py` prints this page from the declarations in
 `serverless_fl/wire/schema.py`; [extending.md](extending.md) shows how to add a setting.
 """
 
