@@ -2,8 +2,8 @@
 
     from client_sdk import Participant, CoordinatorClient, TrainingPool, load
 
-`python -m client_sdk --help` does the same from a terminal. A name below is imported when it is
-first used, so that `import client_sdk` does not import PyTorch.
+`python -m client_sdk --help` does the same from a terminal. The names below are the public ones.
+Each is imported when it is first used, so that `import client_sdk` does not import PyTorch.
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ if TYPE_CHECKING:
     )
     from client_sdk.participant import Event, Participant
     from client_sdk.simulation.embedded import EmbeddedCoordinator
-    from client_sdk.simulation.simulate import Outcome, Row, Simulation, Watchers
+    from client_sdk.simulation.outcome import Outcome, Row
+    from client_sdk.simulation.simulate import Simulation, Watchers
     from client_sdk.task.models import ModelSpec, TwoLayerCNN, spec_for
+    from client_sdk.tools.export import export
+    from client_sdk.tools.predict import predict
+    from client_sdk.tools.verify import verify
 
 __all__ = [
     "BadAnswer",
@@ -60,24 +64,31 @@ __all__ = [
     "TrainingPool",
     "TwoLayerCNN",
     "Watchers",
+    "export",
     "load",
+    "predict",
     "spec_for",
+    "verify",
 ]
 
 _MODULES = {
     "client_sdk.api.client": ("CoordinatorClient",),
     "client_sdk.data.dataset": ("Dataset",),
     "client_sdk.data.datasets": ("load",),
-    "client_sdk.simulation.embedded": ("EmbeddedCoordinator",),
+    "client_sdk.engines.processes": ("TrainingPool",),
     "client_sdk.errors": (
         *("BadAnswer", "BadSettings", "ClientError", "CoordinatorUnreachable", "CorruptDownload"),
         *("DataError", "DirectRefused", "NotAuthorised", "NotThere", "RequestRefused"),
         *("StateConflict", "TrainingFailed"),
     ),
-    "client_sdk.task.models": ("ModelSpec", "TwoLayerCNN", "spec_for"),
     "client_sdk.participant": ("Event", "Participant"),
-    "client_sdk.simulation.simulate": ("Outcome", "Row", "Simulation", "Watchers"),
-    "client_sdk.engines.processes": ("TrainingPool",),
+    "client_sdk.simulation.embedded": ("EmbeddedCoordinator",),
+    "client_sdk.simulation.outcome": ("Outcome", "Row"),
+    "client_sdk.simulation.simulate": ("Simulation", "Watchers"),
+    "client_sdk.task.models": ("ModelSpec", "TwoLayerCNN", "spec_for"),
+    "client_sdk.tools.export": ("export",),
+    "client_sdk.tools.predict": ("predict",),
+    "client_sdk.tools.verify": ("verify",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -13,7 +13,7 @@ def main() -> None:
         print("error: Python 3.11 is needed, or a newer one.", file=sys.stderr)
         sys.exit(2)
     _leave_out_the_working_folder()
-    # Worker processes import this module, too, and need none of these.
+    # Imported here: worker processes import this module, too, and need neither.
     from client_sdk import hints, interrupts
 
     interrupts.leave_at_once()
@@ -28,8 +28,8 @@ def main() -> None:
 def _leave_out_the_working_folder() -> None:
     """Keep the working folder out of the imports: a user's own app.py or random.py may lie there.
 
-    `python -m` puts it first. In a checkout that is not installed it stays, since our own packages
-    lie there.
+    `python -m` puts it first. In a checkout that is not installed it stays, because this package
+    lies there.
     """
     here = str(Path.cwd())
     if sys.path and sys.path[0] in ("", here) and Path(__file__).parents[1] != Path(here):

@@ -1,4 +1,22 @@
-"""Errors of the clients' side: the network's as one tree, and those of data and training."""
+"""Errors of the clients' side.
+
+Each message is a sentence for a person: it says what is wrong and, where there is something to do,
+what to do.
+
+    ClientError                the coordinator, or the way to it
+      CoordinatorUnreachable
+      BadAnswer
+      CorruptDownload
+      RequestRefused           an error of the coordinator (RFC 9457)
+        NotAuthorised
+        NotThere
+        StateConflict
+        DirectRefused          an error of the blob store
+    BadSettings                what somebody set: an address, a key, a variable
+    UsageError                 the arguments of a command, or the files that they name
+    DataError                  data, a model file, a picture
+    TrainingFailed             the training on this machine
+"""
 
 from __future__ import annotations
 
@@ -13,6 +31,10 @@ class CoordinatorUnreachable(ClientError):
 
 class BadAnswer(ClientError):
     """The answer is not a coordinator's: it is too long, or a value in it is out of bounds."""
+
+
+class CorruptDownload(ClientError):
+    """Every attempt to download a model gave bytes of another digest than was announced."""
 
 
 class RequestRefused(ClientError):
@@ -41,17 +63,17 @@ class DirectRefused(RequestRefused):
     """The blob store refused a signed URL: it expired, or the bytes are not those it was for."""
 
 
-class CorruptDownload(ClientError):
-    """Every attempt to download a model gave bytes of another digest than was announced."""
-
-
 class BadSettings(ValueError):
-    """An address, a key or an environment variable is unusable; the message says which."""
+    """An address, a key, a kernel or an environment variable is unusable."""
+
+
+class UsageError(Exception):
+    """The arguments of a command contradict each other, or do not fit the files that they name."""
+
+
+class DataError(Exception):
+    """A data set, a model file or a picture is unusable."""
 
 
 class TrainingFailed(Exception):
     """A training process died on this machine."""
-
-
-class DataError(Exception):
-    """A data set, a model file or a picture is unusable; the message says what to do."""

@@ -1,4 +1,4 @@
-"""A lock on an open file: one process has it, and it ends with that process, however that ends."""
+"""A lock on an open file, for one process. It ends with the process, however that ends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
 def take(descriptor: int) -> bool:
-    """False where another process has it. Closing the descriptor gives it back. Raises OSError.
+    """Take the lock; False where another process has it. Closing the descriptor gives it back.
 
-    A file system without locks has none to wait for.
+    On a file system without locks it does nothing and gives True. Raises OSError.
     """
     try:
         if sys.platform == "win32":

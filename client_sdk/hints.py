@@ -10,7 +10,7 @@ import sys
 
 def python() -> str:
     """The interpreter of this process, relative to the working folder where that is shorter."""
-    if not sys.executable:  # an embedded interpreter knows no name of its own
+    if not sys.executable:  # an embedded interpreter does not know its path
         return "python3"
     try:
         near = os.path.relpath(sys.executable)
@@ -32,7 +32,7 @@ def install(package: str) -> str:
 
 
 def missing(package: str | None) -> str:
-    """What a command says when a package that all commands need cannot be imported."""
+    """A sentence for a package that all commands need and that is not installed."""
     how = install("serverless-fl[client]")
     return f"The Python package {package} is not installed: {how}."
 

@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM end a command with one sentence and exit code 130, at any moment.
 
-Until a command has work to end in order, it exits at once: a KeyboardInterrupt in the middle of
+A command exits at once until it has work to end in order: a KeyboardInterrupt in the middle of
 PyTorch's import would print a traceback. Its child processes notice that it is gone. This module
 imports the standard library only, because it is imported before everything else.
 """
@@ -33,7 +33,7 @@ def sentence() -> str:
 
 def leave_at_once() -> None:
     """From now on either signal ends this process with the sentence. Call it in the main thread."""
-    for number in _heeded():
+    for number in _handled_signals():
         signal.signal(number, _leave)
 
 
@@ -44,13 +44,13 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def cancelling() -> Iterator[None]:
-    """Inside, the first signal cancels the running task, and the second exits at once."""
+    """Let the first signal cancel the running task, and the second exit at once."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None  # noqa: S101
     if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _heeded()}
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _handled_signals()}
 
     def cancel() -> None:
         restore(dict.fromkeys(before, _leave))
@@ -71,10 +71,10 @@ def cancelling() -> Iterator[None]:
 
 @contextmanager
 def kept_from_children() -> Iterator[None]:
-    """Block Ctrl-C for the processes that this thread starts inside, from their first instruction.
+    """Block Ctrl-C for the processes that this thread starts inside the context.
 
-    A terminal sends it to all processes of the group, and a process that is importing would print a
-    traceback. This process gets a blocked signal afterwards.
+    A terminal sends Ctrl-C to all processes of the group, and a process that is importing would
+    print a traceback. This process gets a blocked signal afterwards.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -86,6 +86,6 @@ def kept_from_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _heeded() -> list[signal.Signals]:
+def _handled_signals() -> list[signal.Signals]:
     """The signals to handle: a shell's background jobs ignore Ctrl-C, and stay so."""
     return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]

@@ -25,6 +25,7 @@ from pathlib import Path
 from benchmarks.tables import Row, Table, command
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.data import datasets
+from client_sdk.data.dataset import Dataset
 from client_sdk.engines.processes import TrainingPool
 from client_sdk.participant import Event, Participant
 from client_sdk.simulation.embedded import EmbeddedCoordinator
@@ -106,7 +107,7 @@ def holding(seconds: float) -> Iterator[None]:
             os.environ["FL_HOLD_SECONDS"] = before
 
 
-async def run(kind: type[Simulation], dataset: datasets.Dataset, rounds: int) -> Waited:
+async def run(kind: type[Simulation], dataset: Dataset, rounds: int) -> Waited:
     """One run from its first training to its end."""
     spec = models.spec_for("auto", dataset.shape, len(dataset.classes))
     config = ExperimentConfig(

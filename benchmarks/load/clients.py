@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.load.http import Answer, Pool
-from client_sdk.task import models
+from client_sdk.task import model_file, models
 from serverless_fl.weights.header import header_length
 from serverless_fl.wire.schema import ExperimentConfig
 
@@ -30,7 +30,7 @@ PROBES, PROBES_AT_ONCE = 1000, 8
 
 def initial_weights() -> bytes:
     """The default network for MNIST, as the SDK makes it."""
-    return models.to_bytes(models.build(models.spec_for("mnist-cnn", (1, 28, 28), 10), 0))
+    return model_file.to_bytes(models.build(models.spec_for("mnist-cnn", (1, 28, 28), 10), 0))
 
 
 def changed(weights: bytes, number: int) -> bytes:

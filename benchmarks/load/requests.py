@@ -19,7 +19,7 @@ from app.main import create_app
 from app.service.coordinator import Context, Coordinator, Repository
 from app.store.sqlite import open_sqlite
 from benchmarks.load.cost import Cost, Meter
-from client_sdk.task import models
+from client_sdk.task import model_file, models
 
 KEY = secrets.token_hex(16)
 LATER = 20  # the round that is compared with the first one, of the fewest clients
@@ -31,7 +31,9 @@ class Federation:
     def __init__(self, http: httpx.AsyncClient, coordinator: Coordinator, meter: Meter) -> None:
         self.http, self.coordinator, self.meter = http, coordinator, meter
         self.tokens: dict[int, str] = {}
-        self.weights = models.to_bytes(models.build(models.spec_for("mnist-cnn", (1, 28, 28), 10)))
+        self.weights = model_file.to_bytes(
+            models.build(models.spec_for("mnist-cnn", (1, 28, 28), 10))
+        )
         self.sha = hashlib.sha256(self.weights).hexdigest()
         self.path = self.enrolment_key = ""
 

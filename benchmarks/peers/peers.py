@@ -32,10 +32,11 @@ from benchmarks.tables import Row, Table
 from benchmarks.training import logistic
 from benchmarks.training.accuracy import RESULTS, machine, run
 from client_sdk.data import datasets
-from client_sdk.data.hold_out import split
+from client_sdk.data.dataset import Dataset
+from client_sdk.data.holdout import hold_out
+from client_sdk.data.seeds import derive_seed
 from client_sdk.engines.processes import usable_cores
 from client_sdk.task import models
-from client_sdk.task.train import derive_seed
 from serverless_fl.domain.draws import shard
 
 HERE = Path(__file__).parent
@@ -95,9 +96,7 @@ def _environ() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(HERE), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
-def prepare(
-    folder: Path, dataset: datasets.Dataset, settings: Mapping[str, Any], seed: int
-) -> None:
+def prepare(folder: Path, dataset: Dataset, settings: Mapping[str, Any], seed: int) -> None:
     """What a peer needs, as .npy files. Of a client's shard, what ours would train on."""
     normalised = [dataset.normalise(x) for x in (dataset.train_x, dataset.test_x)]
     for name, tensor in (
@@ -108,7 +107,7 @@ def prepare(
     clients = settings["clients"]
     parts = [shard(seed, len(dataset.train_y), clients, slot) for slot in range(clients)]
     if settings["model"] == "mnist-cnn":
-        parts = [split(part, derive_seed(seed, "holdout", i))[0] for i, part in enumerate(parts)]
+        parts = [hold_out(part, derive_seed(seed, "holdout", i))[0] for i, part in enumerate(parts)]
         spec = models.spec_for("mnist-cnn", dataset.shape, 10)
         initial = models.build(spec, derive_seed(seed, "initial weights")).state_dict().values()
     else:
@@ -262,7 +261,7 @@ def _compare(
     )
 
 
-def _flute(table: Table, dataset: datasets.Dataset, data_dir: Path, rounds: int) -> None:
+def _flute(table: Table, dataset: Dataset, data_dir: Path, rounds: int) -> None:
     settings = {**FLUTE, "rounds": rounds, "seed": 0, "threads": 1}
     command = [sys.executable, "-m", "benchmarks.training.logistic", data_dir, json.dumps(settings)]
     ours = _timed("ours", command, dict(os.environ))

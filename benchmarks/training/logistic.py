@@ -24,11 +24,12 @@ import torch.nn.functional as F
 
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.data import datasets
-from client_sdk.data.datasets import Dataset
+from client_sdk.data.dataset import Dataset
+from client_sdk.data.seeds import derive_seed
 from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task import models
-from client_sdk.task.train import Evaluation, LocalUpdate, derive_seed
+from client_sdk.task.train import Evaluation, LocalUpdate
 from serverless_fl.wire.schema import ExperimentConfig
 from serverless_fl.wire.turns import Train
 

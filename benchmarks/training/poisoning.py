@@ -36,6 +36,7 @@ from benchmarks.intervals import in_points, paired
 from benchmarks.training.accuracy import RESULTS, machine
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.data import datasets
+from client_sdk.data.dataset import Dataset
 from client_sdk.engines.processes import TrainingPool
 from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.simulate import Simulation
@@ -92,7 +93,7 @@ class Poisoned:
 
 
 async def run(
-    dataset: datasets.Dataset, attack: Attack | None, rounds: int, epochs: int, **settings: Any
+    dataset: Dataset, attack: Attack | None, rounds: int, epochs: int, **settings: Any
 ) -> dict[str, Any]:
     """One experiment: accuracy by round, whose updates were refused, distances by round."""
     spec = models.spec_for("auto", dataset.shape, len(dataset.classes))
@@ -130,7 +131,7 @@ async def run(
 
 
 async def compare(
-    dataset: datasets.Dataset, rounds: int, epochs: int, seed: int
+    dataset: Dataset, rounds: int, epochs: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     """All rows of one seed by title."""
     found: dict[str, dict[str, Any]] = {}

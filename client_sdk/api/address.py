@@ -1,4 +1,4 @@
-"""Addresses of coordinators: which are good, and what makes two of them one."""
+"""Addresses of coordinators: which are valid, and which are the same."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def origin(url: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether it leads to this machine itself. Raises BadSettings."""
+    """Whether the address is this machine's own. Raises BadSettings."""
     host = _split(url).hostname or ""
     return host == "localhost" or (_is_literal(host) and ipaddress.ip_address(host).is_loopback)
 

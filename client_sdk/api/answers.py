@@ -1,4 +1,4 @@
-"""Answers, which may be anybody's: read no further than they may be long, then as models."""
+"""Reads answers, which may be anybody's: up to a bound, and then as models."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from serverless_fl.wire.text import clean
 T = TypeVar("T")
 ANSWER_BYTES = 16 * 1024**2  # of JSON
 PROBLEM_BYTES = 64 * 1024  # of an error's body; the rest of it is not read
-SLOWEST = 1000  # bytes a second; who sends less for longer than PATIENCE seconds sends for ever
+SLOWEST = 1000  # bytes a second; a slower answer ends in an error after PATIENCE seconds
 PATIENCE = 120.0
-MODEL_BYTES = 1024**3  # of a model, as the coordinator's own default (FL_MAX_MODEL_BYTES)
+MODEL_BYTES = 1024**3  # of a model; the coordinator's own default (FL_MAX_MODEL_BYTES)
 
 
 async def read_body(response: httpx.Response, most: int) -> bytes:
-    """The bytes of an answer, or the first of an error's. Raises BadAnswer, httpx.ReadTimeout."""
+    """Read an answer of at most `most` bytes, or the beginning of an error.
+
+    Raises BadAnswer for a longer one, httpx.ReadTimeout for one that arrives too slowly.
+    """
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
         raise errors.BadAnswer(
@@ -34,7 +37,7 @@ async def read_body(response: httpx.Response, most: int) -> bytes:
     async for chunk in response.stream:
         data += chunk
         if time.monotonic() - started > PATIENCE + len(data) / SLOWEST:
-            raise httpx.ReadTimeout("it drips", request=response.request)
+            raise httpx.ReadTimeout("the answer arrives too slowly", request=response.request)
         if len(data) > most:
             if failed:
                 return bytes(data[:most])

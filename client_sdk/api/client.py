@@ -6,21 +6,23 @@ import asyncio
 import copy
 import json
 import time
-from collections.abc import Callable, Mapping
-from typing import Self, TypeVar
+from collections.abc import Mapping
+from typing import Self, TypeVar, Unpack
 
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
 from client_sdk import errors
-from client_sdk.api.answers import MODEL_BYTES, parse
-from client_sdk.api.connection import Connection, Retry
+from client_sdk.api.answers import parse
+from client_sdk.api.connection import Connection, ConnectionOptions
+from client_sdk.api.download import download
+from client_sdk.api.parts import TRIES
 from client_sdk.api.traffic import Traffic
-from client_sdk.api.transfer import TRIES, Upload, download
+from client_sdk.api.upload import Upload
 from serverless_fl.wire import schema, turns, views
 from serverless_fl.wire.bounds import Listed
 
-MAX_HELD = 32  # connections may be waiting for an answer that the coordinator holds back
+MAX_HELD = 32  # connections that wait for answers which the coordinator holds back
 STATUS_BYTES = 64 * 1024  # of an answer that says what to do
 _STATUS: TypeAdapter[turns.Train | turns.Wait | turns.Done] = TypeAdapter(turns.RoundStatus)
 _MODELS: TypeAdapter[list[views.ModelView]] = TypeAdapter(Listed[views.ModelView])
@@ -33,32 +35,16 @@ class CoordinatorClient:
     """One caller of one coordinator. Use it as an async context manager.
 
     `key` is the admin key, an enrolment key or a client's token; `using(key)` gives another
-    caller over the same connections. The other arguments are the connection's. Every call raises
+    caller over the same connections. `options` are those of a `Connection`. Every call raises
     RequestRefused, CoordinatorUnreachable or BadAnswer. Raises BadSettings as Connection does.
     """
 
     def __init__(
-        self,
-        base_url: str,
-        key: str | None = None,
-        *,
-        retry: Retry | None = None,
-        timeout: float = 60.0,
-        transport: httpx.AsyncBaseTransport | None = None,
-        on_retry: Callable[[str], None] | None = None,
-        most_model_bytes: int = MODEL_BYTES,
+        self, base_url: str, key: str | None = None, **options: Unpack[ConnectionOptions]
     ) -> None:
-        self.connection = Connection(
-            base_url,
-            key,
-            retry=retry,
-            timeout=timeout,
-            transport=transport,
-            on_retry=on_retry,
-            most_model_bytes=most_model_bytes,
-        )
+        self.connection = Connection(base_url, key, **options)
         self._most_initial_bytes: dict[str, int | None] = {}  # by experiment, as it was created
-        # An answer that is held back keeps a connection; others must find one all the same.
+        # An answer that is held back occupies a connection, and other calls must find a free one.
         self._holding = asyncio.Semaphore(MAX_HELD)
 
     def using(self, key: str) -> Self:
@@ -69,7 +55,7 @@ class CoordinatorClient:
 
     @property
     def traffic(self) -> Traffic:
-        """What this caller and those that share its connections have moved."""
+        """What this caller and all others over the same connections have moved."""
         return self.connection.traffic
 
     async def __aenter__(self) -> Self:
@@ -104,7 +90,7 @@ class CoordinatorClient:
     ) -> views.ModelView:
         """Upload the initial weights (safetensors) and open the enrolment.
 
-        `part_bytes` and `direct` are as the created experiment said. What has more bytes than the
+        `part_bytes` and `direct` come from the created experiment. A model of more bytes than the
         coordinator takes is not sent: RequestRefused.
         """
         _require_size(len(weights), self._most_initial_bytes.get(experiment_id), "model")
@@ -112,19 +98,6 @@ class CoordinatorClient:
         upload = Upload(self.connection, path, weights, part_bytes, direct=direct)
         commit = schema.WeightsCommit(sha256=upload.sha256, parts=upload.parts)
         return await self._send_and_commit(upload, views.ModelView, path, commit)
-
-    async def _send_and_commit(
-        self, upload: Upload, answer: type[M], path: str, commit: BaseModel
-    ) -> M:
-        for _ in range(TRIES):
-            await upload.send()
-            try:
-                return await self.connection.call(answer, "POST", path, body=commit)
-            except errors.StateConflict as error:
-                if error.code != "parts-missing":
-                    raise
-                fault = error
-        raise fault
 
     async def stop_experiment(self, experiment_id: str) -> views.ExperimentView:
         return await self.connection.call(
@@ -148,15 +121,17 @@ class CoordinatorClient:
     async def resume_experiment(
         self, experiment_id: str, budget_usd: float | None = None
     ) -> views.ExperimentView:
-        """Go on, with another budget where one is given. Raises StateConflict: its code is
-        `budget-reached` where the estimated cost is not below the budget.
+        """Let a paused experiment go on, with another budget where one is given.
+
+        Raises StateConflict; its code is `budget-reached` where the estimated cost is not below the
+        budget.
         """
         body = schema.Resume(budget_usd=budget_usd)
         path = f"/experiments/{experiment_id}/resume"
         return await self.connection.call(views.ExperimentView, "POST", path, body=body)
 
     async def revoke_client(self, experiment_id: str, client_id: str) -> views.ClientView:
-        """End a client's part; its token stops working. What of it was accepted stands."""
+        """End a client's part; its token stops working. Its accepted updates stand."""
         path = f"/experiments/{experiment_id}/clients/{client_id}/revoke"
         return await self.connection.call(views.ClientView, "POST", path)
 
@@ -178,17 +153,17 @@ class CoordinatorClient:
     async def audit(
         self, experiment_id: str, after: str = "", limit: int = 100
     ) -> list[views.AuditEvent]:
-        """A page of who did what, and when, oldest first; `after` is the last one's cursor."""
+        """A page of the audit trail, oldest first; `after` is the cursor of the event before."""
         path = f"/experiments/{experiment_id}/audit"
         response = await self.connection.request(
             "GET", path, params={"after": after, "limit": str(limit)}
         )
         return parse(_AUDIT, response)
 
-    # Anyone's
+    # Everybody's calls
 
     async def experiment(self, experiment_id: str, after_round: int = 0) -> views.ExperimentView:
-        """With the history above `after_round`."""
+        """The experiment, with the history of the rounds above `after_round`."""
         query = f"?after_round={after_round}" if after_round else ""
         return await self.connection.call(
             views.ExperimentView, "GET", f"/experiments/{experiment_id}{query}"
@@ -217,12 +192,13 @@ class CoordinatorClient:
         encoded: bool = False,
         file: schema.BlobInfo | None = None,
     ) -> bytes:
-        """A model's safetensors bytes, verified: in ranges of `part_bytes`, or (with `direct`)
-        from the coordinator's blob store. An experiment's view says both. `held` is another
-        version, or perhaps this one: then it is not sent again. `encoded` asks for the compressed
-        model that clients train from; `serverless_fl.weights.deltas.decompress_model` makes weights
-        of it. `file` is what the coordinator has announced, where it has: nothing else is taken
-        then.
+        """A model's safetensors bytes, verified.
+
+        They come in ranges of `part_bytes` or, with `direct`, from the coordinator's blob store;
+        an experiment's view has both. `held` is a model from before: the coordinator does not send
+        the same one again. `encoded` asks for the compressed model that clients train from;
+        `serverless_fl.weights.deltas.decompress_model` makes weights of it. `file` is what the
+        coordinator has announced, if it has; other bytes are an error.
 
         Raises CorruptDownload, NotThere, NotAuthorised, BadAnswer.
         """
@@ -252,7 +228,7 @@ class CoordinatorClient:
             body=schema.EvaluationReport(num_examples=num_examples, metrics=dict(metrics)),
         )
 
-    # A client's
+    # A client's calls
 
     async def subscribe(
         self,
@@ -263,7 +239,11 @@ class CoordinatorClient:
         told: bool = False,
         shard: bool = False,
     ) -> schema.Subscription:
-        """Claim a slot, with the enrolment key as this caller's key. The rest as the API says."""
+        """Claim a slot, with the enrolment key as this caller's key.
+
+        `told` says that somebody else tells this client when to ask; `shard` asks for the shard in
+        the same answer.
+        """
         return await self.connection.call(
             schema.Subscription,
             "POST",
@@ -272,7 +252,7 @@ class CoordinatorClient:
         )
 
     async def replace_token(self, experiment_id: str, client_key: str) -> schema.ReplacedToken:
-        """Another token for this client, whose token is this caller's key and stops working."""
+        """Replace this caller's key, a client's token, by another token."""
         return await self.connection.call(
             schema.ReplacedToken,
             "POST",
@@ -288,7 +268,9 @@ class CoordinatorClient:
     async def status(
         self, experiment_id: str, *, hold: float = 0.0, known: int | None = None
     ) -> turns.Train | turns.Wait | turns.Done:
-        """What to do now. With `hold`, the answer may take so many seconds, unless there is
+        """What to do now.
+
+        With `hold`, the coordinator may take so many seconds for the answer, until there is
         something else to do than to wait in the round `known`.
         """
         path = f"/experiments/{experiment_id}/status"
@@ -307,8 +289,8 @@ class CoordinatorClient:
     async def next_status(
         self, experiment_id: str, last: turns.Wait
     ) -> turns.Train | turns.Wait | turns.Done:
-        """What to do after `last`, as soon as it is known: the coordinator holds the answer back
-        where it does that, and else there is a pause.
+        """What to do after `last`: the coordinator holds the answer back until it changes, or this
+        client pauses and asks again.
         """
         asked = time.monotonic()
         if last.hold < 1 or self._holding.locked():  # too many wait already over these connections
@@ -317,7 +299,7 @@ class CoordinatorClient:
         async with self._holding:
             found = await self.status(experiment_id, hold=last.hold, known=last.round)
         if isinstance(found, turns.Wait) and found.round == last.round:
-            # It was not held: whatever the reason, nobody shall ask without a pause.
+            # The coordinator did not hold it, for whatever reason: the pause is due all the same.
             await asyncio.sleep(max(0.0, last.retry_after - (time.monotonic() - asked)))
         return found
 
@@ -335,19 +317,21 @@ class CoordinatorClient:
         at_once: bool = False,
         most: int | None = None,
     ) -> schema.UpdateReceipt:
-        """Upload an update and commit it, with `at_once` in one request where it is one part; with
-        `gzip` its parts are compressed on the way. One of more than `most` bytes is not sent.
+        """Upload an update and commit it.
 
-        Raises StateConflict where it came too late, RequestRefused where it was refused for what
-        it holds.
+        With `at_once`, an update of one part is uploaded and committed in one request. With `gzip`
+        its parts are compressed on the way. An update of more than `most` bytes is not sent.
+
+        Raises StateConflict where it is late, RequestRefused where the coordinator refuses its
+        content.
         """
         _require_size(len(weights), most, "update")
         path = f"/experiments/{experiment_id}/rounds/{round_number}/update"
         upload = Upload(self.connection, path, weights, part_bytes, direct=direct, gzip=gzip)
         if at_once and len(upload.parts) == 1:
-            said = json.dumps(dict(metrics), allow_nan=False, separators=(",", ":"))
-            facts = {"num_examples": str(num_examples), "metrics": said}
-            return parse(_RECEIPT, await upload.send_at_once(facts))
+            encoded = json.dumps(dict(metrics), allow_nan=False, separators=(",", ":"))
+            facts = {"num_examples": str(num_examples), "metrics": encoded}
+            return parse(_RECEIPT, await upload.send_with_commit(facts))
         commit = schema.UpdateCommit(
             sha256=upload.sha256,
             parts=upload.parts,
@@ -356,9 +340,23 @@ class CoordinatorClient:
         )
         return await self._send_and_commit(upload, schema.UpdateReceipt, path, commit)
 
+    async def _send_and_commit(
+        self, upload: Upload, answer: type[M], path: str, commit: BaseModel
+    ) -> M:
+        """Send the parts and commit them; send those again that the coordinator has lost."""
+        for _ in range(TRIES):
+            await upload.send()
+            try:
+                return await self.connection.call(answer, "POST", path, body=commit)
+            except errors.StateConflict as error:
+                if error.code != "parts-missing":
+                    raise
+                fault = error
+        raise fault
+
 
 def _require_size(size: int, most: int | None, what: str) -> None:
-    """Raise RequestRefused for what the coordinator would refuse when all of it is there."""
+    """Raise RequestRefused for a file that the coordinator would refuse after the upload."""
     if most is not None and size > most:
         raise errors.RequestRefused(
             413,

@@ -1,9 +1,9 @@
 """One caller's connection to a coordinator: retries, errors, and bodies as models.
 
-Every call of the API may be repeated without harm, so all of them are retried: on connection
-errors, on 429 and on 5xx, with exponential backoff and full jitter (Brooker, "Exponential Backoff
-and Jitter", AWS Architecture Blog, 2015), and never before the server's Retry-After. A fault that
-no further try can mend is raised at once, and so is an answer that is longer than it may be.
+A repeated call of the API does no harm, so the connection retries every call: on connection errors,
+on 429 and on 5xx, with exponential backoff and full jitter (Brooker, "Exponential Backoff and
+Jitter", AWS Architecture Blog, 2015), and never before the server's Retry-After. It does not retry
+after an error that no further try can mend, or after an answer that is longer than it may be.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar
 
 import httpx
 from pydantic import BaseModel, TypeAdapter
@@ -31,14 +31,14 @@ from client_sdk.api.answers import (
     read_body,
     retry_after,
 )
-from client_sdk.api.signed import require_signed
+from client_sdk.api.signed_urls import require_signed
 from client_sdk.api.traffic import Traffic
 from client_sdk.api.transport import Transport, without_login
 
 M = TypeVar("M", bound=BaseModel)
 MAX_CONNECTIONS = 64  # of all callers that share one
-MAX_BUSY = 16  # requests under way at once
-FIRST_SECONDS = 10.0  # of trying to reach an address that has never answered
+MAX_BUSY = 16  # requests under way at once; more would only wait for each other's answers
+FIRST_SECONDS = 10.0  # of tries at an address that has never answered
 CONNECT_SECONDS = 10.0
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 
@@ -50,6 +50,37 @@ class Retry:
     give_up_after: float = 300.0
     first_pause: float = 0.2
     longest_pause: float = 10.0
+
+
+class ConnectionOptions(TypedDict, total=False):
+    """The optional arguments of a `Connection`."""
+
+    retry: Retry | None
+    timeout: float
+    transport: httpx.AsyncBaseTransport | None
+    on_retry: Callable[[str], None] | None
+    most_model_bytes: int
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A request and how to judge its answer."""
+
+    request: httpx.Request
+    limits: Mapping[str, float | None]  # seconds
+    server: str  # the coordinator's address, or a blob store's host
+    refusal: Callable[[httpx.Response], errors.RequestRefused]
+    fine: Collection[int]  # statuses that are good although they are errors
+    held: bool  # the coordinator may hold the answer back
+    most: int  # bytes of the answer
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error that a further try may mend, not before `least` seconds have passed."""
+
+    error: Exception
+    least: float = 0.0
 
 
 class Connection:
@@ -79,14 +110,14 @@ class Connection:
         self.key = None if key is None else _sendable(key)
         self.timeout = timeout
         self._on_retry = on_retry or (lambda message: None)
-        self._busy = asyncio.Semaphore(MAX_BUSY)  # more would only wait for each other's answers
+        self._busy = asyncio.Semaphore(MAX_BUSY)
         self._answered: set[str] = set()  # addresses; all callers of this connection share it
         self._transport = transport or Transport.from_environment(MAX_CONNECTIONS, self.base_url)
         self.http = httpx.AsyncClient(
             base_url=self.base_url,
             timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS),
             transport=self._transport,
-            trust_env=False,  # the transport has read it
+            trust_env=False,  # the transport has read the environment
         )
 
     def using(self, key: str) -> Self:
@@ -110,8 +141,9 @@ class Connection:
         body: BaseModel | None = None,
         headers: dict[str, str] | None = None,
     ) -> M:
-        """One call of the API, with a body as JSON; gives the answer as `model`. Raises as
-        `request` does.
+        """Make one call of the API, with a body as JSON; gives the answer as `model`.
+
+        Raises as `request` does.
         """
         adapter: TypeAdapter[M] = _adapter(model)
         if body is None:
@@ -130,10 +162,10 @@ class Connection:
     async def request(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any
     ) -> httpx.Response:
-        """One call of the API with its retries; with `held=True` the answer may be held back, and
-        it may have no more than `most` bytes.
+        """Make one call of the API, with retries.
 
-        Raises RequestRefused, CoordinatorUnreachable, BadAnswer.
+        With `held=True` the coordinator may hold the answer back. The answer may have no more than
+        `most` bytes. Raises RequestRefused, CoordinatorUnreachable, BadAnswer.
         """
         sent = dict(headers or {})
         if self.key is not None:
@@ -157,7 +189,7 @@ class Connection:
         fine: Collection[int] = (),
         most: int = PROBLEM_BYTES,
     ) -> httpx.Response:
-        """One call by a signed URL, which no key of ours goes with; statuses in `fine` are good.
+        """Make one call by a signed URL, without this caller's key; statuses in `fine` are good.
 
         Raises DirectRefused, CoordinatorUnreachable, BadAnswer.
         """
@@ -175,7 +207,7 @@ class Connection:
 
     async def _retried(
         self,
-        whom: str,
+        server: str,
         refusal: Callable[[httpx.Response], errors.RequestRefused],
         method: str,
         url: str,
@@ -188,65 +220,75 @@ class Connection:
         held: bool = False,
         most: int = ANSWER_BYTES,
     ) -> httpx.Response:
-        gate = contextlib.nullcontext() if held else self._busy
         # Answers come as they are: a few bytes of gzip can stand for gigabytes.
         sent_headers = {"Accept-Encoding": "identity", **(headers or {})}
         request = self.http.build_request(
             method, url, params=params, headers=sent_headers, content=content
         )
         limits = (timeout or self.http.timeout).as_dict()
+        call = _Call(request, limits, server, refusal, fine, held, most)
         started, pause = time.monotonic(), self.retry.first_pause
         while True:
-            least, asked = 0.0, time.monotonic()
-            left = self._give_up_after(whom) - (asked - started)
-            connect = CONNECT_SECONDS if whom in self._answered else min(CONNECT_SECONDS, left)
-            request.extensions["timeout"] = {**limits, "connect": max(connect, 0.1)}
-            try:
-                async with gate:
-                    response = await self._exchange(request, most)
-            except httpx.RequestError as error:
-                about = f"{whom}{self._proxied(request)}"
-                if why := faults.hopeless(error):
-                    raise errors.CoordinatorUnreachable(f"{about}: {why}.") from error
-                fault: Exception = errors.CoordinatorUnreachable(
-                    f"{about} did not answer: {faults.reason(error)}"
-                    + (faults.hint(error, request) if whom not in self._answered else "")
-                )
-            else:
-                self._answered.add(whom)
-                sent, received = len(content or b""), len(response.content)
-                self.traffic.add(sent, received)
-                if whom == self.base_url:
-                    self.traffic.add_api(response, sent + received, time.monotonic() - asked)
-                if response.is_success or response.status_code in fine:
-                    return response
-                fault = refusal(response)
-                if response.status_code not in _RETRIED:
-                    raise fault
-                least = retry_after(response)
-            wait = max(least, random.uniform(0, pause))  # noqa: S311  (spreads retries, no secret)  # nosec B311
+            left = self._give_up_after(server) - (time.monotonic() - started)
+            found = await self._try_once(call, left)
+            if isinstance(found, httpx.Response):
+                return found
+            wait = max(found.least, random.uniform(0, pause))  # noqa: S311  (spreads retries, no secret)  # nosec B311
             pause = min(2 * pause, self.retry.longest_pause)
-            if time.monotonic() - started + wait > self._give_up_after(whom):
-                raise fault
+            if time.monotonic() - started + wait > self._give_up_after(server):
+                raise found.error
             self.traffic.retries += 1
-            self._on_retry(f"{fault}; trying again in {wait:.1f} s")
+            self._on_retry(f"{found.error}; trying again in {wait:.1f} s")
             await asyncio.sleep(wait)
 
-    def _give_up_after(self, whom: str) -> float:
-        """An address that never answered is likelier wrong than one that did."""
+    async def _try_once(self, call: _Call, left: float) -> httpx.Response | _Failure:
+        """Send the request; `left` is how many seconds remain for tries.
+
+        Raises an error that no further try can mend.
+        """
+        request, server, asked = call.request, call.server, time.monotonic()
+        connect = CONNECT_SECONDS if server in self._answered else min(CONNECT_SECONDS, left)
+        request.extensions["timeout"] = {**call.limits, "connect": max(connect, 0.1)}
+        try:
+            async with contextlib.nullcontext() if call.held else self._busy:
+                response = await self._exchange(request, call.most)
+        except httpx.RequestError as error:
+            about = f"{server}{self._proxied(request)}"
+            if why := faults.permanent(error):
+                raise errors.CoordinatorUnreachable(f"{about}: {why}.") from error
+            hint = faults.hint(error, request) if server not in self._answered else ""
+            sentence = f"{about} did not answer: {faults.reason(error)}{hint}"
+            return _Failure(errors.CoordinatorUnreachable(sentence))
+        self._answered.add(server)
+        self._count(call, response, time.monotonic() - asked)
+        if response.is_success or response.status_code in call.fine:
+            return response
+        refused = call.refusal(response)
+        if response.status_code not in _RETRIED:
+            raise refused
+        return _Failure(refused, retry_after(response))
+
+    def _count(self, call: _Call, response: httpx.Response, seconds: float) -> None:
+        sent, received = len(call.request.content), len(response.content)
+        self.traffic.add(sent, received)
+        if call.server == self.base_url:
+            self.traffic.add_api(response, sent + received, seconds)
+
+    def _give_up_after(self, server: str) -> float:
+        """Seconds of tries. An address that never answered is likelier wrong than one that did."""
         most = self.retry.give_up_after
-        return most if whom in self._answered else min(most, FIRST_SECONDS)
+        return most if server in self._answered else min(most, FIRST_SECONDS)
 
     def _proxied(self, request: httpx.Request) -> str:
-        """The proxy may be what is at fault."""
+        """The proxy of a request, for messages: the fault may be its own."""
         found = isinstance(self._transport, Transport) and self._transport.proxy_of(request.url)
         return f" (through the proxy {without_login(found)})" if found else ""
 
     async def _exchange(self, request: httpx.Request, most: int) -> httpx.Response:
         """Send a request and read the whole body, of `most` bytes at most. Raises BadAnswer.
 
-        httpx's own `send` would keep a stranger's cookies, and try again for ever where the address
-        of a redirect is none; the transport does neither.
+        The transport does it, not httpx's own `send`, which would keep a stranger's cookies and try
+        for ever where a redirect leads to no valid address.
         """
         response = await self._transport.handle_async_request(request)
         response.request = request

@@ -1,4 +1,4 @@
-"""What a failed request says to people, and whether it is worth to be tried again."""
+"""Failed requests: what they say to people, and whether another try can help."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KINDS = {
     404: errors.NotThere,
     409: errors.StateConflict,
 }
-_TIMES: dict[type[httpx.TimeoutException], str] = {
+_TIMEOUTS: dict[type[httpx.TimeoutException], str] = {
     httpx.ConnectTimeout: "no connection in time",
     httpx.ReadTimeout: "nothing came in time",
     httpx.WriteTimeout: "it took nothing in time",
@@ -32,19 +32,19 @@ _S3_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 
 
 def reason(error: BaseException) -> str:
-    """The innermost cause that has words: `Connection refused`, not `All attempts failed`."""
+    """The innermost cause in words: `Connection refused`, not `All attempts failed`."""
     found = str(error) or type(error).__name__
     if isinstance(error, httpx.TimeoutException):
-        found = _TIMES.get(type(error), "it took too long")
+        found = _TIMEOUTS.get(type(error), "it took too long")
     for cause in _causes(error):
         if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno:
-            system = cause.errno > 0  # names that nobody has are another library's
-            found = os.strerror(cause.errno) if system else cause.strerror or found
+            # A resolver's errors have negative numbers, which the system has no words for.
+            found = os.strerror(cause.errno) if cause.errno > 0 else cause.strerror or found
     return clean(found, 300)
 
 
-def hopeless(error: httpx.RequestError) -> str | None:
-    """What is wrong in a way that no further try can mend, if it is that; in words."""
+def permanent(error: httpx.RequestError) -> str | None:
+    """In words, an error that no further try can mend; None for the others."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return (
@@ -61,7 +61,7 @@ def hopeless(error: httpx.RequestError) -> str | None:
 
 
 def hint(error: httpx.RequestError, request: httpx.Request) -> str:
-    """What it may be, where nothing has ever answered at the address."""
+    """A guess at the cause, where nothing has ever answered at the address."""
     plain = request.url.scheme == "http"
     if plain and isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
         return "; it may be an https:// address"
@@ -69,7 +69,7 @@ def hint(error: httpx.RequestError, request: httpx.Request) -> str:
 
 
 def refusal(response: httpx.Response) -> errors.RequestRefused:
-    """A coordinator's refusal, or that of whatever stands before it."""
+    """The refusal of a coordinator, or of a proxy before it."""
     if response.is_redirect:
         return _redirect(response)
     kind = _KINDS.get(response.status_code, errors.RequestRefused)
@@ -82,9 +82,9 @@ def refusal(response: httpx.Response) -> errors.RequestRefused:
 
 
 def _redirect(response: httpx.Response) -> errors.RequestRefused:
-    """No key of ours is sent where a redirect leads; whoever has the key may decide to."""
+    """A redirect as a refusal: the owner of the key decides whether to send it there."""
     asked, target = response.request.url, response.headers["location"]
-    with contextlib.suppress(httpx.InvalidURL):  # such a one is shown as it is
+    with contextlib.suppress(httpx.InvalidURL):  # the message then has it as it is
         target = str(asked.join(target)).removesuffix(asked.raw_path.decode())
     here = str(asked).removesuffix(asked.raw_path.decode())
     return errors.RequestRefused(
@@ -97,9 +97,9 @@ def _redirect(response: httpx.Response) -> errors.RequestRefused:
 def direct_refusal(response: httpx.Response) -> errors.DirectRefused:
     """A blob store's refusal, with S3's own code where there is one."""
     code = _S3_CODE.search(response.content)
-    told = f"{response.status_code} ({code[1].decode()})" if code else str(response.status_code)
+    status = f"{response.status_code} ({code[1].decode()})" if code else str(response.status_code)
     return errors.DirectRefused(
-        response.status_code, "direct", f"{response.request.url.host} answered {told}"
+        response.status_code, "direct", f"{response.request.url.host} answered {status}"
     )
 
 

@@ -1,7 +1,7 @@
-"""Where `join` keeps a client's secret: a file for one coordinator, held by one process at a time.
+"""Where `join` keeps a client's secret: a file for one coordinator, locked by one process.
 
-Whoever has a client's key is that client. So the file names the coordinator that the key was made
-for, and the key is given to no other; and two processes never go as one client.
+A process with a client's key is that client. So the file names the coordinator that the key was
+made for, `join` sends the key to no other, and the lock keeps two processes from being one client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from client_sdk import file_lock
 from client_sdk.api import address
-from client_sdk.exits import UsageError
+from client_sdk.errors import UsageError
 
 FOLDER = Path(".serverless-fl")
 _LONGEST = 4096  # bytes
@@ -30,23 +30,24 @@ def default_path(server: str, experiment: str, name: str) -> Path:
 
     Its name ends in a digest of all three, for what a file's name cannot hold. Raises BadSettings.
     """
-    whose = json.dumps([address.origin(server), experiment, name])
-    digest = hashlib.sha256(whose.encode()).hexdigest()[:16]
+    owner = json.dumps([address.origin(server), experiment, name])
+    digest = hashlib.sha256(owner.encode()).hexdigest()[:16]
     return FOLDER / f"{_stem(experiment, name)}-{digest}.key"
 
 
 @contextlib.contextmanager
 def hold(path: Path | None, server: str, experiment: str, name: str) -> Iterator[str]:
-    """The client's key, from `path` or from where it is kept else, made where there is none.
+    """Lock the key's file, by default `default_path`, and give the key; make one in a new file.
 
-    Raises UsageError where it is another coordinator's, is in use, or cannot be read or kept.
+    Raises UsageError where the key is another coordinator's or in use, or where the file cannot be
+    read or written.
     """
     if path is None:
         path = default_path(server, experiment, name)
         _refuse_earlier(path, experiment, name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _opened(path)
+        descriptor = _open(path)
     except OSError as error:
         raise _cannot(path, error) from error
     try:
@@ -72,8 +73,8 @@ def hold(path: Path | None, server: str, experiment: str, name: str) -> Iterator
         os.close(descriptor)  # which gives the lock back
 
 
-def _opened(path: Path) -> int:
-    """For reading and writing, or for reading alone where a secret is mounted so."""
+def _open(path: Path) -> int:
+    """Open for reading and writing, or for reading alone where a secret is mounted read-only."""
     flags = os.O_CLOEXEC if hasattr(os, "O_CLOEXEC") else 0
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
@@ -84,12 +85,12 @@ def _opened(path: Path) -> int:
 
 
 def _key_in(text: str, path: Path, server: str) -> str:
-    """The key, where it is this coordinator's. Raises UsageError."""
+    """The key in the file's text. Raises UsageError where there is none for this coordinator."""
     own = address.origin(server)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        found = text.strip()  # a key alone: somebody has put it there
+        found = text.strip()  # a key alone, which a person wrote there
     if isinstance(found, dict):
         if found.get("server") != own:
             raise UsageError(
@@ -106,7 +107,7 @@ def _key_in(text: str, path: Path, server: str) -> str:
 
 
 def _stem(experiment: str, name: str) -> str:
-    """What people know the file by."""
+    """The readable part of a file's name."""
     return "-".join(
         "".join(c if c.isascii() and c.isalnum() else "-" for c in text[:40])
         for text in (experiment, name)
@@ -115,7 +116,7 @@ def _stem(experiment: str, name: str) -> str:
 
 
 def _refuse_earlier(path: Path, experiment: str, name: str) -> None:
-    """Earlier versions kept the key without the coordinator's address: whose it is, people know."""
+    """Raise UsageError for a key of an earlier version, which wrote no coordinator's address."""
     plain = "".join(c if c.isalnum() else "-" for c in name)[:40]
     stem = "-".join(part for part in (experiment, plain) if part)
     earlier = FOLDER / f"{stem}.key"

@@ -1,4 +1,4 @@
-"""What a client's connections moved: bytes, requests, and the coordinator's own time."""
+"""Counts what a client's connections moved: bytes, requests, and the coordinator's own time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _DURATION = re.compile(r"(?:^|,)\s*total\s*;[^,]*?\bdur=\"?([0-9]{1,9}(?:\.[0-9]
 class Traffic:
     """Bytes of bodies moved by a client and those that share its connections.
 
-    `api_requests` and `api_seconds` leave out what went to a blob store by signed URLs; the
-    seconds are the coordinator's own (Server-Timing) where it gave them for every request, else
-    those until the answer was here.
+    `api_requests` and `api_seconds` leave out what went to a blob store by signed URLs. The seconds
+    are the coordinator's own (Server-Timing) where it gave them for every request, else those until
+    the answer arrived.
     """
 
     sent: int = 0
@@ -59,6 +59,6 @@ class Traffic:
 
 
 def _server_seconds(response: httpx.Response) -> float | None:
-    """What the coordinator says that it worked (Server-Timing's `total`, in milliseconds)."""
+    """The coordinator's own time (Server-Timing's `total`, there in milliseconds)."""
     found = _DURATION.search(response.headers.get("server-timing", ""))
     return float(found[1]) / 1000 if found else None

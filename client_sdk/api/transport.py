@@ -1,7 +1,7 @@
-"""How an httpx client of ours reaches the network: whom it trusts, and through which proxies.
+"""The way to the network: which certificates to trust, and which proxy to use.
 
-Connections, time limits and TLS are httpx's own transport's. What is ours is the choice of the
-proxy: httpx itself stumbles over entries of NO_PROXY that other programs take.
+httpx's own transport makes connections and keeps time limits. This module chooses the proxy,
+because httpx fails at entries of NO_PROXY that other programs accept.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from client_sdk.errors import BadSettings
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 with kept connections, through the proxy that a URL has, or straight.
+    """HTTP/1.1 with kept connections, through the proxy for a URL, or directly.
 
-    `proxies` are addresses by the scheme of the URLs that they are for, or `all`; `exempt` are
-    hosts that no proxy is for. Raises BadSettings at the first request through a proxy that cannot
-    be one.
+    `proxies` has addresses by the scheme of the URLs that they are for, or `all`. `exempt` has the
+    entries of NO_PROXY. The first request through an unusable proxy raises BadSettings.
     """
 
     def __init__(
@@ -37,23 +36,24 @@ class Transport(httpx.AsyncBaseTransport):
     ) -> None:
         self._tls, self._proxies, self._exempt = tls, proxies or {}, exempt
         self._limits = httpx.Limits(max_connections=connections, max_keepalive_connections=32)
-        self._ways: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._routes: dict[str, httpx.AsyncHTTPTransport] = {}
 
     @classmethod
     def from_environment(cls, connections: int, base_url: str) -> Transport:
-        """As the environment has it, for a coordinator at `base_url`. Raises BadSettings."""
+        """The transport that the environment describes, for a coordinator at `base_url`.
+
+        Raises BadSettings.
+        """
         found = getproxies()
         proxies = {
             scheme: found[scheme] for scheme in ("http", "https", "all") if found.get(scheme)
         }
         made = cls(connections, trusted(base_url), proxies, found.get("no", "").split(","))
-        made._way(made.proxy_of(httpx.URL(base_url)))
+        made._route(made.proxy_of(httpx.URL(base_url)))
         return made
 
     def proxy_of(self, url: httpx.URL) -> str:
-        """The proxy's address; empty where there is none. This machine itself is never asked
-        through one.
-        """
+        """The address of the proxy for a URL; empty where there is none, and for this machine."""
         proxy = self._proxies.get(url.scheme) or self._proxies.get("all") or ""
         if not proxy or address.is_loopback(f"{url.scheme}://{url.netloc.decode()}"):
             return ""
@@ -62,14 +62,14 @@ class Transport(httpx.AsyncBaseTransport):
         return proxy
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self._way(self.proxy_of(request.url)).handle_async_request(request)
+        return await self._route(self.proxy_of(request.url)).handle_async_request(request)
 
-    def _way(self, proxy: str) -> httpx.AsyncHTTPTransport:
-        if proxy not in self._ways:
-            self._ways[proxy] = self._made(proxy)
-        return self._ways[proxy]
+    def _route(self, proxy: str) -> httpx.AsyncHTTPTransport:
+        if proxy not in self._routes:
+            self._routes[proxy] = self._make(proxy)
+        return self._routes[proxy]
 
-    def _made(self, proxy: str) -> httpx.AsyncHTTPTransport:
+    def _make(self, proxy: str) -> httpx.AsyncHTTPTransport:
         if not proxy:
             return httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits)
         shown = without_login(proxy)
@@ -91,8 +91,8 @@ class Transport(httpx.AsyncBaseTransport):
             ) from error
 
     async def aclose(self) -> None:
-        for way in self._ways.values():
-            await way.aclose()
+        for route in self._routes.values():
+            await route.aclose()
 
 
 def without_login(proxy: str) -> str:
@@ -102,10 +102,10 @@ def without_login(proxy: str) -> str:
 
 
 def is_exempt(host: str, port: int | None, entry: str) -> bool:
-    """Whether an entry of NO_PROXY is about this host.
+    """Whether an entry of NO_PROXY covers this host.
 
-    It may be `*`, a name (which is about those below it, too), an address or a network of
-    addresses, in brackets or with a port.
+    An entry is `*`, a name (it covers the names below it, too), an address or a network of
+    addresses, perhaps in brackets or with a port.
     """
     entry = entry.strip().lower().rpartition("://")[2]
     if entry == "*":
@@ -120,15 +120,15 @@ def is_exempt(host: str, port: int | None, entry: str) -> bool:
         return False
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
-    except ValueError:  # one of them is a name
+    except ValueError:  # the host or the entry is a name
         return host == entry or host.endswith(f".{entry}")
 
 
 def trusted(base_url: str) -> ssl.SSLContext:
-    """The certificates that SSL_CERT_FILE or SSL_CERT_DIR name, or else Mozilla's.
+    """A context that trusts the certificates of SSL_CERT_FILE or SSL_CERT_DIR, or else Mozilla's.
 
-    Raises BadSettings. What they name may be missing where `base_url` is this machine's and
-    without TLS.
+    Raises BadSettings where the variables name nothing usable, unless `base_url` is this machine's
+    and without TLS.
     """
     try:
         _require_certificates()
@@ -144,7 +144,7 @@ def _require_certificates() -> None:
     if file:
         try:
             ssl.create_default_context(cafile=file)
-        except OSError as error:  # ssl's own are such
+        except OSError as error:  # an SSLError is one
             reason = error.strerror if not isinstance(error, ssl.SSLError) else "no certificates"
             raise BadSettings(
                 f"SSL_CERT_FILE names {file}, which cannot be read: {reason}."

@@ -1,1 +1,1 @@
-"""`python -m client_sdk`: arguments, commands, exit codes."""
+"""`python -m client_sdk`: a module for each command, their options, and the dispatch."""

@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from client_sdk import exits, hints
+from client_sdk import errors, exit_codes, hints
 from client_sdk.cli import config_file, settings, values
-from client_sdk.results.console import LONGEST
+from client_sdk.results.console import MAX_LINE
 from client_sdk.results.trackers import TRACKERS
 from serverless_fl.wire.schema import ExperimentConfig
 from serverless_fl.wire.text import clean
@@ -31,8 +31,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         # A file's keys may be a stranger's: `clean` removes what moves a terminal's cursor.
-        message = clean(message, LONGEST)
-        self.exit(exits.USAGE, f"error: {message} (see {self.prog} --help)\n")
+        message = clean(message, MAX_LINE)
+        self.exit(exit_codes.USAGE, f"error: {message} (see {self.prog} --help)\n")
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -77,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
             for action in self._actions:  # argparse looks at words of the command line only
                 if action.dest in file.run and action.type is not None:
                     cast("Callable[[str], object]", action.type)(file.run[action.dest])
-        except exits.UsageError as error:
+        except errors.UsageError as error:
             self.error(str(error))
         except argparse.ArgumentTypeError as error:
             self.error(f"{path}: {action.dest} {error}")
@@ -90,7 +90,7 @@ def make_parser(declared: type[ExperimentConfig] = ExperimentConfig) -> argparse
         prog=hints.command(),
         description="Federated learning: run an experiment, join one, or use its model."
         f"\nThe default command is run; `{hints.command('run', '--help')}` lists its settings.",
-        epilog=exits.TEXT,
+        epilog=exit_codes.TEXT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", **_version())
@@ -114,7 +114,7 @@ def _help(text: str) -> dict[str, Any]:
     return {
         "help": text,
         "description": text.capitalize() + ".",
-        "epilog": exits.TEXT,
+        "epilog": exit_codes.TEXT,
         "formatter_class": argparse.RawDescriptionHelpFormatter,
     }
 

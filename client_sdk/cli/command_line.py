@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import sys
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from client_sdk import errors, exits, hints, interrupts
-from client_sdk.cli import unforeseen
+from client_sdk import errors, exit_codes, hints, interrupts
 from client_sdk.cli.arguments import COMMANDS, make_parser
-from client_sdk.results.console import LONGEST, Output, escape_unprintable, let_go_of_stdout
+from client_sdk.cli.error_log import describe_os_error, log_unexpected
+from client_sdk.results.console import MAX_LINE, Output, discard_stdout, escape_unprintable
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.wire.text import clean
 
@@ -25,98 +26,79 @@ def run(argv: list[str]) -> int:
     arguments = make_parser().parse_args(argv)
     console = Output(to_stderr=bool(getattr(arguments, "json", False)))
     try:
-        code = _guarded(arguments, console)
+        code = _run_guarded(arguments, console)
         sys.stdout.flush()  # a closed pipe raises here, where it can still be reported
     except BrokenPipeError:
-        let_go_of_stdout()
-        _complain(f"The output was closed. {interrupts.sentence()}")
+        discard_stdout()
+        _print_error(f"The output was closed. {interrupts.sentence()}")
         return interrupts.EXIT_CODE
     return code
 
 
-def _guarded(arguments: argparse.Namespace, console: Output) -> int:
-    """Run the command. Each error becomes one sentence and a code of `exits`."""
+def _run_guarded(arguments: argparse.Namespace, console: Output) -> int:
+    """Run the command. Each error becomes one sentence and a code of `exit_codes`."""
     try:
         return _dispatch(arguments, console)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        _complain(interrupts.sentence())
+        _print_error(interrupts.sentence())
         return interrupts.EXIT_CODE
     except errors.RequestRefused as error:
-        return _refused(error)
+        return _explain_refusal(error)
     except errors.ClientError as error:
-        _complain(str(error))
-        return exits.UNREACHABLE
+        _print_error(str(error))
+        return exit_codes.UNREACHABLE
     except errors.TrainingFailed as error:
-        _complain(str(error))
-        return exits.TRAINING
+        _print_error(str(error))
+        return exit_codes.TRAINING
     except ValidationError as error:
         first = error.errors()[0]
-        _complain(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-    except (exits.UsageError, InvalidConfig, errors.DataError, errors.BadSettings) as error:
-        _complain(str(error))
+        _print_error(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    except (errors.UsageError, errors.DataError, errors.BadSettings, InvalidConfig) as error:
+        _print_error(str(error))
     except ModuleNotFoundError as error:
-        _complain(hints.missing(error.name))
+        _print_error(hints.missing(error.name))
     except MemoryError:
-        _complain("This machine has not enough memory for that.")
+        _print_error("This machine has not enough memory for that.")
     except BrokenPipeError:
         raise
     except OSError as error:
-        _complain(unforeseen.of_system(error))
+        _print_error(describe_os_error(error))
     except Exception as error:
-        beside: Path | None = getattr(arguments, "out", None)
-        folder = beside if beside is not None and beside.is_dir() else Path()
-        _complain(unforeseen.record(error, folder))
-        return exits.UNFORESEEN
-    return exits.USAGE
-
-
-def _refused(error: errors.RequestRefused) -> int:
-    """Say why the coordinator refuses, in the words of this command; gives the code."""
-    if error.code == "budget-reached":
-        _complain(f"{error.detail} With run: a higher --budget-usd.")
-        return exits.PAUSED
-    if error.code == "idempotency-key-reused":
-        _complain(
-            "The run in that folder was made with other settings, or its experiment was "
-            "deleted: give the same settings (--budget-usd may be higher), or another --out."
-        )
-        return exits.USAGE
-    _complain(f"The coordinator refused: {error.detail} ({error.code})")
-    return exits.UNREACHABLE if error.status >= 500 else exits.REFUSED
+        out: Path | None = getattr(arguments, "out", None)
+        folder = out if out is not None and out.is_dir() else Path()
+        _print_error(log_unexpected(error, folder))
+        return exit_codes.UNFORESEEN
+    return exit_codes.USAGE
 
 
 def _dispatch(arguments: argparse.Namespace, console: Output) -> int:
-    # Each command imports what it needs: `--help`, a mistyped option, verify and delete do not wait
-    # for PyTorch.
-    match arguments.command:
-        case "run":
-            from client_sdk.cli import commands
+    """Run `execute` of the command's own module.
 
-            return asyncio.run(commands.simulate(arguments, console))
-        case "join":
-            from client_sdk.cli import join_command
-
-            return asyncio.run(join_command.join(arguments, console))
-        case "predict":
-            from client_sdk.cli import model_commands
-
-            return model_commands.predict(arguments, console)
-        case "export":
-            from client_sdk.cli import model_commands
-
-            return asyncio.run(model_commands.export(arguments, console))
-        case "verify":
-            from client_sdk.cli import admin_commands
-
-            return asyncio.run(admin_commands.verify(arguments, console))
-        case _:
-            from client_sdk.cli import admin_commands
-
-            return asyncio.run(admin_commands.delete(arguments, console))
+    Only that module is imported: `--help`, a mistyped option, verify and delete do not wait for
+    PyTorch.
+    """
+    module = importlib.import_module(f"client_sdk.cli.{arguments.command}_command")
+    code: int = asyncio.run(module.execute(arguments, console))
+    return code
 
 
-def _complain(message: str) -> None:
-    # Our own sentences may have several lines. `clean` takes out of each what moves a terminal's
-    # cursor, since a stranger's words may be in it.
-    lines = [clean(line, LONGEST) for line in f"error: {message}".split("\n")]
+def _explain_refusal(error: errors.RequestRefused) -> int:
+    """Print why the coordinator refuses, in the words of this command; gives the exit code."""
+    if error.code == "budget-reached":
+        _print_error(f"{error.detail} With run: a higher --budget-usd.")
+        return exit_codes.PAUSED
+    if error.code == "idempotency-key-reused":
+        _print_error(
+            "The run in that folder was made with other settings, or its experiment was "
+            "deleted: give the same settings (--budget-usd may be higher), or another --out."
+        )
+        return exit_codes.USAGE
+    _print_error(f"The coordinator refused: {error.detail} ({error.code})")
+    return exit_codes.UNREACHABLE if error.status >= 500 else exit_codes.REFUSED
+
+
+def _print_error(message: str) -> None:
+    # The SDK's own sentences may have several lines. A stranger's words may be in any of them, so
+    # `clean` removes what moves a terminal's cursor.
+    lines = [clean(line, MAX_LINE) for line in f"error: {message}".split("\n")]
     print("\n".join(lines), file=sys.stderr)

@@ -12,7 +12,8 @@ from typing import Any
 
 from client_sdk.cli import values
 from client_sdk.cli.settings import FROM_DATA
-from client_sdk.exits import UsageError
+from client_sdk.errors import UsageError
+from client_sdk.results.files import replace_file
 from serverless_fl.wire.schema import ExperimentConfig
 from serverless_fl.wire.settings import GROUPS, fault, settings_of
 
@@ -101,8 +102,6 @@ def _check(path: Path, shown: str, key: str, value: Any, model: type[ExperimentC
 
 def write(out: Path, config: ExperimentConfig, arguments: Namespace, dataset: str) -> None:
     """Write a run's settings into its folder (`text_of`)."""
-    from client_sdk.results.report import replace_file  # which imports PyTorch
-
     text = text_of(config, arguments, dataset)
     replace_file(out / NAME, text.encode(errors="backslashreplace"))
 

@@ -6,24 +6,26 @@ import argparse
 import asyncio
 import contextlib
 
-from client_sdk import exits, interrupts
+from client_sdk import exit_codes, interrupts
 from client_sdk.api import key_file
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.data import datasets
-from client_sdk.data.datasets import Dataset
+from client_sdk.data.dataset import Dataset
 from client_sdk.engines.processes import TrainingPool
+from client_sdk.errors import UsageError
 from client_sdk.participant import Participant
 from client_sdk.results.console import Output
-from client_sdk.results.narration import Narration
-from client_sdk.task import joining, models
-from client_sdk.task.compiled.native import Unavailable
+from client_sdk.results.join_progress import JoinProgress
+from client_sdk.task import joining
+from client_sdk.task.model_file import spec_of
+from client_sdk.task.models import spec_for
 from serverless_fl.wire.views import ExperimentView
 
 
-async def join(arguments: argparse.Namespace, console: Output) -> int:
+async def execute(arguments: argparse.Namespace, console: Output) -> int:
     """Be one client of an experiment until it ends."""
     if not arguments.enrol_key:
-        raise exits.UsageError("The experiment's enrolment key is missing: set FL_ENROL_KEY.")
+        raise UsageError("The experiment's enrolment key is missing: set FL_ENROL_KEY.")
     owner = (arguments.server, arguments.experiment, arguments.name)
     interrupts.explain("Interrupted. The same command goes on where it stopped.")
     with key_file.hold(arguments.key_file, *owner) as key:
@@ -41,33 +43,34 @@ async def _participate(
     initial = await client.download_model(
         arguments.experiment, 0, experiment.part_bytes, direct=experiment.direct
     )
-    dataset = _own_data(arguments, console, experiment, initial)
-    spec = models.spec_of(initial)
-    if spec != models.spec_for(spec.name, dataset.shape, len(dataset.classes)):
-        raise exits.UsageError(f"The experiment's model does not fit the data of {dataset.name}.")
-    narration = Narration(console.say, experiment.config.rounds)
+    dataset = _load_data(arguments, console, experiment, initial)
+    spec = spec_of(initial)
+    if spec != spec_for(spec.name, dataset.shape, len(dataset.classes)):
+        raise UsageError(f"The experiment's model does not fit the data of {dataset.name}.")
+    progress = JoinProgress(console.say, experiment.config.rounds)
     pool = TrainingPool(dataset, spec, arguments.workers or 1, arguments.kernel)
     with interrupts.cancelling(), contextlib.ExitStack() as stack:
         stack.push(pool.__exit__)
-        await enter(pool)
+        pool.start()
+        await asyncio.to_thread(pool.prepare)
         participant = Participant(
             client,
             arguments.experiment,
             key,
             pool,
             name=arguments.name,
-            on_event=narration,
+            on_event=progress,
             held=initial,
             examples=len(dataset.train_y),
         )
         await participant.enrol(arguments.enrol_key)
         done = await participant.run()
-    if narration.ignored:
-        console.say(narration.ignored)
-    return exits.of_end(done.state, ignored=bool(narration.ignored))
+    if progress.ignored:
+        console.say(progress.ignored)
+    return exit_codes.of_end(done.state, ignored=bool(progress.ignored))
 
 
-def _own_data(
+def _load_data(
     arguments: argparse.Namespace, console: Output, experiment: ExperimentView, initial: bytes
 ) -> Dataset:
     """This party's data with the experiment's labels and scale. Raises DataError, UsageError."""
@@ -81,22 +84,12 @@ def _own_data(
     if dataset.note:
         console.say(dataset.note)
     if about is None:
-        console.say(joining.NOT_SAID)
+        console.say(joining.UNDESCRIBED)
     else:
-        dataset = joining.as_the_experiment(dataset, about, map_classes=arguments.map_classes)
+        dataset = joining.adapt(dataset, about, map_classes=arguments.map_classes)
     if len(dataset.train_y) != config.dataset_size:
-        raise exits.UsageError(
+        raise UsageError(
             f"{dataset.name} has {len(dataset.train_y)} training examples, but the experiment "
             f"shares out {config.dataset_size} of {config.dataset}: give its --dataset."
         )
     return dataset
-
-
-async def enter(pool: TrainingPool) -> None:
-    """Wait for the training processes. Raises UsageError where the kernel cannot be had."""
-    pool.start()
-    try:
-        # In a thread: compiling may take a second, and the event loop has connections to serve.
-        await asyncio.to_thread(pool.__enter__)
-    except Unavailable as reason:
-        raise exits.UsageError(f"--kernel native cannot be had here: {reason}.") from reason

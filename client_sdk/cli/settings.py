@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from client_sdk.cli import values
-from client_sdk.exits import UsageError
+from client_sdk.errors import UsageError
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.wire.schema import ExperimentConfig
 from serverless_fl.wire.settings import GROUPS, Setting, fault, settings_of

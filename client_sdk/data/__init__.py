@@ -1,1 +1,1 @@
-"""Data sets, readers of users' own files, and how a picture becomes an input."""
+"""Data sets, readers of users' own files, and the preparation of pictures."""

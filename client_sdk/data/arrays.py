@@ -18,7 +18,7 @@ from client_sdk.errors import DataError
 MAX_CLASSES = 8192  # labels count from 0; a larger one is a mistake
 _SMALLEST_ROW = 64  # values of the smallest flat picture, 8x8
 _NARROW = (1, 15, 16)  # white in bytes of fewer values: masks, 4 bits, scikit-learn's digits
-# {} is train, test or val: ours and Keras's, scikit-learn's habit, MedMNIST's.
+# {} is train, test or val. The names are those of this SDK and Keras, scikit-learn, MedMNIST.
 _IMAGES = ("x_{}", "X_{}", "{}_x", "{}_images", "images_{}")
 _LABELS = ("y_{}", "Y_{}", "{}_y", "{}_labels", "labels_{}")
 
@@ -39,18 +39,18 @@ def read_arrays(
     found = {part: _find(path, arrays, part) for part in ("train", "test", "val")}
     if found["train"] is None:
         raise DataError(f"{path} has no array 'x_train'; it has {sorted(arrays)}.")
-    said = []
+    notes = []
     if found["test"] and found["val"]:
-        said.append("The part val is left out: test is the test part.")
+        notes.append("The part val is left out: test is the test part.")
     parts = [found["train"], found["test"] or found["val"]]
     given = [part for part in parts if part is not None]
     layout = str(arrays["layout"]) if "layout" in arrays else None
-    images = [_images(path, x, layout, said) for x, _ in given]
+    images = [_images(path, x, layout, notes) for x, _ in given]
     if len({(x.shape[1:], _kind(x)) for x in images}) > 1:
         raise DataError(f"{path}: test images are not like the training images.")
     names = arrays.get("classes")
     classes, labels = _labels(
-        path, [y for _, y in given], None if names is None else np.atleast_1d(names), said
+        path, [y for _, y in given], None if names is None else np.atleast_1d(names), notes
     )
     ranges = _scale(images, like)
     channels, height, width = images[0].shape[1:]
@@ -62,7 +62,7 @@ def read_arrays(
     if (wanted.height, wanted.width) != images[0].shape[2:]:
         images = [fit_arrays(x, wanted) for x in images]
     done = list(zip(images, labels, strict=True))
-    return Parts(classes, done[0], done[1] if len(done) > 1 else None, wanted, " ".join(said))
+    return Parts(classes, done[0], done[1] if len(done) > 1 else None, wanted, " ".join(notes))
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
@@ -94,7 +94,7 @@ def _find(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> Part | Non
     raise DataError(f"{path} has only one of {wanted}; give both or neither.")
 
 
-def _images(path: Path, x: np.ndarray, layout: str | None, said: list[str]) -> np.ndarray:
+def _images(path: Path, x: np.ndarray, layout: str | None, notes: list[str]) -> np.ndarray:
     """Images as numbers [N, C, H, W], floats as finite float32. Raises DataError."""
     if x.dtype.kind not in "biuf":
         raise DataError(f"{path}: images must be finite numbers, not {x.dtype}.")
@@ -102,7 +102,7 @@ def _images(path: Path, x: np.ndarray, layout: str | None, said: list[str]) -> n
     if x.ndim == 2 and x.shape[1] >= _SMALLEST_ROW and math.isqrt(x.shape[1]) ** 2 == x.shape[1]:
         side = math.isqrt(x.shape[1])
         x = x.reshape(-1, side, side)
-        said.append(f"Rows of {side * side} values are read as pictures of {side}x{side}.")
+        notes.append(f"Rows of {side * side} values are read as pictures of {side}x{side}.")
     if x.ndim == 3:
         x = x[:, None]
     elif x.ndim == 4:
@@ -179,7 +179,7 @@ def _range(kind: str, x: np.ndarray, like: Preparation | None) -> Range:
 
 
 def _labels(
-    path: Path, parts: list[np.ndarray], names: np.ndarray | None, said: list[str]
+    path: Path, parts: list[np.ndarray], names: np.ndarray | None, notes: list[str]
 ) -> tuple[tuple[str, ...], list[np.ndarray]]:
     """Class names, and the labels of each part as int64 [N]. Raises DataError."""
     parts = [y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for y in parts]  # Keras's columns
@@ -191,7 +191,7 @@ def _labels(
         hot = max(y.shape[1] if y.ndim == 2 else 0 for y in parts)
         names = np.arange(max(most + 1, hot))
         if labels[0].min(initial=most) > 0:
-            said.append("No picture to train on has the label 0: labels count from 0.")
+            notes.append("No picture to train on has the label 0: labels count from 0.")
     if len(names) <= most:
         raise DataError(f"{path} names {len(names)} classes, but has the label {most}.")
     return tuple(str(name) for name in names), labels

@@ -1,9 +1,9 @@
 """CIFAR-10 from its six files, of the binary or of the Python version.
 
 A binary file holds rows of one label and 3,072 bytes of pixels, planes of red, green and blue
-(https://www.cs.toronto.edu/~kriz/cifar.html). The Python version's files are pickles: their
-operations are listed, as a disassembler does it, and none is executed. Each file is compared with
-the digest of the published one first.
+(https://www.cs.toronto.edu/~kriz/cifar.html). The Python version's files are pickles: the reader
+lists their operations, as a disassembler does, and executes none. It compares each file with the
+published digest first.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def _verified(path: Path, digest: str) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    # These digests are the ones that are published. They find damage; a file that was forged to
-    # have one of them could at most be another picture.
+    # The published digests are MD5 and SHA-1. They find damage; a forged file could at most hold
+    # other pictures.
     algorithm = "sha1" if len(digest) == 40 else "md5"
     if hashlib.new(algorithm, data, usedforsecurity=False).hexdigest() != digest:
         raise DataError(f"{path} is corrupted: it is not the published file; fetch it again.")

@@ -1,6 +1,6 @@
-"""What a data set is: the arrays that a reader gives, and the tensors that train and test.
+"""A data set: the arrays that a reader gives, and the tensors that train and test.
 
-Images stay bytes where they are stored so. A shard is normalised when it is used, so that many
+Images that are stored as bytes stay bytes. A shard is normalised when it is used, so that many
 clients on one machine share one copy.
 """
 
@@ -16,7 +16,7 @@ from client_sdk.errors import DataError
 
 _TEST_SHARE = 0.2  # of each class, where a set has no test part of its own
 _SEED = 2017  # of that split: each machine draws the same one, else shards overlap the test set
-_EVEN = 1e-6  # a smaller deviation is rounding: a float32 channel of one value has some
+_ROUNDING = 1e-6  # a smaller deviation may be that of a float32 channel of one value
 
 Part = tuple[np.ndarray, np.ndarray]
 """Images [N, C, H, W] (uint8, or float32 in [0, 1]) and labels [N] (int64)."""
@@ -144,5 +144,5 @@ def _moments(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]
     channels = [images[:, c].double() / scale for c in range(images.shape[1])]
     mean = tuple(c.mean().item() for c in channels)
     # A channel of one value stays as it is: a division by next to nothing would blow it up.
-    std = tuple(s if (s := c.std(correction=0).item()) > _EVEN else 1.0 for c in channels)
+    std = tuple(s if (s := c.std(correction=0).item()) > _ROUNDING else 1.0 for c in channels)
     return mean, std

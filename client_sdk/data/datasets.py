@@ -7,11 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from client_sdk.data import cifar10, digits, mnist
-from client_sdk.data.dataset import Dataset, Parts, make_dataset, normalise
+from client_sdk.data.dataset import Dataset, Parts, make_dataset
 from client_sdk.data.preparation import Preparation
 from client_sdk.errors import DataError
-
-__all__ = ["NAMES", "PUBLISHED", "Dataset", "load", "normalise"]
 
 # A published set's reader takes the folder of data, and whether it may download.
 PUBLISHED: Mapping[str, Callable[[Path, bool], Parts]] = {
@@ -34,8 +32,8 @@ def load(
     """Load a set by name, or a user's own by its path. Raises DataError.
 
     `data_dir` holds mnist and cifar10, and is where they are downloaded to. A user's own pictures
-    get the (width, height) of `size` by `fit` (letterbox or crop); with `like` they are prepared as
-    it says, so that they can train a model whose file says so.
+    get the (width, height) of `size` by `fit` (letterbox or crop). With `like`, the preparation in
+    a model's file, they are prepared for that model.
     """
     if name in NAMES and (size or fit):
         raise DataError(f"--image-size and --fit are for pictures of your own; {name} has a size.")
@@ -52,7 +50,7 @@ def load(
 
 
 def _auto(data_dir: Path, download: bool) -> Dataset:
-    """MNIST where it can be had, else the digits; the note says which, and why."""
+    """MNIST where it is or can be downloaded, else the digits; the note says which, and why."""
     how = "found in" if mnist.find_files(data_dir) else "downloaded to"
     try:
         found = load("mnist", data_dir, download=download)

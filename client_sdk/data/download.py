@@ -1,7 +1,7 @@
-"""Downloads of published data sets. torchvision makes them, where it can be imported.
+"""Downloads published data sets with torchvision, where it can be imported.
 
-torchvision's compiled operators load only beside the PyTorch that they were built for. Reading
-takes none of it: `mnist` and `cifar10` read files that lie there already.
+torchvision's compiled operators load only beside the PyTorch that they were built for. `mnist` and
+`cifar10` read files that are there already without torchvision.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def download(
 
 
 def _reachable(url: str) -> bool:
-    """Whether a connection can be made in three seconds; a download would wait much longer."""
+    """Whether the server accepts a connection in three seconds; a download waits much longer."""
     if getproxies():  # a proxy answers HTTP alone
         return True
     try:

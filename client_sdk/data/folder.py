@@ -71,7 +71,7 @@ def read_folder(
     scaled to 64 pixels on the longer side. Pictures are greyscale where all training pictures are,
     else RGB. Raises DataError.
     """
-    train_root, test_root, said = _parts(root)
+    train_root, test_root, notes = _parts(root)
     left_out = _LeftOut()
     folders = _class_folders(train_root, left_out)
     if not folders:
@@ -85,21 +85,21 @@ def read_folder(
         if unknown:
             raise DataError(f"{test_root} has classes that train/ lacks: {unknown}.")
         test = _files(test_root, folders, classes, left_out)
-    said.append(left_out.sentence())
+    notes.append(left_out.sentence())
     trained = {label for _, label in train}
     if len(trained) < len(classes):
         lacking = [name for label, name in enumerate(classes) if label not in trained]
-        said.append(f"No picture to train on of: {', '.join(lacking)}.")
-    looks = _each(pictures.look_at, [path for path, _ in train])
-    wanted = like or _suit(looks, size, fit, said)
-    looks += _each(pictures.look_at, [path for path, _ in test or ()])
+        notes.append(f"No picture to train on of: {', '.join(lacking)}.")
+    looks = _in_threads(pictures.look_at, [path for path, _ in train])
+    wanted = like or _suit(looks, size, fit, notes)
+    looks += _in_threads(pictures.look_at, [path for path, _ in test or ()])
     deep = any(look.kind for look in looks)
     return Parts(
         classes,
         _read(train, wanted, deep),
         None if test is None else _read(test, wanted, deep),
         wanted,
-        " ".join(filter(None, said)),
+        " ".join(filter(None, notes)),
     )
 
 
@@ -112,8 +112,10 @@ def _parts(root: Path) -> tuple[Path, Path | None, list[str]]:
     if "train" not in found:
         raise DataError(f"{root} has no folder train/; expected train/CLASS/*.png.")
     tests = [found[name] for name in TEST_NAMES if name in found]
-    said = [f"{other.name}/ is left out: {tests[0].name}/ is the test part." for other in tests[1:]]
-    return found["train"], tests[0] if tests else None, said
+    notes = [
+        f"{other.name}/ is left out: {tests[0].name}/ is the test part." for other in tests[1:]
+    ]
+    return found["train"], tests[0] if tests else None, notes
 
 
 def _is_system(name: str) -> bool:
@@ -161,16 +163,16 @@ def _walk(root: Path, part: Path, left_out: _LeftOut) -> Iterator[Path]:
             left_out.other.append(path.relative_to(part.parent).as_posix())
 
 
-def _each(do: Callable[[T], U], items: Sequence[T]) -> list[U]:
-    """Call `do` with each item, in threads: Pillow releases the interpreter's lock to decode."""
+def _in_threads(work: Callable[[T], U], items: Sequence[T]) -> list[U]:
+    """Call `work` with each item, in threads: Pillow releases the interpreter's lock to decode."""
     with pictures.large_pictures_allowed(), ThreadPoolExecutor() as pool:
-        return list(pool.map(do, items))
+        return list(pool.map(work, items))
 
 
 def _suit(
-    looks: Sequence[pictures.Look], size: tuple[int, int] | None, fit: str | None, said: list[str]
+    looks: Sequence[pictures.Look], size: tuple[int, int] | None, fit: str | None, notes: list[str]
 ) -> Preparation:
-    """The preparation that suits the training pictures; adds to `said` what becomes of others."""
+    """The preparation that suits the training pictures; notes what happens to the others."""
     sizes = Counter(look.size for look in looks)
     (common, count), fit = sizes.most_common(1)[0], fit or "letterbox"
     how = "letterboxed" if fit == "letterbox" else "cropped"
@@ -178,12 +180,12 @@ def _suit(
     if size is None and max(common) > MAX_SIDE:
         scale = _SCALED_SIDE / max(common)
         width, height = (max(1, round(side * scale)) for side in common)
-        said.append(
+        notes.append(
             f"Pictures of {common[0]}x{common[1]} are scaled to {width}x{height}, those of other "
             f"proportions {how}; --image-size chooses another size."
         )
     elif size is None and count < len(looks):
-        said.append(
+        notes.append(
             f"{len(looks) - count} of {len(looks)} pictures to train on are not of "
             f"{width}x{height}: they are scaled and {how}; --image-size chooses another size."
         )
@@ -205,6 +207,6 @@ def _read(files: Sequence[File], wanted: Preparation, deep: bool) -> Part:
             pixels = pixels / np.float32(255)
         images[number] = pixels
 
-    _each(read, range(len(files)))
+    _in_threads(read, range(len(files)))
     labels = np.array([label for _, label in files], np.int64)
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels

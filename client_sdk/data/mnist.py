@@ -1,4 +1,4 @@
-"""MNIST from its four files, of any of the names and folders that people have them in.
+"""MNIST from its four files, under any of their usual names and in any of the usual folders.
 
 The format is IDX (http://yann.lecun.com/exdb/mnist/): two zero bytes, a type, a number of
 dimensions, the dimensions as big-endian uint32, then the values.
@@ -125,13 +125,15 @@ def _read_idx(path: Path, name: str) -> np.ndarray:
     if 0 in shape:
         raise DataError(f"{path} is empty: it announces {'x'.join(map(str, shape))} values.")
     size, digest = PUBLISHED[name]
-    # MD5 finds damage, and it is the digest that is published.
+    # The published digest is MD5, which finds damage.
     if len(data) == size and hashlib.md5(data, usedforsecurity=False).hexdigest() != digest:
         raise DataError(
             f"{path} is not the published file of MNIST: it is damaged, or of another data set; "
             "fetch it again."
         )
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()  # to be written to
+    return (
+        np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()
+    )  # a writable one, as PyTorch wants
 
 
 def _unpacked(path: Path) -> bytes:

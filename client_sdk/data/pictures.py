@@ -1,7 +1,7 @@
-"""The one reader of picture files, for training from a folder and for `predict`.
+"""The only reader of picture files, for training from a folder and for `predict`.
 
-It turns a picture upright (EXIF), puts transparency on white paper, scales values from black (0) to
-white (1 or 255), and fits the size to the network's, in this order.
+It turns a picture upright (EXIF), puts transparent parts on white paper, scales values from black
+(0) to white (1 or 255), and fits the size to the network's, in this order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from client_sdk.data.ink import find_digit
+from client_sdk.data.digit_finder import find_digit
 from client_sdk.data.preparation import DIGIT_FITS, Preparation, Range, guess_range
 from client_sdk.errors import DataError
 
@@ -130,7 +130,7 @@ def read_pixels(image: Image.Image, wanted: Preparation) -> np.ndarray:
         return _digit(np.asarray(image.convert("L"), np.float32), wanted)
     try:
         image = image.convert("L" if wanted.channels == 1 else "RGB")
-    except ValueError as error:  # CIELAB, say
+    except ValueError as error:  # for example CIELAB
         raise DataError(f"its colours cannot be read: {error}.") from error
     return np.asarray(fit_picture(image, wanted)).reshape(wanted.height, wanted.width, -1)
 

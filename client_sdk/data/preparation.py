@@ -1,4 +1,4 @@
-"""How a stored picture becomes a network's input: size, channels, fit, values of black and white.
+"""Describes how a stored picture becomes a network's input: size, channels, fit, black and white.
 
 A model file records it, so that prediction prepares pictures as training did.
 """

@@ -1,21 +1,28 @@
-"""Random numbers that depend on all bits of a seed.
+"""Seeds, and random numbers that depend on all bits of a seed.
 
-PyTorch's generator takes 32 bits of a seed, so that two seeds of 63 bits may be the same one to it.
-NumPy's Philox takes 128, and its sequence is promised across versions (NumPy's compatibility
-policy for bit generators); what is made of it here needs no other promise. Salmon et al., "Parallel
-random numbers: as easy as 1, 2, 3", SC 2011.
+PyTorch's generator uses 32 bits of a seed, so two seeds of 63 bits can give the same numbers there.
+NumPy's Philox uses 128 bits, and NumPy promises its sequence across versions (the compatibility
+policy for bit generators). The code below uses that sequence and nothing else of NumPy's random
+module. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
 import torch
 
 
-class Dice:
-    """A sequence of draws that is a function of the seed, a whole number from 0 to 2**128 - 1.
+def derive_seed(*parts: int | str) -> int:
+    """A seed of 63 bits that is a function of all parts, in every process and version."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+class SeededRandom:
+    """Random numbers that are a function of the seed, a whole number from 0 to 2**128 - 1.
 
     Raises ValueError for another seed.
     """
@@ -30,6 +37,6 @@ class Dice:
 
     def uniform(self, shape: tuple[int, ...], bound: float) -> torch.Tensor:
         """Numbers between -bound and bound, float32 of this shape."""
-        draws = self._bits.random_raw(math.prod(shape)) >> np.uint64(11)  # as many as a float64 has
+        draws = self._bits.random_raw(math.prod(shape)) >> np.uint64(11)  # a float64 holds 53 bits
         values = (draws.astype(np.float64) * 2.0**-52 - 1.0) * bound
         return torch.from_numpy(values.astype(np.float32)).reshape(shape)

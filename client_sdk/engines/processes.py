@@ -1,8 +1,8 @@
-"""Local training in worker processes: as many as there are cores, one data set in shared memory.
+"""Local training in worker processes: one a core, with the data set in shared memory.
 
-PyTorch's threads and twenty clients' threads would fight for the cores; here each worker trains
-one client at a time on one core, and the processes share the data set's pages. They run the
-compiled loop (`client_sdk.task.compiled.native`) where it can be had.
+Each worker trains one client at a time on one core: the threads of PyTorch and of twenty clients
+would fight for the cores. Workers run the compiled loop (`client_sdk.task.compiled.native`) where
+this machine has it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ import torch
 import torch.multiprocessing
 
 from client_sdk import interrupts
-from client_sdk.data.datasets import Dataset
-from client_sdk.data.hold_out import split
-from client_sdk.errors import DataError, TrainingFailed
+from client_sdk.data.dataset import Dataset
+from client_sdk.data.holdout import hold_out
+from client_sdk.data.seeds import derive_seed
+from client_sdk.errors import BadSettings, DataError, TrainingFailed
 from client_sdk.task.compiled.native import Kernel, Unavailable, compile_kernel
-from client_sdk.task.models import ModelSpec, build, load_bytes
+from client_sdk.task.model_file import load_bytes
+from client_sdk.task.models import ModelSpec, build
 from client_sdk.task.train import (
     Evaluation,
     LocalUpdate,
     TrainSettings,
-    derive_seed,
     evaluate,
     local_update,
     pick_device,
@@ -39,7 +40,7 @@ from serverless_fl.wire.turns import Train
 
 T = TypeVar("T")
 
-_state: dict[str, object] = {}  # a worker's own: the data set and the model's shape
+_state: dict[str, object] = {}  # of a worker: the data set and the model's shape
 
 
 def usable_cores() -> int:
@@ -52,12 +53,13 @@ def usable_cores() -> int:
 class TrainingPool:
     """Trains clients of one data set side by side. Use it as a context manager.
 
-    `start` starts the processes, which import PyTorch meanwhile; entering does the rest: `kernel`
-    is "native" (machine code on the CPU, also where there is a GPU), "torch" (on the GPU where
-    there is one) or "auto": native where this machine can compile it and has no GPU. `loop` then
-    says in words what trains. Raises TrainingFailed from `train` where a worker process died (out
-    of memory, say), from `start` DataError where the data finds no room in shared memory, and on
-    entering Unavailable where native cannot be had.
+    `kernel` chooses the loop: "native" is machine code on the CPU, also where there is a GPU;
+    "torch" is PyTorch, on the GPU where there is one; "auto" is native where this machine can
+    compile it and has no GPU. `loop` says in words what trains, once the pool is prepared.
+
+    Entering calls `start` and `prepare`. A caller that has something else to do while the processes
+    import PyTorch calls them itself. `train` and `evaluate` raise TrainingFailed where a worker
+    process died, or where there is too little memory.
     """
 
     loop = ""
@@ -71,7 +73,10 @@ class TrainingPool:
         self._kernel: Kernel | None = None
 
     def start(self) -> None:
-        """Start the processes, if they are not."""
+        """Start the processes, which import PyTorch for seconds; once.
+
+        Raises DataError where shared memory has no room for the data.
+        """
         if self._pool is not None:
             return
         self._share()
@@ -83,8 +88,8 @@ class TrainingPool:
             initargs=(self._dataset, self._spec),
         )
         with interrupts.kept_from_children():
-            for _ in range(self.workers):  # PyTorch takes seconds to import: they begin now
-                self._pool.submit(_idle)
+            for _ in range(self.workers):  # the executor starts a process when a job arrives
+                self._pool.submit(_do_nothing)
 
     def _share(self) -> None:
         """Hand the data set to the workers by reference. Raises DataError."""
@@ -99,11 +104,18 @@ class TrainingPool:
                 "in a container, give it more of /dev/shm (docker run --shm-size)."
             ) from error
 
+    def prepare(self) -> None:
+        """Compile the loop, which may take a second, or load it.
+
+        Raises BadSettings where `kernel` is "native" and this machine has no such loop.
+        """
+        self._kernel, self.loop = _choose(self._spec, self._wanted)
+
     def __enter__(self) -> Self:
         self.start()
         try:
-            self._kernel, self.loop = _choose(self._spec, self._wanted)
-        except Unavailable:
+            self.prepare()
+        except BadSettings:
             self.__exit__()
             raise
         return self
@@ -112,7 +124,7 @@ class TrainingPool:
         processes = list((getattr(self._pool, "_processes", None) or {}).values())
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:  # a client may be in the middle of ten epochs
+        for process in processes:  # one may be in the middle of ten epochs
             process.terminate()
         for process in processes:
             process.join(5)
@@ -120,13 +132,13 @@ class TrainingPool:
     async def train(
         self, client_id: str, indices: Sequence[int], weights: bytes, task: Train
     ) -> LocalUpdate:
-        """One client's local training for one round, on the next free core."""
+        """Train one client for one round, on the next free core."""
         return await self._run(_train, client_id, list(indices), weights, task, self._kernel)
 
     async def evaluate(
         self, client_id: str, indices: Sequence[int], weights: bytes, seed: int
     ) -> Evaluation:
-        """A model on the examples that one client holds out, on the next free core."""
+        """Measure a model on the examples that one client holds out, on the next free core."""
         return await self._run(_evaluate, client_id, list(indices), weights, seed)
 
     async def _run(self, job: Callable[..., T], *arguments: object) -> T:
@@ -148,6 +160,7 @@ class TrainingPool:
 
 
 def _choose(spec: ModelSpec, kernel: str) -> tuple[Kernel | None, str]:
+    """The compiled loop, if it is to train, and what trains in words. Raises BadSettings."""
     device = pick_device().type
     if kernel == "torch" or (kernel == "auto" and device != "cpu"):
         return None, f"PyTorch on {device}"
@@ -155,13 +168,13 @@ def _choose(spec: ModelSpec, kernel: str) -> tuple[Kernel | None, str]:
         compiled = compile_kernel(spec)
     except Unavailable as reason:
         if kernel == "native":
-            raise
+            raise BadSettings(f"--kernel native cannot be had here: {reason}.") from reason
         return None, f"PyTorch on {device} (no machine code: {reason})"
     return compiled, f"machine code by {compiled.compiler} on cpu"
 
 
 def _start_worker(dataset: Dataset, spec: ModelSpec) -> None:
-    # Ctrl-C goes to the whole group of processes; only the first is to handle it.
+    # A terminal sends Ctrl-C to the whole group of processes; the parent alone handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
@@ -169,23 +182,23 @@ def _start_worker(dataset: Dataset, spec: ModelSpec) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot end its workers, which would wait for jobs for ever."""
+    """End this process when its parent is killed, which cannot end it any more."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # noqa: S101
-    parent.join()  # until the pipe from it ends
+    parent.join()  # returns when the pipe from the parent closes
     os._exit(1)
 
 
-def _idle() -> None:
-    """Nothing: by the time that it is done, a worker has started."""
+def _do_nothing() -> None:
+    """A job that makes the executor start a process."""
 
 
 def _train(
     client_id: str, indices: list[int], weights: bytes, task: Train, kernel: Kernel | None
 ) -> LocalUpdate:
-    dataset, spec = _own()
+    dataset, spec = _loaded()
     settings, seed = task.training, task.training.seed
-    mine, held_out = split(indices, derive_seed(seed, "holdout", client_id))
+    mine, held_out = hold_out(indices, derive_seed(seed, "holdout", client_id))
     return local_update(
         weights,
         spec,
@@ -206,14 +219,15 @@ def _train(
 
 
 def _evaluate(client_id: str, indices: list[int], weights: bytes, seed: int) -> Evaluation:
-    dataset, spec = _own()
-    _, held_out = split(indices, derive_seed(seed, "holdout", client_id))
+    dataset, spec = _loaded()
+    _, held_out = hold_out(indices, derive_seed(seed, "holdout", client_id))
     model = build(spec)
     load_bytes(model, weights)
     return evaluate(model, dataset.normalise(dataset.train_x[held_out]), dataset.train_y[held_out])
 
 
-def _own() -> tuple[Dataset, ModelSpec]:
+def _loaded() -> tuple[Dataset, ModelSpec]:
+    """What `_start_worker` got."""
     dataset, spec = _state["dataset"], _state["spec"]
     assert isinstance(dataset, Dataset)  # noqa: S101
     assert isinstance(spec, ModelSpec)  # noqa: S101

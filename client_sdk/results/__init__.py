@@ -1,1 +1,1 @@
-"""What a run shows and leaves behind."""
+"""What a run shows on the terminal, and the files that it writes."""

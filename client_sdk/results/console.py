@@ -1,7 +1,7 @@
 """The console of a command. It prints any text in any encoding.
 
-A text may be a stranger's: a reason, a name, a class of somebody's model. It is printed as it is,
-without markup and without control characters.
+A stranger may have written the text: a reason, a name, a class of somebody's model. The console
+removes control characters and does not interpret markup.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from rich.text import Text
 
 from serverless_fl.wire.text import clean
 
-LONGEST = 20_000  # characters of a line
+MAX_LINE = 20_000  # characters
 
 
 def escape_unprintable(*streams: object) -> None:
-    """From now on print letters that a stream's encoding lacks as escapes; Python would raise."""
+    """Make the streams print letters that their encoding lacks as escapes; Python would raise."""
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def sign(console: Console, wanted: str, plain: str) -> str:
+def printable(console: Console, wanted: str, plain: str) -> str:
     """`wanted`, or `plain` where the console's encoding lacks it."""
     try:
         wanted.encode(console.encoding)
@@ -34,9 +34,9 @@ def sign(console: Console, wanted: str, plain: str) -> str:
     return wanted
 
 
-def shown(text: str, style: str = "") -> Text:
-    """A stranger's text as Rich prints it: without markup and control characters."""
-    return Text(clean(text, LONGEST), style=style)
+def plain_text(text: str, style: str = "") -> Text:
+    """A text for Rich, which interprets no markup in it; without control characters."""
+    return Text(clean(text, MAX_LINE), style=style)
 
 
 class Output(Console):
@@ -49,7 +49,7 @@ class Output(Console):
 
     def say(self, message: str, style: str = "") -> None:
         """Print one line; the terminal wraps it."""
-        self.print(shown(message, style), soft_wrap=True)
+        self.print(plain_text(message, style), soft_wrap=True)
 
     def on_broken_pipe(self) -> None:
         """Raise BrokenPipeError. Rich would exit with 1, the code of a failed experiment."""
@@ -57,8 +57,8 @@ class Output(Console):
         raise BrokenPipeError("the output was closed")
 
 
-def let_go_of_stdout() -> None:
-    """Send what the interpreter still flushes to the null device: nobody reads the output now."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def discard_stdout() -> None:
+    """Send standard output to the null device: nobody reads it now, and Python still flushes it."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

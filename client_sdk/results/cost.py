@@ -27,10 +27,10 @@ def estimate(
 ) -> dict[str, Any]:
     """What the traffic would cost, item by item and in all.
 
-    Lambda counts milliseconds, begun ones in full, and GB of 1024 MB. Where the coordinator gave
-    its own time of a request (Server-Timing), that is counted, else the time until the client had
-    the answer, which is more. The HTTP API counts a call anew for each 512 KB; both directions are
-    taken together here, which is more as well. `coordinator` is what that one estimates.
+    Lambda bills milliseconds, begun ones in full, and GB of 1024 MB. A request's time is the
+    coordinator's own (Server-Timing) where it gave that, else the time until the client had the
+    answer, which is longer. The HTTP API bills a call anew for each 512 KB; here both directions
+    count together, which is more than it bills. `coordinator` is the coordinator's own estimate.
     """
     prices = prices or Prices.load()
     requests = traffic.api_requests
@@ -58,11 +58,13 @@ def estimate(
 
 def sentence(cost: dict[str, Any]) -> str:
     """The estimate for a person."""
-    told = (
+    sentence_ = (
         f"on AWS Lambda and its HTTP API this would have cost about {cost['total']:.4f} "
         f"{cost['currency']} (an estimate: {cost['requests']} requests of "
         f"{cost['ms_per_request']:.0f} ms by {cost['ms_measured_by']}'s clock at "
         f"{cost['memory_mb']} MB, list prices of {cost['prices_as_of']})"
     )
     own = cost["coordinator"]
-    return f"{told}; the coordinator estimates {own['usd']:.4f} USD" if own else told
+    if not own:
+        return sentence_
+    return f"{sentence_}; the coordinator estimates {own['usd']:.4f} USD"

@@ -1,4 +1,4 @@
-"""The figures that a run leaves behind, as PNG bytes."""
+"""Draws the figures of a run, as PNG bytes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from client_sdk.simulation.simulate import Row
-from client_sdk.task.evaluation import Classes, VersionFigures
+from client_sdk.results.version_figures import VersionFigures
+from client_sdk.simulation.outcome import Row
+from client_sdk.task.evaluation import Classes
 from serverless_fl.wire.text import clean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NUMBERED_CLASSES = 20  # up to so many, each cell and bar has its number
-DRAWN_CLASSES = 40  # of more, the worst ones
+NUMBERED_CLASSES = 20  # with more classes, cells and bars have no numbers
+DRAWN_CLASSES = 40  # of more classes, the worst ones are drawn
 
 
 def rounds(rows: list[Row], versions: list[VersionFigures], title: str) -> bytes:
@@ -58,7 +59,7 @@ def _federated(axes: Any, versions: list[VersionFigures], metric: str, label: st
 def evaluation(classes: Classes, title: str) -> bytes:
     """The confusion matrix, each row as shares of its class, and the accuracy of each class.
 
-    Of very many classes it shows those with the lowest accuracy.
+    Of more than DRAWN_CLASSES classes it shows those with the lowest accuracy.
     """
     shares = [0.0 if share is None else share for share in classes.by_class]
     shown = sorted(
@@ -116,7 +117,7 @@ def _short(name: str) -> str:
 
 
 def _figure(width: float, height: float) -> Figure:
-    # Imported here: half a second that a participant does not need to wait for.
+    # The import takes half a second, which a participant need not wait for.
     import matplotlib
 
     matplotlib.use("Agg")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,10 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from client_sdk.participant import Event
-from client_sdk.results.console import shown, sign
-from client_sdk.simulation.simulate import Row, Watchers
+from client_sdk.results.console import plain_text, printable
+from client_sdk.simulation.outcome import Row
+from client_sdk.simulation.simulate import Watchers
 from serverless_fl.wire.views import ExperimentView
 
+SHOWN_ROWS = 12  # of the table of rounds, in the live picture
+SHOWN_CLIENTS = 40  # of the cohort
 _MARKS = {  # a sign, what stands for it where the output's encoding lacks it, and a style
     "training": ("▶", ">", "yellow"),
     "dropped": ("▶", ">", "yellow"),
@@ -23,7 +26,7 @@ _MARKS = {  # a sign, what stands for it where the output's encoding lacks it, a
     "refused": ("✗", "x", "red"),
     "late": ("⌛", "~", "magenta"),
 }
-_NOTHING = ("·", ".", "dim")
+_NO_MARK = ("·", ".", "dim")
 
 
 def human_bytes(count: float) -> str:
@@ -35,12 +38,12 @@ def human_bytes(count: float) -> str:
 
 
 def rounds_table(rows: list[Row]) -> Table:
-    """A line a round: what the model is worth, what it took, and who did not make it."""
+    """A line a round: the model's quality, the traffic, and clients without an update in it."""
     table = Table()
     for name in ("round", "accuracy", "loss", "seconds", "updates", "up", "down"):
         table.add_column(name, justify="right", no_wrap=True)
-    named = any(absentees(row) for row in rows)
-    if named:
+    has_absentees = any(absentees(row) for row in rows)
+    if has_absentees:
         table.add_column("refused or missing")
     for row in rows:
         table.add_row(
@@ -51,25 +54,46 @@ def rounds_table(rows: list[Row]) -> Table:
             str(row.updates),
             human_bytes(row.bytes_up),
             human_bytes(row.bytes_down),
-            *([shown(absentees(row))] if named else []),
+            *([plain_text(absentees(row))] if has_absentees else []),
         )
     return table
 
 
 def absentees(row: Row) -> str:
-    named = [f"{client} refused: {reason}" for client, reason in row.refused.items()]
-    named += [f"{client} missing" for client in row.missing]
+    """Which clients have no update in a round's model, and why; empty where all have."""
+    found = [f"{client} refused: {reason}" for client, reason in row.refused.items()]
+    found += [f"{client} missing" for client in row.missing]
     if row.attempts > 1:
-        named.append(f"{row.attempts} attempts")
-    return "; ".join(named)
+        found.append(f"{row.attempts} attempts")
+    return "; ".join(found)
+
+
+def fault_line(event: Event) -> str:
+    """A line about an event that is no part of a good run; empty for the others."""
+    if event.kind in ("refused", "late", "dropped"):
+        return f"round {event.round}: {event.client_id} {event.kind}: {event.message}"
+    if event.kind == "unevaluated":
+        return f"{event.client_id} did not evaluate the last model: {event.message}"
+    return ""
+
+
+class RunProgress(Protocol):
+    """Shows a run while it is entered as a context manager; `watchers` is told what happens."""
+
+    watchers: Watchers
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+    def say(self, message: str) -> None: ...
 
 
 class PlainProgress:
     """One line an event worth a line; for logs, pipes and CI."""
 
     def __init__(self, console: Console, rounds: int) -> None:
-        self.console = console
-        self.rounds = rounds
+        self.watchers = Watchers(self._on_event, self._on_experiment, self._on_row)
+        self._console = console
+        self._rounds = rounds
         self._last = ""
 
     def __enter__(self) -> Self:
@@ -78,38 +102,33 @@ class PlainProgress:
     def __exit__(self, *_: object) -> None:
         return None
 
-    @property
-    def watchers(self) -> Watchers:
-        return Watchers(self._event, self._experiment, self._row)
-
     def say(self, message: str) -> None:
-        self.console.print(shown(message), soft_wrap=True)
+        self._console.print(plain_text(message), soft_wrap=True)
 
-    def _event(self, event: Event) -> None:
-        if event.kind in ("refused", "late", "dropped"):
-            self.say(f"round {event.round}: {event.client_id} {event.kind}: {event.message}")
-        if event.kind == "unevaluated":
-            self.say(f"{event.client_id} did not evaluate the last model: {event.message}")
+    def _on_event(self, event: Event) -> None:
+        if line := fault_line(event):
+            self.say(line)
 
-    def _experiment(self, experiment: ExperimentView) -> None:
+    def _on_experiment(self, experiment: ExperimentView) -> None:
         if experiment.round == 0 and experiment.progress != self._last:
             self.say(experiment.progress)
             self._last = experiment.progress
 
-    def _row(self, row: Row) -> None:
+    def _on_row(self, row: Row) -> None:
         gone = absentees(row)
         self.say(
-            f"round {row.round}/{self.rounds}: accuracy {row.accuracy:.2%}, loss {row.loss:.4f}, "
+            f"round {row.round}/{self._rounds}: accuracy {row.accuracy:.2%}, loss {row.loss:.4f}, "
             f"{row.seconds:.1f} s, {row.updates} updates, {human_bytes(row.bytes_up)} up, "
             f"{human_bytes(row.bytes_down)} down" + (f" ({gone})" if gone else "")
         )
 
 
-class LiveProgress(PlainProgress):
+class LiveProgress:
     """The overall bar, the cohort's clients, and the table of rounds, redrawn in place."""
 
     def __init__(self, console: Console, rounds: int) -> None:
-        super().__init__(console, rounds)
+        self.watchers = Watchers(self._on_event, self._on_experiment, self._on_row)
+        self._console = console
         self._rows: list[Row] = []
         self._clients: dict[str, Event] = {}
         self._cohort: list[str] = []
@@ -131,51 +150,61 @@ class LiveProgress(PlainProgress):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def _event(self, event: Event) -> None:
-        super()._event(event)
+    def say(self, message: str) -> None:
+        self._console.print(plain_text(message), soft_wrap=True)
+
+    def _on_event(self, event: Event) -> None:
+        if line := fault_line(event):
+            self.say(line)
         if event.kind != "waiting":  # it would wipe out what the client has just done
             self._clients[event.client_id] = event
 
-    def _experiment(self, experiment: ExperimentView) -> None:
+    def _on_experiment(self, experiment: ExperimentView) -> None:
         self._line = experiment.progress
         if experiment.current_round:
             self._cohort = experiment.current_round.cohort
             self._round = experiment.current_round.number
             self._reported = frozenset(experiment.current_round.reported)
 
-    def _row(self, row: Row) -> None:
+    def _on_row(self, row: Row) -> None:
         self._rows.append(row)
         self._bar.update(self._task, completed=row.round)
 
     def _draw(self) -> Group:
         parts: list[Any] = [self._bar]
         if self._rows:
-            parts.append(rounds_table(self._rows[-12:]))
+            parts.append(rounds_table(self._rows[-SHOWN_ROWS:]))
         if self._cohort:
             parts.append(self._cohort_line())
-        parts.append(shown(self._line, "dim"))
+        parts.append(plain_text(self._line, "dim"))
         return Group(*parts)
 
     def _cohort_line(self) -> Text:
         line = Text("cohort  ")
         kinds: Counter[str] = Counter()
         for client_id in self._cohort:
-            event = self._clients.get(client_id)
-            kind = event.kind if event and event.round == self._round else "waiting"
-            # As the coordinator's own line below counts them, which is a moment behind.
-            if client_id in self._reported:
-                kind = "uploaded"
-            elif kind == "uploaded":
-                kind = "training"
+            kind = self._kind_of(client_id)
             kinds[kind] += 1
-            wanted, plain, style = _MARKS.get(kind, _NOTHING)
-            mark = sign(self.console, wanted, plain)
-            if sum(kinds.values()) <= 40:
+            wanted, plain, style = _MARKS.get(kind, _NO_MARK)
+            mark = printable(self._console, wanted, plain)
+            if sum(kinds.values()) <= SHOWN_CLIENTS:
                 line.append(f"{mark} {client_id.removeprefix('client-')}  ", style=style)
         line.append(f"({kinds['training']} training, {kinds['uploaded']} uploaded)", style="dim")
         return line
 
+    def _kind_of(self, client_id: str) -> str:
+        """What a client of the cohort does, such as "training".
 
-def choose(console: Console, rounds: int) -> PlainProgress:
-    """The live picture where there is a terminal to draw it on."""
+        An upload counts once the coordinator reports it, as in the coordinator's own line below.
+        """
+        if client_id in self._reported:
+            return "uploaded"
+        event = self._clients.get(client_id)
+        if event is None or event.round != self._round:
+            return "waiting"
+        return "training" if event.kind == "uploaded" else event.kind
+
+
+def choose(console: Console, rounds: int) -> RunProgress:
+    """The live picture where there is a terminal to draw it on, else plain lines."""
     return (LiveProgress if console.is_terminal else PlainProgress)(console, rounds)

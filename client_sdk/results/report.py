@@ -1,11 +1,9 @@
-"""What a run leaves behind: report.json, the last model, the best one and two figures."""
+"""The files of a run: report.json, the last model, the best one and two figures."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
-import secrets
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,9 +12,11 @@ from typing import Any
 import torch
 
 from client_sdk.results import plots
-from client_sdk.results.health import warnings_of
-from client_sdk.simulation.simulate import Outcome, best_of
-from client_sdk.task.evaluation import MOST_CLASSES, Classes, VersionFigures, figures
+from client_sdk.results.files import replace_file
+from client_sdk.results.training_faults import warnings_of
+from client_sdk.results.version_figures import VersionFigures, figures
+from client_sdk.simulation.outcome import Outcome, best_of
+from client_sdk.task.evaluation import MAX_MATRIX, Classes
 
 
 def build_report(
@@ -32,13 +32,12 @@ def build_report(
 ) -> dict[str, Any]:
     """The report's content. Seconds and bytes; accuracies are fractions of the test set.
 
-    The best round is the best of several looks at the test set, so its accuracy flatters a little.
-
-    `classes` are the last model's answers on it, `cost` is what client_sdk.results.cost estimates,
-    `loop` says what trained.
+    The best round is chosen by the test set, so its accuracy flatters a little. `classes` counts
+    the last model's answers on the test set, `cost` is an estimate of `client_sdk.results.cost`,
+    and `loop` says what trained.
     """
     experiment, rows = outcome.experiment, outcome.rows
-    versions_ = figures(experiment.history, outcome.models)
+    versions = figures(experiment.history, outcome.models)
     return {
         "experiment": experiment.id,
         "state": experiment.state,
@@ -49,10 +48,10 @@ def build_report(
         "dataset_note": note,
         "parameters": parameters,
         "config": experiment.config.model_dump(),
-        "versions": versions(),
+        "versions": package_versions(),
         "loop": loop,
         "rounds": [asdict(row) for row in rows],
-        "models": [_version(found) for found in versions_],
+        "models": [_figures_of(found) for found in versions],
         "evaluation": _evaluation(classes) if classes else None,
         "cost": cost,
         "totals": {
@@ -61,8 +60,8 @@ def build_report(
             "best_accuracy": best_of(rows).accuracy if rows else None,
             "best_round": best_of(rows).round if rows else None,
             "final_loss": rows[-1].loss if rows else None,
-            "final_federated_accuracy": _last(versions_, "accuracy"),
-            "final_federated_loss": _last(versions_, "loss"),
+            "final_federated_accuracy": _last(versions, "accuracy"),
+            "final_federated_loss": _last(versions, "loss"),
             "round_seconds": sum(row.seconds for row in rows),
             "wall_seconds": wall_seconds,
             "bytes_up": sum(row.bytes_up for row in rows),
@@ -74,7 +73,7 @@ def build_report(
     }
 
 
-def _version(found: VersionFigures) -> dict[str, Any]:
+def _figures_of(found: VersionFigures) -> dict[str, Any]:
     return {**asdict(found), "federated": found.federated and found.federated.metrics}
 
 
@@ -92,12 +91,12 @@ def _evaluation(classes: Classes) -> dict[str, Any]:
         "class_examples": classes.examples,
         "class_accuracy": classes.by_class,
         "worst_class": classes.names[classes.worst],
-        "confusion": classes.confusion if len(classes.names) <= MOST_CLASSES else None,
+        "confusion": classes.confusion if len(classes.names) <= MAX_MATRIX else None,
     }
 
 
-def versions() -> dict[str, str]:
-    """What a report must name so that its figures can be had again."""
+def package_versions() -> dict[str, str]:
+    """The versions of Python and of the packages that the figures depend on."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
     for package in ("torchvision", "numpy", "httpx", "safetensors", "serverless-fl"):
         try:
@@ -110,7 +109,7 @@ def versions() -> dict[str, str]:
 def write(
     out: Path, report: dict[str, Any], outcome: Outcome, classes: Classes | None = None
 ) -> list[Path]:
-    """Write all of it into `out`; each file appears whole or not at all. Gives their paths."""
+    """Write all files into `out`, each whole or not at all; gives their paths."""
     written = []
     replace_file(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     written.append(out / "report.json")
@@ -128,19 +127,3 @@ def write(
         replace_file(out / "evaluation.png", plots.evaluation(classes, title))
         written.append(out / "evaluation.png")
     return written
-
-
-def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file whole: readers see the old one or the new one."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    draft.replace(path)
-
-
-def create_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file that is not there yet. Raises FileExistsError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)

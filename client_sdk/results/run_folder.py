@@ -6,77 +6,97 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from client_sdk import file_lock
-from client_sdk.exits import UsageError
-from client_sdk.results import report
+from client_sdk.errors import UsageError
+from client_sdk.results.files import create_file
 
 RUNS = Path("runs")
+_FILE = "run.json"
 
 
 class Secrets(BaseModel):
-    """Who has the first is all of the run's clients; the second is its own coordinator's key."""
+    """The content of run.json.
 
-    secret: str = Field(default_factory=lambda: secrets.token_urlsafe(32))
-    admin_key: str = Field(default_factory=lambda: secrets.token_urlsafe(32))
+    All of the run's clients have keys that are made from `secret`. `admin_key` is the key of the
+    run's own coordinator.
+    """
 
-
-class _Saved(Secrets):
     secret: str
     admin_key: str
 
 
-def choose(out: Path | None, resume: bool) -> tuple[Path, Secrets]:
-    """The folder, new or (with `resume`) as it was left. Raises UsageError."""
-    if resume:
-        out = out or _latest()
-        return out, _saved(out)
-    made = Secrets()
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that holds one run."""
+
+    path: Path
+    secrets: Secrets
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder. Raises UsageError where one is at work there."""
+        file = self.path / _FILE
+        try:
+            descriptor = os.open(file, os.O_RDWR)
+        except OSError as error:
+            raise UsageError(f"Cannot write to {self.path}: {error}.") from error
+        try:
+            try:
+                free = file_lock.take(descriptor)
+            except OSError as error:
+                raise UsageError(f"Cannot lock {file}: {error.strerror}.") from error
+            if not free:
+                raise UsageError(
+                    f"Another process is at the run in {self.path}: wait for its end, or choose "
+                    "another --out."
+                )
+            yield
+        finally:
+            os.close(descriptor)  # which gives the lock back
+
+
+def new(path: Path | None) -> RunFolder:
+    """A folder for a new run, at `path` or in runs/ under the time of day. Raises UsageError."""
     try:
-        if out is None:
-            out = _new_folder(RUNS / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"))
-        out.mkdir(parents=True, exist_ok=True)
+        if path is None:
+            path = _make_folder(RUNS / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"))
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"Cannot write to {out or RUNS}: {error}.") from error
+        raise UsageError(f"Cannot write to {path or RUNS}: {error}.") from error
+    made = Secrets(secret=secrets.token_urlsafe(32), admin_key=secrets.token_urlsafe(32))
     try:
-        report.create_file(out / "run.json", made.model_dump_json().encode(), mode=0o600)
+        create_file(path / _FILE, made.model_dump_json().encode(), mode=0o600)
     except FileExistsError as error:
         raise UsageError(
-            f"{out} holds a run already: add --resume, or choose another --out."
+            f"{path} holds a run already: add --resume, or choose another --out."
         ) from error
     except OSError as error:
-        raise UsageError(f"Cannot write to {out}: {error}.") from error
-    return out, made
+        raise UsageError(f"Cannot write to {path}: {error}.") from error
+    return RunFolder(path, made)
 
 
-@contextmanager
-def held(out: Path) -> Iterator[None]:
-    """The folder belongs to this process alone. Raises UsageError where it is another's."""
+def resume(path: Path | None) -> RunFolder:
+    """The folder of an earlier run, at `path` or the latest in runs/. Raises UsageError."""
+    path = path or _latest()
+    file = path / _FILE
     try:
-        descriptor = os.open(out / "run.json", os.O_RDWR)
+        return RunFolder(path, Secrets.model_validate_json(file.read_bytes()))
     except OSError as error:
-        raise UsageError(f"Cannot write to {out}: {error}.") from error
-    try:
-        try:
-            free = file_lock.take(descriptor)
-        except OSError as error:
-            raise UsageError(f"Cannot lock {out / 'run.json'}: {error.strerror}.") from error
-        if not free:
-            raise UsageError(
-                f"Another process is at the run in {out}: wait for its end, or choose another "
-                "--out."
-            )
-        yield
-    finally:
-        os.close(descriptor)  # which gives the lock back
+        raise UsageError(f"There is no run in {path} to resume: {error.strerror}.") from error
+    except ValidationError as error:
+        raise UsageError(
+            f"There is no run in {path} to resume: {file} holds no secrets."
+        ) from error
 
 
-def _new_folder(wanted: Path) -> Path:
+def _make_folder(wanted: Path) -> Path:
     """A folder of that name, or with a number behind it: several runs may begin in one second."""
     for number in count(2):
         try:
@@ -89,17 +109,7 @@ def _new_folder(wanted: Path) -> Path:
 
 
 def _latest() -> Path:
-    found = sorted(RUNS.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    found = sorted(RUNS.glob(f"*/{_FILE}"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise UsageError("There is no run under runs/ to resume.")
     return found[-1].parent
-
-
-def _saved(out: Path) -> Secrets:
-    path = out / "run.json"
-    try:
-        return _Saved.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"There is no run in {out} to resume: {error.strerror}.") from error
-    except ValidationError as error:
-        raise UsageError(f"There is no run in {out} to resume: {path} holds no secrets.") from error

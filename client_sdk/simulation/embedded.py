@@ -1,7 +1,4 @@
-"""A coordinator of one's own: a child process (`app.entry.server.embedded`).
-
-If it dies, it is started again.
-"""
+"""A coordinator in a child process (`app.entry.server.embedded`), which it restarts if it dies."""
 
 from __future__ import annotations
 
@@ -16,7 +13,6 @@ from typing import Self
 
 import httpx
 
-import client_sdk
 from client_sdk import interrupts
 from client_sdk.errors import CoordinatorUnreachable
 
@@ -26,8 +22,9 @@ START_SECONDS = 60.0
 class EmbeddedCoordinator:
     """Runs on a free loopback port, with its state in `data_dir`, while the context is entered.
 
-    This process binds the port and hands the socket to the child, so that nobody else can take the
-    port while the child is restarted. The child ends by itself once this process is gone.
+    This process binds the port and gives the socket to the child, so that nobody else can take the
+    port while the child restarts. The child ends by itself once this process is gone.
+
     Entering raises CoordinatorUnreachable where the child does not start; the message says why.
     """
 
@@ -39,7 +36,7 @@ class EmbeddedCoordinator:
         self.url = ""
         self._on_restart = on_restart or (lambda message: None)
         self._process: subprocess.Popen[bytes] | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._restarts: asyncio.Task[None] | None = None
         self._socket = socket.socket()
 
     async def __aenter__(self) -> Self:
@@ -56,12 +53,12 @@ class EmbeddedCoordinator:
         except BaseException:
             self._stop()
             raise
-        self._keeper = asyncio.create_task(self._keep())
+        self._restarts = asyncio.create_task(self._restart_when_dead())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._keeper:
-            self._keeper.cancel()
+        if self._restarts:
+            self._restarts.cancel()
         self._stop()
 
     @property
@@ -71,14 +68,14 @@ class EmbeddedCoordinator:
     def _start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if k not in _SERVER_VARIABLES}
         environment |= {"FL_DATA_DIR": str(self.data_dir), "FL_ADMIN_KEY": self.admin_key}
-        environment.setdefault("FL_LOG_LEVEL", "warning")  # else one line a poll
+        environment.setdefault("FL_LOG_LEVEL", "warning")  # `info` writes a line a poll
         environment["PYTHONPATH"] = os.pathsep.join(_search_path())
         handle = self._socket.fileno()
         with (self.data_dir / "coordinator.log").open("ab") as log, interrupts.kept_from_children():
             self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)  # nosec B603
                 [sys.executable, "-P", "-m", "app.entry.server.embedded", str(handle)],
                 env=environment,
-                stdin=subprocess.PIPE,  # its end tells the child that we are gone
+                stdin=subprocess.PIPE,  # its end tells the child that this process is gone
                 stdout=log,
                 stderr=log,
                 pass_fds=[handle],
@@ -101,13 +98,13 @@ class EmbeddedCoordinator:
             f"The embedded coordinator did not start: {_reason(log)} (its log is {log})"
         )
 
-    async def _keep(self) -> None:
+    async def _restart_when_dead(self) -> None:
         """Restart the child whenever it dies. Clients retry meanwhile, and nothing is lost."""
         while True:
             await asyncio.sleep(0.2)
             if self._process is not None and (code := self._process.poll()) is not None:
                 self._on_restart(f"The coordinator died (exit code {code}); starting it again.")
-                self._forget()
+                self._close_input()
                 self._start()
                 await asyncio.sleep(1.0)
 
@@ -119,11 +116,11 @@ class EmbeddedCoordinator:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-            self._forget()
+            self._close_input()
         self._socket.close()
 
-    def _forget(self) -> None:
-        """Close this end of an ended child's standard input."""
+    def _close_input(self) -> None:
+        """Close the pipe to an ended child."""
         assert self._process is not None  # noqa: S101
         assert self._process.stdin is not None  # noqa: S101
         self._process.stdin.close()
@@ -139,15 +136,14 @@ _SERVER_VARIABLES = frozenset(
 
 
 def _search_path() -> list[str]:
-    """The folders from which the child imports: this process's, without a foreign `app` in them.
+    """The folders from which the child imports: this process's, without those of a foreign `app`.
 
-    `app` is ours, and lies beside `client_sdk`. The folder of a user's script comes before that in
-    this process's path, and may hold an app.py or a package app/ of the user's own.
+    The coordinator's `app` lies beside `client_sdk`. The folder of a user's script comes before
+    that in this process's path, and may hold an app.py or a package app/ of the user's own.
     """
-    (package,) = client_sdk.__path__
-    ours = str(Path(package).parent)
-    others = [folder for folder in sys.path if folder and folder != ours]
-    return [folder for folder in others if not _holds_app(Path(folder))] + [ours]
+    home = str(Path(__file__).parents[2])
+    others = [folder for folder in sys.path if folder and folder != home]
+    return [folder for folder in others if not _holds_app(Path(folder))] + [home]
 
 
 def _holds_app(folder: Path) -> bool:
@@ -159,6 +155,6 @@ def _reason(log: Path) -> str:
     lines = [
         line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
     ]
-    told = [line for line in lines if line and "Application startup failed" not in line]
-    last = told[-1] if told else "it said nothing."
+    reasons = [line for line in lines if line and "Application startup failed" not in line]
+    last = reasons[-1] if reasons else "it said nothing."
     return last.removeprefix("error:").removeprefix("ERROR:").strip()[:500]

@@ -1,1 +1,1 @@
-"""What is learnt: the networks, the local training loop, how a model is measured."""
+"""What is learnt: the networks and their files, the local training loop, the evaluation."""

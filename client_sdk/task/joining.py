@@ -1,7 +1,7 @@
-"""What a party's data must have in common with the model of the experiment that it joins.
+"""Makes a party's data agree with the model of the experiment that it joins.
 
 The model's file says which classes its outputs stand for and how pixels were scaled. A party whose
-labels mean something else, or whose pixels are scaled otherwise, trains against all the others.
+labels mean something else, or whose pixels are scaled otherwise, would train against the others.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from dataclasses import replace
 
 import torch
 
-from client_sdk.data.datasets import Dataset
+from client_sdk.data.dataset import Dataset
 from client_sdk.errors import DataError
-from client_sdk.task.models import Description, read_metadata
+from client_sdk.task.model_file import Description, read_metadata
 from serverless_fl.wire.text import clean
 
-NOT_SAID = (
+UNDESCRIBED = (
     "The experiment's model does not say its classes, or how its pixels were scaled: make sure "
     "that your labels mean what the other parties' do. Pixels are scaled by your own mean and "
     "deviation."
 )
-_SAID_BY = ("classes", "mean", "std")
-_SHOWN = 30  # names of a list
+_REQUIRED = ("classes", "mean", "std")
+_SHOWN = 30  # class names in a message
 
 
 def description_of(model: bytes) -> Description | None:
-    """What the experiment's model says of itself; None where an older one says too little.
+    """What the experiment's model says of itself; None where an early version wrote the file.
 
-    Raises DataError where it says what cannot be.
+    Raises DataError where the description contradicts itself.
     """
-    if not all(name in read_metadata(model) for name in _SAID_BY):
+    if not all(name in read_metadata(model) for name in _REQUIRED):
         return None
     return Description.read(model, "The experiment's model")
 
 
-def as_the_experiment(dataset: Dataset, about: Description, *, map_classes: bool) -> Dataset:
-    """The party's set with the experiment's labels and its scale of pixels.
+def adapt(dataset: Dataset, about: Description, *, map_classes: bool) -> Dataset:
+    """Give a party's data set the experiment's labels and its scale of pixels.
 
-    Classes must be the same in the same order; with `map_classes` they are matched by their names,
-    in whatever order, and capitals don't matter where that leaves no doubt. A party need not have
-    all of them then. Raises DataError, with both lists.
+    Both must have the same classes in the same order. With `map_classes` they are matched by name
+    instead: in any order, without some of the experiment's classes, and without regard to capitals
+    where that is unambiguous. Raises DataError, with both lists.
     """
     dataset = replace(dataset, mean=about.mean, std=about.std)
     own, theirs = (
@@ -86,7 +86,7 @@ def _matched(own: Sequence[str], theirs: Sequence[str]) -> list[int]:
 
 
 def _composed(name: str) -> str:
-    """The same name looks the same on every file system."""
+    """The name as NFC: some file systems decompose accents."""
     return unicodedata.normalize("NFC", name)
 
 

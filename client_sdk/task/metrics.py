@@ -1,7 +1,7 @@
-"""Metrics of a user's own trainer as the coordinator takes them: names and finite floats.
+"""Turns a trainer's metrics into what the coordinator takes: names and finite floats.
 
-A trainer gives what its libraries give: NumPy scalars, tensors, None. A metric that cannot be sent
-never costs the update that it belongs to.
+A user's trainer may give NumPy scalars, tensors or None. A metric that cannot be sent is left out,
+and its update is sent all the same.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 from client_sdk.errors import DataError
 from serverless_fl.domain.metrics import MAX_METRIC, fault
 
-MOST = 32
+MAX_METRICS = 32  # of an update
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 def clean(metrics: object) -> tuple[dict[str, float], list[str]]:
-    """What of `metrics` can be sent, as floats, and a sentence for each one that is left out."""
+    """The metrics that can be sent, as floats, and a sentence for each one that is left out."""
     if metrics is None:
         return {}, []
     if not isinstance(metrics, Mapping):
@@ -39,17 +39,19 @@ def clean(metrics: object) -> tuple[dict[str, float], list[str]]:
             endless.append(f"{name} ({number:g})")
         elif (reason := fault(name, number)) is not None:
             dropped.append(f"The metric {name!r} is left out: {reason}.")
-        elif len(kept) == MOST:
-            dropped.append(f"The metric {name!r} is left out: {MOST} is the most of an update.")
+        elif len(kept) == MAX_METRICS:
+            dropped.append(
+                f"The metric {name!r} is left out: {MAX_METRICS} is the most of an update."
+            )
         else:
             kept[name] = number
-    if endless:  # all of them where a training has diverged, so one sentence
+    if endless:  # all of them where a training has diverged: one sentence for all
         dropped.append(f"Not finite, so left out of the metrics: {', '.join(endless)}.")
     return kept, dropped
 
 
 def whole(value: Any, what: str) -> int:
-    """A whole number of any type that is one. Raises DataError."""
+    """A whole number, of any type that can be one, as an int; `what` names it. Raises DataError."""
     try:
         return operator.index(value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -59,7 +61,7 @@ def whole(value: Any, what: str) -> int:
 
 
 def _number(value: Any) -> float | None:
-    """Numbers of any library, and arrays and tensors of one number; text is none."""
+    """A number of any library, or an array or tensor of one number, as a float; None for others."""
     if value is None or isinstance(value, str | bytes | bytearray):
         return None
     try:
@@ -68,7 +70,7 @@ def _number(value: Any) -> float | None:
         return None if isinstance(value, complex | str | bytes) else float(value)
     except OverflowError:
         return float("inf")
-    except Exception:  # whatever a user's own type says: it is no number
+    except Exception:  # a user's own type may raise anything
         return None
 
 

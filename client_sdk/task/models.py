@@ -1,4 +1,4 @@
-"""The two-layer CNNs, and model files: weights as safetensors, with a description of the model."""
+"""The two-layer CNNs: their shapes, and the networks with initial weights."""
 
 from __future__ import annotations
 
@@ -7,21 +7,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-import safetensors
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from client_sdk.data.datasets import Dataset
-from client_sdk.data.preparation import DIGIT_FITS, FITS, Preparation, parse_ranges
-from client_sdk.data.seeds import Dice
+from client_sdk.data.seeds import SeededRandom
 from client_sdk.errors import DataError
-from serverless_fl.domain.errors import BadWeights
-from serverless_fl.weights.header import layout_of, write_header
 
-MAX_WEIGHTS = 2**25  # of a network that this SDK makes: 128 MiB; pictures of about 260x260
-MAX_WORKING = 2**28  # a gigabyte for one image: a stranger's file must not take all memory
+MAX_WEIGHTS = 2**25  # of a network that this SDK makes: 128 MiB, for pictures of about 260x260
+MAX_WORKING = 2**28  # numbers, a gigabyte for one image: a stranger's file must not fill the memory
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ class ModelSpec:
         return spec
 
     def check(self) -> None:
-        """Raises ValueError or TypeError for a field of a wrong type or out of range, DataError."""
+        """Raises ValueError, TypeError or DataError for a field of a wrong type or out of range."""
         others = {k: v for k, v in asdict(self).items() if k not in ("name", "conv", "padding")}
         sizes = [*self.conv, *others.values(), self.padding + 1]
         if len(self.conv) != 2 or not all(type(s) is int and 1 <= s <= 8192 for s in sizes):
@@ -160,126 +154,9 @@ def build(spec: ModelSpec, seed: int | None = None) -> TwoLayerCNN:
     with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it is
         network = TwoLayerCNN(spec)
     if seed is not None:
-        dice = Dice(seed)
+        draws = SeededRandom(seed)
         for layer in network.children():
             inputs = next(layer.parameters())[0].numel()
             for parameter in layer.parameters():  # weights, then biases
-                parameter.data = dice.uniform(tuple(parameter.shape), inputs**-0.5)
+                parameter.data = draws.uniform(tuple(parameter.shape), inputs**-0.5)
     return network
-
-
-@dataclass(frozen=True)
-class Description:
-    """A model file's metadata, which describe the model fully: nothing else is needed to use it.
-
-    `model` is the network's spec, `dataset` the set's name, `classes` their names in the order of
-    the labels, `mean` and `std` those of pixels in [0, 1], a value a channel. `fit` and `ranges`
-    say how a picture becomes the network's input (`client_sdk.data.preparation`). All but
-    `dataset` and `fit` are JSON. Files of earlier versions lack `fit` and `ranges`, and may have a
-    `white` that `mean` and `std` are scaled to.
-    """
-
-    spec: ModelSpec
-    dataset: str
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    preparation: Preparation
-
-    def metadata(self) -> dict[str, str]:
-        """The description as strings, as a safetensors file has them."""
-        return {
-            "format": "pt",
-            "model": self.spec.to_json(),
-            "dataset": self.dataset,
-            "classes": json.dumps(self.classes),
-            "mean": json.dumps(self.mean),
-            "std": json.dumps(self.std),
-            "fit": self.preparation.fit,
-            "ranges": self.preparation.ranges_json(),
-        }
-
-    @classmethod
-    def read(cls, data: bytes, whose: str) -> Description:
-        """Read a model file's bytes; `whose` names them in messages. Raises DataError."""
-        about = read_metadata(data)
-        spec = spec_of(data)
-        try:
-            classes = tuple(str(c) for c in json.loads(about["classes"]))
-            white = float(json.loads(about.get("white", "1")))
-            mean = tuple(float(v) / white for v in json.loads(about["mean"]))
-            std = tuple(float(v) / white for v in json.loads(about["std"]))
-        except (KeyError, ValueError, TypeError, ArithmeticError) as error:
-            raise DataError(f"{whose} lacks its classes, mean or std.") from error
-        if (len(classes), len(mean), len(std)) != (spec.classes, *[spec.in_channels] * 2):
-            raise DataError(f"{whose}: its classes, mean or std do not fit its model.")
-        if not all(map(math.isfinite, mean)) or not all(0 < s < math.inf for s in std):
-            raise DataError(f"{whose}: its mean or std cannot scale a picture.")
-        preparation = _preparation(about, spec, whose)
-        return cls(spec, about.get("dataset", ""), classes, mean, std, preparation)
-
-
-def _preparation(about: Mapping[str, str], spec: ModelSpec, whose: str) -> Preparation:
-    name = about.get("dataset", "")
-    # Earlier versions wrote no `fit`: they framed the digits of the two sets, and cropped others.
-    of_digits = name in DIGIT_FITS and spec.in_channels == 1
-    fit = about.get("fit", name if of_digits else "crop")
-    if fit not in FITS and not (fit in DIGIT_FITS and spec.in_channels == 1):
-        raise DataError(f"{whose}: it fits pictures in a way that this version does not know.")
-    try:
-        ranges = parse_ranges(about.get("ranges", "{}"), spec.in_channels)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{whose}: its ranges cannot scale a picture.") from error
-    return Preparation(spec.in_channels, spec.height, spec.width, fit, ranges)
-
-
-def describe(dataset: Dataset, spec: ModelSpec) -> dict[str, str]:
-    """The metadata of a model of this data set."""
-    return Description(
-        spec, dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.preparation
-    ).metadata()
-
-
-def to_bytes(model: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
-    """Write the weights as a safetensors file. The same weights give the same bytes."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    data = safetensors.torch.save(tensors)
-    if not metadata:
-        return data
-    # The library writes metadata in an order that changes from process to process.
-    layout = layout_of(data)
-    kinds = ((tensor.name, tensor.dtype, tensor.shape) for tensor in layout.tensors)
-    return write_header(kinds, dict(sorted(metadata.items()))) + data[len(layout.header) :]
-
-
-def load_bytes(model: nn.Module, data: bytes) -> None:
-    """Put a safetensors file's weights into a model. Raises DataError where they do not fit."""
-    try:
-        tensors = safetensors.torch.load(data)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise DataError(f"These are not safetensors bytes: {error}") from error
-    mine = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
-    if mine != {name: (t.shape, t.dtype) for name, t in tensors.items()}:
-        raise DataError("The file's tensors are not the model's.")
-    model.load_state_dict(tensors)
-
-
-def spec_of(data: bytes) -> ModelSpec:
-    """The network that a model file describes, which may be a stranger's. Raises DataError."""
-    spec = ModelSpec.from_json(read_metadata(data).get("model", ""))
-    # Checked before the network is built: a described network may exceed the memory, a file cannot.
-    if 4 * spec.weights() > len(data):
-        raise DataError("The file holds fewer weights than the model that it describes.")
-    return spec
-
-
-def read_metadata(data: bytes) -> dict[str, str]:
-    """A safetensors file's metadata. Raises DataError where it has none, or is no such file."""
-    unlike = "The file does not describe its model: is it a model of this SDK?"
-    try:
-        found = layout_of(data).metadata
-    except BadWeights as error:
-        raise DataError(f"{unlike} {error.message}") from error
-    if not found:
-        raise DataError(unlike)
-    return dict(found)

@@ -8,7 +8,6 @@ arXiv:1602.05629, algorithm 1, ClientUpdate. See it at work with
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -18,21 +17,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from client_sdk.data.seeds import Dice
+from client_sdk.data.seeds import SeededRandom
 from client_sdk.errors import DataError
-from client_sdk.task.models import ModelSpec, build, load_bytes, to_bytes
+from client_sdk.task.model_file import load_bytes, to_bytes
+from client_sdk.task.models import ModelSpec, build
 
-MAX_EPOCHS, MAX_BATCH = 10_000, 1_000_000  # as in an experiment's settings
+MAX_EPOCHS, MAX_BATCH = 10_000, 1_000_000  # the bounds of an experiment's settings
 MAX_RATE, MAX_DECAY = 1000.0, 10.0
-VALUES_AT_ONCE = 2**23  # of images that go through a network together: about a gigabyte of work
+VALUES_AT_ONCE = 2**23  # of the images in one forward pass: about a gigabyte of memory
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train: passes over the data, examples a step, step size, momentum, and
-    the share of every weight that a step's gradient takes back (L2 regularisation).
+    """How to train: passes over the data, examples a step, step size, momentum, and the share of
+    every weight that a step's gradient takes back (L2 regularisation).
 
-    A coordinator says these, so they are bounded here again. Raises DataError.
+    They come from a coordinator, so this machine checks them, too. Raises DataError.
     """
 
     epochs: int
@@ -89,12 +89,6 @@ class LocalUpdate:
     metrics: dict[str, float]
 
 
-def derive_seed(*parts: int | str) -> int:
-    """A seed of 63 bits that is a function of all parts, in every process and version."""
-    text = "/".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
-
-
 def pick_device() -> torch.device:
     """A GPU where there is one."""
     if torch.cuda.is_available():
@@ -109,8 +103,8 @@ def train(
 ) -> float:
     """Train in place on images x [N, C, H, W] and labels y [N]; the last epoch's mean loss.
 
-    Examples are reshuffled each epoch by the seed; the last, smaller batch counts too. This is the
-    readable loop, which the fast ones are held against: `train_fused` and the compiled one.
+    The seed shuffles the examples anew for each epoch; the last, smaller batch counts too. This is
+    the readable loop. Tests compare the fast ones with it: `train_fused` and the compiled one.
     """
     return _epochs(model, x, y, settings, seed)
 
@@ -118,9 +112,9 @@ def train(
 def train_fused(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor, settings: TrainSettings, seed: int
 ) -> float:
-    """The same with a fused optimiser and, on a CPU, channels last.
+    """Train as `train` does, with a fused optimiser and, on a CPU, channels last.
 
-    For MNIST's network that takes a third less time on a CPU.
+    MNIST's network trains in a third less time on a CPU.
     """
     if x.device.type == "cpu":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -146,12 +140,12 @@ def _epochs(
         weight_decay=settings.weight_decay,
         fused=fused,
     )
-    dice = Dice(seed)
+    draws = SeededRandom(seed)
     model.train()
     at_once = _at_once(x)
     mean_loss = 0.0
     for _ in range(settings.epochs):
-        order = dice.permutation(len(y)).to(x.device)
+        order = draws.permutation(len(y)).to(x.device)
         total = torch.zeros((), device=x.device)
         for batch in order.split(settings.batch_size):
             optimiser.zero_grad(set_to_none=True)
@@ -165,7 +159,7 @@ def _epochs(
 
 
 def _at_once(x: torch.Tensor) -> int:
-    """How many of the images x [N, ...] go through a network together, whatever the batch."""
+    """How many of the images x [N, ...] one forward pass takes, whatever the batch size."""
     return max(1, VALUES_AT_ONCE // max(1, math.prod(x.shape[1:])))
 
 
@@ -197,7 +191,7 @@ def local_update(
     seed: int,
     loop: Loop | None = None,
 ) -> LocalUpdate:
-    """Train the global weights on (x, y), measured on the held-out examples before and after.
+    """Train the global weights on (x, y), and measure them on held-out examples before and after.
 
     Images are normalised float32. A given `loop` runs on the CPU, also where there is a GPU;
     without one `train_fused` runs on the GPU, or on the CPU where there is none. Raises DataError

@@ -1,1 +1,1 @@
-"""What is done with a model afterwards: predict, export, verify."""
+"""What people do with a model: predict, export, verify."""

@@ -1,7 +1,7 @@
-"""A global model's file in the forms that other programs read: ONNX, TorchScript, safetensors.
+"""Converts a global model's file for other programs: ONNX, TorchScript, safetensors.
 
-An ONNX or TorchScript file holds the graph, the weights and what a caller must know: `classes`, the
-`mean` and `std` of a channel, what goes in (`input`) and what comes out (`output`), as strings.
+An ONNX or TorchScript file holds the graph, the weights, and metadata as strings: `classes`, the
+`mean` and `std` of a channel, and descriptions of the `input` and the `output`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 
 from client_sdk import hints
 from client_sdk.errors import DataError
-from client_sdk.task.models import read_metadata
+from client_sdk.task.model_file import read_metadata
 from client_sdk.tools.predict import Classifier
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
@@ -47,8 +47,8 @@ def export(data: bytes, form: str, *, normalise: bool = False, whose: str = "The
     """A model file's bytes in another form; `whose` names it in messages.
 
     With `normalise` the graph takes pixels in [0, 1]; without, images that are normalised already.
-    Raises DataError: the file is no model of this SDK, the form cannot do it, or a package that
-    it takes is not installed.
+    Raises DataError where the file is no model of this SDK, where the form has no graph to put the
+    scaling into, or where a package for the form is not installed.
     """
     known = Classifier.parse(data, whose)
     if form == "safetensors":
@@ -57,14 +57,14 @@ def export(data: bytes, form: str, *, normalise: bool = False, whose: str = "The
         return data
     about = describe(read_metadata(data), known, normalise)
     network: nn.Module = FromPixels(known).eval() if normalise else known.model
-    # Two of them, or the exporter would take the batch for a fixed size.
+    # A batch of two: the exporter takes a batch of one for a fixed size.
     spec = known.about.spec
     example = torch.rand(2, spec.in_channels, spec.height, spec.width)
     return (_onnx if form == "onnx" else _torchscript)(network, example, about)
 
 
 def describe(found: dict[str, str], known: Classifier, normalise: bool) -> dict[str, str]:
-    """What the exported file says of itself, beside what the model file said."""
+    """The exported file's metadata: the model file's own, and how to call the graph."""
     how = _RAW if normalise else _SCALED
     spec = known.about.spec
     return {
@@ -81,14 +81,14 @@ def describe(found: dict[str, str], known: Classifier, normalise: bool) -> dict[
 def _onnx(network: nn.Module, example: torch.Tensor, about: dict[str, str]) -> bytes:
     try:
         import onnx
-        import onnxscript  # noqa: F401  (torch.onnx asks for it, in a longer way)
+        import onnxscript  # noqa: F401  (torch.onnx raises a longer error without it)
     except ImportError as error:
         raise DataError(
             f"Exporting ONNX needs the package {error.name}: "
             f"{hints.install('serverless-fl[export]')}"
         ) from error
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 of its own tree specs
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of its own tree specs
         warnings.simplefilter("ignore", DeprecationWarning)
         program = torch.onnx.export(
             network,
@@ -101,15 +101,15 @@ def _onnx(network: nn.Module, example: torch.Tensor, about: dict[str, str]) -> b
         )
     assert program is not None  # noqa: S101  (it is with dynamo)
     model = program.model_proto
-    _forget_sources(model.graph)
+    _delete_notes(model.graph)
     onnx.helper.set_model_props(model, about)
     onnx.checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
 
-def _forget_sources(graph: Any) -> None:
-    """Drop the exporter's notes: stack traces, with the paths of the machine that exported."""
+def _delete_notes(graph: Any) -> None:
+    """Delete the exporter's notes: stack traces with paths of this machine."""
     for part in (graph.node, graph.input, graph.output, graph.value_info, graph.initializer):
         for item in part:
             item.ClearField("metadata_props")

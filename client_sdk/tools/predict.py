@@ -1,4 +1,4 @@
-"""Classify pictures that no client ever saw, with a global model's file alone."""
+"""Classifies pictures with the file of a global model, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageOps
 
-from client_sdk.data.datasets import normalise
+from client_sdk.data.dataset import normalise
 from client_sdk.data.pictures import large_pictures_allowed, open_picture, read_pixels
 from client_sdk.errors import DataError
-from client_sdk.task.models import Description, TwoLayerCNN, build, load_bytes
+from client_sdk.task.model_file import Description, load_bytes
+from client_sdk.task.models import TwoLayerCNN, build
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Classifier:
 
 
 def predict(images: Sequence[Path], model: Path, top: int = 3) -> list[Prediction]:
-    """Classify pictures by a model file. Raises DataError, naming the file at fault."""
+    """Classify pictures with a model file. Raises DataError, which names the file at fault."""
     classifier = Classifier.load(model)
     found = []
     with large_pictures_allowed():

@@ -1,8 +1,8 @@
-"""Compute again what a coordinator says that it did: hashes, then a round's model bit by bit.
+"""Recomputes what a coordinator recorded: the hashes, and each round's model bit by bit.
 
-The arithmetic here is written on its own, plainly and with the whole model in memory, so that an
-error of the coordinator's would show. What it must have in common with it is stated in
-`serverless_fl.domain.provenance`: the order of the updates and how they are bracketed.
+The arithmetic here shares no code with the coordinator's, so that an error there shows. It is
+plain, with the whole model in memory. Both follow `serverless_fl.domain.provenance`: the order of
+the updates, and how their sum is bracketed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at in a model version, and whether it is as it should be.
-
-    `good` is None where it could not be looked at.
-    """
+    """One check of a model version. `good` is None where it could not be checked."""
 
     version: int
     good: bool | None
@@ -43,15 +40,16 @@ async def verify(
     client: CoordinatorClient,
     experiment_id: str,
     rounds: Sequence[int] | None = None,
-    tell: Callable[[Finding], None] = lambda finding: None,
+    on_finding: Callable[[Finding], None] = lambda finding: None,
 ) -> list[Finding]:
     """Check the chain of all models, and recompute those of `rounds` (default: all that are kept).
 
-    A round whose updates are no longer kept cannot be looked at, which its finding says; one of the
-    last `keep_updates` rounds must be kept.
+    `on_finding` gets each finding at once. A round whose updates are no longer kept cannot be
+    checked, and its finding says so; those of the last `keep_updates` rounds must be kept.
+
     Raises RequestRefused (it needs the admin key), CoordinatorUnreachable.
     """
-    check = _Check(client, await client.experiment(experiment_id), tell)
+    check = _Check(client, await client.experiment(experiment_id), on_finding)
     models = await client.models(experiment_id)
     for parent, model in zip([None, *models[:-1]], models, strict=True):
         round_ = await client.round(experiment_id, model.version) if model.version else None
@@ -63,24 +61,26 @@ async def verify(
 
 
 class _Check:
+    """Collects the findings of one experiment."""
+
     def __init__(
         self,
         client: CoordinatorClient,
         experiment: views.ExperimentView,
-        tell: Callable[[Finding], None],
+        on_finding: Callable[[Finding], None],
     ) -> None:
         self.findings: list[Finding] = []
-        self._client, self._experiment, self._tell = client, experiment, tell
+        self._client, self._experiment, self._on_finding = client, experiment, on_finding
         self._config = experiment.config.to_config()
 
     def _note(self, version: int, good: bool | None, message: str) -> None:
         self.findings.append(Finding(version, good, message))
-        self._tell(self.findings[-1])
+        self._on_finding(self.findings[-1])
 
     def chain(
         self, parent: views.ModelView | None, model: views.ModelView, round_: views.RoundView | None
     ) -> None:
-        """Do the recorded hashes say what the records say?"""
+        """Check that the recorded hashes are those of the records."""
         faults = []
         if model.config_sha256 != provenance.config_digest(self._config):
             faults.append("the settings are not those that it was made with")
@@ -103,7 +103,7 @@ class _Check:
         round_: views.RoundView,
         newest: int,
     ) -> None:
-        """Is the model the mean of the updates?"""
+        """Check that the model is the mean of the updates."""
         if gone := [str(m.version) for m in (parent, model) if not m.kept]:
             self._note(
                 model.version,
@@ -115,7 +115,7 @@ class _Check:
         try:
             updates = await self._fetch(round_)
         except NotThere as error:
-            # Of the last rounds the settings promise that their updates are kept.
+            # The settings promise that the updates of the last rounds are kept.
             promised = model.version > newest - self._config.keep_updates
             self._note(model.version, False if promised else None, error.detail)
             return
@@ -133,17 +133,17 @@ class _Check:
         self._note(model.version, fault is None, fault or f"recomputed of {len(updates)} updates")
 
     def _start(self, parent: views.ModelView, base: bytes) -> bytes:
-        """What clients trained from. Raises BadWeights, CorruptDownload."""
+        """The weights that clients trained from. Raises BadWeights, CorruptDownload."""
         encoding = self._config.download_encoding
         if encoding == WEIGHTS:
             return base
-        copy = deltas.compress_model(base, encoding)
+        compressed = deltas.compress_model(base, encoding)
         recorded = parent.encoded.sha256 if parent.encoded else "none"
-        _on_record(copy, recorded, f"the copy of model {parent.version}")
-        return deltas.decompress_model(copy)
+        _on_record(compressed, recorded, f"the copy of model {parent.version}")
+        return deltas.decompress_model(compressed)
 
     async def _fetch(self, round_: views.RoundView) -> dict[str, bytes]:
-        """Raises NotThere, CorruptDownload."""
+        """The updates of a round, by client. Raises NotThere, CorruptDownload."""
         found = {}
         for update in round_.updates:
             data = await self._client.download_update(
@@ -156,7 +156,7 @@ class _Check:
         return found
 
     async def _model(self, model: views.ModelView) -> bytes:
-        """Raises CorruptDownload."""
+        """A model as recorded. Raises CorruptDownload."""
         shown = self._experiment
         data = await self._client.download_model(
             shown.id,
@@ -229,7 +229,7 @@ def _mean(
 
 
 def _weights(layout: Layout, base: Arrays, data: bytes, encoding: str) -> Arrays:
-    """An update's weights, of whatever it is encoded as. Raises BadWeights."""
+    """An update's weights, decoded. Raises BadWeights."""
     own_layout = layout_of(data)
     encodings.require_same_form(encodings.encoded_layout(layout, encoding), own_layout)
     values = dict(codec.arrays(own_layout, data))
@@ -245,7 +245,7 @@ def _weights(layout: Layout, base: Arrays, data: bytes, encoding: str) -> Arrays
 
 
 def _difference(ours: bytes, theirs: bytes) -> str | None:
-    """Where two files differ first, in words; None where they are the same bytes."""
+    """The first difference of two files in words; None where they are the same bytes."""
     if ours == theirs:
         return None
     mine, found = layout_of(ours), layout_of(theirs)

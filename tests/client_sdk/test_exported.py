@@ -12,7 +12,7 @@ PUBLIC = [
     *("CorruptDownload", "DataError", "Dataset", "DirectRefused", "EmbeddedCoordinator", "Event"),
     *("ModelSpec", "NotAuthorised", "NotThere", "Outcome", "Participant", "RequestRefused", "Row"),
     *("Simulation", "StateConflict", "TrainingFailed", "TrainingPool", "TwoLayerCNN", "Watchers"),
-    *("load", "spec_for"),
+    *("export", "load", "predict", "spec_for", "verify"),
 ]
 
 

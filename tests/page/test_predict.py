@@ -13,8 +13,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from client_sdk.data import datasets
-from client_sdk.data.datasets import normalise
-from client_sdk.task import models
+from client_sdk.data.dataset import normalise
+from client_sdk.task import model_file, models
 from client_sdk.task.train import TrainSettings, train
 from client_sdk.tools.predict import Classifier
 from tests.support.browser import axe
@@ -38,7 +38,7 @@ def test_its_logits_are_pytorchs(server, open_page, name, shape):
     network = models.build(spec, 3).eval()
     about = {"model": spec.to_json(), "classes": str(list(range(10)))}
     about |= {"mean": str([0.5] * shape[0]), "std": str([0.5] * shape[0])}
-    data = models.to_bytes(network, about)
+    data = model_file.to_bytes(network, about)
     picture = torch.randn(1, *shape, generator=torch.Generator().manual_seed(1))
     page = open_page().page
     page.goto(server.url)
@@ -64,7 +64,7 @@ def trained(tmp_path_factory):
     train(network, x, digits.train_y, settings, seed=0)
     torch.set_num_threads(threads)
     path = tmp_path_factory.mktemp("trained") / "model.safetensors"
-    path.write_bytes(models.to_bytes(network, models.describe(digits, spec)))
+    path.write_bytes(model_file.to_bytes(network, model_file.describe(digits, spec)))
     return path, digits
 
 
@@ -127,7 +127,7 @@ def model_for(shape, **changes):
     spec = models.spec_for("auto", shape, 2)
     about = {"model": spec.to_json(), "dataset": "pets", "classes": '["cat", "dog"]'}
     about |= {"mean": str([0.5] * shape[0]), "std": str([0.25] * shape[0]), **changes}
-    return models.to_bytes(models.build(spec, 0), about)
+    return model_file.to_bytes(models.build(spec, 0), about)
 
 
 def input_on_the_page(page, server, model, image):

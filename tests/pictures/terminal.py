@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from client_sdk.cli import command_line, commands
+from client_sdk.cli import command_line, run_command
 from client_sdk.participant import Event
 from client_sdk.results import progress
 from tests.pictures.screenshots import DOCS
@@ -35,15 +35,15 @@ class Still(progress.LiveProgress):
     def __exit__(self, *_):
         return None
 
-    def _event(self, event: Event) -> None:
-        super()._event(event)
+    def _on_event(self, event: Event) -> None:
+        super()._on_event(event)
         if self.taken or self._round != ROUND or len(self._rows) != ROUND - 1:
             return
         found = (self._clients.get(client) for client in self._cohort)
         kinds = Counter(e.kind for e in found if e is not None and e.round == ROUND)
         if kinds["training"] >= 3 and kinds["uploaded"] >= 3:
             self.taken = True
-            self.console.print(self._draw())
+            self._console.print(self._draw())
 
 
 def main(arguments: list[str]) -> None:
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
             return view[0]
 
         progress.choose = choose
-        commands.conclude = lambda *_: None  # the picture is of the middle
+        run_command.print_summary = lambda *_: None  # the picture is of the middle
         assert command_line.run(["run", *arguments]) == 0
         assert view[0].taken, "the moment never came: run it again"
         console.save_svg(str(DOCS / "run.svg"), title="make run")

@@ -8,7 +8,7 @@ import httpx
 
 from client_sdk.data import datasets
 from client_sdk.simulation.simulate import Simulation
-from client_sdk.task import models
+from client_sdk.task import model_file, models
 from serverless_fl.wire.schema import ExperimentConfig
 from tests.support.plain_http import create
 
@@ -17,7 +17,7 @@ def untrained() -> tuple[bytes, int]:
     """The file of an untrained network for the digits, and how many examples they have."""
     digits = datasets.load("digits", Path("nowhere"))
     spec = models.spec_for("auto", digits.shape, len(digits.classes))
-    data = models.to_bytes(models.build(spec, 0), models.describe(digits, spec))
+    data = model_file.to_bytes(models.build(spec, 0), model_file.describe(digits, spec))
     return data, len(digits.train_y)
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from client_sdk.cli import command_line, commands, join_command
+from client_sdk.cli import command_line, join_command, run_command
 from client_sdk.engines import processes
 
 
@@ -45,7 +45,7 @@ def run_here(*arguments, training=TrainingHere, **more):
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
     ):
-        for module in (commands, join_command):
+        for module in (run_command, join_command):
             here.setattr(module, "TrainingPool", training)
         for name, value in more.items():
             here.setenv(name, value)

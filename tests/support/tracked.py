@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from PIL import Image
 
-from client_sdk.simulation.simulate import Row
+from client_sdk.simulation.outcome import Row
 
 CONFIG = {"clients": 4, "learning_rate": 0.05, "quorum": None, "norm_action": "clip"}
 FIRST = Row(

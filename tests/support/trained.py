@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client_sdk.task import models
+from client_sdk.task import model_file, models
 from client_sdk.task.compiled import native
 from client_sdk.task.train import TrainSettings, train
 
@@ -18,4 +18,4 @@ def trained_on(dataset, examples, epochs) -> bytes:
     except native.Unavailable:
         loop = train
     loop(network, x, y, settings, 0)
-    return models.to_bytes(network, models.describe(dataset, spec))
+    return model_file.to_bytes(network, model_file.describe(dataset, spec))

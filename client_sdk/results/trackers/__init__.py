@@ -1,8 +1,8 @@
-"""A run in the tools that people compare runs with, each in a file of its own.
+"""Records a run in the tools with which people compare runs; one file for each tool.
 
-All tools get the same figures under the same names: each round's, the settings, and at the end the
-federated figures and the files. A thread of its own calls them in order, so that a slow tracking
-server does not delay a round. A tool that fails is named once and gets nothing more.
+All tools get the same figures under the same names: the settings, each round's figures, and at the
+end the federated figures and the files. A separate thread calls them in order, so that a slow
+tracking server does not delay a round. A tool that fails is reported once and gets nothing more.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 from client_sdk import hints
-from client_sdk.exits import UsageError
+from client_sdk.errors import UsageError
 from client_sdk.results.trackers.mlflow import MLflow
 from client_sdk.results.trackers.tensorboard import TensorBoard
-
-if TYPE_CHECKING:
-    from client_sdk.simulation.simulate import Row  # imports PyTorch, which `--help` does not need
+from client_sdk.simulation.outcome import Row
 
 
 class Tracker(Protocol):
@@ -31,8 +29,8 @@ class Tracker(Protocol):
     def close(self) -> None: ...
 
 
-# By the name that --track takes, which is the name of the tool's package, too. Each is made with
-# the run's folder.
+# By the name for --track, which is also the name of the tool's package. The argument is the run's
+# folder.
 TRACKERS: Mapping[str, Callable[[Path], Tracker]] = {
     "tensorboard": TensorBoard,
     "mlflow": MLflow,
@@ -105,7 +103,7 @@ class Tracking:
             try:
                 call(tracker)
             except Exception as error:
-                # The training is worth more than the record of it, whatever the error is.
+                # Whatever the error is, the run goes on.
                 del self._trackers[name]
                 self._say(f"{name} records no more of this run: {error}")
 

@@ -1,1 +1,1 @@
-"""The local loop as machine code. Nothing outside knows more of it than `native`."""
+"""The local loop as machine code. Only the engines import this room, and only `native` of it."""

@@ -1,8 +1,8 @@
-"""Whether another loop trains as the readable one does, on this machine.
+"""Compares another loop with the readable one, on this machine.
 
 Where two sums are nearly equal, rounding decides which of them a pooling takes, or whether a ReLU
-is open, and from there on two right loops go apart. Such ties are counted, so that they excuse a
-difference and nothing else does.
+passes a value on. From there on two correct loops give different weights. `compare` counts such
+ties: they excuse a difference, and nothing else does.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from client_sdk.task.train import Loop, TrainSettings, train
 
 TOLERANCE = 1e-5  # of a weight or a loss
 SEEDS = 3  # that must agree
-EXCUSED = 6  # comparisons that ties may spoil before too little is left to judge by
+EXCUSED = 6  # comparisons with ties that may differ
 _EXAMPLES = 21  # two whole batches and a part of one
-_NEAR = 1e-6  # of a layer's largest sum: what rounding may move a sum by
+_NEAR = 1e-6  # of a layer's largest sum: rounding may move a sum by so much
 _SETTINGS = TrainSettings(
     epochs=2, batch_size=9, learning_rate=0.01, momentum=0.5, weight_decay=0.1
 )
 
 
 def disagreement(loop: Loop, spec: ModelSpec) -> str:
-    """What is wrong with `loop` for networks of this shape; empty where nothing is.
+    """How `loop` differs from the readable one for networks of this shape; empty if it does not.
 
-    All of three seeds must give the readable loop's weights and loss. One that does not is left
-    out where it had a tie, and replaced by another; one that had none is the loop's fault.
+    Three seeds must give the readable loop's weights and loss. A seed that does not is replaced by
+    another where it had a tie; without a tie the loop is wrong.
     """
     agreed = excused = seed = 0
     while agreed < SEEDS:
@@ -43,9 +43,9 @@ def disagreement(loop: Loop, spec: ModelSpec) -> str:
 
 
 def compare(loop: Loop, spec: ModelSpec, seed: int) -> tuple[float, int]:
-    """How far `loop` and the readable one are apart after two epochs, and the ties on the way.
+    """The largest difference of a weight or of the loss after two epochs, and the number of ties.
 
-    Apart is the largest difference of a weight or of the loss; NaN where one of them is.
+    The difference is NaN where a weight or a loss is.
     """
     random = torch.Generator().manual_seed(seed)
     x = torch.randn(_EXAMPLES, spec.in_channels, spec.height, spec.width, generator=random)
@@ -62,13 +62,13 @@ def compare(loop: Loop, spec: ModelSpec, seed: int) -> tuple[float, int]:
     losses = loop(ours, x, y, _SETTINGS, seed), train(theirs, x, y, _SETTINGS, seed)
     pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
     apart = [(mine - other).detach().abs().max() for mine, other in pairs]
-    # Not Python's max, which may pass over NaN.
+    # torch's max keeps NaN, and Python's may not.
     return float(torch.stack([*apart, torch.tensor(abs(losses[0] - losses[1]))]).max()), ties
 
 
 def _ties(sums: torch.Tensor) -> int:
-    """Poolings of a convolution [N, C, H, W], or ReLUs of a dense layer [N, units], that rounding
-    may decide.
+    """How many decisions rounding may make: of the pooling and ReLU behind a convolution
+    [N, C, H, W], or of the ReLU behind a dense layer [N, units].
     """
     near = _NEAR * float(sums.abs().max())
     if sums.dim() == 2:
@@ -77,5 +77,5 @@ def _ties(sums: torch.Tensor) -> int:
     windows = sums[:, :, : height // 2 * 2, : width // 2 * 2]
     windows = windows.reshape(count, channels, height // 2, 2, width // 2, 2)
     first, second = windows.transpose(3, 4).flatten(4).topk(2).values.unbind(-1)
-    doubtful = (first - second <= near) & (first > 0)  # which of two; a closed one has no gradient
+    doubtful = (first - second <= near) & (first > 0)  # below 0, no gradient passes the ReLU
     return int((doubtful | (first.abs() <= near)).sum())

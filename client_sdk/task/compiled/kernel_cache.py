@@ -1,9 +1,10 @@
-"""Compiled loops that are kept, so that a machine compiles each once.
+"""Keeps compiled loops, so that a machine compiles each once.
 
-Machine code is loaded from here, so nobody else may have put it here: the folder must be this
-user's and closed to all others (0700), and so must each file, which is no link. A file's name is a
-digest of all that the code depends on (source, compiler, processor, shape), and the file begins
-with the code's own digest. Whoever takes a loop from here compares it with the readable one again.
+This process runs machine code from here, so nobody else may be able to put it here: the folder and
+each file must be this user's and closed to all others (0700), and a file must not be a link. A
+file's name is a digest of all that the code depends on (source, compiler, processor, shape), and
+the file begins with the code's own digest. `native` compares a kept loop with the readable one
+again before it uses it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ _ENVIRONMENT = ("COMPILER_PATH", "CPATH", "C_INCLUDE_PATH", "GCC_EXEC_PREFIX", "
 
 
 def key(sources: Sequence[Path], command: Sequence[str]) -> str | None:
-    """Names what this command makes of these files here; None where the processor is unknown.
+    """A name for the result of this command on this machine; None where the processor is unknown.
 
-    Code for one processor may end the process on another, and a home folder may be shared.
+    Machines of several kinds may share a home folder, and code for one processor may crash on
+    another.
     """
     processor = _processor()
     if processor is None:
@@ -43,7 +45,7 @@ def key(sources: Sequence[Path], command: Sequence[str]) -> str | None:
 
 
 def get(name: str | None) -> bytes | None:
-    """The code that was kept under this key; None where there is none that can be trusted."""
+    """The code that is kept under this key; None where there is none that can be trusted."""
     with contextlib.suppress(OSError), _folder() as folder:
         if name is None or folder is None:
             return None
@@ -58,7 +60,7 @@ def get(name: str | None) -> bytes | None:
 
 
 def put(name: str | None, code: bytes) -> None:
-    """Keep it, if that is possible, and let go of those that are too many, the oldest first."""
+    """Keep the code, if that is possible, and delete the oldest files beyond MOST."""
     with contextlib.suppress(OSError), _folder() as folder:
         if name is None or folder is None:
             return
@@ -79,21 +81,21 @@ def path() -> Path:
     """The folder, as the XDG Base Directory Specification has it. Raises OSError."""
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError as error:  # nobody has this user's number
+    except RuntimeError as error:  # the system does not know this user
         raise OSError("there is no home folder") from error
     return base / "serverless-fl" / "kernels"
 
 
 @contextlib.contextmanager
 def _folder() -> Iterator[int | None]:
-    """The folder's descriptor, None where it is not ours alone. Raises OSError."""
+    """The folder's descriptor; None where others may write to the folder. Raises OSError."""
     at = path()
     at.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         at.mkdir(mode=0o700)
     descriptor = os.open(at, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        # Looked at by its descriptor: a folder that takes its place from now on changes nothing.
+        # The descriptor stays this folder's, even if somebody puts another in its place.
         yield descriptor if _private(os.fstat(descriptor), stat.S_ISDIR) else None
     finally:
         os.close(descriptor)
@@ -104,7 +106,7 @@ def _private(found: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
 
 
 def _processor() -> str | None:
-    """What its instructions are: the kernel's list of them."""
+    """The kernel's description of the processor; None where there is none."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         names = ("flags", "features", "isa", "model name", "cpu")

@@ -1,8 +1,8 @@
-"""The local loop as machine code, compiled for this machine's processor where it has a compiler.
+"""The local loop as machine code, compiled for this machine's processor.
 
-`kernel.c`, with `layers.h`, does what `client_sdk.task.train.train` does. A machine compiles it
-once for each shape of network (`kernel_cache`). Before each run's first use it must agree with the
-readable loop (`agreement`), whether it was compiled now or earlier.
+`kernel.c`, with `layers.h`, does what `client_sdk.task.train.train` does. A machine with a C
+compiler compiles it once for each shape of network (`kernel_cache`). Before the first use in each
+run, the result is compared with the readable loop (`agreement`), whether it is new or kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from client_sdk.data.seeds import Dice
+from client_sdk.data.seeds import SeededRandom
 from client_sdk.errors import DataError
 from client_sdk.task.compiled import kernel_cache
 from client_sdk.task.compiled.agreement import disagreement
@@ -35,7 +35,7 @@ _FLAGS = ("-std=gnu11", "-O3", "-shared", "-fPIC")
 _TUNING = ("-march=native", "-mcpu=native", "-O3")  # the first that the compiler knows
 _SECONDS = 60.0  # for the compiler
 _NO_MEMORY = -1.0
-_FAULTS = {  # what `epoch` in kernel.c gives in place of a loss
+_FAULTS = {  # what the loop in kernel.c returns in place of a loss
     -2.0: "The compiled loop was given a pointer that cannot be one.",
     -3.0: "The compiled loop was given an impossible number of examples.",
     -4.0: "The batch size must be at least 1.",
@@ -53,8 +53,9 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled loop for networks of one shape. `code` is the shared library, which may be handed
-    to other processes of this machine.
+    """A compiled loop for networks of one shape.
+
+    `code` is the shared library. Other processes of this machine may load it, too.
     """
 
     spec: ModelSpec
@@ -64,11 +65,12 @@ class Kernel:
     def train(
         self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, settings: TrainSettings, seed: int
     ) -> float:
-        """As `client_sdk.task.train.train`, on the CPU.
+        """Train in place as `client_sdk.task.train.train` does, on the CPU.
 
-        Raises DataError for settings out of range, ValueError for a model, images [N, C, H, W] or
-        labels [N] of other shapes or types than the network's, which machine code must not be
-        given, MemoryError, and OSError where the library cannot be loaded.
+        Machine code reads and writes where it is told to, so everything is checked before. Raises
+        DataError for settings out of range; ValueError for a model, images [N, C, H, W] or labels
+        [N] of other shapes or types than the network's; MemoryError; and OSError where the library
+        cannot be loaded.
         """
         settings.check()
         parameters = list(model.parameters())
@@ -76,10 +78,10 @@ class Kernel:
         weights = nn.utils.parameters_to_vector(parameters).detach().contiguous()
         momenta, x, y = torch.zeros_like(weights), x.contiguous(), y.contiguous()
         epoch = _loaded(self.code)
-        dice = Dice(seed)
+        draws = SeededRandom(seed)
         total = 0.0
         for _ in range(settings.epochs):
-            order = dice.permutation(len(y))
+            order = draws.permutation(len(y))
             total = epoch(
                 *(tensor.data_ptr() for tensor in (weights, momenta, x, y, order)),
                 len(y),
@@ -115,7 +117,7 @@ class Kernel:
 
 @functools.cache
 def _loaded(code: bytes) -> Any:
-    """The library's function. The file is needed only while it is being loaded."""
+    """Load the library, and give its function. A loaded library no longer needs its file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.so"
         path.write_bytes(code)
@@ -126,10 +128,10 @@ def _loaded(code: bytes) -> Any:
 
 
 def compile_kernel(spec: ModelSpec) -> Kernel:
-    """The loop for this network, compiled by $CC, cc, gcc or clang, and found to be right.
+    """The loop for this network, compiled by $CC, cc, gcc or clang, and compared with `train`.
 
-    Raises Unavailable where there is no such compiler, or where what it makes cannot be loaded or
-    does not agree with the readable loop.
+    Raises Unavailable where there is no such compiler, or where its result cannot be loaded or does
+    not agree with the readable loop.
     """
     try:
         spec.check()
@@ -141,7 +143,7 @@ def compile_kernel(spec: ModelSpec) -> Kernel:
     kept = kernel_cache.get(key)
     if kept is not None:
         kernel = Kernel(spec, kept, Path(compiler[0]).name)
-        with contextlib.suppress(Unavailable):  # then it is compiled anew
+        with contextlib.suppress(Unavailable):  # a new compilation may agree
             _compare(kernel)
             return kernel
     kernel = Kernel(spec, _compiled(compiler, spec), Path(compiler[0]).name)
@@ -168,7 +170,7 @@ def _compiled(compiler: Sequence[str], spec: ModelSpec) -> bytes:
 
 def _compiler() -> list[str]:
     if os.name != "posix":
-        raise Unavailable("only Linux and macOS have been thought of")
+        raise Unavailable("it is written for Linux and macOS")
     chosen = shlex.split(os.environ.get("CC", ""))
     for words in [chosen] if chosen else [["cc"], ["gcc"], ["clang"]]:
         path = shutil.which(words[0])
@@ -178,7 +180,7 @@ def _compiler() -> list[str]:
 
 
 def _run(command: Sequence[str]) -> str | None:
-    """What went wrong, if anything."""
+    """Run the compiler; gives its first error, or None."""
     try:
         done = subprocess.run(  # noqa: S603  (a compiler of the user's choice)  # nosec B603
             command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False
@@ -207,7 +209,7 @@ def _shape(spec: ModelSpec) -> list[str]:
 
 
 def _compare(kernel: Kernel) -> None:
-    """Raise Unavailable unless it gives what the readable loop gives, all but rounding."""
+    """Raise Unavailable unless the kernel agrees with the readable loop, up to rounding."""
     try:
         fault = disagreement(kernel.train, kernel.spec)
     except (OSError, MemoryError) as error:

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from client_sdk import errors
-from client_sdk.api import answers, transfer
+from client_sdk.api import answers, parts
 from client_sdk.api.client import STATUS_BYTES, CoordinatorClient
 from client_sdk.api.connection import Retry
-from client_sdk.api.signed import require_signed
+from client_sdk.api.signed_urls import require_signed
 from client_sdk.participant import Participant
 from serverless_fl.wire.schema import BlobInfo
 
@@ -428,5 +428,5 @@ def test_few_tasks_work_through_many_items():
         most = max(most, len(asyncio.all_tasks()))
         await asyncio.sleep(0)
 
-    asyncio.run(transfer.at_once(work, range(1000)))
-    assert most == transfer.PARALLEL_PARTS + 1
+    asyncio.run(parts.for_each_part(work, range(1000)))
+    assert most == parts.PARALLEL_PARTS + 1

@@ -10,8 +10,7 @@ import sys
 import pytest
 
 from client_sdk.api import key_file
-from client_sdk.errors import BadSettings
-from client_sdk.exits import UsageError
+from client_sdk.errors import BadSettings, UsageError
 
 HERE = "https://coordinator.example"
 ID = "20261124-101500-9f2c1a"

@@ -10,9 +10,11 @@ import httpx
 import pytest
 
 from client_sdk import errors
-from client_sdk.api import transfer
+from client_sdk.api import parts as file_parts
 from client_sdk.api.connection import Connection, Retry
-from client_sdk.api.transfer import TRIES, Upload, at_once, download
+from client_sdk.api.download import download
+from client_sdk.api.parts import TRIES, for_each_part
+from client_sdk.api.upload import Upload
 from serverless_fl.wire import parts
 from serverless_fl.wire.schema import BlobInfo
 
@@ -204,7 +206,7 @@ async def test_a_part_is_packed_only_where_that_pays(data, coding):
 
 
 async def test_a_file_has_as_many_parts_as_any_may_have_and_no_more(monkeypatch):
-    monkeypatch.setattr(transfer, "MAX_PARTS", 10)
+    monkeypatch.setattr(file_parts, "MAX_PARTS", 10)
     Upload(None, "/x", DATA, 10, direct=False)
     with pytest.raises(errors.BadAnswer, match="more than 10 parts"):
         Upload(None, "/x", DATA + b"x", 10, direct=False)
@@ -225,7 +227,7 @@ async def test_a_few_are_done_at_a_time_and_the_first_fault_ends_the_others():
             raise
 
     with pytest.raises(errors.CorruptDownload):
-        await at_once(work, range(100))
+        await for_each_part(work, range(100))
     await asyncio.sleep(0)
-    assert begun == list(range(transfer.PARALLEL_PARTS))
+    assert begun == list(range(file_parts.PARALLEL_PARTS))
     assert ended == begun[1:]

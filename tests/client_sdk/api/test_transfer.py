@@ -10,7 +10,8 @@ from client_sdk import errors
 from client_sdk.api import connection
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.api.connection import Retry
-from client_sdk.api.transfer import TRIES, Upload
+from client_sdk.api.parts import TRIES
+from client_sdk.api.upload import Upload
 
 DATA = bytes(range(100))
 SIZE = 10  # of a part

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from client_sdk import exits
-from client_sdk.cli import command_line, commands, model_commands, unforeseen, values
-from client_sdk.errors import StateConflict
+from client_sdk import exit_codes
+from client_sdk.cli import command_line, error_log, predict_command, run_command, values
+from client_sdk.errors import StateConflict, UsageError
 from client_sdk.results import run_folder
-from client_sdk.results.console import Output, sign
+from client_sdk.results.console import Output, printable
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ AWAY = ("--server", "http://127.0.0.1:9")
 )
 def test_bad_usage_is_one_sentence_and_a_code(command, arguments, says):
     code, told = command(*arguments)
-    assert code == exits.USAGE
+    assert code == exit_codes.USAGE
     assert says in told
     assert told.startswith("error: ")
     assert len(told.splitlines()) == 1
@@ -97,16 +97,16 @@ def test_a_binary_key_file_is_told_of(command, tmp_path):
     path = tmp_path / "binary.key"
     path.write_bytes(b"\xff\xfe\x00")
     code, told = command("join", *AWAY, "--experiment", "x", "--enrol-key", "k", "--key-file", path)
-    assert (code, "binary.key" in told) == (exits.USAGE, True)
+    assert (code, "binary.key" in told) == (exit_codes.USAGE, True)
 
 
 def test_a_resume_with_other_settings_speaks_of_settings(command, monkeypatch):
     async def refuse(arguments, console):
         raise StateConflict(409, "idempotency-key-reused", "This Idempotency-Key made another.")
 
-    monkeypatch.setattr(commands, "simulate", refuse)
+    monkeypatch.setattr(run_command, "execute", refuse)
     code, told = command(*DIGITS, "--resume", "--out", "x")
-    assert code == exits.USAGE
+    assert code == exit_codes.USAGE
     assert "made with other settings" in told
     assert "Idempotency" not in told
 
@@ -115,30 +115,30 @@ def test_a_resume_with_other_settings_speaks_of_settings(command, monkeypatch):
 def test_a_run_that_is_none_is_not_resumed(command, tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
     code, told = command(*DIGITS, "--resume", "--out", tmp_path)
-    assert (code, "to resume" in told) == (exits.USAGE, True)
+    assert (code, "to resume" in told) == (exit_codes.USAGE, True)
 
 
 def test_runs_that_begin_at_once_have_folders_of_their_own(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    found = [run_folder._new_folder(run_folder.RUNS / "20260101-000000") for _ in range(4)]
+    found = [run_folder._make_folder(run_folder.RUNS / "20260101-000000") for _ in range(4)]
     assert len(set(found)) == 4
     assert all(folder.is_dir() for folder in found)
 
 
 def test_a_run_does_not_take_the_folder_of_another(tmp_path):
-    run_folder.choose(tmp_path, False)
+    run_folder.new(tmp_path)
     saved = (tmp_path / "run.json").read_bytes()
-    with pytest.raises(exits.UsageError, match="holds a run already"):
-        run_folder.choose(tmp_path, False)
+    with pytest.raises(UsageError, match="holds a run already"):
+        run_folder.new(tmp_path)
     assert (tmp_path / "run.json").read_bytes() == saved
 
 
 def test_a_run_that_goes_on_is_not_resumed_beside_itself(command, tmp_path):
-    run_folder.choose(tmp_path, False)
-    with run_folder.held(tmp_path):
+    folder = run_folder.new(tmp_path)
+    with folder.locked():
         code, told = command(*DIGITS, "--resume", "--out", tmp_path)
-    assert (code, "Another process is at the run in" in told) == (exits.USAGE, True)
-    with run_folder.held(tmp_path):  # it was given back
+    assert (code, "Another process is at the run in" in told) == (exit_codes.USAGE, True)
+    with folder.locked():  # it was given back
         pass
 
 
@@ -147,13 +147,13 @@ def test_what_nobody_foresaw_is_a_sentence_and_a_file(command, monkeypatch, tmp_
     def fail(*_):
         raise RuntimeError(line_ends_in)
 
-    monkeypatch.setattr(model_commands, "predict", fail)
+    monkeypatch.setattr(predict_command, "execute", fail)
     code, told = command("predict", "x.png")
-    assert code == exits.UNFORESEEN
+    assert code == exit_codes.UNFORESEEN
     assert len(told.splitlines()) == 1
     assert "RuntimeError" in told
-    assert unforeseen.NAME in told
-    assert "Traceback" in (tmp_path / unforeseen.NAME).read_text(encoding="utf-8")
+    assert error_log.NAME in told
+    assert "Traceback" in (tmp_path / error_log.NAME).read_text(encoding="utf-8")
 
 
 def test_the_traceback_of_a_run_lies_beside_its_results(command, monkeypatch, tmp_path):
@@ -161,14 +161,14 @@ def test_the_traceback_of_a_run_lies_beside_its_results(command, monkeypatch, tm
         raise RuntimeError("of this test")
 
     (tmp_path / "out").mkdir()
-    monkeypatch.setattr(commands, "simulate", fail)
-    assert command(*DIGITS, "--out", tmp_path / "out")[0] == exits.UNFORESEEN
-    assert "of this test" in (tmp_path / "out" / unforeseen.NAME).read_text(encoding="utf-8")
+    monkeypatch.setattr(run_command, "execute", fail)
+    assert command(*DIGITS, "--out", tmp_path / "out")[0] == exit_codes.UNFORESEEN
+    assert "of this test" in (tmp_path / "out" / error_log.NAME).read_text(encoding="utf-8")
 
 
 def test_a_traceback_that_finds_no_room_is_still_a_sentence(monkeypatch, tmp_path):
-    monkeypatch.setattr(unforeseen.tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
-    told = unforeseen.record(RuntimeError("x"), tmp_path / "nowhere")
+    monkeypatch.setattr(error_log.tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
+    told = error_log.log_unexpected(RuntimeError("x"), tmp_path / "nowhere")
     assert told == "An unexpected error: RuntimeError: x."
 
 
@@ -185,17 +185,17 @@ def test_what_the_machine_lacks_is_no_traceback(command, monkeypatch, error, say
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(model_commands, "predict", fail)
+    monkeypatch.setattr(predict_command, "execute", fail)
     code, told = command("predict", "x.png")
-    assert (code, says in told, len(told.splitlines())) == (exits.USAGE, True, 1)
+    assert (code, says in told, len(told.splitlines())) == (exit_codes.USAGE, True, 1)
 
 
 def test_a_reader_that_goes_away_is_no_failed_experiment(command, monkeypatch):
     def fail(*_):
         raise BrokenPipeError
 
-    monkeypatch.setattr(model_commands, "predict", fail)
-    monkeypatch.setattr(command_line, "let_go_of_stdout", lambda: None)  # pytest needs it
+    monkeypatch.setattr(predict_command, "execute", fail)
+    monkeypatch.setattr(command_line, "discard_stdout", lambda: None)  # pytest needs it
     code, told = command("predict", "x.png")
     assert code == 130
     assert told.startswith("error: The output was closed.")
@@ -206,9 +206,12 @@ def test_letters_that_the_output_lacks_are_printed_as_escapes(monkeypatch, encod
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding)
     monkeypatch.setattr(sys, "stdout", stream)
-    monkeypatch.setattr(
-        model_commands, "predict", lambda arguments, console: console.print("кот ✓") or 0
-    )
+
+    async def show(arguments, console):
+        console.print("кот ✓")
+        return 0
+
+    monkeypatch.setattr(predict_command, "execute", show)
     assert command_line.run(["predict", "x.png"]) == 0
     assert rb"\u043a\u043e\u0442" in raw.getvalue()
 
@@ -216,11 +219,11 @@ def test_letters_that_the_output_lacks_are_printed_as_escapes(monkeypatch, encod
 def test_a_mark_is_one_that_the_output_has(monkeypatch):
     for encoding, wanted in (("utf-8", "✓"), ("ascii", "ok"), ("cp1252", "ok")):
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
-        assert sign(Output(to_stderr=False), "✓", "ok") == wanted
+        assert printable(Output(to_stderr=False), "✓", "ok") == wanted
 
 
 def test_every_code_is_documented():
-    documented = {int(line.split()[0]) for line in exits.TEXT.splitlines()[1:]}
+    documented = {int(line.split()[0]) for line in exit_codes.TEXT.splitlines()[1:]}
     assert documented == {0, *range(1, 12), 130}
 
 
@@ -236,7 +239,7 @@ def test_modules_of_the_working_folder_do_not_matter(tmp_path):
         text=True,
         check=False,
     )
-    assert done.returncode == exits.USAGE, done.stderr
+    assert done.returncode == exit_codes.USAGE, done.stderr
     assert done.stderr.startswith("error: The model nowhere cannot be read")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from client_sdk import exits
+from client_sdk import exit_codes
 from client_sdk.cli import command_line
 from tests.support.plain_http import create
 from tests.support.processes import KEY, Server
@@ -28,7 +28,7 @@ def delete(server, experiment, *more, key=KEY):
 
 def test_it_deletes_what_has_ended_and_says_so(server, http, capsys):
     experiment, _ = create(http, "over")
-    assert delete(server, experiment) == exits.REFUSED
+    assert delete(server, experiment) == exit_codes.REFUSED
     assert "stop it first, or delete it with stop=true" in capsys.readouterr().err
     http.post(f"/experiments/{experiment}/stop").raise_for_status()
     assert delete(server, experiment) == 0
@@ -45,9 +45,9 @@ def test_it_stops_it_first_where_it_is_told_to(server, http):
 
 def test_it_needs_the_right_key_and_an_experiment(server, http, capsys):
     experiment, enrolment_key = create(http, "not yours")
-    assert delete(server, experiment, "--stop", key=enrolment_key) == exits.REFUSED
-    assert delete(server, experiment, "--stop", key="") == exits.USAGE
+    assert delete(server, experiment, "--stop", key=enrolment_key) == exit_codes.REFUSED
+    assert delete(server, experiment, "--stop", key="") == exit_codes.USAGE
     assert "set FL_ADMIN_KEY" in capsys.readouterr().err
     assert http.get(f"/experiments/{experiment}").status_code == 200
-    assert delete(server, "20200101-000000-abcdef") == exits.REFUSED
+    assert delete(server, "20200101-000000-abcdef") == exit_codes.REFUSED
     assert "There is no experiment" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 
 from client_sdk.cli import config_file, settings
 from client_sdk.cli.arguments import make_parser
-from client_sdk.exits import UsageError
+from client_sdk.errors import UsageError
 
 
 def parse(*words):

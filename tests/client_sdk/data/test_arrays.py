@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from client_sdk.data import datasets
+from client_sdk.data.dataset import normalise
 from client_sdk.data.preparation import Preparation, Range
 from client_sdk.errors import DataError
-from client_sdk.task import models
+from client_sdk.task import model_file, models
 from client_sdk.tools import predict
 
 RNG = np.random.default_rng(0)
@@ -57,11 +58,11 @@ SCALES = {
 def test_a_picture_file_becomes_what_was_trained_on_whatever_its_scale(tmp_path, scale, bytes_):
     dataset = load(tmp_path, x_train=SCALES[scale](bytes_))
     spec = models.spec_for("auto", dataset.shape, 4)
-    data = models.to_bytes(models.build(spec, 0), models.describe(dataset, spec))
+    data = model_file.to_bytes(models.build(spec, 0), model_file.describe(dataset, spec))
     classifier = predict.Classifier.parse(data, "it")
     expected = dataset.normalise(dataset.test_x)
     assert torch.isfinite(expected).all()
-    whole = datasets.normalise(
+    whole = normalise(
         torch.from_numpy(np.atleast_3d(bytes_.reshape(60, 10, 12, -1))).permute(0, 3, 1, 2),
         dataset.mean,
         dataset.std,
@@ -78,7 +79,7 @@ def test_a_16_bit_file_is_read_on_the_scale_of_the_arrays(tmp_path):
     dataset = load(tmp_path, x_train=deep, x_test=deep[:5] // 3, y_test=LABELS[:5])
     assert dataset.preparation.ranges == {"integer": Range((0.0,), (4095.0,))}
     spec = models.spec_for("auto", dataset.shape, 4)
-    data = models.to_bytes(models.build(spec, 0), models.describe(dataset, spec))
+    data = model_file.to_bytes(models.build(spec, 0), model_file.describe(dataset, spec))
     found = predict.Classifier.parse(data, "it").prepare(Image.fromarray(deep[1] // 3))
     assert torch.equal(found[0], dataset.normalise(dataset.test_x)[1])  # dark ones stay dark
 
@@ -224,7 +225,7 @@ def test_a_party_with_arrays_on_another_scale_reads_what_the_experiment_reads(tm
     for other in (BYTES, BYTES / 255, BYTES.astype(np.uint16) * 257, as_in_courses(BYTES)):
         np.savez(tmp_path / "other.npz", x_train=other, y_train=LABELS)
         found = datasets.load(str(tmp_path / "other.npz"), tmp_path, like=one.preparation)
-        mine = datasets.normalise(found.train_x, one.mean, one.std)
+        mine = normalise(found.train_x, one.mean, one.std)
         assert torch.allclose(mine, one.normalise(one.train_x), atol=1e-5)
     with pytest.raises(DataError, match="have 3 channels; 1 are wanted"):
         np.savez(tmp_path / "other.npz", x_train=COLOUR, y_train=LABELS)

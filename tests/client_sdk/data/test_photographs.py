@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client_sdk.data import datasets, ink
+from client_sdk.data import datasets, digit_finder
 from client_sdk.tools.predict import Classifier
 from tests.support.datasets import SHARED, needs_mnist
 from tests.support.trained import trained_on
@@ -141,7 +141,9 @@ def test_photographs_in_mnists_style(mnist, fault):
 @pytest.mark.parametrize("value", [0, 255, 117])
 @pytest.mark.parametrize("size", [(5, 5), (1, 1), (300, 200), (64, 64), (1000, 3)])
 def test_a_blank_page_holds_no_ink(size, value):
-    assert not ink.find_digit(np.full(size, value, np.float32), 28, 28, 20 / 28, True).any()
+    assert not digit_finder.find_digit(
+        np.full(size, value, np.float32), 28, 28, 20 / 28, True
+    ).any()
 
 
 def test_a_page_of_lines_alone_is_a_picture_too(digits):
@@ -152,7 +154,7 @@ def test_a_page_of_lines_alone_is_a_picture_too(digits):
 def test_ink_is_framed_by_its_mass():
     page = np.full((200, 300), 230, np.float32)
     page[20:120, 200:220] = 30
-    found = ink.find_digit(page, 28, 28, 20 / 28, True)
+    found = digit_finder.find_digit(page, 28, 28, 20 / 28, True)
     rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
     assert (rows[0], rows[-1], columns[0], columns[-1]) == (4, 23, 12, 15)
     assert found[10, 13] == found.max() == 255

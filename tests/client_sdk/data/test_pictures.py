@@ -10,7 +10,7 @@ from PIL import Image
 from client_sdk.data import datasets, pictures
 from client_sdk.data.preparation import Preparation, Range, guess_range, parse_size
 from client_sdk.errors import DataError
-from client_sdk.task import models
+from client_sdk.task import model_file, models
 from client_sdk.tools import predict
 
 SIDE = 12
@@ -81,7 +81,7 @@ def make(root, save, count=6):
 
 def model_of(dataset, path):
     spec = models.spec_for("auto", dataset.shape, len(dataset.classes))
-    path.write_bytes(models.to_bytes(models.build(spec, 0), models.describe(dataset, spec)))
+    path.write_bytes(model_file.to_bytes(models.build(spec, 0), model_file.describe(dataset, spec)))
     return path
 
 
@@ -212,7 +212,7 @@ def test_a_model_of_other_channels_says_that_it_takes_no_files(tmp_path):
 def test_a_model_file_says_how_pictures_are_prepared(tmp_path):
     root = make(tmp_path / "trees", sixteen_bits)
     dataset = datasets.load(str(root), tmp_path, size=(9, 10), fit="crop")
-    about = models.Description.read(
+    about = model_file.Description.read(
         model_of(dataset, tmp_path / "m.safetensors").read_bytes(), "it"
     )
     assert about.preparation == dataset.preparation
@@ -226,13 +226,13 @@ def test_a_model_file_says_how_pictures_are_prepared(tmp_path):
 def test_files_of_earlier_versions_are_read_as_they_were_meant(tmp_path):
     digits = datasets.load("digits", tmp_path)
     spec = models.spec_for("auto", digits.shape, 10)
-    old = models.describe(digits, spec) | {"white": "255.0", "mean": "[51.0]", "std": "[25.5]"}
+    old = model_file.describe(digits, spec) | {"white": "255.0", "mean": "[51.0]", "std": "[25.5]"}
     del old["fit"], old["ranges"]
-    about = models.Description.read(models.to_bytes(models.build(spec, 0), old), "it")
+    about = model_file.Description.read(model_file.to_bytes(models.build(spec, 0), old), "it")
     assert (about.mean, about.std) == ((0.2,), (0.1,))
     assert about.preparation == Preparation(1, 8, 8, "digits")
     old["dataset"] = "mine"
-    about = models.Description.read(models.to_bytes(models.build(spec, 0), old), "it")
+    about = model_file.Description.read(model_file.to_bytes(models.build(spec, 0), old), "it")
     assert about.preparation.fit == "crop"
 
 
@@ -254,9 +254,9 @@ def test_files_of_earlier_versions_are_read_as_they_were_meant(tmp_path):
 def test_a_strangers_preparation_is_checked(tmp_path, changes, says):
     digits = datasets.load("digits", tmp_path)
     spec = models.spec_for("auto", digits.shape, 10)
-    data = models.to_bytes(models.build(spec, 0), models.describe(digits, spec) | changes)
+    data = model_file.to_bytes(models.build(spec, 0), model_file.describe(digits, spec) | changes)
     with pytest.raises(DataError, match=says):
-        models.Description.read(data, "it")
+        model_file.Description.read(data, "it")
 
 
 def test_a_party_reads_its_pictures_as_the_experiment_does(tmp_path):

@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 import torch
 
-from client_sdk.data.hold_out import split
-from client_sdk.data.seeds import Dice
-from client_sdk.task import models
+from client_sdk.data.holdout import hold_out
+from client_sdk.data.seeds import SeededRandom
+from client_sdk.task import model_file, models
 from client_sdk.task.train import TrainSettings, train
 
 SPEC = models.spec_for("digits-cnn", (1, 8, 8), 10)
@@ -16,22 +16,22 @@ SPEC = models.spec_for("digits-cnn", (1, 8, 8), 10)
 
 def test_every_bit_of_a_seed_counts():
     seeds = [0, *(1 << bit for bit in range(63)), 2**63 - 1]
-    assert len({tuple(Dice(seed).permutation(40).tolist()) for seed in seeds}) == 65
+    assert len({tuple(SeededRandom(seed).permutation(40).tolist()) for seed in seeds}) == 65
     first = [models.build(SPEC, seed).conv1.weight.flatten().tolist() for seed in seeds[::8]]
     assert len(set(map(tuple, first))) == len(first)
-    assert len({tuple(split(range(40), seed)[1]) for seed in seeds}) > 50
+    assert len({tuple(hold_out(range(40), seed)[1]) for seed in seeds}) > 50
     trained = set()
     x, y = torch.randn(12, 1, 8, 8), torch.arange(12) % 10
     for seed in (5, 5 + 2**32, 5 + 2**62):
         model = models.build(SPEC, 0)
         train(model, x, y, TrainSettings(1, 4, 0.1, 0.5), seed)
-        trained.add(models.to_bytes(model))
+        trained.add(model_file.to_bytes(model))
     assert len(trained) == 3
 
 
 def test_known_draws():
     """They must never change: an experiment that goes on has drawn so before."""
-    dice = Dice(7)
+    dice = SeededRandom(7)
     assert dice.permutation(8).tolist() == KNOWN
     assert dice.permutation(8).tolist() != KNOWN
 
@@ -41,14 +41,14 @@ KNOWN = [4, 1, 6, 3, 2, 7, 5, 0]
 
 def test_permutations_are_uniform():
     count = 6_000
-    found = Counter(tuple(Dice(seed).permutation(3).tolist()) for seed in range(count))
+    found = Counter(tuple(SeededRandom(seed).permutation(3).tolist()) for seed in range(count))
     assert set(found) == set(itertools.permutations(range(3)))
     chi = sum((n - count / 6) ** 2 / (count / 6) for n in found.values())
     assert chi < 25.7  # five degrees of freedom, p = 1e-4
 
 
 def test_uniform_fills_its_interval_evenly():
-    values = Dice(3).uniform((100, 1000), 0.25)
+    values = SeededRandom(3).uniform((100, 1000), 0.25)
     assert values.shape == (100, 1000)
     assert values.dtype == torch.float32
     assert values.abs().max() <= 0.25
@@ -69,4 +69,4 @@ def test_initial_weights_are_spread_as_pytorchs_are():
 
 def test_a_seed_below_zero_is_refused():
     with pytest.raises(ValueError, match=r"\d"):
-        Dice(-1)
+        SeededRandom(-1)

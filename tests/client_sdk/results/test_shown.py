@@ -11,14 +11,14 @@ from PIL import Image
 
 from app.telemetry.logs import ConsoleFormatter
 from client_sdk import errors
-from client_sdk.cli import command_line, model_commands
+from client_sdk.cli import command_line, predict_command
 from client_sdk.data import datasets
 from client_sdk.participant import Event
-from client_sdk.results import conclusion, plots, progress
+from client_sdk.results import plots, progress, summary
 from client_sdk.results.console import Output
-from client_sdk.results.narration import Narration
-from client_sdk.simulation.simulate import Row
-from client_sdk.task import models
+from client_sdk.results.join_progress import JoinProgress
+from client_sdk.simulation.outcome import Row
+from client_sdk.task import model_file, models
 from client_sdk.task.evaluation import Classes
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\n"
@@ -101,27 +101,27 @@ def test_the_end_of_a_run(console):
             **{"wall_seconds": 1.0, "bytes_up": 1, "bytes_down": 1},
         },
     }
-    conclusion.conclude(console, report, [row(WORDS)], classes, [Path(f"x{MARKUP}.safetensors")])
+    summary.print_summary(console, report, [row(WORDS)], classes, [Path(f"x{MARKUP}.safetensors")])
     require_clean(console.file.getvalue())
 
 
 @pytest.mark.parametrize("kind", ["waiting", "done", "refused", "late"])
 def test_the_life_of_a_client(console, kind):
-    Narration(console.say, 3)(Event(kind, "client-01", 1, WORDS))
+    JoinProgress(console.say, 3)(Event(kind, "client-01", 1, WORDS))
     require_clean(console.file.getvalue())
 
 
-def test_the_classes_of_a_strangers_model(console, tmp_path):
+async def test_the_classes_of_a_strangers_model(console, tmp_path):
     digits = datasets.load("digits", tmp_path)
     spec = models.spec_for("auto", digits.shape, len(digits.classes))
     strange = replace(digits, classes=tuple(f"{n}{WORDS}" for n in range(10)))
-    data = models.to_bytes(models.build(spec, 1), models.describe(strange, spec))
+    data = model_file.to_bytes(models.build(spec, 1), model_file.describe(strange, spec))
     (tmp_path / "m.safetensors").write_bytes(data)
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     arguments = SimpleNamespace(
         images=[tmp_path / "a.png"], model=tmp_path / "m.safetensors", top=3, json=False
     )
-    assert model_commands.predict(arguments, console) == 0
+    assert await predict_command.execute(arguments, console) == 0
     require_clean(console.file.getvalue())
     assert console.file.getvalue().count("\n") == 1
 

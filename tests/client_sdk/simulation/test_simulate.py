@@ -10,8 +10,8 @@ import safetensors.numpy
 
 from client_sdk.data import datasets
 from client_sdk.results.report import build_report
-from client_sdk.simulation.bell import Bell
 from client_sdk.simulation.simulate import Simulation
+from client_sdk.simulation.waker import Waker
 from client_sdk.task import models
 from client_sdk.task.train import LocalUpdate
 from serverless_fl.domain.experiment import ExperimentState
@@ -102,31 +102,31 @@ def seen(state=ExperimentState.RUNNING, number=1, attempt=1, cohort=()):
     return SimpleNamespace(state=state, reason="of it", model_version=7, current_round=current)
 
 
-async def test_the_bell_rings_for_the_cohort_only():
-    bell, wait = Bell(), SimpleNamespace(retry_after=1.0)
-    bell.see(seen(number=1, cohort=["a"]))
-    sleeping = {c: asyncio.create_task(bell.pause(c, wait)) for c in "bc"}
+async def test_only_the_cohort_is_woken():
+    waker, wait = Waker(), SimpleNamespace(retry_after=1.0)
+    waker.update(seen(number=1, cohort=["a"]))
+    sleeping = {c: asyncio.create_task(waker.sleep(c, wait)) for c in "bc"}
     await asyncio.sleep(0)
-    bell.see(seen(number=2, cohort=["b"]))
+    waker.update(seen(number=2, cohort=["b"]))
     await sleeping["b"]
     assert not sleeping["c"].done()
-    bell.see(seen(number=2, attempt=2, cohort=["c"]))
+    waker.update(seen(number=2, attempt=2, cohort=["c"]))
     await sleeping["c"]
 
 
-async def test_a_client_that_asked_while_the_bell_rang_asks_once_more():
-    bell, wait = Bell(), SimpleNamespace(retry_after=1.0)
-    bell.see(seen(number=2, cohort=["a"]))
-    assert await bell.pause("a", wait) is None  # at once
-    again = asyncio.create_task(bell.pause("a", wait))
+async def test_a_client_that_asked_while_the_turn_changed_asks_once_more():
+    waker, wait = Waker(), SimpleNamespace(retry_after=1.0)
+    waker.update(seen(number=2, cohort=["a"]))
+    assert await waker.sleep("a", wait) is None  # at once
+    again = asyncio.create_task(waker.sleep("a", wait))
     await asyncio.sleep(0)
-    bell.see(seen(number=2, cohort=["a"]))  # nothing new
+    waker.update(seen(number=2, cohort=["a"]))  # nothing new
     await asyncio.sleep(0)
     assert not again.done()
-    bell.see(seen(state=ExperimentState.COMPLETED, number=0))
+    waker.update(seen(state=ExperimentState.COMPLETED, number=0))
     done = Done(state=ExperimentState.COMPLETED, reason="of it", model_version=7)
     assert await again == done
-    assert await bell.pause("late", wait) == done
+    assert await waker.sleep("late", wait) == done
 
 
 async def test_a_round_is_measured_once_its_model_is_announced(federation, monkeypatch):

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from client_sdk import exits
+from client_sdk import exit_codes
 from client_sdk.cli import command_line
 from client_sdk.data import datasets
 from client_sdk.errors import DataError
-from client_sdk.task import joining, models
-from client_sdk.task.joining import as_the_experiment
+from client_sdk.task import joining, model_file, models
+from client_sdk.task.joining import adapt
 from tests.support.plain_http import create
 from tests.support.processes import Server
 from tests.support.some import needs_names
@@ -35,7 +35,7 @@ def party(folder, *words, dark=0):
 
 def about(dataset):
     spec = models.spec_for("auto", dataset.shape, len(dataset.classes))
-    data = models.to_bytes(models.build(spec, 0), models.describe(dataset, spec))
+    data = model_file.to_bytes(models.build(spec, 0), model_file.describe(dataset, spec))
     return joining.description_of(data)
 
 
@@ -53,7 +53,7 @@ def test_the_same_classes_are_taken_and_pixels_are_scaled_as_the_experiments(tmp
     first = party(tmp_path / "a", "healthy", "ill")
     second = party(tmp_path / "b", "healthy", "ill", dark=20)
     assert first.mean != second.mean
-    found = as_the_experiment(second, about(first), map_classes=False)
+    found = adapt(second, about(first), map_classes=False)
     assert (found.mean, found.std) == (first.mean, first.std)
     assert torch.equal(found.train_y, second.train_y)
     image = second.train_x[:1]
@@ -75,7 +75,7 @@ def test_the_same_classes_are_taken_and_pixels_are_scaled_as_the_experiments(tmp
 def test_other_classes_are_refused_and_both_lists_are_shown(tmp_path, theirs, own):
     experiment, mine = party(tmp_path / "a", *theirs), party(tmp_path / "b", *own)
     with pytest.raises(DataError) as caught:
-        as_the_experiment(mine, about(experiment), map_classes=False)
+        adapt(mine, about(experiment), map_classes=False)
     said = str(caught.value)
     assert f"[{', '.join(experiment.classes)}] there" in said
     assert f"[{', '.join(c.strip() for c in mine.classes)}] here" in said or own[-1] == "dog "
@@ -86,7 +86,7 @@ def test_another_order_is_refused_too(tmp_path):
     first = party(tmp_path / "a", "cat", "dog")
     other = replace(first, classes=("dog", "cat"))
     with pytest.raises(DataError, match="the experiment's, but in another order"):
-        as_the_experiment(other, about(first), map_classes=False)
+        adapt(other, about(first), map_classes=False)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_another_order_is_refused_too(tmp_path):
 def test_classes_are_matched_by_name_when_asked(tmp_path, theirs, own):
     needs_names("".join((*theirs, *own)))
     experiment, mine = party(tmp_path / "a", *theirs), party(tmp_path / "b", *own)
-    found = as_the_experiment(mine, about(experiment), map_classes=True)
+    found = adapt(mine, about(experiment), map_classes=True)
     assert found.classes == experiment.classes
     wanted = {name.casefold().replace("  ", " "): name for name in theirs}
     exact = {name: name for name in theirs}
@@ -126,7 +126,7 @@ def test_classes_are_matched_by_name_when_asked(tmp_path, theirs, own):
 def test_what_names_leave_open_is_refused(tmp_path, theirs, own, said):
     experiment, mine = party(tmp_path / "a", *theirs), party(tmp_path / "b", *own)
     with pytest.raises(DataError, match=said):
-        as_the_experiment(mine, about(experiment), map_classes=True)
+        adapt(mine, about(experiment), map_classes=True)
 
 
 def test_a_name_is_the_same_however_a_file_system_composes_it(tmp_path):
@@ -134,7 +134,7 @@ def test_a_name_is_the_same_however_a_file_system_composes_it(tmp_path):
     first = party(tmp_path / "a", "Zürich", "Bern")
     apart = tuple(unicodedata.normalize("NFD", name) for name in first.classes)
     assert apart != first.classes
-    found = as_the_experiment(replace(first, classes=apart), about(first), map_classes=False)
+    found = adapt(replace(first, classes=apart), about(first), map_classes=False)
     assert torch.equal(found.train_y, first.train_y)
 
 
@@ -142,7 +142,7 @@ def test_names_of_a_stranger_do_not_reach_the_terminal_as_they_are(tmp_path):
     first = party(tmp_path / "a", "cat", "dog")
     hostile = replace(about(first), classes=("\x1b[2Jcat", "dog\nall is well"))
     with pytest.raises(DataError) as caught:
-        as_the_experiment(first, hostile, map_classes=False)
+        adapt(first, hostile, map_classes=False)
     assert str(caught.value).isprintable()
 
 
@@ -154,13 +154,13 @@ def test_a_list_has_an_end():
 def test_a_model_of_earlier_says_too_little_and_is_taken(tmp_path):
     first = party(tmp_path / "a", "cat", "dog")
     spec = models.spec_for("auto", first.shape, 2)
-    said = models.describe(first, spec)
+    said = model_file.describe(first, spec)
     for missing in ("classes", "mean", "std"):
         less = {name: value for name, value in said.items() if name != missing}
-        assert joining.description_of(models.to_bytes(models.build(spec, 0), less)) is None
+        assert joining.description_of(model_file.to_bytes(models.build(spec, 0), less)) is None
     wrong = said | {"mean": json.dumps([1e400])}
     with pytest.raises(DataError):
-        joining.description_of(models.to_bytes(models.build(spec, 0), wrong))
+        joining.description_of(model_file.to_bytes(models.build(spec, 0), wrong))
 
 
 @pytest.fixture(scope="module")
@@ -178,11 +178,11 @@ def http(server):
 def experiment_of(http, dataset, **without):
     """One for two parties, of which this set is the first one's; no client is enrolled."""
     spec = models.spec_for("auto", dataset.shape, len(dataset.classes))
-    said = {k: v for k, v in models.describe(dataset, spec).items() if k not in without}
+    said = {k: v for k, v in model_file.describe(dataset, spec).items() if k not in without}
     return create(
         http,
         "parties",
-        models.to_bytes(models.build(spec, 0), said),
+        model_file.to_bytes(models.build(spec, 0), said),
         **{"dataset": dataset.name, "dataset_size": len(dataset.train_y), "model": spec.name},
         **{"clients": 1, "clients_per_round": 1, "rounds": 1, "local_epochs": 1},
     )
@@ -201,7 +201,7 @@ def join(server, made, folder: Path, *more):
 def test_join_refuses_other_classes_before_it_takes_a_slot(server, http, tmp_path, capsys):
     made = experiment_of(http, party(tmp_path / "a", "horizontal", "vertical"))
     party(tmp_path / "b", "horizontal", "Vertical")
-    assert join(server, made, tmp_path / "b") == exits.USAGE
+    assert join(server, made, tmp_path / "b") == exit_codes.USAGE
     said = capsys.readouterr().err
     assert "[horizontal, vertical] there, [Vertical, horizontal] here" in said
     assert http.get(f"/experiments/{made[0]}").json()["enrolled"] == 0
@@ -215,4 +215,4 @@ def test_join_goes_on_with_a_warning_where_the_model_says_too_little(
     made = experiment_of(http, party(tmp_path / "a", "cat", "dog"), mean=True)
     assert join(server, made, tmp_path / "a") == 0
     shown = capsys.readouterr()
-    assert joining.NOT_SAID in " ".join((shown.out + shown.err).split())
+    assert joining.UNDESCRIBED in " ".join((shown.out + shown.err).split())

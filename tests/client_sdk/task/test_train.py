@@ -12,16 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from client_sdk.data import datasets
-from client_sdk.data.hold_out import split
+from client_sdk.data.holdout import hold_out
+from client_sdk.data.seeds import derive_seed
 from client_sdk.errors import DataError
-from client_sdk.task import models
-from client_sdk.task.train import (
-    TrainSettings,
-    derive_seed,
-    evaluate,
-    local_update,
-    train,
-)
+from client_sdk.task import model_file, models
+from client_sdk.task.train import TrainSettings, evaluate, local_update, train
 from serverless_fl.weights.check import UpdateCheck
 from serverless_fl.weights.header import layout_of
 
@@ -44,18 +39,18 @@ def digits():
 @given(st.integers(1, 500), st.integers(0, 2**63 - 1))
 def test_a_tenth_is_held_out_and_nothing_is_lost(size, seed):
     indices = list(range(100, 100 + size))
-    train_part, held_out = split(indices, seed)
+    train_part, held_out = hold_out(indices, seed)
     assert sorted(train_part + held_out) == indices
     assert len(held_out) == (max(1, round(size / 10)) if size > 1 else 0)
-    assert split(indices, seed) == (train_part, held_out)
+    assert hold_out(indices, seed) == (train_part, held_out)
 
 
 def test_splits_differ_by_seed_and_refuse_nonsense():
-    assert split(range(100), 1) != split(range(100), 2)
+    assert hold_out(range(100), 1) != hold_out(range(100), 2)
     with pytest.raises(ValueError, match="empty"):
-        split([], 0)
+        hold_out([], 0)
     with pytest.raises(ValueError, match="share"):
-        split([1, 2], 0, holdout=1.0)
+        hold_out([1, 2], 0, share=1.0)
 
 
 @pytest.mark.parametrize(
@@ -95,15 +90,15 @@ def test_initial_weights_are_a_function_of_the_seed_and_leave_the_global_dice_al
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    one, same, other = (models.to_bytes(models.build(spec, s)) for s in (1, 1, 2))
+    one, same, other = (model_file.to_bytes(models.build(spec, s)) for s in (1, 1, 2))
     assert torch.equal(torch.rand(1), expected)
     assert one == same != other
 
 
 def test_a_model_file_describes_itself_and_the_coordinator_can_read_it(digits):
     spec = models.spec_for("auto", digits.shape, 10)
-    data = models.to_bytes(models.build(spec, 0), models.describe(digits, spec))
-    about = models.read_metadata(data)
+    data = model_file.to_bytes(models.build(spec, 0), model_file.describe(digits, spec))
+    about = model_file.read_metadata(data)
     assert models.ModelSpec.from_json(about["model"]) == spec
     assert layout_of(data).metadata == about
     check = UpdateCheck()
@@ -140,12 +135,12 @@ def test_a_spec_knows_its_networks_size(shape):
 
 def test_weights_that_do_not_fit_are_refused(digits):
     small = models.build(models.spec_for("digits-cnn", (1, 8, 8), 10))
-    other = models.to_bytes(models.build(models.spec_for("digits-cnn", (1, 8, 8), 9)))
+    other = model_file.to_bytes(models.build(models.spec_for("digits-cnn", (1, 8, 8), 9)))
     for data in (other, b"noise", b""):
         with pytest.raises(DataError):
-            models.load_bytes(small, data)
+            model_file.load_bytes(small, data)
     with pytest.raises(DataError):
-        models.read_metadata(b"\x80\x04\x95 pickle")
+        model_file.read_metadata(b"\x80\x04\x95 pickle")
 
 
 def test_evaluation_by_hand():
@@ -236,7 +231,7 @@ def test_it_learns_digits(digits):
 def update(digits, seed=0, settings=SETTINGS, scale=1.0):
     spec = models.spec_for("auto", digits.shape, 10)
     x, y = scale * digits.normalise(digits.train_x[:90]), digits.train_y[:90]
-    weights = models.to_bytes(models.build(spec, 0))
+    weights = model_file.to_bytes(models.build(spec, 0))
     return local_update(weights, spec, x[:80], y[:80], x[80:], y[80:], settings, seed)
 
 

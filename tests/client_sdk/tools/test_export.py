@@ -12,14 +12,14 @@ import onnxruntime
 import pytest
 import torch
 
-from client_sdk.cli import command_line, model_commands
+from client_sdk.cli import command_line, export_command
 from client_sdk.cli.arguments import make_parser
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Parts, make_dataset
 from client_sdk.data.preparation import Preparation
 from client_sdk.errors import DataError
 from client_sdk.results.console import Output
-from client_sdk.task import models
+from client_sdk.task import model_file, models
 from client_sdk.tools.export import METADATA, export
 from client_sdk.tools.predict import Classifier
 from tests.support.federation import ADMIN_KEY
@@ -45,7 +45,7 @@ def a_set(name):
 def a_model(name):
     found = a_set(name)
     spec = models.spec_for(name, found.shape, len(found.classes))
-    return found, models.to_bytes(models.build(spec, 5), models.describe(found, spec))
+    return found, model_file.to_bytes(models.build(spec, 5), model_file.describe(found, spec))
 
 
 @pytest.fixture(scope="module", params=sorted(SHAPES))
@@ -109,7 +109,7 @@ def test_a_set_of_floats_up_to_255_takes_pixels_in_0_to_1_too(digits, tmp_path):
     np.savez(tmp_path / "floats.npz", **{name: t.numpy() for name, t in parts.items()})
     floats = datasets.load(str(tmp_path / "floats.npz"), tmp_path)
     spec = models.spec_for("digits-cnn", floats.shape, 10)
-    data = models.to_bytes(models.build(spec, 5), models.describe(floats, spec))
+    data = model_file.to_bytes(models.build(spec, 5), model_file.describe(floats, spec))
     logits, _ = onnxs(export(data, "onnx", normalise=True), found.test_x[:9].float() / 255)
     expected = torchs(data, floats.normalise(floats.test_x[:9]))
     np.testing.assert_allclose(logits, expected, atol=1e-4)
@@ -178,7 +178,7 @@ async def test_a_coordinators_model_by_its_version(federation, digits, tmp_path,
     _, data = digits
     experiment, enrolment_key = await federation.create(initial=data)
     monkeypatch.setattr(
-        model_commands,
+        export_command,
         "CoordinatorClient",
         lambda url, key, on_retry: _Open(federation.admin.using(key)),
     )
@@ -186,7 +186,7 @@ async def test_a_coordinators_model_by_its_version(federation, digits, tmp_path,
     given = ["export", "--server", "http://coordinator", "--experiment", experiment]
     for more in (["--key", ADMIN_KEY], ["--key", enrolment_key, "--version", "0"]):
         arguments = make_parser().parse_args([*given, *more, "--out", str(out)])
-        assert await model_commands.export(arguments, Output(to_stderr=True)) == 0
+        assert await export_command.execute(arguments, Output(to_stderr=True)) == 0
         assert out.read_bytes() == data
         out.unlink()
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from client_sdk.data import datasets
 from client_sdk.errors import DataError
-from client_sdk.task import models
+from client_sdk.task import model_file, models
 from client_sdk.tools import predict
 from tests.support.datasets import SHARED, needs_mnist
 from tests.support.here import run_here
@@ -152,7 +152,7 @@ def test_colour_pictures_for_a_colour_model(tmp_path):
         "std": "[0.2, 0.2, 0.2]",
     }
     path = tmp_path / "pets.safetensors"
-    path.write_bytes(models.to_bytes(models.build(spec, 0), metadata))
+    path.write_bytes(model_file.to_bytes(models.build(spec, 0), metadata))
     for mode, size in (("RGB", (640, 480)), ("L", (9, 20)), ("P", (33, 33))):
         Image.new(mode, size).save(tmp_path / "pet.png")
         (found,) = predict.predict([tmp_path / "pet.png"], path)
@@ -169,7 +169,7 @@ def test_a_colour_set_called_digits_keeps_its_colours(tmp_path):
         "std": "[1, 1, 1]",
     }
     path = tmp_path / "pets.safetensors"
-    path.write_bytes(models.to_bytes(models.build(spec, 0), metadata))
+    path.write_bytes(model_file.to_bytes(models.build(spec, 0), metadata))
     pixels = predict.Classifier.load(path).prepare(Image.new("RGB", (50, 40), (255, 51, 0)))
     assert pixels[0, :, 9, 9].tolist() == pytest.approx([1.0, 0.2, 0.0])
 
@@ -184,11 +184,11 @@ def test_a_colour_set_called_digits_keeps_its_colours(tmp_path):
 )
 def test_a_strangers_model_file_is_checked_before_it_is_used(digits, tmp_path, changes, says):
     spec = models.spec_for("auto", (1, 8, 8), 10)
-    metadata = models.describe(digits, spec) | changes
+    metadata = model_file.describe(digits, spec) | changes
     if "model" in changes:
         metadata["model"] = spec.to_json().replace(*changes["model"])
     path = tmp_path / "strange.safetensors"
-    path.write_bytes(models.to_bytes(models.build(spec, 0), metadata))
+    path.write_bytes(model_file.to_bytes(models.build(spec, 0), metadata))
     with pytest.raises(DataError, match=says):
         predict.Classifier.load(path)
 
@@ -202,7 +202,7 @@ def test_bad_pictures_and_bad_models_are_named(digits_model, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     Image.new("L", (8, 8)).save(tmp_path / "fine.png")
     (tmp_path / "noise.safetensors").write_bytes(b"\x80\x04 pickled?")
-    plain = models.to_bytes(models.build(models.spec_for("auto", (1, 8, 8), 10)))
+    plain = model_file.to_bytes(models.build(models.spec_for("auto", (1, 8, 8), 10)))
     (tmp_path / "plain.safetensors").write_bytes(plain)
     for image, model, says in (
         ("text.png", digits_model, "text.png"),

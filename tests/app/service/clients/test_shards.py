@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from app.service.clients import enrolment
-from client_sdk import participant
 from client_sdk.errors import BadAnswer, StateConflict
 from client_sdk.participant import Participant
+from client_sdk.task import shards
 from serverless_fl.domain import draws
 
 KEY = "k" * 40
@@ -67,7 +67,7 @@ async def test_a_client_asks_for_the_list_where_it_does_not_know_the_rule(federa
     experiment, key = await federation.create(dataset_size=400)
     listed = await indices(federation, experiment, key)
     monkeypatch.setattr(enrolment, "LISTED_AT_ONCE", 99)
-    monkeypatch.setattr(participant.draws, "VERSION", 1)
+    monkeypatch.setattr(shards.draws, "VERSION", 1)
     assert await indices(federation, experiment, key) == listed
 
 
@@ -95,18 +95,18 @@ async def test_a_rule_that_names_no_shard_is_not_followed(federation, changes, w
     joined = await federation.admin.using(key).subscribe(experiment, KEY)
     rule = joined.rule.model_copy(update=changes)
     with pytest.raises(BadAnswer, match=words):
-        participant._require_rule(rule, 400)
+        shards.require_rule(rule, 400)
 
 
 async def test_a_rule_at_its_bounds_is_followed(federation, monkeypatch):
     experiment, key = await federation.create(dataset_size=400)
     rule = (await federation.admin.using(key).subscribe(experiment, KEY)).rule
-    monkeypatch.setattr(participant, "MOST_INDICES", 100)
-    participant._require_rule(rule.model_copy(update={"slot": rule.clients - 1}), 400)
-    participant._require_rule(rule.model_copy(update={"clients": 400}), 400)  # one example each
-    monkeypatch.setattr(participant, "MOST_INDICES", 99)
+    monkeypatch.setattr(shards, "MAX_INDICES", 100)
+    shards.require_rule(rule.model_copy(update={"slot": rule.clients - 1}), 400)
+    shards.require_rule(rule.model_copy(update={"clients": 400}), 400)  # one example each
+    monkeypatch.setattr(shards, "MAX_INDICES", 99)
     with pytest.raises(BadAnswer, match="100 examples; this version takes up to 99"):
-        participant._require_rule(rule, 400)
+        shards.require_rule(rule, 400)
 
 
 async def test_a_rule_for_more_than_memory_is_not_followed(federation):
@@ -114,7 +114,7 @@ async def test_a_rule_for_more_than_memory_is_not_followed(federation):
     joined = await federation.admin.using(key).subscribe(experiment, KEY)
     rule = joined.rule.model_copy(update={"dataset_size": 10**9, "clients": 2})
     with pytest.raises(BadAnswer, match="500000000 examples"):
-        participant._require_rule(rule, None)
+        shards.require_rule(rule, None)
 
 
 async def test_others_are_answered_while_a_long_shard_is_drawn(federation, monkeypatch):

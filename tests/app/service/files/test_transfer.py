@@ -10,7 +10,7 @@ from app.store.s3 import S3Blobs
 from client_sdk import errors
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.api.connection import Retry
-from client_sdk.api.transfer import PARALLEL_PARTS
+from client_sdk.api.parts import PARALLEL_PARTS
 from serverless_fl.domain.errors import PartsMissing, StoreUnavailable
 from serverless_fl.domain.records import WeightsCommit
 from serverless_fl.wire import parts

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from client_sdk.errors import DataError
-from client_sdk.task import models
+from client_sdk.task import model_file, models
 from client_sdk.task.compiled import native
 from client_sdk.task.train import TrainSettings, evaluate, train
 
@@ -106,18 +106,18 @@ def digits():
 
 def test_the_wrapper_checks_settings_again(kernel, digits):
     model = models.build(kernel.spec, 0)
-    before = models.to_bytes(model)
+    before = model_file.to_bytes(model)
     for settings in (forged(batch_size=-60), forged(epochs=2**40), forged(momentum=float("nan"))):
         with pytest.raises(DataError, match="must be"):
             kernel.train(model, *digits, settings, 0)
-    assert models.to_bytes(model) == before
+    assert model_file.to_bytes(model) == before
 
 
 def test_machine_code_refuses_what_the_wrapper_would_let_through(kernel, digits, monkeypatch):
     monkeypatch.setattr(TrainSettings, "check", lambda self: None)
     monkeypatch.setattr(native.Kernel, "_check", lambda *_: None)
     model = models.build(kernel.spec, 0)
-    before = models.to_bytes(model)
+    before = model_file.to_bytes(model)
     x, y = digits
     cases = [
         ("batch size", forged(batch_size=0), y),
@@ -131,7 +131,7 @@ def test_machine_code_refuses_what_the_wrapper_would_let_through(kernel, digits,
     for message, settings, labels in cases:
         with pytest.raises(ValueError, match=message):
             kernel.train(model, x, labels, settings, 0)
-    assert models.to_bytes(model) == before
+    assert model_file.to_bytes(model) == before
 
 
 def test_a_model_of_another_shape_or_type_is_refused(kernel, digits):
@@ -151,7 +151,7 @@ def test_tensors_that_are_strided_or_elsewhere_are_not_read_as_if_they_were_not(
     assert not strided.is_contiguous()
     kernel.train(ours, strided, y.repeat_interleave(2)[::2], SETTINGS, 0)
     kernel.train(theirs, x, y, SETTINGS, 0)
-    assert models.to_bytes(ours) == models.to_bytes(theirs)
+    assert model_file.to_bytes(ours) == model_file.to_bytes(theirs)
     for images, labels in ((x.to("meta"), y), (x.to_sparse(), y), (x, y[:, None])):
         with pytest.raises(ValueError, match=r"CPU|of shape"):
             kernel.train(ours, images, labels, SETTINGS, 0)

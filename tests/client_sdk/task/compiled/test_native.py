@@ -11,20 +11,14 @@ import pytest
 import torch
 
 from client_sdk.data import datasets
-from client_sdk.data.hold_out import split
+from client_sdk.data.holdout import hold_out
+from client_sdk.data.seeds import derive_seed
 from client_sdk.engines import processes
 from client_sdk.engines.processes import TrainingPool
-from client_sdk.task import models
+from client_sdk.task import model_file, models
 from client_sdk.task import train as loops
 from client_sdk.task.compiled import native
-from client_sdk.task.train import (
-    TrainSettings,
-    derive_seed,
-    local_update,
-    pick_device,
-    train,
-    train_fused,
-)
+from client_sdk.task.train import TrainSettings, local_update, pick_device, train, train_fused
 from serverless_fl.wire.schema import BlobInfo
 from serverless_fl.wire.turns import Train, Training
 from tests.audit.loops import apart as loops_apart
@@ -72,14 +66,14 @@ def task():
 
 
 async def one_update(pool, spec):
-    weights = models.to_bytes(models.build(spec, 0))
+    weights = model_file.to_bytes(models.build(spec, 0))
     return (await pool.train("c-3", range(80), weights, task())).weights
 
 
 def by_hand(dataset, spec, loop):
-    mine, held_out = split(range(80), derive_seed(7, "holdout", "c-3"))
+    mine, held_out = hold_out(range(80), derive_seed(7, "holdout", "c-3"))
     return local_update(
-        models.to_bytes(models.build(spec, 0)),
+        model_file.to_bytes(models.build(spec, 0)),
         spec,
         dataset.normalise(dataset.train_x[mine]),
         dataset.train_y[mine],
@@ -158,7 +152,7 @@ def test_the_same_seed_gives_the_same_bytes(kernel):
     for seed in (1, 1, 2):
         model = models.build(kernel.spec, 0)
         kernel.train(model, x, y, settings, seed)
-        trained.append(models.to_bytes(model))
+        trained.append(model_file.to_bytes(model))
     assert trained[0] == trained[1] != trained[2]
 
 
@@ -166,7 +160,7 @@ def test_what_would_read_beyond_memory_is_refused(kernel):
     x, y = examples(kernel.spec, 8)
     settings = TrainSettings(1, 4, 0.05, 0.5)
     model = models.build(kernel.spec, 0)
-    before = models.to_bytes(model)
+    before = model_file.to_bytes(model)
     bad = [
         (x[:, :, 1:], y),
         (x[:4], y),
@@ -179,7 +173,7 @@ def test_what_would_read_beyond_memory_is_refused(kernel):
     for images, labels in bad:
         with pytest.raises(ValueError, match=r"must be|of shape"):
             kernel.train(model, images, labels, settings, 0)
-    assert models.to_bytes(model) == before
+    assert model_file.to_bytes(model) == before
 
 
 def test_a_training_that_diverges_says_so_in_its_weights(kernel):

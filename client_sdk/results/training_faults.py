@@ -1,24 +1,24 @@
-"""What a run's figures warn of: a training that diverged, or that learns its examples by heart."""
+"""Faults of a training that its figures show: it diverged, or it learnt its examples by heart."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from client_sdk.simulation.simulate import Row, best_of
+from client_sdk.simulation.outcome import Row, best_of
 from client_sdk.task.evaluation import Classes
 
-_SIGMAS = 3.0  # of the test set's own sampling error, beyond which accuracy is more than chance
-_FALLEN = 0.1  # of accuracy that a last model may lack against the best one before it is told
-_EXPLODED = 2.0  # times the loss of a model that knows nothing
-_BY_HEART = 0.1  # a mean loss on the examples that were trained on, below which nothing is left
-_RISE = 0.1  # of a held-out loss, absolute and as a share, that is more than noise
+_SIGMAS = 3.0  # standard errors of the test set; an accuracy beyond them is more than chance
+_FALLEN = 0.1  # a last model whose accuracy is so much below the best one's has diverged
+_EXPLODED = 2.0  # times the loss of equal odds for every class
+_BY_HEART = 0.1  # a mean loss on the training examples below this leaves nothing to learn
+_RISE = 0.1  # of the test loss, absolute and as a share; a smaller rise is noise
 
 
 def warnings_of(rows: Sequence[Row], classes: Classes | None) -> list[str]:
-    """Sentences about a run that ended well only in form; none where nothing is wrong.
+    """Warnings about a run that completed and still went wrong; none where nothing is wrong.
 
-    `classes` are the last model's answers on the test set.
+    `classes` counts the last model's answers on the test set.
     """
     if not rows or classes is None or not sum(classes.examples):
         return []
@@ -27,9 +27,9 @@ def warnings_of(rows: Sequence[Row], classes: Classes | None) -> list[str]:
 
 
 def chance(classes: Classes) -> float:
-    """The most that a model which knows nothing of the images is likely to get right.
+    """The largest share that a model which ignores the images is likely to get right.
 
-    That is the share of the largest class, and three standard errors of it.
+    It is the share of the largest class, and three standard errors of that share.
     """
     count = sum(classes.examples)
     share = max(classes.examples) / count
@@ -50,10 +50,10 @@ def _diverged(rows: Sequence[Row], classes: Classes) -> str:
         return ""
     learnt = best.accuracy > chance(classes)
     what = "The training diverged" if learnt else "The training diverged, or never began to learn"
-    said = f"{what}: after round {last.round} {' and '.join(faults)}"
+    warning = f"{what}: after round {last.round} {' and '.join(faults)}"
     if best is not last and learnt:
-        said += f"; the best model, of round {best.round}, reaches {best.accuracy:.2%}"
-    return f"{said}. A lower learning rate or fewer local epochs may help."
+        warning += f"; the best model, of round {best.round}, reaches {best.accuracy:.2%}"
+    return f"{warning}. A lower learning rate or fewer local epochs may help."
 
 
 def _memorised(rows: Sequence[Row]) -> str:

@@ -19,14 +19,6 @@ TEXT = """exit codes:
   11   an unexpected error; the traceback is in the file that the message names
   130  interrupted; the same command (run: with --resume) goes on
 """
-PAUSED_TEXT = (
-    "Paused: {reason} Nothing is lost. The same command with --resume --out {out} goes on; where "
-    "the budget is reached, with a higher --budget-usd."
-)
-
-
-class UsageError(Exception):
-    """The arguments contradict each other, or one is missing; the message says what to do."""
 
 
 def of_end(state: ExperimentState, *, ignored: bool) -> int:

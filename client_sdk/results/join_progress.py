@@ -7,23 +7,23 @@ from collections.abc import Callable
 from client_sdk.participant import Event
 
 
-class Narration:
+class JoinProgress:
     """Prints a participant's events. `rounds` is how many the experiment has."""
 
     def __init__(self, say: Callable[[str], None], rounds: int) -> None:
         self._say = say
         self._rounds = rounds
         self._last = ""
-        self._taken = 0
+        self._accepted = 0
         self._refusal = ""
 
     def __call__(self, event: Event) -> None:
         if event.kind == "uploaded":
-            self._taken += 1
+            self._accepted += 1
         if event.kind == "refused":
             self._refusal = event.message
         line = self._line(event)
-        if line != self._last:  # most polls get the same answer as the last one
+        if line != self._last:  # most polls get the answer of the poll before
             self._say(line)
         self._last = line
 
@@ -36,8 +36,8 @@ class Narration:
 
     @property
     def ignored(self) -> str:
-        """A sentence where the coordinator refused every update until now, else nothing."""
-        if self._taken or not self._refusal:
+        """A sentence where the coordinator has refused every update until now, else empty."""
+        if self._accepted or not self._refusal:
             return ""
         return (
             "Every update of this client was refused, so that nothing of its data is in the model. "

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from client_sdk import exits
+from client_sdk import exit_codes
 from client_sdk.participant import Event
-from client_sdk.results.conclusion import headline
 from client_sdk.results.console import Output
-from client_sdk.results.narration import Narration
+from client_sdk.results.join_progress import JoinProgress
 from client_sdk.results.progress import LiveProgress
+from client_sdk.results.summary import headline
 from serverless_fl.domain.experiment import ExperimentState
 
 
@@ -22,7 +22,7 @@ def said():
 
 @pytest.fixture
 def narration(said):
-    return Narration(said.append, rounds=12)
+    return JoinProgress(said.append, rounds=12)
 
 
 def test_it_says_what_a_client_waits_for_and_each_thing_once(narration, said):
@@ -59,7 +59,7 @@ def test_a_client_whose_every_update_is_refused_is_told_so(narration):
     ],
 )
 def test_the_code_says_that_a_client_took_part_for_nothing(state, ignored, code):
-    assert exits.of_end(state, ignored=ignored) == code
+    assert exit_codes.of_end(state, ignored=ignored) == code
 
 
 def test_the_headline_names_who_took_part_for_nothing():

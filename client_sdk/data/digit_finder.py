@@ -1,4 +1,4 @@
-"""Cuts a digit out of a drawing, a scan or a photograph, and frames it as MNIST or digits do."""
+"""Finds the digit in a drawing, a scan or a photograph, and frames it as MNIST or digits do."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-_SIDE = 300  # pixels to which a photograph's longer side is scaled; thin lines fade there
+_SIDE = 300  # pixels of a photograph's longer side after scaling; thin lines fade at that size
 _SMALL = 64  # pixels; a smaller picture is the digit alone, without paper around it
-_FAINT = 0.02  # share of the paper's light; a smaller difference is not ink
-_PALE = 0.15  # share of the ink's darkness; a paler pixel is a shade beside it
-_SPECK = 0.08  # share of the largest piece's ink; a smaller piece is not the digit's
+_FAINT = 0.02  # of the paper's light; a smaller difference is not ink
+_PALE = 0.15  # of the ink's darkness; a paler pixel is a shade beside the stroke
+_SPECK = 0.08  # of the largest piece's ink; a smaller piece does not belong to the digit
 _LINE = 0.7  # share of a row or column that a ruled line marks
 
 
@@ -20,8 +20,8 @@ def find_digit(
     """Find the digit in grey values [H, W] of 0 to 255; gives ink at 255 on 0, uint8.
 
     The result is [height, width]. The digit's longer side fills `share` of it, and its centre of
-    mass (`by_mass`) or its box is in the middle. Uneven light, ruled lines, specks and objects that
-    reach in from the edges are left out.
+    mass (`by_mass`) or its box is in the middle. Uneven light, ruled lines, specks and objects at
+    the edges are removed.
     """
     grey = _shrunk(grey.astype(np.float32))
     photograph = min(grey.shape) >= _SMALL

@@ -1,4 +1,4 @@
-"""Signed URLs: what of them a client follows, whoever made them."""
+"""Which signed URLs a client follows: anybody may have made them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _PREFIXES = ("x-amz-checksum-", "x-amz-server-side-encryption")
 def require_signed(url: str, headers: Mapping[str, str], base_url: str) -> None:
     """Raise BadAnswer unless the URL may be followed, with these headers.
 
-    A coordinator that is reached by https gives https URLs. None leads to this machine's link,
-    where clouds answer with secrets.
+    A coordinator at an https address may give only https URLs. No URL may lead to a link-local
+    address, where clouds answer with secrets.
     """
     try:
         parts, own = urlsplit(url), urlsplit(base_url)

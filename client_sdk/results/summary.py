@@ -10,22 +10,22 @@ from client_sdk import hints
 from client_sdk.results import cost
 from client_sdk.results.console import Output
 from client_sdk.results.progress import human_bytes, rounds_table
-from client_sdk.simulation.simulate import Row
+from client_sdk.simulation.outcome import Row
 from client_sdk.task.evaluation import Classes
 
 
-def conclude(
+def print_summary(
     console: Output,
     result: dict[str, Any],
     rows: list[Row],
     classes: Classes | None,
     files: list[Path],
 ) -> None:
-    """Print the table of rounds, the last model's accuracy, and the places of all files."""
+    """Print how the run ended, the table of rounds, what the last model is worth, and the files."""
     for line in headline(result):
         console.say(line)
     console.print(rounds_table(rows))
-    for line in _worth(result, classes):
+    for line in _quality(result, classes):
         console.say(line)
     for line in result["warnings"]:
         console.say(f"warning: {line}", style="yellow")
@@ -47,7 +47,7 @@ def headline(result: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _worth(result: dict[str, Any], classes: Classes | None) -> Iterator[str]:
+def _quality(result: dict[str, Any], classes: Classes | None) -> Iterator[str]:
     totals = result["totals"]
     if totals["final_accuracy"] is None:
         return

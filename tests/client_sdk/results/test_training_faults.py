@@ -9,9 +9,9 @@ import safetensors.numpy
 from client_sdk.cli import command_line
 from client_sdk.data import datasets
 from client_sdk.results import report
-from client_sdk.results.health import chance, warnings_of
-from client_sdk.simulation.simulate import Row, best_of
-from client_sdk.task import models
+from client_sdk.results.training_faults import chance, warnings_of
+from client_sdk.simulation.outcome import Row, best_of
+from client_sdk.task import model_file, models
 from client_sdk.task.evaluation import Classes
 from client_sdk.task.train import LocalUpdate
 from tests.support.digits import digits_simulation
@@ -103,7 +103,7 @@ def trained(digits, spec):
     model = models.build(spec, 0)
     x = digits.normalise(digits.train_x)
     train(model, x, digits.train_y, TrainSettings(3, 10, 0.05, 0.5), 0)
-    return models.to_bytes(model)
+    return model_file.to_bytes(model)
 
 
 async def test_the_best_model_is_kept_beside_the_last(federation, tmp_path):
@@ -141,6 +141,7 @@ async def test_the_best_model_is_kept_beside_the_last(federation, tmp_path):
 @pytest.mark.parametrize("size", ["0", "-5"])
 def test_a_batch_size_of_nothing_is_refused_and_not_chosen(size, capsys, tmp_path):
     given = ["--dataset", "digits", "--batch-size", size, "--out", str(tmp_path / "run")]
-    assert command_line.run(given) == 2
-    assert "batch_size" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):  # argparse's way
+        command_line.run(given)
+    assert "--batch-size" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

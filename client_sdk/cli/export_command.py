@@ -1,0 +1,61 @@
+"""The command `export`: a global model as a file that other programs read."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from client_sdk.api.client import CoordinatorClient
+from client_sdk.errors import DataError, UsageError
+from client_sdk.results.console import Output
+from client_sdk.results.files import replace_file
+from client_sdk.results.progress import human_bytes
+from client_sdk.tools.export import FORMATS, export
+
+
+async def execute(arguments: argparse.Namespace, console: Output) -> int:
+    """Write a model from a file or from a coordinator in another format."""
+    torch.set_num_threads(1)
+    form = arguments.format or next(
+        (f for f, suffix in FORMATS.items() if suffix == arguments.out.suffix), None
+    )
+    if form is None:
+        raise UsageError(f"The name {arguments.out} leaves open which --format: give one.")
+    if arguments.server:
+        data, whose = await _download(arguments, console)
+    else:
+        data, whose = _read(arguments)
+    exported = export(data, form, normalise=arguments.normalise, whose=whose)
+    try:
+        replace_file(arguments.out, exported)
+    except OSError as error:
+        raise UsageError(f"Cannot write {arguments.out}: {error.strerror}.") from error
+    console.say(f"wrote {arguments.out}: {form}, {human_bytes(len(exported))}")
+    return 0
+
+
+def _read(arguments: argparse.Namespace) -> tuple[bytes, str]:
+    """The bytes of a model's file, and its name for messages. Raises UsageError, DataError."""
+    if arguments.experiment or arguments.version is not None:
+        raise UsageError("--experiment and --version go with --server.")
+    try:
+        return arguments.model.read_bytes(), str(arguments.model)
+    except OSError as error:
+        raise DataError(f"The model {arguments.model} cannot be read: {error.strerror}.") from error
+
+
+async def _download(arguments: argparse.Namespace, console: Output) -> tuple[bytes, str]:
+    """A coordinator's model, and a name of it for messages. Raises UsageError, ClientError."""
+    if not arguments.experiment:
+        raise UsageError("--server needs the --experiment.")
+    if not arguments.key:
+        raise UsageError("--server needs a key: set FL_ADMIN_KEY or FL_ENROL_KEY.")
+    async with CoordinatorClient(arguments.server, arguments.key, on_retry=console.say) as client:
+        experiment = await client.experiment(arguments.experiment)
+        newest = experiment.model_version or 0
+        version = newest if arguments.version is None else arguments.version
+        data = await client.download_model(
+            experiment.id, version, experiment.part_bytes, direct=experiment.direct
+        )
+    return data, f"model {version} of {experiment.id}"

@@ -1,0 +1,212 @@
+"""The command `run`: an experiment with all of its clients on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from client_sdk import exit_codes, interrupts
+from client_sdk.api.client import CoordinatorClient
+from client_sdk.cli import config_file, settings
+from client_sdk.data import datasets
+from client_sdk.data.dataset import Dataset
+from client_sdk.data.preparation import parse_size
+from client_sdk.engines.processes import TrainingPool
+from client_sdk.errors import UsageError
+from client_sdk.results import cost, progress, report, run_folder, trackers
+from client_sdk.results.console import Output
+from client_sdk.results.run_folder import RunFolder
+from client_sdk.results.summary import print_summary
+from client_sdk.results.trackers import Tracking
+from client_sdk.simulation.embedded import EmbeddedCoordinator
+from client_sdk.simulation.outcome import Outcome, Row
+from client_sdk.simulation.simulate import Simulation
+from client_sdk.task.evaluation import Classes, by_class
+from client_sdk.task.models import ModelSpec, spec_for
+from serverless_fl.domain.experiment import ExperimentState
+from serverless_fl.domain.stopping import out_of_reach
+from serverless_fl.wire.schema import ExperimentConfig
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the arguments ask for, checked before anything starts."""
+
+    dataset: Dataset
+    spec: ModelSpec
+    config: ExperimentConfig
+    prices: cost.Prices
+
+
+async def execute(arguments: argparse.Namespace, console: Output) -> int:
+    """Create an experiment, run all its clients here, and write a report."""
+    started = time.monotonic()
+    torch.set_num_threads(1)  # the workers have the cores
+    plan = _make_plan(arguments)
+    folder = run_folder.resume(arguments.out) if arguments.resume else run_folder.new(arguments.out)
+    arguments.out = folder.path  # where the traceback of an unexpected error goes, too
+    interrupts.explain(
+        f"Interrupted. The same command with --resume --out {shlex.quote(str(folder.path))} goes "
+        "on where it stopped."
+    )
+    async with AsyncExitStack() as stack:
+        stack.enter_context(folder.locked())
+        stack.enter_context(interrupts.cancelling())
+        view = progress.choose(console, plan.config.rounds)
+        for line in _introduction(plan):
+            view.say(line)
+        pool = _make_pool(stack, arguments, plan)
+        client = await _connect(stack, arguments, folder, view)
+        tracking = stack.enter_context(Tracking(arguments.track, folder.path, view.say))
+        simulation = await _create(arguments, plan, folder, client, pool, view, tracking)
+        with view:
+            outcome = await simulation.run()
+        classes = await _measure_classes(plan, outcome)
+        result = report.build_report(
+            outcome,
+            dataset=plan.dataset.name,
+            note=plan.dataset.note,
+            parameters=plan.spec.weights(),
+            wall_seconds=time.monotonic() - started,
+            classes=classes,
+            cost=cost.estimate(client.traffic, plan.prices, outcome.experiment.cost),
+            loop=pool.loop,
+        )
+        files = report.write(folder.path, result, outcome, classes)
+        tracking.end(result, files)
+    print_summary(console, result, outcome.rows, classes, files)
+    state = outcome.experiment.state
+    if state is ExperimentState.PAUSED:
+        console.say(
+            f"Paused: {outcome.experiment.reason} Nothing is lost. The same command with --resume "
+            f"--out {folder.path} goes on; where the budget is reached, with a higher --budget-usd."
+        )
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+    return exit_codes.of_end(state, ignored=bool(result["always_refused"]))
+
+
+def _make_plan(arguments: argparse.Namespace) -> _Plan:
+    """Read the data and check the settings. Raises UsageError, DataError, InvalidConfig and
+    pydantic's ValidationError.
+    """
+    if arguments.server and not arguments.admin_key:
+        raise UsageError("--server needs the coordinator's admin key: set FL_ADMIN_KEY.")
+    for name in arguments.track:
+        trackers.require(name)
+    size = parse_size(arguments.image_size) if arguments.image_size else None
+    dataset = datasets.load(arguments.dataset, arguments.data_dir, size=size, fit=arguments.fit)
+    spec = spec_for(arguments.model, dataset.shape, len(dataset.classes))
+    config = settings.effective(
+        arguments.settings,
+        dataset=dataset.name,
+        dataset_size=len(dataset.train_y),
+        model=spec.name,
+    )
+    return _Plan(dataset, spec, config, _load_prices())
+
+
+def _load_prices() -> cost.Prices:
+    """The table of prices that the embedded coordinator uses, too. Raises UsageError."""
+    table = os.environ.get("FL_PRICES")
+    try:
+        return cost.Prices.load(Path(table) if table else None)
+    except cost.BadPrices as error:
+        raise UsageError(str(error)) from error
+
+
+def _introduction(plan: _Plan) -> Iterator[str]:
+    """The lines printed before anything starts."""
+    dataset, config = plan.dataset, plan.config
+    if dataset.note:
+        yield dataset.note
+    yield (
+        f"{dataset.name}: {config.dataset_size} training examples for {config.clients} clients, "
+        f"{len(dataset.test_y)} for the test; {plan.spec.name} with {plan.spec.weights()} weights"
+    )
+    if warning := out_of_reach(config.to_config()):
+        yield f"warning: {warning}"
+
+
+def _make_pool(stack: AsyncExitStack, arguments: argparse.Namespace, plan: _Plan) -> TrainingPool:
+    """The training processes, which `stack` ends."""
+    pool = TrainingPool(plan.dataset, plan.spec, arguments.workers, arguments.kernel)
+    stack.push(pool.__exit__)
+    if not arguments.server:  # a distant coordinator may refuse the key: it is asked first
+        pool.start()  # the processes import PyTorch while the coordinator starts
+    return pool
+
+
+async def _connect(
+    stack: AsyncExitStack,
+    arguments: argparse.Namespace,
+    folder: RunFolder,
+    view: progress.RunProgress,
+) -> CoordinatorClient:
+    """A client of the coordinator at --server, or of an embedded one with its state in `folder`."""
+    url, key = arguments.server, arguments.admin_key
+    if not url:
+        embedded = EmbeddedCoordinator(
+            folder.path / "coordinator", folder.secrets.admin_key, on_restart=view.say
+        )
+        await stack.enter_async_context(embedded)
+        url, key = embedded.url, embedded.admin_key
+    return await stack.enter_async_context(CoordinatorClient(url, key, on_retry=view.say))
+
+
+async def _create(
+    arguments: argparse.Namespace,
+    plan: _Plan,
+    folder: RunFolder,
+    client: CoordinatorClient,
+    pool: TrainingPool,
+    view: progress.RunProgress,
+    tracking: Tracking,
+) -> Simulation:
+    """The experiment, created or found again, and the pool, ready to train."""
+
+    def show_row(row: Row) -> None:
+        view.watchers.on_row(row)
+        tracking.row(row)
+
+    simulation = Simulation(
+        client,
+        plan.dataset,
+        plan.spec,
+        plan.config,
+        pool,
+        secret=folder.secrets.secret,
+        name=arguments.name,
+        watchers=replace(view.watchers, on_row=show_row),
+    )
+    await simulation.create()
+    config_file.write(folder.path, plan.config, arguments, plan.dataset.name)
+    pool.start()
+    # In a thread: compiling may take a second, and the event loop has connections to serve.
+    await asyncio.to_thread(pool.prepare)
+    if arguments.resume:
+        await simulation.resume()
+    tracking.begin(simulation.experiment_id, plan.config.model_dump(mode="json"))
+    url = client.connection.base_url
+    view.say(
+        f"experiment {simulation.experiment_id} at {url} (API docs: {url}/docs); "
+        f"{pool.workers} training processes, {pool.loop}; results in {folder.path}"
+    )
+    return simulation
+
+
+async def _measure_classes(plan: _Plan, outcome: Outcome) -> Classes | None:
+    """The last model's answers on the test set; None where no round made a model."""
+    if not outcome.rows:
+        return None
+    return await asyncio.to_thread(by_class, outcome.weights, plan.spec, plan.dataset)

@@ -1,0 +1,21 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole: a reader sees the old one or the new one."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    create_file(draft, data)
+    draft.replace(path)
+
+
+def create_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a file that is not there yet. Raises FileExistsError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)

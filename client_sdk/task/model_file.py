@@ -1,0 +1,136 @@
+"""Model files: weights as safetensors, with a description of the model in their metadata."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import safetensors
+import safetensors.torch
+from torch import nn
+
+from client_sdk.data.dataset import Dataset
+from client_sdk.data.preparation import DIGIT_FITS, FITS, Preparation, parse_ranges
+from client_sdk.errors import DataError
+from client_sdk.task.models import ModelSpec
+from serverless_fl.domain.errors import BadWeights
+from serverless_fl.weights.header import layout_of, write_header
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model file's metadata, which describe the model fully: nothing else is needed to use it.
+
+    `dataset` is the set's name, `classes` has the names of the classes in the order of the labels,
+    and `mean` and `std` are those of pixels in [0, 1], one value a channel. In the file, `model` is
+    the spec, and `fit` and `ranges` are the preparation's. All but `dataset` and `fit` are JSON.
+    Files of earlier versions lack `fit` and `ranges`, and may have a `white` that `mean` and `std`
+    are scaled to.
+    """
+
+    spec: ModelSpec
+    dataset: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    preparation: Preparation
+
+    def metadata(self) -> dict[str, str]:
+        """The description as strings, as a safetensors file has them."""
+        return {
+            "format": "pt",
+            "model": self.spec.to_json(),
+            "dataset": self.dataset,
+            "classes": json.dumps(self.classes),
+            "mean": json.dumps(self.mean),
+            "std": json.dumps(self.std),
+            "fit": self.preparation.fit,
+            "ranges": self.preparation.ranges_json(),
+        }
+
+    @classmethod
+    def read(cls, data: bytes, whose: str) -> Description:
+        """Read a model file's bytes; `whose` names them in messages. Raises DataError."""
+        about = read_metadata(data)
+        spec = spec_of(data)
+        try:
+            classes = tuple(str(c) for c in json.loads(about["classes"]))
+            white = float(json.loads(about.get("white", "1")))
+            mean = tuple(float(v) / white for v in json.loads(about["mean"]))
+            std = tuple(float(v) / white for v in json.loads(about["std"]))
+        except (KeyError, ValueError, TypeError, ArithmeticError) as error:
+            raise DataError(f"{whose} lacks its classes, mean or std.") from error
+        if (len(classes), len(mean), len(std)) != (spec.classes, *[spec.in_channels] * 2):
+            raise DataError(f"{whose}: its classes, mean or std do not fit its model.")
+        if not all(map(math.isfinite, mean)) or not all(0 < s < math.inf for s in std):
+            raise DataError(f"{whose}: its mean or std cannot scale a picture.")
+        preparation = _preparation(about, spec, whose)
+        return cls(spec, about.get("dataset", ""), classes, mean, std, preparation)
+
+
+def _preparation(about: Mapping[str, str], spec: ModelSpec, whose: str) -> Preparation:
+    name = about.get("dataset", "")
+    # Earlier versions wrote no `fit`: they framed the digits of the two sets, and cropped others.
+    of_digits = name in DIGIT_FITS and spec.in_channels == 1
+    fit = about.get("fit", name if of_digits else "crop")
+    if fit not in FITS and not (fit in DIGIT_FITS and spec.in_channels == 1):
+        raise DataError(f"{whose}: it fits pictures in a way that this version does not know.")
+    try:
+        ranges = parse_ranges(about.get("ranges", "{}"), spec.in_channels)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{whose}: its ranges cannot scale a picture.") from error
+    return Preparation(spec.in_channels, spec.height, spec.width, fit, ranges)
+
+
+def describe(dataset: Dataset, spec: ModelSpec) -> dict[str, str]:
+    """The metadata of a model of this data set."""
+    return Description(
+        spec, dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.preparation
+    ).metadata()
+
+
+def to_bytes(model: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Write the weights as a safetensors file. The same weights give the same bytes."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    data = safetensors.torch.save(tensors)
+    if not metadata:
+        return data
+    # The library writes metadata in an order that changes from process to process.
+    layout = layout_of(data)
+    kinds = ((tensor.name, tensor.dtype, tensor.shape) for tensor in layout.tensors)
+    return write_header(kinds, dict(sorted(metadata.items()))) + data[len(layout.header) :]
+
+
+def load_bytes(model: nn.Module, data: bytes) -> None:
+    """Put a safetensors file's weights into a model. Raises DataError where they do not fit."""
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise DataError(f"These are not safetensors bytes: {error}") from error
+    mine = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+    if mine != {name: (t.shape, t.dtype) for name, t in tensors.items()}:
+        raise DataError("The file's tensors are not the model's.")
+    model.load_state_dict(tensors)
+
+
+def spec_of(data: bytes) -> ModelSpec:
+    """The network that a model file describes, which may be a stranger's. Raises DataError."""
+    spec = ModelSpec.from_json(read_metadata(data).get("model", ""))
+    # A described network could exceed the memory, but the file is here: nothing is built before.
+    if 4 * spec.weights() > len(data):
+        raise DataError("The file holds fewer weights than the model that it describes.")
+    return spec
+
+
+def read_metadata(data: bytes) -> dict[str, str]:
+    """A safetensors file's metadata. Raises DataError where it has none, or is no such file."""
+    unlike = "The file does not describe its model: is it a model of this SDK?"
+    try:
+        found = layout_of(data).metadata
+    except BadWeights as error:
+        raise DataError(f"{unlike} {error.message}") from error
+    if not found:
+        raise DataError(unlike)
+    return dict(found)
