@@ -143,7 +143,7 @@ class Refusal:
 class ModelVersion:
     """A global model. The admin uploads version 0; round n produces version n.
 
-    `copy` is the compressed model that clients download, if the experiment has a
+    `compressed` is the file that clients download, if the experiment has a
     `download_encoding`.
     """
 
@@ -156,7 +156,7 @@ class ModelVersion:
     updates_sha256: str | None = None  # `provenance.updates_digest` of the accepted updates
     created_by: str = "coordinator"
     header: str = ""  # base64, only in version 0: the safetensors header of every version
-    copy: Blob | None = None
+    compressed: Blob | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

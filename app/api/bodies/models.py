@@ -14,7 +14,7 @@ def model_body(
     model: ModelVersion, evaluations: Iterable[Evaluation] = (), *, kept: bool = True
 ) -> views.ModelView:
     """A model version with its hashes and evaluations."""
-    encoded = model.copy
+    encoded = model.compressed
     return views.ModelView(
         version=model.version,
         sha256=model.blob.sha256,

@@ -1,4 +1,4 @@
-"""Routes of the copies that clients train from, where an experiment sends them in fewer bits."""
+"""Routes of compressed models, which clients train from if `download_encoding` says so."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ async def download_copy(
     member: Member,
     request: Request,
 ) -> Response:
-    """The copy of a version in the experiment's `download_encoding`. Knows ETag and Range."""
-    model, copy = await service.models.copy(experiment_id, version)
-    return await weights_response(request, service, copy, **version_header(model))
+    """A version in the experiment's `download_encoding`. Knows ETag and Range."""
+    model, compressed = await service.models.compressed(experiment_id, version)
+    return await weights_response(request, service, compressed, **version_header(model))
 
 
 @router.get(
@@ -46,6 +46,6 @@ async def list_copy_parts(
     first: FirstPart = 0,
     limit: MostParts = parts.MAX_ANNOUNCED,
 ) -> list[views.ModelPart]:
-    """As of the model's own file."""
-    _, copy = await service.models.copy(experiment_id, version)
-    return [file_part_body(part) for part in await service.models.parts(copy, first, limit)]
+    """As the parts of the model itself."""
+    _, compressed = await service.models.compressed(experiment_id, version)
+    return [file_part_body(part) for part in await service.models.parts(compressed, first, limit)]

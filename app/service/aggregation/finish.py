@@ -74,7 +74,7 @@ async def _close(
                 contribution(update) for group in groups for update in group.updates
             ),
             created_at=now,
-            copy=compressed,
+            compressed=compressed,
         )
     )
     early = sum(group.seconds for group in (await context.repo.sums.groups(round_)).values())

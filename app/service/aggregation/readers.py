@@ -47,10 +47,10 @@ def update_reader(
 
 def base_reader(blobs: Blobs, model: ModelVersion, layout: Layout, encoding: str) -> Reader:
     """A reader of the weights that clients train from: the model, or its compressed model."""
-    if model.copy is None:
+    if model.compressed is None:
         return LastSpan(FileReader.of_model(blobs, model, layout))
     target = encodings.encoded_layout(layout, encoding)
-    file = FileReader(blobs, model.copy, target, offset=len(target.header))
+    file = FileReader(blobs, model.compressed, target, offset=len(target.header))
     return LastSpan(CompressedReader(file, encodings.float_names(layout)))
 
 

@@ -116,7 +116,7 @@ class Turns:
         return Train(
             experiment=experiment,
             round=round_,
-            model=base.copy or base.blob,
+            model=base.compressed or base.blob,
             seconds_left=max(0.0, round_.deadline - self.context.clock()),
             part_bytes=self.context.limits.part_bytes,
             max_update_bytes=max_update_bytes(await update_bytes(self.repo, experiment, base.blob)),

@@ -200,7 +200,7 @@ class Experiments:
             created_at=self.context.clock(),
             created_by=by,
             header=base64.b64encode(layout.header).decode(),
-            copy=await self._compress(experiment, blob, layout),
+            compressed=await self._compress(experiment, blob, layout),
         )
         if (await self.repo.experiment(experiment_id)).ended:  # while it was checked
             raise Conflict("The experiment has ended.")

@@ -81,12 +81,12 @@ class Models:
                 code="file-gone",
             ) from error
 
-    async def copy(self, experiment_id: str, version: int) -> tuple[ModelVersion, Blob]:
-        """A version, and the copy of it that clients are sent. Raises NotFound."""
+    async def compressed(self, experiment_id: str, version: int) -> tuple[ModelVersion, Blob]:
+        """A version and its compressed model. Raises NotFound."""
         model = await self.version(experiment_id, version)
-        if model.copy is None:
-            raise NotFound("Clients are sent the model itself: download_encoding is weights.")
-        return model, model.copy
+        if model.compressed is None:
+            raise NotFound("Clients download the model itself: download_encoding is weights.")
+        return model, model.compressed
 
     async def parts(self, blob: Blob, first: int, limit: int) -> list[FilePart]:
         """Up to `limit` parts of a file from number `first` on, each with its URL if it has one."""

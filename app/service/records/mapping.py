@@ -85,8 +85,16 @@ def update(found: Document) -> Update:
 
 def model(found: Document) -> ModelVersion:
     body = found.body
-    copy = blob(body["copy"]) if body.get("copy") else None
-    return ModelVersion(**{**body, "blob": blob(body["blob"]), "copy": copy})
+    others = {name: value for name, value in body.items() if name not in ("blob", "copy")}
+    compressed = blob(body["copy"]) if body.get("copy") else None
+    return ModelVersion(**others, blob=blob(body["blob"]), compressed=compressed)
+
+
+def body_of_model(version: ModelVersion) -> dict[str, Any]:
+    """As `body_of`. Documents name a compressed model "copy", as they always did."""
+    body = body_of(version)
+    body["copy"] = body.pop("compressed")
+    return body
 
 
 def blob(body: dict[str, Any]) -> Blob:

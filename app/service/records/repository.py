@@ -229,7 +229,7 @@ class Repository:
 
     async def add_model(self, model: ModelVersion) -> bool:
         key = key_of(model.experiment_id, model.version)
-        return await self.documents.insert("models", key, body_of(model))
+        return await self.documents.insert("models", key, mapping.body_of_model(model))
 
     async def model(self, experiment_id: str, version: int) -> ModelVersion | None:
         found = await self.documents.get("models", key_of(experiment_id, version))

@@ -141,7 +141,8 @@ async def test_what_was_sent_is_what_is_told_and_limited(federation):
 async def test_a_client_that_knows_nothing_of_encodings_is_told_so(federation, expected, sent):
     experiment, members = await federation.start(update_encoding=expected, quorum=1)
     cohort = await federation.cohort(experiment)
-    with pytest.raises(RequestRefused, match=f"as {expected}, but this one is {sent}") as refused:
+    says = f"as {expected}, but this update is {sent}"
+    with pytest.raises(RequestRefused, match=says) as refused:
         await members[cohort[0]].upload_bytes(1, encode_update(weights(0), weights(1), sent, 0))
     assert refused.value.code == "encoding-mismatch"
     await members[cohort[1]].upload_bytes(1, encode_update(weights(0), weights(1), expected, 0))
