@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from client_sdk import errors, exit_codes, hints, interrupts
 from client_sdk.cli.arguments import COMMANDS, make_parser
 from client_sdk.cli.error_log import describe_os_error, log_unexpected
+from client_sdk.cli.settings import Given
 from client_sdk.results.console import MAX_LINE, Output, discard_stdout, escape_unprintable
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.wire.text import clean
@@ -43,7 +44,7 @@ def _run_guarded(arguments: argparse.Namespace, console: Output) -> int:
         _print_error(interrupts.sentence())
         return interrupts.EXIT_CODE
     except errors.RequestRefused as error:
-        return _explain_refusal(error)
+        return _explain_refusal(error, getattr(arguments, "settings", None))
     except errors.ClientError as error:
         _print_error(str(error))
         return exit_codes.UNREACHABLE
@@ -82,7 +83,7 @@ def _dispatch(arguments: argparse.Namespace, console: Output) -> int:
     return code
 
 
-def _explain_refusal(error: errors.RequestRefused) -> int:
+def _explain_refusal(error: errors.RequestRefused, given: Given | None) -> int:
     """Print why the coordinator refuses, in the words of this command; gives the exit code."""
     if error.code == "budget-reached":
         _print_error(f"{error.detail} With run: a higher --budget-usd.")
@@ -93,7 +94,8 @@ def _explain_refusal(error: errors.RequestRefused) -> int:
             "deleted: give the same settings (--budget-usd may be higher), or another --out."
         )
         return exit_codes.USAGE
-    _print_error(f"The coordinator refused: {error.detail} ({error.code})")
+    detail = given.in_own_words(error.detail) if given else error.detail
+    _print_error(f"The coordinator refused: {detail} ({error.code})")
     return exit_codes.UNREACHABLE if error.status >= 500 else exit_codes.REFUSED
 
 

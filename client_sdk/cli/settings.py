@@ -55,6 +55,14 @@ class Given:
             return f"{setting} in {self.file}"
         return flag_of(setting)
 
+    def in_own_words(self, message: str) -> str:
+        """A sentence of the domain, with flags or keys of the file in place of settings' names.
+
+        The domain writes a setting as `name (value)`. Other words of its sentences stay.
+        """
+        names = "|".join(ExperimentConfig.model_fields)
+        return re.sub(rf"\b({names})(?= \()", lambda match: self.name(match[1]), message)
+
 
 def flag_of(setting: str) -> str:
     """The flag of a setting."""
@@ -166,8 +174,5 @@ def effective(
     try:
         config.to_config()
     except InvalidConfig as error:
-        # The domain writes `name (value)` of a setting; other words of its sentences stay.
-        names = "|".join(settings_of(declared))
-        message = re.sub(rf"\b({names})(?= \()", lambda match: given.name(match[1]), error.message)
-        raise UsageError(message) from error
+        raise UsageError(given.in_own_words(error.message)) from error
     return config

@@ -12,7 +12,7 @@ import pytest
 
 from client_sdk import exit_codes
 from client_sdk.cli import command_line, error_log, predict_command, run_command, values
-from client_sdk.errors import StateConflict, UsageError
+from client_sdk.errors import RequestRefused, StateConflict, UsageError
 from client_sdk.results import run_folder
 from client_sdk.results.console import Output, printable
 
@@ -109,6 +109,16 @@ def test_a_resume_with_other_settings_speaks_of_settings(command, monkeypatch):
     assert code == exit_codes.USAGE
     assert "made with other settings" in told
     assert "Idempotency" not in told
+
+
+def test_a_refused_setting_is_told_by_its_flag(command, monkeypatch):
+    async def refuse(arguments, console):
+        raise RequestRefused(422, "too-many-clients", "clients (200) is more than 100 clients.")
+
+    monkeypatch.setattr(run_command, "execute", refuse)
+    code, told = command(*DIGITS, "--clients", "200")
+    assert code == exit_codes.REFUSED
+    assert "refused: --clients (200) is more than 100 clients." in told
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"[]", b"{}", b'{"secret": 1, "admin_key": "x"}'])
