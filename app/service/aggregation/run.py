@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -50,26 +50,20 @@ class LostUpdate(Exception):
         self.update = update
 
 
-async def sum_full_groups(
+async def sum_groups(
     context: Context,
     experiment: Experiment,
     round_: Round,
-    groups: Sequence[int],
+    groups: Mapping[int, FullGroup | None],
     budget: CallBudget,
 ) -> None:
-    """Sum these groups of a round that still collects, as far as the budget goes."""
-    begun = await context.repo.sums.groups(round_)
-    for number in groups:
-        if not await _sum_group(context, experiment, round_, number, begun.get(number), budget):
+    """Sum full groups of a round that still collects, as far as the budget goes.
+
+    `groups` maps their numbers to their records, or to None where no call has begun.
+    """
+    for number, begun in groups.items():
+        if not await _sum_group(context, experiment, round_, number, begun, budget):
             return
-
-
-async def sum_full_group(
-    context: Context, experiment: Experiment, round_: Round, number: int, budget: CallBudget
-) -> None:
-    """Sum one group, and read no record of the others."""
-    begun = await context.repo.sums.group(experiment.id, round_.number, round_.attempt, number)
-    await _sum_group(context, experiment, round_, number, begun, budget)
 
 
 async def _sum_group(
@@ -80,7 +74,7 @@ async def _sum_group(
     begun: FullGroup | None,
     budget: CallBudget,
 ) -> bool:
-    """Sum a group unless another call does or did; say whether the call may do more."""
+    """Sum a group unless another call does; return whether the call may do more."""
     if budget.spent:
         return False
     if begun is None:
@@ -91,7 +85,7 @@ async def _sum_group(
             group=number,
             lease=new_lease(context),
         )
-    elif begun.done or not await is_free(context, begun):
+    elif not await is_free(context, begun):
         return True
     else:
         mine = replace(begun, lease=new_lease(context, begun.lease))

@@ -24,7 +24,7 @@ from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain import draws
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
 from serverless_fl.domain.records import Update
-from serverless_fl.domain.round import Attempt, Round, RoundState
+from serverless_fl.domain.round import Attempt, FullGroup, Round, RoundState
 from serverless_fl.domain.stopping import Verdict, decide
 
 
@@ -60,11 +60,9 @@ class Rounds:
                 return experiment, round_
             found = await check(self.context, experiment, round_)
             if round_ is not None and found.full_group is not None:
-                # Imported here: it brings NumPy, and most processes only answer polls.
-                from app.service.aggregation import run
-
-                group = found.full_group
-                await run.sum_full_group(self.context, experiment, round_, group, budget)
+                key = round_.number, round_.attempt, found.full_group
+                begun = await self.repo.sums.group(experiment.id, *key)
+                await self._sum_groups(experiment, round_, {found.full_group: begun}, budget)
             if not found.step_due:
                 return experiment, round_
             check = check_all  # a step may make the next one possible
@@ -147,9 +145,9 @@ class Rounds:
         revoked = round_.silent(experiment.revoked, {*reported, *refused})
         if not settled and self.context.clock() < round_.deadline:
             if full := full_groups(round_, {*reported, *refused, *experiment.revoked}):
-                from app.service.aggregation import run  # here, as in `_advance`
-
-                await run.sum_full_groups(self.context, experiment, round_, full, budget)
+                begun = await self.repo.sums.groups(round_)
+                groups = {number: begun.get(number) for number in full}
+                await self._sum_groups(experiment, round_, groups, budget)
             return False
         if len(reported) >= experiment.config.updates_to_close:
             if await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked)):
@@ -171,6 +169,21 @@ class Rounds:
                 f"{describe_missing(round_, reported, refused, revoked)}",
             )
         return True
+
+    async def _sum_groups(
+        self,
+        experiment: Experiment,
+        round_: Round,
+        groups: dict[int, FullGroup | None],
+        budget: CallBudget,
+    ) -> None:
+        """Sum those of the full groups that no call has summed; each comes with its record."""
+        left = {number: begun for number, begun in groups.items() if not (begun and begun.done)}
+        if left:
+            # Imported here: it brings NumPy, and most processes only answer polls.
+            from app.service.aggregation.run import sum_groups
+
+            await sum_groups(self.context, experiment, round_, left, budget)
 
     async def _retry(
         self, experiment: Experiment, round_: Round, reported: list[int], refused: list[int]

@@ -65,8 +65,7 @@ async def test_summed_at_the_close_they_are_the_same_bytes(monkeypatch):
     async def nothing(*args):
         pass
 
-    monkeypatch.setattr("app.service.aggregation.run.sum_full_group", nothing)
-    monkeypatch.setattr("app.service.aggregation.run.sum_full_groups", nothing)
+    monkeypatch.setattr("app.service.aggregation.run.sum_groups", nothing)
     for slot in range(PARTIES):
         await late.upload(slot)
         assert slot < PARTIES - 1 or await late.sums() or (await late.round()).state == "closed"
