@@ -60,7 +60,7 @@ def belonging_to(request_id: str | None = None) -> Iterator[Ids]:
 
 
 @contextmanager
-def holding() -> Iterator[None]:
+def waiting() -> Iterator[None]:
     """Count the time within the block as waiting, not as work."""
     started = perf_counter()
     try:

@@ -137,7 +137,7 @@ class Guard:
         return address
 
     def _body(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
-        # Parts may come in gzip (`app.api.edge.bodies`). No other body of a stranger is unpacked.
+        # Parts may come in gzip (`app.api.edge.transfers`). The guard unpacks no other body.
         coding, part = headers.get(b"content-encoding", b"").strip().lower(), _is_part(scope)
         if coding not in ((b"", b"identity", b"gzip") if part else (b"", b"identity")):
             return problem(

@@ -1,1 +1,1 @@
-"""The endpoints, a file for each kind of caller or resource."""
+"""The endpoints. They turn requests into calls and answers into bodies, and decide nothing."""

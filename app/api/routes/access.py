@@ -1,4 +1,4 @@
-"""Routes that take access away or change it, and the log of who did what."""
+"""Routes that revoke clients, replace keys and tokens, and show who did what."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ async def revoke_client(
     client_id: Annotated[str, Path(pattern=r"^client-[0-9]{2,7}$", examples=["client-07"])],
     by: AdminCaller,
 ) -> views.ClientView:
-    """Its token stops working and no cohort includes it any more; the open round does not wait for
-    it. An update of it that was accepted stands, and its slot stays its own. Safe to repeat.
+    """The client's token stops working, no cohort includes it any more, and the open round does not
+    wait for it. Its accepted updates stay, and no other client gets its slot. Safe to repeat.
     """
     return client_body(await service.access.revoke(experiment_id, client_id, by))
 
@@ -42,7 +42,7 @@ async def revoke_client(
     responses=responses(401, 404, 409, 422, 503),
 )
 async def show_enrolment_key(service: Service, experiment_id: ExperimentId) -> schema.EnrolmentKey:
-    """It is not stored, but derived from the admin key and a salt that nobody is shown."""
+    """Derives the key from the admin key and a secret salt; the store holds only a hash of it."""
     return enrolment_key_body(await service.access.enrolment_key(experiment_id))
 
 
@@ -57,7 +57,7 @@ async def replace_enrolment_key(
     by: AdminCaller,
     idempotency_key: IdempotencyKey = None,
 ) -> schema.EnrolmentKey:
-    """The key until now stops working; who is enrolled stays so."""
+    """The present key stops working. Enrolled clients stay enrolled."""
     found = await service.access.replace_enrolment_key(experiment_id, idempotency_key, by)
     return enrolment_key_body(found)
 
@@ -67,20 +67,20 @@ async def read_audit_log(
     service: Service,
     experiment_id: ExperimentId,
     after: Annotated[
-        str, Query(max_length=60, description="The `cursor` of the last event of the page before")
+        str, Query(max_length=60, description="The `cursor` of the previous page's last event")
     ] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[views.AuditEvent]:
-    """Who did what, and when; oldest first."""
+    """Lists who did what, and when; oldest first."""
     return [audit_body(e) for e in await service.audit.events(experiment_id, after, limit)]
 
 
-@own.post("/token", summary="Replace one's token", responses=responses(401, 404, 422, 503))
+@own.post("/token", summary="Replace a token", responses=responses(401, 404, 422, 503))
 async def replace_token(
     service: Service, experiment_id: ExperimentId, token: Bearer, request: schema.ReplaceToken
 ) -> schema.ReplacedToken:
-    """For a client whose token may have leaked: call with that token, and with the client key as
-    the proof. The token stops working. Safe to repeat.
+    """A client whose token may have leaked sends that token, and its client key as the proof. The
+    token stops working. Safe to repeat.
     """
     token = await service.access.replace_token(experiment_id, token, request.client_key)
     return schema.ReplacedToken(token=token)

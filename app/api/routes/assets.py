@@ -1,7 +1,7 @@
-"""The dashboard's files: read once, kept whole and gzipped, served under a digest of them all.
+"""The dashboard's files: read once, kept plain and gzipped, served under a digest of all of them.
 
-The page names its files below `static/DIGEST/`, so a browser may keep them for good: a new version
-of any of them is another address. `Mangum` sends what is gzipped in base64, and text as text.
+The page names its files below `static/DIGEST/`, so a browser may keep them for ever: a new version
+of any file changes the digest. `Mangum` sends gzipped files in base64, and text as text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ASK_FIRST = "no-cache"
 
 @dataclass(frozen=True)
 class Asset:
-    """A file as it is sent. The tag is of its own bytes."""
+    """A file as it is sent. Its ETag is a digest of its own bytes."""
 
     body: bytes
     media_type: str
@@ -42,7 +42,7 @@ class Asset:
         return gzip.compress(self.body, 6, mtime=0)
 
     def response(self, request: Request, headers: dict[str, str]) -> Response:
-        """The file, gzipped for those who take it, or 304."""
+        """The file, gzipped if the browser accepts that, or 304 if it has this version."""
         headers = headers | {
             "ETag": self.etag,
             "Vary": "Accept-Encoding",
@@ -58,7 +58,7 @@ class Asset:
 
 
 class Assets:
-    """Every file that may be asked for, by name. Nothing is read before somebody does."""
+    """Every file that a browser may request, by name. The first request reads all of them."""
 
     @cached_property
     def files(self) -> dict[str, Asset]:
@@ -72,14 +72,14 @@ class Assets:
 
     @cached_property
     def digest(self) -> str:
-        """Of all files together; the address that they are served under."""
+        """A digest of all files, which is part of their addresses."""
         total = hashlib.sha256()
         for name, asset in self.files.items():
             total.update(f"{name} {asset.etag}\n".encode())
         return total.hexdigest()[:16]
 
     def page(self, name: str, **values: str) -> Asset:
-        """An HTML file with its `{{names}}` filled in; the values are the coordinator's own."""
+        """An HTML file with its `{{names}}` filled in. No value comes from a caller."""
         text = self.files[name].body.decode()
         for key, value in values.items():
             text = text.replace("{{" + key + "}}", value)
@@ -87,7 +87,7 @@ class Assets:
 
 
 def _swagger_ui() -> list[Path]:
-    """Swagger UI's two files, of the package that carries them; it is not imported."""
+    """Swagger UI's two files, found in the package that contains them without importing it."""
     spec = importlib.util.find_spec("fastapi_offline")
     if spec is None or not spec.submodule_search_locations:
         return []

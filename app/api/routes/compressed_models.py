@@ -7,8 +7,8 @@ from fastapi import Request, Response
 from app.api.bodies.models import file_part_body
 from app.api.edge import routing
 from app.api.edge.auth import ExperimentId, Member, Service
-from app.api.edge.bodies import WEIGHTS, weights_response
 from app.api.edge.errors import responses
+from app.api.edge.transfers import WEIGHTS, weights_response
 from app.api.routes.models import FirstPart, MostParts, Version, version_header
 from serverless_fl.wire import parts, views
 
@@ -17,7 +17,7 @@ router = routing.router("/experiments", tags=["Models"])
 
 @router.get(
     "/{experiment_id}/models/{version}/encoded",
-    summary="Download what clients train from",
+    summary="Download a compressed model",
     response_class=Response,
     responses={**WEIGHTS, **responses(401, 404, 416, 422, 503)},
 )
@@ -35,7 +35,7 @@ async def download_copy(
 
 @router.get(
     "/{experiment_id}/models/{version}/encoded/parts",
-    summary="List the parts of what clients train from",
+    summary="List the parts of a compressed model",
     responses=responses(401, 404, 422, 503),
 )
 async def list_copy_parts(

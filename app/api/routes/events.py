@@ -1,4 +1,4 @@
-"""Server-sent events: an experiment's view whenever it has changed.
+"""Server-sent events: a view of an experiment after each of its changes.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -30,21 +30,21 @@ from serverless_fl.domain.errors import Busy, CoordinatorError, NotFound
 router = routing.router("/experiments", tags=["Watch"])
 CHECK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
-MAX_STREAMS = 200  # of one process; whoever comes later is told to poll
-MAX_OF_ONE = 50  # of one address (a /64 of IPv6), so that nobody takes all of them
+MAX_STREAMS = 200  # of one process; later readers are told to poll
+MAX_OF_ONE = 50  # of one address (a /64 of IPv6), so that no reader takes all places
 
 
 class Live:
-    """The open streams of this process: whether there may be any, and that they end with it."""
+    """The open streams of this process. `enabled`: there may be streams."""
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
-        self._places: Counter[str] = Counter()  # that are taken, by address
+        self._places: Counter[str] = Counter()  # taken places by address
         self.closing = asyncio.Event()
 
     @property
     def open(self) -> int:
-        """How many there are, those included whose first view is being put together."""
+        """How many streams there are, including those whose first view is still being read."""
         return self._places.total()
 
     def has_place(self, address: str) -> bool:
@@ -62,7 +62,7 @@ class Live:
                 del self._places[address]
 
     async def pause(self, seconds: float) -> bool:
-        """Wait; True as soon as the server is about to stop."""
+        """Wait so many seconds. Returns True at once when the server is about to stop."""
         try:
             async with asyncio.timeout(seconds):
                 return await self.closing.wait()
@@ -71,11 +71,10 @@ class Live:
 
     @contextmanager
     def ending_with_the_server(self, also: Callable[[], None]) -> Iterator[None]:
-        """End the streams, and what `also` ends, on SIGINT and SIGTERM, then let the server's own
-        handlers do theirs.
+        """On SIGINT and SIGTERM end the streams, call `also`, then call the server's own handlers.
 
-        The lifespan's end would be too late: a server first waits for the answers that it is in
-        the middle of. Some would never come to an end, others not before a round is aggregated.
+        The end of the lifespan is too late: before it, the server waits for all answers to be
+        complete. A stream never ends by itself, and other answers wait for an aggregation.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -84,7 +83,7 @@ class Live:
         before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
         def close(number: int, frame: FrameType | None) -> None:
-            if not loop.is_closed():  # an entry that ends no lifespan may have closed it
+            if not loop.is_closed():  # an entry without the end of a lifespan may have closed it
                 loop.call_soon_threadsafe(self.closing.set)
                 loop.call_soon_threadsafe(also)
             handler = before[signal.Signals(number)]
@@ -106,8 +105,8 @@ class Live:
 
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Events named `experiment`, each an ExperimentView as JSON; comments between"
-        " them show that the connection lives. It ends when the experiment has ended.",
+        "description": "Events named `experiment`, each an ExperimentView as JSON. Comments between"
+        " them show that the connection is open. The stream ends with the experiment.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
@@ -124,14 +123,14 @@ async def watch_experiment(
     service: Service,
     experiment_id: ExperimentId,
     after_round: Annotated[
-        int, Query(ge=0, le=10**6, description="The last closed round that you know")
+        int, Query(ge=0, le=10**6, description="The last closed round that the caller knows")
     ] = 0,
     last_event_id: Annotated[str | None, Header(max_length=20)] = None,
 ) -> StreamingResponse:
-    """As it stands now, then after every change. An event's history holds only rounds that the
-    events before it did not show as closed. Where the platform cannot stream (FL_LIVE) it answers
-    404: poll instead, after the view's `retry_after`. It only looks: clients' polls and the tick
-    move the experiment on.
+    """Sends the experiment as it is now, and again after every change. The history of an event
+    leaves out rounds that earlier events have shown as closed. Answers 404 where the platform
+    cannot stream (FL_LIVE): poll the experiment instead, after its `retry_after`. A stream reads
+    only; clients' polls and the tick advance the experiment.
     """
     live: Live = request.app.state.live
     if not live.enabled:
@@ -150,7 +149,7 @@ async def watch_experiment(
 
 
 class _Streaming(StreamingResponse):
-    """Gives its place back at its end, and where the caller left before its beginning."""
+    """Frees its place at its end, also if the caller leaves before its beginning."""
 
     def __init__(self, stream: AsyncIterator[str], place: ExitStack) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -183,5 +182,5 @@ async def _stream(
                     yield ": quiet\n\n"
             mark = now
             found = await service.views.as_stored(view.id, after_round)
-    except CoordinatorError as error:  # the store is gone, say; whoever watches comes again
+    except CoordinatorError as error:  # as when the store is away; a browser connects again
         log_event("stream ended early", WARNING, cause=error.message)

@@ -1,4 +1,4 @@
-"""Routes of those who run an experiment and of those who watch it."""
+"""Routes for the admin, who runs experiments, and for everybody, who may watch them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from app.api.bodies.experiments import created_body, experiment_body, line_body
 from app.api.bodies.models import commit_of, model_body, parts_of, plan_body
 from app.api.bodies.rounds import round_body
 from app.api.edge.auth import Admin, AdminCaller, ExperimentId, Service, admin_first
-from app.api.edge.bodies import OCTETS, WEIGHTS, PartNumber, PartSha256, part_of, weights_response
 from app.api.edge.errors import responses
 from app.api.edge.routing import LIST_BYTES, router, takes_body
+from app.api.edge.transfers import (
+    OCTETS,
+    WEIGHTS,
+    PartNumber,
+    PartSha256,
+    part_of,
+    weights_response,
+)
 from serverless_fl.wire import parts, schema, views
 
 admin = router("/experiments", tags=["Run an experiment"], dependencies=[Admin])
@@ -27,7 +34,7 @@ IdempotencyKey = Annotated[
     Header(
         min_length=8,
         max_length=200,
-        description="A retry with the same key gives the same experiment instead of a second one",
+        description="A retry with the same key returns the same experiment and makes no second one",
     ),
 ]
 
@@ -44,8 +51,8 @@ async def create_experiment(
     by: AdminCaller,
     idempotency_key: IdempotencyKey = None,
 ) -> schema.CreatedExperiment:
-    """It awaits its initial weights: upload them in parts, then commit them. Nobody can enrol
-    before that.
+    """The experiment awaits its initial weights: upload them in parts, then commit them. Clients
+    can enrol only after that.
     """
     experiment, key = await service.experiments.create(
         request.name, request.config.to_config(), idempotency_key, by
@@ -69,7 +76,7 @@ async def put_initial_part(
     sha256: PartSha256,
     request: Request,
 ) -> schema.PartReceipt:
-    """Parts may come in any order and again."""
+    """Parts may be sent in any order, and repeatedly."""
     data = await part_of(request, service)
     await service.experiments.store_initial_part(experiment_id, number, sha256, data)
     return schema.PartReceipt(number=number, sha256=sha256, size=len(data))
@@ -86,7 +93,9 @@ takes_body(admin, admin_first)
 async def announce_initial_parts(
     service: Service, experiment_id: ExperimentId, request: parts.PartAnnouncements
 ) -> list[parts.PartPlan]:
-    """Which are stored already, and where to bring the others: an interrupted upload goes on."""
+    """Tells which parts are stored already, and where to send the others: so an interrupted upload
+    continues.
+    """
     plans = await service.experiments.plan_initial_parts(experiment_id, parts_of(request))
     return [plan_body(plan) for plan in plans]
 
@@ -102,7 +111,7 @@ takes_body(admin, admin_first)
 async def commit_initial_model(
     service: Service, experiment_id: ExperimentId, commit: schema.WeightsCommit, by: AdminCaller
 ) -> views.ModelView:
-    """They become model version 0, and their tensors are what every update must have."""
+    """The weights become model version 0. Every update must have the same tensors."""
     model = await service.experiments.commit_initial(experiment_id, commit_of(commit), by)
     return model_body(model)
 
@@ -118,8 +127,8 @@ takes_body(admin, admin_first, most=LIST_BYTES)
 async def pause_experiment(
     service: Service, experiment_id: ExperimentId, by: AdminCaller
 ) -> views.ExperimentView:
-    """Once the open round is closed: nothing is lost, and clients are told to wait. It also pauses
-    by itself when its estimated cost has reached `budget_usd`.
+    """The experiment pauses when the open round is closed: nothing is lost, and clients are told to
+    wait. It also pauses by itself when its estimated cost has reached `budget_usd`.
     """
     await service.pausing.pause(experiment_id, by)
     return experiment_body(await service.views.experiment(experiment_id))
@@ -136,8 +145,8 @@ async def resume_experiment(
     by: AdminCaller,
     request: schema.Resume | None = None,
 ) -> views.ExperimentView:
-    """It opens the next round. 409 with the code `budget-reached` where the estimated cost is not
-    below the budget: give a higher one.
+    """Opens the next round. Answers 409 with the code `budget-reached` if the estimated cost is not
+    below the budget: send a higher one.
     """
     budget = request.budget_usd if request else None
     await service.pausing.resume(experiment_id, budget, by)
@@ -155,7 +164,7 @@ takes_body(admin, admin_first)
 async def stop_experiment(
     service: Service, experiment_id: ExperimentId, by: AdminCaller
 ) -> views.ExperimentView:
-    """Its models stay. Stopping one that has ended changes nothing."""
+    """The models stay. An experiment that has ended does not change."""
     await service.experiments.stop(experiment_id, "Stopped by the admin.", by)
     return experiment_body(await service.views.experiment(experiment_id))
 
@@ -170,24 +179,24 @@ async def delete_experiment(
     service: Service,
     experiment_id: ExperimentId,
     by: AdminCaller,
-    stop: Annotated[bool, Query(description="Stop it first, where it has not ended")] = False,
+    stop: Annotated[bool, Query(description="Stop it first, if it has not ended")] = False,
 ) -> None:
-    """Its models, updates, clients and records go, and do not come back. From the answer on there
-    is no such experiment; what is large is deleted from the store in the minutes after. 409 with
-    the code `not-ended` where it goes on and `stop` is not true. Safe to repeat.
+    """Deletes its models, updates, clients and records for good. After the answer no call finds the
+    experiment; large files leave the store within minutes. Answers 409 with the code `not-ended` if
+    the experiment has not ended and `stop` is not true. Safe to repeat.
     """
     await service.deletion.delete(experiment_id, by, stop=stop)
 
 
 @key.get("/key", status_code=204, summary="Check the admin key", responses=responses(401, 503))
 async def check_key() -> None:
-    """204 where the key is the admin's. It changes nothing."""
+    """Answers 204 if the key is the admin key. Changes nothing."""
 
 
 @reading.get("", summary="List experiments", responses=responses(422, 503))
 async def list_experiments(
     service: Service,
-    after: Annotated[str, Query(max_length=40, description="The last id of the page before")] = "",
+    after: Annotated[str, Query(max_length=40, description="Last id of the previous page")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[views.ExperimentSummary]:
     """Oldest first."""
@@ -199,10 +208,10 @@ async def show_experiment(
     service: Service,
     experiment_id: ExperimentId,
     after_round: Annotated[
-        int, Query(ge=0, le=10**6, description="Leave the history up to this round out")
+        int, Query(ge=0, le=10**6, description="Leave out the history up to this round")
     ] = 0,
 ) -> views.ExperimentView:
-    """Config, state, what it waits for, the open round, and the history of rounds with metrics."""
+    """Shows its settings and state, what it waits for, the open round, and the rounds before."""
     return experiment_body(await service.views.experiment(experiment_id, after_round))
 
 
@@ -212,7 +221,7 @@ async def show_experiment(
 async def list_clients(
     service: Service,
     experiment_id: ExperimentId,
-    after: Annotated[int | None, Query(ge=0, description="Slot that ended the last page")] = None,
+    after: Annotated[int | None, Query(ge=0, description="Last slot of the previous page")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
 ) -> list[views.ClientView]:
     return [client_body(c) for c in await service.views.clients(experiment_id, after, limit)]
@@ -228,7 +237,7 @@ async def show_round(
     experiment_id: ExperimentId,
     number: RoundNumber,
 ) -> views.RoundView:
-    """Who was drawn, who has reported, who is missing, and who was refused and why."""
+    """Shows who was drawn, who has reported, who is missing, and who was refused and why."""
     return round_body(await service.views.round(experiment_id, number))
 
 
@@ -245,6 +254,8 @@ async def download_update(
     slot: Annotated[int, Path(ge=0, le=10**6, description="7 of client-07", examples=[7])],
     request: Request,
 ) -> Response:
-    """An accepted update of one of the last `keep_updates` rounds, to verify a model by."""
+    """Answers with an accepted update of one of the last `keep_updates` rounds, from which `verify`
+    recomputes a model.
+    """
     update = await service.models.update(experiment_id, number, slot)
     return await weights_response(request, service, update.blob)

@@ -1,4 +1,4 @@
-"""What machines ask of this process: is it up, is it ready, how much has it done?"""
+"""Routes for monitoring: whether this process is up and ready, and what it has done."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.experiment import ExperimentState
 
 router = routing.router(tags=["Watch"], versioned=False)
-# Where the platform keeps a process long enough for it.
+# `app.main` leaves it out where a platform keeps no process for long.
 scraped = routing.router(tags=["Watch"], versioned=False)
 
 
@@ -26,8 +26,8 @@ async def health() -> dict[str, str]:
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready", summary="Does the database keep what is written?", responses=responses(503))
 async def ready(service: Service) -> dict[str, str]:
-    """Writes to it at most once a second, and waits no longer than two. 503 where it cannot be
-    written, was deleted or replaced, or has lost its log.
+    """Writes to the database at most once a second, and waits at most two seconds. Answers 503 if
+    the database cannot be written, was deleted or replaced, or has lost its log.
     """
     await service.health.ready()
     return {"status": "ready"}
@@ -41,12 +41,14 @@ async def ready(service: Service) -> dict[str, str]:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def read_metrics(request: Request, service: Service) -> PlainTextResponse:
-    """Of the process that answers: each worker counts for itself. No secrets, names or ids."""
+    """Figures of the process that answers: each worker counts for itself. They hold no secrets,
+    names or ids.
+    """
     gauges: list[str] = []
     try:
         states = await service.health.experiments_by_state()
     except StoreUnavailable:
-        states = {}  # what the process counted is there all the same, now more than ever
+        states = {}  # the process's own figures matter most while the store is away
     if states:
         gauges += metrics.gauge("fl_experiments", "Experiments there are", "state", states)
         running = {"": states[ExperimentState.RUNNING]}  # a running experiment has one open round

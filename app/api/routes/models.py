@@ -1,4 +1,4 @@
-"""Routes of an experiment's models: list, download, evaluate."""
+"""Routes that list models, download them, and take evaluations of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from fastapi import Path, Query, Request, Response
 from app.api.bodies.models import evaluation_body, file_part_body, model_body
 from app.api.edge import routing
 from app.api.edge.auth import ExperimentId, Member, Service, member_first
-from app.api.edge.bodies import WEIGHTS, weights_response
 from app.api.edge.errors import responses
+from app.api.edge.transfers import WEIGHTS, weights_response
 from serverless_fl.domain.errors import Forbidden
 from serverless_fl.domain.records import ModelVersion
 from serverless_fl.wire import parts, schema, views
@@ -27,10 +27,10 @@ async def list_models(
     service: Service,
     experiment_id: ExperimentId,
     after: Annotated[
-        int, Query(ge=-1, le=10**6, description="Leave the versions up to this one out")
+        int, Query(ge=-1, le=10**6, description="Leave out the versions up to this one")
     ] = -1,
 ) -> list[views.ModelView]:
-    """Every version with its hash and its evaluations."""
+    """Lists every version with its hashes and its evaluations."""
     found = await service.views.models(experiment_id, after)
     return [model_body(m.model, m.evaluations, kept=m.kept) for m in found]
 
@@ -48,7 +48,7 @@ def version_header(model: ModelVersion) -> dict[str, str]:
 async def download_latest(
     service: Service, experiment_id: ExperimentId, member: Member, request: Request
 ) -> Response:
-    """As for a version by its number."""
+    """As the download of a version by its number."""
     model = await service.models.version(experiment_id, None)
     return await weights_response(request, service, model.blob, **version_header(model))
 
@@ -84,7 +84,7 @@ async def list_model_parts(
     first: FirstPart = 0,
     limit: MostParts = parts.MAX_ANNOUNCED,
 ) -> list[views.ModelPart]:
-    """With a URL each, where the blob store answers clients itself (`direct`)."""
+    """Each part has a URL if the blob store answers clients itself (`direct`)."""
     model = await service.models.version(experiment_id, version)
     found = await service.models.parts(model.blob, first, limit)
     return [file_part_body(part) for part in found]
@@ -102,7 +102,7 @@ async def report_evaluation(
     member: Member,
     report: schema.EvaluationReport,
 ) -> views.EvaluationView:
-    """By a client on data of its own, or by the admin on a central test set."""
+    """A client evaluates on data of its own, the admin on a central test set."""
     if not member:
         raise Forbidden("An enrolment key cannot report evaluations: enrol, then use the token.")
     evaluation = await service.models.evaluate(

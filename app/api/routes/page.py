@@ -1,4 +1,4 @@
-"""The dashboard at `/` and the API's documentation at `/docs`: static files, nothing from afar."""
+"""The dashboard at `/` and the API's documentation at `/docs`: files of this coordinator only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ router = routing.router(versioned=False, include_in_schema=False)
 assets = Assets()
 _METHODS = ["GET", "HEAD"]
 _PAGE = {"Cache-Control": ASK_FIRST}
-# Swagger UI has pictures in its style sheet and styles in its elements.
+# Swagger UI has data: images in its style sheet, and style attributes in its elements.
 _SWAGGER = f"{PAGE_POLICY}; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
 
 
@@ -38,7 +38,7 @@ async def documentation(request: Request) -> Response:
 
 @router.api_route("/static/{digest}/{name:path}", methods=_METHODS)
 async def static(request: Request, digest: str, name: str) -> Response:
-    """A file by its name; under an older digest the present one, not to be kept."""
+    """Answers with a file. Under an older digest it is the present file, which must not be kept."""
     asset = assets.files.get(name)
     if asset is None or name.endswith(".html"):
         raise HTTPException(404, "There is no such file")

@@ -27,8 +27,8 @@ from app.api.edge.auth import (
     client_first,
     enrolment_key_first,
 )
-from app.api.edge.bodies import OCTETS, PartNumber, PartSha256, part_of
 from app.api.edge.errors import responses
+from app.api.edge.transfers import OCTETS, PartNumber, PartSha256, part_of
 from serverless_fl.wire import parts, schema, turns
 
 router = routing.router("/experiments/{experiment_id}", tags=["Take part"])
@@ -46,23 +46,23 @@ async def get_status(
         Query(
             ge=0,
             le=turns.MAX_HOLD,
-            description="Hold the answer for up to so many seconds while it would be to wait in "
-            "`round`; an answer to wait says how many are taken (`hold`)",
+            description="Answer only after so many seconds, or as soon as the answer is no longer "
+            "to wait in `round`; an answer to wait says how many seconds are accepted (`hold`)",
             examples=[20],
         ),
     ] = 0.0,
     round: Annotated[
         int | None,
-        Query(ge=0, le=10**6, description="Of the last answer to wait", examples=[3]),
+        Query(ge=0, le=10**6, description="The `round` of the last answer to wait", examples=[3]),
     ] = None,
 ) -> turns.RoundStatus:
-    """What the calling client shall do: train now, wait and ask again, or stop asking."""
+    """Tells the calling client to train now, to wait and ask again, or to stop asking."""
     turn = await service.turns.status(client, wait, round, partial(gone, request.receive))
     return turn_body(turn)
 
 
 async def gone(receive: Receive) -> None:
-    """Until the caller has hung up, or has its answer."""
+    """Return when the caller has hung up, or has its answer."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -76,7 +76,7 @@ async def gone(receive: Receive) -> None:
 async def subscribe(
     service: Service, experiment_id: ExperimentId, key: Bearer, request: schema.Subscribe
 ) -> schema.Subscription:
-    """With the enrolment key: claim a slot and get a token of one's own. Safe to repeat."""
+    """With the enrolment key a client claims a slot and gets a token of its own. Safe to repeat."""
     found = await service.enrolment.subscribe(experiment_id, key, subscriber_of(request))
     return subscription_body(found)
 
@@ -86,7 +86,7 @@ routing.takes_body(router, enrolment_key_first)
 
 @router.get("/shard", summary="Shard assignment", responses=responses(401, 404, 422, 503))
 async def get_shard(service: Service, client: CallingClient) -> schema.Shard:
-    """The calling client's random, disjoint part of the training set, as indices."""
+    """Lists the indices of the calling client's random, disjoint part of the training set."""
     return shard_body(await service.enrolment.shard(client))
 
 
@@ -104,8 +104,9 @@ async def put_update_part(
     sha256: PartSha256,
     request: Request,
 ) -> schema.PartReceipt:
-    """Parts may come in any order and again; a small model is one part. In gzip they are unpacked,
-    where the round status names it among `content_codings`: the SHA-256 is of what comes out.
+    """Parts may be sent in any order, and repeatedly; a small model is one part. A part may be sent
+    in gzip if the round status names it among `content_codings`: the SHA-256 is that of the
+    unpacked bytes.
     """
     data = await part_of(request, service)
     await service.updates.store_part(client, number, part, sha256, data)
@@ -128,8 +129,8 @@ async def put_update(
     facts: Annotated[schema.UpdateFacts, Query()],
     request: Request,
 ) -> schema.UpdateReceipt:
-    """All of a small one: its only part and its commit in one request, where the round status says
-    `at_once`. Safe to repeat. Gzip as in a part.
+    """A small update needs one request for its only part and its commit, if the round status says
+    `at_once`. Gzip is accepted as for a part. Safe to repeat.
     """
     data = await part_of(request, service)
     update = await service.updates.commit(client, number, commit_of_facts(facts), data)
@@ -147,7 +148,9 @@ routing.takes_body(router, client_first)
 async def announce_update_parts(
     service: Service, client: CallingClient, number: RoundNumber, request: parts.PartAnnouncements
 ) -> list[parts.PartPlan]:
-    """Which are stored already, and where to bring the others: an interrupted upload goes on."""
+    """Tells which parts are stored already, and where to send the others: so an interrupted upload
+    continues.
+    """
     plans = await service.updates.plan_parts(client, number, parts_of(request))
     return [plan_body(plan) for plan in plans]
 
@@ -163,7 +166,9 @@ routing.takes_body(router, client_first)
 async def commit_update(
     service: Service, client: CallingClient, number: RoundNumber, commit: schema.UpdateCommit
 ) -> schema.UpdateReceipt:
-    """Its weights are checked; the first accepted update of a round stands. Safe to repeat."""
+    """The coordinator checks the weights. A client's first accepted update of a round stands. Safe
+    to repeat.
+    """
     return receipt_body(await service.updates.commit(client, number, commit_of(commit)))
 
 

@@ -1,13 +1,12 @@
-"""A short way for what nearly all requests are: polls, and the parts and commits of updates.
+"""A short way for nearly all requests: polls, and the parts and commits of updates.
 
-FastAPI resolves a tree of dependencies for each request, which takes longer than the answer to a
-poll: of the time that 2,000 clients wait for their answers it is half (docs/decisions/0033). So
-four routes have a second handler, which is tried first. A handler takes only what is well-formed to
-the letter, and answers with the bytes of the model. Where it returns None, the request goes
-FastAPI's own way, which understands it or says what is wrong with it. The service's errors come
-from one table either way.
+FastAPI resolves a tree of dependencies for each request. That takes longer than the answer to a
+poll, and half of the time that 2,000 clients wait for their answers (docs/decisions/0033). So four
+routes have a second handler, which is tried first. It accepts only requests in the exact form that
+the SDK sends, and answers with the JSON of the body. If it returns None, the request goes FastAPI's
+way, which accepts other forms or says what is wrong. Both ways use one table of errors.
 
-The switch is the call of `install` in `app.main`: without it, all requests go FastAPI's way.
+`app.main` switches the short way on by calling `install`.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from app.service.coordinator import Coordinator
 from serverless_fl.domain.records import Client
 from serverless_fl.wire import schema, turns
 
-NUMBER = re.compile(r"[1-9][0-9]{0,5}|0")  # FastAPI takes other forms of a number too
+NUMBER = re.compile(r"[1-9][0-9]{0,5}|0")  # FastAPI accepts other forms of a number too
 _TOKEN = re.compile(rb"Bearer ([0-9A-Za-z._~+/=-]+)")  # RFC 6750, section 2.1
-_HOLD_QUERY = re.compile(rb"wait=([0-9]{1,2})&round=([0-9]{1,6})")  # as the SDK asks
+_HOLD_QUERY = re.compile(rb"wait=([0-9]{1,2})&round=([0-9]{1,6})")  # as the SDK sends it
 _FACTS_QUERY = re.compile(
     rb"sha256=([0-9a-f]{64})&num_examples=([1-9][0-9]{0,9})(?:&metrics=([!-%'-*,-~]{1,8000}))?"
 )
@@ -38,7 +37,7 @@ _SHA256_QUERY = re.compile(rb"sha256=([0-9a-f]{64})")
 
 
 class Call:
-    """A request, read as far as a handler asks for it."""
+    """A request, of which a handler reads as much as it needs."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -50,7 +49,7 @@ class Call:
         self._read: list[Message] = []
 
     async def client(self) -> Client | None:
-        """The calling client, or None where its token or the path is malformed.
+        """The calling client; None if its token or the path has another form.
 
         Raises Unauthenticated.
         """
@@ -61,17 +60,17 @@ class Call:
         return await client_of(self.scope, self.service, self.path["experiment_id"], secret)
 
     def number(self, name: str, least: int, most: int) -> int | None:
-        """A number of the path, within these bounds."""
+        """A number of the path within these bounds; None if it has another form."""
         text = self.path[name]
         return number if NUMBER.fullmatch(text) and least <= (number := int(text)) <= most else None
 
     async def part(self) -> bytes | None:
-        """As `body`, of a part. Raises Busy where the caller sends too many of them at once."""
+        """As `body`, for a part. Raises Busy if the caller sends too many parts at once."""
         with self.scope["app"].state.reading.one(self.scope):
             return await self.body()
 
     async def body(self) -> bytes | None:
-        """All of it; None where the caller is gone."""
+        """The whole body; None if the caller is gone."""
         while not self._read or self._read[-1].get("more_body", False):
             self._read.append(await self._receive())
             if self._read[-1]["type"] != "http.request":
@@ -79,11 +78,11 @@ class Call:
         return b"".join(message.get("body", b"") for message in self._read)
 
     async def gone(self) -> None:
-        """Until the caller has hung up. What it still sends of a body is dropped."""
+        """Return when the caller has hung up. The rest of its body is dropped."""
         await gone(self._receive)
 
     async def again(self) -> Message:
-        """The `receive` of FastAPI's way: first the messages that were read here."""
+        """`receive` for FastAPI's way: it gets the messages that were read here first."""
         return self._read.pop(0) if self._read else await self._receive()
 
 
@@ -154,7 +153,7 @@ async def _commit(call: Call) -> schema.UpdateReceipt | None:
     return receipt_body(await call.service.updates.commit(client, number, commit_of(commit)))
 
 
-HANDLERS: dict[str, Handler] = {  # by the names of the routes' own functions
+HANDLERS: dict[str, Handler] = {  # by the names of the routes' functions
     "get_status": _status,
     "put_update_part": _put_part,
     "put_update": _put_update,
@@ -163,7 +162,7 @@ HANDLERS: dict[str, Handler] = {  # by the names of the routes' own functions
 
 
 def install(app: FastAPI) -> None:
-    """Let the four routes try their short handlers first."""
+    """Make the four routes try their short handlers first."""
     for route in app.router.routes:
         if isinstance(route, Route) and route.name in HANDLERS:
             route.shortcut = _shortcut(HANDLERS[route.name])
@@ -182,7 +181,7 @@ def _shortcut(handler: Handler) -> Callable[[Scope, Receive, Send], Awaitable[Re
 
 
 async def _send_json(answer: BaseModel, send: Send) -> None:
-    """A 200 with this body."""
+    """Answer 200 with this body."""
     body = answer.__pydantic_serializer__.to_json(answer)
     headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -85,7 +85,7 @@ class Turns:
         if self.long_polls.has_enough(client):
             return replace(answer, long_poll_seconds=0.0)
         seen = state_of(experiment, round_)
-        with ids.holding():
+        with ids.waiting():
             await self.long_polls.wait(experiment.id, seen, seconds, slot=client.slot, gone=gone)
         experiment, round_ = await self.rounds.advance(client.experiment_id, check_sample)
         return await self._status(client, experiment, round_)
