@@ -31,7 +31,7 @@ class LostLease(Exception):
     """Another process has taken the work over, and goes on from what is stored."""
 
 
-def length(context: Context, deaths: int = 0) -> float:
+def length(context: Context, deaths: int) -> float:
     """The length of a lease in seconds. It grows with each owner that died.
 
     An owner renews its lease between tasks only. If all leases were equally short, a task that

@@ -1,6 +1,5 @@
 """What a log says: one line a request, one a change of state, each with its ids, none forgeable."""
 
-import io
 import json
 import logging
 import os
@@ -15,21 +14,6 @@ from app.telemetry import ids, logs
 from client_sdk.errors import RequestRefused
 from tests.support.federation import ADMIN_KEY
 from tests.support.processes import KEY
-
-
-@pytest.fixture
-def lines(monkeypatch):
-    """What the application logs, as the JSON lines that a collector gets."""
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logs.JsonFormatter())
-    logger = logging.getLogger("app")
-    monkeypatch.setattr(logger, "level", logging.DEBUG)
-    logger.manager._clear_cache()
-    logger.addHandler(handler)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    logger.removeHandler(handler)
-    logger.manager._clear_cache()
 
 
 def events(found):

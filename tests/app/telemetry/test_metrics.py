@@ -130,6 +130,17 @@ async def test_metrics_are_there_though_the_store_is_not(watched, monkeypatch):
     assert grown(before, again, "fl_store_failures_total", **labels) >= 1
 
 
+async def test_a_call_of_the_store_that_fails_is_counted_once(watched, monkeypatch):
+    federation, adapter = watched
+    before = await scrape(federation)
+    monkeypatch.setattr(federation.documents._inner, "get", away)
+    with pytest.raises(StoreUnavailable):
+        await federation.documents.get("experiments", "x")
+    after = await scrape(federation)
+    labels = {"operation": "get", "adapter": adapter}
+    assert grown(before, after, "fl_store_failures_total", **labels) == 1
+
+
 async def test_scrapes_read_the_store_once_in_a_while(watched, monkeypatch):
     federation, _ = watched
     scan, reads = federation.documents._inner.scan, []
