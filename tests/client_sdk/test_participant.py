@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,30 @@ async def test_each_client_of_a_cohort_trains_once_a_round(quick):
     assert value_of(await quick.admin.download_model(shown.id)) == 3.0
     uploaded = [(e.client_id, e.round) for e in events if e.kind == "uploaded"]
     assert sorted(uploaded) == sorted(trainer.trained)
+
+
+async def test_a_client_says_its_name_and_what_its_training_brought(quick):
+    experiment, key = await quick.create(clients=1, clients_per_round=1, rounds=2)
+
+    class Measuring(Adding):
+        async def train(self, client_id, indices, data, task):
+            update = await super().train(client_id, indices, data, task)
+            after = {"accuracy_after": 0.75} if task.round == 2 else {}
+            return replace(update, metrics=update.metrics | after)
+
+    events = []
+    client = Participant(
+        quick.admin, experiment, "0" * 40, Measuring(), name="The Lab", on_event=events.append
+    )
+    await client.enrol(key)
+    async with asyncio.timeout(30):
+        await client.run()
+    (known,) = await quick.coordinator().context.repo.clients(experiment, "", 9)
+    assert known.name == "The Lab"
+    assert [e.message for e in events if e.kind == "uploaded"] == [
+        "",  # nothing was measured after the first
+        "accuracy 50.00% on this client's held-out examples, 75.00% after training",
+    ]
 
 
 async def test_a_refused_client_does_not_try_the_same_again_and_the_rest_go_on(quick):

@@ -14,6 +14,7 @@ from serverless_fl.domain.metrics import fault
 from serverless_fl.domain.records import Blob, Update
 from serverless_fl.domain.stopping import agreed_accuracy
 from tests.support.federation import config, value_of, weights
+from tests.support.leases import Slow
 
 
 def updates(*reports):
@@ -187,6 +188,19 @@ async def test_an_upload_that_began_before_its_client_was_revoked_is_not_accepte
     round_ = await federation.admin.round(experiment, 1)
     assert (round_.state, round_.reported) == ("closed", [cohort[1]])
     assert value_of(await federation.admin.download_model(experiment, 1)) == 2.0
+
+
+async def test_of_two_updates_at_one_moment_one_stands_and_the_other_is_told(federation):
+    experiment, members = await federation.start()
+    member = members[(await federation.cohort(experiment))[0]]
+    slow = Slow(federation.documents, "insert", lambda kind, *_: kind == "updates")
+    federation.app.state.coordinator = federation.coordinator(slow)
+    late = asyncio.create_task(member.upload(1, 1.0))
+    await slow.asleep.wait()
+    await member.upload(1, 2.0)
+    slow.wake.set()
+    with pytest.raises(StateConflict, match=r"Another update of .* stands for round 1"):
+        await late
 
 
 async def test_an_upload_that_began_before_a_stop_leaves_no_record(federation):
