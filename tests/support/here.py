@@ -9,9 +9,11 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from PIL import Image
 
 from client_sdk.cli import command_line, join_command, run_command
 from client_sdk.engines import processes
+from client_sdk.results import plots
 
 
 class TrainingHere(processes.TrainingPool):
@@ -37,6 +39,13 @@ class SlowTraining(TrainingHere):
         return await super().train(*task)
 
 
+def dot(*_):
+    """In place of a plot, which takes a second: one run in a process of its own draws its plots."""
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(file, format="PNG")
+    return file.getvalue()
+
+
 def run_here(*arguments, training=TrainingHere, **more):
     """As `tests.support.processes.run`; only an embedded coordinator is a process of its own."""
     stdout, stderr = io.StringIO(), io.StringIO()
@@ -47,6 +56,8 @@ def run_here(*arguments, training=TrainingHere, **more):
     ):
         for module in (run_command, join_command):
             here.setattr(module, "TrainingPool", training)
+        for plot in ("rounds", "evaluation"):
+            here.setattr(plots, plot, dot)
         for name, value in more.items():
             here.setenv(name, value)
         code = command_line.run(list(arguments))

@@ -11,10 +11,10 @@ from client_sdk.data import datasets
 from client_sdk.results import report
 from client_sdk.results.training_faults import chance, warnings_of
 from client_sdk.simulation.outcome import Row, best_of
-from client_sdk.task import model_file, models
 from client_sdk.task.evaluation import Classes
 from client_sdk.task.train import LocalUpdate
 from tests.support.digits import digits_simulation
+from tests.support.trained import trained_on
 
 TEN = Classes(tuple("abcdefghij"), [[100 * (c == p) for p in range(10)] for c in range(10)])
 
@@ -97,19 +97,9 @@ class Falling:
         return LocalUpdate(safetensors.numpy.save(flat), len(indices), {})
 
 
-def trained(digits, spec):
-    from client_sdk.task.train import TrainSettings, train
-
-    model = models.build(spec, 0)
-    x = digits.normalise(digits.train_x)
-    train(model, x, digits.train_y, TrainSettings(3, 10, 0.05, 0.5), 0)
-    return model_file.to_bytes(model)
-
-
 async def test_the_best_model_is_kept_beside_the_last(federation, tmp_path):
     digits = datasets.load("digits", Path("nowhere"))
-    spec = models.spec_for("auto", digits.shape, len(digits.classes))
-    good = trained(digits, spec)
+    good = trained_on(digits, len(digits.train_y), epochs=6)
     simulation = digits_simulation(federation, Falling(good), clients=2, rounds=3)
     await simulation.create()
     outcome = await simulation.run()
