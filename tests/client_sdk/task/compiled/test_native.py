@@ -15,6 +15,7 @@ from client_sdk.data.holdout import hold_out
 from client_sdk.data.seeds import derive_seed
 from client_sdk.engines import processes
 from client_sdk.engines.processes import TrainingPool
+from client_sdk.errors import BadSettings
 from client_sdk.task import model_file, models
 from client_sdk.task import train as loops
 from client_sdk.task.compiled import native
@@ -246,7 +247,8 @@ def test_without_a_working_compiler_pytorch_trains(monkeypatch, compiler, messag
         else:
             assert pool.loop == f"PyTorch on {device}"
         update = asyncio.run(one_update(pool, spec))
-    with pytest.raises(native.Unavailable), TrainingPool(dataset, spec, 1, "native"):
+    refused = pytest.raises(BadSettings, match=f"--kernel native cannot be had here: .*{message}")
+    with refused, TrainingPool(dataset, spec, 1, "native"):
         pass
     if device == "cpu":  # a GPU's sums are not promised to the last bit
         assert update == by_hand(dataset, spec, train_fused)
