@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from app.service.clients.credentials import AdminKeys
-from app.service.clients.enrolment import Enrolled, Enrolment, Shard, Subscriber, Subscription
+from app.service.clients.enrolment import Enrolled, Enrolment, Subscriber, Subscription
 from app.service.clients.long_poll import LongPolls
+from app.service.clients.shards import Shard
 from app.service.clients.turn import Done, Train, Turn, Turns, Wait
 from app.service.clients.updates import Updates
 from app.service.context import Context

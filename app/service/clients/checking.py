@@ -6,7 +6,7 @@ import base64
 import math
 from dataclasses import replace
 
-from app.service.clients.enrolment import require_examples
+from app.service.clients.shards import require_examples
 from app.service.context import Context
 from app.service.files import stored
 from app.service.files.announcements import Ledger

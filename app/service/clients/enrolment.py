@@ -6,13 +6,12 @@ import asyncio
 from dataclasses import dataclass, field
 
 from app.service.clients.credentials import client_token, fingerprint, matches, slot_of
+from app.service.clients.shards import Shard, ShardRule, draw_shard, rule_of, shard_size
 from app.service.context import Context
 from app.service.rounds.machine import Rounds
 from app.service.rounds.progress import check_sample
 from app.telemetry.logs import log_event
-from serverless_fl.domain import draws
 from serverless_fl.domain.errors import (
-    BadWeights,
     Conflict,
     ExperimentFull,
     OutOfTurn,
@@ -38,27 +37,6 @@ class Subscriber:
     name: str = ""
     told: bool = False
     shard: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardRule:
-    """The arguments by which `serverless_fl.domain.draws.shard` computes a client's shard."""
-
-    version: int
-    seed: int
-    dataset_size: int
-    clients: int
-    slot: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """A client's part of the data set: positions in it, ascending."""
-
-    client_id: str
-    dataset: str
-    dataset_size: int
-    indices: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +133,8 @@ class Enrolment:
                 request.client_key, experiment_id, client.slot, client.token_generation
             ),
             shard_size=size,
-            shard=await _shard(experiment, client) if request.shard and listed else None,
-            rule=_rule(experiment, client),
+            shard=await draw_shard(experiment, client) if request.shard and listed else None,
+            rule=rule_of(experiment, client),
         )
 
     async def _claim(
@@ -198,7 +176,7 @@ class Enrolment:
                 "them by the rule that the subscription gives, as the SDK does.",
                 code="shard-too-long",
             )
-        return await _shard(experiment, client)
+        return await draw_shard(experiment, client)
 
 
 def _not_a_token() -> Unauthenticated:
@@ -238,44 +216,3 @@ def _revoked(slot: int) -> Revoked:
         f"{client_id(slot)} was revoked by the admin: it takes part no more. Ask them if that is "
         "a mistake."
     )
-
-
-async def _shard(experiment: Experiment, client: Client) -> Shard:
-    config, rule = experiment.config, _rule(experiment, client)
-    # Half a million indices take seconds: in a thread they hold up no other request.
-    indices = await asyncio.to_thread(
-        draws.shard, rule.seed, rule.dataset_size, rule.clients, rule.slot, rule.version
-    )
-    return Shard(
-        client_id=client.id,
-        dataset=config.dataset,
-        dataset_size=config.dataset_size,
-        indices=indices,
-    )
-
-
-def _rule(experiment: Experiment, client: Client) -> ShardRule:
-    config = experiment.config
-    return ShardRule(
-        version=experiment.draw_version,
-        seed=config.seed,
-        dataset_size=config.dataset_size,
-        clients=config.clients,
-        slot=client.slot,
-    )
-
-
-def shard_size(experiment: Experiment, slot: int) -> int:
-    """How many examples a slot's shard holds."""
-    config = experiment.config
-    start, stop = draws.shard_bounds(config.dataset_size, config.clients, slot)
-    return stop - start
-
-
-def require_examples(experiment: Experiment, slot: int, count: int) -> None:
-    """Raises BadWeights if a client reports more examples than its shard holds."""
-    most = shard_size(experiment, slot)
-    if count > most:
-        raise BadWeights(
-            f"{count} examples, but the shard holds {most}.", code="examples-out-of-range"
-        )

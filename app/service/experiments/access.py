@@ -14,7 +14,8 @@ from app.service.clients.credentials import (
     new_salt,
     slot_of,
 )
-from app.service.clients.enrolment import Enrolled, require_not_revoked, shard_size
+from app.service.clients.enrolment import Enrolled, require_not_revoked
+from app.service.clients.shards import shard_size
 from app.service.context import Context
 from app.service.rounds.machine import Rounds
 from app.telemetry.logs import log_event

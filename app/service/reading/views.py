@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from app.service.clients.enrolment import Enrolled, shard_size
+from app.service.clients.enrolment import Enrolled
+from app.service.clients.shards import shard_size
 from app.service.context import Context
 from app.service.reading.details import ExperimentDetails, ModelDetails, PastRound, RoundDetails
 from app.service.reading.headline import describe_always_refused, headline

@@ -126,7 +126,7 @@ async def test_others_are_answered_while_a_long_shard_is_drawn(federation, monke
         asyncio.run_coroutine_threadsafe(_set(going), loop).result(timeout=10)
         return drawn(*arguments)
 
-    monkeypatch.setattr(enrolment.draws, "shard", slow)
+    monkeypatch.setattr(draws, "shard", slow)
     joined = await federation.admin.using(key).subscribe(experiment, KEY, shard=True)
     assert going.is_set()
     assert len(joined.shard.indices) == joined.shard_size
