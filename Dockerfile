@@ -1,33 +1,33 @@
-# The coordinator alone: no torch, no client SDK.
+# The image of the coordinator, without torch and without the client SDK.
 #   docker build -t coordinator .
 #   docker run -p 8000:8000 -e FL_ADMIN_KEY=... -v fl-data:/data coordinator        a server, on SQLite
 #   docker run -p 8080:8080 -e FL_ADMIN_KEY=... -e MONGODB_URL=... coordinator lambda     the emulator
 # `sam build` builds it for Lambda; with --build-arg ROLE=openwhisk it is an OpenWhisk Docker action.
 #
-# Nothing here knows the architecture: wheels and base come for the platform that is asked for.
+# This file builds for any architecture: docker fetches the base and the wheels of the platform.
 #   docker buildx build --platform linux/amd64 --provenance=false -t coordinator:amd64 --load .
 #   docker buildx build --platform linux/arm64 --provenance=false -t coordinator:arm64 --load .
-# Another one than the machine's needs QEMU (docker run --privileged tonistiigi/binfmt --install all).
-# Lambda takes plain manifests only, therefore no provenance; elsewhere both may go under one name:
+# A platform other than the machine's needs QEMU (docker run --privileged tonistiigi/binfmt --install all).
+# Lambda takes plain manifests only, therefore no provenance. Elsewhere one name may hold both:
 #   docker buildx build --platform linux/amd64,linux/arm64 -t YOU/coordinator --push .
 #
-# The base is a tag, which AWS moves to newer patches. For an image that stays the same, name a digest:
+# AWS moves the base's tag to newer patches. For an image that stays the same, name a digest:
 #   docker buildx imagetools inspect public.ecr.aws/lambda/python:3.13      shows the present one
 #   docker build --build-arg BASE=public.ecr.aws/lambda/python:3.13@sha256:... -t coordinator .
-# None stands here, because none could be looked up and tried where this was written.
+# This file names no digest, because we could not look one up and try it.
 #
-# Not 3.11 or older: their base is Amazon Linux 2, whose C library is older than NumPy's wheels take.
+# Python 3.11 and older have the base Amazon Linux 2, whose C library is too old for NumPy's wheels.
 ARG BASE=public.ecr.aws/lambda/python:3.13
 
 FROM ${BASE} AS build
 WORKDIR /build
 COPY docker/requirements.txt ./
-# Wheels alone, each by its hash: nothing that was not looked at is run here.
+# Wheels only, each checked by its hash, so the build runs no package's code.
 RUN python3 -m pip install --no-cache-dir --disable-pip-version-check \
         --require-hashes --only-binary :all: --target /coordinator --requirement requirements.txt
 COPY serverless_fl /coordinator/serverless_fl
 COPY app /coordinator/app
-# Lambda's disk is read-only: without these files every cold start would compile everything again.
+# Lambda's disk is read-only. Without these files every cold start would compile all modules again.
 RUN python3 -m compileall -q -j 0 /coordinator
 
 FROM ${BASE}
@@ -37,7 +37,7 @@ COPY docker/entrypoint.sh docker/healthcheck.py /
 RUN mkdir -p /data && chown 10001:10001 /data
 ENV PYTHONPATH=/coordinator PYTHONUNBUFFERED=1 FL_DATA_DIR=/data ROLE=${ROLE}
 WORKDIR /coordinator
-# Lambda runs every image as a user of its own; elsewhere this one has no rights to anything.
+# Lambda runs every image as its own user. Elsewhere this user without rights runs it.
 USER 10001:10001
 EXPOSE 8000 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["python3", "/healthcheck.py"]

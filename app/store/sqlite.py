@@ -18,7 +18,9 @@ SMALL = 256 * 1024
 FEW = 256
 
 
-async def few(database: Database, sql: str, bounds: tuple[object, ...]) -> list[tuple[Any, ...]]:
+async def fetch_all(
+    database: Database, sql: str, bounds: tuple[object, ...]
+) -> list[tuple[Any, ...]]:
     """Give all rows of a query: on the event loop if there are a few, else in the thread."""
     rows = await database.read(lambda c: c.execute(f"{sql} LIMIT {FEW}", bounds).fetchall())
     if len(rows) < FEW:
@@ -90,7 +92,7 @@ class SQLiteDocuments:
             "WHERE kind = ? AND key >= ? AND key < CAST(? AS TEXT) ORDER BY key"
         )
         bounds = (kind, prefix, _upper(prefix))
-        return [key for (key,) in await few(self._database, sql, bounds)]
+        return [key for (key,) in await fetch_all(self._database, sql, bounds)]
 
     async def count(self, kind: str, prefix: str) -> int:
         sql = "SELECT count(*) FROM documents WHERE kind = ? AND key >= ? AND key < CAST(? AS TEXT)"
@@ -152,7 +154,7 @@ class SQLiteBlobs:
 
     async def sizes(self, prefix: str) -> dict[str, int]:
         sql = "SELECT key, size FROM blobs WHERE key >= ? AND key < CAST(? AS TEXT) ORDER BY key"
-        return dict(await few(self._database, sql, (prefix, _upper(prefix))))
+        return dict(await fetch_all(self._database, sql, (prefix, _upper(prefix))))
 
     async def delete(self, prefix: str) -> None:
         sql = "DELETE FROM blobs WHERE key >= ? AND key < CAST(? AS TEXT)"

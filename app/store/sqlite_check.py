@@ -49,9 +49,9 @@ class Files:
 
     def __init__(self, path: Path) -> None:
         self.path, self._all = path, _files(path)
-        self._seen = self._look()
+        self._seen = self._identities()
 
-    def _look(self) -> list[tuple[int, int]]:
+    def _identities(self) -> list[tuple[int, int]]:
         found = [file.stat() for file in self._all]
         if not found[0].st_size:
             raise StoreUnavailable(f"The database {self.path} is empty now: put a copy of it back.")
@@ -60,7 +60,7 @@ class Files:
     def require_same(self) -> None:
         """Raise StoreUnavailable if a file was deleted or replaced, or if the database is empty."""
         try:
-            same = self._look() == self._seen
+            same = self._identities() == self._seen
         except OSError:
             same = False
         if not same:

@@ -100,7 +100,7 @@ def _average(span: spans.Span, count: int) -> None:
     pool = np.ones(spans.elements(span), np.float32)
     strategy = Updates(span, pool).fold(range(count))
     del pool  # the coordinator, too, has let go of the last update when it packs the mean
-    codec.pack(span, spans.named(span, strategy.result()))
+    codec.pack(span, spans.by_tensor(span, strategy.result()))
 
 
 def resident(what: str) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from client_sdk.errors import DataError
-from serverless_fl.domain.metrics import MAX_METRIC, fault
+from serverless_fl.domain.metrics import MAX_METRIC, metric_fault
 
 MAX_METRICS = 32  # of an update
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -37,7 +37,7 @@ def clean(metrics: object) -> tuple[dict[str, float], list[str]]:
             dropped.append(f"The metric {name!r} is left out: {_kind(value)} is no number.")
         elif not abs(number) <= MAX_METRIC:  # so NaN, too
             endless.append(f"{name} ({number:g})")
-        elif (reason := fault(name, number)) is not None:
+        elif (reason := metric_fault(name, number)) is not None:
             dropped.append(f"The metric {name!r} is left out: {reason}.")
         elif len(kept) == MAX_METRICS:
             dropped.append(

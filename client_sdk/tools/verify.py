@@ -225,7 +225,7 @@ def _mean(
             added = added + sums[name]
         means[name] = added / total
     whole = spans.whole(layout)
-    return layout.header + bytes(codec.pack(whole, codec.with_whole_numbers(whole, means)))
+    return layout.header + bytes(codec.pack(whole, codec.round_integers(whole, means)))
 
 
 def _weights(layout: Layout, base: Arrays, data: bytes, encoding: str) -> Arrays:

@@ -115,7 +115,7 @@ class Config:
             )
 
     @property
-    def of_training(self) -> Config:
+    def without_budget(self) -> Config:
         """The settings that models depend on: all but the budget, which may change meanwhile."""
         return replace(self, budget_usd=None)
 

@@ -9,7 +9,7 @@ LOSSES = frozenset({"loss"})
 MAX_METRIC = 1e30  # a weighted sum of such values cannot overflow
 
 
-def fault(name: str, value: float) -> str | None:
+def metric_fault(name: str, value: float) -> str | None:
     """Say why a metric of this name cannot have this value; None if it can.
 
     The words in a name decide: `accuracy_before` is a rate and `train_loss` is a loss. A metric of

@@ -42,7 +42,7 @@ def config_digest(config: Config) -> str:
     So the digest stays the same when a later release adds a setting. The budget is left out,
     because an admin may change it during the run and no model depends on it.
     """
-    config = config.of_training
+    config = config.without_budget
     defaults = {f.name: f.default for f in fields(Config) if f.default is not MISSING}
     settings = {k: v for k, v in config.flat().items() if k not in defaults or v != defaults[k]}
     return _digest(settings)

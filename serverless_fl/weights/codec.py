@@ -22,7 +22,7 @@ def unpack(piece: Piece, data: memoryview) -> np.ndarray:
     return flat
 
 
-def with_whole_numbers(span: Span, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def round_integers(span: Span, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Round the values of integer and boolean tensors to their dtypes; give the others unchanged.
 
     Ties go to even. A value beyond the dtype's range becomes the nearest value in it; for I64 and

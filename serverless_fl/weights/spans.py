@@ -75,7 +75,7 @@ def elements(span: Span) -> int:
     return sum(piece.last - piece.first for piece in span)
 
 
-def named(span: Span, values: np.ndarray) -> dict[str, np.ndarray]:
+def by_tensor(span: Span, values: np.ndarray) -> dict[str, np.ndarray]:
     """Split the values of a span [elements] into its pieces, as views, by the tensors' names."""
     found, start = {}, 0
     for piece in span:

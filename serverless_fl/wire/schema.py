@@ -17,8 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from serverless_fl.domain.experiment import Config, ExperimentState
-from serverless_fl.domain.metrics import MAX_METRIC
-from serverless_fl.domain.metrics import fault as metric_fault
+from serverless_fl.domain.metrics import MAX_METRIC, metric_fault
 from serverless_fl.wire.bounds import (
     MAX_ATTEMPTS,
     MAX_CLIENTS,

@@ -14,7 +14,7 @@ from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.errors import CoordinatorError
 
 
-async def begun(pieces: AsyncIterator[bytes], *, whole: bool) -> AsyncIterator[bytes]:
+async def prefetched(pieces: AsyncIterator[bytes], *, whole: bool) -> AsyncIterator[bytes]:
     """Read the first piece now, and give an iterator over all pieces.
 
     `whole`: read all pieces now, because the platform sends only complete answers. Raises the

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Path, Query, Request, Response
 
-from app.api.edge.downloads import Download, begun
+from app.api.edge.downloads import Download, prefetched
 from app.service.coordinator import Coordinator
 from serverless_fl.domain.errors import (
     AnswerTooLarge,
@@ -107,7 +107,7 @@ async def weights_response(
     if status == 206:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     headers["Content-Length"] = str(stop - start)
-    pieces = await begun(service.models.read(blob, start, stop), whole=limit is not None)
+    pieces = await prefetched(service.models.read(blob, start, stop), whole=limit is not None)
     return Download(pieces, status, headers=headers, media_type="application/octet-stream")
 
 

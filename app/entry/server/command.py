@@ -57,7 +57,7 @@ def _workers(text: str) -> int:
     return int(text)
 
 
-def config_of(given: argparse.Namespace, settings: Settings) -> uvicorn.Config:
+def uvicorn_config(given: argparse.Namespace, settings: Settings) -> uvicorn.Config:
     """Configure uvicorn: with bounded connections, and with the proxies of the settings only."""
     return uvicorn.Config(
         APPLICATION,
@@ -83,10 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings()
     except BadSettings as error:
         return _refuse(f"error: {error}")
-    _more_files()
+    _raise_file_limit()
     try:
         listening = _listen(given)
-        config = config_of(given, settings)
+        config = uvicorn_config(given, settings)
     except OSError as error:
         where = given.uds or (f"descriptor {given.fd}" if given.fd is not None else None)
         where = where or f"{given.host}:{given.port}"
@@ -121,7 +121,7 @@ def _listen(given: argparse.Namespace) -> socket.socket:
     return found
 
 
-def _more_files() -> None:
+def _raise_file_limit() -> None:
     """Raise this process's limit of open files, because each connection is a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)

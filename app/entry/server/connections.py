@@ -96,7 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unparsed = self._fields = self._brought = self._drained = 0
         self._refusal: tuple[int, str, str] | None = None
         self._due = self.loop.time() + HEAD_SECONDS
-        self._timer = self.loop.call_later(HEAD_SECONDS, self._look)
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._check_time)
         self._places = places()
         self._places.enter(self)
 
@@ -181,7 +181,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
         self.transport.close()
 
-    def _look(self) -> None:
+    def _check_time(self) -> None:
         """Close the connection if its caller is too slow; else look again later."""
         now = self.loop.time()
         at_work = self.cycle is not None and not self.cycle.response_complete
@@ -189,7 +189,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if (at_work and not self._in_body) or self.flow.read_paused:
             self._due = now + (BODY_SECONDS if self._in_body else HEAD_SECONDS)
         if now < self._due:
-            self._timer = self.loop.call_later(self._due - now, self._look)
+            self._timer = self.loop.call_later(self._due - now, self._check_time)
             return
         if self._in_body and at_work:
             self._end(_SLOW_BODY)

@@ -59,6 +59,6 @@ class Accumulator:
         return await asyncio.to_thread(self._encode, header)
 
     def _encode(self, header: bytes) -> bytes:
-        means = spans.named(self._span, self._strategy.result())
-        rounded = codec.with_whole_numbers(self._span, means)
+        means = spans.by_tensor(self._span, self._strategy.result())
+        rounded = codec.round_integers(self._span, means)
         return b"".join([header, codec.pack(self._span, rounded)])

@@ -69,7 +69,7 @@ class Experiments:
                 "key for a new experiment.",
                 code="idempotency-key-reused",
             )
-        if existing.config.of_training != config.of_training:
+        if existing.config.without_budget != config.without_budget:
             raise Conflict(
                 f"This Idempotency-Key made experiment {existing.id} with other settings: "
                 "use a new key for a new experiment.",

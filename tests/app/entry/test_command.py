@@ -20,7 +20,9 @@ KEY = "a-key-for-the-command"
 
 
 def config(*arguments, **settings):
-    return command.config_of(command.options(arguments), Settings(**{"admin_key": KEY} | settings))
+    return command.uvicorn_config(
+        command.options(arguments), Settings(**{"admin_key": KEY} | settings)
+    )
 
 
 def test_no_proxy_is_believed_that_no_setting_names():

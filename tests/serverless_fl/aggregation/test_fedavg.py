@@ -24,7 +24,7 @@ def average(*updates):
     strategy = FedAvg(spans.elements(span))
     for data, n in files:
         strategy.add([values for _, values in codec.arrays(layout, data)], n)
-    means = codec.with_whole_numbers(span, spans.named(span, strategy.result()))
+    means = codec.round_integers(span, spans.by_tensor(span, strategy.result()))
     return safetensors.numpy.load(layout.header + codec.pack(span, means))
 
 
@@ -146,7 +146,7 @@ def test_memory_does_not_grow_with_the_number_of_updates():
         strategy = FedAvg(spans.elements(span))
         for _ in range(updates):
             strategy.add([np.frombuffer(data, np.float32, 1_000_000, len(data) - 4_000_000)], 1)
-        codec.pack(span, spans.named(span, strategy.result()))
+        codec.pack(span, spans.by_tensor(span, strategy.result()))
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most

@@ -59,7 +59,7 @@ def test_where_a_piece_lies_and_how_large_it_is():
     span = (piece, Piece(NARROW, 0, 4))
     assert (spans.elements(span), spans.size(span)) == (6, 12)
     values = np.arange(6)
-    assert {n: list(v) for n, v in spans.named(span, values).items()} == {
+    assert {n: list(v) for n, v in spans.by_tensor(span, values).items()} == {
         "wide": [0, 1],
         "narrow": [2, 3, 4, 5],
     }

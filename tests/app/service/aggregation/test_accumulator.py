@@ -124,7 +124,7 @@ async def sums_of(blobs, layout, files, span_bytes):
         kept = await accumulator.store(blobs, f"sums/{number}")
         assert max(kept.sizes, default=0) <= span_bytes
         data = b"".join([await blobs.get(kept.key(part)) for part in range(len(kept.parts))])
-        for name, array in spans.named(span, np.frombuffer(data)).items():
+        for name, array in spans.by_tensor(span, np.frombuffer(data)).items():
             found[name].append(array)
     return {name: np.concatenate(kept) for name, kept in found.items() if kept}
 

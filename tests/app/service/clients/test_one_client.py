@@ -10,7 +10,7 @@ import pytest
 from app.service.coordinator import Limits, Subscriber
 from client_sdk.errors import NotAuthorised, RequestRefused, StateConflict
 from serverless_fl.domain.errors import Conflict, Revoked
-from serverless_fl.domain.metrics import fault
+from serverless_fl.domain.metrics import metric_fault
 from serverless_fl.domain.records import Blob, Update
 from serverless_fl.domain.stopping import agreed_accuracy
 from tests.support.federation import config, value_of, weights
@@ -65,7 +65,7 @@ def test_the_accuracy_that_more_than_half_agree_on(reports, expected):
     ],
 )
 def test_what_no_metric_can_be(name, value):
-    assert name in fault(name, value)
+    assert name in metric_fault(name, value)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_what_no_metric_can_be(name, value):
     ],
 )
 def test_what_a_metric_can_be(name, value):
-    assert fault(name, value) is None
+    assert metric_fault(name, value) is None
 
 
 @pytest.mark.parametrize("accuracy", [1e30, -1e30, 1.01])
