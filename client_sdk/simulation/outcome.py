@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from serverless_fl.wire.views import ExperimentView, ModelView
+if TYPE_CHECKING:  # `--help` imports this module, and need not wait for the models of all bodies
+    from serverless_fl.wire.views import ExperimentView, ModelView
 
 
 @dataclass(frozen=True)
