@@ -109,6 +109,14 @@ async def test_other_users_of_the_machine_are_kept_out(opened):
     assert [file.stat().st_mode & 0o777 for file in files(path)] == [0o600] * 3
 
 
+async def test_folders_that_are_not_there_yet_are_made(tmp_path):
+    path = tmp_path / "one" / "two" / "three" / "store.sqlite3"
+    documents, _ = await open_sqlite(path)
+    await documents.check()
+    assert path.is_file()
+    await documents.close()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
 async def test_a_file_of_an_earlier_version_is_closed_to_others_and_its_folder_is_left(tmp_path):
     path = tmp_path / "store.sqlite3"

@@ -34,6 +34,13 @@ async def test_what_an_admin_does_is_told_with_the_admins_name(federation, told)
     assert told("round abandoned").items() >= {"experiment": experiment, "round": 2}.items()
 
 
+async def test_the_end_of_what_is_deleted_is_told_with_the_same_admins_name(federation, told):
+    experiment, _ = await federation.start()
+    await federation.coordinator().deletion.delete(experiment, "admin (old key)", stop=True)
+    for event in ("experiment ended", "experiment deleted"):
+        assert told(event)["by"] == "admin (old key)"
+
+
 async def test_models_that_go_are_told_and_so_is_what_cannot_be_deleted(federation, told):
     class Locked:
         """Nobody deletes uploads."""

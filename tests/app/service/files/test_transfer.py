@@ -3,6 +3,7 @@
 import hashlib
 
 import httpx
+import numpy as np
 import pytest
 
 from app.service.coordinator import Limits
@@ -127,6 +128,15 @@ async def test_what_is_announced_is_bounded(small_parts):
     outsider = next(member for name, member in members.items() if name not in cohort)
     with pytest.raises(errors.StateConflict, match="not in the cohort"):
         await outsider.api.connection.post(path, announced(1))
+
+
+async def test_an_update_may_be_as_large_as_the_model(federation):
+    """A header's slack, 64 KiB, is not all that there is."""
+    large = {"big": np.zeros(50_000, np.float32)}
+    experiment, members = await federation.start(initial=weights(0, **large), rounds=1)
+    for name in await federation.cohort(experiment):
+        await members[name].api.upload_update(experiment, 1, weights(1, **large), 5, {}, 1 << 16)
+    assert (await federation.admin.experiment(experiment)).state == "completed"
 
 
 async def test_a_false_announcement_takes_no_part_away(small_parts):
