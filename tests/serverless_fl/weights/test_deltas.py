@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.weights import codec, encodings, spans
 from serverless_fl.weights.check import UpdateCheck
-from serverless_fl.weights.deltas import LARGEST, add_delta, encode_update
+from serverless_fl.weights.deltas import LARGEST, add_delta, decompress_values, encode_update
 from serverless_fl.weights.header import Layout, layout_of, read_header, write_header
 from tests.audit import averages
 from tests.support.raw_file import file_of, parts_of
@@ -249,6 +249,20 @@ def test_what_a_hostile_delta_restores_is_finite_in_the_models_dtype(dtype):
     )
     assert np.isfinite(back.astype(np.float64)).all()
     assert back[0] == LARGEST[dtype] == -back[1]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("BF16", [0.10009765625, -0.30078125, 12.6875]),  # 205 / 2048, 154 / 512, 203 / 16
+        ("F16", [0.0999755859375, -0.300048828125, 12.703125]),
+        ("F64", [0.1, -0.3, 12.7]),
+    ],
+)
+def test_a_compressed_model_comes_back_in_the_nearest_values_of_its_dtype(dtype, values):
+    found = decompress_values(np.array([1, -3, 127], np.int8), 0.1, dtype)
+    assert found.dtype == {"BF16": np.float32, "F16": np.float16, "F64": np.float64}[dtype]
+    np.testing.assert_allclose(found.astype(np.float64), values, rtol=1e-15)
 
 
 @given(st.data())
