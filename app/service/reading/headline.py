@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from app.service.reading.details import RoundDetails
+from app.service.records.repository import Repository
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import Refusal, client_id
-from serverless_fl.domain.round import RoundState
+from serverless_fl.domain.round import Round, RoundState
+
+_OPEN = frozenset({RoundState.COLLECTING, RoundState.SEALED, RoundState.AGGREGATING})
 
 
 def headline(
@@ -46,3 +49,36 @@ def describe_always_refused(refused: Sequence[Refusal]) -> str:
     names += f" and {len(refused) - 5} more" if refused[5:] else ""
     were = "was" if len(refused) == 1 else "were"
     return f" {names} {were} refused in every round: {refused[0].reason}"
+
+
+async def always_refused(
+    repo: Repository, experiment_id: str, *, ended: bool, reported: Collection[int]
+) -> list[Refusal]:
+    """The last refusal of each client that was refused in every round it was drawn for, by slot.
+
+    The open round does not count, because its clients may still send better updates. `reported` are
+    the slots whose update was accepted in it. If nobody was refused, which is nearly always so,
+    this reads the store once.
+    """
+    refusals = await repo.refusals(experiment_id)
+    if not refusals:
+        return []
+    refused = {(refusal.round, refusal.slot) for refusal in refusals}
+    found: dict[int, Refusal] = {}
+    rounds = [r for r in await repo.rounds(experiment_id) if ended or r.state not in _OPEN]
+    over = {round_.number for round_ in rounds}
+    for refusal in refusals:  # ascending by round
+        if refusal.round in over:
+            found[refusal.slot] = refusal
+    for round_ in rounds:
+        for slot in _drawn(round_):
+            if slot in round_.accepted or (round_.number, slot) not in refused:
+                found.pop(slot, None)
+    return [found[slot] for slot in sorted(found) if slot not in reported]
+
+
+def _drawn(round_: Round) -> Iterator[int]:
+    for attempt in round_.earlier:
+        yield from attempt.cohort
+    yield from round_.cohort
+    yield from round_.accepted

@@ -6,8 +6,7 @@ from app.service.clients.enrolment import Enrolled
 from app.service.clients.shards import shard_size
 from app.service.context import Context
 from app.service.reading.details import ExperimentDetails, ModelDetails, PastRound, RoundDetails
-from app.service.reading.headline import describe_always_refused, headline
-from app.service.reading.refused import always_refused
+from app.service.reading.headline import always_refused, describe_always_refused, headline
 from app.service.records.keys import client_key
 from app.service.rounds.machine import Rounds
 from serverless_fl.domain.errors import NotFound
