@@ -1,4 +1,4 @@
-"""The events of the audit log: who did what to an experiment, and when."""
+"""The events of the audit log: an actor, an action on an experiment, and its time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AuditAction(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class AuditEvent:
-    """One act. `clients` are the slots that it concerns; `cursor` orders events, and is unique.
+    """One act. `clients` are the slots that it affects; `cursor` is unique and orders the events.
 
     `who` is `admin`, `admin (previous key)`, a client's id, or `coordinator`.
     """

@@ -75,20 +75,20 @@ class Config:
     budget_usd: float | None = None  # the estimated cost that pauses the experiment
     update_encoding: str = WEIGHTS  # or a delta, see `serverless_fl.weights.encodings`
     download_encoding: str = WEIGHTS  # the encoding of the models that clients train from
-    # Settings that no rule of the coordinator reads, where they are not at their defaults. The
-    # coordinator keeps them and tells them to clients.
+    # Settings that differ from their defaults and that no rule of the coordinator reads. The
+    # coordinator keeps them and sends them to clients.
     others: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Config:
-        """The settings in one flat mapping, as documents and bodies have them."""
+        """Read the settings from one flat mapping, the form of documents and bodies."""
         known = {f.name for f in fields(cls)} - {"others"}
         mine = {name: value for name, value in settings.items() if name in known}
         others = {name: value for name, value in settings.items() if name not in known}
         return cls(**mine, others=others)
 
     def flat(self) -> dict[str, Any]:
-        """All settings in one flat mapping."""
+        """Give all settings in one flat mapping."""
         mine = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "others"}
         return mine | dict(self.others)
 
@@ -96,7 +96,7 @@ class Config:
         if self.clients_per_round > self.clients:
             raise InvalidConfig(
                 f"clients_per_round ({self.clients_per_round}) is more than clients "
-                f"({self.clients}): lower clients_per_round or raise clients."
+                f"({self.clients}): lower the first number or raise the second."
             )
         if self.dataset_size < self.clients:
             raise InvalidConfig(

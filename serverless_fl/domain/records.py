@@ -67,7 +67,7 @@ class Blob:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of a file that is about to be uploaded; `size` in bytes, numbers count from 0."""
+    """A part that a client is about to upload; `size` is in bytes, `number` counts from 0."""
 
     number: int
     sha256: str
@@ -76,7 +76,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsCommit:
-    """Names the uploaded parts, in order, that make up one file of weights."""
+    """The uploaded parts that make up one file of weights, in order, by their SHA-256."""
 
     sha256: str
     parts: list[str]
@@ -84,7 +84,7 @@ class WeightsCommit:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateCommit(WeightsCommit):
-    """Names the parts of an update, and says what it was trained on and what was measured."""
+    """The parts of an update, its number of training examples, and its metrics."""
 
     num_examples: int
     metrics: dict[str, float] = field(default_factory=dict)

@@ -1,6 +1,7 @@
-"""The settings of an experiment as data, read out of a model's JSON schema.
+"""The settings of an experiment as data, read from a pydantic model's JSON schema.
 
-Flags, TOML files and docs/settings.md are made from these; the page reads the same schema.
+The command's flags, TOML files and docs/settings.md are made from this data. The page reads the
+same schema.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ GROUP_KEY = "x-group"
 Group = Literal[
     "data", "training", "strategy", "schedule", "privacy", "encoding", "keeping", "stopping"
 ]
-GROUPS: tuple[Group, ...] = get_args(Group)  # in the order in which people are shown them
+GROUPS: tuple[Group, ...] = get_args(Group)  # in the order of help texts and documents
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting. `kind` is a type of JSON; bounds are those of JSON Schema, None: no bound."""
+    """One setting. `kind` is its JSON type.
+
+    `minimum` and `maximum` belong to its range, `above` and `below` do not; None: no bound.
+    """
 
     name: str
     group: str
@@ -37,7 +41,7 @@ class Setting:
 
     @property
     def bounds(self) -> str:
-        """What its values may be, such as `1 to 100,000`; empty where nothing bounds them."""
+        """The range of its values for people, such as `1 to 100,000`; empty without bounds."""
         if self.choices:
             return ", ".join(self.choices)
         if self.minimum is not None and self.maximum is not None:
@@ -52,7 +56,7 @@ class Setting:
 
     @property
     def rule(self) -> str:
-        """What a value must be, for the end of a sentence: `a whole number, 1 to 100,000`."""
+        """The rule for a value, as the end of a sentence: `a whole number, 1 to 100,000`."""
         kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}
         kind = "one of" if self.choices else kinds.get(self.kind, "text")
         separator = " " if self.choices else ", "
@@ -60,12 +64,12 @@ class Setting:
 
     @property
     def default_text(self) -> str:
-        """The default for people; empty where there is none."""
+        """The default for people; empty if there is none."""
         return "" if self.required or self.default is None else number_text(self.default)
 
 
 def number_text(value: Any) -> str:
-    """A number as people write it: `100,000`, `0.05`. Other values as JSON has them."""
+    """Write a number for people: `100,000`, `0.05`. Write other values as in JSON."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -74,12 +78,12 @@ def number_text(value: Any) -> str:
 
 
 def settings_of(model: type[BaseModel]) -> dict[str, Setting]:
-    """The settings that a model declares, by name, in its order."""
+    """Give the settings that a pydantic model declares, by name, in its order."""
     return settings_in(model.model_json_schema())
 
 
 def settings_in(schema: Mapping[str, Any]) -> dict[str, Setting]:
-    """The settings in a model's JSON schema, by name, in its order."""
+    """Give the settings in a JSON schema, by name, in its order."""
     required = set(schema.get("required", ()))
     return {
         name: _setting(name, found, name in required)
@@ -92,7 +96,7 @@ def _setting(name: str, found: Mapping[str, Any], required: bool) -> Setting:
     plain = next(a for a in alternatives if a.get("type") != "null")
     low, high = plain.get("minimum"), plain.get("maximum")
     above, below = plain.get("exclusiveMinimum"), plain.get("exclusiveMaximum")
-    if plain["type"] == "integer":  # of whole numbers, each bound can be one that is taken
+    if plain["type"] == "integer":  # for whole numbers, above 0 is the same as at least 1
         low, above = (above + 1, None) if above is not None else (low, None)
         high, below = (below - 1, None) if below is not None else (high, None)
     choices = plain.get("enum", [plain["const"]] if "const" in plain else [])
@@ -113,7 +117,7 @@ def _setting(name: str, found: Mapping[str, Any], required: bool) -> Setting:
 
 
 def fault(model: type[BaseModel], setting: Setting, value: Any) -> str | None:
-    """Why the model does not take the value, as the end of a sentence; None where it does."""
+    """Say why the model refuses a value, as the end of a sentence; None if it accepts it."""
     try:
         model.__pydantic_validator__.validate_assignment(
             model.model_construct(), setting.name, value
