@@ -15,11 +15,6 @@ _provider: Any = None
 _tracer: Any = None
 
 
-def active() -> bool:
-    """Say whether traces are on."""
-    return _tracer is not None
-
-
 def span(name: str, **attributes: str | int | float) -> AbstractContextManager[Any]:
     """Open a span around the block. Gives the span, or None if traces are off."""
     if _tracer is None:
