@@ -105,13 +105,13 @@ class Settings(BaseSettings):
     step_updates: int = Field(
         _L.step_updates,
         ge=2,
-        description="One call reads a part of so many updates for an aggregation",
+        description="The most updates that one call reads for an aggregation, a part of each",
     )
     tick_seconds: float = Field(
         60.0,
         ge=0,
-        description="A server advances the open experiments after so many seconds, even without "
-        "a request; 0: never, a scheduler does it",
+        description="Seconds after which a server advances the open experiments again, even "
+        "without a request; 0: never, a scheduler does it",
     )
     abandon_days: float = Field(
         _L.abandon_days,
@@ -139,14 +139,14 @@ class Settings(BaseSettings):
     rate_address_factor: float = Field(
         20.0,
         gt=0,
-        description="An address may make so many times the requests of a client, because the "
+        description="An address may send this many times the requests of a client, because the "
         "clients of a hospital, or of a simulation, share one address",
     )
     connections_per_address: int = Field(
         500,
         ge=1,
-        description="An address may have so many connections that wait for a request; for one "
-        "more, the coordinator closes its oldest (`python -m app`)",
+        description="The most connections of one address that wait for a request; for one more, "
+        "`python -m app` closes the oldest",
     )
     trusted_proxies: str = Field(
         "",

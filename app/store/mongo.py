@@ -32,7 +32,7 @@ IDLE_MS = 60_000  # a container that was frozen for longer may hold dead connect
 CLOSE_MS = 500  # to close: the start of the next coordinator may wait for it
 SCHEMES = ("mongodb://", "mongodb+srv://")
 _LARGEST = 16 * 1024**2 - 16 * 1024  # bytes in a document, without its key and field names
-_AT_ONCE = 32  # one operation deletes so many blobs
+_AT_ONCE = 32  # the most blobs that one operation deletes
 INDEXED = {"$type": "string"}  # the index holds only documents with a second name
 
 

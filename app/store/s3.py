@@ -29,7 +29,7 @@ OPERATION_SECONDS = 25.0  # in all, including the wait for a thread
 IDLE_SECONDS = 15.0  # a container that was frozen for longer may hold dead connections
 THREADS = 16
 LARGEST = 64 * 1024**2  # the most bytes read from an object; the coordinator's own have 8 MiB
-_PAGE = 1000  # one call lists or deletes so many keys
+_PAGE = 1000  # the most keys that one call lists or deletes
 _PUTS = 4  # tries to store an object that others write or delete meanwhile
 _STORE = "The store of weights"
 

@@ -13,9 +13,9 @@ from app.store.port import Body, Document
 from app.store.sqlite_file import Database
 from serverless_fl.domain.errors import StoreRefused
 
-# The event loop reads a blob of so many bytes, or so many rows, faster than it wakes a thread.
-SMALL = 256 * 1024
-FEW = 256
+# The event loop reads a blob, or rows, up to these sizes faster than it wakes a thread.
+SMALL = 256 * 1024  # bytes
+FEW = 256  # rows
 
 
 async def fetch_all(

@@ -174,9 +174,8 @@ class Best:
     accuracy: float
 
 
-# An experiment remembers the last so many; `enrol_generation` counts all rotations.
-MAX_ROTATIONS = 100
-MAX_PAUSES = 100  # and as many changes of the budget
+MAX_ROTATIONS = 100  # the newest ones that a record keeps; `enrol_generation` counts all
+MAX_PAUSES = 100  # the newest pauses, and the newest changes of the budget, that a record keeps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ def slot_named(name: str) -> int | None:
 
 
 MAX_PARTS = 20_000  # in one file
-MAX_TOKEN_CHANGES = 100  # a client remembers the last so many; the generation counts all
+MAX_TOKEN_CHANGES = 100  # the newest ones that a record keeps; `token_generation` counts all
 
 
 @dataclass(frozen=True, kw_only=True)

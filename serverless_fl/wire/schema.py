@@ -320,11 +320,15 @@ class CreateExperiment(Body):
 class WeightsCommit(Body):
     """The uploaded parts that make up one safetensors file, in order."""
 
-    sha256: Sha256 = Field(description="Of the whole file")
-    parts: list[Sha256] = Field(min_length=1, max_length=MAX_PARTS, description="Of each part")
+    sha256: Sha256 = Field(description="SHA-256 of the whole file")
+    parts: list[Sha256] = Field(
+        min_length=1, max_length=MAX_PARTS, description="SHA-256 of each part, in order"
+    )
 
 
-TrainedOn = Annotated[int, Field(ge=1, le=10**9, examples=[2700], description="Trained on")]
+TrainedOn = Annotated[
+    int, Field(ge=1, le=10**9, examples=[2700], description="Examples that the client trained on")
+]
 
 
 class UpdateCommit(WeightsCommit):

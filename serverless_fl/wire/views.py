@@ -94,7 +94,7 @@ class RoundView(Answer):
         None,
         ge=1,
         le=MAX_CLIENTS,
-        description="The coordinator sums the updates of so many clients, then adds up these sums",
+        description="Clients in a group: the coordinator sums each group, then adds up the sums",
     )
     opened_at: datetime
     deadline: datetime
