@@ -14,7 +14,7 @@ from app.main import create_app
 from client_sdk.cli import settings_table
 from client_sdk.cli.arguments import make_parser
 from client_sdk.cli.settings import default_text, effective, flag_of, shown_settings
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import GROUP_KEY, settings_in, settings_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"

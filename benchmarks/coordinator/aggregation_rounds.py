@@ -30,7 +30,7 @@ from app.store.sqlite import open_sqlite
 from app.telemetry import logs
 from benchmarks.coordinator.aggregation_average import MODELS, parameters, resident
 from serverless_fl.domain.records import Client, UpdateCommit, WeightsCommit
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 
 TICKS = 2  # a step's time each: the rest of a large round goes with the file
 

@@ -35,7 +35,7 @@ from examples import lambda_gateway, openwhisk_gateway
 from examples.containers import Container, LocalMongo
 from examples.lambda_local import LambdaContainer
 from examples.openwhisk_local import OpenWhiskContainer
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 
 
 class Server(Container):

@@ -32,7 +32,7 @@ from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.simulate import Simulation, Watchers
 from client_sdk.task import models
 from client_sdk.task.train import LocalUpdate
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.turns import Done, Train
 
 GOAL = 0.02  # of a run may be spent waiting

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.load.http import Answer, Pool
 from client_sdk.task import model_file, models
 from serverless_fl.weights.header import header_length
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 
 SAID = "num_examples=30&metrics=%7B%22loss%22:0.5%7D"  # of an update, beside its digest
 PROBES, PROBES_AT_ONCE = 1000, 8

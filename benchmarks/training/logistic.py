@@ -30,7 +30,7 @@ from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task import models
 from client_sdk.task.train import Evaluation, LocalUpdate
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.turns import Train
 
 

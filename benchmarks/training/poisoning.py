@@ -42,7 +42,7 @@ from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task import models
 from client_sdk.task.train import LocalUpdate
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.turns import Train
 
 CLIENTS, POISONED, BOOST = 20, 4, 20.0

@@ -21,6 +21,7 @@ from client_sdk.api.traffic import Traffic
 from client_sdk.api.upload import Upload
 from serverless_fl.wire import schema, turns, views
 from serverless_fl.wire.bounds import Listed
+from serverless_fl.wire.config import ExperimentConfig
 
 MAX_HELD = 32  # connections that wait for answers which the coordinator holds back
 STATUS_BYTES = 64 * 1024  # of an answer that says what to do
@@ -67,7 +68,7 @@ class CoordinatorClient:
     # The admin's calls
 
     async def create_experiment(
-        self, name: str, config: schema.ExperimentConfig, idempotency_key: str
+        self, name: str, config: ExperimentConfig, idempotency_key: str
     ) -> schema.CreatedExperiment:
         """Create an experiment; the same key gives the same one again. Raises RequestRefused."""
         created = await self.connection.call(

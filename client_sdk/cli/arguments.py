@@ -14,7 +14,7 @@ from client_sdk import errors, exit_codes, hints
 from client_sdk.cli import config_file, settings, values
 from client_sdk.results.console import MAX_LINE
 from client_sdk.results.trackers import TRACKERS
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import clean
 
 Group = argparse._ActionsContainer  # a parser, or a group of its options

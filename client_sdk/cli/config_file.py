@@ -14,7 +14,7 @@ from client_sdk.cli import values
 from client_sdk.cli.settings import FROM_DATA
 from client_sdk.errors import UsageError
 from client_sdk.results.files import replace_file
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import GROUPS, fault, settings_of
 
 NAME = "config.toml"

@@ -35,7 +35,7 @@ from client_sdk.task.evaluation import Classes, by_class
 from client_sdk.task.models import ModelSpec, spec_for
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.stopping import out_of_reach
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 
 
 @dataclass(frozen=True)

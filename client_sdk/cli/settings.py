@@ -15,7 +15,7 @@ from typing import Any
 from client_sdk.cli import values
 from client_sdk.errors import UsageError
 from serverless_fl.domain.errors import InvalidConfig
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import GROUPS, Setting, fault, settings_of
 
 FROM_DATA = frozenset({"dataset", "dataset_size", "model"})  # a run takes them from its data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client_sdk.cli.settings import TITLES, default_text, flag_of, shown_settings
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import Setting
 
 _HEAD = """\
@@ -33,7 +33,7 @@ command line takes a value of the file away where a setting has no default. The 
 """
 _FOOT = """
 `client_sdk/cli/settings_table.py` prints this page from the declarations in
-`serverless_fl/wire/schema.py`; [extending.md](extending.md) shows how to add a setting.
+`serverless_fl/wire/config.py`; [extending.md](extending.md) shows how to add a setting.
 """
 
 

@@ -21,7 +21,7 @@ from client_sdk.task.model_file import describe, to_bytes
 from client_sdk.task.models import ModelSpec, build
 from serverless_fl.domain.experiment import TERMINAL, ExperimentState
 from serverless_fl.domain.round import RoundState
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.turns import Done
 from serverless_fl.wire.views import ExperimentView, RoundSummary
 

@@ -44,7 +44,7 @@ MOVES: Mapping[ExperimentState, frozenset[ExperimentState]] = {
 class Config:
     """The settings of an experiment. Times are in seconds.
 
-    Raises InvalidConfig if two settings contradict each other. `serverless_fl.wire.schema` checks
+    Raises InvalidConfig if two settings contradict each other. `serverless_fl.wire.config` checks
     the range of each setting.
     """
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from serverless_fl.wire.base import Answer, Body, Sha256
 from serverless_fl.wire.bounds import Few, PartNumber, Url
-from serverless_fl.wire.schema import Answer, Body, Sha256
 
 MAX_ANNOUNCED = 256  # parts in one call; the answer holds a long URL for each of them
 

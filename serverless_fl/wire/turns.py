@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from serverless_fl.domain.experiment import ExperimentState
+from serverless_fl.wire.base import Answer
 from serverless_fl.wire.bounds import (
     MAX_DEADLINE,
     Attempt,
@@ -23,7 +24,7 @@ from serverless_fl.wire.bounds import (
     Seed,
     WeightDecay,
 )
-from serverless_fl.wire.schema import Answer, BlobInfo
+from serverless_fl.wire.schema import BlobInfo
 from serverless_fl.wire.text import Shown
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, FiniteFloat
 from serverless_fl.domain.audit import AuditAction
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.round import RoundState
+from serverless_fl.wire.base import Answer, Sha256
 from serverless_fl.wire.bounds import (
     MAX_CLIENTS,
     Attempt,
@@ -25,7 +26,8 @@ from serverless_fl.wire.bounds import (
     RoundNumber,
     Url,
 )
-from serverless_fl.wire.schema import Answer, BlobInfo, ExperimentConfig, MetricName, Sha256
+from serverless_fl.wire.config import ExperimentConfig
+from serverless_fl.wire.schema import BlobInfo, MetricName
 from serverless_fl.wire.text import Shown
 
 Clients = Listed[ClientId]

@@ -12,7 +12,7 @@ import pytest
 from client_sdk.data import datasets
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task import models
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from tests.support.here import TrainingHere, run_here
 from tests.support.processes import KEY, SMALL, Server, model_of, read_until, start
 

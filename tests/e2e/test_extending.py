@@ -52,9 +52,9 @@ def copy(tmp_path):
 def test_add_a_setting(copy):
     folder, run = copy
     (_, declaration), (_, commands) = section("Add a setting")
-    schema = folder / "serverless_fl" / "wire" / "schema.py"
-    before, after = schema.read_text(encoding="utf-8").split("\n    def to_config(")
-    schema.write_text(f"{before}{declaration}\n    def to_config({after}", encoding="utf-8")
+    settings = folder / "serverless_fl" / "wire" / "config.py"
+    before, after = settings.read_text(encoding="utf-8").split("\n    def to_config(")
+    settings.write_text(f"{before}{declaration}\n    def to_config({after}", encoding="utf-8")
     for command in commands.splitlines():
         run(command.replace("python", f'"{sys.executable}"', 1))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 from playwright.sync_api import expect
 
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import GROUP_KEY, settings_of
 from tests.support.browser import axe, give_key
 

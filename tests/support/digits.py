@@ -9,7 +9,7 @@ import httpx
 from client_sdk.data import datasets
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task import model_file, models
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from tests.support.plain_http import create
 
 

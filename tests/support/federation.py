@@ -17,7 +17,7 @@ from app.main import create_app
 from app.service.coordinator import Context, Coordinator, Limits, Repository
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.api.connection import Retry
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 
 # For tests that are about what a store keeps, or about processes that write at once.
 BOTH_STORES = pytest.mark.parametrize("fresh_store", ["sqlite", "mongo"], indirect=True)

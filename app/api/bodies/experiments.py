@@ -8,13 +8,14 @@ from app.service.coordinator import Coordinator, EnrolmentKey, ExperimentDetails
 from serverless_fl.domain.audit import AuditEvent
 from serverless_fl.domain.experiment import Config, Experiment
 from serverless_fl.wire import schema, views
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import clean
 
 
-def settings_body(config: Config) -> schema.ExperimentConfig:
+def settings_body(config: Config) -> ExperimentConfig:
     """The settings. Names lose control characters, which earlier versions have stored."""
     named = {"dataset": clean(config.dataset), "model": clean(config.model)}
-    return schema.ExperimentConfig(**config.flat() | named)
+    return ExperimentConfig(**config.flat() | named)
 
 
 def created_body(

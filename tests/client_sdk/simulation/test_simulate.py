@@ -15,7 +15,7 @@ from client_sdk.simulation.waker import Waker
 from client_sdk.task import models
 from client_sdk.task.train import LocalUpdate
 from serverless_fl.domain.experiment import ExperimentState
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.turns import Done
 from tests.support.digits import digits_simulation
 

@@ -12,7 +12,7 @@ from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.aggregation.fedavg import FedAvg
 from serverless_fl.weights import codec, spans
 from serverless_fl.weights.header import layout_of
-from serverless_fl.wire import schema
+from serverless_fl.wire.config import ExperimentConfig
 from tests.audit import averages
 
 
@@ -157,7 +157,7 @@ def test_memory_does_not_grow_with_the_number_of_updates():
 
 
 def test_every_strategy_of_the_api_is_in_the_table():
-    offered = schema.ExperimentConfig.model_json_schema()["properties"]["strategy"]
+    offered = ExperimentConfig.model_json_schema()["properties"]["strategy"]
     assert set(offered.get("enum", [offered.get("const")])) == set(STRATEGIES)
 
 

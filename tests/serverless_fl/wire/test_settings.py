@@ -10,7 +10,7 @@ from pydantic import Field
 
 from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.provenance import config_digest
-from serverless_fl.wire.schema import ExperimentConfig
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import GROUP_KEY, GROUPS, fault, settings_of
 
 

@@ -1,0 +1,38 @@
+"""The bases of all bodies, and the kinds of text that several of them hold."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from serverless_fl.wire.text import require_plain
+
+Sha256 = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{64}$"),
+    Field(description="SHA-256, 64 hexadecimal digits", examples=["a1" * 32]),
+]
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=200),
+    AfterValidator(require_plain),
+]
+
+
+class Answer(BaseModel):
+    """An answer's body. Pydantic builds its validator on the first use, not in the cold start.
+
+    Bodies of requests cannot wait: FastAPI reads their fields when it builds the routes.
+    """
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class Body(BaseModel):
+    """A request's body. It refuses unknown fields, so a misspelt setting is an error.
+
+    It does not take `true` or `"20"` for a number.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
