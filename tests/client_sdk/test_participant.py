@@ -213,6 +213,33 @@ async def test_a_model_that_is_here_is_not_sent_again(quick):
     assert fetched == [(0, size), (1, size)]
 
 
+async def test_a_base_model_that_is_the_last_one_is_not_sent_again_to_be_measured(quick):
+    experiment, key = await quick.create(clients=1, clients_per_round=1, rounds=3)
+    asked = []
+
+    class Stopped(Measuring):
+        async def train(self, client_id, indices, data, task):
+            if task.round == 2:
+                await quick.admin.stop_experiment(experiment)
+            return await super().train(client_id, indices, data, task)
+
+    client = Participant(quick.admin, experiment, "k" * 40, trainer := Stopped())
+    await client.enrol(key)
+    answer = client._client.connection.request
+
+    async def noted(method, path, **options):
+        response = await answer(method, path, **options)
+        if "/models/" in path and method == "GET":
+            asked.append((path.rpartition("/")[2], response.status_code, len(response.content)))
+        return response
+
+    client._client.connection.request = noted
+    assert (await client.run()).state == "stopped"
+    size = len(weights(0))
+    assert asked == [("0", 206, size), ("1", 206, size), ("1", 304, 0)]
+    assert len(trainer.measured) == 1
+
+
 async def test_unchanged_bytes_are_answered_with_304(quick):
     experiment, _ = await quick.create()
     api = quick.admin
