@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +65,20 @@ async def test_models_that_go_are_told_and_so_is_what_cannot_be_deleted(federati
     found = told("not deleted")
     assert found.items() >= {"level": "warning", "experiment": experiment}.items()
     assert found["cause"] == "It is locked."
+
+
+async def test_a_tick_that_deletes_models_says_of_which_experiment(federation, told):
+    """No request is there to say it."""
+    federation.limits = replace(federation.limits, drop_bytes=0)  # leaves all to ticks
+    federation.app.state.coordinator = federation.coordinator()
+    experiment, members = await federation.start(rounds=2, keep_models=1)
+    for number in (1, 2):
+        for client in await federation.cohort(experiment):
+            accuracy = {"accuracy_before": 1.0 - 0.1 * number}
+            await members[client].upload(number, float(number), **accuracy)
+    await federation.app.state.coordinator.tick()
+    found = told("models deleted")
+    assert (found["experiment"], found["versions"]) == (experiment, [1])
 
 
 async def test_a_lease_that_is_taken_over_is_told_with_its_old_owner(store, told):

@@ -130,14 +130,17 @@ async def test_metrics_are_there_though_the_store_is_not(watched, monkeypatch):
     assert grown(before, again, "fl_store_failures_total", **labels) >= 1
 
 
-async def test_a_call_of_the_store_that_fails_is_counted_once(watched, monkeypatch):
+@pytest.mark.parametrize(("operation", "arguments"), [("get", ("x",)), ("insert", ("x", {}))])
+async def test_a_call_of_the_store_that_fails_is_counted_once(
+    watched, monkeypatch, operation, arguments
+):
     federation, adapter = watched
     before = await scrape(federation)
-    monkeypatch.setattr(federation.documents._inner, "get", away)
+    monkeypatch.setattr(federation.documents._inner, operation, away)
     with pytest.raises(StoreUnavailable):
-        await federation.documents.get("experiments", "x")
+        await getattr(federation.documents, operation)("experiments", *arguments)
     after = await scrape(federation)
-    labels = {"operation": "get", "adapter": adapter}
+    labels = {"operation": operation, "adapter": adapter}
     assert grown(before, after, "fl_store_failures_total", **labels) == 1
 
 
