@@ -35,8 +35,8 @@ def template():
     return yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), Loader)
 
 
-def lint(path):
-    command = [str(Path(sys.executable).parent / "cfn-lint"), str(path)]
+def lint(*paths):
+    command = [str(Path(sys.executable).parent / "cfn-lint"), *map(str, paths)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -47,12 +47,14 @@ def test_the_template_is_clean():
 
 def test_the_linter_would_have_told(tmp_path):
     text = (ROOT / "template.yaml").read_text(encoding="utf-8")
-    for name, (right, wrong) in enumerate(
-        [("MemorySize:", "MemorySizes:"), ("!Ref Logs", "!Ref Blogs"), ("Sum", "Total")]
-    ):
-        bad = tmp_path / f"{name}.yaml"
-        bad.write_text(text.replace(right, wrong))
-        assert lint(bad).returncode != 0, wrong
+    mistakes = [("MemorySize:", "MemorySizes:"), ("!Ref Logs", "!Ref Blogs"), ("Sum", "Total")]
+    bad = [tmp_path / f"{number}.yaml" for number in range(len(mistakes))]
+    for path, (right, wrong) in zip(bad, mistakes, strict=True):
+        path.write_text(text.replace(right, wrong))
+    done = lint(*bad)
+    assert done.returncode != 0
+    for path in bad:
+        assert f"{path}:" in done.stdout
 
 
 def validate(path):
