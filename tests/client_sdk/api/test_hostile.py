@@ -60,8 +60,8 @@ async def test_an_endless_answer_is_read_no_further_than_it_may_be_long(status, 
     assert most <= body.read <= most + 200_000
 
 
-BAD = b",".join([b'"\x7f"'] * 1_000_000)
-FIELDS = b",".join(b'"%d":""' % n for n in range(300_000))
+BAD = b",".join([b'"\x7f"'] * 100_000)
+FIELDS = b",".join(b'"%d":""' % n for n in range(30_000))
 METRICS = b'[{"version":0,"evaluations":[{"metrics":{%b}}]}]' % FIELDS
 
 
