@@ -22,6 +22,9 @@ async def test_each_client_of_a_cohort_trains_once_a_round(quick):
     assert value_of(await quick.admin.download_model(shown.id)) == 3.0
     uploaded = [(e.client_id, e.round) for e in events if e.kind == "uploaded"]
     assert sorted(uploaded) == sorted(trainer.trained)
+    told = [e.message for e in events if e.kind == "waiting"]
+    assert told
+    assert all(message.endswith(".") for message in told)
 
 
 async def test_a_client_says_its_name_and_what_its_training_brought(quick):

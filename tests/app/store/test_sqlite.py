@@ -6,12 +6,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from app.store import sqlite, sqlite_file
 from app.store.sqlite import open_sqlite
-from serverless_fl.domain.errors import StoreUnavailable
+from app.store.sqlite_faults import translated
+from serverless_fl.domain.errors import StoreDenied, StoreRefused, StoreUnavailable
 
 OPEN_AND_INSERT = """
 import asyncio, sys
@@ -272,3 +274,22 @@ async def test_readers_among_writers_never_see_a_document_go_back(tmp_path):
     await asyncio.gather(write(), *(read(d) for d in (one, two, one, two)))
     await one.close()
     await two.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_BUSY, StoreUnavailable),
+        (sqlite3.SQLITE_FULL, StoreUnavailable),
+        (sqlite3.SQLITE_READONLY, StoreDenied),
+        (sqlite3.SQLITE_NOTADB, StoreDenied),
+        (sqlite3.SQLITE_TOOBIG, StoreRefused),
+    ],
+)
+def test_a_fault_that_passes_one_that_stays_and_one_of_the_document_are_told_apart(code, kind):
+    error = sqlite3.OperationalError("what SQLite says")
+    error.sqlite_errorcode = code
+    found = translated(error, Path("store.sqlite3"))
+    assert type(found) is kind
+    assert "store.sqlite3 failed: what SQLite says" in found.message
+    assert type(translated(OverflowError("secret"), Path("store.sqlite3"))) is StoreRefused

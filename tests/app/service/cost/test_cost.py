@@ -206,6 +206,8 @@ def test_blocks_grow_until_just_below_the_whole_cohort():
         ("0000", (3, 5, 12, 120, 125)),
     ]
     assert list(blocks((3, 5), 5)) == []
+    widest = list(blocks(range(2_000_000), 5))[-1][1]
+    assert widest == range(1_000_000)
 
 
 def of_slot(kind, slot, **more):

@@ -127,8 +127,9 @@ async def test_one_without_a_model_can_be_deleted(federation, store, tmp_path):
 async def test_the_key_that_made_it_makes_no_second_one_unseen(federation):
     made, _ = await full(federation)
     await federation.admin.delete_experiment(made.id, stop=True)
-    with pytest.raises(StateConflict, match="was deleted: use a new key"):
+    with pytest.raises(StateConflict, match="was deleted: use a new key") as caught:
         await federation.admin.create_experiment("x", config(), "make-Alder clinic")
+    assert caught.value.code == "idempotency-key-reused"
 
 
 @BOTH_STORES
