@@ -178,7 +178,7 @@ async def test_a_proxy_of_the_environment_is_for_the_outside_alone(no_proxies):
     ("proxy", "words"),
     [
         ("socks5://127.0.0.1:1089", "httpx\\[socks\\]"),
-        ("socks5h://name:word@127.0.0.1:1089", "httpx\\[socks\\]"),
+        ("socks5h://name:hidden-pass@127.0.0.1:1089", "httpx\\[socks\\]"),
         ("http://127.0.0.1:99999", "cannot be one"),
         ("http://127.0.0.1:port", "cannot be one"),
         ("http://", "cannot be one"),
@@ -192,7 +192,7 @@ def test_a_proxy_that_cannot_be_one_is_said_so(no_proxies, proxy, words):
     no_proxies.setenv("ALL_PROXY", proxy)
     with pytest.raises(errors.BadSettings, match=words) as caught:
         Connection("https://coordinator.example")
-    assert "word" not in str(caught.value)
+    assert "hidden-pass" not in str(caught.value)
     # It is for others than this machine, and than those that are named.
     Connection("http://127.0.0.1:8000")
     no_proxies.setenv("NO_PROXY", "coordinator.example")
