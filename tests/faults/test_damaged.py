@@ -21,7 +21,7 @@ async def harm(blobs, key, how):
 
 @pytest.mark.parametrize("how", ["altered", "cut", "gone"])
 @pytest.mark.parametrize("which", ["models/", "/sums/"])
-async def test_a_damaged_part_is_never_published(which, how):
+async def test_a_damaged_part_is_never_published(which, how, caplog):
     """The first process dies after a while; some of what it stored is not what it says."""
     whole = await Gathering.of()
     for slot in range(11):
@@ -43,6 +43,9 @@ async def test_a_damaged_part_is_never_published(which, how):
     for key in found:
         await harm(blobs, key, how)
     assert await gathering.finish() == expected
+    if (which, how) == ("models/", "altered"):
+        told = [r.levelname for r in caplog.records if "damaged file" in r.getMessage()]
+        assert told == ["WARNING"]
 
 
 @pytest.mark.parametrize("how", ["altered", "cut"])
