@@ -64,7 +64,10 @@ def test_a_fault_says_what_is_taken(name, value, says):
     assert fault(Toy, SETTINGS[name], value) == says
 
 
-@pytest.mark.parametrize("field", [f for f in fields(Config) if f.default is not MISSING], ids=str)
+DEFAULTS = [field for field in fields(Config) if field.default is not MISSING]
+
+
+@pytest.mark.parametrize("field", DEFAULTS, ids=lambda field: field.name)
 def test_both_sides_have_the_same_default(field):
     assert ExperimentConfig.model_fields[field.name].default == field.default
 
