@@ -265,9 +265,19 @@ def _add_admin_key(parser: Group) -> None:
     )
 
 
+def _add_model(parser: Group) -> None:
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("global.safetensors"),
+        metavar="FILE",
+        help="the model that a run left (default: global.safetensors in this folder)",
+    )
+
+
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG or JPEG")
-    parser.add_argument("--model", type=Path, default=Path("global.safetensors"))
+    _add_model(parser)
     parser.add_argument(
         "--top", type=values.positive, default=3, help="classes to show (default: 3)"
     )
@@ -276,7 +286,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--model", type=Path, default=Path("global.safetensors"))
+    _add_model(source)
     source.add_argument("--server", type=values.server, help="fetch it from a coordinator's URL")
     parser.add_argument(
         "--experiment", metavar="ID", type=values.identifier, help="... whose, with --server"

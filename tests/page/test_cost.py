@@ -108,3 +108,23 @@ def test_the_budget_is_a_field_of_the_form(server, open_page):
     field = page.get_by_label("budget usd")
     expect(field).to_have_attribute("type", "number")
     expect(field).to_have_attribute("step", "any")
+
+
+def test_long_figures_at_the_y_axis_are_not_clipped(server, open_page):
+    page = open_page().page
+    page.goto(server.url)
+    expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
+    page.evaluate(
+        """async () => {
+            const main = document.querySelector("script[type=module]").src;
+            const { lineChart } = await import(new URL("chart.js", main));
+            const format = (y) => y.toExponential();
+            const chart = lineChart("Small costs", format, [0, null]);
+            document.querySelector("main").append(chart.node);
+            chart.update([{ name: "cost", points: [[1, 3.056e-5], [2, 3.015e-5]] }], 3);
+        }"""
+    )
+    figures = page.get_by_role("group", name="Small costs. Left").locator("svg text")
+    expect(figures.filter(has_text="3.05e-5")).to_be_visible()
+    begin = [text.evaluate("text => text.getBBox().x") for text in figures.all()]
+    assert min(begin) >= 0

@@ -30,7 +30,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     given = argparse.ArgumentParser(
         prog="python -m app",
         description="A coordinator: the page is at /, the API's documentation at /docs. "
-        "Its settings come from the environment (FL_...), see README.md.",
+        "Its settings come from the environment (FL_...), see docs/coordinator.md.",
     )
     given.add_argument("--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0: all")
     given.add_argument("--port", type=_port, default=8000, help="0: a free one (default: 8000)")

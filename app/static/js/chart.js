@@ -2,6 +2,7 @@
 import { h, keyed, svg } from "./dom.js";
 
 const HEIGHT = 230;
+const DIGIT = 7.5; // the widest that a character of the y axis gets
 const EDGE = { left: 48, right: 14, top: 10, bottom: 26 };
 const MANY = 60; // with more points, only the cursor's point has a mark
 
@@ -27,6 +28,7 @@ export function lineChart(title, format, bounds, tick = format, what = "Model") 
   let series = [];
   let last = 1;
   let cursor = null; // a value of x; null: the newest
+  let left = EDGE.left; // where the plot begins, beside the figures of y
 
   const xs = () => [...new Set(series.flatMap((s) => s.points.map(([x]) => x)))].sort((a, b) => a - b);
   const at = () => cursor ?? xs().at(-1);
@@ -42,7 +44,7 @@ export function lineChart(title, format, bounds, tick = format, what = "Model") 
     place.textContent = `${what} ${x}${cursor === null ? " (newest)" : ""}`;
     legend.replaceChildren(...series.map((s, i) => s.points.length > 0 && h(`li.s${i}`, {}, h("i.swatch"),
       h("span", {}, s.name), h("b", {}, valueAt(s, x) === undefined ? "–" : format(valueAt(s, x))))).filter(Boolean));
-    drawPlot(plot, frame.clientWidth, series, { last, x, tick, bounds });
+    left = drawPlot(plot, frame.clientWidth, series, { last, x, tick, bounds }) ?? left;
   };
   const move = (x) => {
     cursor = x;
@@ -61,7 +63,7 @@ export function lineChart(title, format, bounds, tick = format, what = "Model") 
   });
   plot.addEventListener("pointermove", (event) => {
     const box = plot.getBoundingClientRect();
-    const share = (event.clientX - box.left - EDGE.left) / (box.width - EDGE.left - EDGE.right);
+    const share = (event.clientX - box.left - left) / (box.width - left - EDGE.right);
     const all = xs();
     move(all.reduce((best, x) => (Math.abs(x - share * last) < Math.abs(best - share * last) ? x : best), all[0]));
   });
@@ -82,17 +84,21 @@ export function lineChart(title, format, bounds, tick = format, what = "Model") 
   return { node, update };
 }
 
+/** Draws the plot; returns its left edge, which leaves room for the longest figure of y. */
 function drawPlot(plot, width, series, { last, x: cursor, tick, bounds }) {
-  if (width < 1) return; // the chart is not on the page yet
+  if (width < 1) return null; // the chart is not on the page yet
   plot.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   const values = series.flatMap((s) => s.points.map(([, y]) => y));
   const [low, high, step] = scale(Math.min(...values), Math.max(...values), bounds);
-  const px = (x) => EDGE.left + (x / last) * (width - EDGE.left - EDGE.right);
+  const ticks = [];
+  for (let y = low; y <= high + step / 2; y += step) ticks.push([y, tick(Number(y.toPrecision(6)))]);
+  const left = Math.max(EDGE.left, 12 + DIGIT * Math.max(...ticks.map(([, text]) => text.length)));
+  const px = (x) => left + (x / last) * (width - left - EDGE.right);
   const py = (y) => HEIGHT - EDGE.bottom - ((y - low) / (high - low)) * (HEIGHT - EDGE.top - EDGE.bottom);
   const parts = [];
-  for (let y = low; y <= high + step / 2; y += step) {
-    parts.push(svg("line.grid", { x1: EDGE.left, x2: width - EDGE.right, y1: py(y), y2: py(y) }),
-      svg("text", { x: EDGE.left - 8, y: py(y) + 4, "text-anchor": "end" }, tick(Number(y.toPrecision(6)))));
+  for (const [y, text] of ticks) {
+    parts.push(svg("line.grid", { x1: left, x2: width - EDGE.right, y1: py(y), y2: py(y) }),
+      svg("text", { x: left - 8, y: py(y) + 4, "text-anchor": "end" }, text));
   }
   const [, , stride] = scale(0, last, [0, null], Math.max(2, Math.floor(width / 70)));
   for (let x = 0; x <= last; x += Math.max(1, stride)) {
@@ -106,6 +112,7 @@ function drawPlot(plot, width, series, { last, x: cursor, tick, bounds }) {
       svg(x === cursor ? "circle.on" : "circle", { cx: px(x), cy: py(y), r: x === cursor ? 5 : 3 }))));
   });
   plot.replaceChildren(...parts);
+  return left;
 }
 
 /** The lowest and the highest grid line, and their step: 1, 2 or 5 times a power of ten. */

@@ -10,7 +10,7 @@ const KINDS = {
   data_out: "Data out",
 };
 
-/** A figure at the y axis, in at most five characters. */
+/** A figure at the y axis: `0.002`, but `3.05e-5`. */
 const axis = (value) => (String(value).length > 5 ? value.toExponential() : String(value));
 
 export function costSection() {
