@@ -1,1 +1,1 @@
-"""What the README's figures come from. Each module is a command: `python -m benchmarks.NAME`."""
+"""What the README's figures come from. `python -m benchmarks.FOLDER.NAME` runs one."""
