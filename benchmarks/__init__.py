@@ -1,1 +1,1 @@
-"""What the README's figures come from. `python -m benchmarks.FOLDER.NAME` runs one."""
+"""What the README's figures come from: `python -m benchmarks.FOLDER.NAME` measures one of them."""

@@ -56,7 +56,7 @@ def test_add_a_setting(copy):
     before, after = settings.read_text(encoding="utf-8").split("\n    def to_config(")
     settings.write_text(f"{before}{declaration}\n    def to_config({after}", encoding="utf-8")
     for command in commands.splitlines():
-        run(command.replace("python", f'"{sys.executable}"', 1))
+        run(command.replace(".venv/bin/python", f'"{sys.executable}"', 1))
 
     assert "| `--label-smoothing` | `label_smoothing` | 0 | at least 0, below 1 |" in (
         folder / "docs" / "settings.md"
