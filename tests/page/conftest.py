@@ -16,6 +16,13 @@ def server(tmp_path_factory):
         yield server
 
 
+@pytest.fixture
+def new_server(tmp_path):
+    """A coordinator that has no experiment yet, whatever tests came before."""
+    with Server(FL_DATA_DIR=str(tmp_path / "coordinator")) as server:
+        yield server
+
+
 @pytest.fixture(scope="module")
 def http(server):
     headers = {"Authorization": f"Bearer {KEY}"}

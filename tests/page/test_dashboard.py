@@ -19,11 +19,11 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 @pytest.mark.timeout(400)
 def test_an_experiment_is_created_joined_and_watched_to_its_end(
-    server, open_page, digits_model, tmp_path
+    new_server, open_page, digits_model, tmp_path
 ):
     path, examples = digits_model
     page = open_page().page
-    page.goto(server.url)
+    page.goto(new_server.url)
     expect(page.get_by_text("There is none yet.")).to_be_visible()
     give_key(page)
     page.get_by_role("link", name="New experiment").click()
@@ -45,9 +45,16 @@ def test_an_experiment_is_created_joined_and_watched_to_its_end(
     expect(page.get_by_role("status").first).to_contain_text("0 of 2 clients enrolled")
     command = page.locator(".command code").inner_text()
     key, experiment = re.search(r"FL_ENROL_KEY=(\S+) .* --experiment (\S+)", command).groups()
-    assert f"--server {server.url} " in command
-    first = join(server.url, experiment, key, "site 0", tmp_path / "0.key")
-    to = ("--server", server.url, "--experiment", experiment, "--key-file", str(tmp_path / "1.key"))
+    assert f"--server {new_server.url} " in command
+    first = join(new_server.url, experiment, key, "site 0", tmp_path / "0.key")
+    to = (
+        "--server",
+        new_server.url,
+        "--experiment",
+        experiment,
+        "--key-file",
+        str(tmp_path / "1.key"),
+    )
     # In a thread: Playwright has the event loop of this one.
     beside = ThreadPoolExecutor(1)
     second = beside.submit(run_here, "join", *to, "--name", "site 1", FL_ENROL_KEY=key)
