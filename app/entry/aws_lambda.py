@@ -10,6 +10,8 @@ strike even if no client asks.
 
 from __future__ import annotations
 
+import app.entry.cold_start  # noqa: F401  # isort: skip  (before all that takes long)
+
 import os
 import time
 from typing import Any

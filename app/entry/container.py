@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.edge.errors import problem
 from app.config import Settings
+from app.entry import cold_start
 from app.main import create_app
 from app.telemetry import ids, logs, trace
 from serverless_fl.domain.errors import AnswerTooLarge
@@ -107,8 +107,7 @@ class Container:
         # The attribute keeps the lifespan; as garbage it would end, and close the application.
         self._lifespan = self.app.router.lifespan_context(self.app)
         self._loop.run_until_complete(self._lifespan.__aenter__())
-        gc.freeze()
-        gc.enable()
+        cold_start.end()
 
     def close(self) -> None:
         """Close the database and the loop. Traces stay on for the next container."""

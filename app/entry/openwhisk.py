@@ -10,6 +10,8 @@ call; the first call's settings open the application.
 
 from __future__ import annotations
 
+import app.entry.cold_start  # noqa: F401  # isort: skip  (before all that takes long)
+
 import asyncio
 import base64
 import json
