@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI
-from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
@@ -15,6 +14,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.edge.errors import responses
+from app.api.edge.late_route import LateRoute
 
 PREFIX = "/v1"
 JSON_BYTES = 64 * 1024  # the most bytes of a JSON body
@@ -25,7 +25,7 @@ Shortcut = Callable[[Scope, Receive, Send], Awaitable[Receive | None]]
 """Answers and gives None, or gives the `receive` with which the request goes on."""
 
 
-class Route(APIRoute):
+class Route(LateRoute):
     """A route that checks the key before it reads the body, and bounds a JSON body."""
 
     key_first: KeyFirst | None = None

@@ -21,7 +21,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.api.bodies.clients import commit_of, commit_of_facts, receipt_body, turn_body
 from app.api.edge.auth import EXPERIMENT, client_of
-from app.api.edge.routing import Route
+from app.api.edge.routing import Route, Shortcut
+from app.api.routes import participation
 from app.api.routes.participation import MOST_ROUNDS, gone
 from app.service.coordinator import Coordinator
 from serverless_fl.domain.records import Client
@@ -153,22 +154,22 @@ async def _commit(call: Call) -> schema.UpdateReceipt | None:
     return receipt_body(await call.service.updates.commit(client, number, commit_of(commit)))
 
 
-HANDLERS: dict[str, Handler] = {  # by the names of the routes' functions
-    "get_status": _status,
-    "put_update_part": _put_part,
-    "put_update": _put_update,
-    "commit_update": _commit,
+HANDLERS: dict[Callable[..., object], Handler] = {  # by the routes' functions
+    participation.get_status: _status,
+    participation.put_update_part: _put_part,
+    participation.put_update: _put_update,
+    participation.commit_update: _commit,
 }
 
 
 def install(app: FastAPI) -> None:
     """Make the four routes try their short handlers first."""
     for route in app.router.routes:
-        if isinstance(route, Route) and route.name in HANDLERS:
-            route.shortcut = _shortcut(HANDLERS[route.name])
+        if isinstance(route, Route) and (handler := HANDLERS.get(route.endpoint)):
+            route.shortcut = _shortcut(handler)
 
 
-def _shortcut(handler: Handler) -> Callable[[Scope, Receive, Send], Awaitable[Receive | None]]:
+def _shortcut(handler: Handler) -> Shortcut:
     async def shortcut(scope: Scope, receive: Receive, send: Send) -> Receive | None:
         call = Call(scope, receive)
         answer = await handler(call)
