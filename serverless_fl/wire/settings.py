@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -77,8 +78,12 @@ def number_text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def settings_of(model: type[BaseModel]) -> dict[str, Setting]:
-    """Give the settings that a pydantic model declares, by name, in its order."""
+@cache
+def settings_of(model: type[BaseModel]) -> Mapping[str, Setting]:
+    """Give the settings that a pydantic model declares, by name, in its order.
+
+    To make a model's JSON schema takes milliseconds, so it is made once.
+    """
     return settings_in(model.model_json_schema())
 
 

@@ -40,6 +40,12 @@ class Group:
         examples = sum(update.num_examples for update in members)
         return cls(members, Sums(_digest(f"{SUMS_FORM} {digest}"), examples))
 
+    def first(self, count: int) -> Sums:
+        """The sums of the first updates; of all of them, those that are known."""
+        if count == len(self.updates):
+            return self.sums
+        return Group.of(self.updates[:count]).sums
+
 
 @dataclass(frozen=True)
 class Task:
@@ -107,9 +113,9 @@ class Plan:
             if group.sums.digest in stored:
                 continue
             for start, stop in _runs(len(group.updates), self.most):
-                through = Group.of(group.updates[:stop]).sums
+                through = group.first(stop)
                 if through.digest not in stored:
-                    before = (Group.of(group.updates[:start]).sums,) if start else ()
+                    before = (group.first(start),) if start else ()
                     yield Task(span, before, group.updates[start:stop], through.digest)
 
     def _through(self, count: int) -> Sums:
