@@ -196,8 +196,8 @@ def _losses(runs: Runs) -> str:
 
 
 def _pair(add: Add, what: str, ours: Runs, other: Runs) -> None:
-    medians = [statistics.median(run["wall"] for run in runs) for runs in (ours, other)]
-    add(what, *medians, ".1f", len(ours))
+    seconds, others = (statistics.median(run["wall"] for run in runs) for runs in (ours, other))
+    add(what, seconds, others, ".1f", len(ours))
 
 
 def _outside(runs: Runs, cores: int) -> float:
@@ -208,7 +208,9 @@ def _outside(runs: Runs, cores: int) -> float:
 def _accuracies(table: Table, what: str, ours: Runs, other: Runs) -> None:
     finals = [[run["accuracy"][-1] for run in runs] for runs in (ours, other)]
     means = [f"{statistics.mean(found):.2%}" for found in finals]
-    table.append([what, *means, in_points(paired(*finals, POINTS), POINTS), str(len(ours))])
+    table.append(
+        [what, *means, in_points(paired(finals[0], finals[1], POINTS), POINTS), str(len(ours))]
+    )
 
 
 def load() -> Table:

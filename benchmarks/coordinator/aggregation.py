@@ -27,7 +27,7 @@ LEAST_GOAL = 4 * 1024**2  # bytes, however small the model
 FEDLESS = {25: 6.0, 100: 19.2, 200: 36.8}  # seconds a round by clients, as published
 LIKE_FEDLESS = "1.7 million"
 STEP_UPDATES = 64  # of the large round: what a call reads at most
-SPEEDS = {
+SPEEDS: dict[bool, dict[str, tuple[int, ...]]] = {
     False: {"22 thousand": (10, 1000), "1.7 million": (10, 100), "25 million": (10,)},
     True: {
         "22 thousand": (10, 100, 1000),

@@ -212,8 +212,8 @@ def measure(full: bool) -> Table:
         "commit": "... commits a second",
     }
     for kind, pair in rates.items():
-        shown = [f"{statistics.median(values):,.0f}" for values in (pair.ours, pair.bare)]
-        table.rows.append(Row(names[kind], *shown, pair.ratio))
+        ours, bare = (f"{statistics.median(values):,.0f}" for values in (pair.ours, pair.bare))
+        table.rows.append(Row(names[kind], ours, bare, pair.ratio))
     table.notes += NOTES
     table.data = {
         "cold_start_seconds": starts,

@@ -47,9 +47,9 @@ class Parties(Simulation):
             self.experiment_id,
             self._derive(f"client {number}"),
             self.trainer,
-            on_event=self._tell,
+            on_event=self._on_event,
         )
-        await participant.enrol(self._enrolment_key)
+        await participant.enrol(self._created.enrolment_key)
         return await participant.run()
 
 

@@ -246,7 +246,7 @@ def _compare(
     means = [statistics.mean(found) for found in accuracy]
     shown, met = "one pair", None
     if len(ours) > 1:
-        comparison = paired(*accuracy, POINTS)
+        comparison = paired(accuracy[0], accuracy[1], POINTS)
         shown = in_points(comparison, POINTS)
         met = comparison.verdict in ("higher", "equal within the margin") if goal else None
     table.rows.append(

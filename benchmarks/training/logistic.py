@@ -27,6 +27,7 @@ from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
 from client_sdk.data.seeds import derive_seed
 from client_sdk.simulation.embedded import EmbeddedCoordinator
+from client_sdk.simulation.global_models import GlobalModels
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task import models
 from client_sdk.task.train import Evaluation, LocalUpdate
@@ -68,17 +69,30 @@ class Trainer:
         return LocalUpdate(safetensors.torch.save(trained), len(own), {})
 
 
-class Logistic(Simulation):
-    """A simulation whose model is another one than the SDK's."""
-
-    def _initial(self) -> bytes:
-        return safetensors.torch.save(initial(self.config.seed))
+class LogisticModels(GlobalModels):
+    """Measures logistic regression."""
 
     def _measure(self, weights: bytes) -> Evaluation:
-        found, y = safetensors.torch.load(weights), self.dataset.test_y
+        found, y = safetensors.torch.load(weights), self._dataset.test_y
         answers = F.linear(self._test_x.flatten(1), found["weight"], found["bias"])
         right = float((answers.argmax(1) == y).float().mean())
         return Evaluation(F.cross_entropy(answers, y).item(), right, len(y))
+
+
+class Logistic(Simulation):
+    """A simulation whose model is another one than the SDK's."""
+
+    async def create(self) -> str:
+        made = await self.client.create_experiment(
+            self.name, self.config, self._derive("experiment")
+        )
+        weights = safetensors.torch.save(initial(self.config.seed))
+        await self.client.upload_initial_model(
+            made.id, weights, made.part_bytes, direct=made.direct
+        )
+        found = await super().create()  # finds the experiment again, with its model
+        self._models = LogisticModels(self.client, self._created, self.dataset, self.spec)
+        return found
 
 
 async def run(dataset: Dataset, settings: Mapping[str, Any]) -> list[float]:
@@ -94,7 +108,9 @@ async def run(dataset: Dataset, settings: Mapping[str, Any]) -> list[float]:
         seed=settings["seed"],
         **{name: settings[name] for name in names},
     )
-    spec = models.spec_for("mnist-cnn", dataset.shape, 10)  # of nothing but the file's description
+    spec = models.spec_for(
+        "mnist-cnn", dataset.shape, 10
+    )  # a simulation wants one; no weights of it are used
     key = secrets.token_hex(16)
     with tempfile.TemporaryDirectory() as folder:
         async with (
