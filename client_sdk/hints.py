@@ -23,12 +23,12 @@ def python() -> str:
 
 def command(*words: str) -> str:
     """`python -m client_sdk` with these words, quoted as a shell needs them."""
-    return _quoted(python(), "-m", "client_sdk", *words)
+    return quoted(python(), "-m", "client_sdk", *words)
 
 
 def install(package: str) -> str:
     """How to install a package for this interpreter, such as `serverless-fl[client]`."""
-    return f"{_quoted(python())} -m pip install '{package}'"
+    return f"{quoted(python())} -m pip install '{package}'"
 
 
 def missing(package: str | None) -> str:
@@ -37,5 +37,6 @@ def missing(package: str | None) -> str:
     return f"The Python package {package} is not installed: {how}."
 
 
-def _quoted(*words: str) -> str:
+def quoted(*words: str) -> str:
+    """Words as the shell of this system needs them."""
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -65,16 +65,20 @@ class _Parser(argparse.ArgumentParser):
             if word == "--":
                 break
             name = word.partition("=")[0]
-            hint = values.suggestion("-" + name if name[1:2] != "-" else name, options)
             if name.startswith("--") and not any(o.startswith(name) for o in options):
+                hint = values.suggestion(name, options)
                 self.error(f"there is no option {name[:40]}{hint}")
-            if name[:1] == "-" and name[1:3].isalpha() and len(name) > 2 and hint:
+            # With one dash it may be a value: only a word that is like an option is a mistake.
+            one_dash = name[:1] == "-" and len(name) > 2 and name[1:3].isalpha()
+            if one_dash and (hint := values.suggestion("-" + name, options)):
                 self.error(f"there is no option {name[:40]}{hint}")
 
     def _read_file(self, path: Path) -> config_file.ConfigFile:
         try:
             file = config_file.read(path, self.declared)
-            for action in self._actions:  # argparse looks at words of the command line only
+            for (
+                action
+            ) in self._actions:  # argparse checks it too, but names the flag and not the file
                 if action.dest in file.run and action.type is not None:
                     cast("Callable[[str], object]", action.type)(file.run[action.dest])
         except errors.UsageError as error:

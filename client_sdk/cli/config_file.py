@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import tomllib
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from client_sdk.cli import values
-from client_sdk.cli.settings import FROM_DATA
+from client_sdk.cli.settings import shown_settings
 from client_sdk.errors import UsageError
 from client_sdk.results.files import replace_file
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.settings import GROUPS, fault, settings_of
+from serverless_fl.wire.settings import GROUPS, Setting, fault
 
 NAME = "config.toml"
 _MAX_BYTES = 1_000_000
@@ -35,7 +35,6 @@ RUN_KEYS: Mapping[str, str] = {
 class ConfigFile:
     """What a file sets: settings of the experiment, and flags of the run as text."""
 
-    path: Path
     settings: Mapping[str, Any]
     run: Mapping[str, str]
 
@@ -54,23 +53,23 @@ def read(path: Path, model: type[ExperimentConfig] = ExperimentConfig) -> Config
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise UsageError(f"{path} is no TOML: {error}.") from error
-    known = _tables(model)
+    declared = {setting.name: setting for setting in shown_settings(model)}
+    known = _tables(declared.values())
     settings: dict[str, Any] = {}
     run: dict[str, str] = {}
     for table, body in document.items():
         for key, value in _keys(path, table, body, known):
-            _check(path, f"{table}.{key}", key, value, model)
+            _check(path, f"{table}.{key}", declared.get(key), value, model)
             if key in RUN_KEYS:
                 run[key] = value
             else:
                 settings[key] = value
-    return ConfigFile(path, settings, run)
+    return ConfigFile(settings, run)
 
 
-def _tables(model: type[ExperimentConfig]) -> dict[str, str]:
+def _tables(declared: Iterable[Setting]) -> dict[str, str]:
     """The table of each key."""
-    own = {s.name: s.group for s in settings_of(model).values() if s.name not in FROM_DATA}
-    return {**own, **RUN_KEYS}
+    return {**{setting.name: setting.group for setting in declared}, **RUN_KEYS}
 
 
 def _keys(path: Path, table: str, body: Any, known: Mapping[str, str]) -> list[tuple[str, Any]]:
@@ -91,11 +90,14 @@ def _keys(path: Path, table: str, body: Any, known: Mapping[str, str]) -> list[t
     return list(body.items())
 
 
-def _check(path: Path, shown: str, key: str, value: Any, model: type[ExperimentConfig]) -> None:
-    if key in RUN_KEYS:
+def _check(
+    path: Path, shown: str, setting: Setting | None, value: Any, model: type[ExperimentConfig]
+) -> None:
+    """Raises UsageError for a value that a setting, or (None) a flag of the run, does not take."""
+    if setting is None:
         wrong = None if isinstance(value, str) else "must be text"
     else:
-        wrong = fault(model, settings_of(model)[key], value)
+        wrong = fault(model, setting, value)
     if wrong is not None:
         raise UsageError(f"{path}: {shown} {wrong}.")
 
@@ -115,8 +117,8 @@ def text_of(config: ExperimentConfig, arguments: Namespace, dataset: str) -> str
     run["dataset"] = dataset if run["dataset"] == "auto" else run["dataset"]
     run["model"] = config.model if run["model"] == "auto" else run["model"]
     found = config.model_dump() | run
-    lines = [f"# The settings of a run; `run --config {NAME}` makes one with the same."]
-    known = _tables(type(config))
+    lines = [f"# The settings of a run; `run --config {NAME}` makes a run with the same settings."]
+    known = _tables(shown_settings(type(config)))
     for table in (*GROUPS, "run"):
         body = {k: found[k] for k, t in known.items() if t == table and found[k] not in (None, "")}
         if body:

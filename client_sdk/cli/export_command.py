@@ -7,10 +7,11 @@ import argparse
 import torch
 
 from client_sdk.api.client import CoordinatorClient
-from client_sdk.errors import DataError, UsageError
+from client_sdk.errors import UsageError
 from client_sdk.results.console import Output
 from client_sdk.results.files import replace_file
 from client_sdk.results.progress import human_bytes
+from client_sdk.task.model_file import read_file
 from client_sdk.tools.export import FORMATS, export
 
 
@@ -39,10 +40,7 @@ def _read(arguments: argparse.Namespace) -> tuple[bytes, str]:
     """The bytes of a model's file, and its name for messages. Raises UsageError, DataError."""
     if arguments.experiment or arguments.version is not None:
         raise UsageError("--experiment and --version go with --server.")
-    try:
-        return arguments.model.read_bytes(), str(arguments.model)
-    except OSError as error:
-        raise DataError(f"The model {arguments.model} cannot be read: {error.strerror}.") from error
+    return read_file(arguments.model), str(arguments.model)
 
 
 async def _download(arguments: argparse.Namespace, console: Output) -> tuple[bytes, str]:

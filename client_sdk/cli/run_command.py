@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import os
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from client_sdk import exit_codes, interrupts
+from client_sdk import exit_codes, hints, interrupts
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.cli import config_file, settings
 from client_sdk.data import datasets
@@ -55,10 +54,8 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     plan = _make_plan(arguments)
     folder = run_folder.resume(arguments.out) if arguments.resume else run_folder.new(arguments.out)
     arguments.out = folder.path  # where the traceback of an unexpected error goes, too
-    interrupts.explain(
-        f"Interrupted. The same command with --resume --out {shlex.quote(str(folder.path))} goes "
-        "on where it stopped."
-    )
+    again = f"The same command with {hints.quoted('--resume', '--out', str(folder.path))}"
+    interrupts.explain(f"Interrupted. {again} goes on where it stopped.")
     async with AsyncExitStack() as stack:
         stack.enter_context(folder.locked())
         stack.enter_context(interrupts.cancelling())
@@ -88,8 +85,8 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     state = outcome.experiment.state
     if state is ExperimentState.PAUSED:
         console.say(
-            f"Paused: {outcome.experiment.reason} Nothing is lost. The same command with --resume "
-            f"--out {folder.path} goes on; where the budget is reached, with a higher --budget-usd."
+            f"Paused: {outcome.experiment.reason} Nothing is lost. {again} goes on; where the "
+            "budget is reached, with a higher --budget-usd."
         )
     if arguments.json:
         print(json.dumps(result, indent=2))
@@ -97,7 +94,7 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
 
 
 def _make_plan(arguments: argparse.Namespace) -> _Plan:
-    """Read the data and check the settings. Raises UsageError, DataError, InvalidConfig and
+    """Read the data and check the settings. Raises UsageError, DataError and
     pydantic's ValidationError.
     """
     if arguments.server and not arguments.admin_key:

@@ -64,11 +64,6 @@ class Dataset:
         _, channels, height, width = self.train_x.shape
         return channels, height, width
 
-    @property
-    def white(self) -> float:
-        """A white pixel's value in the files: 65535 for 16 bits, 1 for bytes (of 255)."""
-        return max((max(r.white) for r in self.preparation.ranges.values()), default=1.0)
-
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Scale images of this set to mean 0 and deviation 1 a channel, as float32."""
         return normalise(images, self.mean, self.std)

@@ -1,1 +1,1 @@
-"""Where simulated clients train."""
+"""Where clients train: simulated ones, and the one that joins."""

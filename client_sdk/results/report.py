@@ -110,20 +110,20 @@ def write(
     out: Path, report: dict[str, Any], outcome: Outcome, classes: Classes | None = None
 ) -> list[Path]:
     """Write all files into `out`, each whole or not at all; gives their paths."""
-    written = []
-    replace_file(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
-    written.append(out / "report.json")
-    replace_file(out / "global.safetensors", outcome.weights)
-    written.append(out / "global.safetensors")
+    written: list[Path] = []
+
+    def put(name: str, data: bytes) -> None:
+        replace_file(out / name, data)
+        written.append(out / name)
+
+    put("report.json", (json.dumps(report, indent=2) + "\n").encode())
+    put("global.safetensors", outcome.weights)
     if outcome.best is not None:
-        replace_file(out / "best.safetensors", outcome.best)
-        written.append(out / "best.safetensors")
+        put("best.safetensors", outcome.best)
     title = f"{report['dataset']}, {report['experiment']}"
     if outcome.rows:
         found = figures(outcome.experiment.history, outcome.models)
-        replace_file(out / "accuracy.png", plots.rounds(outcome.rows, found, title))
-        written.append(out / "accuracy.png")
+        put("accuracy.png", plots.rounds(outcome.rows, found, title))
     if classes:
-        replace_file(out / "evaluation.png", plots.evaluation(classes, title))
-        written.append(out / "evaluation.png")
+        put("evaluation.png", plots.evaluation(classes, title))
     return written

@@ -9,9 +9,9 @@ import torch
 from client_sdk.data.dataset import Dataset
 from client_sdk.task.model_file import load_bytes
 from client_sdk.task.models import ModelSpec, build
+from client_sdk.task.train import batches
 
 MAX_MATRIX = 100  # classes; nobody reads a larger confusion matrix
-_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ def by_class(weights: bytes, spec: ModelSpec, dataset: Dataset) -> Classes:
     load_bytes(model, weights)
     count = len(dataset.classes)
     cells = torch.zeros(count * count, dtype=torch.int64)
-    batches = zip(dataset.test_x.split(_BATCH), dataset.test_y.split(_BATCH), strict=True)
-    for images, labels in batches:
+    for images, labels in batches(dataset.test_x, dataset.test_y):
         predicted = model(dataset.normalise(images)).argmax(1)
         cells += torch.bincount(labels * count + predicted, minlength=count * count)
     return Classes(dataset.classes, cells.view(count, count).tolist())

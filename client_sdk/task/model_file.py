@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import safetensors
 import safetensors.torch
@@ -134,3 +135,11 @@ def read_metadata(data: bytes) -> dict[str, str]:
     if not found:
         raise DataError(unlike)
     return dict(found)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a model file. Raises DataError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"The model {path} cannot be read: {error.strerror}.") from error

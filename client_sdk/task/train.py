@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +21,8 @@ from client_sdk.data.seeds import SeededRandom
 from client_sdk.errors import DataError
 from client_sdk.task.model_file import load_bytes, to_bytes
 from client_sdk.task.models import ModelSpec, build
+from serverless_fl.wire.bounds import MAX_BATCH, MAX_DECAY, MAX_EPOCHS, MAX_RATE
 
-MAX_EPOCHS, MAX_BATCH = 10_000, 1_000_000  # the bounds of an experiment's settings
-MAX_RATE, MAX_DECAY = 1000.0, 10.0
 VALUES_AT_ONCE = 2**23  # of the images in one forward pass: about a gigabyte of memory
 
 
@@ -163,6 +162,14 @@ def _at_once(x: torch.Tensor) -> int:
     return max(1, VALUES_AT_ONCE // max(1, math.prod(x.shape[1:])))
 
 
+def batches(
+    x: torch.Tensor, y: torch.Tensor, most: int = 1000
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Images x [N, ...] and labels y [N] in batches of at most `most` that one pass may take."""
+    size = min(most, _at_once(x))
+    return zip(x.split(size), y.split(size), strict=True)
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch_size: int = 1000
@@ -171,9 +178,8 @@ def evaluate(
     if not len(y):
         return Evaluation(0.0, 0.0, 0)
     model.eval()
-    batch_size = min(batch_size, _at_once(x))
     loss, right = 0.0, 0
-    for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+    for images, labels in batches(x, y, batch_size):
         logits = model(images)
         loss += F.cross_entropy(logits, labels, reduction="sum").item()
         right += int((logits.argmax(1) == labels).sum())

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from client_sdk.data.dataset import normalise
 from client_sdk.data.pictures import large_pictures_allowed, open_picture, read_pixels
 from client_sdk.errors import DataError
-from client_sdk.task.model_file import Description, load_bytes
+from client_sdk.task.model_file import Description, load_bytes, read_file
 from client_sdk.task.models import TwoLayerCNN, build
 
 
@@ -42,11 +42,7 @@ class Classifier:
     @classmethod
     def load(cls, path: Path) -> Classifier:
         """Read a model file, which may be a stranger's. Raises DataError."""
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"The model {path} cannot be read: {error.strerror}.") from error
-        return cls.parse(data, str(path))
+        return cls.parse(read_file(path), str(path))
 
     @classmethod
     def parse(cls, data: bytes, whose: str) -> Classifier:

@@ -1,13 +1,15 @@
 """Recomputes what a coordinator recorded: the hashes, and each round's model bit by bit.
 
-The arithmetic here shares no code with the coordinator's, so that an error there shows. It is
-plain, with the whole model in memory. Both follow `serverless_fl.domain.provenance`: the order of
-the updates, and how their sum is bracketed.
+The sums, means and roundings here share no code with the coordinator's, so that an error there
+shows. They are plain, with the whole model in memory. Both sides follow
+`serverless_fl.domain.provenance`, the order of the updates and how their sum is bracketed, and
+`serverless_fl.weights`, the form of the files.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -224,8 +226,25 @@ def _mean(
         for sums in partial[1:]:
             added = added + sums[name]
         means[name] = added / total
-    whole = spans.whole(layout)
-    return layout.header + bytes(codec.pack(whole, codec.round_integers(whole, means)))
+    whole_numbers = {
+        name: _nearest(means[name], before.dtype)
+        for name, before in trained_from.items()
+        if before.dtype.kind != "f"
+    }
+    return layout.header + bytes(codec.pack(spans.whole(layout), means | whole_numbers))
+
+
+def _nearest(means: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The whole number next to each mean, ties to even, within the type's range.
+
+    Of a type of 64 bits the largest is the largest float64 in its range, because a mean is one.
+    """
+    if dtype.kind == "b":
+        return np.array([round(mean) == 1 for mean in means.tolist()])
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if int(float(high)) > high:
+        high = int(math.nextafter(high, 0))
+    return np.array([min(max(round(mean), low), high) for mean in means.tolist()], dtype)
 
 
 def _weights(layout: Layout, base: Arrays, data: bytes, encoding: str) -> Arrays:

@@ -18,6 +18,7 @@ MAX_ROUNDS = 1_000_000
 MAX_CLIENTS = 100_000
 MAX_ATTEMPTS = 1000  # at one round
 MAX_DEADLINE = 30 * 86_400  # seconds
+MAX_EPOCHS, MAX_BATCH, MAX_RATE, MAX_DECAY = 10_000, 1_000_000, 1000, 10  # of a training
 LONGEST_PAUSE = 86_400.0  # seconds
 
 ClientId = Annotated[str, StringConstraints(pattern=r"^client-[0-9]{1,6}$")]
@@ -35,11 +36,11 @@ PartBytes = Annotated[int, Field(ge=1, le=2**32, examples=[8388608])]
 PartNumber = Annotated[int, Field(ge=0, lt=MAX_PARTS, examples=[0])]
 Pause = Annotated[float, Field(ge=0, le=LONGEST_PAUSE, description="Seconds")]
 
-Epochs = Annotated[int, Field(ge=1, le=10_000)]
-BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
-LearningRate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
+BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH)]
+LearningRate = Annotated[float, Field(gt=0, le=MAX_RATE, allow_inf_nan=False)]
 Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-WeightDecay = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+WeightDecay = Annotated[float, Field(ge=0, le=MAX_DECAY, allow_inf_nan=False)]
 Budget = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]  # US dollars
 RateFactor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

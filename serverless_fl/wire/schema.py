@@ -35,7 +35,6 @@ from serverless_fl.wire.bounds import (
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import Shown, clean
 
-__all__ = ["MAX_PARTS"]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 MetricValue = Annotated[
     float, Field(ge=-MAX_METRIC, le=MAX_METRIC, allow_inf_nan=False, strict=True)
@@ -98,7 +97,10 @@ class WeightsCommit(Body):
 
 
 TrainedOn = Annotated[
-    int, Field(ge=1, le=10**9, examples=[2700], description="Examples that the client trained on")
+    int,
+    Field(
+        ge=1, le=MAX_EXAMPLES, examples=[2700], description="Examples that the client trained on"
+    ),
 ]
 
 
@@ -135,7 +137,7 @@ class ReplaceToken(Body):
 
 
 class EvaluationReport(Body):
-    num_examples: int = Field(ge=1, le=10**9, examples=[10000])
+    num_examples: int = Field(ge=1, le=MAX_EXAMPLES, examples=[10000])
     metrics: Metrics = Field(examples=[{"loss": 0.05, "accuracy": 0.984}])
 
 

@@ -14,6 +14,7 @@ from app.service.coordinator import Coordinator
 from app.telemetry import ids
 from serverless_fl.domain.errors import Unauthenticated
 from serverless_fl.domain.records import Client
+from serverless_fl.wire.bounds import MAX_ROUNDS
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -26,6 +27,7 @@ EXPERIMENT = re.compile(r"[0-9a-z-]{1,40}")
 ExperimentId = Annotated[
     str, Path(pattern=f"^{EXPERIMENT.pattern}$", examples=["20261124-101500-9f2c1a"])
 ]
+RoundNumber = Annotated[int, Path(ge=1, le=MAX_ROUNDS, examples=[3])]
 
 
 async def coordinator(request: Request) -> Coordinator:

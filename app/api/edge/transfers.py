@@ -19,7 +19,7 @@ from serverless_fl.domain.errors import (
 )
 from serverless_fl.domain.records import Blob
 from serverless_fl.wire.base import Sha256
-from serverless_fl.wire.schema import MAX_PARTS
+from serverless_fl.wire.bounds import MAX_PARTS
 
 PartNumber = Annotated[int, Path(ge=0, lt=MAX_PARTS, description="Counts from 0")]
 PartSha256 = Annotated[Sha256, Query(description="SHA-256 of this part's bytes")]

@@ -26,6 +26,7 @@ from app.api.edge.rate import network
 from app.service.coordinator import Coordinator, ExperimentDetails
 from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.errors import Busy, CoordinatorError, NotFound
+from serverless_fl.wire.bounds import MAX_ROUNDS
 
 router = routing.router("/experiments", tags=["Watch"])
 CHECK_SECONDS = 1.0
@@ -123,7 +124,7 @@ async def watch_experiment(
     service: Service,
     experiment_id: ExperimentId,
     after_round: Annotated[
-        int, Query(ge=0, le=10**6, description="The last closed round that the caller knows")
+        int, Query(ge=0, le=MAX_ROUNDS, description="The last closed round that the caller knows")
     ] = 0,
     last_event_id: Annotated[str | None, Header(max_length=20)] = None,
 ) -> StreamingResponse:

@@ -10,7 +10,7 @@ from app.api.bodies.clients import client_body
 from app.api.bodies.experiments import created_body, experiment_body, line_body
 from app.api.bodies.models import commit_of, model_body, parts_of, plan_body
 from app.api.bodies.rounds import round_body
-from app.api.edge.auth import Admin, AdminCaller, ExperimentId, Service, admin_first
+from app.api.edge.auth import Admin, AdminCaller, ExperimentId, RoundNumber, Service, admin_first
 from app.api.edge.errors import responses
 from app.api.edge.routing import LIST_BYTES, router, takes_body
 from app.api.edge.transfers import (
@@ -22,13 +22,13 @@ from app.api.edge.transfers import (
     weights_response,
 )
 from serverless_fl.wire import parts, schema, views
+from serverless_fl.wire.bounds import MAX_ROUNDS
 
 admin = router("/experiments", tags=["Run an experiment"], dependencies=[Admin])
 reading = router("/experiments", tags=["Watch"])
 key = router(tags=["Run an experiment"], dependencies=[Admin])
 routers = (admin, reading, key)
 
-RoundNumber = Annotated[int, Path(ge=1, le=10**6, examples=[3])]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -208,7 +208,7 @@ async def show_experiment(
     service: Service,
     experiment_id: ExperimentId,
     after_round: Annotated[
-        int, Query(ge=0, le=10**6, description="Leave out the history up to this round")
+        int, Query(ge=0, le=MAX_ROUNDS, description="Leave out the history up to this round")
     ] = 0,
 ) -> views.ExperimentView:
     """Shows its settings and state, what it waits for, the open round, and the rounds before."""

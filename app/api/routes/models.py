@@ -14,12 +14,13 @@ from app.api.edge.transfers import WEIGHTS, weights_response
 from serverless_fl.domain.errors import Forbidden
 from serverless_fl.domain.records import ModelVersion
 from serverless_fl.wire import parts, schema, views
+from serverless_fl.wire.bounds import MAX_PARTS, MAX_ROUNDS
 
 router = routing.router("/experiments", tags=["Models"])
 
-FirstPart = Annotated[int, Query(ge=0, lt=schema.MAX_PARTS)]
+FirstPart = Annotated[int, Query(ge=0, lt=MAX_PARTS)]
 MostParts = Annotated[int, Query(ge=1, le=parts.MAX_ANNOUNCED)]
-Version = Annotated[int, Path(ge=0, le=10**6, examples=[10])]
+Version = Annotated[int, Path(ge=0, le=MAX_ROUNDS, examples=[10])]
 
 
 @router.get("/{experiment_id}/models", summary="List models", responses=responses(404, 422, 503))
@@ -27,7 +28,7 @@ async def list_models(
     service: Service,
     experiment_id: ExperimentId,
     after: Annotated[
-        int, Query(ge=-1, le=10**6, description="Leave out the versions up to this one")
+        int, Query(ge=-1, le=MAX_ROUNDS, description="Leave out the versions up to this one")
     ] = -1,
 ) -> list[views.ModelView]:
     """Lists every version with its hashes and its evaluations."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import Path, Query, Request
+from fastapi import Query, Request
 from starlette.types import Receive
 
 from app.api.bodies.clients import (
@@ -23,6 +23,7 @@ from app.api.edge.auth import (
     Bearer,
     CallingClient,
     ExperimentId,
+    RoundNumber,
     Service,
     client_first,
     enrolment_key_first,
@@ -30,10 +31,9 @@ from app.api.edge.auth import (
 from app.api.edge.errors import responses
 from app.api.edge.transfers import OCTETS, PartNumber, PartSha256, part_of
 from serverless_fl.wire import parts, schema, turns
+from serverless_fl.wire.bounds import MAX_ROUNDS
 
 router = routing.router("/experiments/{experiment_id}", tags=["Take part"])
-MOST_ROUNDS = 10**6
-RoundNumber = Annotated[int, Path(ge=1, le=MOST_ROUNDS, examples=[3])]
 
 
 @router.get("/status", summary="Round status", responses=responses(401, 404, 422, 503))
@@ -53,7 +53,9 @@ async def get_status(
     ] = 0.0,
     round: Annotated[
         int | None,
-        Query(ge=0, le=10**6, description="The `round` of the last answer to wait", examples=[3]),
+        Query(
+            ge=0, le=MAX_ROUNDS, description="The `round` of the last answer to wait", examples=[3]
+        ),
     ] = None,
 ) -> turns.RoundStatus:
     """Tells the calling client to train now, to wait and ask again, or to stop asking."""

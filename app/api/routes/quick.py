@@ -23,10 +23,11 @@ from app.api.bodies.clients import commit_of, commit_of_facts, receipt_body, tur
 from app.api.edge.auth import EXPERIMENT, client_of
 from app.api.edge.routing import Route, Shortcut
 from app.api.routes import participation
-from app.api.routes.participation import MOST_ROUNDS, gone
+from app.api.routes.participation import gone
 from app.service.coordinator import Coordinator
 from serverless_fl.domain.records import Client
 from serverless_fl.wire import schema, turns
+from serverless_fl.wire.bounds import MAX_PARTS, MAX_ROUNDS
 
 NUMBER = re.compile(r"[1-9][0-9]{0,5}|0")  # FastAPI accepts other forms of a number too
 _TOKEN = re.compile(rb"Bearer ([0-9A-Za-z._~+/=-]+)")  # RFC 6750, section 2.1
@@ -104,8 +105,8 @@ async def _status(call: Call) -> turns.Train | turns.Wait | turns.Done | None:
 
 
 async def _put_part(call: Call) -> schema.PartReceipt | None:
-    number = call.number("number", 1, MOST_ROUNDS)
-    part = call.number("part", 0, schema.MAX_PARTS - 1)
+    number = call.number("number", 1, MAX_ROUNDS)
+    part = call.number("part", 0, MAX_PARTS - 1)
     digest = _SHA256_QUERY.fullmatch(call.query)
     if number is None or part is None or digest is None or b"content-encoding" in call.headers:
         return None
@@ -119,7 +120,7 @@ async def _put_part(call: Call) -> schema.PartReceipt | None:
 
 
 async def _put_update(call: Call) -> schema.UpdateReceipt | None:
-    number = call.number("number", 1, MOST_ROUNDS)
+    number = call.number("number", 1, MAX_ROUNDS)
     if number is None or b"content-encoding" in call.headers:
         return None
     facts = _FACTS_QUERY.fullmatch(call.query)
@@ -140,7 +141,7 @@ async def _put_update(call: Call) -> schema.UpdateReceipt | None:
 
 
 async def _commit(call: Call) -> schema.UpdateReceipt | None:
-    number = call.number("number", 1, MOST_ROUNDS)
+    number = call.number("number", 1, MAX_ROUNDS)
     if number is None or call.query or call.headers.get(b"content-type") != b"application/json":
         return None
     client = await call.client()

@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from serverless_fl.wire import parts, schema, turns, views
+from serverless_fl.wire import bounds, parts, schema, turns, views
 from serverless_fl.wire.text import LONGEST, clean
 from tests.support.federation import config
 
@@ -114,14 +114,14 @@ NAN, INF = float("nan"), float("inf")
         (TypeAdapter(schema.Shard), SHARD, ("client_id",), ["", "client-07\x1b", "client-../x"]),
         (TypeAdapter(schema.Subscription), ENROLLED, ("shard_size",), [0, -1, 10**12]),
         (TypeAdapter(schema.Subscription), ENROLLED, ("token",), ["", "a b", "a\r\nX: y", "ü"]),
-        (TypeAdapter(views.ModelPart), PART, ("number",), [-1, schema.MAX_PARTS]),
+        (TypeAdapter(views.ModelPart), PART, ("number",), [-1, bounds.MAX_PARTS]),
         (TypeAdapter(views.ModelPart), PART, ("size",), [-1, 2**60]),
         (TypeAdapter(views.ModelPart), PART, ("url",), ["", "https://x/\r\ny", "h" * 9000]),
         (
             TypeAdapter(parts.PartPlan),
             {"number": 0, "stored": False},
             ("number",),
-            [-1, schema.MAX_PARTS],
+            [-1, bounds.MAX_PARTS],
         ),
     ],
 )

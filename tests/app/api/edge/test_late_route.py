@@ -1,9 +1,11 @@
 """A route is worked out when it is first used, and answers as one that was worked out at once."""
 
+import httpx
 import pytest
+from fastapi import APIRouter, FastAPI
 
 from app.api.edge import late_route
-from app.api.edge.routing import router
+from app.api.edge.routing import Route, install, router
 
 
 async def echo(number: int) -> dict[str, int]:
@@ -33,12 +35,20 @@ def test_without_the_switch_a_route_is_worked_out_at_once(monkeypatch):
     assert "dependant" in vars(route())
 
 
-async def test_a_request_and_the_openapi_document_make_the_whole_route(federation):
-    routes = {found.name: found for found in federation.app.router.routes}
-    status, metrics = routes["get_status"], routes["read_metrics"]
-    assert "dependant" not in vars(status)
-    answer = await federation.http.get(status.path.replace("{experiment_id}", "none"))
-    assert answer.status_code == 401
-    assert "dependant" in vars(status)
-    assert status.path in federation.app.openapi()["paths"]
-    assert "dependant" in vars(metrics)
+@pytest.mark.parametrize("on", [True, False])
+async def test_requests_and_the_openapi_document_are_the_same_with_and_without_the_switch(
+    monkeypatch, on
+):
+    monkeypatch.setattr(late_route, "ON", on)
+    app, found = FastAPI(), APIRouter(prefix="/v1/echoes", route_class=Route)
+    found.get("/{number}", summary="Echo")(echo)
+    install(app, [found])
+    (last,) = found.routes
+    assert ("dependant" in vars(last)) is not on
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+        assert (await http.get("/v1/echoes/3")).json() == {"number": 3}
+        assert (await http.get("/v1/echoes/three")).status_code == 422
+        assert (await http.post("/v1/echoes/3")).status_code == 405
+    assert "dependant" in vars(last)
+    assert app.openapi()["paths"]["/v1/echoes/{number}"]["get"]["summary"] == "Echo"
