@@ -28,9 +28,6 @@ ADMIN_KEY_CHARACTERS = 16  # at least
 OF_OTHERS = frozenset({"FL_ENROL_KEY"})  # the SDK reads it, perhaps on the same machine
 
 
-_L = Limits()  # their defaults
-
-
 class BadSettings(RuntimeError):
     """The coordinator cannot start with these settings; the message is one sentence."""
 
@@ -91,19 +88,21 @@ class Settings(BaseSettings):
         "https://s3.example.org, if it differs from the coordinator's",
     )
     live: bool = Field(True, description="Server-sent events; off if answers cannot be streamed")
-    part_bytes: int = Field(_L.part_bytes, ge=64 * 1024, le=8 * 1024**2)
-    max_model_bytes: int = Field(_L.max_model_bytes, ge=1024)
+    part_bytes: int = Field(Limits.part_bytes, ge=64 * 1024, le=8 * 1024**2)
+    max_model_bytes: int = Field(Limits.max_model_bytes, ge=1024)
     answer_bytes: int | None = Field(
-        _L.answer_bytes,
+        Limits.answer_bytes,
         ge=64 * 1024,
         description="The most bytes of a model in one answer, if the platform has such a limit",
     )
-    lease_seconds: float = Field(_L.lease_seconds, gt=0)
+    lease_seconds: float = Field(Limits.lease_seconds, gt=0)
     step_seconds: float = Field(
-        _L.step_seconds, gt=0, description="Time for aggregation in one call; the next call goes on"
+        Limits.step_seconds,
+        gt=0,
+        description="Time for aggregation in one call; the next call goes on",
     )
     step_updates: int = Field(
-        _L.step_updates,
+        Limits.step_updates,
         ge=2,
         description="The most updates that one call reads for an aggregation, a part of each",
     )
@@ -114,12 +113,12 @@ class Settings(BaseSettings):
         "without a request; 0: never, a scheduler does it",
     )
     abandon_days: float = Field(
-        _L.abandon_days,
+        Limits.abandon_days,
         gt=0,
         description="An experiment that gets no initial weights for so long is stopped",
     )
-    poll_min_seconds: float = Field(_L.poll_min_seconds, gt=0)
-    poll_max_seconds: float = Field(_L.poll_max_seconds, gt=0)
+    poll_min_seconds: float = Field(Limits.poll_min_seconds, gt=0)
+    poll_max_seconds: float = Field(Limits.poll_max_seconds, gt=0)
     hold_seconds: float = Field(
         20.0,
         ge=0,
@@ -160,9 +159,13 @@ class Settings(BaseSettings):
         "remove, such as /federated",
     )
     max_experiments: int = Field(
-        _L.max_experiments, ge=1, description="The most experiments that have not ended, at a time"
+        Limits.max_experiments,
+        ge=1,
+        description="The most experiments that have not ended, at a time",
     )
-    max_clients: int = Field(_L.max_clients, ge=1, description="The most clients of one experiment")
+    max_clients: int = Field(
+        Limits.max_clients, ge=1, description="The most clients of one experiment"
+    )
     prices: Path | None = Field(
         None, description="A table of prices for the estimated cost, instead of the built-in one"
     )
@@ -279,7 +282,7 @@ def read_settings(given: Mapping[str, Any] | None = None) -> Settings:
 
 def _by_alias(given: Mapping[str, Any]) -> dict[str, Any]:
     """Give the values by the names that pydantic takes; the first alias of a field wins."""
-    first = {field: name for name, field in reversed(_names().items())}
+    first = _first_names()
     found = {}
     for name, field in reversed(_names().items()):
         if name in given:
@@ -302,13 +305,18 @@ def _names() -> dict[str, str]:
     return found
 
 
+def _first_names() -> dict[str, str]:
+    """Give each field's first variable."""
+    return {field: name for name, field in reversed(_names().items())}
+
+
 def _unknown(names: Iterable[str]) -> list[str]:
     known = {*_names(), *OF_OTHERS}
     return sorted(n for n in names if n.upper().startswith(PREFIX) and n.upper() not in known)
 
 
 def _sentence(error: ValidationError) -> str:
-    names = {field: name for name, field in reversed(_names().items())}  # the first name of each
+    names = _first_names()
     faults = []
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
         where = str(fault["loc"][0]) if fault["loc"] else ""

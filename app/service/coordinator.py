@@ -48,7 +48,10 @@ __all__ = [
 
 
 class Coordinator:
-    """Everything a coordinator does, over one context. It keeps no state between calls."""
+    """Everything a coordinator does, over one context.
+
+    It may forget at any moment what it remembers between calls.
+    """
 
     def __init__(
         self, context: Context, admin_key: str, previous_admin_key: str | None = None

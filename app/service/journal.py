@@ -67,13 +67,7 @@ def log_close(round_: Round) -> None:
 
 
 def log_failed_aggregation(round_: Round, error: Exception) -> None:
-    log_event(
-        "aggregation failed",
-        ERROR,
-        error=error,
-        experiment=round_.experiment_id,
-        round=round_.number,
-    )
+    log_round(round_, "aggregation failed", ERROR, error=error)
 
 
 def log_end(experiment: Experiment) -> None:

@@ -11,7 +11,8 @@ MIB = 1024 * 1024
 class Limits:
     """Sizes in bytes, times in seconds unless the name says otherwise.
 
-    Each default stands here only: a setting of the same name takes its default from this class.
+    Each default stands here only, and a setting of the same name takes its default from this class.
+    `hold_seconds` alone has another default as a setting.
     """
 
     part_bytes: int = 8 * MIB  # must be smaller than the database's largest document
@@ -27,4 +28,4 @@ class Limits:
     max_clients: int = 100_000  # of one experiment
     poll_min_seconds: float = 0.2
     poll_max_seconds: float = 15.0
-    hold_seconds: float = 0.0  # of a long poll; a coordinator takes none unless a setting says so
+    hold_seconds: float = 0.0  # of a long poll; 0: none. As a setting it is 20

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from serverless_fl.domain.records import CENTRAL
 from serverless_fl.domain.round import RoundState
 from serverless_fl.wire.views import ModelView, RoundSummary
 
@@ -51,7 +52,7 @@ def figures(history: Iterable[RoundSummary], models: Sequence[ModelView]) -> lis
         VersionFigures(
             version=model.version,
             central=next(
-                (_known(e.metrics) for e in model.evaluations if e.source == "central"), None
+                (_known(e.metrics) for e in model.evaluations if e.source == CENTRAL), None
             ),
             # Round n trains version n - 1, whichever attempt closed it.
             cohort=_of_cohort(closed.get(model.version + 1)),
@@ -73,7 +74,7 @@ def _of_cohort(round_: RoundSummary | None) -> Federated | None:
 
 
 def _of_reports(model: ModelView) -> Federated | None:
-    reports = [e for e in model.evaluations if e.source != "central" and "accuracy" in e.metrics]
+    reports = [e for e in model.evaluations if e.source != CENTRAL and "accuracy" in e.metrics]
     if not reports:
         return None
     means = {}

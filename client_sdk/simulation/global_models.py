@@ -15,6 +15,7 @@ from client_sdk.task.model_file import load_bytes
 from client_sdk.task.models import ModelSpec, build
 from client_sdk.task.train import Evaluation, evaluate
 from serverless_fl.domain.metrics import MAX_METRIC
+from serverless_fl.domain.records import CENTRAL
 from serverless_fl.wire.schema import CreatedExperiment
 from serverless_fl.wire.views import ModelView, RoundSummary, RoundView
 
@@ -107,7 +108,7 @@ class GlobalModels:
         and reported.
         """
         for known in model.evaluations:
-            if known.source == "central":
+            if known.source == CENTRAL:
                 return known.metrics
         weights = await self.download(model.version)
         self._last_version = model.version

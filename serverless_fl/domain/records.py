@@ -159,13 +159,16 @@ class ModelVersion:
     compressed: Blob | None = None
 
 
+CENTRAL = "central"  # the source of what the admin has measured
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """Metrics of a model version that a client or the admin measured on their own data."""
 
     experiment_id: str
     version: int
-    source: str  # a client's id, or "central"
+    source: str  # a client's id, or CENTRAL
     num_examples: int
     metrics: dict[str, float]
     received_at: float

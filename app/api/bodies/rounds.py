@@ -74,11 +74,12 @@ def _update_body(update: Update) -> views.UpdateView:
 
 
 def _attempt_body(attempt: Attempt) -> views.AttemptView:
+    settled = attempt.settled
     return views.AttemptView(
         attempt=attempt.attempt,
         cohort=ids_of(attempt.cohort),
         reported=ids_of(attempt.reported),
-        missing=ids_of(slot for slot in attempt.cohort if slot not in attempt.settled),
+        missing=ids_of(slot for slot in attempt.cohort if slot not in settled),
         revoked=ids_of(attempt.revoked),
         ended_at=time_of(attempt.ended_at),
     )

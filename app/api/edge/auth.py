@@ -13,7 +13,7 @@ from starlette.types import Scope
 from app.service.coordinator import Coordinator
 from app.telemetry import ids
 from serverless_fl.domain.errors import Unauthenticated
-from serverless_fl.domain.records import Client
+from serverless_fl.domain.records import CENTRAL, Client
 from serverless_fl.wire.bounds import MAX_ROUNDS
 
 _bearer = HTTPBearer(
@@ -120,7 +120,7 @@ async def member_of(scope: Scope, service: Coordinator, experiment_id: str, secr
     """
     if service.admin_keys.caller(secret) is not None:
         await service.experiments.find(experiment_id)
-        return "central"
+        return CENTRAL
     if service.enrolment.is_token(secret):
         return (await client_of(scope, service, experiment_id, secret)).id
     await service.enrolment.require_enrolment_key(experiment_id, secret)

@@ -14,7 +14,7 @@ _GIVEN = re.compile(rb"^[A-Za-z0-9_.-]{1,64}$")
 
 
 class Envelope:
-    """ASGI middleware outside of all others, so that preflights and refusals get the headers."""
+    """ASGI middleware around `Observed`, CORS and the guard, whose answers get the headers, too."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -33,8 +33,7 @@ async def aggregate(held: Held[Round], experiment: Experiment, budget: CallBudge
     """
     context, round_ = held.context, held.record
     started = context.monotonic()
-    stored = await context.repo.updates(experiment.id, round_.number)
-    updates = [update for update in stored if update.slot in round_.accepted]
+    updates = await context.repo.accepted_updates(round_)
     aggregation = await Aggregation.of(context, experiment, round_, updates)
     try:
         with log_work(aggregation):

@@ -28,8 +28,8 @@ class Estimate:
     usage: Usage
     cost: Cost
 
-    def reached(self, budget: float | None) -> bool:
-        return budget is not None and self.cost.usd >= budget
+    def reached(self, budget: float) -> bool:
+        return self.cost.usd >= budget
 
 
 class Metering:
@@ -121,8 +121,8 @@ class Metering:
             usage += self.terms.farewell(clients - len(experiment.revoked), experiment.told)
         return Estimate(usage, prices.priced(usage, self.context.prices))
 
-    async def over_budget(self, experiment: Experiment, round_: Round) -> str | None:
-        """Why the experiment must pause before its next round, if it has used up its budget.
+    async def over_budget(self, experiment: Experiment, round_: Round | None) -> str | None:
+        """Why the experiment must not open its next round, if it has used up its budget.
 
         Its `usage` includes this round.
         """
@@ -130,7 +130,7 @@ class Metering:
         if budget is None:
             return None
         found = await self.estimate(experiment, round_)
-        return refusal(found, budget) if found.reached(budget) else None
+        return _refusal(found, budget) if found.reached(budget) else None
 
     async def _sample(self, experiment: Experiment, clients: int) -> list[Client]:
         slots = {clients * n // SAMPLES for n in range(SAMPLES)} if clients else set()
@@ -145,7 +145,7 @@ class Metering:
         return model.blob.size if model else 0
 
 
-def refusal(found: Estimate, budget: float) -> str:
+def _refusal(found: Estimate, budget: float) -> str:
     """Says that the budget is used up, and how the admin can go on."""
     return (
         f"The estimated cost on Lambda, {prices.dollars(found.cost.usd)}, has reached the budget "

@@ -56,7 +56,7 @@ class Deletion:
 
 
 async def erase(context: Context, tombstone: Experiment, *, most: int | None = None) -> None:
-    """Delete what is left of a deleted experiment, at most `most` bytes of it.
+    """Delete what is left of a deleted experiment, up to the first prefix beyond `most` bytes.
 
     When no call can be writing to it any more and nothing is left, the tombstone is marked `swept`.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.service.context import Context
-from app.service.cost.metering import refusal
 from app.service.rounds.machine import Rounds
 from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import BudgetReached, Conflict
@@ -80,7 +79,5 @@ class Pausing:
     async def _require_budget(self, experiment: Experiment) -> None:
         """Raises BudgetReached."""
         round_ = await self.repo.round(experiment.id, experiment.round)
-        found = await self.rounds.metering.estimate(experiment, round_)
-        budget = experiment.config.budget_usd
-        if budget is not None and found.reached(budget):
-            raise BudgetReached(refusal(found, budget))
+        if reason := await self.rounds.metering.over_budget(experiment, round_):
+            raise BudgetReached(reason)

@@ -14,6 +14,7 @@ from app.store.port import DirectBlobs
 from serverless_fl.domain.errors import Conflict, NotFound
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.records import (
+    CENTRAL,
     Blob,
     Evaluation,
     ModelVersion,
@@ -21,8 +22,6 @@ from serverless_fl.domain.records import (
     client_id,
     slot_named,
 )
-
-CENTRAL = "central"  # the source of what the admin measured
 
 
 class Models:

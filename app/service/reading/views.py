@@ -39,9 +39,7 @@ class Views:
 
     async def as_stored(self, experiment_id: str, after_round: int = 0) -> ExperimentDetails:
         """As `experiment`, but without advancing it: a step may be overdue. Raises NotFound."""
-        experiment = await self.repo.experiment(experiment_id)
-        number = experiment.round
-        round_ = await self.repo.round(experiment_id, number) if number else None
+        experiment, round_ = await self.repo.with_round(experiment_id)
         return await self._experiment(experiment, round_, after_round)
 
     async def _experiment(
@@ -96,11 +94,12 @@ class Views:
         return await self._round(experiment, round_)
 
     async def _round(self, experiment: Experiment, round_: Round) -> RoundDetails:
-        updates = await self.repo.updates(round_.experiment_id, round_.number)
         if round_.state in (RoundState.AGGREGATING, RoundState.CLOSED):
-            updates = [u for u in updates if u.slot in round_.accepted]
+            updates = await self.repo.accepted_updates(round_)
+        else:
+            updates = await self.repo.updates(round_.experiment_id, round_.number)
         refusals = await self.repo.refusals(round_.experiment_id, round_.number)
-        reported = [u.slot for u in updates]
+        reported = {u.slot for u in updates}
         refused = [r for r in refusals if r.slot not in reported]
         settled = {*reported, *(r.slot for r in refused)}
         # A sealed round has its own list, of the moment of the seal.

@@ -10,7 +10,7 @@ Mark = tuple[int, ...]
 class Watch:
     """Streams ask it every second; to read all details would cost far more.
 
-    It reads and does not advance: whoever watches has no key, and must not start an aggregation.
+    It only reads: a caller without a key may watch, and must not start an aggregation.
     """
 
     def __init__(self, context: Context) -> None:
@@ -18,9 +18,8 @@ class Watch:
 
     async def mark(self, experiment_id: str) -> Mark:
         """While the mark stays equal, no detail of the experiment changes. Raises NotFound."""
-        experiment = await self.repo.experiment(experiment_id)
+        experiment, round_ = await self.repo.with_round(experiment_id)
         number = experiment.round
-        round_ = await self.repo.round(experiment_id, number) if number else None
         return (
             experiment.revision,
             round_.revision if round_ else 0,

@@ -166,6 +166,12 @@ class Repository:
         found = await self.documents.get("rounds", key_of(experiment_id, number))
         return None if found is None else mapping.known_round(found)
 
+    async def with_round(self, experiment_id: str) -> tuple[Experiment, Round | None]:
+        """An experiment and the round that it is in; None before the first. Raises NotFound."""
+        experiment = await self.experiment(experiment_id)
+        number = experiment.round
+        return experiment, await self.round(experiment_id, number) if number else None
+
     async def rounds(self, experiment_id: str, after: int = 0) -> list[Round]:
         place = key_of(experiment_id, after) if after else ""
         found = await scan_all(self.documents, "rounds", f"{experiment_id}/", place)
@@ -191,6 +197,12 @@ class Repository:
         """All stored updates of a round, by slot. The round's `accepted` says which ones count."""
         found = await scan_all(self.documents, "updates", f"{key_of(experiment_id, number)}/")
         return [mapping.update(d) for d in found]
+
+    async def accepted_updates(self, round_: Round) -> list[Update]:
+        """The updates that count in a round whose list is frozen, by slot."""
+        accepted = set(round_.accepted)
+        stored = await self.updates(round_.experiment_id, round_.number)
+        return [update for update in stored if update.slot in accepted]
 
     async def updates_of(
         self, experiment_id: str, number: int, slots: Sequence[int]

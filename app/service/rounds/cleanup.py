@@ -16,7 +16,7 @@ from app.service.context import Context
 from app.service.cost.metering import Metering
 from app.service.files import announcements
 from app.service.records import keys
-from app.service.rounds.retention import delete_model, with_new_model
+from app.service.rounds.retention import delete_all, delete_model, with_new_model
 from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.experiment import Experiment, ExperimentState
@@ -30,14 +30,16 @@ GRACE_LEASES = 20  # leases; a stale owner may write for so long after the end o
 async def delete_uploads(context: Context, experiment: Experiment, closed: int) -> None:
     """Delete the uploads that the experiment does not keep, now that round `closed` is closed.
 
-    If the store does not delete them, ticks do so later, and the caller need not wait.
+    If the store does not delete them, or they are too many for a call that clients wait for, ticks
+    do so later, and the caller need not wait.
     """
+    most = context.limits.drop_bytes
     await announcements.forget_round(context.repo.documents, experiment.id, closed)
     doomed = [keys.round_sums(experiment.id, closed)]
     if (expired := closed - experiment.config.keep_updates) > 0:
         doomed.append(keys.round_blobs(experiment.id, expired))
     for prefix in doomed:
-        await try_deletion(experiment.id, _delete_if_small(context, prefix))
+        await try_deletion(experiment.id, delete_all(context, [prefix], most=most))
 
 
 async def try_deletion(experiment_id: str, deletion: Awaitable[object]) -> bool:
@@ -50,16 +52,6 @@ async def try_deletion(experiment_id: str, deletion: Awaitable[object]) -> bool:
     except StoreUnavailable as error:
         log_event("not deleted", WARNING, experiment=experiment_id, cause=error.message)
         return False
-
-
-async def _delete_if_small(context: Context, prefix: str) -> None:
-    """Delete a prefix, unless it holds too much for a call that clients wait for: ticks do that.
-
-    A database may take a minute to delete gigabytes, and refuse all writes meanwhile.
-    """
-    stored = await context.blobs.sizes(prefix)
-    if sum(stored.values()) <= context.limits.drop_bytes:
-        await context.blobs.delete(prefix)
 
 
 async def delete_late_uploads(
@@ -102,8 +94,7 @@ async def _delete_strays(context: Context, round_: Round, stored: dict[str, int]
     strays = {key for key in stored if key.startswith(sums)}
     others = {key: size for key, size in stored.items() if key not in strays}
     if sum(others.values()) != round_.update_bytes:  # they are more than the accepted ones
-        updates = await context.repo.updates(round_.experiment_id, round_.number)
-        accepted = [update.blob for update in updates if update.slot in round_.accepted]
+        accepted = [update.blob for update in await context.repo.accepted_updates(round_)]
         strays |= others.keys() - {
             blob.key(number) for blob in accepted for number in range(len(blob.parts))
         }
@@ -158,7 +149,8 @@ async def clean_up_ended(context: Context, experiment: Experiment, round_: Round
 
 
 async def _delete_abandoned(context: Context, round_: Round) -> None:
-    await _delete_if_small(context, keys.round_blobs(round_.experiment_id, round_.number))
+    blobs = keys.round_blobs(round_.experiment_id, round_.number)
+    await delete_all(context, [blobs], most=context.limits.drop_bytes)
     await delete_model(context, round_.experiment_id, round_.number)
 
 

@@ -23,7 +23,6 @@ from app.telemetry import trace
 from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain import draws
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
-from serverless_fl.domain.records import Update
 from serverless_fl.domain.round import Attempt, FullGroup, Round, RoundState
 from serverless_fl.domain.stopping import Verdict, decide
 
@@ -50,14 +49,8 @@ class Rounds:
     async def _advance(
         self, experiment_id: str, check: Check, budget: CallBudget
     ) -> tuple[Experiment, Round | None]:
-        out_of_budget = False
         while True:
-            experiment = await self.repo.experiment(experiment_id)
-            round_ = None
-            if experiment.round:
-                round_ = await self.repo.round(experiment_id, experiment.round)
-            if out_of_budget:
-                return experiment, round_
+            experiment, round_ = await self.repo.with_round(experiment_id)
             found = await check(self.context, experiment, round_)
             if round_ is not None and found.full_group is not None:
                 key = round_.number, round_.attempt, found.full_group
@@ -70,7 +63,7 @@ class Rounds:
                 if not await self._step(experiment, round_, budget):
                     return experiment, round_
             except OutOfBudget:
-                out_of_budget = True  # return what is stored now
+                return await self.repo.with_round(experiment_id)
 
     async def _step(self, experiment: Experiment, round_: Round | None, budget: CallBudget) -> bool:
         """Do the next step if there is one; return whether to look again."""
@@ -158,7 +151,7 @@ class Rounds:
             if await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=latest)):
                 journal.log_round(round_, "deadline extended", WARNING, cause=fault.message)
         elif round_.attempt < experiment.config.max_attempts:
-            await self._retry(experiment, round_, reported, refused)
+            await self._retry(experiment, round_, reported, refused, revoked)
         else:
             await fail(
                 self.context,
@@ -186,7 +179,12 @@ class Rounds:
             await sum_groups(self.context, experiment, round_, left, budget)
 
     async def _retry(
-        self, experiment: Experiment, round_: Round, reported: list[int], refused: list[int]
+        self,
+        experiment: Experiment,
+        round_: Round,
+        reported: list[int],
+        refused: list[int],
+        revoked: tuple[int, ...],
     ) -> None:
         config, now = experiment.config, self.context.clock()
         enrolled = await self._taking_part(experiment)
@@ -205,7 +203,7 @@ class Rounds:
             reported=tuple(reported),
             refused=tuple(refused),
             ended_at=now,
-            revoked=round_.silent(experiment.revoked, {*reported, *refused}),
+            revoked=revoked,
         )
         again = round_.move(
             RoundState.COLLECTING,
@@ -247,19 +245,15 @@ class Rounds:
         config = experiment.config
         if config.target_accuracy is None:
             return Verdict(0)
-        accepted = await self._accepted(round_)
+        accepted = await self.repo.accepted_updates(round_)
         verdict = decide(config, experiment.streak, round_, accepted)
         if verdict.streak < config.patience:
             return verdict
         earlier = []
         for number in range(round_.number - 1, round_.number - config.patience, -1):
             before = await self.repo.round(experiment.id, number)
-            earlier.append(await self._accepted(before) if before else [])
+            earlier.append(await self.repo.accepted_updates(before) if before else [])
         return decide(config, experiment.streak, round_, accepted, earlier)
-
-    async def _accepted(self, round_: Round) -> list[Update]:
-        stored = await self.repo.updates(round_.experiment_id, round_.number)
-        return [update for update in stored if update.slot in round_.accepted]
 
     def _completed(self, experiment: Experiment, reason: str) -> Experiment:
         return experiment.move(
