@@ -1,0 +1,116 @@
+"""The contract of a strategy: how a round's updates become the next model.
+
+A strategy is one file: a pydantic model whose fields are its settings, and whose methods are its
+rules. It works on flat arrays of float64; its caller maps them to tensors, calls it span by span,
+and rounds the result to the model's dtypes. A strategy is pure and treats every element alike, so
+the result does not depend on how the model is cut into spans. Tensors of whole numbers take the
+weighted mean and never reach `step`.
+
+Strategies import NumPy inside their methods, because a coordinator that only answers polls reads
+their settings and never loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import numpy as np
+
+State = Mapping[str, "np.ndarray"]
+"""The values of a strategy's state over one span, float64 [elements] each, by their names."""
+
+
+class Reduction(StrEnum):
+    """How the values of many updates become one value for each element."""
+
+    MEAN = "mean"  # their weighted mean, one update at a time, weights by `Strategy.weight`
+    COLUMNS = "columns"  # `Strategy.reduce` of all values of an element
+    GEOMETRY = "geometry"  # their weighted mean, weights by `Strategy.weights` of all updates
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateFacts:
+    """What is known of an accepted update beside its tensors.
+
+    `norm` is its distance from the base model; None unless the strategy `needs_norm`.
+    """
+
+    client: int  # the client's slot
+    num_examples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    norm: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundFacts:
+    """What is known of the round: its number, its updates in their order, and all its clients.
+
+    `clients` is the number of enrolled clients that were not revoked.
+    """
+
+    number: int
+    updates: Sequence[UpdateFacts]
+    clients: int
+
+
+class Strategy(BaseModel):
+    """A strategy with its settings. A subclass adds a field `name: Literal["its-name"]`.
+
+    Its docstring cites the paper and says when to choose it; docs/algorithms.md shows it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reduction: ClassVar[Reduction] = Reduction.MEAN
+    needs: ClassVar[tuple[str, ...]] = ()  # metrics that every update must carry
+    needs_norm: ClassVar[bool] = False  # whether `UpdateFacts.norm` must be known
+    companions: ClassVar[tuple[str, ...]] = ()  # further sets of tensors that an update carries
+
+    name: str
+
+    @property
+    def state(self) -> Mapping[str, float]:
+        """The names of the state's arrays, each with the value that all its elements begin at.
+
+        Each array is stored as a file like the model, in the model's dtypes, with every version.
+        """
+        return {}
+
+    def fault(self, updates: int) -> str | None:
+        """Say why a cohort of this many updates is too small; None if it suffices."""
+        return None
+
+    def weight(self, update: UpdateFacts) -> float:
+        """Give an update's weight in the mean: positive and finite. By default its examples."""
+        return update.num_examples
+
+    def reduce(self, columns: np.ndarray, updates: Sequence[UpdateFacts]) -> np.ndarray:
+        """Reduce values, float64 [updates, elements], to one for each element.
+
+        Only called with the reduction `COLUMNS`.
+        """
+        raise NotImplementedError
+
+    def weights(self, gram: np.ndarray, updates: Sequence[UpdateFacts]) -> np.ndarray:
+        """Give each update's weight in the mean, float64 [updates]: not negative, one positive.
+
+        `gram` [updates, updates] holds the inner products of the updates' differences from the
+        base model, over all floating-point tensors. Only called with the reduction `GEOMETRY`.
+        """
+        raise NotImplementedError
+
+    def step(
+        self, base: np.ndarray, reduced: Mapping[str, np.ndarray], state: State, facts: RoundFacts
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Give the new weights and the new state over one span.
+
+        `base`: the weights that the clients trained from, float64 [elements]. `reduced`: the
+        reduction of the updates' weights, under "weights", and of each companion, under its name.
+        """
+        return reduced["weights"], {}
