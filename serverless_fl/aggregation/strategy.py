@@ -32,6 +32,7 @@ class Reduction(StrEnum):
     MEAN = "mean"  # their weighted mean, one update at a time, weights by `Strategy.weight`
     COLUMNS = "columns"  # `Strategy.reduce` of all values of an element
     GEOMETRY = "geometry"  # their weighted mean, weights by `Strategy.weights` of all updates
+    CHOSEN_COLUMNS = "chosen-columns"  # `reduce` of the updates whose `weights` are positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,16 @@ class UpdateFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingFacts:
+    """How the experiment tells its clients to train in this round."""
+
+    local_epochs: int
+    batch_size: int
+    learning_rate: float  # of this round
+    momentum: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundFacts:
     """What is known of the round: its number, its updates in their order, and all its clients.
 
@@ -57,6 +68,7 @@ class RoundFacts:
     number: int
     updates: Sequence[UpdateFacts]
     clients: int
+    training: TrainingFacts
 
 
 class Strategy(BaseModel):
@@ -71,6 +83,7 @@ class Strategy(BaseModel):
     needs: ClassVar[tuple[str, ...]] = ()  # metrics that every update must carry
     needs_norm: ClassVar[bool] = False  # whether `UpdateFacts.norm` must be known
     companions: ClassVar[tuple[str, ...]] = ()  # further sets of tensors that an update carries
+    broadcast: ClassVar[tuple[str, ...]] = ()  # names in `state` that clients need to train
 
     name: str
 
@@ -86,6 +99,20 @@ class Strategy(BaseModel):
         """Say why a cohort of this many updates is too small; None if it suffices."""
         return None
 
+    def training_fault(self, training: TrainingFacts) -> str | None:
+        """Say why clients of this strategy cannot train so; None if they can."""
+        return None
+
+    def update_fault(self, update: UpdateFacts, training: TrainingFacts) -> str | None:
+        """Say why an update cannot be taken; None if it can. By default: a needed metric lacks.
+
+        The coordinator asks when an update arrives, before it knows `UpdateFacts.norm`.
+        """
+        for name in self.needs:
+            if name not in update.metrics:
+                return f"the update has no metric {name}, which {self.name} needs"
+        return None
+
     def weight(self, update: UpdateFacts) -> float:
         """Give an update's weight in the mean: positive and finite. By default its examples."""
         return update.num_examples
@@ -93,7 +120,8 @@ class Strategy(BaseModel):
     def reduce(self, columns: np.ndarray, updates: Sequence[UpdateFacts]) -> np.ndarray:
         """Reduce values, float64 [updates, elements], to one for each element.
 
-        Only called with the reduction `COLUMNS`.
+        Only called with the reductions `COLUMNS` and `CHOSEN_COLUMNS`; with the latter, both
+        arguments have only the updates whose `weights` are positive, in their order.
         """
         raise NotImplementedError
 
@@ -101,7 +129,8 @@ class Strategy(BaseModel):
         """Give each update's weight in the mean, float64 [updates]: not negative, one positive.
 
         `gram` [updates, updates] holds the inner products of the updates' differences from the
-        base model, over all floating-point tensors. Only called with the reduction `GEOMETRY`.
+        base model, over all floating-point tensors; it is symmetric, and infinite or NaN where a
+        product overflows. Only called with the reductions `GEOMETRY` and `CHOSEN_COLUMNS`.
         """
         raise NotImplementedError
 
