@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         StateConflict,
         TrainingFailed,
     )
-    from client_sdk.participant import Event, Participant
+    from client_sdk.participant import Event, Participant, Turn
     from client_sdk.simulation.embedded import EmbeddedCoordinator
     from client_sdk.simulation.outcome import Outcome, Row
     from client_sdk.simulation.simulate import Simulation, Watchers
@@ -62,6 +62,7 @@ __all__ = [
     "StateConflict",
     "TrainingFailed",
     "TrainingPool",
+    "Turn",
     "TwoLayerCNN",
     "Watchers",
     "export",
@@ -81,7 +82,7 @@ _MODULES = {
         *("DataError", "DirectRefused", "NotAuthorised", "NotThere", "RequestRefused"),
         *("StateConflict", "TrainingFailed"),
     ),
-    "client_sdk.participant": ("Event", "Participant"),
+    "client_sdk.participant": ("Event", "Participant", "Turn"),
     "client_sdk.simulation.embedded": ("EmbeddedCoordinator",),
     "client_sdk.simulation.outcome": ("Outcome", "Row"),
     "client_sdk.simulation.simulate": ("Simulation", "Watchers"),

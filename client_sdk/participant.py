@@ -68,6 +68,19 @@ class Event:
     message: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """The result of one turn of a participant.
+
+    `trained`: it trained and sent its update, or tried to. `seconds` is the time until the next
+    turn is worth while. `done` says how the experiment ended; None: it goes on.
+    """
+
+    trained: bool
+    seconds: float = 0.0
+    done: Done | None = None
+
+
 @dataclass(frozen=True)
 class Terms:
     """The settings of an experiment that a client needs to measure its last model.
@@ -151,21 +164,52 @@ class Participant:
         examples, and the client reports the result. A failure of that changes nothing.
         """
         status = await self._next()
-        while True:
-            match status:
-                case Done():
-                    self._report("done", 0, status.reason)
-                    await self._evaluate(status)
-                    return status
-                case Wait():
-                    self._report("waiting", status.round, status.message)
-                    status = await self._next(status)
-                case Train() if (status.round, status.attempt) in self._given_up:
-                    await asyncio.sleep(PAUSE_SECONDS)
-                    status = await self._client.status(self.experiment_id)
-                case Train():
-                    await self._take_part(status)
-                    status = await self._next()
+        while not isinstance(status, Done):
+            if await self._act(status):
+                status = await self._next()
+            elif isinstance(status, Wait):
+                status = await self._next(status)
+            else:  # this client has given the attempt up
+                await asyncio.sleep(PAUSE_SECONDS)
+                status = await self._client.status(self.experiment_id)
+        await self._end(status)
+        return status
+
+    async def turn(self) -> Turn:
+        """Ask what there is to do, do it, and say when to come back; this never sleeps.
+
+        It is for clients that a scheduler, cron or a function service runs now and then, each time
+        perhaps in a new process: `enrol` again with the same `client_key`, then take a turn
+        (docs/scheduled-client.md). At the end of the experiment it does what `run` does.
+        """
+        status = await self._client.status(self.experiment_id)
+        if trained := await self._act(status):
+            status = await self._client.status(self.experiment_id)
+        match status:
+            case Done():
+                await self._end(status)
+                return Turn(trained=trained, done=status)
+            case Wait():
+                return Turn(trained=trained, seconds=status.retry_after)
+            case Train():
+                pause = PAUSE_SECONDS if self._has_given_up(status) else 0.0
+                return Turn(trained=trained, seconds=pause)
+
+    async def _act(self, status: Train | Wait | Done) -> bool:
+        """Do what the status asks for; say whether this client trained."""
+        if isinstance(status, Wait):
+            self._report("waiting", status.round, status.message)
+        if not isinstance(status, Train) or self._has_given_up(status):
+            return False
+        await self._take_part(status)
+        return True
+
+    def _has_given_up(self, task: Train) -> bool:
+        return (task.round, task.attempt) in self._given_up
+
+    async def _end(self, done: Done) -> None:
+        self._report("done", 0, done.reason)
+        await self._evaluate(done)
 
     async def _next(self, wait: Wait | None = None) -> Train | Wait | Done:
         """What to do now, or as soon as there is something else to do than `wait`."""

@@ -11,8 +11,8 @@ PUBLIC = [
     *("BadAnswer", "BadSettings", "ClientError", "CoordinatorClient", "CoordinatorUnreachable"),
     *("CorruptDownload", "DataError", "Dataset", "DirectRefused", "EmbeddedCoordinator", "Event"),
     *("ModelSpec", "NotAuthorised", "NotThere", "Outcome", "Participant", "RequestRefused", "Row"),
-    *("Simulation", "StateConflict", "TrainingFailed", "TrainingPool", "TwoLayerCNN", "Watchers"),
-    *("export", "load", "predict", "spec_for", "verify"),
+    *("Simulation", "StateConflict", "TrainingFailed", "TrainingPool", "Turn", "TwoLayerCNN"),
+    *("Watchers", "export", "load", "predict", "spec_for", "verify"),
 ]
 
 
