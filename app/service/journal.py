@@ -129,12 +129,12 @@ def log_refused_update(client: Client, number: int, error: CoordinatorError) -> 
 
 
 def describe_missing(
-    round_: Round, reported: list[int], refused: list[int], revoked: Collection[int]
+    round_: Round, reported: Collection[int], refused: Collection[int], revoked: Collection[int]
 ) -> str:
     """Why a round has no quorum: its missing, refused and revoked clients, 20 ids of each."""
     unheard = round_.silent(round_.cohort, {*reported, *refused, *revoked})
     return " ".join(
         f"{fate}: {', '.join(map(client_id, slots[:20]))}{' and more' if len(slots) > 20 else ''}."
-        for fate, slots in (("Missing", unheard), ("Refused", refused), ("Revoked", [*revoked]))
+        for fate, slots in (("Missing", unheard), ("Refused", [*refused]), ("Revoked", [*revoked]))
         if slots
     )

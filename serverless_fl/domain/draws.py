@@ -7,7 +7,7 @@ randomness here, because `random` and NumPy do not promise the same sequences ac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 
 # New experiments record this version of the rules. An older experiment keeps the rules that it
@@ -59,33 +59,20 @@ def cohort(seed: int, number: int, attempt: int, slots: Iterable[int], size: int
     Takes all slots if there are fewer than `size`.
     """
 
-    def ticket(slot: int) -> bytes:
-        return _digest(seed, f"cohort {number} {attempt} {slot}")
+    def key(slot: int) -> bytes:
+        return _cohort_digest(seed, number, attempt, slot)
 
-    return sorted(sorted(slots, key=ticket)[:size])
+    return sorted(sorted(slots, key=key)[:size])
 
 
-def next_cohort(
-    seed: int,
-    number: int,
-    attempt: int,
-    *,
-    enrolled: Collection[int],
-    reported: Collection[int],
-    absent: Collection[int],
-    size: int,
-) -> list[int]:
-    """Draw the cohort of another attempt at a round: `size` slots, or fewer if none are left.
+def ticket(seed: int, number: int, attempt: int, slot: int) -> float:
+    """Draw a number in [0, 1) for a slot in an attempt. `cohort` takes the smallest ones."""
+    digest = _cohort_digest(seed, number, attempt, slot)
+    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
 
-    Clients that have reported stay in it, and others fill it up. Clients that were `absent` from
-    the last attempt come in only when no others are left.
-    """
-    kept = sorted(reported)
-    fresh = [s for s in enrolled if s not in reported and s not in absent]
-    drawn = cohort(seed, number, attempt, fresh, size - len(kept))
-    spare = [s for s in enrolled if s in absent and s not in reported]
-    drawn += cohort(seed, number, attempt, spare, max(0, size - len(kept) - len(drawn)))
-    return sorted({*kept, *drawn})
+
+def _cohort_digest(seed: int, number: int, attempt: int, slot: int) -> bytes:
+    return _digest(seed, f"cohort {number} {attempt} {slot}")
 
 
 def _digest(seed: int, text: str) -> bytes:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.prices import Usage
 from serverless_fl.domain.round import Round
+from serverless_fl.schedule import schedule_of
 
 SHARE = 0.03  # a client's next pause, as a share of the time that it has waited so far
 PARTS_ANNOUNCED = 256  # one call announces at most so many
@@ -178,7 +179,7 @@ class Terms:
     ) -> Usage:
         """What belongs to no round: ticks, a watcher, and evaluations (each downloads a model)."""
         found = Usage(ticks=age / TICK_SECONDS)
-        view = VIEW + MEMBER * config.clients_per_round
+        view = VIEW + MEMBER * schedule_of(config).size
         looks = polls(0.0, age, 1.0, self.poll_max, self.each)
         looks = (1 - told) * looks + told * age / (LOOK_SECONDS + self.each)
         found += self.call(bytes_out=view, times=looks)

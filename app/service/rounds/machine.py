@@ -21,10 +21,10 @@ from app.service.rounds.progress import Check, check_all
 from app.service.rounds.retention import delete_garbage, with_new_model
 from app.telemetry import trace
 from app.telemetry.logs import WARNING, log_event
-from serverless_fl.domain import draws
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
 from serverless_fl.domain.round import Attempt, FullGroup, Round, RoundState
 from serverless_fl.domain.stopping import Verdict, decide
+from serverless_fl.schedule import Due, Heard, Invitation, schedule_of
 
 
 class Rounds:
@@ -105,15 +105,15 @@ class Rounds:
                 return await self._conclude(experiment, round_)
 
     async def _open(self, experiment: Experiment) -> bool:
-        config, number = experiment.config, experiment.round
+        schedule, number = schedule_of(experiment.config), experiment.round
         slots = await self._taking_part(experiment)
         now = self.context.clock()
         opened = Round(
             experiment_id=experiment.id,
             number=number,
-            cohort=tuple(draws.cohort(config.seed, number, 1, slots, config.clients_per_round)),
+            cohort=schedule.invite(Invitation(number=number, attempt=1, enrolled=slots)),
             opened_at=now,
-            deadline=now + config.deadline_seconds,
+            deadline=schedule.deadline(now),
             cut=cut(self.context.limits),
         )
         if await self.repo.add_round(opened):
@@ -121,47 +121,68 @@ class Rounds:
         return True
 
     async def _collect(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
-        """Seal the round if it is due, or give it another attempt, or fail the experiment.
+        """Do what the schedule says: seal the round, repeat it, or fail the experiment.
 
-        Until it is due, sum its full groups.
+        Until something is due, sum its full groups.
         """
-        latest = self.context.clock() + experiment.config.deadline_seconds
-        if round_.deadline > latest:  # a clock jumped ahead, see `app.service.aggregation.leases`
+        schedule, now = schedule_of(experiment.config), self.context.clock()
+        heard = await self._heard(experiment, round_)
+        latest = schedule.latest_deadline(round_, heard, now)
+        if round_.deadline > latest:
             await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=latest))
             return True
+        match schedule.due(round_, heard, now):
+            case Due.NOTHING:
+                await self._sum_full_groups(experiment, round_, heard, budget)
+                return False
+            case Due.CLOSE:
+                sealed = round_.move(RoundState.SEALED, revoked=heard.revoked)
+                if await self.repo.save_round(sealed):
+                    journal.log_seal(round_, len(heard.reported))
+            case Due.REPEAT:
+                await self._repeat(experiment, round_, heard, budget)
+        return True
+
+    async def _heard(self, experiment: Experiment, round_: Round) -> Heard:
+        """Read which clients of the round are settled."""
         reported = await self.repo.reported_slots(experiment.id, round_.number)
-        settled = set(round_.cohort) <= set(reported)
         refused: list[int] = []
-        if not settled:
+        if not set(round_.cohort) <= set(reported):
             refused = await self.repo.refused_slots(experiment.id, round_.number)
-            settled = set(round_.cohort) <= {*reported, *refused, *experiment.revoked}
         revoked = round_.silent(experiment.revoked, {*reported, *refused})
-        if not settled and self.context.clock() < round_.deadline:
-            if full := full_groups(round_, {*reported, *refused, *experiment.revoked}):
-                begun = await self.repo.sums.groups(round_)
-                groups = {number: begun.get(number) for number in full}
-                await self._sum_groups(experiment, round_, groups, budget)
-            return False
-        if len(reported) >= experiment.config.updates_to_close:
-            if await self.repo.save_round(round_.move(RoundState.SEALED, revoked=revoked)):
-                journal.log_seal(round_, len(reported))
-        elif not settled and (fault := await blobs_fault(self.context)) is not None:
+        return Heard(reported=tuple(reported), refused=tuple(refused), revoked=revoked)
+
+    async def _repeat(
+        self, experiment: Experiment, round_: Round, heard: Heard, budget: CallBudget
+    ) -> None:
+        """Give a round with too few updates another attempt, or fail the experiment."""
+        schedule, needed = schedule_of(experiment.config), experiment.config.updates_to_close
+        settled = heard.covers(round_.cohort)
+        if not settled and (fault := await blobs_fault(self.context)) is not None:
             # No client could report, so the attempt starts again and does not count.
             budget.faults.append(fault)
-            if await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=latest)):
+            later = schedule.deadline(self.context.clock())
+            if await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=later)):
                 journal.log_round(round_, "deadline extended", WARNING, cause=fault.message)
-        elif round_.attempt < experiment.config.max_attempts:
-            await self._retry(experiment, round_, reported, refused, revoked)
+        elif schedule.repeats(round_):
+            await self._retry(experiment, round_, heard)
         else:
             await fail(
                 self.context,
                 experiment,
-                f"Round {round_.number} got {len(reported)} of the "
-                f"{experiment.config.updates_to_close} updates that it needs, in "
-                f"{round_.attempt} attempts. "
-                f"{describe_missing(round_, reported, refused, revoked)}",
+                f"Round {round_.number} got {len(heard.reported)} of the {needed} updates that it "
+                f"needs, in {round_.attempt} attempts. "
+                f"{describe_missing(round_, heard.reported, heard.refused, heard.revoked)}",
             )
-        return True
+
+    async def _sum_full_groups(
+        self, experiment: Experiment, round_: Round, heard: Heard, budget: CallBudget
+    ) -> None:
+        settled = {*heard.reported, *heard.refused, *experiment.revoked}
+        if full := full_groups(round_, settled):
+            begun = await self.repo.sums.groups(round_)
+            groups = {number: begun.get(number) for number in full}
+            await self._sum_groups(experiment, round_, groups, budget)
 
     async def _sum_groups(
         self,
@@ -178,42 +199,34 @@ class Rounds:
 
             await sum_groups(self.context, experiment, round_, left, budget)
 
-    async def _retry(
-        self,
-        experiment: Experiment,
-        round_: Round,
-        reported: list[int],
-        refused: list[int],
-        revoked: tuple[int, ...],
-    ) -> None:
-        config, now = experiment.config, self.context.clock()
+    async def _retry(self, experiment: Experiment, round_: Round, heard: Heard) -> None:
+        schedule, now = schedule_of(experiment.config), self.context.clock()
         enrolled = await self._taking_part(experiment)
-        cohort = draws.next_cohort(
-            config.seed,
-            round_.number,
-            round_.attempt + 1,
-            enrolled=[slot for slot in enrolled if slot not in refused],
-            reported=reported,
+        asked = Invitation(
+            number=round_.number,
+            attempt=round_.attempt + 1,
+            enrolled=[slot for slot in enrolled if slot not in heard.refused],
+            reported=heard.reported,
             absent=round_.cohort,
-            size=config.clients_per_round,
         )
         ended = Attempt(
             attempt=round_.attempt,
             cohort=round_.cohort,
-            reported=tuple(reported),
-            refused=tuple(refused),
+            reported=heard.reported,
+            refused=heard.refused,
             ended_at=now,
-            revoked=revoked,
+            revoked=heard.revoked,
         )
         again = round_.move(
             RoundState.COLLECTING,
-            attempt=round_.attempt + 1,
-            cohort=tuple(cohort),
-            deadline=now + config.deadline_seconds,
+            attempt=asked.attempt,
+            cohort=schedule.invite(asked),
+            deadline=schedule.deadline(now),
             earlier=(*round_.earlier, ended),
         )
         if await self.repo.save_round(again):
-            journal.log_new_attempt(again, len(reported), config.updates_to_close)
+            needed = experiment.config.updates_to_close
+            journal.log_new_attempt(again, len(heard.reported), needed)
 
     async def _taking_part(self, experiment: Experiment) -> list[int]:
         """The slots of the clients that can be drawn into a cohort."""

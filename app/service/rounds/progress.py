@@ -15,6 +15,7 @@ from app.service.context import Context
 from app.service.records.keys import SLOT_DIGITS
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.round import Round, RoundState
+from serverless_fl.schedule import schedule_of
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,10 @@ def blocks(cohort: Sequence[int], slot: int) -> Iterator[tuple[str, Sequence[int
 
 def _waits_for_cohort(context: Context, experiment: Experiment, round_: Round) -> bool:
     """Whether only the rest of the cohort can move the round on: no call of the admin, no clock."""
-    now, longest = context.clock(), experiment.config.deadline_seconds
+    now = context.clock()
+    latest = schedule_of(experiment.config).deadline(now)
     return (
         experiment.state is ExperimentState.RUNNING
         and round_.state is RoundState.COLLECTING
-        and now < round_.deadline <= now + longest
+        and now < round_.deadline <= latest
     )

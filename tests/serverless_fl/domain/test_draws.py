@@ -72,20 +72,6 @@ def test_a_cohort_is_a_sorted_draw_without_replacement(seed, clients, size):
     assert set(cohort) <= set(range(clients))
 
 
-def test_a_new_attempt_keeps_who_reported_and_replaces_who_was_absent():
-    cohort = draws.next_cohort(
-        0, 1, 2, enrolled=range(20), reported=[1, 2], absent=[1, 2, 3, 4], size=4
-    )
-    assert {1, 2} <= set(cohort)
-    assert len(cohort) == 4
-    assert not {3, 4} & set(cohort)
-
-
-def test_a_new_attempt_falls_back_on_absent_clients_when_there_are_no_others():
-    cohort = draws.next_cohort(0, 1, 2, enrolled=range(4), reported=[0], absent=[0, 1, 2], size=4)
-    assert cohort == [0, 1, 2, 3]
-
-
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 255, 256, 257])
 def test_small_and_odd_sizes_are_permuted_whole(size):
     assert draws.shard(3, size, 1, 0) == list(range(size))
