@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from app.service.limits import MIB, Limits
-from serverless_fl.aggregation import STRATEGIES, Strategy
+from serverless_fl.aggregation.mean import WeightedMean
 from serverless_fl.weights import codec, spans
 from serverless_fl.weights.header import Layout, TensorSpec
 
@@ -57,14 +57,14 @@ class Updates:
         ends = np.cumsum([piece.last - piece.first for piece in span]).tolist()
         self._tensors = list(zip([0, *ends], ends, strict=False))
 
-    def fold(self, numbers: Iterable[int]) -> Strategy:
+    def fold(self, numbers: Iterable[int]) -> WeightedMean:
         """The sums of these updates."""
-        strategy = STRATEGIES["fedavg"](self.size)
+        mean = WeightedMean(self.size)
         for number in numbers:
             start = number % self._places * self.size
             flat = self._pool[start : start + self.size]
-            strategy.add([flat[first:last] for first, last in self._tensors], 1 + number % 9)
-        return strategy
+            mean.add([flat[first:last] for first, last in self._tensors], 1 + number % 9)
+        return mean
 
 
 def speed(model: str, count: int) -> dict[str, float]:
@@ -98,9 +98,9 @@ def memory(model: str, count: int) -> dict[str, float]:
 
 def _average(span: spans.Span, count: int) -> None:
     pool = np.ones(spans.elements(span), np.float32)
-    strategy = Updates(span, pool).fold(range(count))
+    mean = Updates(span, pool).fold(range(count))
     del pool  # the coordinator, too, has let go of the last update when it packs the mean
-    codec.pack(span, spans.by_tensor(span, strategy.result()))
+    codec.pack(span, spans.by_tensor(span, mean.result()))
 
 
 def resident(what: str) -> int:

@@ -1,40 +1,33 @@
 """Strategies: how a round's updates become the next global model. One algorithm a file.
 
-A strategy works on flat arrays of float64; its caller maps them to tensors. It takes one update at
-a time in a fixed order and returns the new values at the end, so its memory does not grow with the
-number of clients. Each span of a model has a strategy of its own, so a strategy treats every
-element alike. NumPy only.
+`strategy` has the contract, `STRATEGIES` all strategies: a new one is a file here and a line there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from pydantic import ValidationError
 
 from serverless_fl.aggregation.fedavg import FedAvg
+from serverless_fl.aggregation.strategy import Strategy
+from serverless_fl.domain.errors import InvalidConfig
+from serverless_fl.domain.experiment import Config
 
-if TYPE_CHECKING:
-    import numpy as np
-
-
-class Strategy(Protocol):
-    """The running aggregation of one round's updates, over some elements of the model."""
-
-    def add(self, update: Iterable[np.ndarray], num_examples: int) -> None:
-        """Add one update: its values in order, in flat arrays of any lengths."""
-        ...
-
-    def partial(self) -> np.ndarray:
-        """The sums of all updates so far, float64 [elements]."""
-        ...
-
-    def merge(self, partial: Iterable[np.ndarray], num_examples: int) -> None:
-        """Add another strategy's `partial`, in flat arrays of any lengths, and its examples."""
-        ...
-
-    def result(self) -> np.ndarray:
-        """The new global values, float64 [elements]. Raises ValueError if nothing was added."""
-        ...
+STRATEGIES: tuple[type[Strategy], ...] = (FedAvg,)
 
 
-STRATEGIES: dict[str, Callable[[int], Strategy]] = {"fedavg": FedAvg}
+def strategy_of(config: Config) -> Strategy:
+    """Give the strategy of an experiment, with its settings.
+
+    Raises InvalidConfig if there is no such strategy, or if it refuses a setting: another release
+    may have stored the experiment.
+    """
+    name, settings = config.strategy.name, config.strategy.settings
+    found = {strategy.model_fields["name"].default: strategy for strategy in STRATEGIES}
+    if name not in found:
+        raise InvalidConfig(f"There is no strategy {name!r}; there are {', '.join(found)}.")
+    try:
+        return found[name](**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ".".join(str(part) for part in first["loc"])
+        raise InvalidConfig(f"The strategy {name} refuses {what}: {first['msg']}.") from error

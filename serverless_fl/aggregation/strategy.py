@@ -77,7 +77,7 @@ class Strategy(BaseModel):
     Its docstring cites the paper and says when to choose it; docs/algorithms.md shows it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     reduction: ClassVar[Reduction] = Reduction.MEAN
     needs: ClassVar[tuple[str, ...]] = ()  # metrics that every update must carry

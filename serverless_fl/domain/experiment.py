@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
+from serverless_fl.domain.choice import Choice
 from serverless_fl.domain.errors import Conflict, InvalidConfig
 from serverless_fl.domain.prices import Usage
 
 WEIGHTS = "weights"  # the encoding of plain weights
+FEDAVG = Choice("fedavg")
 
 
 class ExperimentState(StrEnum):
@@ -67,7 +69,7 @@ class Config:
     max_attempts: int = 3
     target_accuracy: float | None = None
     patience: int = 1
-    strategy: str = "fedavg"
+    strategy: Choice = FEDAVG
     max_update_norm: float | None = None  # an update's distance from the base model
     norm_action: str = "clip"  # or "reject": for an update beyond max_update_norm
     keep_updates: int = 0  # the number of rounds whose updates stay, for `verify`
@@ -84,13 +86,21 @@ class Config:
         """Read the settings from one flat mapping, the form of documents and bodies."""
         known = {f.name for f in fields(cls)} - {"others"}
         mine = {name: value for name, value in settings.items() if name in known}
+        for name in _CHOICES & mine.keys():
+            mine[name] = Choice.of(mine[name])
         others = {name: value for name, value in settings.items() if name not in known}
         return cls(**mine, others=others)
 
     def flat(self) -> dict[str, Any]:
         """Give all settings in one flat mapping."""
         mine = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "others"}
-        return mine | dict(self.others)
+        return {**mine, **{name: mine[name].plain for name in _CHOICES}, **self.others}
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Give the defaults of the settings that have one, in the form of `flat`."""
+        found = {f.name: f.default for f in fields(cls) if f.default is not MISSING}
+        return {**found, **{name: found[name].plain for name in _CHOICES}}
 
     def __post_init__(self) -> None:
         if self.clients_per_round > self.clients:
@@ -133,6 +143,9 @@ class Config:
     def updates_to_close(self) -> int:
         """The number of updates that a round needs to close at its deadline: its quorum."""
         return math.ceil(self.clients_per_round / 2) if self.quorum is None else self.quorum
+
+
+_CHOICES = frozenset(f.name for f in fields(Config) if isinstance(f.default, Choice))
 
 
 @dataclass(frozen=True, kw_only=True)

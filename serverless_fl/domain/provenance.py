@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from serverless_fl.domain.experiment import Config
@@ -43,7 +43,7 @@ def config_digest(config: Config) -> str:
     because an admin may change it during the run and no model depends on it.
     """
     config = config.without_budget
-    defaults = {f.name: f.default for f in fields(Config) if f.default is not MISSING}
+    defaults = Config.defaults()
     settings = {k: v for k, v in config.flat().items() if k not in defaults or v != defaults[k]}
     return _digest(settings)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat, JsonValue
+from pydantic import BaseModel, Field, FiniteFloat, JsonValue
 
+from serverless_fl.aggregation import STRATEGIES
+from serverless_fl.aggregation.fedavg import FedAvg
+from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.domain.experiment import Config
 from serverless_fl.wire.base import Body, Name
 from serverless_fl.wire.bounds import (
@@ -23,6 +26,7 @@ from serverless_fl.wire.bounds import (
     Seed,
     WeightDecay,
 )
+from serverless_fl.wire.choices import OneOf, plain
 from serverless_fl.wire.settings import GROUP_KEY, Group
 
 # Config holds the defaults. A default of None, or of a choice, whose type is narrower here, stands
@@ -33,6 +37,11 @@ _D = Config(dataset="", dataset_size=MAX_EXAMPLES, model="")
 def _of(group: Group) -> dict[str, JsonValue]:
     """The group of a setting, as a keyword of the JSON schema."""
     return {GROUP_KEY: group}
+
+
+def _choice(group: Group, default: BaseModel) -> dict[str, JsonValue]:
+    """The group of a choice, and its default in the form in which it travels."""
+    return {GROUP_KEY: group, "default": plain(default)}
 
 
 class ExperimentConfig(Body):
@@ -157,10 +166,10 @@ class ExperimentConfig(Body):
         "are pooled",
         json_schema_extra=_of("stopping"),
     )
-    strategy: Literal["fedavg"] = Field(
-        "fedavg",
+    strategy: Annotated[Strategy, OneOf(STRATEGIES)] = Field(
+        FedAvg(),
         description="How updates are aggregated",
-        json_schema_extra=_of("strategy"),
+        json_schema_extra=_choice("strategy", FedAvg()),
     )
     max_update_norm: FiniteFloat | None = Field(
         None,

@@ -112,7 +112,7 @@ def _setting(name: str, found: Mapping[str, Any], required: bool) -> Setting:
         description=found.get("description", ""),
         required=required,
         default=found.get("default"),
-        nullable=len(alternatives) > 1,
+        nullable=any(a.get("type") == "null" for a in alternatives),
         choices=tuple(choices),
         minimum=low,
         above=above,

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import safetensors.numpy
 
-from serverless_fl.aggregation.fedavg import FedAvg
+from serverless_fl.aggregation.mean import WeightedMean
 from serverless_fl.weights import encodings
 from serverless_fl.weights.deltas import encode_update
 
@@ -20,7 +20,7 @@ def fedavg_error(seed: int, values: int, updates: int) -> float:
     dice = np.random.default_rng(seed)
     arrays = [np.exp(dice.normal(size=values)) for _ in range(updates)]
     counts = [int(n) for n in dice.integers(1, 5000, updates)]
-    strategy = FedAvg(values)
+    strategy = WeightedMean(values)
     for array, count in zip(arrays, counts, strict=True):
         strategy.add([array], count)
     means = strategy.result()

@@ -206,8 +206,7 @@ class Aggregation:
         Raises LostUpdate, Gone or DigestMismatch for the base model, and Damaged for stored sums:
         delete those, then ask for the tasks again.
         """
-        strategy, span = self.experiment.config.strategy, self.spans[task.span]
-        accumulator = Accumulator(strategy, span, self._part_bytes)
+        accumulator = Accumulator(self.spans[task.span], self._part_bytes)
         for sums in task.sums:
             await self._merge(accumulator, task.span, sums)
         if task.updates:

@@ -7,7 +7,7 @@ import pytest
 
 from app.service.aggregation.accumulator import Accumulator
 from app.service.aggregation.readers import FileReader
-from serverless_fl.aggregation.fedavg import MAX_EXAMPLES
+from serverless_fl.aggregation.mean import MAX_EXAMPLES
 from serverless_fl.domain.records import Blob, part_key
 from serverless_fl.weights import spans
 from serverless_fl.weights.header import NUMPY_TYPES, Layout, TensorSpec, layout_of
@@ -117,7 +117,7 @@ async def sums_of(blobs, layout, files, span_bytes):
     """The kept sums of all spans, by tensor name."""
     found = {name: [] for name in TENSORS}
     for number, span in enumerate(spans.cut(layout, span_bytes)):
-        accumulator = Accumulator("fedavg", span, span_bytes)
+        accumulator = Accumulator(span, span_bytes)
         for blob, own, count in files:
             source = FileReader(blobs, blob, own, offset=len(own.header))
             await accumulator.add(await source.read(span), count)
@@ -170,12 +170,12 @@ async def test_another_process_goes_on_from_stored_sums():
         np.array([2**40 + 1, -1]),
         np.array([0.5], np.float32),
     ]
-    first = Accumulator("fedavg", SPAN, 24)
+    first = Accumulator(SPAN, 24)
     await first.add(update, 3)
     kept = await first.store(blobs, "sums/first")
     assert kept.sizes == (24, 24)
 
-    second = Accumulator("fedavg", SPAN, 24)
+    second = Accumulator(SPAN, 24)
     await second.merge(blobs, kept, 3)
     await second.add([values * 2 for values in update], 1)
     w, n, v = (
@@ -195,4 +195,4 @@ async def test_an_update_with_other_numbers_of_values_is_refused():
     ok = [np.ones(3, np.float32), np.ones(2, np.int64), np.ones(1, np.float32)]
     for wrong in (ok[:2], [*ok, np.ones(1, np.float32)], [ok[0], ok[1][:1], ok[2]]):
         with pytest.raises(ValueError, match=r"values|tensors"):
-            await Accumulator("fedavg", SPAN, 2**20).add(wrong, 1)
+            await Accumulator(SPAN, 2**20).add(wrong, 1)

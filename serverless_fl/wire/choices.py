@@ -1,0 +1,62 @@
+"""A choice: a setting whose value is one of several models, each with settings of its own.
+
+A choice travels as the name of the chosen model where all settings of that model are at their
+defaults, else as an object: `"fedavg"`, `{"name": "fedadam", "server_learning_rate": 0.1}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+NAME = "name"  # the field that tells the models apart
+
+
+class OneOf:
+    """An annotation: the value is one of these models, told apart by the field `name`.
+
+    Each model has a field `name: Literal["its-name"] = "its-name"`, and a default for each setting.
+    """
+
+    def __init__(self, models: Sequence[type[BaseModel]]) -> None:
+        self._models = {model.model_fields[NAME].default: model for model in models}
+        self._rule = f"must be one of {', '.join(self._models)}, or an object with such a `{NAME}`"
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        models = {name: handler.generate_schema(model) for name, model in self._models.items()}
+        union = core_schema.tagged_union_schema(
+            models, NAME, custom_error_type="choice", custom_error_message=self._rule
+        )
+        return core_schema.no_info_before_validator_function(
+            self._read,
+            union,
+            serialization=core_schema.plain_serializer_function_ser_schema(plain),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        objects = handler(schema)
+        for reference in objects["oneOf"]:
+            handler.resolve_ref_schema(reference)["required"] = [NAME]
+        return {"anyOf": [{"type": "string", "enum": list(self._models)}, objects]}
+
+    def _read(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return {NAME: value}
+        if isinstance(value, (dict, *self._models.values())):
+            return value
+        raise PydanticCustomError("choice", "{rule}", {"rule": self._rule})
+
+
+def plain(chosen: BaseModel) -> str | dict[str, Any]:
+    """Give the form in which a choice travels."""
+    name: str = getattr(chosen, NAME)
+    settings = chosen.model_dump(mode="json", exclude_defaults=True, exclude={NAME})
+    return {NAME: name, **settings} if settings else name
