@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from app.store.port import Body, Document
 from app.store.sqlite_file import Database
+from app.store.sqlite_known import KnownDocuments
 from serverless_fl.domain.errors import StoreRefused
 
 # The event loop reads a blob, or rows, up to these sizes faster than it wakes a thread.
@@ -49,6 +50,7 @@ class SQLiteDocuments:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known = KnownDocuments(database, self._get)
 
     async def insert(self, kind: str, key: str, body: Body, *, unique: str | None = None) -> bool:
         row = (kind, key, unique, _dump(body))
@@ -64,6 +66,9 @@ class SQLiteDocuments:
         return await self._database.write(work)
 
     async def get(self, kind: str, key: str) -> Document | None:
+        return await self._known.get(kind, key)
+
+    async def _get(self, kind: str, key: str) -> Document | None:
         return _document(
             await self._database.read(lambda c: c.execute(_GET, (kind, key)).fetchone())
         )

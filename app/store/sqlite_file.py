@@ -127,6 +127,21 @@ class Database:
                 raise translated(error, self.path) from error
         return await self.run(work)
 
+    def version(self) -> int | None:
+        """Give a number that is another one after each write of any connection but the reader's.
+
+        None if the file is busy, or in memory, where the reader's connection writes too.
+        """
+        self._require_open()
+        if self._reader is None or self._reader is self._connection:
+            return None
+        try:
+            return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+        except FOREIGN as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
+                return None
+            raise translated(error, self.path) from error
+
     async def check(self) -> None:
         """Write a probe. Raises StoreUnavailable if writes would be lost."""
         await self.write(probe, durable=False)

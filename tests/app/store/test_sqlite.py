@@ -230,28 +230,6 @@ async def test_rows_and_blobs_beyond_what_is_read_on_the_loop(tmp_path):
     await documents.close()
 
 
-async def test_a_read_sees_the_writes_of_every_process(tmp_path):
-    documents, _ = await open_sqlite(tmp_path / "f")
-    await documents.insert("rounds", "a", {"n": 1})
-    other = sqlite3.connect(tmp_path / "f", isolation_level=None)
-    for n in range(2, 40):
-        assert (await documents.get("rounds", "a")).body == {"n": n - 1}
-        assert await documents.get("rounds", f"late {n}") is None
-        if n % 2:
-            assert await documents.replace("rounds", "a", n - 1, {"n": n})
-            assert await documents.insert("rounds", f"late {n}", {})
-        else:
-            other.execute(
-                "UPDATE documents SET revision = ?, body = ? WHERE key = 'a'", (n, f'{{"n":{n}}}')
-            )
-            row = ("rounds", f"late {n}", 1, "{}")
-            other.execute("INSERT INTO documents (kind, key, revision, body) VALUES (?,?,?,?)", row)
-        assert (await documents.get("rounds", "a")).revision == n
-        assert await documents.get("rounds", f"late {n}") is not None
-    other.close()
-    await documents.close()
-
-
 async def test_readers_among_writers_never_see_a_document_go_back(tmp_path):
     """Two adapters over one file, as two processes; each write is known to who asked for it."""
     one, two = [(await open_sqlite(tmp_path / "f"))[0] for _ in range(2)]
