@@ -70,6 +70,13 @@ class RoundFacts:
     clients: int
     training: TrainingFacts
 
+    @property
+    def participation(self) -> float:
+        """The share of all clients whose updates the round has. A revoked one's may be among them,
+        so it is bounded by 1.
+        """
+        return min(1.0, len(self.updates) / max(1, self.clients))
+
 
 class Strategy(BaseModel):
     """A strategy with its settings. A subclass adds a field `name: Literal["its-name"]`.

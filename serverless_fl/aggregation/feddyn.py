@@ -1,0 +1,50 @@
+"""FedDyn: each client's loss is corrected until the clients' optima agree. The server's half."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, FiniteFloat
+
+from serverless_fl.aggregation.strategy import RoundFacts, State, Strategy, UpdateFacts
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class FedDyn(Strategy):
+    """Averages the clients' models, and moves on by the sum of all changes that it has seen.
+
+    Acar et al., "Federated Learning Based on Dynamic Regularization", ICLR 2021, arXiv:2111.04263,
+    algorithm 1: h <- h - (alpha / m) sum (y_k - x); x <- mean y_k - h / alpha. m is the number of
+    all clients, not of the round's. Clients count alike, and train on a loss with the terms
+    - <g_k, y> + alpha / 2 |y - x|^2, where g_k <- g_k - alpha (y_k - x).
+
+    Choose it when the clients' data differ much, each takes part again and again, and you want to
+    send no more bytes than FedAvg does. A client that loses its g_k starts again at 0.
+
+    >>> from serverless_fl.aggregation.in_memory import aggregate
+    >>> aggregate(FedDyn(alpha=0.5), [0.0], [[1.0], [3.0]], clients=4)  # h = -0.5 / 4 * (1 + 3)
+    (array([3.]), {'h': array([-0.5])})
+    """
+
+    name: Literal["feddyn"] = "feddyn"
+    alpha: Annotated[
+        FiniteFloat,
+        Field(gt=0, le=1000, description="How strongly clients are held near the global model"),
+    ] = 0.01
+
+    @property
+    def state(self) -> Mapping[str, float]:
+        return {"h": 0.0}
+
+    def weight(self, update: UpdateFacts) -> float:
+        return 1.0
+
+    def step(
+        self, base: np.ndarray, reduced: Mapping[str, np.ndarray], state: State, facts: RoundFacts
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        mean = reduced["weights"]
+        h = state["h"] - self.alpha * facts.participation * (mean - base)
+        return mean - h / self.alpha, {"h": h}
