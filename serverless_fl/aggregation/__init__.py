@@ -7,12 +7,45 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from serverless_fl.aggregation.bulyan import Bulyan
+from serverless_fl.aggregation.fedadagrad import FedAdagrad
+from serverless_fl.aggregation.fedadam import FedAdam
 from serverless_fl.aggregation.fedavg import FedAvg
+from serverless_fl.aggregation.fedavgm import FedAvgM
+from serverless_fl.aggregation.feddyn import FedDyn
+from serverless_fl.aggregation.fednova import FedNova
+from serverless_fl.aggregation.fedyogi import FedYogi
+from serverless_fl.aggregation.geometric_median import GeometricMedian
+from serverless_fl.aggregation.krum import Krum
+from serverless_fl.aggregation.median import Median
+from serverless_fl.aggregation.multi_krum import MultiKrum
+from serverless_fl.aggregation.qfedavg import QFedAvg
+from serverless_fl.aggregation.scaffold import Scaffold
 from serverless_fl.aggregation.strategy import Strategy
+from serverless_fl.aggregation.trimmed_mean import TrimmedMean
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import Config
 
 STRATEGIES: tuple[type[Strategy], ...] = (FedAvg,)
+
+# Their rules are written and tested; each joins STRATEGIES once the coordinator and the clients run
+# all of it, because an experiment may choose whatever stands there.
+WRITTEN: tuple[type[Strategy], ...] = (
+    FedAvgM,
+    FedAdagrad,
+    FedAdam,
+    FedYogi,
+    FedNova,
+    QFedAvg,
+    Scaffold,
+    FedDyn,
+    Median,
+    TrimmedMean,
+    Krum,
+    MultiKrum,
+    Bulyan,
+    GeometricMedian,
+)
 
 
 def strategy_of(config: Config) -> Strategy:

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serverless_fl.aggregation import STRATEGIES, WRITTEN
 from serverless_fl.aggregation.bulyan import Bulyan
 from serverless_fl.aggregation.fedadagrad import FedAdagrad
 from serverless_fl.aggregation.fedadam import FedAdam
+from serverless_fl.aggregation.fedavg import FedAvg
 from serverless_fl.aggregation.fedavgm import FedAvgM
 from serverless_fl.aggregation.feddyn import FedDyn
 from serverless_fl.aggregation.fednova import FedNova
@@ -32,10 +34,21 @@ ROBUST = [
     Bulyan(byzantine=2),
     GeometricMedian(),
 ]
-MEANS = [FedAvgM(), FedNova(), FedDyn(), Scaffold(server_learning_rate=0.5), QFedAvg(q=1.0)]
+MEANS = [
+    FedAvg(),
+    FedAvgM(),
+    FedNova(),
+    FedDyn(),
+    Scaffold(server_learning_rate=0.5),
+    QFedAvg(q=1.0),
+]
 ADAPTIVE = [FedAdagrad(server_learning_rate=0.1), FedAdam(), FedYogi(beta2=0.5)]
 ALL = [*ROBUST, *MEANS, *ADAPTIVE]
 CLIENTS, ELEMENTS = 13, 6  # Bulyan needs 11 for f = 2
+
+
+def test_every_strategy_is_here():
+    assert {type(strategy) for strategy in ALL} == {*STRATEGIES, *WRITTEN}
 
 
 def named(strategies):
@@ -144,7 +157,7 @@ def test_spans_can_be_cut_anywhere(strategy, seed, cut):
     assert_alike((weights_of_both, state_of_both), one.result(), rtol=1e-9, atol=1e-12)
 
 
-@named([*ROBUST, FedNova(), FedAvgM(server_momentum=0.0)])
+@named([*ROBUST, FedAvg(), FedNova(), FedAvgM(server_momentum=0.0)])
 @settings(max_examples=10, deadline=None)
 @given(seed=SEEDS)
 def test_identical_updates_return_that_update(strategy, seed):
