@@ -18,7 +18,7 @@ from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import clean
 
 Group = argparse._ActionsContainer  # a parser, or a group of its options
-COMMANDS = ("run", "join", "predict", "export", "verify", "delete")
+COMMANDS = ("run", "join", "compare", "predict", "export", "verify", "delete")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -107,6 +107,7 @@ def make_parser(declared: type[ExperimentConfig] = ExperimentConfig) -> argparse
     run.declared = declared
     _add_run(run)
     _add_join(add("join", **_help("take part in an experiment as one client")))
+    _add_compare(add("compare", **_help("lay runs side by side: a table and a figure")))
     _add_predict(add("predict", **_help("classify pictures with a global model")))
     _add_export(add("export", **_help("write a global model for other programs to read")))
     _add_verify(add("verify", **_help("recompute models from a coordinator's records")))
@@ -234,6 +235,23 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
         help="match classes by name, where yours stand in another order or lack some",
     )
     _add_data(parser, parser, None, "the experiment's")
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, such as runs/TIME"
+    )
+    parser.add_argument(
+        "--metric", help="what to compare (default: accuracy where all runs have it, else loss)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("compare.png"),
+        metavar="FILE",
+        help="the figure, a PNG (default: compare.png in this folder)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
 
 
 def _add_where(parser: argparse.ArgumentParser) -> None:

@@ -8,9 +8,8 @@ import torch
 
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.errors import UsageError
-from client_sdk.results.console import Output
+from client_sdk.results.console import Output, human_bytes
 from client_sdk.results.files import replace_file
-from client_sdk.results.progress import human_bytes
 from client_sdk.task.model_file import read_file
 from client_sdk.tools.export import FORMATS, export
 

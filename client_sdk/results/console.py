@@ -39,6 +39,15 @@ def plain_text(text: str, style: str = "") -> Text:
     return Text(clean(text, MAX_LINE), style=style)
 
 
+def human_bytes(count: float) -> str:
+    """Write a number of bytes for people: `12.6 MB`."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
 class Output(Console):
     """The console of a command. In a log, which has no edge, tables are 120 characters wide."""
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from client_sdk.results.version_figures import VersionFigures
-from client_sdk.simulation.outcome import Row
-from client_sdk.task.evaluation import Classes
+from serverless_fl.domain.metrics import is_rate
 from serverless_fl.wire.text import clean
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `compare` draws without PyTorch, which these import
     from matplotlib.figure import Figure
+
+    from client_sdk.results.comparison import Run
+    from client_sdk.results.version_figures import VersionFigures
+    from client_sdk.simulation.outcome import Row
+    from client_sdk.task.evaluation import Classes
 
 NUMBERED_CLASSES = 20  # with more classes, cells and bars have no numbers
 DRAWN_CLASSES = 40  # of more classes, the worst ones are drawn
@@ -54,6 +58,30 @@ def _federated(axes: Any, versions: list[VersionFigures], metric: str, label: st
     ]
     if points:
         axes.plot(*zip(*points, strict=True), "s:", markersize=4, color="tab:purple", label=label)
+
+
+def comparison(runs: Sequence[Run], metric: str) -> bytes:
+    """One curve a run: a metric of the test set by round, and by seconds since the run began."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    figure = _figure(11, 4.5)
+    by_round, by_time = figure.subplots(1, 2, sharey=True)
+    for run in runs:
+        points = run.curve(metric)
+        if not points:
+            continue
+        numbers, seconds, values = zip(*points, strict=True)
+        by_round.plot(numbers, values, "o-", markersize=4, label=clean(run.title))
+        by_time.plot(seconds, values, "o-", markersize=4)
+    by_round.set(xlabel="round", ylabel=f"{clean(metric)} on the test set")
+    by_time.set(xlabel="seconds of rounds")
+    by_round.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if is_rate(metric):
+        by_round.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for axes in (by_round, by_time):
+        axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    return _png(figure)
 
 
 def evaluation(classes: Classes, title: str) -> bytes:

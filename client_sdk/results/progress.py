@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client_sdk.participant import Event
-from client_sdk.results.console import plain_text, printable
+from client_sdk.results.console import human_bytes, plain_text, printable
 from client_sdk.simulation.outcome import Row
 from client_sdk.simulation.simulate import Watchers
 from serverless_fl.wire.views import ExperimentView
@@ -27,14 +27,6 @@ _MARKS = {  # a sign, what stands for it where the output's encoding lacks it, a
     "late": ("⌛", "~", "magenta"),
 }
 _NO_MARK = ("·", ".", "dim")
-
-
-def human_bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"
 
 
 def rounds_table(rows: list[Row]) -> Table:

@@ -8,8 +8,8 @@ from typing import Any
 
 from client_sdk import hints
 from client_sdk.results import cost
-from client_sdk.results.console import Output
-from client_sdk.results.progress import human_bytes, rounds_table
+from client_sdk.results.console import Output, human_bytes
+from client_sdk.results.progress import rounds_table
 from client_sdk.simulation.outcome import Row
 from client_sdk.task.evaluation import Classes
 

@@ -17,9 +17,17 @@ def metric_fault(name: str, value: float) -> str | None:
     """
     if not abs(value) <= MAX_METRIC:  # true for NaN as well
         return f"{name} is {value:g}: it must be finite, and within {MAX_METRIC:g} of 0"
-    words = set(re.split(r"[^a-z0-9]+", name.lower()))
-    if words & RATES and not 0 <= value <= 1:
+    if is_rate(name) and not 0 <= value <= 1:
         return f"{name} is {value:g}: a rate lies between 0 and 1"
-    if words & LOSSES and value < 0:
+    if _words(name) & LOSSES and value < 0:
         return f"{name} is {value:g}: a loss is not negative"
     return None
+
+
+def is_rate(name: str) -> bool:
+    """Say whether a metric of this name is a rate, from 0 to 1, of which more is better."""
+    return bool(_words(name) & RATES)
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", name.lower()))
