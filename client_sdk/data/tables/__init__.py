@@ -1,0 +1,1 @@
+"""Tables: users' own rows and columns, read, described and made into numbers."""
