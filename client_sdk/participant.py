@@ -24,7 +24,10 @@ from client_sdk.task import metrics, shards
 from client_sdk.task.train import Evaluation, LocalUpdate
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
-from serverless_fl.weights.deltas import decompress_model, encode_update
+from serverless_fl.privacy import Mechanism
+from serverless_fl.privacy.norm_bound import NormBound
+from serverless_fl.privacy.sending import Sending
+from serverless_fl.weights.deltas import decompress_model
 from serverless_fl.weights.encodings import MODEL_ENCODINGS, UPDATE_ENCODINGS, part_bytes
 from serverless_fl.wire.turns import Done, Train, Wait
 
@@ -262,8 +265,9 @@ class Participant:
             weights = await self._base(task)
             update = await self._trainer.train(self.id, self._indices, weights, task)
             data, most = update.weights, task.part_bytes
+            if task.update_encoding != WEIGHTS or task.clip_norm is not None:
+                data = await asyncio.to_thread(self._to_send, weights, update.weights, task)
             if task.update_encoding != WEIGHTS:
-                data = await asyncio.to_thread(self._encoded, weights, update.weights, task)
                 most = part_bytes(most, len(data), len(weights))
             await self._client.upload_update(
                 self.experiment_id,
@@ -315,11 +319,13 @@ class Participant:
         except BadWeights as error:
             raise DataError(error.message) from error
 
-    def _encoded(self, base: bytes, weights: bytes, task: Train) -> bytes:
-        """The encoded delta of these weights from the base. Raises DataError."""
+    def _to_send(self, base: bytes, weights: bytes, task: Train) -> bytes:
+        """The file to send of these weights, trained from the base. Raises DataError."""
         seed = derive_seed(task.training.seed, "encode", task.round, self.id)
+        limit = task.clip_norm
+        mechanism = Mechanism() if limit is None else NormBound(limit, "reject")
         try:
-            return encode_update(base, weights, task.update_encoding, seed)
+            return mechanism.before_upload(base, weights, Sending(task.update_encoding, seed))
         except BadWeights as error:
             raise DataError(error.message) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.wire.base import Answer
@@ -75,6 +75,12 @@ class Train(Answer):
         description="The experiment's setting `download_encoding`; unless it is `weights`, `model` "
         "is the file of `GET .../models/{version}/encoded`",
         examples=["weights"],
+    )
+    clip_norm: FiniteFloat | None = Field(
+        None,
+        gt=0,
+        description="A client scales an update that is further from its base model down to this "
+        "distance, because the coordinator refuses it otherwise; unless it is null",
     )
 
 

@@ -58,6 +58,7 @@ def _train_body(turn: Train) -> turns.Train:
         at_once=not turn.direct,
         max_update_bytes=turn.max_update_bytes,
         content_codings=[] if turn.direct else ["gzip"],
+        clip_norm=config.max_update_norm if config.norm_action == "reject" else None,
         update_encoding=config.update_encoding,
         download_encoding=config.download_encoding,
     )

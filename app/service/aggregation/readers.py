@@ -1,10 +1,7 @@
 """Readers return a file's weights span by span: verified, decoded and clipped.
 
-They turn deltas into weights, so their callers need not know encodings (docs/decisions/0018).
-
-The norm bound follows Sun et al., "Can You Really Backdoor Federated Learning?", 2019,
-arXiv:1911.07963: an update's distance from its base model is bounded, so that no single client can
-move the mean further than bound * its share of the examples.
+They turn deltas into weights, so their callers need not know encodings (docs/decisions/0018). The
+clipping is that of `serverless_fl.privacy.norm_bound`.
 """
 
 from __future__ import annotations
@@ -20,6 +17,7 @@ from app.service.files import stored
 from app.store.port import Blobs
 from serverless_fl.domain.experiment import WEIGHTS
 from serverless_fl.domain.records import Blob, ModelVersion, Update
+from serverless_fl.privacy.clipping import clip, squared_distance
 from serverless_fl.weights import codec, deltas, encodings, spans
 from serverless_fl.weights.header import Layout, read_header
 
@@ -182,12 +180,6 @@ class ClippedReader(Reader):
         )
 
 
-def clip(values: np.ndarray, base: np.ndarray, scale: float) -> np.ndarray:
-    """The base plus `scale` times the difference from it, in float64."""
-    wide = base.astype(np.float64)
-    return np.asarray(wide + scale * (values.astype(np.float64) - wide))
-
-
 async def distance(reader: Reader, base: Reader, cut: list[spans.Span]) -> float:
     """The Euclidean norm of the difference between two files' floating-point tensors."""
     total = 0.0
@@ -195,11 +187,5 @@ async def distance(reader: Reader, base: Reader, cut: list[spans.Span]) -> float
         theirs, ours = await asyncio.gather(reader.read(span), base.read(span))
         for values, other in zip(theirs, ours, strict=True):
             if values.dtype.kind == "f":
-                total += await asyncio.to_thread(_squares, values, other)
+                total += await asyncio.to_thread(squared_distance, values, other)
     return math.sqrt(total)
-
-
-def _squares(values: np.ndarray, other: np.ndarray) -> float:
-    with np.errstate(over="ignore"):  # the norm is infinite then, and no bound admits it
-        difference = values.astype(np.float64) - other
-        return float(np.sum(difference * difference))

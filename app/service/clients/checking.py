@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from dataclasses import replace
 
 from app.service.clients.shards import require_examples
@@ -12,9 +11,10 @@ from app.service.files import stored
 from app.service.files.announcements import Ledger
 from app.service.files.uploads import Uploads, max_update_bytes, require_digest
 from app.service.records import keys
-from serverless_fl.domain.errors import BadWeights, DigestMismatch, PartsMissing, StoreUnavailable
+from serverless_fl.domain.errors import DigestMismatch, PartsMissing, StoreUnavailable
 from serverless_fl.domain.experiment import Config, Experiment
 from serverless_fl.domain.records import Client, Update, UpdateCommit
+from serverless_fl.privacy import mechanism_of
 from serverless_fl.weights.encodings import encoded_layout
 from serverless_fl.weights.header import Layout
 
@@ -64,23 +64,25 @@ async def check_update(
         metrics=commit.metrics,
         received_at=context.clock(),
     )
-    if experiment.config.max_update_norm is None:
+    mechanism = mechanism_of(experiment.config)
+    if not mechanism.needs_norm:
         return update
-    return await _bounded(context, experiment.config, update, layout)
+    norm = await _norm(context, experiment.config, update, layout)
+    return replace(update, norm=norm, scale=mechanism.share(norm))
 
 
-async def _bounded(context: Context, config: Config, update: Update, layout: Layout) -> Update:
-    """The update with its norm and the scale that keeps it within the bound. Raises BadWeights."""
+async def _norm(context: Context, config: Config, update: Update, layout: Layout) -> float:
+    """The update's distance from its base model. Raises PartsMissing, StoreUnavailable."""
     # These import NumPy, which a process that only answers polls never needs.
     from app.service.aggregation.readers import base_reader, distance, update_reader
     from serverless_fl.weights import spans
 
     base = await context.repo.model(update.experiment_id, update.round - 1)
-    assert base is not None and config.max_update_norm is not None  # noqa: S101
-    blobs, bound = context.blobs, config.max_update_norm
+    assert base is not None  # noqa: S101  (the round before was closed with it)
+    blobs = context.blobs
     start = base_reader(blobs, base, layout, config.download_encoding)
     try:
-        norm = await distance(
+        return await distance(
             update_reader(blobs, update, layout, config.update_encoding, start),
             start,
             spans.cut(layout, context.limits.part_bytes),
@@ -93,12 +95,3 @@ async def _bounded(context: Context, config: Config, update: Update, layout: Lay
         raise StoreUnavailable(
             f"The base model is gone or damaged: {error}", store="The store of weights"
         ) from error
-    if norm <= bound:
-        return replace(update, norm=norm)
-    if config.norm_action == "reject" or not math.isfinite(norm):
-        raise BadWeights(
-            f"The update differs from the base model by {norm:.4g}; at most {bound:.4g} is "
-            "allowed. Lower the learning rate or the number of local epochs.",
-            code="norm-exceeded",
-        )
-    return replace(update, norm=norm, scale=bound / norm)

@@ -9,6 +9,7 @@ import safetensors.numpy
 from app.service.coordinator import Limits
 from client_sdk.errors import RequestRefused
 from tests.support.federation import value_of, weights
+from tests.support.participants import Adding, take_part
 from tests.support.some import some
 
 DISTANCE = math.sqrt(6)  # of weights(v + 1) from weights(v): six numbers
@@ -81,3 +82,17 @@ async def test_whole_numbers_have_no_distance_and_huge_ones_no_infinity(federati
     found = safetensors.numpy.load(await federation.admin.download_model(experiment, 1))
     assert found["steps"][0] == 7000
     assert found["w"][0, 0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("encoding", ["weights", "delta-float16", "delta-int8"])
+async def test_a_client_that_would_be_refused_shortens_its_update_itself(quick, encoding):
+    """`Adding` trains by adding one to each of six numbers."""
+    settings = {"max_update_norm": DISTANCE / 2, "norm_action": "reject"}
+    shown, events = await take_part(quick, Adding(), update_encoding=encoding, **settings)
+    assert not [e for e in events if e.kind == "refused"]
+    model = value_of(await quick.admin.download_model(shown.id))
+    assert model == pytest.approx(0.5 * shown.config.rounds, abs=0.02)
+    first = (await quick.admin.round(shown.id, 1)).updates
+    assert all(u.norm == pytest.approx(DISTANCE / 2, rel=0.02) for u in some(first))
+    assert all(u.norm <= DISTANCE / 2 for u in first)
+    assert all(u.scale == 1.0 for u in first)

@@ -1,0 +1,48 @@
+"""The contract of a privacy mechanism: what each side asks of it.
+
+A mechanism is a pure function of its settings and of what it is given. At the client,
+`before_upload` runs after the training. At the coordinator, `share` runs when an update comes, and
+`wrap_step` when the strategy makes the next model of all updates. A mechanism overrides what it
+needs.
+
+This module imports NumPy for its types only, because a coordinator that only answers polls never
+loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from serverless_fl.privacy.sending import Sending
+
+Step = Callable[..., tuple["np.ndarray", dict[str, "np.ndarray"]]]
+"""A strategy's step over one span; see `serverless_fl.aggregation.strategy.Strategy.step`."""
+
+
+class Mechanism:
+    """A mechanism that changes nothing."""
+
+    needs_norm = False  # whether `share` must know an update's distance from its base model
+
+    def before_upload(self, base: bytes, trained: bytes, sending: Sending) -> bytes:
+        """Give the file that leaves the client, in the encoding of `sending`.
+
+        `trained` are the weights after the training, and `base` those before it (safetensors).
+        Raises BadWeights if the two have different tensors.
+        """
+        return sending.encode(base, trained)
+
+    def share(self, norm: float) -> float:
+        """Give the share of an update's distance from its base model that counts: 0 to 1.
+
+        `norm` is that distance (Euclidean). Raises BadWeights if the update must not count at all.
+        """
+        return 1.0
+
+    def wrap_step(self, step: Step, **facts: Any) -> Step:
+        """Give a step that runs in place of the strategy's, for example one that adds noise."""
+        return step
