@@ -62,7 +62,8 @@ class Event:
     """What happened to a client.
 
     `kind` is one of enrolled, training, dropped (a metric that cannot be sent), uploaded, refused,
-    late, waiting, done, evaluated, unevaluated. `round` is 0 outside of rounds.
+    late, waiting, done, evaluated, unevaluated. `round` is 0 outside of rounds. A simulation adds
+    unmeasured: the coordinator no longer has the round's model. That event has no client.
     """
 
     kind: str

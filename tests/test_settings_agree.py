@@ -80,5 +80,6 @@ def test_a_setting_that_is_declared_once_is_everywhere(help_of_run, tmp_path):
     (tmp_path / "my.toml").write_text("[training]\ntoy = 4\n", encoding="utf-8")
     arguments = make_parser(Toy).parse_args(["run", "--config", str(tmp_path / "my.toml")])
     of_data = {"dataset": "d", "dataset_size": 100, "model": "m"}
-    assert effective(arguments.settings, declared=Toy, **of_data).toy == 4
+    assert effective(arguments.settings, **of_data).toy == 4
+    assert arguments.settings.in_own_words("toy (4)").startswith("toy in ")
     assert settings_of(Toy).keys() - settings_of(ExperimentConfig).keys() == {"toy"}

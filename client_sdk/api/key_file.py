@@ -19,10 +19,11 @@ from pathlib import Path
 from client_sdk import file_lock
 from client_sdk.api import address
 from client_sdk.errors import UsageError
+from serverless_fl.wire.schema import CLIENT_KEY
 
 FOLDER = Path(".serverless-fl")
 _LONGEST = 4096  # bytes
-_KEY = re.compile(r"[A-Za-z0-9_-]{32,128}")  # as `serverless_fl.wire.schema.ClientKey`
+_KEY = re.compile(CLIENT_KEY)
 
 
 def default_path(server: str, experiment: str, name: str) -> Path:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -52,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
             self.set_defaults(**file.run)  # so that flags win, wherever they stand
             found, others = super().parse_known_args(words, namespace)
         flags = getattr(found, "settings", {})
-        found.settings = settings.Given(flags, in_file, found.config)
+        found.settings = settings.Given(flags, in_file, found.config, self.declared)
         return found, others
 
     def _refuse_misspelt(self, words: list[str]) -> None:
@@ -124,6 +125,7 @@ def _help(text: str) -> dict[str, Any]:
     }
 
 
+@cache  # two parsers show it
 def _version() -> dict[str, Any]:
     try:
         found = version("serverless-fl")

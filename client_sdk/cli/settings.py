@@ -44,6 +44,7 @@ class Given:
     flags: Mapping[str, Any]
     in_file: Mapping[str, Any]
     file: Path | None = None
+    declared: type[ExperimentConfig] = ExperimentConfig  # the settings that there are
 
     @property
     def values(self) -> dict[str, Any]:
@@ -60,7 +61,7 @@ class Given:
 
         The domain writes a setting as `name (value)`. Other words of its sentences stay.
         """
-        names = "|".join(ExperimentConfig.model_fields)
+        names = "|".join(self.declared.model_fields)
         return re.sub(rf"\b({names})(?= \()", lambda match: self.name(match[1]), message)
 
 
@@ -155,13 +156,12 @@ def effective(
     dataset: str,
     dataset_size: int,
     model: str,
-    declared: type[ExperimentConfig] = ExperimentConfig,
 ) -> ExperimentConfig:
     """The settings of a run: those given, then those derived from its data, then the defaults.
 
     Raises UsageError where two contradict each other, in the words of who gave them.
     """
-    found = given.values
+    found, declared = given.values, given.declared
     clients = found.get("clients", declared.model_fields["clients"].default)
     per_round = declared.model_fields["clients_per_round"].default
     batch = declared.model_fields["batch_size"].default

@@ -48,6 +48,11 @@ def human_bytes(count: float) -> str:
     return f"{count:.2f} GB"
 
 
+def print_line(console: Console, message: str, style: str = "") -> None:
+    """Print one line; the terminal wraps it."""
+    console.print(plain_text(message, style), soft_wrap=True)
+
+
 class Output(Console):
     """The console of a command. In a log, which has no edge, tables are 120 characters wide."""
 
@@ -57,8 +62,7 @@ class Output(Console):
             self.width = 120
 
     def say(self, message: str, style: str = "") -> None:
-        """Print one line; the terminal wraps it."""
-        self.print(plain_text(message, style), soft_wrap=True)
+        print_line(self, message, style)
 
     def on_broken_pipe(self) -> None:
         """Raise BrokenPipeError. Rich would exit with 1, the code of a failed experiment."""

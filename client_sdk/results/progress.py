@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client_sdk.participant import Event
-from client_sdk.results.console import human_bytes, plain_text, printable
+from client_sdk.results.console import human_bytes, plain_text, print_line, printable
 from client_sdk.simulation.outcome import Row
 from client_sdk.simulation.simulate import Watchers
 from serverless_fl.wire.views import ExperimentView
@@ -64,6 +64,8 @@ def fault_line(event: Event) -> str:
     """A line about an event that is no part of a good run; empty for the others."""
     if event.kind in ("refused", "late", "dropped"):
         return f"round {event.round}: {event.client_id} {event.kind}: {event.message}"
+    if event.kind == "unmeasured":
+        return f"round {event.round}: its model is not measured: {event.message}"
     if event.kind == "unevaluated":
         return f"{event.client_id} did not evaluate the last model: {event.message}"
     return ""
@@ -95,7 +97,7 @@ class PlainProgress:
         return None
 
     def say(self, message: str) -> None:
-        self._console.print(plain_text(message), soft_wrap=True)
+        print_line(self._console, message)
 
     def _on_event(self, event: Event) -> None:
         if line := fault_line(event):
@@ -143,12 +145,14 @@ class LiveProgress:
         self._live.stop()
 
     def say(self, message: str) -> None:
-        self._console.print(plain_text(message), soft_wrap=True)
+        print_line(self._console, message)
 
     def _on_event(self, event: Event) -> None:
         if line := fault_line(event):
             self.say(line)
-        if event.kind != "waiting":  # it would wipe out what the client has just done
+        if (
+            event.client_id and event.kind != "waiting"
+        ):  # it would wipe out what the client has just done
             self._clients[event.client_id] = event
 
     def _on_experiment(self, experiment: ExperimentView) -> None:

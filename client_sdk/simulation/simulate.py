@@ -190,8 +190,7 @@ class Simulation:
                 if error.code != "model-not-kept":
                     raise
                 # The rounds were faster than the measuring.
-                gone = Event("dropped", "its model was", summary.number, error.detail)
-                self.watchers.on_event(gone)
+                self.watchers.on_event(Event("unmeasured", "", summary.number, error.detail))
             else:
                 self.watchers.on_row(row)
         if self._is_paused:

@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from client_sdk.errors import DataError
-from serverless_fl.domain.metrics import MAX_METRIC, metric_fault
+from serverless_fl.domain.metrics import MAX_METRIC, MAX_METRICS, METRIC_NAME, metric_fault
 
-MAX_METRICS = 32  # of an update
-_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_NAME = re.compile(METRIC_NAME)
 
 
 def clean(metrics: object) -> tuple[dict[str, float], list[str]]:

@@ -6,6 +6,8 @@ import re
 
 RATES = frozenset({"accuracy", "precision", "recall", "f1", "auc"})  # words of a metric's name
 LOSSES = frozenset({"loss"})
+METRIC_NAME = r"^[A-Za-z0-9_.:-]{1,64}$"
+MAX_METRICS = 32  # of an update
 MAX_METRIC = 1e30  # a weighted sum of such values cannot overflow
 
 

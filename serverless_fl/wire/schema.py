@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from serverless_fl.domain.experiment import ExperimentState
-from serverless_fl.domain.metrics import MAX_METRIC, metric_fault
+from serverless_fl.domain.metrics import MAX_METRIC, MAX_METRICS, METRIC_NAME, metric_fault
 from serverless_fl.wire.base import Answer, Body, Name, Sha256
 from serverless_fl.wire.bounds import (
     MAX_CLIENTS,
@@ -35,7 +35,7 @@ from serverless_fl.wire.bounds import (
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import Shown, clean
 
-MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+MetricName = Annotated[str, StringConstraints(pattern=METRIC_NAME)]
 MetricValue = Annotated[
     float, Field(ge=-MAX_METRIC, le=MAX_METRIC, allow_inf_nan=False, strict=True)
 ]
@@ -52,15 +52,16 @@ Metrics = Annotated[
     dict[MetricName, MetricValue],
     AfterValidator(_possible),
     Field(
-        max_length=32,
+        max_length=MAX_METRICS,
         description="The words in a name decide its range: a rate (accuracy, precision, recall, "
         "f1, auc) lies between 0 and 1, and a loss is not negative",
         examples=[{"loss_before": 0.31, "accuracy_before": 0.905}],
     ),
 ]
+CLIENT_KEY = r"^[A-Za-z0-9_-]{32,128}$"
 ClientKey = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9_-]{32,128}$"),
+    StringConstraints(pattern=CLIENT_KEY),
     Field(
         description=(
             "A secret that the client makes up, at least 32 random characters. A client that "

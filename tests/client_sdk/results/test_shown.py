@@ -64,11 +64,12 @@ def test_a_line(console):
     assert console.file.getvalue().count("\n") == 1
 
 
-@pytest.mark.parametrize("kind", ["refused", "late", "unevaluated"])
+@pytest.mark.parametrize("kind", ["refused", "late", "unevaluated", "unmeasured"])
 def test_what_happens_in_a_run(console, kind):
     view = progress.PlainProgress(console, 3)
     view.watchers.on_event(Event(kind, "client-01", 1, WORDS))
     require_clean(console.file.getvalue())
+    assert console.file.getvalue().count("\n") == 1
 
 
 def test_the_picture_of_a_run(console):
