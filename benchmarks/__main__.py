@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.coordinator import aggregation, bytes, growth, requests, waiting
-from benchmarks.peers import peers
+from benchmarks.peers import peers, strategies
 from benchmarks.plots import plot
 from benchmarks.tables import Table
 from benchmarks.training import local_loop
@@ -33,6 +33,7 @@ def parts(full: bool, data_dir: Path) -> dict[str, Callable[[], Table]]:
     """The benchmarks by name, in the order of RESULTS.md."""
     return {
         "peers": lambda: peers.measure(full, data_dir),
+        "strategies": strategies.measure,
         "local_loop": lambda: local_loop.measure(full),
         "coordinator": lambda: requests.measure(full),
         "aggregation": lambda: aggregation.measure(full),
