@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.service.clients.credentials import AdminKeys
 from app.service.clients.enrolment import Enrolled, Enrolment, Subscriber, Subscription
 from app.service.clients.long_poll import LongPolls
-from app.service.clients.shards import Shard
+from app.service.clients.shards import Shard, ShardRule
 from app.service.clients.turn import Done, Train, Turn, Turns, Wait
 from app.service.clients.updates import Updates
 from app.service.context import Context
@@ -15,6 +15,7 @@ from app.service.experiments.lifecycle import Experiments
 from app.service.experiments.pausing import Pausing
 from app.service.files.uploads import PartPlan
 from app.service.limits import Limits
+from app.service.own_data.declarations import Declaration, Terms
 from app.service.reading.audit import Audit
 from app.service.reading.details import ExperimentDetails, FilePart, PastRound, RoundDetails
 from app.service.reading.health import Health
@@ -28,6 +29,7 @@ from app.service.tick import Ticks
 __all__ = [
     "Context",
     "Coordinator",
+    "Declaration",
     "Done",
     "Enrolled",
     "EnrolmentKey",
@@ -39,8 +41,10 @@ __all__ = [
     "Repository",
     "RoundDetails",
     "Shard",
+    "ShardRule",
     "Subscriber",
     "Subscription",
+    "Terms",
     "Train",
     "Turn",
     "Wait",

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self, TypeVar, Unpack
 
 import httpx
@@ -19,6 +19,7 @@ from client_sdk.api.download import download
 from client_sdk.api.parts import TRIES
 from client_sdk.api.traffic import Traffic
 from client_sdk.api.upload import Upload
+from serverless_fl.domain.agreement import ColumnSums
 from serverless_fl.wire import schema, turns, views
 from serverless_fl.wire.bounds import Listed
 from serverless_fl.wire.config import ExperimentConfig
@@ -239,17 +240,35 @@ class CoordinatorClient:
         *,
         told: bool = False,
         shard: bool = False,
+        examples: int | None = None,
+        facts: Mapping[str, str] | None = None,
+        sums: Sequence[ColumnSums] = (),
     ) -> schema.Subscription:
         """Claim a slot, with the enrolment key as this caller's key.
 
         `told` says that somebody else tells this client when to ask; `shard` asks for the shard in
-        the same answer.
+        the same answer. A party with data of its own says how many `examples` it has, gives the
+        `facts` of the `agreement`, and `sums` if they are due.
         """
         return await self.connection.call(
             schema.Subscription,
             "POST",
             f"/experiments/{experiment_id}/clients",
-            body=schema.Subscribe(client_key=client_key, name=name, told=told, shard=shard),
+            body=schema.Subscribe(
+                client_key=client_key,
+                name=name,
+                told=told,
+                shard=shard,
+                examples=examples,
+                facts=dict(facts or {}),
+                sums=[schema.ColumnSums(**vars(found)) for found in sums],
+            ),
+        )
+
+    async def agreement(self, experiment_id: str) -> views.AgreementView:
+        """The terms for parties with data of their own, with any key or token of the experiment."""
+        return await self.connection.call(
+            views.AgreementView, "GET", f"/experiments/{experiment_id}/agreement"
         )
 
     async def replace_token(self, experiment_id: str, client_key: str) -> schema.ReplacedToken:

@@ -19,6 +19,9 @@ from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import GROUPS, Setting, fault, settings_of
 
 FROM_DATA = frozenset({"dataset", "dataset_size", "model"})  # a run takes them from its data
+OF_PARTIES = frozenset(  # a run shares out a common data set
+    {"data", "max_examples_per_client", "normalisation"}
+)
 _OTHER_FLAGS = {"deadline_seconds": "--deadline"}  # where the flag is not the setting's name
 _SMALL_SHARD = 200  # examples; in a smaller one an epoch of batches of 50 has few steps
 DERIVED = {  # defaults that a run derives from its data
@@ -72,7 +75,7 @@ def flag_of(setting: str) -> str:
 
 def shown_settings(model: type[ExperimentConfig]) -> list[Setting]:
     """The settings that have a flag, group by group."""
-    found = [s for s in settings_of(model).values() if s.name not in FROM_DATA]
+    found = [s for s in settings_of(model).values() if s.name not in FROM_DATA | OF_PARTIES]
     return sorted(found, key=lambda setting: GROUPS.index(setting.group))
 
 

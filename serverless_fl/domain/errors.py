@@ -24,6 +24,12 @@ class InvalidConfig(CoordinatorError):
     code = "invalid-config"
 
 
+class BadEnrolment(CoordinatorError):
+    """A party declares what the experiment does not take. `code` names the fault."""
+
+    code = "bad-enrolment"
+
+
 class NotFound(CoordinatorError):
     """There is no such experiment, round, client or model version."""
 

@@ -15,6 +15,8 @@ from serverless_fl.domain.prices import Usage
 
 WEIGHTS = "weights"  # the encoding of plain weights
 FEDAVG = Choice("fedavg")
+COMMON, OWN = "common", "own"  # whose data the parties train on
+GIVEN, FEDERATED = "given", "federated"  # who fixes the scales of columns
 
 
 class ExperimentState(StrEnum):
@@ -51,8 +53,11 @@ class Config:
     """
 
     dataset: str
-    dataset_size: int
     model: str
+    data: str = COMMON  # or OWN: each party brings data of its own, and there are no shards
+    dataset_size: int | None = None  # of the common data set
+    max_examples_per_client: int = 1_000_000  # that a party may declare of its own data
+    normalisation: str = GIVEN  # or FEDERATED: the sums of the parties fix it
     clients: int = 20
     clients_per_round: int = 10
     min_clients: int | None = None  # None: all clients
@@ -108,7 +113,8 @@ class Config:
                 f"clients_per_round ({self.clients_per_round}) is more than clients "
                 f"({self.clients}): lower the first number or raise the second."
             )
-        if self.dataset_size < self.clients:
+        self._require_data()
+        if self.dataset_size is not None and self.dataset_size < self.clients:
             raise InvalidConfig(
                 f"A data set of {self.dataset_size} examples cannot be shared among "
                 f"{self.clients} clients: each needs at least one."
@@ -123,6 +129,42 @@ class Config:
                 f"quorum ({self.quorum}) is more than clients_per_round "
                 f"({self.clients_per_round}): lower it, or no round ever closes."
             )
+
+    def _require_data(self) -> None:
+        """Raise InvalidConfig for a setting that belongs to the other kind of data."""
+        if self.own_data:
+            if self.dataset_size is not None:
+                raise InvalidConfig(
+                    f"dataset_size ({self.dataset_size}) is the size of a common data set, but "
+                    "data (own) has none: leave dataset_size out."
+                )
+            return
+        if self.dataset_size is None:
+            raise InvalidConfig(
+                "dataset_size is missing: it is the number of examples that are shared out. Or "
+                "set data to own, so that each party brings examples of its own."
+            )
+        for name in ("max_examples_per_client", "normalisation"):
+            if (value := getattr(self, name)) != getattr(type(self), name):
+                raise InvalidConfig(
+                    f"{name} ({value}) is about data of the parties' own: set data to own, or "
+                    f"leave {name} out."
+                )
+
+    @property
+    def own_data(self) -> bool:
+        """Whether each party brings data of its own."""
+        return self.data == OWN
+
+    @property
+    def shared_out(self) -> int:
+        """The number of examples of the common data set. Raises Conflict if there is none."""
+        if self.dataset_size is None:
+            raise Conflict(
+                "The parties of this experiment bring data of their own: there are no shards.",
+                code="no-shards",
+            )
+        return self.dataset_size
 
     @property
     def without_budget(self) -> Config:

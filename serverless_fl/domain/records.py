@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from serverless_fl.domain.agreement import ColumnSums
+
 
 def client_id(slot: int) -> str:
     """Give the id of the client in a slot, as people and the API use it: `client-07`."""
@@ -37,6 +39,8 @@ class Client:
     token_changes: tuple[float, ...] = ()
     revoked_at: float | None = None
     revoked_by: str = ""
+    examples: int | None = None  # that it declared of its own data; None: it has a shard
+    sums: tuple[ColumnSums, ...] = ()  # of its columns, if it enrolled before the start
     told: bool = False  # a simulation tells it when to ask, so it polls seldom
     revision: int = field(default=0, compare=False)
 
@@ -99,8 +103,9 @@ def part_key(prefix: str, number: int, sha256: str) -> str:
 class Update:
     """One client's accepted upload for one round. Its tensors begin at byte `offset` of the blob.
 
-    `norm` is its distance from the base model, if the experiment bounds the distance. The mean
-    takes the share `scale` of that distance.
+    `declared` is the number of examples that its client declared when it enrolled; None if the
+    client has a shard. `norm` is its distance from the base model, if the experiment bounds the
+    distance. The mean takes the share `scale` of that distance.
     """
 
     experiment_id: str
@@ -113,6 +118,7 @@ class Update:
     received_at: float
     norm: float | None = None
     scale: float = 1.0
+    declared: int | None = None
     header: str = ""  # in base64; set only if the tensors are in another order than the model's
 
 

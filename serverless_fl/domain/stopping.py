@@ -97,23 +97,28 @@ def evidence(config: Config, number: int, pooled: Iterable[Sequence[Update]]) ->
 def held_out(config: Config, update: Update) -> int:
     """Give the number of examples that a client measured on.
 
-    These are the examples of its shard that it did not train on, but at most a tenth of the shard:
-    an update does not carry the number, and the SDK holds out a tenth.
+    These are the examples of its shard, or those that it declared, without those that it trained
+    on, but at most a tenth: an update does not carry the number, and the SDK holds out a tenth.
     """
-    first, last = shard_bounds(config.dataset_size, config.clients, update.slot)
-    tenth = max(1, round((last - first) / 10))
-    left = last - first - update.num_examples
+    if update.declared is None:
+        first, last = shard_bounds(config.shared_out, config.clients, update.slot)
+        size = last - first
+    else:
+        size = update.declared
+    tenth = max(1, round(size / 10))
+    left = size - update.num_examples
     return min(left, tenth) if left > 0 else tenth
 
 
 def out_of_reach(config: Config) -> str:
     """Write a warning if the pooled examples are too few to show the target; else an empty text.
 
-    They are too few if they do not show the target after round 10 (or the last round) even with
+    Nobody knows the number before the parties with data of their own enrol. The examples are too
+    few if they do not show the target after round 10 (or the last round) even with
     every answer right.
     """
     target, number = config.target_accuracy, max(config.patience, min(10, config.rounds))
-    if target is None:
+    if target is None or config.dataset_size is None:
         return ""
     tenth = max(1, round(config.dataset_size / config.clients / 10))
     most = tenth * min(config.clients, config.clients_per_round * config.patience)

@@ -56,11 +56,32 @@ class ExperimentConfig(Body):
         description="The data set's name, for people",
         json_schema_extra=_of("data"),
     )
-    dataset_size: int = Field(
+    data: Literal["common", "own"] = Field(
+        "common",
+        description="Whose examples the clients train on: shards of a common data set, or data "
+        "that each party brings",
+        json_schema_extra=_of("data"),
+    )
+    dataset_size: int | None = Field(
+        None,
         ge=1,
         le=MAX_EXAMPLES,
         examples=[60000],
-        description="Training examples, of which shards are drawn",
+        description="Training examples of the common data set, of which shards are drawn",
+        json_schema_extra=_of("data"),
+    )
+    max_examples_per_client: int = Field(
+        _D.max_examples_per_client,
+        ge=1,
+        le=MAX_EXAMPLES,
+        description="The most examples that a party may declare of its own data, so that no party "
+        "can outweigh the others without bound",
+        json_schema_extra=_of("data"),
+    )
+    normalisation: Literal["given", "federated"] = Field(
+        "given",
+        description="How columns of the parties' own data get their mean and deviation: the "
+        "initial model says them (given), or the parties' sums fix them at the start (federated)",
         json_schema_extra=_of("data"),
     )
     model: Name = Field(

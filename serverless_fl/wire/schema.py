@@ -7,13 +7,23 @@ from typing import Annotated
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     Json,
     StringConstraints,
 )
 from pydantic_core import PydanticCustomError
 
+from serverless_fl.domain.agreement import (
+    MAX_COLUMNS,
+    MAX_FACT,
+    MAX_FACT_NAME,
+    MAX_FACTS,
+    MAX_SQUARES,
+    MAX_SUM,
+)
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.metrics import MAX_METRIC, MAX_METRICS, METRIC_NAME, metric_fault
 from serverless_fl.wire.base import Answer, Body, Name, Sha256
@@ -33,7 +43,7 @@ from serverless_fl.wire.bounds import (
     Seed,
 )
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.text import Shown, clean
+from serverless_fl.wire.text import Shown, clean, require_plain
 
 MetricName = Annotated[str, StringConstraints(pattern=METRIC_NAME)]
 MetricValue = Annotated[
@@ -70,6 +80,12 @@ ClientKey = Annotated[
         examples=["zKq3v0Wc1nJt8RmB5yXe2LhGd7PsUa4F"],
     ),
 ]
+
+
+def _require_few_facts(value: object) -> object:
+    if isinstance(value, dict) and len(value) > MAX_FACTS:
+        raise ValueError(f"must not have more than {MAX_FACTS} facts")
+    return value
 
 
 class CreateExperiment(Body):
@@ -122,6 +138,30 @@ class UpdateFacts(BaseModel):
     )
 
 
+ColumnName = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_FACT_NAME), AfterValidator(require_plain)
+]
+
+
+class ColumnSums(Body):
+    """Sums over a party's values of one column; examples that lack a value are left out."""
+
+    column: ColumnName = Field(examples=["age"])
+    count: int = Field(ge=0, le=MAX_EXAMPLES, examples=[409])
+    sum: FiniteFloat = Field(ge=-MAX_SUM, le=MAX_SUM, examples=[22495.0])
+    squares: FiniteFloat = Field(ge=0, le=MAX_SQUARES, examples=[1345701.0])
+
+
+Facts = Annotated[
+    dict[
+        ColumnName,
+        Annotated[str, StringConstraints(max_length=MAX_FACT), AfterValidator(require_plain)],
+    ],
+    BeforeValidator(_require_few_facts),
+    Field(examples=[{"class 0": "benign", "column age": "number"}]),
+]
+
+
 class Subscribe(Body):
     client_key: ClientKey
     name: Name = Field("", examples=["St. Mary's, radiology"])
@@ -131,6 +171,24 @@ class Subscribe(Body):
         "does, so it polls only once a minute. It changes nothing but the estimated cost",
     )
     shard: bool = Field(False, description="The answer holds the client's shard as well")
+    examples: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_EXAMPLES,
+        examples=[417],
+        description="The number of examples that the party has of its own, if `data` is `own`. It "
+        "is fixed from the first enrolment on, and no update may claim more",
+    )
+    facts: Facts = Field(
+        default_factory=dict,
+        description="What must be the same everywhere, in words, as `GET .../agreement` says",
+    )
+    sums: list[ColumnSums] = Field(
+        default_factory=list,
+        max_length=MAX_COLUMNS,
+        description="Sums over the party's own examples, if `normalisation` is `federated` and "
+        "the first round is not open",
+    )
 
 
 class ReplaceToken(Body):
@@ -202,11 +260,20 @@ class Subscription(Answer):
 
     client_id: ClientId = Field(examples=["client-07"])
     token: Secret = Field(examples=["7.tok_x1..."])
-    shard_size: int = Field(ge=1, le=MAX_EXAMPLES, examples=[3000])
+    shard_size: int = Field(
+        ge=1,
+        le=MAX_EXAMPLES,
+        examples=[3000],
+        description="Examples of the client: of its shard, or of its own",
+    )
     shard: Shard | None = Field(
         None, description="Only if the call asked for it, and up to 50,000 indices"
     )
-    rule: ShardRule | None = Field(None, description="Computes the indices of a shard of any size")
+    rule: ShardRule | None = Field(
+        None,
+        description="Computes the indices of a shard of any size; there is none if each party "
+        "brings data of its own",
+    )
 
 
 class EnrolmentKey(Answer):

@@ -12,11 +12,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from serverless_fl.domain.characters import CONTROLS
+
 LONGEST = 2000  # the most characters of a shown text
-# The characters C0, DEL and C1, lone surrogates (no output can encode them), Unicode's line ends,
-# and the marks, embeddings, overrides and isolates of the bidirectional algorithm (UAX #9).
-_UNSEEN = "\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-_CONTROLS = re.compile(f"[{_UNSEEN}]")
 _SPACES = re.compile(r"[\t\n\v\f\r\u2028\u2029]+")
 
 
@@ -28,13 +26,13 @@ def clean(text: str, longest: int = LONGEST) -> str:
     """
     text = text[: 2 * longest]
     if not text.isprintable():  # most text is printable and skips two substitutions
-        text = _CONTROLS.sub("", _SPACES.sub(" ", text))
+        text = CONTROLS.sub("", _SPACES.sub(" ", text))
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def require_plain(text: str) -> str:
     """Give the text unchanged. Raises ValueError if it holds a control character."""
-    found = _CONTROLS.search(text)
+    found = CONTROLS.search(text)
     if found:
         raise ValueError(
             f"must not hold control characters, but character {found.start() + 1} is "

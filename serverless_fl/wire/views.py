@@ -7,12 +7,14 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
+from serverless_fl.domain.agreement import MAX_COLUMNS
 from serverless_fl.domain.audit import AuditAction
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.round import RoundState
 from serverless_fl.wire.base import Answer, Sha256
 from serverless_fl.wire.bounds import (
     MAX_CLIENTS,
+    MAX_EXAMPLES,
     Attempt,
     Bytes,
     ClientId,
@@ -27,7 +29,7 @@ from serverless_fl.wire.bounds import (
     Url,
 )
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.schema import BlobInfo, MetricName
+from serverless_fl.wire.schema import BlobInfo, ColumnName, Facts, MetricName
 from serverless_fl.wire.text import Shown
 
 Clients = Listed[ClientId]
@@ -43,9 +45,38 @@ class EvaluationView(Answer):
 class ClientView(Answer):
     id: ClientId = Field(examples=["client-07"])
     name: Shown = Field(examples=["St. Mary's, radiology"])
-    shard_size: Examples = Field(examples=[3000])
+    shard_size: Examples = Field(
+        examples=[3000], description="Examples of the client: of its shard, or of its own"
+    )
     enrolled_at: datetime
     revoked_at: datetime | None
+
+
+class ScaleView(Answer):
+    """The mean and the standard deviation of a column over `count` values of all parties."""
+
+    column: ColumnName
+    mean: FiniteFloat
+    deviation: FiniteFloat = Field(gt=0)
+    count: Examples
+
+
+class AgreementView(Answer):
+    """The terms on which parties with data of their own take part."""
+
+    max_examples: int = Field(ge=1, le=MAX_EXAMPLES, description="The most that one may declare")
+    facts: Facts = Field(
+        description="What must be the same everywhere, from the initial model's metadata"
+    )
+    normalise: Listed[ColumnName] = Field(
+        max_length=MAX_COLUMNS, description="Columns whose sums a party sends before the start"
+    )
+    sums_due: bool = Field(description="A party that enrols now sends the sums")
+    scales: Listed[ScaleView] = Field(
+        max_length=MAX_COLUMNS,
+        description="What the parties' sums have fixed; empty before the start, and if "
+        "`normalisation` is `given`",
+    )
 
 
 class RefusalView(Answer):

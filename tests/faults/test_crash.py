@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from app.service.coordinator import Done, Limits, Subscriber, Wait
+from app.service.coordinator import Declaration, Done, Limits, Subscriber, Wait
 from app.store.sqlite import SQLiteDocuments
 from client_sdk.errors import StateConflict
 from serverless_fl.domain.errors import OutOfTurn, StoreUnavailable
 from serverless_fl.domain.records import UpdateCommit, WeightsCommit
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import BOTH_STORES, Federation, config, value_of, weights
+from tests.support.own_data import FACTS, OWN, sums, with_terms
 
 pytestmark = BOTH_STORES
 
@@ -25,8 +26,11 @@ def noise(*seed, size=6):
     return safetensors.numpy.save({"w": np.random.default_rng(seed).normal(size=size)})
 
 
-async def whole_experiment(federation, coordinators, *, rounds=2, size=6):
-    """Run a small experiment; on each death another coordinator takes over. Gives what is left."""
+async def whole_experiment(federation, coordinators, *, rounds=2, size=6, own=False):
+    """Run a small experiment; on each death another coordinator takes over. Gives what is left.
+
+    `own`: the parties bring data of their own, and their sums fix the normalisation.
+    """
 
     async def call(work):
         """A client's request, repeated until some process lives long enough to answer it."""
@@ -37,11 +41,14 @@ async def whole_experiment(federation, coordinators, *, rounds=2, size=6):
                 coordinators.append(federation.coordinator())
                 federation.clock.now += federation.limits.lease_seconds
 
-    settings = config(deadline_seconds=10**6, rounds=rounds)
+    brought = OWN | {"normalisation": "federated"} if own else {}
+    settings = config(deadline_seconds=10**6, rounds=rounds, **brought)
     before = len(await coordinators[-1].context.repo.experiments("", 1000))
     once = secrets.token_hex(8)
     made, key = await call(lambda c: c.experiments.create("x", settings.to_config(), once))
     initial = noise(0, size=size)
+    if own:
+        initial = with_terms(initial, "age")
     sha = hashlib.sha256(initial).hexdigest()
 
     async def settle_model(c):
@@ -53,7 +60,8 @@ async def whole_experiment(federation, coordinators, *, rounds=2, size=6):
     await call(settle_model)
     clients = []
     for n in range(4):
-        subscribe = Subscriber(client_key=f"{n}" * 40)
+        declared = Declaration(examples=100 + n, facts=FACTS, sums=[sums("age", 1.0, 0.1 * n)])
+        subscribe = Subscriber(client_key=f"{n}" * 40, declared=declared if own else Declaration())
         got = await call(lambda c, s=subscribe: c.enrolment.subscribe(made.id, key, s))
         clients.append(await call(lambda c, t=got.token: c.enrolment.client_of(made.id, t)))
     for turn in range(1000):
@@ -86,6 +94,8 @@ async def whole_experiment(federation, coordinators, *, rounds=2, size=6):
         sorted(k.replace(made.id, "") for k in await federation.blobs.sizes("") if made.id in k),
         len(await repo.experiments("", 1000)) - before,
         await repo.count_clients(made.id),
+        [(c.slot, c.examples, c.sums) for c in await repo.clients(made.id, "", 10)],
+        (found := await repo.normalisation(made.id)) and (found.scales, found.slots),
     )
 
 
@@ -120,6 +130,14 @@ async def test_dying_at_any_write_changes_nothing_in_the_end(store, fresh_store,
         store, fresh_store, Limits(), after=after, every=thinned(store, 5)
     )
     assert deaths > 25  # the loop ended because all writes were tried, not at once
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_dying_at_any_write_with_data_of_the_parties_own(store, fresh_store, after):
+    deaths = await deaths_that_change_nothing(
+        store, fresh_store, Limits(), after=after, every=thinned(store, 5), rounds=1, own=True
+    )
+    assert deaths > 15
 
 
 @pytest.mark.parametrize("step", [10.0, 0.0], ids=["in one call", "a cell a call"])

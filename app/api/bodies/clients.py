@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from app.api.bodies.common import optional_time_of, time_of
 from app.service.coordinator import (
+    Declaration,
     Done,
     Enrolled,
     Shard,
+    ShardRule,
     Subscriber,
     Subscription,
+    Terms,
     Train,
     Turn,
     Wait,
 )
+from serverless_fl.domain.agreement import ColumnSums, Scale
 from serverless_fl.domain.records import Update, UpdateCommit, client_id
 from serverless_fl.wire import schema, turns, views
 
@@ -97,24 +101,56 @@ def receipt_body(update: Update) -> schema.UpdateReceipt:
 
 def subscriber_of(body: schema.Subscribe) -> Subscriber:
     """A party that wants to become a client."""
-    return Subscriber(client_key=body.client_key, name=body.name, told=body.told, shard=body.shard)
+    declared = Declaration(
+        examples=body.examples,
+        facts=body.facts,
+        sums=tuple(ColumnSums(**found.model_dump()) for found in body.sums),
+    )
+    return Subscriber(
+        client_key=body.client_key,
+        name=body.name,
+        told=body.told,
+        shard=body.shard,
+        declared=declared,
+    )
 
 
 def subscription_body(found: Subscription) -> schema.Subscription:
     """What a client gets when it enrols."""
-    rule = found.rule
     return schema.Subscription(
         client_id=found.client_id,
         token=found.token,
-        shard_size=found.shard_size,
+        shard_size=found.examples,
         shard=shard_body(found.shard) if found.shard else None,
-        rule=schema.ShardRule(
-            version=rule.version,
-            seed=rule.seed,
-            dataset_size=rule.dataset_size,
-            clients=rule.clients,
-            slot=rule.slot,
-        ),
+        rule=_rule_body(found.rule) if found.rule else None,
+    )
+
+
+def _rule_body(rule: ShardRule) -> schema.ShardRule:
+    return schema.ShardRule(
+        version=rule.version,
+        seed=rule.seed,
+        dataset_size=rule.dataset_size,
+        clients=rule.clients,
+        slot=rule.slot,
+    )
+
+
+def agreement_body(found: Terms) -> views.AgreementView:
+    """The terms for parties with data of their own."""
+    fixed = found.normalisation
+    return views.AgreementView(
+        max_examples=found.max_examples,
+        facts=dict(found.agreement.facts),
+        normalise=list(found.agreement.normalise),
+        sums_due=found.sums_due,
+        scales=[_scale_body(scale) for scale in fixed.scales] if fixed else [],
+    )
+
+
+def _scale_body(scale: Scale) -> views.ScaleView:
+    return views.ScaleView(
+        column=scale.column, mean=scale.mean, deviation=scale.deviation, count=scale.count
     )
 
 
@@ -134,7 +170,7 @@ def client_body(found: Enrolled) -> views.ClientView:
     return views.ClientView(
         id=client.id,
         name=client.name,
-        shard_size=found.shard_size,
+        shard_size=found.examples,
         enrolled_at=time_of(client.enrolled_at),
         revoked_at=optional_time_of(client.revoked_at),
     )

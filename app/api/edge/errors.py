@@ -20,6 +20,7 @@ from serverless_fl.wire.schema import Problem
 STATUS: Mapping[type[errors.CoordinatorError], int] = {
     errors.InvalidConfig: 422,
     errors.BadWeights: 422,
+    errors.BadEnrolment: 422,
     errors.DigestMismatch: 422,
     errors.NotFound: 404,
     errors.Unauthenticated: 401,

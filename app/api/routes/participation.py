@@ -9,6 +9,7 @@ from fastapi import Query, Request
 from starlette.types import Receive
 
 from app.api.bodies.clients import (
+    agreement_body,
     commit_of,
     commit_of_facts,
     receipt_body,
@@ -23,6 +24,7 @@ from app.api.edge.auth import (
     Bearer,
     CallingClient,
     ExperimentId,
+    Member,
     RoundNumber,
     Service,
     client_first,
@@ -30,8 +32,10 @@ from app.api.edge.auth import (
 )
 from app.api.edge.errors import responses
 from app.api.edge.transfers import OCTETS, PartNumber, PartSha256, part_of
-from serverless_fl.wire import parts, schema, turns
+from serverless_fl.wire import parts, schema, turns, views
 from serverless_fl.wire.bounds import MAX_ROUNDS
+
+SUBSCRIBE_BYTES = 512 * 1024  # 1,000 facts and the sums of 500 columns take 400 KB
 
 router = routing.router("/experiments/{experiment_id}", tags=["Take part"])
 
@@ -83,10 +87,24 @@ async def subscribe(
     return subscription_body(found)
 
 
-routing.takes_body(router, enrolment_key_first)
+routing.takes_body(router, enrolment_key_first, most=SUBSCRIBE_BYTES)
 
 
-@router.get("/shard", summary="Shard assignment", responses=responses(401, 404, 422, 503))
+@router.get(
+    "/agreement",
+    summary="Terms for data of one's own",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def get_agreement(
+    service: Service, experiment_id: ExperimentId, _: Member
+) -> views.AgreementView:
+    """What a party's data must have in common with those of the others, and the normalisation that
+    the parties' sums have fixed.
+    """
+    return agreement_body(await service.enrolment.terms(experiment_id))
+
+
+@router.get("/shard", summary="Shard assignment", responses=responses(401, 404, 409, 422, 503))
 async def get_shard(service: Service, client: CallingClient) -> schema.Shard:
     """Lists the indices of the calling client's random, disjoint part of the training set."""
     return shard_body(await service.enrolment.shard(client))

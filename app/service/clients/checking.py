@@ -32,7 +32,7 @@ async def check_update(
     Stores `data` after the check. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch and
     Conflict.
     """
-    require_examples(experiment, client.slot, commit.num_examples)
+    require_examples(experiment, client, commit.num_examples)
     layout = await context.repo.layout(experiment.id)
     expected = encoded_layout(layout, experiment.config.update_encoding)
     prefix = keys.update_blob(experiment.id, number, client.slot)
@@ -61,6 +61,7 @@ async def check_update(
         offset=len(found.header),
         header="" if expected.same_order(found) else base64.b64encode(found.header).decode(),
         num_examples=commit.num_examples,
+        declared=client.examples,
         metrics=commit.metrics,
         received_at=context.clock(),
     )

@@ -6,8 +6,23 @@ import asyncio
 from dataclasses import dataclass, field
 
 from app.service.clients.credentials import client_token, fingerprint, matches, slot_of
-from app.service.clients.shards import Shard, ShardRule, draw_shard, rule_of, shard_size
+from app.service.clients.shards import (
+    Shard,
+    ShardRule,
+    draw_shard,
+    examples_of,
+    require_shards,
+    rule_of,
+)
 from app.service.context import Context
+from app.service.own_data.declarations import (
+    Declaration,
+    Terms,
+    check_declaration,
+    require_same_examples,
+    sums_are_due,
+    terms,
+)
 from app.service.rounds.machine import Rounds
 from app.service.rounds.progress import check_sample
 from app.telemetry.logs import log_event
@@ -30,32 +45,36 @@ class Subscriber:
     """A party that wants to become a client.
 
     `told`: another program tells it when to ask, as in a simulation. `shard`: list the shard's
-    indices in the answer.
+    indices in the answer. `declared` is about its own data.
     """
 
     client_key: str = field(repr=False)
     name: str = ""
     told: bool = False
     shard: bool = False
+    declared: Declaration = field(default_factory=Declaration)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subscription:
-    """What a client gets when it enrols. `shard` is None unless it was asked for and is short."""
+    """What a client gets when it enrols.
+
+    `shard` is None unless it was asked for and is short. `rule` is None if there are no shards.
+    """
 
     client_id: str
     token: str = field(repr=False)
-    shard_size: int
+    examples: int
     shard: Shard | None
-    rule: ShardRule
+    rule: ShardRule | None
 
 
 @dataclass(frozen=True)
 class Enrolled:
-    """A client, and how many examples its shard holds."""
+    """A client, and how many examples it has."""
 
     client: Client
-    shard_size: int
+    examples: int
 
 
 class Enrolment:
@@ -111,30 +130,38 @@ class Enrolment:
     async def subscribe(self, experiment_id: str, key: str, request: Subscriber) -> Subscription:
         """Claim a free slot; the same client key always has the same slot and token.
 
-        Raises Unauthenticated, Revoked, OutOfTurn, ExperimentFull.
+        Raises Unauthenticated, Revoked, OutOfTurn, ExperimentFull, and BadEnrolment or Conflict if
+        the experiment does not take this party's data.
         """
         experiment = await self.require_enrolment_key(experiment_id, key)
+        if request.shard:
+            require_shards(experiment)
         unique = fingerprint(request.client_key)
         # Count first: if a copy of this request takes the last slot in between, its key is found.
         enrolled = await self.repo.count_clients(experiment_id)
         client = await self.repo.client_by_key(experiment_id, unique)
         if client is None:
             _require_open(experiment, enrolled)
+        else:
+            require_not_revoked(client)
+        await check_declaration(self.context, experiment, request.declared, known=client)
+        if client is None:
             async with self._claiming:
                 client = await self._claim(experiment_id, key, request, unique)
-        require_not_revoked(client)
+            require_not_revoked(client)
+        require_same_examples(client, request.declared)
         # The last client to enrol opens the first round.
         await self.rounds.advance(experiment_id, check_sample)
-        size = shard_size(experiment, client.slot)
+        size = examples_of(experiment, client)
         listed = size <= LISTED_AT_ONCE
         return Subscription(
             client_id=client.id,
             token=client_token(
                 request.client_key, experiment_id, client.slot, client.token_generation
             ),
-            shard_size=size,
+            examples=size,
             shard=await draw_shard(experiment, client) if request.shard and listed else None,
-            rule=rule_of(experiment, client),
+            rule=rule_of(experiment, client) if client.examples is None else None,
         )
 
     async def _claim(
@@ -151,6 +178,7 @@ class Enrolment:
             # Meanwhile the experiment may have ended, or the key may have been replaced.
             experiment = await self.require_enrolment_key(experiment_id, key)
             _require_open(experiment, slot)
+            declared = request.declared
             client = Client(
                 experiment_id=experiment_id,
                 slot=slot,
@@ -158,10 +186,16 @@ class Enrolment:
                 token_hash=fingerprint(client_token(request.client_key, experiment_id, slot)),
                 enrolled_at=self.context.clock(),
                 told=request.told,
+                examples=declared.examples,
+                sums=tuple(declared.sums) if sums_are_due(experiment) else (),
             )
             if await self.repo.add_client(client, unique):
                 log_event("client enrolled", experiment=experiment_id, client=client.id)
                 return client
+
+    async def terms(self, experiment_id: str) -> Terms:
+        """The terms for parties with data of their own. Raises NotFound, Conflict."""
+        return await terms(self.context, await self.repo.experiment(experiment_id))
 
     async def shard(self, client: Client) -> Shard:
         """The client's part of the data set, as indices. Raises Conflict if they are too many.
@@ -169,7 +203,8 @@ class Enrolment:
         The SDK computes a long shard by the rule of its subscription; other clients may ask here.
         """
         experiment = await self.repo.experiment(client.experiment_id)
-        size = shard_size(experiment, client.slot)
+        require_shards(experiment)
+        size = examples_of(experiment, client)
         if size > LISTED:
             raise Conflict(
                 f"The shard's {size} indices are more than the {LISTED} that are listed: compute "

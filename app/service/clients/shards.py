@@ -32,6 +32,11 @@ class Shard:
     indices: list[int]
 
 
+def require_shards(experiment: Experiment) -> None:
+    """Raises Conflict if the parties bring data of their own."""
+    _ = experiment.config.shared_out
+
+
 async def draw_shard(experiment: Experiment, client: Client) -> Shard:
     """Compute the indices of a client's shard."""
     config, rule = experiment.config, rule_of(experiment, client)
@@ -42,34 +47,35 @@ async def draw_shard(experiment: Experiment, client: Client) -> Shard:
     return Shard(
         client_id=client.id,
         dataset=config.dataset,
-        dataset_size=config.dataset_size,
+        dataset_size=config.shared_out,
         indices=indices,
     )
 
 
 def rule_of(experiment: Experiment, client: Client) -> ShardRule:
-    """The rule by which anybody can compute the shard."""
+    """The rule by which anybody can compute the shard. Raises Conflict if there are no shards."""
     config = experiment.config
     return ShardRule(
         version=experiment.draw_version,
         seed=config.seed,
-        dataset_size=config.dataset_size,
+        dataset_size=config.shared_out,
         clients=config.clients,
         slot=client.slot,
     )
 
 
-def shard_size(experiment: Experiment, slot: int) -> int:
-    """How many examples a slot's shard holds."""
+def examples_of(experiment: Experiment, client: Client) -> int:
+    """How many examples a client has: those of its shard, or those of its own that it declared."""
+    if client.examples is not None:
+        return client.examples
     config = experiment.config
-    start, stop = draws.shard_bounds(config.dataset_size, config.clients, slot)
+    start, stop = draws.shard_bounds(config.shared_out, config.clients, client.slot)
     return stop - start
 
 
-def require_examples(experiment: Experiment, slot: int, count: int) -> None:
-    """Raises BadWeights if a client reports more examples than its shard holds."""
-    most = shard_size(experiment, slot)
+def require_examples(experiment: Experiment, client: Client, count: int) -> None:
+    """Raises BadWeights if a client reports more examples than it has."""
+    most = examples_of(experiment, client)
     if count > most:
-        raise BadWeights(
-            f"{count} examples, but the shard holds {most}.", code="examples-out-of-range"
-        )
+        whose = "the shard holds" if client.examples is None else f"{client.id} declared"
+        raise BadWeights(f"{count} examples, but {whose} {most}.", code="examples-out-of-range")

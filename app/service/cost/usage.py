@@ -131,8 +131,8 @@ class Terms:
         `waited_from` holds the times at which clients enrolled, or a sample of them.
         """
         found = self.call(bytes_in=REQUEST) + self.upload(model_size)
-        digits = len(str(config.dataset_size)) + 1
-        shard = config.dataset_size / config.clients * digits
+        size = config.dataset_size or 0  # parties with data of their own get no list
+        shard = size / config.clients * (len(str(size)) + 1)
         found += self.call(bytes_in=REQUEST, bytes_out=ANSWER + shard, times=clients)
         asked = sum(self.polling(start, end, told) for start in waited_from)
         return found + self.call(times=asked * clients / max(len(waited_from), 1))

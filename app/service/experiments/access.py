@@ -15,7 +15,7 @@ from app.service.clients.credentials import (
     slot_of,
 )
 from app.service.clients.enrolment import Enrolled, require_not_revoked
-from app.service.clients.shards import shard_size
+from app.service.clients.shards import examples_of
 from app.service.context import Context
 from app.service.rounds.machine import Rounds
 from app.telemetry.logs import log_event
@@ -65,7 +65,7 @@ class Access:
             revoked = tuple(sorted({*experiment.revoked, client.slot}))
             await self.repo.save_experiment(replace(experiment, revoked=revoked))
         await self.rounds.advance(experiment_id)  # the round may have waited for this client only
-        return Enrolled(client, shard_size(experiment, client.slot))
+        return Enrolled(client, examples_of(experiment, client))
 
     async def enrolment_key(self, experiment_id: str) -> EnrolmentKey:
         """The key that enrols now. Raises NotFound, and Conflict if it cannot be shown."""

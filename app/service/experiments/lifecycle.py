@@ -13,6 +13,7 @@ from app.service.context import Context
 from app.service.files import stored
 from app.service.files.announcements import Ledger
 from app.service.files.uploads import PartPlan, Uploads
+from app.service.own_data.declarations import require_agreement
 from app.service.records import keys
 from app.service.rounds import cleanup
 from app.service.rounds.machine import Rounds
@@ -191,6 +192,8 @@ class Experiments:
         if (found := encoding_of(layout)) != WEIGHTS:
             raise BadWeights(f"This file is in {found}, no model itself.", code="encoding-mismatch")
         encoded_layout(layout, experiment.config.update_encoding)  # raises if it is impossible
+        if experiment.config.own_data:
+            require_agreement(experiment.config, layout.metadata)
         model = ModelVersion(
             experiment_id=experiment_id,
             version=0,

@@ -137,10 +137,10 @@ def _of_initial_model(model: ModelVersion | None) -> Iterator[AuditEvent]:
 
 
 def _of_client(client: Client) -> Iterator[AuditEvent]:
-    slot = client.slot
-    yield _event(
-        client.enrolled_at, client.id, _A.CLIENT_ENROLLED, client.name, clients=[slot], turn=slot
-    )
+    slot, name = client.slot, client.name
+    if client.examples is not None:
+        name = f"{name}{', ' if name else ''}{client.examples} examples of its own"
+    yield _event(client.enrolled_at, client.id, _A.CLIENT_ENROLLED, name, clients=[slot], turn=slot)
     for at in client.token_changes:
         yield _event(at, client.id, _A.TOKEN_REPLACED, "", clients=[slot], turn=slot)
     if client.revoked_at is not None:

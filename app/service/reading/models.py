@@ -120,7 +120,10 @@ class Models:
         await self._record(experiment, version)
         if (slot := slot_named(source)) is not None:
             require_part(experiment, slot)
-            require_examples(experiment, slot, num_examples)
+            client = await self.repo.client(experiment_id, slot)
+            if client is None:
+                raise NotFound(f"There is no {source} in this experiment.")
+            require_examples(experiment, client, num_examples)
         evaluation = Evaluation(
             experiment_id=experiment_id,
             version=version,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.service.clients.enrolment import Enrolled
-from app.service.clients.shards import shard_size
+from app.service.clients.shards import examples_of
 from app.service.context import Context
 from app.service.reading.details import ExperimentDetails, ModelDetails, PastRound, RoundDetails
 from app.service.reading.headline import always_refused, describe_always_refused, headline
@@ -119,7 +119,7 @@ class Views:
         experiment = await self.repo.experiment(experiment_id)
         place = "" if after is None else client_key(experiment_id, after)
         found = await self.repo.clients(experiment_id, place, limit)
-        return [Enrolled(client, shard_size(experiment, client.slot)) for client in found]
+        return [Enrolled(client, examples_of(experiment, client)) for client in found]
 
     async def models(self, experiment_id: str, after: int = -1) -> list[ModelDetails]:
         """The model versions above `after`. Raises NotFound."""

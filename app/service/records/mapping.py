@@ -6,6 +6,7 @@ from typing import Any
 
 from app.service.records.memo import Memo
 from app.store.port import Document
+from serverless_fl.domain.agreement import ColumnSums, Normalisation, Scale
 from serverless_fl.domain.experiment import (
     Best,
     BudgetChange,
@@ -46,7 +47,14 @@ def experiment(found: Document) -> Experiment:
 def client(found: Document) -> Client:
     body = found.body
     changes = tuple(body.get("token_changes", ()))
-    return Client(**{**body, "revision": found.revision, "token_changes": changes})
+    sums = tuple(ColumnSums(**s) for s in body.get("sums", ()))
+    return Client(**{**body, "revision": found.revision, "token_changes": changes, "sums": sums})
+
+
+def normalisation(found: Document) -> Normalisation:
+    body = found.body
+    scales = tuple(Scale(**s) for s in body["scales"])
+    return Normalisation(**{**body, "scales": scales, "slots": tuple(body["slots"])})
 
 
 def round(found: Document) -> Round:

@@ -12,6 +12,7 @@ from app.service.records.scans import scan_all, scan_to
 from app.service.records.sums import SumRecords
 from app.store.port import Documents
 from app.telemetry import ids
+from serverless_fl.domain.agreement import Normalisation
 from serverless_fl.domain.errors import NotFound
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.records import (
@@ -26,7 +27,7 @@ from serverless_fl.weights.header import Layout, read_header
 
 KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with the experiment's id
     *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
-    *("announced", "announced_initial", "groups"),
+    *("announced", "announced_initial", "groups", "normalisations"),
 )  # "claims" are in databases of earlier versions
 LAYOUTS = 64  # a process remembers the layouts of so many experiments
 
@@ -154,6 +155,15 @@ class Repository:
         """Compare-and-set on the revision that was read."""
         key = key_of(client.experiment_id, client.slot)
         return await self.documents.replace("clients", key, client.revision, body_of(client))
+
+    async def add_normalisation(self, normalisation: Normalisation) -> bool:
+        key = key_of(normalisation.experiment_id, 0)
+        return await self.documents.insert("normalisations", key, body_of(normalisation))
+
+    async def normalisation(self, experiment_id: str) -> Normalisation | None:
+        """What the parties' sums have fixed; None before the start, and where none is asked for."""
+        found = await self.documents.get("normalisations", key_of(experiment_id, 0))
+        return None if found is None else mapping.normalisation(found)
 
     # Rounds
 

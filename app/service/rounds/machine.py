@@ -15,6 +15,7 @@ from app.service.call_budget import CallBudget
 from app.service.context import Context
 from app.service.cost.metering import Metering
 from app.service.journal import COORDINATOR, describe_missing
+from app.service.own_data.normalisation import fix_normalisation
 from app.service.rounds import cleanup
 from app.service.rounds.closing import Closing, OutOfBudget, blobs_fault, cut, fail
 from app.service.rounds.progress import Check, check_all
@@ -85,6 +86,7 @@ class Rounds:
         enrolled = await self.repo.count_clients(experiment.id)
         if enrolled < experiment.config.clients_to_start:
             return False
+        await fix_normalisation(self.context, experiment)
         started = await self.metering.closed(experiment)
         started = started.move(ExperimentState.RUNNING, round=1)
         if await self.repo.save_experiment(started):

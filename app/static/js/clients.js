@@ -12,7 +12,7 @@ export function clientsSection(id) {
   const note = h("p.muted");
   const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Clients" },
     h("table", {}, h("thead", {}, h("tr", {},
-      ["Client", "Name", "Shard", "Rounds", "Enrolled", ""].map((name) =>
+      ["Client", "Name", "Examples", "Rounds", "Enrolled", ""].map((name) =>
         h("th", { scope: "col" }, name || h("span.sr", {}, "Actions"))))), body));
   const node = card("Clients", note, table);
   let clients = [];

@@ -52,7 +52,7 @@ async def test_errors_are_problems(http, federation):
         ({"learning_rate": "NaN"}, "learning_rate"),
         ({"rounds": 1.5}, "rounds"),
         ({"roundz": 3}, "roundz"),
-        ({"dataset_size": None}, "dataset_size"),
+        ({"dataset_size": "40"}, "dataset_size"),
         ({"strategy": "magic"}, "strategy"),
     ],
 )
@@ -67,6 +67,10 @@ async def test_a_malformed_setting_is_named(http, change, says):
     ("change", "says"),
     [
         ({"clients_per_round": 5}, "clients_per_round (5) is more than clients (4)"),
+        ({"dataset_size": None}, "dataset_size is missing"),
+        ({"data": "own"}, "dataset_size (40) is the size of a common data set, but data (own)"),
+        ({"max_examples_per_client": 5}, "max_examples_per_client (5) is about data of the"),
+        ({"normalisation": "federated"}, "normalisation (federated) is about data of the"),
         ({"dataset_size": 3}, "3 examples cannot be shared among 4 clients"),
         ({"quorum": 3}, "no round ever closes"),
         ({"min_clients": 1}, "min_clients (1)"),

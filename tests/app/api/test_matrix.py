@@ -170,6 +170,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("POST", f"{E}/token"): Row(
         only(200, "own client"), json=lambda w: {"client_key": w.client_key}
     ),
+    ("GET", f"{E}/agreement"): Row(only(409, *MEMBERS)),  # 409: it shares out a common data set
     ("GET", f"{E}/shard"): Row(only(200, *CLIENTS)),
     ("GET", f"{E}/status"): Row(only(200, *CLIENTS)),
     # 409: not in the cohort.

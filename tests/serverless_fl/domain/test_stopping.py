@@ -3,6 +3,7 @@
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,14 @@ def test_a_client_measures_on_a_tenth_of_its_shard_at_most():
     assert held_out(config, update(0, 0.9, 950)) == 50
     assert held_out(config, update(0, 0.9, 1)) == 100  # whatever it says that it left out
     assert held_out(config, update(0, 0.9, 1000)) == 100  # measured on something else
+
+
+def test_a_client_with_data_of_its_own_measures_on_a_tenth_of_what_it_declared():
+    config = settings(data="own", dataset_size=None)
+    for declared, trained, measured in ((700, 630, 70), (60, 54, 6), (5, 5, 1)):
+        sent = replace(update(0, 0.9, trained), declared=declared)
+        assert held_out(config, sent) == measured
+    assert out_of_reach(config) == ""
 
 
 def test_each_client_counts_once_with_what_it_said_last():

@@ -16,7 +16,7 @@ from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import ADMIN_KEY, BOTH_STORES, Federation, config, weights
 
 # Small cohorts have no groups, and only a bucket's URLs are announced.
-UNUSED = {"sums", "claims", "groups", "announced", "announced_initial"}
+UNUSED = {"sums", "claims", "groups", "announced", "announced_initial", "normalisations"}
 SETTLED = 20 * 30 + 1  # seconds: the leases after which no stale call writes any more
 
 
