@@ -15,7 +15,8 @@ from client_sdk.cli import settings_table
 from client_sdk.cli.arguments import make_parser
 from client_sdk.cli.settings import default_text, effective, flag_of, shown_settings
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.settings import GROUP_KEY, settings_in, settings_of
+from serverless_fl.wire.settings import GROUP_KEY, listed, settings_in, settings_of
+from tests.support.choices import WithToys
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
@@ -33,23 +34,31 @@ def help_of_run(capsys, monkeypatch):
         with pytest.raises(SystemExit):
             make_parser(declared).parse_args(["run", "--help"])
         text = capsys.readouterr().out
-        entries = re.findall(r"^  (--[a-z-]+) (.*(?:\n    .*)*)", text, re.MULTILINE)
-        return {flag: " ".join(words.split()).casefold() for flag, words in entries}
+        entries = re.findall(r"^  (--[a-z0-9-]+) (.*(?:\n    .*)*)", text, re.MULTILINE)
+        return {flag: " ".join(words.split()).casefold() for flag, words in entries}, text
 
     return read
 
 
-def test_help_says_what_is_declared(help_of_run):
-    told = help_of_run()
-    for setting in shown_settings(ExperimentConfig):
+@pytest.mark.parametrize("declared", [ExperimentConfig, WithToys])
+def test_help_says_what_is_declared(help_of_run, declared):
+    told, text = help_of_run(declared)
+    for setting in shown_settings(declared):
         words = told[flag_of(setting.name)]
         assert setting.description.casefold() in words
         assert default_text(setting) in words
-        assert (
-            setting.bounds.replace(", ", ",") in words
-            if setting.choices
-            else (setting.bounds in words)
-        )
+        if setting.alternatives:
+            for alternative in setting.alternatives:
+                line = rf"^    {alternative.name} +{re.escape(alternative.summary)}$"
+                assert re.search(line, text, re.MULTILINE)
+        elif setting.choices:
+            assert ",".join(setting.choices) in words
+        else:
+            assert setting.bounds in words
+        if setting.choice:
+            assert text.index(f": settings of {listed(setting.taken_by)}:\n") < text.index(
+                f"\n  {flag_of(setting.name)} "
+            )
 
 
 def test_the_page_is_what_the_command_prints():
@@ -60,10 +69,11 @@ def test_the_page_is_what_the_command_prints():
 
 def test_the_api_describes_the_same(tmp_path):
     app = create_app(Settings(data_dir=tmp_path, admin_key="k" * 32))
-    described = app.openapi()["components"]["schemas"]["ExperimentConfig"]
+    schemas = app.openapi()["components"]["schemas"]
+    described = settings_in(schemas["ExperimentConfig"], schemas)
     ours = settings_of(ExperimentConfig)
-    assert list(settings_in(described)) == list(ours)
-    for name, told in settings_in(described).items():
+    assert list(described) == list(ours)
+    for name, told in described.items():
         assert rounded(told) == rounded(ours[name])
 
 
@@ -75,7 +85,7 @@ def rounded(setting):
 
 
 def test_a_setting_that_is_declared_once_is_everywhere(help_of_run, tmp_path):
-    assert help_of_run(Toy)["--toy"] == "n a toy (1 to 9; default: 3)"
+    assert help_of_run(Toy)[0]["--toy"] == "n a toy (1 to 9; default: 3)"
     assert "| `--toy` | `toy` | 3 | 1 to 9 | A toy |" in settings_table.page(Toy)
     (tmp_path / "my.toml").write_text("[training]\ntoy = 4\n", encoding="utf-8")
     arguments = make_parser(Toy).parse_args(["run", "--config", str(tmp_path / "my.toml")])
@@ -83,3 +93,20 @@ def test_a_setting_that_is_declared_once_is_everywhere(help_of_run, tmp_path):
     assert effective(arguments.settings, **of_data).toy == 4
     assert arguments.settings.in_own_words("toy (4)").startswith("toy in ")
     assert settings_of(Toy).keys() - settings_of(ExperimentConfig).keys() == {"toy"}
+
+
+def test_an_alternative_that_is_declared_once_is_everywhere(tmp_path):
+    page = settings_table.page(WithToys)
+    assert (
+        "### strategy = toy\n\nA toy that takes two settings.\n\n"
+        "| flag | key | default | values | what it does |\n|---|---|---|---|---|\n"
+        "| `--toy-rate` | `toy_rate` | 0.5 | above 0, at most 10 | A rate |\n"
+        "| `--toy-steps` | `toy_steps` | 1 | 1 to 9 | Steps |\n"
+    ) in page
+    assert "| `--toy-rate` | `toy_rate` | 0.25 | above 0, at most 10 | A rate |" in page
+    file = tmp_path / "my.toml"
+    file.write_text('[strategy]\nname = "toy"\ntoy_rate = 1\n', encoding="utf-8")
+    arguments = make_parser(WithToys).parse_args(["run", "--config", str(file), "--toy-steps", "2"])
+    of_data = {"dataset": "d", "dataset_size": 100, "model": "m"}
+    found = effective(arguments.settings, **of_data)
+    assert found.strategy.model_dump() == {"name": "toy", "toy_rate": 1.0, "toy_steps": 2}

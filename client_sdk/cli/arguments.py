@@ -54,6 +54,10 @@ class _Parser(argparse.ArgumentParser):
             found, others = super().parse_known_args(words, namespace)
         flags = getattr(found, "settings", {})
         found.settings = settings.Given(flags, in_file, found.config, self.declared)
+        try:
+            found.settings.nested()
+        except errors.UsageError as error:
+            self.error(str(error).removesuffix("."))
         return found, others
 
     def _refuse_misspelt(self, words: list[str]) -> None:
@@ -165,10 +169,10 @@ def _add_data(data: Group, machine: Group, default: str | None, of: str) -> None
 
 
 def _add_run(parser: _Parser) -> None:
-    groups = {name: parser.add_argument_group(title) for name, title in settings.TITLES.items()}
+    groups = settings.add_groups(parser, parser.declared)
     machine = parser.add_argument_group("this machine")
     run = parser.add_argument_group("this run")
-    data = groups["data"]
+    data = groups["data", ()]
     _add_data(data, machine, "auto", "auto: mnist where it can be had, else digits")
     data.add_argument(
         "--image-size",
@@ -183,11 +187,10 @@ def _add_run(parser: _Parser) -> None:
         help="other proportions: the whole picture between bars, or its middle (default: letterbox "
         "for folders, crop for .npz)",
     )
-    groups["training"].add_argument(
+    groups["training", ()].add_argument(
         "--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto (default: auto)"
     )
-    for setting in settings.shown_settings(parser.declared):
-        settings.add_flag(groups[setting.group], setting, parser.declared)
+    settings.add_flags(groups, parser.declared)
     run.add_argument(
         "--config",
         type=Path,

@@ -14,8 +14,9 @@ from client_sdk.cli import values
 from client_sdk.cli.settings import shown_settings
 from client_sdk.errors import UsageError
 from client_sdk.results.files import replace_file
+from serverless_fl.wire import choices
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.settings import GROUPS, Setting, fault
+from serverless_fl.wire.settings import GROUPS, Setting, fault, values_of
 
 NAME = "config.toml"
 _MAX_BYTES = 1_000_000
@@ -58,8 +59,9 @@ def read(path: Path, model: type[ExperimentConfig] = ExperimentConfig) -> Config
     settings: dict[str, Any] = {}
     run: dict[str, str] = {}
     for table, body in document.items():
-        for key, value in _keys(path, table, body, known):
-            _check(path, f"{table}.{key}", declared.get(key), value, model)
+        for key, value in _keys(path, table, _named(path, table, body, declared), known):
+            word = choices.NAME if key == table and choices.NAME in body else key
+            _check(path, f"{table}.{word}", declared.get(key), value, model)
             if key in RUN_KEYS:
                 run[key] = value
             else:
@@ -70,6 +72,18 @@ def read(path: Path, model: type[ExperimentConfig] = ExperimentConfig) -> Config
 def _tables(declared: Iterable[Setting]) -> dict[str, str]:
     """The table of each key."""
     return {**{setting.name: setting.group for setting in declared}, **RUN_KEYS}
+
+
+def _named(path: Path, table: str, body: Any, declared: Mapping[str, Setting]) -> Any:
+    """A table that has the name of a choice, such as [strategy], may call the choice `name`."""
+    choice = declared.get(table)
+    if choice is None or not choice.alternatives or choice.group != table:
+        return body
+    if not isinstance(body, dict) or choices.NAME not in body:
+        return body
+    if table in body:
+        raise UsageError(f"{path}: {table}.{choices.NAME} and {table}.{table} are one setting.")
+    return {(table if key == choices.NAME else key): value for key, value in body.items()}
 
 
 def _keys(path: Path, table: str, body: Any, known: Mapping[str, str]) -> list[tuple[str, Any]]:
@@ -98,8 +112,10 @@ def _check(
         wrong = None if isinstance(value, str) else "must be text"
     else:
         wrong = fault(model, setting, value)
+        if wrong is not None and isinstance(value, str):
+            wrong += values.suggestion(value, setting.choices)
     if wrong is not None:
-        raise UsageError(f"{path}: {shown} {wrong}.")
+        raise UsageError(f"{path}: {shown} {wrong}{'' if wrong.endswith('?') else '.'}")
 
 
 def write(out: Path, config: ExperimentConfig, arguments: Namespace, dataset: str) -> None:
@@ -116,11 +132,15 @@ def text_of(config: ExperimentConfig, arguments: Namespace, dataset: str) -> str
     run = {key: getattr(arguments, key) for key in RUN_KEYS}
     run["dataset"] = dataset if run["dataset"] == "auto" else run["dataset"]
     run["model"] = config.model if run["model"] == "auto" else run["model"]
-    found = config.model_dump() | run
+    found = values_of(config) | run
     lines = [f"# The settings of a run; `run --config {NAME}` makes a run with the same settings."]
     known = _tables(shown_settings(type(config)))
     for table in (*GROUPS, "run"):
-        body = {k: found[k] for k, t in known.items() if t == table and found[k] not in (None, "")}
+        body = {
+            key: found[key]
+            for key, its_table in known.items()
+            if its_table == table and found.get(key) not in (None, "")
+        }
         if body:
             lines += ["", f"[{table}]", *(f"{k} = {_value(v)}" for k, v in body.items())]
     return "\n".join(lines) + "\n"

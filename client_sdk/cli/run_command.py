@@ -35,6 +35,7 @@ from client_sdk.task.models import ModelSpec, spec_for
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.stopping import out_of_reach
 from serverless_fl.wire.config import ExperimentConfig
+from serverless_fl.wire.settings import values_of
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ async def _create(
     await asyncio.to_thread(pool.prepare)
     if arguments.resume:
         await simulation.resume()
-    tracking.begin(simulation.experiment_id, plan.config.model_dump(mode="json"))
+    tracking.begin(simulation.experiment_id, values_of(plan.config))
     url = client.connection.base_url
     view.say(
         f"experiment {simulation.experiment_id} at {url} (API docs: {url}/docs); "

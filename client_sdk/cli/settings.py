@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from client_sdk.cli import values
 from client_sdk.errors import UsageError
 from serverless_fl.domain.errors import InvalidConfig
+from serverless_fl.wire.choices import NAME
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.settings import GROUPS, Setting, fault, settings_of
+from serverless_fl.wire.settings import GROUPS, Setting, fault, listed, settings_of
 
 FROM_DATA = frozenset({"dataset", "dataset_size", "model"})  # a run takes them from its data
 OF_PARTIES = frozenset(  # a run shares out a common data set
@@ -64,8 +69,36 @@ class Given:
 
         The domain writes a setting as `name (value)`. Other words of its sentences stay.
         """
-        names = "|".join(self.declared.model_fields)
+        names = "|".join(settings_of(self.declared))
         return re.sub(rf"\b({names})(?= \()", lambda match: self.name(match[1]), message)
+
+    def chosen(self, choice: Setting) -> str:
+        """The name of the alternative that was chosen, or that is the default."""
+        name: str = self.values.get(choice.name, choice.default)
+        return name
+
+    def nested(self) -> dict[str, Any]:
+        """What was set, with the settings of alternatives inside of their choices.
+
+        A flag that chooses another alternative than the file leaves out what the file says of its
+        own. Raises UsageError for a setting that the chosen alternative does not have.
+        """
+        declared = settings_of(self.declared)
+        found = {name: value for name, value in self.values.items() if not declared[name].choice}
+        for choice in (setting for setting in declared.values() if setting.alternatives):
+            name = self.chosen(choice)
+            replaced = choice.name in self.in_file and self.in_file[choice.name] != name
+            given = {**({} if replaced else self.in_file), **self.flags}
+            own = {k: v for k, v in given.items() if declared[k].choice == choice.name}
+            for setting in own:
+                if name not in (takers := declared[setting].taken_by):
+                    raise UsageError(
+                        f"{self.name(setting)} is a setting of {listed(takers)}; "
+                        f"the {choice.name} is {name}."
+                    )
+            if own or choice.name in found:
+                found[choice.name] = {NAME: name, **own}
+        return found
 
 
 def flag_of(setting: str) -> str:
@@ -74,7 +107,7 @@ def flag_of(setting: str) -> str:
 
 
 def shown_settings(model: type[ExperimentConfig]) -> list[Setting]:
-    """The settings that have a flag, group by group."""
+    """The settings that have a flag, group by group; those of alternatives behind the choice."""
     found = [s for s in settings_of(model).values() if s.name not in FROM_DATA | OF_PARTIES]
     return sorted(found, key=lambda setting: GROUPS.index(setting.group))
 
@@ -110,24 +143,61 @@ class _Store(argparse.Action):
         namespace.settings = given
 
 
-def add_flag(
-    group: argparse._ArgumentGroup, setting: Setting, model: type[ExperimentConfig]
-) -> None:
-    """Add a setting's flag to the group."""
-    metavar = {"integer": "N", "number": "X"}.get(setting.kind, "TEXT")
-    if setting.choices:
-        metavar = "{" + ",".join(setting.choices) + "}"
-    elif setting.kind == "boolean":
-        metavar = "{true,false}"
-    group.add_argument(
-        flag_of(setting.name),
-        dest=setting.name,
-        action=_Store,
-        default=argparse.SUPPRESS,
-        type=_reader(setting, model),
-        metavar=metavar,
-        help=help_text(setting),
-    )
+Groups = Mapping[tuple[str, tuple[str, ...]], argparse._ArgumentGroup]
+
+
+def add_groups(parser: argparse.ArgumentParser, model: type[ExperimentConfig]) -> Groups:
+    """Add the groups of settings to a parser's help.
+
+    A group's settings are by `(name, ())`. Those of alternatives follow, by the group's name and
+    the alternatives that take them.
+    """
+    found: dict[tuple[str, tuple[str, ...]], argparse._ArgumentGroup] = {}
+    for name, title in TITLES.items():
+        members = [setting for setting in shown_settings(model) if setting.group == name]
+        about = [_alternatives_text(setting) for setting in members if setting.alternatives]
+        found[name, ()] = parser.add_argument_group(title, "\n\n".join(about) or None)
+        for takers in dict.fromkeys(tuple(setting.taken_by) for setting in members):
+            if takers:
+                title_of_takers = f"{title}: settings of {listed(takers)}"
+                found[name, takers] = parser.add_argument_group(title_of_takers)
+    return found
+
+
+def _alternatives_text(choice: Setting) -> str:
+    """A line for each alternative, as wide as the terminal."""
+    width = max(len(alternative.name) for alternative in choice.alternatives) + 4
+    lines = [
+        textwrap.fill(
+            alternative.summary,
+            width=max(width + 20, shutil.get_terminal_size().columns - 4),
+            initial_indent=f"  {alternative.name}".ljust(width),
+            subsequent_indent=" " * width,
+        )
+        for alternative in choice.alternatives
+    ]
+    return "\n".join([f"The alternatives of {flag_of(choice.name)}:", *lines])
+
+
+def add_flags(groups: Groups, model: type[ExperimentConfig]) -> None:
+    """Add the flag of each setting to its group."""
+    for setting in shown_settings(model):
+        metavar = {"integer": "N", "number": "X"}.get(setting.kind, "TEXT")
+        if setting.alternatives:
+            metavar = "NAME"
+        elif setting.choices:
+            metavar = "{" + ",".join(setting.choices) + "}"
+        elif setting.kind == "boolean":
+            metavar = "{true,false}"
+        groups[setting.group, tuple(setting.taken_by)].add_argument(
+            flag_of(setting.name),
+            dest=setting.name,
+            action=_Store,
+            default=argparse.SUPPRESS,
+            type=_reader(setting, model),
+            metavar=metavar,
+            help=help_text(setting),
+        )
 
 
 def _reader(setting: Setting, model: type[ExperimentConfig]) -> Callable[[str], Any]:
@@ -164,7 +234,8 @@ def effective(
 
     Raises UsageError where two contradict each other, in the words of who gave them.
     """
-    found, declared = given.values, given.declared
+    declared = given.declared
+    found = given.nested()
     clients = found.get("clients", declared.model_fields["clients"].default)
     per_round = declared.model_fields["clients_per_round"].default
     batch = declared.model_fields["batch_size"].default
@@ -173,9 +244,11 @@ def effective(
         "batch_size": 10 if dataset_size // clients < _SMALL_SHARD else batch,
     }
     own = {"dataset": dataset, "dataset_size": dataset_size, "model": model}
-    config = declared(**(derived | found | own))
     try:
+        config = declared(**(derived | found | own))
         config.to_config()
+    except ValidationError as error:  # settings of an alternative that contradict each other
+        raise UsageError(f"{error.errors()[0]['msg']}.") from error
     except InvalidConfig as error:
         raise UsageError(given.in_own_words(error.message)) from error
     return config

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from client_sdk.cli.settings import TITLES, default_text, flag_of, shown_settings
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.settings import Setting
+from serverless_fl.wire.settings import Alternative, Setting
 
 _HEAD = """\
 # The settings of an experiment
@@ -26,6 +28,20 @@ target_accuracy = 0.97
 patience = 2
 ```
 
+Some settings choose an alternative that has settings of its own. Each alternative has a section
+below its group. A flag or key of an alternative that was not chosen is refused. In a file these
+settings stand in the table of their group; in the API they stand in an object with the name:
+
+```toml
+[strategy]
+name = "fedadam"  # or strategy = "fedadam"
+server_learning_rate = 0.1
+```
+
+```json
+{"strategy": {"name": "fedadam", "server_learning_rate": 0.1}}
+```
+
 A file may also hold `dataset`, `data_dir`, `image_size` and `fit` in `[data]`, `model` in
 `[training]`, and `name` and `kernel` in `[run]`, as `run --help` explains them. `none` on the
 command line takes a value of the file away where a setting has no default. The API also needs
@@ -42,12 +58,23 @@ def page(declared: type[ExperimentConfig] = ExperimentConfig) -> str:
     found = shown_settings(declared)
     parts = [_HEAD]
     for group, title in TITLES.items():
-        rows = "".join(_row(setting) for setting in found if setting.group == group)
-        parts.append(
-            f"\n## [{group}]: {title}\n\n"
-            "| flag | key | default | values | what it does |\n|---|---|---|---|---|\n" + rows
-        )
+        own = [setting for setting in found if setting.group == group and not setting.choice]
+        parts.append(f"\n## [{group}]: {title}\n\n{_table(own)}")
+        for choice in own:
+            parts += [_section(choice, alternative) for alternative in choice.alternatives]
     return "".join([*parts, _FOOT])
+
+
+def _section(choice: Setting, alternative: Alternative) -> str:
+    """The settings of an alternative."""
+    table = _table(alternative.settings.values()) if alternative.settings else ""
+    title = f"### {choice.name} = {alternative.name}"
+    return f"\n{title}\n\n{alternative.summary}\n" + (f"\n{table}" if table else "")
+
+
+def _table(settings: Iterable[Setting]) -> str:
+    head = "| flag | key | default | values | what it does |\n|---|---|---|---|---|\n"
+    return head + "".join(_row(setting) for setting in settings)
 
 
 def _row(setting: Setting) -> str:

@@ -52,10 +52,11 @@ Listed = Annotated[list[T], FailFast()]
 MAX_FIELDS = 128
 
 
-def _require_few(value: object) -> object:
+def require_few(value: object) -> object:
+    """Give the value unchanged. Raises ValueError if it is an object with too many fields."""
     if isinstance(value, dict) and len(value) > MAX_FIELDS:
         raise ValueError(f"must not have more than {MAX_FIELDS} fields")
     return value
 
 
-Few = BeforeValidator(_require_few)
+Few = BeforeValidator(require_few)

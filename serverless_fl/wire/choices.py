@@ -13,6 +13,8 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from serverless_fl.wire.bounds import require_few
+
 NAME = "name"  # the field that tells the models apart
 
 
@@ -30,12 +32,9 @@ class OneOf:
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         models = {name: handler.generate_schema(model) for name, model in self._models.items()}
-        union = core_schema.tagged_union_schema(
-            models, NAME, custom_error_type="choice", custom_error_message=self._rule
-        )
         return core_schema.no_info_before_validator_function(
             self._read,
-            union,
+            core_schema.tagged_union_schema(models, NAME),
             serialization=core_schema.plain_serializer_function_ser_schema(plain),
         )
 
@@ -48,11 +47,14 @@ class OneOf:
         return {"anyOf": [{"type": "string", "enum": list(self._models)}, objects]}
 
     def _read(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return {NAME: value}
-        if isinstance(value, (dict, *self._models.values())):
+        """Make the model, so that the places in its errors do not name the alternative."""
+        if isinstance(value, tuple(self._models.values())):
             return value
-        raise PydanticCustomError("choice", "{rule}", {"rule": self._rule})
+        given = {NAME: value} if isinstance(value, str) else require_few(value)
+        name = given.get(NAME) if isinstance(given, dict) else None
+        if not isinstance(name, str) or name not in self._models:
+            raise PydanticCustomError("choice", "{rule}", {"rule": self._rule})
+        return self._models[name].model_validate(given)
 
 
 def plain(chosen: BaseModel) -> str | dict[str, Any]:

@@ -1,17 +1,21 @@
 """The settings of an experiment as data, read from a pydantic model's JSON schema.
 
 The command's flags, TOML files and docs/settings.md are made from this data. The page reads the
-same schema.
+same schema. A setting may be a choice of alternatives with settings of their own
+(`serverless_fl.wire.choices`): these stand behind the choice, under names that no other setting
+has. Several alternatives may have the same setting, with the same values and different defaults.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
+
+from serverless_fl.wire.choices import NAME
 
 GROUP_KEY = "x-group"
 Group = Literal[
@@ -21,10 +25,26 @@ GROUPS: tuple[Group, ...] = get_args(Group)  # in the order of help texts and do
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """An alternative of a choice: its name, its description, and its settings by name."""
+
+    name: str
+    description: str
+    settings: Mapping[str, Setting] = field(hash=False)
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the description, in one line."""
+        return " ".join(self.description.partition("\n\n")[0].split())
+
+
+@dataclass(frozen=True)
 class Setting:
     """One setting. `kind` is its JSON type.
 
-    `minimum` and `maximum` belong to its range, `above` and `below` do not; None: no bound.
+    `minimum` and `maximum` belong to its range, `above` and `below` do not; None: no bound. A
+    choice has `alternatives`. A setting of alternatives has the name of their `choice`, and is
+    `taken_by` them, each with its default; `default` is that of the first.
     """
 
     name: str
@@ -39,6 +59,9 @@ class Setting:
     above: float | None = None
     maximum: float | None = None
     below: float | None = None
+    alternatives: tuple[Alternative, ...] = ()
+    choice: str = ""
+    taken_by: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def bounds(self) -> str:
@@ -66,6 +89,12 @@ class Setting:
     @property
     def default_text(self) -> str:
         """The default for people; empty if there is none."""
+        if len({repr(default) for default in self.taken_by.values()}) > 1:
+            takers: dict[str, list[str]] = {}
+            for taker, default in self.taken_by.items():
+                text = "none" if default is None else number_text(default)
+                takers.setdefault(text, []).append(taker)
+            return ", ".join(f"{text} in {listed(names)}" for text, names in takers.items())
         return "" if self.required or self.default is None else number_text(self.default)
 
 
@@ -78,6 +107,12 @@ def number_text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def listed(words: Iterable[str]) -> str:
+    """Write words in a sentence: `a`, `a and b`, `a, b and c`."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 @cache
 def settings_of(model: type[BaseModel]) -> Mapping[str, Setting]:
     """Give the settings that a pydantic model declares, by name, in its order.
@@ -87,24 +122,65 @@ def settings_of(model: type[BaseModel]) -> Mapping[str, Setting]:
     return settings_in(model.model_json_schema())
 
 
-def settings_in(schema: Mapping[str, Any]) -> dict[str, Setting]:
-    """Give the settings in a JSON schema, by name, in its order."""
+def settings_in(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None
+) -> dict[str, Setting]:
+    """Give the settings in a JSON schema, by name, in its order.
+
+    `definitions` are the schemas that it refers to, by name; without them, its own `$defs`. Raises
+    ValueError if two settings have the same name.
+    """
+    definitions = schema.get("$defs", {}) if definitions is None else definitions
+    found: dict[str, Setting] = {}
+    for setting in _of_object(schema, definitions, "").values():
+        for each in (setting, *_of_alternatives(setting).values()):
+            if each.name in found:
+                raise ValueError(f"two settings have the name {each.name}")
+            found[each.name] = each
+    return found
+
+
+def _of_object(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], group: str
+) -> dict[str, Setting]:
+    """The settings of an object, without those of alternatives."""
     required = set(schema.get("required", ()))
     return {
-        name: _setting(name, found, name in required)
+        name: _setting(name, {GROUP_KEY: group, **found}, definitions, name in required)
         for name, found in schema["properties"].items()
     }
 
 
-def _setting(name: str, found: Mapping[str, Any], required: bool) -> Setting:
-    alternatives = found.get("anyOf", [found])
-    plain = next(a for a in alternatives if a.get("type") != "null")
+def _of_alternatives(choice: Setting) -> dict[str, Setting]:
+    """The settings of a choice's alternatives, each once."""
+    merged: dict[str, Setting] = {}
+    for alternative in choice.alternatives:
+        for name, setting in alternative.settings.items():
+            known = merged.setdefault(name, setting)
+            if _values(known) != _values(setting):
+                first = next(iter(known.taken_by))
+                raise ValueError(f"{name} takes other values in {alternative.name} than in {first}")
+            merged[name] = replace(known, taken_by={**known.taken_by, **setting.taken_by})
+    return merged
+
+
+def _values(setting: Setting) -> Setting:
+    """What a setting takes: the setting, without what may differ between alternatives."""
+    return replace(setting, description="", default=None, taken_by={})
+
+
+def _setting(
+    name: str, found: Mapping[str, Any], definitions: Mapping[str, Any], required: bool
+) -> Setting:
+    variants = found.get("anyOf", [found])
+    plain = next(v for v in variants if v.get("type") != "null")
     low, high = plain.get("minimum"), plain.get("maximum")
     above, below = plain.get("exclusiveMinimum"), plain.get("exclusiveMaximum")
     if plain["type"] == "integer":  # for whole numbers, above 0 is the same as at least 1
         low, above = (above + 1, None) if above is not None else (low, None)
         high, below = (below - 1, None) if below is not None else (high, None)
     choices = plain.get("enum", [plain["const"]] if "const" in plain else [])
+    objects = next((v["oneOf"] for v in variants if "oneOf" in v), ())
     return Setting(
         name=name,
         group=found[GROUP_KEY],
@@ -112,24 +188,55 @@ def _setting(name: str, found: Mapping[str, Any], required: bool) -> Setting:
         description=found.get("description", ""),
         required=required,
         default=found.get("default"),
-        nullable=any(a.get("type") == "null" for a in alternatives),
+        nullable=any(v.get("type") == "null" for v in variants),
         choices=tuple(choices),
         minimum=low,
         above=above,
         maximum=high,
         below=below,
+        alternatives=tuple(
+            _alternative(name, found[GROUP_KEY], definitions[o["$ref"].rpartition("/")[2]])
+            for o in objects
+        ),
     )
+
+
+def _alternative(choice: str, group: str, schema: Mapping[str, Any]) -> Alternative:
+    name = schema["properties"][NAME]["const"]
+    settings = _of_object(schema, {}, group)
+    del settings[NAME]
+    settings = {
+        key: replace(setting, choice=choice, taken_by={name: setting.default})
+        for key, setting in settings.items()
+    }
+    return Alternative(name, schema.get("description", ""), settings)
+
+
+def values_of(config: BaseModel) -> dict[str, Any]:
+    """Give the values of all settings by name; those of a chosen alternative beside its choice."""
+    found = config.model_dump(mode="json")
+    for choice in settings_of(type(config)).values():
+        if choice.alternatives:
+            chosen = getattr(config, choice.name).model_dump(mode="json")
+            found |= {choice.name: chosen.pop(NAME), **chosen}
+    return found
 
 
 def fault(model: type[BaseModel], setting: Setting, value: Any) -> str | None:
     """Say why the model refuses a value, as the end of a sentence; None if it accepts it."""
+    whole, name = value, setting.name
+    if setting.choice:
+        whole, name = {NAME: next(iter(setting.taken_by)), setting.name: value}, setting.choice
+    elif setting.alternatives and not isinstance(value, str):
+        whole = None  # it is no name
     try:
-        model.__pydantic_validator__.validate_assignment(
-            model.model_construct(), setting.name, value
-        )
+        model.__pydantic_validator__.validate_assignment(model.model_construct(), name, whole)
     except ValidationError as error:
+        found = [e for e in error.errors() if not setting.choice or setting.name in e["loc"]]
+        if not found:
+            return None  # it contradicts another setting, which may be given, too
         if setting.kind == "string" and not setting.choices and isinstance(value, str):
-            return f"is not accepted: {error.errors()[0]['msg']}"
+            return f"is not accepted: {found[0]['msg']}"
         shown = repr(value[:40]) if isinstance(value, str) else number_text(value)[:40]
         return f"must be {setting.rule}, not {shown}"
     return None

@@ -53,7 +53,8 @@ async def test_errors_are_problems(http, federation):
         ({"rounds": 1.5}, "rounds"),
         ({"roundz": 3}, "roundz"),
         ({"dataset_size": "40"}, "dataset_size"),
-        ({"strategy": "magic"}, "strategy"),
+        ({"strategy": "magic"}, "config.strategy: must be one of fedavg, "),
+        ({"strategy": {"name": "fedavg", "rate": 1}}, "config.strategy.rate"),
     ],
 )
 async def test_a_malformed_setting_is_named(http, change, says):

@@ -9,6 +9,7 @@ import pytest
 from client_sdk.cli import config_file, settings
 from client_sdk.cli.arguments import make_parser
 from client_sdk.errors import UsageError
+from tests.support.choices import WithToys
 
 
 def parse(*words):
@@ -159,3 +160,92 @@ def test_each_option_of_run_is_explained():
     run = next(iter(make_parser()._subparsers._group_actions)).choices["run"]
     assert [a.option_strings for a in run._actions if not a.help] == []
     assert isinstance(run, argparse.ArgumentParser)
+
+
+def with_toys(*words):
+    arguments = make_parser(WithToys).parse_args(["run", *map(str, words)])
+    config = settings.effective(arguments.settings, dataset="d", dataset_size=100, model="m")
+    return config, arguments
+
+
+@pytest.fixture
+def told_toys(capsys):
+    """Parses words that are refused, where the toy strategies are known; gives the sentence."""
+
+    def run(*words):
+        with pytest.raises(SystemExit):
+            make_parser(WithToys).parse_args(["run", *map(str, words)])
+        told = capsys.readouterr().err
+        assert len(told.splitlines()) == 1
+        return told.removeprefix("error: ").partition(" (see ")[0]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "strategy"),
+    [
+        ("", [], "fedavg"),
+        ("", ["--strategy", "toy"], "toy"),
+        ("", ["--toy-rate", 2, "--strategy", "toy"], {"name": "toy", "toy_rate": 2.0}),
+        ('strategy = "toy"\n', ["--toy-steps", 3], {"name": "toy", "toy_steps": 3}),
+        ('name = "toy"\ntoy_rate = 2\n', [], {"name": "toy", "toy_rate": 2.0}),
+        ('name = "toy"\ntoy_rate = 2\n', ["--toy-rate", 3], {"name": "toy", "toy_rate": 3.0}),
+        # A flag that chooses another alternative leaves the file's settings of its own out.
+        ('name = "toy"\ntoy_rate = 2\n', ["--strategy", "other"], "other"),
+        ('name = "toy"\ntoy_steps = 2\n', ["--strategy", "fedavg"], "fedavg"),
+        # The file chooses none, so its settings are those of the flag's alternative.
+        ("toy_rate = 2\n", ["--strategy", "other"], {"name": "other", "toy_rate": 2.0}),
+        (
+            'name = "other"\ntoy_word = "a"\n',
+            ["--toy-word", "none", "--toy-rate", 1],
+            {"name": "other", "toy_rate": 1.0},
+        ),
+    ],
+)
+def test_a_choice_and_its_settings(file, tmp_path, text, words, strategy):
+    given = ["--config", file(f"[strategy]\n{text}")] if text else []
+    config, arguments = with_toys(*given, *words)
+    assert config.model_dump()["strategy"] == strategy
+    config_file.write(tmp_path, config, arguments, "d")
+    assert with_toys("--config", tmp_path / config_file.NAME)[0] == config
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--strategy", "tyo"], "must be one of fedavg, toy, other, not 'tyo'; did you mean toy?"),
+        (["--toy-rate", 1], "--toy-rate is a setting of toy and other; the strategy is fedavg"),
+        (
+            ["--strategy", "other", "--toy-steps", 2],
+            "--toy-steps is a setting of toy; the strategy is other",
+        ),
+        (
+            ["--strategy", "toy", "--toy-rate", 11],
+            "--toy-rate: must be a number, above 0, at most 10",
+        ),
+        (["--toy-rte", 1], "there is no option --toy-rte; did you mean --toy-rate?"),
+    ],
+)
+def test_an_error_of_a_choice_names_the_flag(told_toys, words, says):
+    assert says in told_toys(*words)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("toy_rate = 1", "toy_rate in {} is a setting of toy and other; the strategy is fedavg"),
+        ('name = "other"\ntoy_steps = 1', "toy_steps in {} is a setting of toy; the strategy is"),
+        ('name = "tyo"', "{}: strategy.name must be one of fedavg, toy, other, not 'tyo'; did you"),
+        ('strategy = "tyo"', "{}: strategy.strategy must be one of fedavg, toy, other, not 'tyo'"),
+        ('strategy = "toy"\nname = "toy"', "{}: strategy.name and strategy.strategy are one"),
+        ('strategy = {name = "toy"}', "{}: strategy.strategy must be one of fedavg, toy, other"),
+        ("name = 3", "{}: strategy.name must be one of fedavg, toy, other, not 3"),
+        ('name = "toy"\ntoy_rate = "1"', "{}: strategy.toy_rate must be a number, above 0"),
+        ('name = "toy"\ntoy_rte = 1', "there is no key strategy.toy_rte; did you mean toy_rate?"),
+        ('[schedule]\nname = "x"', "there is no key schedule.name; it belongs into [run]"),
+    ],
+)
+def test_an_error_of_a_choice_names_the_key(told_toys, file, text, says):
+    path = file(f"[strategy]\n{text}\n")
+    assert says.format(path) in told_toys("--config", path)
