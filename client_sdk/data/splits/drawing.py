@@ -1,0 +1,92 @@
+"""Draws a split and checks what it gives, whatever gave it: a split by name, or a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from client_sdk.data.splits import SPLITS
+from client_sdk.data.splits.split import Examples, Split
+from client_sdk.errors import DataError
+
+Law = Split | str | Mapping[str, Any] | Callable[[Examples, int, int], Sequence[Sequence[int]]]
+"""A split, its name, its name and settings, or a function as `Split.draw`."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Which examples each client has, ascending places. Clients without any are left out.
+
+    `numbers` are the clients' places among all that were drawn.
+    """
+
+    parts: tuple[np.ndarray, ...]
+    numbers: tuple[int, ...]
+    note: str = ""
+
+
+def split_of(law: Law) -> Split | None:
+    """The split of a name, or of a name and settings; None for a function. Raises DataError."""
+    if isinstance(law, Split):
+        return law
+    if not isinstance(law, str | Mapping):
+        return None
+    given = {"name": law} if isinstance(law, str) else dict(law)
+    known = {split.model_fields["name"].default: split for split in SPLITS}
+    name = str(given.get("name"))
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise DataError(f"There is no split {name!r}{hint}; there are {', '.join(known)}.")
+    try:
+        return known[name](**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ".".join(map(str, first["loc"]))
+        raise DataError(f"The split {name} refuses {what}: {first['msg']}.") from error
+
+
+def draw(law: Law, examples: Examples, clients: int, seed: int) -> Drawn:
+    """Draw the examples of each client; a function of the arguments. Raises DataError.
+
+    Nothing is drawn again for a client without examples: that would change the law. Such a client
+    does not take part, and the note counts them.
+    """
+    if clients < 1:
+        raise DataError(f"There is at least one client, not {clients}.")
+    split = split_of(law)
+    given: Sequence[Any]
+    if split is not None:
+        given = split.draw(examples, clients, seed)
+    else:
+        assert callable(law)  # noqa: S101
+        given = law(examples, clients, seed)
+    parts = [np.sort(np.asarray(places, np.int64)) for places in given]
+    _check(parts, examples.count, clients)
+    numbers = tuple(n for n, places in enumerate(parts) if len(places))
+    if not numbers:
+        raise DataError("The split gives no client any example.")
+    notes = []
+    if empty := clients - len(numbers):
+        notes.append(
+            f"{empty} of {clients} clients have no examples in this split and do not take part."
+        )
+    if unused := examples.count - sum(map(len, parts)):
+        notes.append(f"{unused} of {examples.count} examples are no client's.")
+    return Drawn(tuple(parts[n] for n in numbers), numbers, " ".join(notes))
+
+
+def _check(parts: Sequence[np.ndarray], count: int, clients: int) -> None:
+    if len(parts) != clients or any(places.ndim != 1 for places in parts):
+        raise DataError(f"A split gives a list of places for each of {clients} clients.")
+    everything = np.concatenate(parts)
+    if len(everything) and (everything.min() < 0 or everything.max() >= count):
+        raise DataError(f"A split gives places from 0 to {count - 1}.")
+    times = np.bincount(everything, minlength=count)
+    if times.max(initial=0) > 1:
+        raise DataError(f"A split gives the example {int(times.argmax())} to more than one client.")
