@@ -1,6 +1,6 @@
 """Federated learning as a client: enrol, train locally, upload; or run all clients here.
 
-    from client_sdk import Participant, CoordinatorClient, TrainingPool, load
+    from client_sdk import Participant, CoordinatorClient, LocalTrainer, Processes, load
 
 `python -m client_sdk --help` does the same from a terminal. The names below are the public ones.
 Each is imported when it is first used, so that `import client_sdk` does not import PyTorch.
@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from client_sdk.api.client import CoordinatorClient
+    from client_sdk.data.data import Arrays, Data, Items, as_data
     from client_sdk.data.dataset import Dataset
     from client_sdk.data.datasets import load
-    from client_sdk.engines.processes import TrainingPool
+    from client_sdk.engines.engine import Engine
+    from client_sdk.engines.in_line import InLine
+    from client_sdk.engines.processes import Processes
+    from client_sdk.engines.trainer import LocalTrainer
     from client_sdk.errors import (
         BadAnswer,
         BadSettings,
@@ -35,38 +39,54 @@ if TYPE_CHECKING:
     from client_sdk.simulation.outcome import Outcome, Row
     from client_sdk.simulation.simulate import Simulation, Watchers
     from client_sdk.task.models import ModelSpec, TwoLayerCNN, spec_for
+    from client_sdk.task.pictures import PictureTask, picture_task
+    from client_sdk.task.settings import TrainSettings
+    from client_sdk.task.task import Result, Task, fingerprint
     from client_sdk.tools.export import export
     from client_sdk.tools.predict import predict
     from client_sdk.tools.verify import verify
 
 __all__ = [
+    "Arrays",
     "BadAnswer",
     "BadSettings",
     "ClientError",
     "CoordinatorClient",
     "CoordinatorUnreachable",
     "CorruptDownload",
+    "Data",
     "DataError",
     "Dataset",
     "DirectRefused",
     "EmbeddedCoordinator",
+    "Engine",
     "Event",
+    "InLine",
+    "Items",
+    "LocalTrainer",
     "ModelSpec",
     "NotAuthorised",
     "NotThere",
     "Outcome",
     "Participant",
+    "PictureTask",
+    "Processes",
     "RequestRefused",
+    "Result",
     "Row",
     "Simulation",
     "StateConflict",
+    "Task",
+    "TrainSettings",
     "TrainingFailed",
-    "TrainingPool",
     "Turn",
     "TwoLayerCNN",
     "Watchers",
+    "as_data",
     "export",
+    "fingerprint",
     "load",
+    "picture_task",
     "predict",
     "spec_for",
     "verify",
@@ -74,9 +94,13 @@ __all__ = [
 
 _MODULES = {
     "client_sdk.api.client": ("CoordinatorClient",),
+    "client_sdk.data.data": ("Arrays", "Data", "Items", "as_data"),
     "client_sdk.data.dataset": ("Dataset",),
     "client_sdk.data.datasets": ("load",),
-    "client_sdk.engines.processes": ("TrainingPool",),
+    "client_sdk.engines.engine": ("Engine",),
+    "client_sdk.engines.in_line": ("InLine",),
+    "client_sdk.engines.processes": ("Processes",),
+    "client_sdk.engines.trainer": ("LocalTrainer",),
     "client_sdk.errors": (
         *("BadAnswer", "BadSettings", "ClientError", "CoordinatorUnreachable", "CorruptDownload"),
         *("DataError", "DirectRefused", "NotAuthorised", "NotThere", "RequestRefused"),
@@ -87,6 +111,9 @@ _MODULES = {
     "client_sdk.simulation.outcome": ("Outcome", "Row"),
     "client_sdk.simulation.simulate": ("Simulation", "Watchers"),
     "client_sdk.task.models": ("ModelSpec", "TwoLayerCNN", "spec_for"),
+    "client_sdk.task.pictures": ("PictureTask", "picture_task"),
+    "client_sdk.task.settings": ("TrainSettings",),
+    "client_sdk.task.task": ("Result", "Task", "fingerprint"),
     "client_sdk.tools.export": ("export",),
     "client_sdk.tools.predict": ("predict",),
     "client_sdk.tools.verify": ("verify",),

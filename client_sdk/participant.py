@@ -21,7 +21,7 @@ from client_sdk.errors import (
     TrainingFailed,
 )
 from client_sdk.task import metrics, shards
-from client_sdk.task.train import Evaluation, LocalUpdate
+from client_sdk.task.task import Evaluation, LocalUpdate
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
 from serverless_fl.privacy import Mechanism
@@ -53,7 +53,7 @@ class Evaluator(Protocol):
     async def evaluate(
         self, client_id: str, indices: Sequence[int], weights: bytes, seed: int
     ) -> Evaluation:
-        """Loss and accuracy of weights (safetensors); `seed` is the experiment's, as in `train`."""
+        """Metrics of weights (safetensors); `seed` is the experiment's, as in `train`."""
         ...
 
 
@@ -234,9 +234,11 @@ class Participant:
         except (ClientError, DataError, TrainingFailed, TimeoutError, ValueError) as error:
             self._report("unevaluated", 0, str(error) or type(error).__name__)
         else:
-            if examples and "accuracy" in found:
-                accuracy = f"accuracy {found['accuracy']:.2%} of {examples} held-out examples"
-                self._report("evaluated", 0, accuracy)
+            if examples and found:
+                shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+                if "accuracy" in found:
+                    shown = f"accuracy {found['accuracy']:.2%}"
+                self._report("evaluated", 0, f"{shown} of {examples} held-out examples")
 
     async def _measure(self, trainer: Evaluator, version: int) -> tuple[int, dict[str, float]]:
         """The number of held-out examples, and the metrics that the client reported of them."""
@@ -249,7 +251,7 @@ class Participant:
         )
         result = await trainer.evaluate(self.id, self._indices, weights, terms.seed)
         examples = metrics.whole(result.examples, "number of held-out examples")
-        found = self._sendable({"accuracy": result.accuracy, "loss": result.loss}, 0)
+        found = self._sendable(result.metrics, 0)
         if examples:
             await self._client.report_evaluation(self.experiment_id, version, examples, found)
         return examples, found

@@ -26,12 +26,13 @@ from benchmarks.tables import Row, Table, command
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
-from client_sdk.engines.processes import TrainingPool
+from client_sdk.engines.processes import Processes
+from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.participant import Event, Participant
 from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.simulate import Simulation, Watchers
-from client_sdk.task import models
-from client_sdk.task.train import LocalUpdate
+from client_sdk.task.pictures import picture_task
+from client_sdk.task.task import LocalUpdate
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.turns import Done, Train
 
@@ -56,7 +57,7 @@ class Parties(Simulation):
 class Timed:
     """A trainer, and when it trained."""
 
-    def __init__(self, pool: TrainingPool) -> None:
+    def __init__(self, pool: LocalTrainer) -> None:
         self.pool = pool
         self.spans: list[tuple[float, float]] = []
 
@@ -109,9 +110,9 @@ def holding(seconds: float) -> Iterator[None]:
 
 async def run(kind: type[Simulation], dataset: Dataset, rounds: int) -> Waited:
     """One run from its first training to its end."""
-    spec = models.spec_for("auto", dataset.shape, len(dataset.classes))
+    task = picture_task(dataset)
     config = ExperimentConfig(
-        **{"dataset": dataset.name, "dataset_size": len(dataset.train_y), "model": spec.name},
+        **{"dataset": dataset.name, "dataset_size": len(dataset.train_y), "model": task.name},
         **{"rounds": rounds, "batch_size": 50 if len(dataset.train_y) > 4000 else 10},  # as the CLI
     )
     starts: dict[int, list[float]] = defaultdict(list)
@@ -120,14 +121,16 @@ async def run(kind: type[Simulation], dataset: Dataset, rounds: int) -> Waited:
         if event.kind == "training":
             starts[event.round].append(time.time())
 
-    with tempfile.TemporaryDirectory() as folder, TrainingPool(dataset, spec) as pool:
+    pool = LocalTrainer(task, dataset.train, Processes())
+    with tempfile.TemporaryDirectory() as folder, pool:
         trainer = Timed(pool)
         async with (
             EmbeddedCoordinator(Path(folder), secrets.token_hex(16)) as own,
             CoordinatorClient(own.url, own.admin_key) as client,
         ):
             simulation = kind(
-                *(client, dataset, spec, config, trainer),
+                *(client, task, config, trainer),
+                test=dataset.test,
                 secret=secrets.token_hex(16),
                 watchers=Watchers(on_event=note),
             )

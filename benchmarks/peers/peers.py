@@ -37,6 +37,8 @@ from client_sdk.data.holdout import hold_out
 from client_sdk.data.seeds import derive_seed
 from client_sdk.engines.processes import usable_cores
 from client_sdk.task import models
+from client_sdk.task.task import Weights
+from client_sdk.task.tensors import weights_of
 from serverless_fl.domain.draws import shard
 
 HERE = Path(__file__).parent
@@ -109,12 +111,12 @@ def prepare(folder: Path, dataset: Dataset, settings: Mapping[str, Any], seed: i
     if settings["model"] == "mnist-cnn":
         parts = [hold_out(part, derive_seed(seed, "holdout", i))[0] for i, part in enumerate(parts)]
         spec = models.spec_for("mnist-cnn", dataset.shape, 10)
-        initial = models.build(spec, derive_seed(seed, "initial weights")).state_dict().values()
+        initial: Weights = weights_of(models.build(spec, derive_seed(seed, "initial weights")))
     else:
-        initial = logistic.initial(seed).values()
+        initial = logistic.Logistic(dataset, seed).initial(seed)
     np.save(folder / "shards.npy", np.array(parts))
-    for i, tensor in enumerate(initial):
-        np.save(folder / f"initial_{i}.npy", tensor.numpy())
+    for i, values in enumerate(initial.values()):
+        np.save(folder / f"initial_{i}.npy", values)
 
 
 def _ours(data_dir: Path, seed: int, rounds: int, *more: str) -> dict[str, Any]:

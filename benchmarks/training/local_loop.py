@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks.tables import Row, Table, command
 from client_sdk.task.compiled.native import Unavailable, compile_kernel
 from client_sdk.task.models import ModelSpec, build, spec_for
-from client_sdk.task.train import Loop, TrainSettings, pick_device, train, train_fused
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.train import Loop, pick_device, train, train_fused
 
 SHAPES = {"mnist-cnn": (1, 28, 28), "cifar10-cnn": (3, 32, 32), "digits-cnn": (1, 8, 8)}
 SETTINGS = TrainSettings(epochs=1, batch_size=50, learning_rate=0.05, momentum=0.5)

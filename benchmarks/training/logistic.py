@@ -18,81 +18,75 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.data import datasets
+from client_sdk.data.data import Arrays
 from client_sdk.data.dataset import Dataset
 from client_sdk.data.seeds import derive_seed
 from client_sdk.simulation.embedded import EmbeddedCoordinator
-from client_sdk.simulation.global_models import GlobalModels
 from client_sdk.simulation.simulate import Simulation
-from client_sdk.task import models
-from client_sdk.task.train import Evaluation, LocalUpdate
+from client_sdk.task import weights_file
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.task import LocalUpdate, Result, Task, Weights
+from client_sdk.task.tensors import weights_of
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.turns import Train
 
 
-def initial(seed: int) -> dict[str, torch.Tensor]:
-    """PyTorch's initial weights of 784 x 10, in its own order."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        layer = torch.nn.Linear(784, 10)
-    return {name: tensor.detach() for name, tensor in layer.state_dict().items()}
+class Logistic(Task):
+    """Logistic regression by SGD; an experiment's seed makes PyTorch's initial weights."""
 
+    name = "logistic"
 
-class Trainer:
-    """SGD on a client's images, in this process."""
+    def __init__(self, dataset: Dataset, seed: int) -> None:
+        self.dataset, self.experiment_seed = dataset, seed
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.x = dataset.normalise(dataset.train_x).flatten(1)
-        self.y = dataset.train_y
+    def initial(self, seed: int) -> Weights:
+        """784 x 10, in PyTorch's own order."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.experiment_seed)
+            layer = torch.nn.Linear(784, 10)
+        return weights_of(layer)
 
-    async def train(
-        self, client_id: str, indices: Sequence[int], weights: bytes, task: Train
-    ) -> LocalUpdate:
-        found, own = safetensors.torch.load(weights), torch.tensor(indices)
-        w, b = found["weight"].requires_grad_(), found["bias"].requires_grad_()
-        optimiser = torch.optim.SGD([w, b], lr=task.training.learning_rate)
+    def train(self, weights: Weights, data: Arrays, training: TrainSettings, seed: int) -> Result:
+        x, y = self.dataset.normalise(data.x).flatten(1), data.y
+        w, b = (torch.from_numpy(weights[name]).requires_grad_() for name in ("weight", "bias"))
+        optimiser = torch.optim.SGD([w, b], lr=training.learning_rate)
         shuffle = torch.Generator()
-        shuffle.manual_seed(derive_seed(task.training.seed, "train", task.round, client_id))
-        for _ in range(task.training.local_epochs):
-            order = own[torch.randperm(len(own), generator=shuffle)]
-            for batch in order.split(task.training.batch_size):
-                loss = F.cross_entropy(F.linear(self.x[batch], w, b), self.y[batch])
+        shuffle.manual_seed(seed)
+        for _ in range(training.epochs):
+            for batch in torch.randperm(len(y), generator=shuffle).split(training.batch_size):
+                loss = F.cross_entropy(F.linear(x[batch], w, b), y[batch])
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-        trained = {"weight": w.detach(), "bias": b.detach()}
-        return LocalUpdate(safetensors.torch.save(trained), len(own), {})
+        return Result({"weight": w.detach().numpy(), "bias": b.detach().numpy()}, len(y))
+
+    def evaluate(self, weights: Weights, data: Arrays) -> dict[str, float]:
+        w, b = (torch.from_numpy(weights[name]) for name in ("weight", "bias"))
+        answers = F.linear(self.dataset.normalise(data.x).flatten(1), w, b)
+        right = float((answers.argmax(1) == data.y).float().mean())
+        return {"loss": F.cross_entropy(answers, data.y).item(), "accuracy": right}
 
 
-class LogisticModels(GlobalModels):
-    """Measures logistic regression."""
+class Trainer:
+    """Trains on all of a client's images, in this process: the others hold none out."""
 
-    def _measure(self, weights: bytes) -> Evaluation:
-        found, y = safetensors.torch.load(weights), self._dataset.test_y
-        answers = F.linear(self._test_x.flatten(1), found["weight"], found["bias"])
-        right = float((answers.argmax(1) == y).float().mean())
-        return Evaluation(F.cross_entropy(answers, y).item(), right, len(y))
+    def __init__(self, task: Logistic, data: Arrays) -> None:
+        self.task, self.data = task, data
 
-
-class Logistic(Simulation):
-    """A simulation whose model is another one than the SDK's."""
-
-    async def create(self) -> str:
-        made = await self.client.create_experiment(
-            self.name, self.config, self._derive("experiment")
-        )
-        weights = safetensors.torch.save(initial(self.config.seed))
-        await self.client.upload_initial_model(
-            made.id, weights, made.part_bytes, direct=made.direct
-        )
-        found = await super().create()  # finds the experiment again, with its model
-        self._models = LogisticModels(self.client, self._created, self.dataset, self.spec)
-        return found
+    async def train(
+        self, client_id: str, indices: Sequence[int], weights: bytes, order: Train
+    ) -> LocalUpdate:
+        told = order.training
+        settings = TrainSettings(told.local_epochs, told.batch_size, told.learning_rate)
+        seed = derive_seed(told.seed, "train", order.round, client_id)
+        base = weights_file.read(weights)
+        found = self.task.train(base, self.data.subset(indices), settings, seed)
+        return LocalUpdate(weights_file.write(found.weights), found.num_examples, {})
 
 
 async def run(dataset: Dataset, settings: Mapping[str, Any]) -> list[float]:
@@ -108,17 +102,17 @@ async def run(dataset: Dataset, settings: Mapping[str, Any]) -> list[float]:
         seed=settings["seed"],
         **{name: settings[name] for name in names},
     )
-    spec = models.spec_for(
-        "mnist-cnn", dataset.shape, 10
-    )  # a simulation wants one; no weights of it are used
+    task = Logistic(dataset, settings["seed"])
     key = secrets.token_hex(16)
     with tempfile.TemporaryDirectory() as folder:
         async with (
             EmbeddedCoordinator(Path(folder), key) as server,
             CoordinatorClient(server.url, key) as client,
         ):
-            simulation = Logistic(
-                client, dataset, spec, config, Trainer(dataset), secret=secrets.token_hex(16)
+            simulation = Simulation(
+                *(client, task, config, Trainer(task, dataset.train)),
+                test=dataset.test,
+                secret=secrets.token_hex(16),
             )
             await simulation.create()
             outcome = await simulation.run()

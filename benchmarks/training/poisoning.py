@@ -37,11 +37,12 @@ from benchmarks.training.accuracy import RESULTS, machine
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
-from client_sdk.engines.processes import TrainingPool
+from client_sdk.engines.processes import Processes
+from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.simulate import Simulation
-from client_sdk.task import models
-from client_sdk.task.train import LocalUpdate
+from client_sdk.task.pictures import picture_task
+from client_sdk.task.task import LocalUpdate
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.turns import Train
 
@@ -78,7 +79,7 @@ def just_below(bound: float) -> Attack:
 class Poisoned:
     """A trainer whose first clients send what `attack` makes of their updates."""
 
-    def __init__(self, pool: TrainingPool, attack: Attack | None) -> None:
+    def __init__(self, pool: LocalTrainer, attack: Attack | None) -> None:
         self._pool = pool
         self._attack = attack
 
@@ -96,12 +97,12 @@ async def run(
     dataset: Dataset, attack: Attack | None, rounds: int, epochs: int, **settings: Any
 ) -> dict[str, Any]:
     """One experiment: accuracy by round, whose updates were refused, distances by round."""
-    spec = models.spec_for("auto", dataset.shape, len(dataset.classes))
+    task = picture_task(dataset)
     size = len(dataset.train_y)
     config = ExperimentConfig(
         dataset=dataset.name,
         dataset_size=size,
-        model=spec.name,
+        model=task.name,
         clients=CLIENTS,
         rounds=rounds,
         local_epochs=epochs,
@@ -109,13 +110,16 @@ async def run(
         quorum=1,
         **settings,
     )
-    with tempfile.TemporaryDirectory() as folder, TrainingPool(dataset, spec) as pool:
+    pool = LocalTrainer(task, dataset.train, Processes())
+    with tempfile.TemporaryDirectory() as folder, pool:
         async with (
             EmbeddedCoordinator(Path(folder), secrets.token_hex(16)) as own,
             CoordinatorClient(own.url, own.admin_key) as client,
         ):
             simulation = Simulation(
-                client, dataset, spec, config, Poisoned(pool, attack), secret="benchmark"
+                *(client, task, config, Poisoned(pool, attack)),
+                test=dataset.test,
+                secret="benchmark",
             )
             experiment = await simulation.create()
             outcome = await simulation.run()

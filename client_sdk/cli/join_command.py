@@ -11,14 +11,15 @@ from client_sdk.api import key_file
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
-from client_sdk.engines.processes import TrainingPool
+from client_sdk.engines.processes import Processes
+from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import UsageError
 from client_sdk.participant import Participant
 from client_sdk.results.console import Output
 from client_sdk.results.join_progress import JoinProgress
 from client_sdk.task import joining
 from client_sdk.task.model_file import spec_of
-from client_sdk.task.models import spec_for
+from client_sdk.task.pictures import picture_task
 from serverless_fl.wire.views import ExperimentView
 
 
@@ -45,19 +46,20 @@ async def _participate(
     )
     dataset = _load_data(arguments, console, experiment, initial)
     spec = spec_of(initial)
-    if spec != spec_for(spec.name, dataset.shape, len(dataset.classes)):
+    task = picture_task(dataset, spec.name, arguments.kernel)
+    if spec != task.about.spec:
         raise UsageError(f"The experiment's model does not fit the data of {dataset.name}.")
     progress = JoinProgress(console.say, experiment.config.rounds)
-    pool = TrainingPool(dataset, spec, arguments.workers or 1, arguments.kernel)
+    trainer = LocalTrainer(task, dataset.train, Processes(arguments.workers or 1))
     with interrupts.cancelling(), contextlib.ExitStack() as stack:
-        stack.push(pool.__exit__)
-        pool.start()
-        await asyncio.to_thread(pool.prepare)
+        stack.callback(trainer.close)
+        trainer.start()
+        await asyncio.to_thread(trainer.prepare)
         participant = Participant(
             client,
             arguments.experiment,
             key,
-            pool,
+            trainer,
             name=arguments.name,
             on_event=progress,
             held=initial,

@@ -20,7 +20,8 @@ from client_sdk.cli import config_file, settings
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
 from client_sdk.data.preparation import parse_size
-from client_sdk.engines.processes import TrainingPool
+from client_sdk.engines.processes import Processes
+from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import UsageError
 from client_sdk.results import cost, progress, report, run_folder, trackers
 from client_sdk.results.console import Output
@@ -31,7 +32,7 @@ from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task.evaluation import Classes, by_class
-from client_sdk.task.models import ModelSpec, spec_for
+from client_sdk.task.pictures import PictureTask, picture_task
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.stopping import out_of_reach
 from serverless_fl.wire.config import ExperimentConfig
@@ -43,7 +44,7 @@ class _Plan:
     """What the arguments ask for, checked before anything starts."""
 
     dataset: Dataset
-    spec: ModelSpec
+    task: PictureTask
     config: ExperimentConfig
     prices: cost.Prices
 
@@ -63,10 +64,10 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
         view = progress.choose(console, plan.config.rounds)
         for line in _introduction(plan):
             view.say(line)
-        pool = _make_pool(stack, arguments, plan)
+        trainer = _make_trainer(stack, arguments, plan)
         client = await _connect(stack, arguments, folder, view)
         tracking = stack.enter_context(Tracking(arguments.track, folder.path, view.say))
-        simulation = await _create(arguments, plan, folder, client, pool, view, tracking)
+        simulation = await _create(arguments, plan, folder, client, trainer, view, tracking)
         with view:
             outcome = await simulation.run()
         classes = await _measure_classes(plan, outcome)
@@ -74,11 +75,11 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
             outcome,
             dataset=plan.dataset.name,
             note=plan.dataset.note,
-            parameters=plan.spec.weights(),
+            parameters=plan.task.about.spec.weights(),
             wall_seconds=time.monotonic() - started,
             classes=classes,
             cost=cost.estimate(client.traffic, plan.prices, outcome.experiment.cost),
-            loop=pool.loop,
+            loop=trainer.loop,
         )
         files = report.write(folder.path, result, outcome, classes)
         tracking.end(result, files)
@@ -104,14 +105,14 @@ def _make_plan(arguments: argparse.Namespace) -> _Plan:
         trackers.require(name)
     size = parse_size(arguments.image_size) if arguments.image_size else None
     dataset = datasets.load(arguments.dataset, arguments.data_dir, size=size, fit=arguments.fit)
-    spec = spec_for(arguments.model, dataset.shape, len(dataset.classes))
+    task = picture_task(dataset, arguments.model, arguments.kernel)
     config = settings.effective(
         arguments.settings,
         dataset=dataset.name,
         dataset_size=len(dataset.train_y),
-        model=spec.name,
+        model=task.name,
     )
-    return _Plan(dataset, spec, config, _load_prices())
+    return _Plan(dataset, task, config, _load_prices())
 
 
 def _load_prices() -> cost.Prices:
@@ -130,19 +131,22 @@ def _introduction(plan: _Plan) -> Iterator[str]:
         yield dataset.note
     yield (
         f"{dataset.name}: {config.dataset_size} training examples for {config.clients} clients, "
-        f"{len(dataset.test_y)} for the test; {plan.spec.name} with {plan.spec.weights()} weights"
+        f"{len(dataset.test_y)} for the test; {plan.task.name} with "
+        f"{plan.task.about.spec.weights()} weights"
     )
     if warning := out_of_reach(config.to_config()):
         yield f"warning: {warning}"
 
 
-def _make_pool(stack: AsyncExitStack, arguments: argparse.Namespace, plan: _Plan) -> TrainingPool:
-    """The training processes, which `stack` ends."""
-    pool = TrainingPool(plan.dataset, plan.spec, arguments.workers, arguments.kernel)
-    stack.push(pool.__exit__)
+def _make_trainer(
+    stack: AsyncExitStack, arguments: argparse.Namespace, plan: _Plan
+) -> LocalTrainer:
+    """The trainer, whose processes `stack` ends."""
+    trainer = LocalTrainer(plan.task, plan.dataset.train, Processes(arguments.workers))
+    stack.callback(trainer.close)
     if not arguments.server:  # a distant coordinator may refuse the key: it is asked first
-        pool.start()  # the processes import PyTorch while the coordinator starts
-    return pool
+        trainer.start()  # the processes import PyTorch while the coordinator starts
+    return trainer
 
 
 async def _connect(
@@ -167,11 +171,11 @@ async def _create(
     plan: _Plan,
     folder: RunFolder,
     client: CoordinatorClient,
-    pool: TrainingPool,
+    trainer: LocalTrainer,
     view: progress.RunProgress,
     tracking: Tracking,
 ) -> Simulation:
-    """The experiment, created or found again, and the pool, ready to train."""
+    """The experiment, created or found again, and the trainer, ready to train."""
 
     def show_row(row: Row) -> None:
         view.watchers.on_row(row)
@@ -179,26 +183,26 @@ async def _create(
 
     simulation = Simulation(
         client,
-        plan.dataset,
-        plan.spec,
+        plan.task,
         plan.config,
-        pool,
+        trainer,
+        test=plan.dataset.test,
         secret=folder.secrets.secret,
         name=arguments.name,
         watchers=replace(view.watchers, on_row=show_row),
     )
     await simulation.create()
     config_file.write(folder.path, plan.config, arguments, plan.dataset.name)
-    pool.start()
+    trainer.start()
     # In a thread: compiling may take a second, and the event loop has connections to serve.
-    await asyncio.to_thread(pool.prepare)
+    await asyncio.to_thread(trainer.prepare)
     if arguments.resume:
         await simulation.resume()
     tracking.begin(simulation.experiment_id, values_of(plan.config))
     url = client.connection.base_url
     view.say(
         f"experiment {simulation.experiment_id} at {url} (API docs: {url}/docs); "
-        f"{pool.workers} training processes, {pool.loop}; results in {folder.path}"
+        f"{trainer.engine.workers} training processes, {trainer.loop}; results in {folder.path}"
     )
     return simulation
 
@@ -207,4 +211,4 @@ async def _measure_classes(plan: _Plan, outcome: Outcome) -> Classes | None:
     """The last model's answers on the test set; None where no round made a model."""
     if not outcome.rows:
         return None
-    return await asyncio.to_thread(by_class, outcome.weights, plan.spec, plan.dataset)
+    return await asyncio.to_thread(by_class, plan.task, outcome.weights, plan.dataset.test)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from client_sdk.data.data import Arrays
 from client_sdk.data.preparation import Preparation
 from client_sdk.errors import DataError
 
@@ -57,6 +58,16 @@ class Dataset:
     std: tuple[float, ...]
     preparation: Preparation
     note: str = ""
+
+    @property
+    def train(self) -> Arrays:
+        """The examples to train on, as a task takes them."""
+        return Arrays(self.train_x, self.train_y)
+
+    @property
+    def test(self) -> Arrays:
+        """The examples to test on."""
+        return Arrays(self.test_x, self.test_y)
 
     @property
     def shape(self) -> tuple[int, int, int]:

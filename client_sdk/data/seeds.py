@@ -12,7 +12,6 @@ import hashlib
 import math
 
 import numpy as np
-import torch
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -30,13 +29,13 @@ class SeededRandom:
     def __init__(self, seed: int) -> None:
         self._bits = np.random.Philox(key=seed)
 
-    def permutation(self, count: int) -> torch.Tensor:
+    def permutation(self, count: int) -> np.ndarray:
         """The numbers below `count` in a random order, int64 [count]."""
         # Two equal draws of 64 bits would keep their order: with a million numbers, once in 10**7.
-        return torch.from_numpy(np.argsort(self._bits.random_raw(count), kind="stable"))
+        return np.argsort(self._bits.random_raw(count), kind="stable").astype(np.int64, copy=False)
 
-    def uniform(self, shape: tuple[int, ...], bound: float) -> torch.Tensor:
+    def uniform(self, shape: tuple[int, ...], bound: float) -> np.ndarray:
         """Numbers between -bound and bound, float32 of this shape."""
         draws = self._bits.random_raw(math.prod(shape)) >> np.uint64(11)  # a float64 holds 53 bits
         values = (draws.astype(np.float64) * 2.0**-52 - 1.0) * bound
-        return torch.from_numpy(values.astype(np.float32)).reshape(shape)
+        return values.astype(np.float32).reshape(shape)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from client_sdk.results import figures
 from serverless_fl.domain.metrics import is_rate
 from serverless_fl.wire.text import clean
 
@@ -20,30 +22,36 @@ if TYPE_CHECKING:  # `compare` draws without PyTorch, which these import
     from client_sdk.task.evaluation import Classes
 
 NUMBERED_CLASSES = 20  # with more classes, cells and bars have no numbers
+DRAWN_METRICS = 4  # of a task with more metrics, the first ones are drawn
 DRAWN_CLASSES = 40  # of more classes, the worst ones are drawn
 
 
 def rounds(rows: list[Row], versions: list[VersionFigures], title: str) -> bytes:
-    """Accuracy and loss by round: on the test set, and on the clients' held-out data."""
+    """Each metric by round: on the test set, and on the clients' held-out data."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure = _figure(9, 4)
+    names = figures.names_of(rows)[:DRAWN_METRICS]
+    figure = _figure(max(4.5 * len(names), 6), 4)
     figure.suptitle(clean(title))
-    left, right = figure.subplots(1, 2)
     numbers = [row.round for row in rows]
-    left.plot(numbers, [row.accuracy for row in rows], "o-", label="test set")
-    _federated(left, versions, "accuracy", "clients' held-out data")
-    local = [
-        (r.round, r.federated["accuracy_after"]) for r in rows if "accuracy_after" in r.federated
-    ]
-    if local:
-        left.plot(*zip(*local, strict=True), ".--", label="... after local training")
-    left.set(xlabel="round", ylabel="accuracy", title=f"Accuracy: {rows[-1].accuracy:.2%}")
-    left.yaxis.set_major_formatter(PercentFormatter(1.0))
-    right.plot(numbers, [row.loss for row in rows], "o-", color="tab:red", label="test set")
-    _federated(right, versions, "loss", "clients' held-out data")
-    right.set(xlabel="round", ylabel="cross-entropy", title=f"Loss: {rows[-1].loss:.4f}")
-    for axes in (left, right):
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        points = [row.metrics.get(name, math.nan) for row in rows]
+        colour = "tab:red" if name == "loss" else "tab:blue"
+        axes.plot(numbers, points, "o-", color=colour, label="test set")
+        _federated(axes, versions, name, "clients' held-out data")
+        local = [
+            (row.round, row.federated[f"{name}_after"])
+            for row in rows
+            if f"{name}_after" in row.federated
+        ]
+        if local and name != "loss":
+            label = "... after local training"
+            axes.plot(*zip(*local, strict=True), ".--", color="tab:orange", label=label)
+        shown = clean(name)
+        last = figures.number(name, points[-1])
+        axes.set(xlabel="round", ylabel=shown, title=f"{shown.capitalize()}: {last}")
+        if is_rate(name):
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()

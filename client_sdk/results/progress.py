@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from client_sdk.participant import Event
+from client_sdk.results import figures
 from client_sdk.results.console import human_bytes, plain_text, print_line, printable
 from client_sdk.simulation.outcome import Row
 from client_sdk.simulation.simulate import Watchers
+from serverless_fl.wire.text import clean
 from serverless_fl.wire.views import ExperimentView
 
 SHOWN_ROWS = 12  # of the table of rounds, in the live picture
@@ -32,7 +34,8 @@ _NO_MARK = ("·", ".", "dim")
 def rounds_table(rows: list[Row]) -> Table:
     """A line a round: the model's quality, the traffic, and clients without an update in it."""
     table = Table()
-    for name in ("round", "accuracy", "loss", "seconds", "updates", "up", "down"):
+    metrics = figures.names_of(rows) or ["accuracy", "loss"]
+    for name in ("round", *map(clean, metrics), "seconds", "updates", "up", "down"):
         table.add_column(name, justify="right", no_wrap=True)
     has_absentees = any(absentees(row) for row in rows)
     if has_absentees:
@@ -40,8 +43,7 @@ def rounds_table(rows: list[Row]) -> Table:
     for row in rows:
         table.add_row(
             str(row.round),
-            f"{row.accuracy:.2%}",
-            f"{row.loss:.4f}",
+            *(figures.number(name, row.metrics.get(name)) for name in metrics),
             f"{row.seconds:.1f}",
             str(row.updates),
             human_bytes(row.bytes_up),
@@ -111,7 +113,7 @@ class PlainProgress:
     def _on_row(self, row: Row) -> None:
         gone = absentees(row)
         self.say(
-            f"round {row.round}/{self._rounds}: accuracy {row.accuracy:.2%}, loss {row.loss:.4f}, "
+            f"round {row.round}/{self._rounds}: {figures.in_words(row.metrics)}, "
             f"{row.seconds:.1f} s, {row.updates} updates, {human_bytes(row.bytes_up)} up, "
             f"{human_bytes(row.bytes_down)} down" + (f" ({gone})" if gone else "")
         )

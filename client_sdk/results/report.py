@@ -15,7 +15,7 @@ from client_sdk.results import plots
 from client_sdk.results.files import replace_file
 from client_sdk.results.training_faults import warnings_of
 from client_sdk.results.version_figures import VersionFigures, figures
-from client_sdk.simulation.outcome import Outcome, best_of
+from client_sdk.simulation.outcome import Outcome, Row, best_of
 from client_sdk.task.evaluation import MAX_MATRIX, Classes
 
 
@@ -50,16 +50,17 @@ def build_report(
         "config": experiment.config.model_dump(),
         "versions": package_versions(),
         "loop": loop,
-        "rounds": [asdict(row) for row in rows],
+        "rounds": [_round(row) for row in rows],
         "models": [_figures_of(found) for found in versions],
         "evaluation": _evaluation(classes) if classes else None,
         "cost": cost,
         "totals": {
             "rounds": len(rows),
-            "final_accuracy": rows[-1].accuracy if rows else None,
-            "best_accuracy": best_of(rows).accuracy if rows else None,
+            "final_accuracy": rows[-1].metrics.get("accuracy") if rows else None,
+            "best_accuracy": best_of(rows).metrics.get("accuracy") if rows else None,
             "best_round": best_of(rows).round if rows else None,
-            "final_loss": rows[-1].loss if rows else None,
+            "final_loss": rows[-1].metrics.get("loss") if rows else None,
+            "final_metrics": rows[-1].metrics if rows else {},
             "final_federated_accuracy": _last(versions, "accuracy"),
             "final_federated_loss": _last(versions, "loss"),
             "round_seconds": sum(row.seconds for row in rows),
@@ -71,6 +72,11 @@ def build_report(
             "missing": sum(len(row.missing) for row in rows),
         },
     }
+
+
+def _round(row: Row) -> dict[str, Any]:
+    leading = {name: row.metrics.get(name) for name in ("accuracy", "loss")}
+    return {"round": row.round, **leading, **asdict(row)}
 
 
 def _figures_of(found: VersionFigures) -> dict[str, Any]:

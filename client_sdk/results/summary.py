@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from client_sdk import hints
-from client_sdk.results import cost
+from client_sdk.results import cost, figures
 from client_sdk.results.console import Output, human_bytes
 from client_sdk.results.progress import rounds_table
 from client_sdk.simulation.outcome import Row
@@ -49,12 +49,10 @@ def headline(result: dict[str, Any]) -> Iterator[str]:
 
 def _quality(result: dict[str, Any], classes: Classes | None) -> Iterator[str]:
     totals = result["totals"]
-    if totals["final_accuracy"] is None:
+    if not totals["final_metrics"]:
         return
     yield (
-        f"final accuracy {totals['final_accuracy']:.2%} on the test set "
-        f"(best {totals['best_accuracy']:.2%}, round {totals['best_round']}), "
-        f"loss {totals['final_loss']:.4f}; "
+        f"{_worth(totals)}; "
         f"{totals['wall_seconds']:.1f} s, {human_bytes(totals['bytes_up'])} up, "
         f"{human_bytes(totals['bytes_down'])} down"
     )
@@ -63,9 +61,26 @@ def _quality(result: dict[str, Any], classes: Classes | None) -> Iterator[str]:
     reports = result["models"][-1]["clients"]
     if reports:
         yield (
-            f"on the clients' own held-out data: accuracy {reports['metrics']['accuracy']:.2%} "
+            f"on the clients' own held-out data: {_leading(reports['metrics'])} "
             f"({reports['clients']} clients, {reports['examples']} examples)"
         )
+
+
+def _worth(totals: dict[str, Any]) -> str:
+    """The last model on the test set, beside the best one."""
+    if totals["final_accuracy"] is None:
+        return f"final {figures.in_words(totals['final_metrics'])} on the test set"
+    others = {k: v for k, v in totals["final_metrics"].items() if k != "accuracy"}
+    sentence = (
+        f"final accuracy {totals['final_accuracy']:.2%} on the test set "
+        f"(best {totals['best_accuracy']:.2%}, round {totals['best_round']})"
+    )
+    return f"{sentence}, {figures.in_words(others)}" if others else sentence
+
+
+def _leading(metrics: dict[str, float]) -> str:
+    name = next(iter(sorted(metrics, key=lambda n: (n != "accuracy", n != "loss"))))
+    return f"{name} {figures.number(name, metrics[name])}"
 
 
 def worst_class(classes: Classes) -> str:

@@ -6,14 +6,14 @@ Personalization", arXiv:2102.08503: a model goes to the data, and only its metri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from serverless_fl.domain.records import CENTRAL
 from serverless_fl.domain.round import RoundState
 from serverless_fl.wire.views import ModelView, RoundSummary
 
-_METRICS = ("accuracy", "loss")
+_BEFORE = "_before"  # ends the name of a metric that the cohort found before it trained
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ def figures(history: Iterable[RoundSummary], models: Sequence[ModelView]) -> lis
     return [
         VersionFigures(
             version=model.version,
-            central=next(
-                (_known(e.metrics) for e in model.evaluations if e.source == CENTRAL), None
-            ),
+            central=next((dict(e.metrics) for e in model.evaluations if e.source == CENTRAL), None),
             # Round n trains version n - 1, whichever attempt closed it.
             cohort=_of_cohort(closed.get(model.version + 1)),
             clients=_of_reports(model),
@@ -65,27 +63,28 @@ def figures(history: Iterable[RoundSummary], models: Sequence[ModelView]) -> lis
 def _of_cohort(round_: RoundSummary | None) -> Federated | None:
     if round_ is None:
         return None
-    before = {name: f"{name}_before" for name in _METRICS}
-    found = {n: round_.metrics[key] for n, key in before.items() if key in round_.metrics}
-    if "accuracy" not in found:
+    found = {
+        name.removesuffix(_BEFORE): value
+        for name, value in round_.metrics.items()
+        if name.endswith(_BEFORE)
+    }
+    if not found:
         return None
     # A client holds out a tenth of its examples, so the weights are in the same proportion.
     return Federated(found, round_.accepted, round_.num_examples, "examples trained on")
 
 
 def _of_reports(model: ModelView) -> Federated | None:
-    reports = [e for e in model.evaluations if e.source != CENTRAL and "accuracy" in e.metrics]
+    of_clients = [e for e in model.evaluations if e.source != CENTRAL]
+    measured = dict.fromkeys(name for e in of_clients for name in e.metrics)
+    leading = next((name for name in ("accuracy", "loss", *measured) if name in measured), "")
+    reports = [e for e in of_clients if leading in e.metrics]
     if not reports:
         return None
     means = {}
-    for name in _METRICS:
+    for name in dict.fromkeys(name for e in reports for name in e.metrics):
         having = [e for e in reports if name in e.metrics]
         total = sum(e.num_examples for e in having)
-        if having:
-            means[name] = sum(e.metrics[name] * e.num_examples for e in having) / total
+        means[name] = sum(e.metrics[name] * e.num_examples for e in having) / total
     examples = sum(e.num_examples for e in reports)
     return Federated(means, len(reports), examples, "examples held out")
-
-
-def _known(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: metrics[name] for name in _METRICS if name in metrics}

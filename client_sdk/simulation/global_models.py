@@ -8,12 +8,12 @@ import math
 from collections.abc import Sequence
 
 from client_sdk.api.client import CoordinatorClient
-from client_sdk.data.dataset import Dataset
+from client_sdk.data.data import Data
 from client_sdk.errors import BadAnswer, NotThere
 from client_sdk.simulation.outcome import Row, best_of
-from client_sdk.task.model_file import load_bytes
-from client_sdk.task.models import ModelSpec, build
-from client_sdk.task.train import Evaluation, evaluate
+from client_sdk.task import weights_file
+from client_sdk.task.local import measure
+from client_sdk.task.task import Task
 from serverless_fl.domain.metrics import MAX_METRIC
 from serverless_fl.domain.records import CENTRAL
 from serverless_fl.wire.schema import CreatedExperiment
@@ -27,15 +27,13 @@ class GlobalModels:
         self,
         client: CoordinatorClient,
         experiment: CreatedExperiment,
-        dataset: Dataset,
-        spec: ModelSpec,
+        task: Task,
+        test: Data,
     ) -> None:
         self.rows: list[Row] = []
         self._client = client
         self._experiment = experiment
-        self._dataset = dataset
-        self._test_x = dataset.normalise(dataset.test_x)
-        self._network = build(spec)
+        self._task, self._test = task, test
         self._last: bytes | None = None  # the model that was downloaded last
         self._last_version = 0
         self._best: bytes | None = None
@@ -90,8 +88,7 @@ class GlobalModels:
         base = models[round_.base_version]
         return Row(
             round=summary.number,
-            accuracy=metrics["accuracy"],
-            loss=metrics["loss"],
+            metrics=metrics,
             seconds=_seconds(round_),
             bytes_up=summary.update_bytes,
             bytes_down=len(_invited(round_)) * (base.encoded or base).size,
@@ -104,8 +101,8 @@ class GlobalModels:
         )
 
     async def _evaluate(self, model: ModelView) -> dict[str, float]:
-        """The test set's accuracy and loss: as reported before a run was resumed, or measured now
-        and reported.
+        """The metrics on the test set: as reported before a run was resumed, or measured now and
+        reported.
         """
         for known in model.evaluations:
             if known.source == CENTRAL:
@@ -113,17 +110,19 @@ class GlobalModels:
         weights = await self.download(model.version)
         self._last_version = model.version
         result = await asyncio.to_thread(self._measure, weights)
-        # The loss of a model that diverged is no JSON number.
-        loss = min(result.loss, MAX_METRIC) if math.isfinite(result.loss) else MAX_METRIC
-        metrics = {"accuracy": result.accuracy, "loss": loss}
+        metrics = {name: _finite(value) for name, value in result.items()}
         await self._client.report_evaluation(
-            self._experiment.id, model.version, result.examples, metrics
+            self._experiment.id, model.version, len(self._test), metrics
         )
         return metrics
 
-    def _measure(self, weights: bytes) -> Evaluation:
-        load_bytes(self._network, weights)
-        return evaluate(self._network, self._test_x, self._dataset.test_y)
+    def _measure(self, weights: bytes) -> dict[str, float]:
+        return measure(self._task, weights_file.read(weights), self._test)
+
+
+def _finite(value: float) -> float:
+    """The loss of a model that diverged is no JSON number: it becomes the largest there is."""
+    return max(-MAX_METRIC, min(value, MAX_METRIC)) if math.isfinite(value) else MAX_METRIC
 
 
 def _seconds(round_: RoundView) -> float:

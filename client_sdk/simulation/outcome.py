@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,14 +15,13 @@ if TYPE_CHECKING:  # `--help` imports this module, and need not wait for the mod
 class Row:
     """A closed round: what the new global model is worth on the test set, and what it took.
 
-    `bytes_up` are those of the accepted updates, `bytes_down` those of the model for each client of
-    all attempts. `federated` holds the cohort's metrics, `refused` a reason by client, `missing`
-    the clients without an update.
+    `metrics` are the task's, by name. `bytes_up` are those of the accepted updates, `bytes_down`
+    those of the model for each client of all attempts. `federated` holds the cohort's metrics,
+    `refused` a reason by client, `missing` the clients without an update.
     """
 
     round: int
-    accuracy: float
-    loss: float
+    metrics: dict[str, float]
     seconds: float
     bytes_up: int
     bytes_down: int
@@ -32,10 +32,31 @@ class Row:
     refused: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers; NaN where the task does not measure it."""
+        return self.metrics.get("accuracy", math.nan)
+
+    @property
+    def loss(self) -> float:
+        """The mean loss; NaN where the task does not measure it."""
+        return self.metrics.get("loss", math.nan)
+
 
 def best_of(rows: Sequence[Row]) -> Row:
-    """The round whose model is best on the test set: by accuracy, then loss, then the first."""
-    return min(rows, key=lambda row: (-row.accuracy, row.loss, row.round))
+    """The round whose model is best on the test set: by accuracy, then loss, then the first.
+
+    A task that measures neither has no better and worse: the last round counts.
+    """
+    measured = [row for row in rows if row.metrics.keys() & {"accuracy", "loss"}]
+    if not measured:
+        return rows[-1]
+
+    def rank(row: Row) -> tuple[float, float, int]:
+        found = row.metrics
+        return -found.get("accuracy", 0.0), found.get("loss", math.inf), row.round
+
+    return min(measured, key=rank)
 
 
 @dataclass(frozen=True)

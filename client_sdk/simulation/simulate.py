@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from client_sdk.api.client import CoordinatorClient
-from client_sdk.data.dataset import Dataset
+from client_sdk.data.data import Data
 from client_sdk.data.seeds import derive_seed
 from client_sdk.errors import NotThere
 from client_sdk.participant import Event, Participant, Terms, Trainer
 from client_sdk.simulation.global_models import GlobalModels
 from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.simulation.waker import Waker
-from client_sdk.task.model_file import describe, to_bytes
-from client_sdk.task.models import ModelSpec, build
+from client_sdk.task import weights_file
+from client_sdk.task.task import Task
 from serverless_fl.domain.experiment import TERMINAL, ExperimentState
 from serverless_fl.domain.round import RoundState
 from serverless_fl.wire.config import ExperimentConfig
@@ -38,6 +38,12 @@ class Watchers:
     on_row: Callable[[Row], None] = lambda row: None
 
 
+def initial_model(task: Task, seed: int) -> bytes:
+    """The file of version 0 of an experiment with this seed."""
+    weights = task.initial(derive_seed(seed, "initial weights"))
+    return weights_file.write(weights, task.metadata())
+
+
 class _Paused(Exception):
     """The experiment opens no further round until its admin says so."""
 
@@ -45,25 +51,25 @@ class _Paused(Exception):
 class Simulation:
     """One experiment and all of its clients in this process; training goes to `trainer`.
 
-    The clients' keys are made from `secret`. The same secret makes the same clients, so that an
-    interrupted simulation goes on where it stopped.
+    Each new global model is measured on `test`. The clients' keys are made from `secret`. The same
+    secret makes the same clients, so that an interrupted simulation goes on where it stopped.
     """
 
     def __init__(
         self,
         client: CoordinatorClient,
-        dataset: Dataset,
-        spec: ModelSpec,
+        task: Task,
         config: ExperimentConfig,
         trainer: Trainer,
         *,
+        test: Data,
         secret: str,
         name: str = "",
         watchers: Watchers | None = None,
     ) -> None:
         self.client = client
-        self.dataset = dataset
-        self.spec = spec
+        self.task = task
+        self.test = test
         self.config = config
         self.trainer = trainer
         self.name = name
@@ -82,16 +88,15 @@ class Simulation:
             self.name, self.config, self._derive("experiment")
         )
         if created.state is ExperimentState.AWAITING_MODEL:
-            network = build(self.spec, derive_seed(self.config.seed, "initial weights"))
             await self.client.upload_initial_model(
                 created.id,
-                to_bytes(network, describe(self.dataset, self.spec)),
+                initial_model(self.task, self.config.seed),
                 created.part_bytes,
                 direct=created.direct,
             )
         self.experiment_id = created.id
         self._created = created
-        self._models = GlobalModels(self.client, created, self.dataset, self.spec)
+        self._models = GlobalModels(self.client, created, self.task, self.test)
         return created.id
 
     async def resume(self) -> None:
@@ -145,7 +150,7 @@ class Simulation:
             pause=self._waker.sleep,
             keep_bytes=KEEP_BYTES // self.config.clients,
             terms=Terms(self.config.seed, self._created.part_bytes, self._created.direct),
-            examples=len(self.dataset.train_y),
+            examples=self.config.dataset_size,
         )
         await participant.enrol(self._created.enrolment_key)
         return await participant.run()

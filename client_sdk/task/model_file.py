@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 from torch import nn
 
 from client_sdk.data.dataset import Dataset
 from client_sdk.data.preparation import DIGIT_FITS, FITS, Preparation, parse_ranges
 from client_sdk.errors import DataError
+from client_sdk.task import weights_file
 from client_sdk.task.models import ModelSpec
+from client_sdk.task.tensors import put_weights, weights_of
 from serverless_fl.domain.errors import BadWeights
-from serverless_fl.weights.header import layout_of, write_header
+from serverless_fl.weights.header import layout_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,13 @@ class Description:
             "fit": self.preparation.fit,
             "ranges": self.preparation.ranges_json(),
         }
+
+    @classmethod
+    def of(cls, dataset: Dataset, spec: ModelSpec) -> Description:
+        """The description of a model of this data set."""
+        return cls(
+            spec, dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.preparation
+        )
 
     @classmethod
     def read(cls, data: bytes, whose: str) -> Description:
@@ -87,33 +94,17 @@ def _preparation(about: Mapping[str, str], spec: ModelSpec, whose: str) -> Prepa
 
 def describe(dataset: Dataset, spec: ModelSpec) -> dict[str, str]:
     """The metadata of a model of this data set."""
-    return Description(
-        spec, dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.preparation
-    ).metadata()
+    return Description.of(dataset, spec).metadata()
 
 
 def to_bytes(model: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
     """Write the weights as a safetensors file. The same weights give the same bytes."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    data = safetensors.torch.save(tensors)
-    if not metadata:
-        return data
-    # The library writes metadata in an order that changes from process to process.
-    layout = layout_of(data)
-    kinds = ((tensor.name, tensor.dtype, tensor.shape) for tensor in layout.tensors)
-    return write_header(kinds, dict(sorted(metadata.items()))) + data[len(layout.header) :]
+    return weights_file.write(weights_of(model), metadata)
 
 
 def load_bytes(model: nn.Module, data: bytes) -> None:
     """Put a safetensors file's weights into a model. Raises DataError where they do not fit."""
-    try:
-        tensors = safetensors.torch.load(data)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise DataError(f"These are not safetensors bytes: {error}") from error
-    mine = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
-    if mine != {name: (t.shape, t.dtype) for name, t in tensors.items()}:
-        raise DataError("The file's tensors are not the model's.")
-    model.load_state_dict(tensors)
+    put_weights(model, weights_file.read(data))
 
 
 def spec_of(data: bytes) -> ModelSpec:

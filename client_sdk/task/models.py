@@ -158,5 +158,6 @@ def build(spec: ModelSpec, seed: int | None = None) -> TwoLayerCNN:
         for layer in network.children():
             inputs = next(layer.parameters())[0].numel()
             for parameter in layer.parameters():  # weights, then biases
-                parameter.data = draws.uniform(tuple(parameter.shape), inputs**-0.5)
+                values = draws.uniform(tuple(parameter.shape), inputs**-0.5)
+                parameter.data = torch.from_numpy(values)
     return network

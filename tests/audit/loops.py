@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from client_sdk.task import models
-from client_sdk.task.train import TrainSettings, train
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.train import train
 
 
 def examples(spec, count, seed=1):

@@ -8,11 +8,14 @@ import pytest
 import client_sdk
 
 PUBLIC = [
-    *("BadAnswer", "BadSettings", "ClientError", "CoordinatorClient", "CoordinatorUnreachable"),
-    *("CorruptDownload", "DataError", "Dataset", "DirectRefused", "EmbeddedCoordinator", "Event"),
-    *("ModelSpec", "NotAuthorised", "NotThere", "Outcome", "Participant", "RequestRefused", "Row"),
-    *("Simulation", "StateConflict", "TrainingFailed", "TrainingPool", "Turn", "TwoLayerCNN"),
-    *("Watchers", "export", "load", "predict", "spec_for", "verify"),
+    *("Arrays", "BadAnswer", "BadSettings", "ClientError", "CoordinatorClient"),
+    *("CoordinatorUnreachable", "CorruptDownload", "Data", "DataError", "Dataset"),
+    *("DirectRefused", "EmbeddedCoordinator", "Engine", "Event", "InLine", "Items"),
+    *("LocalTrainer", "ModelSpec", "NotAuthorised", "NotThere", "Outcome", "Participant"),
+    *("PictureTask", "Processes", "RequestRefused", "Result", "Row", "Simulation"),
+    *("StateConflict", "Task", "TrainSettings", "TrainingFailed", "Turn", "TwoLayerCNN"),
+    *("Watchers", "as_data", "export", "fingerprint", "load", "picture_task", "predict"),
+    *("spec_for", "verify"),
 ]
 
 

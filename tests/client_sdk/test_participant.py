@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from client_sdk.errors import DataError, NotAuthorised, RequestRefused, StateConflict
 from client_sdk.participant import Participant, Terms
-from client_sdk.task.train import Evaluation, LocalUpdate
+from client_sdk.task.task import Evaluation, LocalUpdate
 from tests.support.federation import value_of, weights
 from tests.support.participants import Adding, take_part
 
@@ -117,7 +117,9 @@ class Measuring(Adding):
             raise self.failing
         self.measured.append((client_id, len(indices), seed))
         number = int(client_id.removeprefix("client-"))
-        return Evaluation(value_of(data) if number > 1 else math.nan, number / 4, number)
+        return Evaluation(
+            {"loss": value_of(data) if number > 1 else math.nan, "accuracy": number / 4}, number
+        )
 
 
 async def test_at_the_end_every_client_reports_what_the_last_model_is_worth_to_it(quick):
@@ -173,7 +175,7 @@ async def test_a_report_that_is_refused_ends_the_clients_part_no_less(quick):
 
         class Other(Adding):
             async def evaluate(self, client_id, indices, data, seed, found=accuracy):
-                return Evaluation(0.1, found, 4)
+                return Evaluation({"loss": 0.1, "accuracy": found}, 4)
 
         told = []
         client = Participant(quick.admin, experiment, "k" * 40, Other(), on_event=told.append)

@@ -6,14 +6,14 @@ import pytest
 
 from client_sdk.errors import NotAuthorised
 from client_sdk.participant import Participant
-from client_sdk.task.train import Evaluation
+from client_sdk.task.task import Evaluation
 from tests.support.federation import value_of
 from tests.support.participants import Adding
 
 
 class Measuring(Adding):
     async def evaluate(self, client_id, indices, data, seed):
-        return Evaluation(0.5, 0.25, 4)
+        return Evaluation({"loss": 0.5, "accuracy": 0.25}, 4)
 
 
 async def enrolled(federation, experiment, key, number, trainer, **options):

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from client_sdk.data import datasets
+from client_sdk.engines.in_line import InLine
+from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.simulation.simulate import Simulation
-from client_sdk.task import models
+from client_sdk.task.pictures import picture_task
 from serverless_fl.wire.config import ExperimentConfig
-from tests.support.here import TrainingHere, run_here
+from tests.support.here import run_here
 from tests.support.processes import KEY, SMALL, Server, model_of, read_until, start
 
 NARROW = ("--update-encoding", "delta-int8", "--download-encoding", "int8")
@@ -39,12 +41,14 @@ def test_int8_both_ways_takes_a_quarter_and_learns_the_same(quiet_run, narrow_ru
 @pytest.mark.parametrize(("encoding", "most"), [("delta-float32", 1.01), ("delta-float16", 0.52)])
 async def test_the_other_encodings_learn_the_same_too(quiet_run, federation, encoding, most):
     digits = datasets.load("digits", Path("nowhere"))
-    spec = models.spec_for("auto", digits.shape, 10)
+    task = picture_task(digits)
     plain = json.loads(quiet_run[1].stdout)
     config = ExperimentConfig(**(plain["config"] | {"update_encoding": encoding}))
-    with TrainingHere(digits, spec) as trainer:
+    with LocalTrainer(task, digits.train, InLine()) as trainer:
         simulation = Simulation(
-            federation.admin, digits, spec, config, trainer, secret=f"of {encoding}"
+            *(federation.admin, task, config, trainer),
+            test=digits.test,
+            secret=f"of {encoding}",
         )
         await simulation.create()
         outcome = await simulation.run()

@@ -10,7 +10,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from client_sdk.data import datasets
-from client_sdk.engines.processes import TrainingPool
+from client_sdk.engines.processes import Processes
 from tests.support.digits import create_digits_experiment
 from tests.support.here import SlowTraining, TrainingHere, run_here
 from tests.support.processes import KEY, SMALL, Server, join, model_of
@@ -64,7 +64,7 @@ def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):
 
 def test_the_same_seed_gives_the_same_bytes(quiet_run, tmp_path):
     two = ("--workers", "2", "--out", str(tmp_path / "again"))
-    again = run_here(*SMALL, *two, training=TrainingPool)
+    again = run_here(*SMALL, *two, training=Processes)
     assert again.returncode == 0, again.stderr
     assert model_of(tmp_path / "again") == model_of(quiet_run[0])
     other = tmp_path / "other"
@@ -231,7 +231,7 @@ def test_a_client_that_never_uploads_fails_the_run_with_its_reason(tmp_path):
 
 
 class NoTraining(TrainingHere):
-    def start(self):
+    def start(self, data):
         pytest.fail("the training processes were started")
 
 

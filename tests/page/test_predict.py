@@ -15,7 +15,8 @@ from playwright.sync_api import expect
 from client_sdk.data import datasets
 from client_sdk.data.dataset import normalise
 from client_sdk.task import model_file, models
-from client_sdk.task.train import TrainSettings, train
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.train import train
 from client_sdk.tools.predict import Classifier
 from tests.support.browser import axe
 from tests.support.plain_http import create

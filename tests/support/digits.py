@@ -9,6 +9,7 @@ import httpx
 from client_sdk.data import datasets
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task import model_file, models
+from client_sdk.task.pictures import picture_task
 from serverless_fl.wire.config import ExperimentConfig
 from tests.support.plain_http import create
 
@@ -40,13 +41,15 @@ def create_digits_experiment(admin: httpx.Client, clients: int) -> tuple[str, st
 def digits_simulation(federation, trainer, *, clients, rounds) -> Simulation:
     """One that is yet to be created over the federation's coordinator; all clients train."""
     digits = datasets.load("digits", Path("nowhere"))
-    spec = models.spec_for("auto", digits.shape, len(digits.classes))
+    task = picture_task(digits)
     config = ExperimentConfig(
         dataset="digits",
         dataset_size=len(digits.train_y),
-        model=spec.name,
+        model=task.name,
         clients=clients,
         clients_per_round=clients,
         rounds=rounds,
     )
-    return Simulation(federation.admin, digits, spec, config, trainer, secret="of this test")
+    return Simulation(
+        federation.admin, task, config, trainer, test=digits.test, secret="of this test"
+    )

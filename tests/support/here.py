@@ -6,37 +6,28 @@ import asyncio
 import contextlib
 import io
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
 
 from client_sdk.cli import command_line, join_command, run_command
-from client_sdk.engines import processes
+from client_sdk.engines.in_line import InLine
 from client_sdk.results import plots
 
 
-class TrainingHere(processes.TrainingPool):
+class TrainingHere(InLine):
     """Trains in a thread of this process: a process of its own imports PyTorch for two seconds."""
 
-    def start(self):
-        processes._state.update(dataset=self._dataset, spec=self._spec)
-        self._thread = ThreadPoolExecutor(1)
-
-    async def _run(self, job, *arguments):
-        return await asyncio.get_running_loop().run_in_executor(self._thread, job, *arguments)
-
-    def __exit__(self, *_):
-        if hasattr(self, "_thread"):
-            self._thread.shutdown(cancel_futures=True)
+    def __init__(self, workers=1):
+        super().__init__()
 
 
 class SlowTraining(TrainingHere):
     """Each update takes two seconds longer."""
 
-    async def train(self, *task):
+    async def run(self, job, *arguments):
         await asyncio.sleep(2)
-        return await super().train(*task)
+        return await super().run(job, *arguments)
 
 
 def dot(*_):
@@ -55,7 +46,7 @@ def run_here(*arguments, training=TrainingHere, **more):
         contextlib.redirect_stderr(stderr),
     ):
         for module in (run_command, join_command):
-            here.setattr(module, "TrainingPool", training)
+            here.setattr(module, "Processes", training)
         for plot in ("rounds", "evaluation"):
             here.setattr(plots, plot, dot)
         for name, value in more.items():

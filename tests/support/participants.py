@@ -6,7 +6,7 @@ import asyncio
 import math
 
 from client_sdk.participant import Participant
-from client_sdk.task.train import LocalUpdate
+from client_sdk.task.task import LocalUpdate
 from tests.support.federation import value_of, weights
 
 

@@ -11,8 +11,7 @@ from client_sdk.simulation.outcome import Row
 CONFIG = {"clients": 4, "learning_rate": 0.05, "quorum": None, "norm_action": "clip"}
 FIRST = Row(
     round=1,
-    accuracy=0.5,
-    loss=1.5,
+    metrics={"accuracy": 0.5, "loss": 1.5},
     seconds=2.0,
     bytes_up=1000,
     bytes_down=1200,
@@ -21,7 +20,7 @@ FIRST = Row(
     sha256="0" * 64,
     federated={"accuracy_before": 0.1, "train_loss": 2.0},
 )
-SECOND = replace(FIRST, round=2, accuracy=0.75, loss=0.75)
+SECOND = replace(FIRST, round=2, metrics={"accuracy": 0.75, "loss": 0.75})
 REPORT = {
     "state": "completed",
     "reason": "All 2 rounds are closed.",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from client_sdk.task import model_file, models
 from client_sdk.task.compiled import native
-from client_sdk.task.train import TrainSettings, train
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.train import train
 
 
 def trained_on(dataset, examples, epochs) -> bytes:

@@ -40,8 +40,7 @@ TRACKERS: Mapping[str, Callable[[Path], Tracker]] = {
 def of_row(row: Row) -> dict[str, float]:
     """A closed round's figures by name; seconds, bytes, and shares of the test set."""
     return {
-        "test/accuracy": row.accuracy,
-        "test/loss": row.loss,
+        **{f"test/{name}": value for name, value in row.metrics.items()},
         "round/seconds": row.seconds,
         "round/bytes_up": float(row.bytes_up),
         "round/bytes_down": float(row.bytes_down),

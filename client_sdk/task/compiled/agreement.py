@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from client_sdk.task.models import ModelSpec, build
-from client_sdk.task.train import Loop, TrainSettings, train
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.train import Loop, train
 
 TOLERANCE = 1e-5  # of a weight or a loss
 SEEDS = 3  # that must agree

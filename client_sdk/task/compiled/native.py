@@ -28,7 +28,7 @@ from client_sdk.errors import DataError
 from client_sdk.task.compiled import kernel_cache
 from client_sdk.task.compiled.agreement import disagreement
 from client_sdk.task.models import ModelSpec
-from client_sdk.task.train import TrainSettings
+from client_sdk.task.settings import TrainSettings
 
 SOURCE = Path(__file__).with_name("kernel.c")
 _FLAGS = ("-std=gnu11", "-O3", "-shared", "-fPIC")
@@ -81,7 +81,7 @@ class Kernel:
         draws = SeededRandom(seed)
         total = 0.0
         for _ in range(settings.epochs):
-            order = draws.permutation(len(y))
+            order = torch.from_numpy(draws.permutation(len(y)))
             total = epoch(
                 *(tensor.data_ptr() for tensor in (weights, momenta, x, y, order)),
                 len(y),

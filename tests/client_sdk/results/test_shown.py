@@ -46,15 +46,17 @@ def require_clean(text):
 
 
 def row(reason):
-    figures = {"accuracy": 0.5, "loss": 1.0, "seconds": 1.0, "bytes_up": 1, "bytes_down": 1}
     return Row(
         round=1,
+        metrics={"accuracy": 0.5, "loss": 1.0},
+        seconds=1.0,
+        bytes_up=1,
+        bytes_down=1,
         updates=1,
         attempts=1,
         sha256="",
         federated={},
         refused={"client-01": reason},
-        **figures,
     )
 
 
@@ -99,6 +101,7 @@ def test_the_end_of_a_run(console):
         "models": [{"clients": None}],
         "totals": {
             **{"final_accuracy": 0.5, "best_accuracy": 0.5, "best_round": 1, "final_loss": 1.0},
+            "final_metrics": {"accuracy": 0.5, "loss": 1.0},
             **{"wall_seconds": 1.0, "bytes_up": 1, "bytes_down": 1},
         },
     }

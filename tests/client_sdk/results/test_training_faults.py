@@ -12,7 +12,7 @@ from client_sdk.results import report
 from client_sdk.results.training_faults import chance, warnings_of
 from client_sdk.simulation.outcome import Row, best_of
 from client_sdk.task.evaluation import Classes
-from client_sdk.task.train import LocalUpdate
+from client_sdk.task.task import LocalUpdate
 from tests.support.digits import digits_simulation
 from tests.support.trained import trained_on
 
@@ -22,8 +22,7 @@ TEN = Classes(tuple("abcdefghij"), [[100 * (c == p) for p in range(10)] for c in
 def row(number, accuracy, loss, train_loss=1.0):
     return Row(
         round=number,
-        accuracy=accuracy,
-        loss=loss,
+        metrics={"accuracy": accuracy, "loss": loss},
         seconds=1.0,
         bytes_up=1,
         bytes_down=1,

@@ -12,8 +12,8 @@ from client_sdk.data import datasets
 from client_sdk.results.report import build_report
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.simulation.waker import Waker
-from client_sdk.task import models
-from client_sdk.task.train import LocalUpdate
+from client_sdk.task.pictures import picture_task
+from client_sdk.task.task import LocalUpdate
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.turns import Done
@@ -69,12 +69,12 @@ class Echo:
 
 async def test_clients_ask_only_when_there_is_something_for_them(federation, monkeypatch):
     digits = datasets.load("digits", Path("nowhere"))
-    spec = models.spec_for("auto", digits.shape, len(digits.classes))
+    task = picture_task(digits)
     clients, cohort, rounds = 30, 3, 4
     config = ExperimentConfig(
         dataset="digits",
         dataset_size=len(digits.train_y),
-        model=spec.name,
+        model=task.name,
         clients=clients,
         clients_per_round=cohort,
         rounds=rounds,
@@ -87,7 +87,9 @@ async def test_clients_ask_only_when_there_is_something_for_them(federation, mon
         return await status(self, experiment_id)
 
     monkeypatch.setattr(type(federation.admin), "status", counted)
-    simulation = Simulation(federation.admin, digits, spec, config, Echo(), secret="of this test")
+    simulation = Simulation(
+        federation.admin, task, config, Echo(), test=digits.test, secret="of this test"
+    )
     await simulation.create()
     outcome = await simulation.run()
     assert [row.updates for row in outcome.rows] == [cohort] * rounds
@@ -132,11 +134,11 @@ async def test_a_client_that_asked_while_the_turn_changed_asks_once_more():
 async def test_a_round_is_measured_once_its_model_is_announced(federation, monkeypatch):
     """It is closed a moment before: who asks then finds the round, and no model of it."""
     digits = datasets.load("digits", Path("nowhere"))
-    spec = models.spec_for("auto", digits.shape, len(digits.classes))
+    task = picture_task(digits)
     config = ExperimentConfig(
         dataset="digits",
         dataset_size=len(digits.train_y),
-        model=spec.name,
+        model=task.name,
         clients=2,
         clients_per_round=2,
         rounds=2,
@@ -162,7 +164,9 @@ async def test_a_round_is_measured_once_its_model_is_announced(federation, monke
 
     monkeypatch.setattr(kind, "experiment", closed_before_it_is_announced)
     monkeypatch.setattr(kind, "models", announced)
-    simulation = Simulation(federation.admin, digits, spec, config, Echo(), secret="of this test")
+    simulation = Simulation(
+        federation.admin, task, config, Echo(), test=digits.test, secret="of this test"
+    )
     await simulation.create()
     outcome = await simulation.run()
     assert [row.round for row in outcome.rows] == [1, 2]

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 from client_sdk.data import datasets
-from client_sdk.engines import processes
 from client_sdk.results import plots
 from client_sdk.results.summary import worst_class
-from client_sdk.task import model_file, models
+from client_sdk.task import model_file, models, weights_file
 from client_sdk.task.evaluation import Classes, by_class
+from client_sdk.task.local import evaluate_client, train_client
+from client_sdk.task.pictures import picture_task
 from client_sdk.task.train import evaluate
 from serverless_fl.wire.turns import Train, Training
 
@@ -35,7 +36,7 @@ def test_every_answer_is_counted_where_it_belongs():
     digits = datasets.load("digits", Path("nowhere"))
     spec = models.spec_for("auto", digits.shape, 10)
     model = models.build(spec, 1)
-    found = by_class(model_file.to_bytes(model), spec, digits)
+    found = by_class(picture_task(digits), model_file.to_bytes(model), digits.test)
     with torch.no_grad():
         answers = model(digits.normalise(digits.test_x)).argmax(1).tolist()
     expected = np.zeros((10, 10), int)
@@ -44,7 +45,7 @@ def test_every_answer_is_counted_where_it_belongs():
     assert found.confusion == expected.tolist()
     assert found.names == tuple("0123456789")
     mean = evaluate(model, digits.normalise(digits.test_x), digits.test_y)
-    assert found.accuracy == pytest.approx(mean.accuracy)
+    assert found.accuracy == pytest.approx(mean["accuracy"])
 
 
 @pytest.mark.parametrize("count", [3, 10, 60])
@@ -59,16 +60,15 @@ def test_the_figure_can_be_drawn_of_few_and_of_many_classes(count):
         assert 600 < picture.width < 5000
 
 
-def test_the_last_model_is_measured_on_the_examples_that_training_held_out(monkeypatch):
+def test_the_last_model_is_measured_on_the_examples_that_training_held_out():
     digits = datasets.load("digits", Path("nowhere"))
-    spec = models.spec_for("auto", digits.shape, 10)
-    monkeypatch.setattr(processes, "_state", {"dataset": digits, "spec": spec})
-    weights = model_file.to_bytes(models.build(spec, 1))
+    task = picture_task(digits)
+    weights = weights_file.write(task.initial(1))
     training = Training(local_epochs=1, batch_size=10, learning_rate=0.1, momentum=0, seed=11)
-    task = Train.model_construct(round=3, training=training)
+    order = Train.model_construct(round=3, training=training)
     for client, indices in (("client-00", list(range(70))), ("client-01", list(range(70, 99)))):
-        before = processes._train(client, indices, weights, task, None).metrics
-        found = processes._evaluate(client, indices, weights, 11)
+        before = train_client(task, digits.train, client, indices, weights, order).metrics
+        found = evaluate_client(task, digits.train, client, indices, weights, 11)
         assert found.examples == round(len(indices) / 10)
-        assert found.accuracy == before["accuracy_before"]
-        assert found.loss == pytest.approx(before["loss_before"])
+        assert found.metrics["accuracy"] == before["accuracy_before"]
+        assert found.metrics["loss"] == pytest.approx(before["loss_before"])

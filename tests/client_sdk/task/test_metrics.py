@@ -13,7 +13,7 @@ import torch
 from client_sdk.errors import DataError
 from client_sdk.participant import Participant
 from client_sdk.task import metrics
-from client_sdk.task.train import LocalUpdate
+from client_sdk.task.task import LocalUpdate
 from tests.support.federation import value_of, weights
 from tests.support.participants import take_part
 

@@ -9,7 +9,7 @@ from app.service.coordinator import Limits
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.api.connection import Retry
 from client_sdk.participant import Participant
-from client_sdk.task.train import LocalUpdate
+from client_sdk.task.task import LocalUpdate
 from serverless_fl.weights.deltas import encode_update
 from tests.support.federation import ADMIN_KEY, weights
 

@@ -7,7 +7,7 @@ import safetensors.numpy
 from app.service.coordinator import Limits
 from client_sdk.errors import DataError, RequestRefused
 from client_sdk.participant import Participant
-from client_sdk.task.train import LocalUpdate
+from client_sdk.task.task import LocalUpdate
 from client_sdk.tools.verify import verify
 from serverless_fl.weights import encodings
 from serverless_fl.weights.deltas import encode_update

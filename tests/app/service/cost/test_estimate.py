@@ -11,7 +11,7 @@ import safetensors.numpy
 from app.main import create_app
 from app.service.cost.usage import PARTS_ANNOUNCED, Report, Terms, pause, paused_bounds, polls
 from client_sdk.simulation.simulate import Watchers
-from client_sdk.task.train import LocalUpdate
+from client_sdk.task.task import LocalUpdate
 from serverless_fl.domain.prices import BadPrices, Prices, Usage, dollars, priced
 from serverless_fl.domain.round import Attempt, Round
 from serverless_fl.wire.parts import MAX_ANNOUNCED

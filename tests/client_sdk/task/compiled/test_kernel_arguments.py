@@ -11,7 +11,8 @@ from torch import nn
 from client_sdk.errors import DataError
 from client_sdk.task import model_file, models
 from client_sdk.task.compiled import native
-from client_sdk.task.train import TrainSettings, evaluate, train
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.train import evaluate, train
 
 DRIVER = Path(__file__).with_name("fuzz_kernel.c")
 SANITIZERS = ["-std=gnu11", "-g", "-O1", "-fsanitize=address,undefined"]
@@ -213,5 +214,5 @@ def test_a_huge_batch_goes_through_the_network_in_pieces(monkeypatch):
     assert train(pieces, x, y, settings, 3) == pytest.approx(expected, abs=1e-6)
     for one, other in zip(whole.parameters(), pieces.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
-    assert evaluate(pieces, x, y).loss == pytest.approx(measured.loss, abs=1e-5)
+    assert evaluate(pieces, x, y)["loss"] == pytest.approx(measured["loss"], abs=1e-5)
     assert max(seen) == 7

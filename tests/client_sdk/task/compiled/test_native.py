@@ -13,19 +13,22 @@ import torch
 from client_sdk.data import datasets
 from client_sdk.data.holdout import hold_out
 from client_sdk.data.seeds import derive_seed
-from client_sdk.engines import processes
-from client_sdk.engines.processes import TrainingPool
+from client_sdk.engines.processes import Processes
+from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import BadSettings
-from client_sdk.task import model_file, models
-from client_sdk.task import train as loops
+from client_sdk.task import model_file, models, pictures, weights_file
 from client_sdk.task.compiled import native
-from client_sdk.task.train import TrainSettings, local_update, pick_device, train, train_fused
+from client_sdk.task.local import local_update
+from client_sdk.task.pictures import picture_task
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.train import pick_device, train, train_fused
 from serverless_fl.wire.schema import BlobInfo
 from serverless_fl.wire.turns import Train, Training
 from tests.audit.loops import apart as loops_apart
 from tests.audit.loops import distance, examples
 
 SETTINGS = TrainSettings(epochs=1, batch_size=10, learning_rate=0.05, momentum=0.5)
+KERNELS = ("native", "torch", "auto")
 NO_COMPILER = not any(map(shutil.which, ("cc", "gcc", "clang")))
 needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="this machine has no C compiler")
 SPECS = [
@@ -52,7 +55,7 @@ def kernel(request):
     return native.compile_kernel(request.param)
 
 
-def task():
+def order():
     return Train(
         round=3,
         attempt=1,
@@ -66,24 +69,21 @@ def task():
     )
 
 
-async def one_update(pool, spec):
-    weights = model_file.to_bytes(models.build(spec, 0))
-    return (await pool.train("c-3", range(80), weights, task())).weights
+async def one_update(trainer):
+    weights = weights_file.write(trainer.task.initial(0))
+    return (await trainer.train("c-3", range(80), weights, order())).weights
 
 
-def by_hand(dataset, spec, loop):
-    mine, held_out = hold_out(range(80), derive_seed(7, "holdout", "c-3"))
-    return local_update(
-        model_file.to_bytes(models.build(spec, 0)),
-        spec,
-        dataset.normalise(dataset.train_x[mine]),
-        dataset.train_y[mine],
-        dataset.normalise(dataset.train_x[held_out]),
-        dataset.train_y[held_out],
-        SETTINGS,
-        derive_seed(7, "train", 3, "c-3"),
-        loop,
-    ).weights
+def trainer_of(dataset, kind="auto"):
+    return LocalTrainer(picture_task(dataset, "auto", kind), dataset.train, Processes(1))
+
+
+def by_hand(dataset, loop):
+    mine, _ = hold_out(range(80), derive_seed(7, "holdout", "c-3"))
+    model = models.build(models.spec_for("auto", dataset.shape, 10), 0)
+    x, y = dataset.normalise(dataset.train_x[mine]), dataset.train_y[mine]
+    loop(model, x, y, SETTINGS, derive_seed(7, "train", 3, "c-3"))
+    return model_file.to_bytes(model)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 50, 1000])
@@ -241,17 +241,17 @@ def test_without_a_working_compiler_pytorch_trains(monkeypatch, compiler, messag
         native.compile_kernel(spec)
     dataset = datasets.load("digits", Path("nowhere"))
     device = pick_device().type
-    with TrainingPool(dataset, spec, workers=1) as pool:
+    with trainer_of(dataset) as pool:
         if device == "cpu":  # where there is a GPU, nobody asks for a compiler
             assert pool.loop.startswith("PyTorch on cpu (no machine code: ")
         else:
             assert pool.loop == f"PyTorch on {device}"
-        update = asyncio.run(one_update(pool, spec))
+        update = asyncio.run(one_update(pool))
     refused = pytest.raises(BadSettings, match=f"--kernel native cannot be had here: .*{message}")
-    with refused, TrainingPool(dataset, spec, 1, "native"):
+    with refused, trainer_of(dataset, "native"):
         pass
     if device == "cpu":  # a GPU's sums are not promised to the last bit
-        assert update == by_hand(dataset, spec, train_fused)
+        assert update == by_hand(dataset, train_fused)
 
 
 @needs_compiler
@@ -260,37 +260,37 @@ def test_the_pool_trains_with_what_it_says(kind):
     spec = models.spec_for("digits-cnn", (1, 8, 8), 10)
     dataset = datasets.load("digits", Path("nowhere"))
     device = pick_device().type
-    with TrainingPool(dataset, spec, 1, kind) as pool:
-        update = asyncio.run(one_update(pool, spec))
+    with trainer_of(dataset, kind) as pool:
+        update = asyncio.run(one_update(pool))
     if kind == "auto" and device != "cpu":
         assert pool.loop == f"PyTorch on {device}"
         return
     assert pool.loop.startswith("machine code by ")
     assert pool.loop.endswith(" on cpu")
-    assert update == by_hand(dataset, spec, native.compile_kernel(spec).train)
+    assert update == by_hand(dataset, native.compile_kernel(spec).train)
 
 
 @pytest.mark.parametrize("there", ["cpu", "cuda", "mps"])
 def test_machine_code_is_taken_where_it_is_asked_for_or_there_is_no_gpu(monkeypatch, there):
-    spec = SPECS[1]
-    made = native.Kernel(spec, b"", "cc")
-    monkeypatch.setattr(processes, "pick_device", lambda: torch.device(there))
-    monkeypatch.setattr(processes, "compile_kernel", lambda spec: made)
-    assert processes._choose(spec, "native") == (made, "machine code by cc on cpu")
-    assert processes._choose(spec, "torch") == (None, f"PyTorch on {there}")
-    kernel, _ = processes._choose(spec, "auto")
-    assert (kernel is made) == (there == "cpu")
+    dataset = datasets.load("digits", Path("nowhere"))
+    made = native.Kernel(SPECS[1], b"", "cc")
+    monkeypatch.setattr(pictures, "pick_device", lambda: torch.device(there))
+    monkeypatch.setattr(pictures, "compile_kernel", lambda spec: made)
+    said = {kind: picture_task(dataset, "auto", kind).prepare() for kind in KERNELS}
+    on_gpu = f"PyTorch on {there}"
+    machine_code = "machine code by cc on cpu"
+    auto = machine_code if there == "cpu" else on_gpu
+    assert said == {"native": machine_code, "torch": on_gpu, "auto": auto}
 
 
-def test_a_loop_that_is_given_trains_on_the_cpu_even_where_there_is_a_gpu(monkeypatch):
+@needs_compiler
+def test_machine_code_trains_on_the_cpu_even_where_there_is_a_gpu(monkeypatch):
     # "meta" holds no numbers: what went there could not be trained.
-    monkeypatch.setattr(loops, "pick_device", lambda: torch.device("meta"))
-    devices = []
-
-    def loop(model, x, y, settings, seed):
-        devices.append({t.device.type for t in (*model.parameters(), x, y)})
-        return train(model, x, y, settings, seed)
-
-    update = by_hand(datasets.load("digits", Path("nowhere")), SPECS[1], loop)
-    assert devices == [{"cpu"}]
-    assert update
+    dataset = datasets.load("digits", Path("nowhere"))
+    monkeypatch.setattr(pictures, "pick_device", lambda: torch.device("meta"))
+    task = picture_task(dataset, "auto", "native")
+    task.prepare()
+    weights = weights_file.write(task.initial(0))
+    held_out = dataset.train.subset(range(80, 90))
+    update = local_update(task, weights, dataset.train.subset(range(80)), held_out, SETTINGS, 3)
+    assert update.metrics["loss_after"] < update.metrics["loss_before"]

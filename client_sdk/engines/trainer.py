@@ -1,0 +1,62 @@
+"""A participant's trainer: a task, the data and an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from client_sdk.data.data import Data
+from client_sdk.engines.engine import Engine
+from client_sdk.task.local import evaluate_client, train_client
+from client_sdk.task.task import Evaluation, LocalUpdate, Task
+from serverless_fl.wire.turns import Train
+
+
+class LocalTrainer:
+    """Trains and measures clients of one data set. Use it as a context manager.
+
+    Entering calls `start` and `prepare`. A caller that has something else to do while processes
+    start calls them itself. `loop` says in words what trains, once the trainer is prepared.
+    """
+
+    loop = ""
+
+    def __init__(self, task: Task, data: Data, engine: Engine) -> None:
+        self.task, self.data, self.engine = task, data, engine
+
+    def start(self) -> None:
+        """Start the engine, which returns at once; once. Raises DataError, BadSettings."""
+        self.engine.start(self.data)
+
+    def prepare(self) -> None:
+        """Prepare the task, which may take a second. Raises BadSettings."""
+        self.loop = self.task.prepare()
+        self.engine.use(self.task)
+
+    def close(self) -> None:
+        """End the engine."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+            self.prepare()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def train(
+        self, client_id: str, indices: Sequence[int], weights: bytes, order: Train
+    ) -> LocalUpdate:
+        """Train one client for one round."""
+        return await self.engine.run(train_client, client_id, list(indices), weights, order)
+
+    async def evaluate(
+        self, client_id: str, indices: Sequence[int], weights: bytes, seed: int
+    ) -> Evaluation:
+        """Measure a model on the examples that one client holds out."""
+        return await self.engine.run(evaluate_client, client_id, list(indices), weights, seed)

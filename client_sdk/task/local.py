@@ -1,0 +1,125 @@
+"""One client's part of a round: hold examples out, measure, train, measure again.
+
+These are the jobs that engines run. They are functions of their arguments alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from client_sdk.data.data import Data
+from client_sdk.data.holdout import hold_out
+from client_sdk.data.seeds import derive_seed
+from client_sdk.errors import BadSettings, DataError, TrainingFailed
+from client_sdk.task import weights_file
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.task import Evaluation, LocalUpdate, Result, Task
+from serverless_fl.wire.turns import Train
+
+T = TypeVar("T")
+
+
+def train_client(
+    task: Task, data: Data, client_id: str, indices: Sequence[int], weights: bytes, order: Train
+) -> LocalUpdate:
+    """Train one client for one round, on its examples of `data` that it does not hold out.
+
+    Raises DataError, and TrainingFailed where the task fails.
+    """
+    settings, seed = order.training, order.training.seed
+    mine, held_out = hold_out(indices, derive_seed(seed, "holdout", client_id))
+    return local_update(
+        task,
+        weights,
+        data.subset(mine),
+        data.subset(held_out) if held_out else None,
+        TrainSettings(
+            epochs=settings.local_epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        ),
+        derive_seed(seed, "train", order.round, client_id),
+    )
+
+
+def evaluate_client(
+    task: Task, data: Data, client_id: str, indices: Sequence[int], weights: bytes, seed: int
+) -> Evaluation:
+    """Measure a model on the examples of `data` that one client holds out."""
+    _, held_out = hold_out(indices, derive_seed(seed, "holdout", client_id))
+    if not held_out:
+        return Evaluation({}, 0)
+    found = measure(task, weights_file.read(weights), data.subset(held_out))
+    return Evaluation(found, len(held_out))
+
+
+def local_update(
+    task: Task,
+    weights: bytes,
+    data: Data,
+    held_out: Data | None,
+    settings: TrainSettings,
+    seed: int,
+) -> LocalUpdate:
+    """Train the global weights on `data`, and measure them on `held_out` before and after.
+
+    Metrics of the held-out examples are named `..._before` and `..._after`.
+    """
+    started = time.perf_counter()
+    base = weights_file.read(weights)
+    before = measure(task, base, held_out) if held_out is not None else {}
+    result = _call(task, "train", lambda: task.train(base, data, settings, seed))
+    if not isinstance(result, Result):
+        raise TrainingFailed(
+            f"The train method of {task.name} must give a Result, not a {type(result).__name__}."
+        )
+    after = measure(task, result.weights, held_out) if held_out is not None else {}
+    metrics = dict(result.metrics)
+    metrics["train_seconds"] = time.perf_counter() - started
+    metrics |= {f"{name}_before": value for name, value in before.items()}
+    metrics |= {f"{name}_after": value for name, value in after.items()}
+    return LocalUpdate(_written(task, base, result), result.num_examples, metrics)
+
+
+def measure(task: Task, weights: Mapping[str, Any], data: Data) -> dict[str, float]:
+    """A model's metrics on some examples. Raises TrainingFailed where the task fails."""
+    return dict(_call(task, "evaluate", lambda: task.evaluate(weights, data)))
+
+
+def _written(task: Task, base: Mapping[str, Any], result: Result) -> bytes:
+    """The new weights as bytes. Raises TrainingFailed where they are not of the model's form."""
+    try:
+        found, expected = weights_file.form(result.weights), weights_file.form(base)
+    except DataError as error:
+        raise TrainingFailed(f"What {task.name} trained cannot travel: {error}") from error
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name):
+            raise TrainingFailed(
+                f"{task.name} changed the form of the weights: {name!r} is {_form(found, name)} "
+                f"after the training, but {_form(expected, name)} before."
+            )
+    return weights_file.write(result.weights)
+
+
+def _form(form: weights_file.Form, name: str) -> str:
+    kind, shape = form.get(name, ("missing", ()))
+    return f"{kind} {list(shape)}" if shape else kind
+
+
+def _call(task: Task, method: str, call: Callable[[], T]) -> T:
+    """Call a user's code, and put its failure into a sentence; the cause keeps the traceback."""
+    try:
+        return call()
+    except (BadSettings, DataError, TrainingFailed, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "memory" in str(error):
+            raise  # PyTorch's allocator; the engine says what to do
+        raise TrainingFailed(
+            f"The {method} method of {task.name or type(task).__name__} raised "
+            f"{type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,106 @@
+"""The task of the classic run: a two-layer CNN that classifies pictures.
+
+It trains by machine code where this machine can compile it (`compiled`), else by PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from client_sdk.data.data import Arrays
+from client_sdk.data.dataset import Dataset, normalise
+from client_sdk.errors import BadSettings
+from client_sdk.task.compiled.native import Kernel, Unavailable, compile_kernel
+from client_sdk.task.model_file import Description
+from client_sdk.task.models import TwoLayerCNN, build, spec_for
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.task import Result, Task, Weights
+from client_sdk.task.tensors import put_weights, weights_of
+from client_sdk.task.train import batches, evaluate, pick_device, train_fused
+
+
+class PictureTask(Task):
+    """Classifies pictures: x uint8, or float32 in [0, 1], [N, C, H, W]; y int64 [N].
+
+    `about` describes the network, the classes and the scaling of pixels. `kernel` chooses the loop:
+    "native" is machine code on the CPU, also where there is a GPU; "torch" is PyTorch, on the GPU
+    where there is one; "auto" is native where this machine can compile it and has no GPU.
+    """
+
+    def __init__(self, about: Description, kernel: str = "auto") -> None:
+        self.about, self.name = about, about.spec.name
+        self._wanted = kernel
+        self._compiled: Kernel | None = None
+
+    def terms(self) -> Mapping[str, str]:
+        """The classes, the network and the scaling; `metadata` has them for machines."""
+        about = self.about.metadata()
+        return {"classes": ", ".join(self.about.classes)} | {
+            subject: about[subject] for subject in ("model", "mean", "std", "ranges")
+        }
+
+    def metadata(self) -> dict[str, str]:
+        """The description, which has all that is needed to make the task again."""
+        return self.about.metadata()
+
+    def prepare(self) -> str:
+        """Compile the loop, or load it.
+
+        Raises BadSettings where `kernel` is "native" and this machine has no such loop.
+        """
+        device = pick_device().type
+        if self._wanted == "torch" or (self._wanted == "auto" and device != "cpu"):
+            return f"PyTorch on {device}"
+        try:
+            self._compiled = compile_kernel(self.about.spec)
+        except Unavailable as reason:
+            if self._wanted == "native":
+                raise BadSettings(f"--kernel native cannot be had here: {reason}.") from reason
+            return f"PyTorch on {device} (no machine code: {reason})"
+        return f"machine code by {self._compiled.compiler} on cpu"
+
+    def initial(self, seed: int) -> Weights:
+        """The network's initial weights."""
+        return weights_of(build(self.about.spec, seed))
+
+    def train(self, weights: Weights, data: Arrays, training: TrainSettings, seed: int) -> Result:
+        """Train by plain SGD; the metric is the last epoch's mean loss."""
+        device = self._device()
+        model = self._network(weights).to(device)
+        x, y = self._scaled(data.x).to(device), data.y.to(device)
+        loop = self._compiled.train if self._compiled else train_fused
+        loss = loop(model, x, y, training, seed)
+        return Result(weights_of(model), len(y), {"train_loss": loss})
+
+    def evaluate(self, weights: Weights, data: Arrays) -> dict[str, float]:
+        """Cross-entropy as `loss`, and `accuracy`."""
+        device = self._device()
+        model = self._network(weights).to(device)
+        return evaluate(model, data.x, data.y, prepare=lambda x: self._scaled(x).to(device))
+
+    @torch.no_grad()
+    def answers(self, weights: Weights, data: Arrays) -> np.ndarray:
+        """The class of each picture as a number, int64 [N]."""
+        model = self._network(weights).eval()
+        found = [model(self._scaled(x)).argmax(1) for x, _ in batches(data.x, data.y)]
+        return torch.cat(found).numpy()
+
+    def _network(self, weights: Weights) -> TwoLayerCNN:
+        model = build(self.about.spec)
+        put_weights(model, weights)
+        return model
+
+    def _scaled(self, images: torch.Tensor) -> torch.Tensor:
+        return normalise(images, self.about.mean, self.about.std)
+
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self._compiled else pick_device()
+
+
+def picture_task(dataset: Dataset, model: str = "auto", kernel: str = "auto") -> PictureTask:
+    """The task of a set of pictures; `model` is a name, as in `spec_for`. Raises DataError."""
+    spec = spec_for(model, dataset.shape, len(dataset.classes))
+    return PictureTask(Description.of(dataset, spec), kernel)

@@ -1,0 +1,49 @@
+"""How a client trains: the settings that it gets with every round."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from client_sdk.errors import DataError
+from serverless_fl.wire.bounds import MAX_BATCH, MAX_DECAY, MAX_EPOCHS, MAX_RATE
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train: passes over the data, examples a step, step size, momentum, and the share of
+    every weight that a step's gradient takes back (L2 regularisation).
+
+    They come from a coordinator, so this machine checks them, too. Raises DataError.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raises DataError for a setting out of range."""
+        for name, most in (("epochs", MAX_EPOCHS), ("batch_size", MAX_BATCH)):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise DataError(f"{name} must be a whole number from 1 to {most}, not {value!r}.")
+        if not _is_number(self.learning_rate) or not 0 < self.learning_rate <= MAX_RATE:
+            raise DataError(
+                f"learning_rate must be above 0 and at most {MAX_RATE:g}, "
+                f"not {self.learning_rate!r}."
+            )
+        if not _is_number(self.momentum) or not 0 <= self.momentum < 1:
+            raise DataError(f"momentum must be from 0 to below 1, not {self.momentum!r}.")
+        if not _is_number(self.weight_decay) or not 0 <= self.weight_decay <= MAX_DECAY:
+            raise DataError(
+                f"weight_decay must be from 0 to {MAX_DECAY:g}, not {self.weight_decay!r}."
+            )
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]

@@ -1,0 +1,107 @@
+"""What is learnt: the seam between the federation and a model.
+
+A task makes the initial weights, trains them on a party's data, and measures them. The coordinator
+never sees it. A subclass of `Task` is all that a new kind of model needs (docs/extending.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from client_sdk.task import weights_file
+from client_sdk.task.settings import TrainSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Weights = Mapping[str, "np.ndarray"]
+"""A model's tensors by name. The form, which is names, shapes and dtypes, never changes."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training gives: the new weights, the examples that it used, metrics of any name.
+
+    The words of a metric's name bound its values (`serverless_fl.domain.metrics`): a `loss` is not
+    negative, an `accuracy` lies between 0 and 1. Others may have any finite value.
+    """
+
+    weights: Weights
+    num_examples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """A model, how it trains, and how it is measured.
+
+    Its methods are functions of their arguments: a task trains many clients, in any order and in
+    several processes. To train in other processes it must be picklable. `data` is a part of the
+    data set that the user gave (see `client_sdk.data.data`).
+    """
+
+    name: str = ""
+
+    @abstractmethod
+    def initial(self, seed: int) -> Weights:
+        """The weights that the first round trains, as a function of the seed."""
+
+    @abstractmethod
+    def train(self, weights: Weights, data: Any, training: TrainSettings, seed: int) -> Result:
+        """Train from `weights` on a client's data; everything random comes from the seed."""
+
+    @abstractmethod
+    def evaluate(self, weights: Weights, data: Any) -> Mapping[str, float]:
+        """Metrics of the weights on some examples; there is at least one example."""
+
+    def terms(self) -> Mapping[str, str]:
+        """What must be the same at every party beside the weights' form, in words by subject.
+
+        For example {"classes": "benign, malignant", "loss": "cross entropy"}. Never code.
+        """
+        return {}
+
+    def prepare(self) -> str:
+        """Do what takes time before the first training; gives in words what will train."""
+        return ""
+
+    def metadata(self) -> dict[str, str]:
+        """What a model file says of itself: the task's name, its terms and their fingerprint."""
+        return {
+            "task": self.name,
+            "terms": json.dumps(dict(self.terms()), sort_keys=True),
+            "fingerprint": fingerprint(self),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a model, and the number of examples that they are means over."""
+
+    metrics: Mapping[str, float]
+    examples: int
+
+
+@dataclass(frozen=True)
+class LocalUpdate:
+    """What a client uploads: weights (safetensors), examples trained on, metrics."""
+
+    weights: bytes
+    num_examples: int
+    metrics: dict[str, float]
+
+
+def fingerprint(task: Task) -> str:
+    """A digest of what must be the same at every party: name, terms, and the weights' form."""
+    form = {name: [kind, list(shape)] for name, (kind, shape) in form_of(task).items()}
+    content = [task.name, dict(task.terms()), form]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def form_of(task: Task) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The dtype, as safetensors names it, and the shape of each tensor."""
+    return weights_file.form(task.initial(0))
