@@ -14,7 +14,7 @@ from client_sdk.cli import values
 from client_sdk.cli.settings import shown_settings
 from client_sdk.errors import UsageError
 from client_sdk.results.files import replace_file
-from serverless_fl.wire import choices
+from serverless_fl.alternatives import NAME as CHOSEN
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import GROUPS, Setting, fault, values_of
 
@@ -60,7 +60,7 @@ def read(path: Path, model: type[ExperimentConfig] = ExperimentConfig) -> Config
     run: dict[str, str] = {}
     for table, body in document.items():
         for key, value in _keys(path, table, _named(path, table, body, declared), known):
-            word = choices.NAME if key == table and choices.NAME in body else key
+            word = CHOSEN if key == table and CHOSEN in body else key
             _check(path, f"{table}.{word}", declared.get(key), value, model)
             if key in RUN_KEYS:
                 run[key] = value
@@ -79,11 +79,11 @@ def _named(path: Path, table: str, body: Any, declared: Mapping[str, Setting]) -
     choice = declared.get(table)
     if choice is None or not choice.alternatives or choice.group != table:
         return body
-    if not isinstance(body, dict) or choices.NAME not in body:
+    if not isinstance(body, dict) or CHOSEN not in body:
         return body
     if table in body:
-        raise UsageError(f"{path}: {table}.{choices.NAME} and {table}.{table} are one setting.")
-    return {(table if key == choices.NAME else key): value for key, value in body.items()}
+        raise UsageError(f"{path}: {table}.{CHOSEN} and {table}.{table} are one setting.")
+    return {(table if key == CHOSEN else key): value for key, value in body.items()}
 
 
 def _keys(path: Path, table: str, body: Any, known: Mapping[str, str]) -> list[tuple[str, Any]]:

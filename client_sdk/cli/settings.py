@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from client_sdk.cli import values
 from client_sdk.errors import UsageError
+from serverless_fl.alternatives import NAME
 from serverless_fl.domain.errors import InvalidConfig
-from serverless_fl.wire.choices import NAME
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import GROUPS, Setting, fault, listed, settings_of
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from client_sdk.cli.settings import TITLES, default_text, flag_of, shown_settings
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.settings import Alternative, Setting
+from serverless_fl.wire.settings import AlternativeSettings, Setting
 
 _HEAD = """\
 # The settings of an experiment
@@ -65,7 +65,7 @@ def page(declared: type[ExperimentConfig] = ExperimentConfig) -> str:
     return "".join([*parts, _FOOT])
 
 
-def _section(choice: Setting, alternative: Alternative) -> str:
+def _section(choice: Setting, alternative: AlternativeSettings) -> str:
     """The settings of an alternative."""
     table = _table(alternative.settings.values()) if alternative.settings else ""
     title = f"### {choice.name} = {alternative.name}"

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from serverless_fl.aggregation.bulyan import Bulyan
 from serverless_fl.aggregation.fedadagrad import FedAdagrad
 from serverless_fl.aggregation.fedadam import FedAdam
@@ -23,7 +21,7 @@ from serverless_fl.aggregation.qfedavg import QFedAvg
 from serverless_fl.aggregation.scaffold import Scaffold
 from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.aggregation.trimmed_mean import TrimmedMean
-from serverless_fl.domain.errors import InvalidConfig
+from serverless_fl.alternatives import chosen
 from serverless_fl.domain.experiment import Config
 
 STRATEGIES: tuple[type[Strategy], ...] = (FedAvg,)
@@ -54,13 +52,4 @@ def strategy_of(config: Config) -> Strategy:
     Raises InvalidConfig if there is no such strategy, or if it refuses a setting: another release
     may have stored the experiment.
     """
-    name, settings = config.strategy.name, config.strategy.settings
-    found = {strategy.model_fields["name"].default: strategy for strategy in STRATEGIES}
-    if name not in found:
-        raise InvalidConfig(f"There is no strategy {name!r}; there are {', '.join(found)}.")
-    try:
-        return found[name](**settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        what = ".".join(str(part) for part in first["loc"])
-        raise InvalidConfig(f"The strategy {name} refuses {what}: {first['msg']}.") from error
+    return chosen(config.strategy, STRATEGIES, "strategy")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from serverless_fl.alternatives import Alternative
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,21 +78,17 @@ class RoundFacts:
         return min(1.0, len(self.updates) / max(1, self.clients))
 
 
-class Strategy(BaseModel):
+class Strategy(Alternative):
     """A strategy with its settings. A subclass adds a field `name: Literal["its-name"]`.
 
     Its docstring cites the paper and says when to choose it; docs/algorithms.md shows it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     reduction: ClassVar[Reduction] = Reduction.MEAN
     needs: ClassVar[tuple[str, ...]] = ()  # metrics that every update must carry
     needs_norm: ClassVar[bool] = False  # whether `UpdateFacts.norm` must be known
     companions: ClassVar[tuple[str, ...]] = ()  # further sets of tensors that an update carries
     broadcast: ClassVar[tuple[str, ...]] = ()  # names in `state` that clients need to train
-
-    name: str
 
     @property
     def state(self) -> Mapping[str, float]:

@@ -1,7 +1,7 @@
-"""A choice: a setting whose value is one of several models, each with settings of its own.
+"""A choice: a setting whose value is one of several alternatives with settings of their own.
 
-A choice travels as the name of the chosen model where all settings of that model are at their
-defaults, else as an object: `"fedavg"`, `{"name": "fedadam", "server_learning_rate": 0.1}`.
+A choice travels as the name of the alternative where all settings of it are at their defaults, else
+as an object: `"fedavg"`, `{"name": "fedadam", "server_learning_rate": 0.1}`.
 """
 
 from __future__ import annotations
@@ -9,23 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from serverless_fl.alternatives import NAME, Alternative, name_of
 from serverless_fl.wire.bounds import require_few
-
-NAME = "name"  # the field that tells the models apart
 
 
 class OneOf:
-    """An annotation: the value is one of these models, told apart by the field `name`.
+    """An annotation: the value is one of these alternatives, told apart by the field `name`."""
 
-    Each model has a field `name: Literal["its-name"] = "its-name"`, and a default for each setting.
-    """
-
-    def __init__(self, models: Sequence[type[BaseModel]]) -> None:
-        self._models = {model.model_fields[NAME].default: model for model in models}
+    def __init__(self, alternatives: Sequence[type[Alternative]]) -> None:
+        self._models = {name_of(alternative): alternative for alternative in alternatives}
         self._rule = f"must be one of {', '.join(self._models)}, or an object with such a `{NAME}`"
 
     def __get_pydantic_core_schema__(
@@ -57,8 +53,7 @@ class OneOf:
         return self._models[name].model_validate(given)
 
 
-def plain(chosen: BaseModel) -> str | dict[str, Any]:
+def plain(chosen: Alternative) -> str | dict[str, Any]:
     """Give the form in which a choice travels."""
-    name: str = getattr(chosen, NAME)
     settings = chosen.model_dump(mode="json", exclude_defaults=True, exclude={NAME})
-    return {NAME: name, **settings} if settings else name
+    return {NAME: chosen.name, **settings} if settings else chosen.name

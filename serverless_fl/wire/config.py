@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, FiniteFloat, JsonValue
+from pydantic import Field, FiniteFloat, JsonValue
 
 from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.aggregation.fedavg import FedAvg
 from serverless_fl.aggregation.strategy import Strategy
+from serverless_fl.alternatives import Alternative
 from serverless_fl.domain.experiment import Config
 from serverless_fl.wire.base import Body, Name
 from serverless_fl.wire.bounds import (
@@ -39,7 +40,7 @@ def _of(group: Group) -> dict[str, JsonValue]:
     return {GROUP_KEY: group}
 
 
-def _choice(group: Group, default: BaseModel) -> dict[str, JsonValue]:
+def _choice(group: Group, default: Alternative) -> dict[str, JsonValue]:
     """The group of a choice, and its default in the form in which it travels."""
     return {GROUP_KEY: group, "default": plain(default)}
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from serverless_fl.wire.choices import NAME
+from serverless_fl.alternatives import NAME
 
 GROUP_KEY = "x-group"
 Group = Literal[
@@ -25,7 +25,7 @@ GROUPS: tuple[Group, ...] = get_args(Group)  # in the order of help texts and do
 
 
 @dataclass(frozen=True)
-class Alternative:
+class AlternativeSettings:
     """An alternative of a choice: its name, its description, and its settings by name."""
 
     name: str
@@ -59,7 +59,7 @@ class Setting:
     above: float | None = None
     maximum: float | None = None
     below: float | None = None
-    alternatives: tuple[Alternative, ...] = ()
+    alternatives: tuple[AlternativeSettings, ...] = ()
     choice: str = ""
     taken_by: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
@@ -201,7 +201,7 @@ def _setting(
     )
 
 
-def _alternative(choice: str, group: str, schema: Mapping[str, Any]) -> Alternative:
+def _alternative(choice: str, group: str, schema: Mapping[str, Any]) -> AlternativeSettings:
     name = schema["properties"][NAME]["const"]
     settings = _of_object(schema, {}, group)
     del settings[NAME]
@@ -209,7 +209,7 @@ def _alternative(choice: str, group: str, schema: Mapping[str, Any]) -> Alternat
         key: replace(setting, choice=choice, taken_by={name: setting.default})
         for key, setting in settings.items()
     }
-    return Alternative(name, schema.get("description", ""), settings)
+    return AlternativeSettings(name, schema.get("description", ""), settings)
 
 
 def values_of(config: BaseModel) -> dict[str, Any]:

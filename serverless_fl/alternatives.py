@@ -1,0 +1,58 @@
+"""Alternatives: what a choice chooses from, such as a strategy. Each is a model of its settings.
+
+Whatever needs settings of its own is one of the alternatives of a choice: `wire.config` declares
+the choice (`wire.choices.OneOf`), `domain.choice` keeps what was chosen, and `chosen` gives the
+alternative that is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from serverless_fl.domain.choice import Choice
+from serverless_fl.domain.errors import InvalidConfig
+
+NAME = "name"  # the field that tells alternatives apart
+
+
+class Alternative(BaseModel):
+    """An alternative and its settings. A subclass adds a field `name: Literal["x"] = "x"`.
+
+    The first sentence of its docstring describes it in help texts and documents. Its settings are
+    numbers, words and truth values. Each has a default, bounds and a description, and a name that
+    no setting of the experiment or of another choice has.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str
+
+
+A = TypeVar("A", bound=Alternative)
+
+
+def name_of(alternative: type[Alternative]) -> str:
+    """Give the name by which an alternative is chosen."""
+    name: str = alternative.model_fields[NAME].default
+    return name
+
+
+def chosen(choice: Choice, alternatives: Sequence[type[A]], what: str) -> A:
+    """Give the chosen alternative. `what` is the name of the choice, such as "strategy".
+
+    Raises InvalidConfig if there is no such alternative, or if it refuses a setting: another
+    release may have stored the experiment.
+    """
+    found = {name_of(alternative): alternative for alternative in alternatives}
+    if choice.name not in found:
+        raise InvalidConfig(f"There is no {what} {choice.name!r}; there are {', '.join(found)}.")
+    try:
+        return found[choice.name](**choice.settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        detail = f"{where}: {first['msg']}" if where else first["msg"]
+        raise InvalidConfig(f"The {what} {choice.name} refuses {detail}.") from error
