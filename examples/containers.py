@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -53,7 +54,7 @@ def _end_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-class Container:
+class Container(ABC):
     """A process that answers at `url`, on a port of this machine. Use it as a context manager.
 
     It gets this process's environment without the names in `hidden`, and `environment`. It writes
@@ -68,8 +69,9 @@ class Container:
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self, port: int) -> list[str]:
-        raise NotImplementedError
+        """Give the words of the command whose process listens on `port`."""
 
     def __enter__(self) -> Self:
         port = free_port()

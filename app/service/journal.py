@@ -5,14 +5,13 @@ The process that writes a change to the store logs it, after the write.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from app.telemetry import metrics
 from app.telemetry.logs import ERROR, INFO, WARNING, log_event
 from serverless_fl.domain.errors import CoordinatorError
 from serverless_fl.domain.experiment import Experiment, ExperimentState
-from serverless_fl.domain.records import Client, Update, client_id
+from serverless_fl.domain.records import Client, Update
 from serverless_fl.domain.round import Lease, Round
 
 COORDINATOR = "coordinator"  # the actor of what the coordinator does unasked
@@ -125,16 +124,4 @@ def log_refused_update(client: Client, number: int, error: CoordinatorError) -> 
         client=client.id,
         round=number,
         code=error.code,
-    )
-
-
-def describe_missing(
-    round_: Round, reported: Collection[int], refused: Collection[int], revoked: Collection[int]
-) -> str:
-    """Why a round has no quorum: its missing, refused and revoked clients, 20 ids of each."""
-    unheard = round_.silent(round_.cohort, {*reported, *refused, *revoked})
-    return " ".join(
-        f"{fate}: {', '.join(map(client_id, slots[:20]))}{' and more' if len(slots) > 20 else ''}."
-        for fate, slots in (("Missing", unheard), ("Refused", [*refused]), ("Revoked", [*revoked]))
-        if slots
     )

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 import secrets
 
-from app.store.port import Blobs, DirectBlobs, Document, Documents, SignedRequest
+from app.store.port import (
+    STORE_OF_WEIGHTS,
+    Blobs,
+    DirectBlobs,
+    Document,
+    Documents,
+    SignedRequest,
+)
 from serverless_fl.domain.errors import WrongStore
 
 MARKER = "store/identity"  # a blob's key; `aws s3 sync` copies the marker to another bucket, too
@@ -118,8 +125,8 @@ def _body(marker: str | None) -> dict[str, object]:
 
 def _wrong() -> WrongStore:
     return WrongStore(
-        "The store of weights does not belong to the experiments in this database: its marker "
+        f"{STORE_OF_WEIGHTS} does not belong to the experiments in this database: its marker "
         f"{MARKER!r} is missing or a different one. Set FL_S3_BUCKET as it was (or leave it out, "
         "as before), or copy the content of the old store here, including the marker.",
-        store="The store of weights",
+        store=STORE_OF_WEIGHTS,
     )

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 Body = dict[str, Any]  # JSON values only
+STORE_OF_WEIGHTS = "The store of weights"  # the blob store's name in errors
 KINDS_WITH_SECOND_NAMES = ("experiments", "clients")  # indexed; only they may have a `unique` name
 
 

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from app.store.port import SignedRequest
+from app.store.port import STORE_OF_WEIGHTS, SignedRequest
 from serverless_fl.domain.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -31,7 +31,6 @@ THREADS = 16
 LARGEST = 64 * 1024**2  # the most bytes read from an object; the coordinator's own have 8 MiB
 _PAGE = 1000  # the most keys that one call lists or deletes
 _PUTS = 4  # tries to store an object that others write or delete meanwhile
-_STORE = "The store of weights"
 
 
 class S3Blobs:
@@ -51,8 +50,8 @@ class S3Blobs:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
         self._used_at = _now()
 
-    # The clients are made at their first use: this takes a quarter of a second, and most calls of
-    # the coordinator need no client.
+    # The clients are made, and boto3 is imported, at their first use: this takes a quarter of a
+    # second, and most calls of the coordinator need no client.
 
     @cached_property
     def _client(self) -> Any:
@@ -103,10 +102,8 @@ class S3Blobs:
         """Run work in a thread. Raises StoreUnavailable for any error of S3 or boto3."""
 
         def guarded() -> T:
-            from app.store.s3_faults import (
-                FOREIGN,
-                translated,
-            )  # it imports botocore, which is slow
+            # This imports botocore, which takes a part of a cold start that most calls do not need.
+            from app.store.s3_faults import FOREIGN, translated
 
             try:
                 with self._lock:
@@ -120,7 +117,7 @@ class S3Blobs:
                 return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
         except TimeoutError as error:
             said = f"The bucket {self.bucket} did not answer in {OPERATION_SECONDS:g} s."
-            raise StoreUnavailable(said, store=_STORE) from error
+            raise StoreUnavailable(said, store=STORE_OF_WEIGHTS) from error
 
     async def put(self, key: str, data: bytes) -> None:
         def work(client: Any) -> bool:
@@ -141,7 +138,7 @@ class S3Blobs:
                 return
             await asyncio.sleep(0.1 * 2**attempt)
         said = f"The bucket {self.bucket} failed: other requests keep writing {key}."
-        raise StoreUnavailable(said, store=_STORE)
+        raise StoreUnavailable(said, store=STORE_OF_WEIGHTS)
 
     async def get(self, key: str) -> bytes | None:
         """Give the bytes, or the first `LARGEST` of a foreign object; its digest then differs."""
@@ -176,7 +173,7 @@ class S3Blobs:
             from app.store.s3_faults import of_code
 
             said = f"The bucket {self.bucket} did not delete {len(faults)} objects: {faults[0]}."
-            raise of_code(faults[0].get("Code", ""))(said, store=_STORE)
+            raise of_code(faults[0].get("Code", ""))(said, store=STORE_OF_WEIGHTS)
 
     async def _pages(self, prefix: str) -> AsyncIterator[dict[str, int]]:
         """Yield pages of keys and sizes under a prefix, as many as one call lists."""

@@ -14,7 +14,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 
-from app.store.port import DirectBlobs, Document, Documents, SignedRequest
+from app.store.port import (
+    STORE_OF_WEIGHTS,
+    DirectBlobs,
+    Document,
+    Documents,
+    SignedRequest,
+)
 from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.errors import StoreUnavailable
 
@@ -77,7 +83,7 @@ async def unenforced(blobs: DirectBlobs) -> list[str]:
                 await blobs.delete(key)
         if not await _put(signed, _RIGHT, signed.headers):
             raise StoreUnavailable(
-                "The store of weights refuses a signed URL.", store="The store of weights"
+                f"{STORE_OF_WEIGHTS} refuses a signed URL.", store=STORE_OF_WEIGHTS
             )
         if await _put(signed, _RIGHT, signed.headers):
             found.append("replacement")
@@ -100,7 +106,7 @@ async def _put(signed: SignedRequest, data: bytes, headers: Mapping[str, str]) -
             error.close()
             return False
         except OSError as error:
-            said = f"The store of weights cannot be reached by the URLs for clients: {error}."
-            raise StoreUnavailable(said, store="The store of weights") from error
+            said = f"{STORE_OF_WEIGHTS} cannot be reached by the URLs for clients: {error}."
+            raise StoreUnavailable(said, store=STORE_OF_WEIGHTS) from error
 
     return await asyncio.to_thread(send)

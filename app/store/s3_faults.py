@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from botocore import exceptions as boto
 
+from app.store.port import STORE_OF_WEIGHTS
 from serverless_fl.domain.errors import StoreDenied, StoreMissing, StoreRefused, StoreUnavailable
 
 FOREIGN = (boto.BotoCoreError, boto.ClientError, OSError, ValueError)  # boto3 raises these
@@ -38,7 +39,7 @@ _PASSING = (
 
 def translated(error: Exception, bucket: str) -> StoreUnavailable:
     """Give the port's error for an error of boto3."""
-    return _class_of(error)(f"The bucket {bucket} failed: {error}.", store="The store of weights")
+    return _class_of(error)(f"The bucket {bucket} failed: {error}.", store=STORE_OF_WEIGHTS)
 
 
 def _class_of(error: Exception) -> type[StoreUnavailable]:

@@ -117,7 +117,7 @@ def trace_with(processor: Any, version: str = "") -> None:
 def flush() -> None:
     """Send the waiting spans, because a serverless platform runs nothing between two calls."""
     if _provider is not None:
-        _provider.force_flush(2000)
+        _provider.force_flush(SECONDS * 1000)
 
 
 def stop() -> None:

@@ -11,6 +11,7 @@ from app.service.files import stored
 from app.service.files.announcements import Ledger
 from app.service.files.uploads import Uploads, max_update_bytes, require_digest
 from app.service.records import keys
+from app.store.port import STORE_OF_WEIGHTS
 from serverless_fl.domain.errors import DigestMismatch, PartsMissing, StoreUnavailable
 from serverless_fl.domain.experiment import Config, Experiment
 from serverless_fl.domain.records import Client, Update, UpdateCommit
@@ -94,5 +95,5 @@ async def _norm(context: Context, config: Config, update: Update, layout: Layout
                 "The parts changed while they were read: send them again."
             ) from error
         raise StoreUnavailable(
-            f"The base model is gone or damaged: {error}", store="The store of weights"
+            f"The base model is gone or damaged: {error}", store=STORE_OF_WEIGHTS
         ) from error

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 
 from app.service.context import Context
+from app.store.port import STORE_OF_WEIGHTS
 from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.experiment import ExperimentState
 
@@ -48,7 +49,7 @@ class Health:
         try:
             async with asyncio.timeout(READY_SECONDS):
                 await self.repo.documents.check()
-                asked = "The store of weights"
+                asked = STORE_OF_WEIGHTS
                 await self.blobs.get("-")  # the store checks that it is the right one first
         except TimeoutError:
             return StoreUnavailable(f"{asked} did not answer in {READY_SECONDS:g} s.", store=asked)

@@ -14,7 +14,7 @@ from app.service.aggregation.plan import full_groups
 from app.service.call_budget import CallBudget
 from app.service.context import Context
 from app.service.cost.metering import Metering
-from app.service.journal import COORDINATOR, describe_missing
+from app.service.journal import COORDINATOR
 from app.service.own_data.normalisation import fix_normalisation
 from app.service.rounds import cleanup
 from app.service.rounds.closing import Closing, OutOfBudget, blobs_fault, cut, fail
@@ -23,6 +23,7 @@ from app.service.rounds.retention import delete_garbage, with_new_model
 from app.telemetry import trace
 from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
+from serverless_fl.domain.records import client_id
 from serverless_fl.domain.round import Attempt, FullGroup, Round, RoundState
 from serverless_fl.domain.stopping import Verdict, decide
 from serverless_fl.schedule import Due, Heard, Invitation, schedule_of
@@ -174,7 +175,7 @@ class Rounds:
                 experiment,
                 f"Round {round_.number} got {len(heard.reported)} of the {needed} updates that it "
                 f"needs, in {round_.attempt} attempts. "
-                f"{describe_missing(round_, heard.reported, heard.refused, heard.revoked)}",
+                f"{_describe_missing(round_, heard)}",
             )
 
     async def _sum_full_groups(
@@ -293,3 +294,18 @@ def _all_closed(config: Config) -> str:
     if config.target_accuracy is None:
         return reason
     return f"{reason} The target accuracy of {config.target_accuracy:.2%} was not shown."
+
+
+def _describe_missing(round_: Round, heard: Heard) -> str:
+    """Why a round has no quorum: its missing, refused and revoked clients, 20 ids of each."""
+    settled = {*heard.reported, *heard.refused, *heard.revoked}
+    fates = {
+        "Missing": round_.silent(round_.cohort, settled),
+        "Refused": heard.refused,
+        "Revoked": heard.revoked,
+    }
+    return " ".join(
+        f"{fate}: {', '.join(map(client_id, slots[:20]))}{' and more' if len(slots) > 20 else ''}."
+        for fate, slots in fates.items()
+        if slots
+    )
