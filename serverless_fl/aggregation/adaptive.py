@@ -26,7 +26,7 @@ class Adaptive(Strategy):
 
     @property
     def state(self) -> Mapping[str, float]:
-        return {"first_moment": 0.0, "second_moment": self.tau**2}
+        return {"first_moment": 0.0, "second_moment": self.tau * self.tau}
 
     @abstractmethod
     def second_moment(self, moment: np.ndarray, squares: np.ndarray) -> np.ndarray:
@@ -39,6 +39,6 @@ class Adaptive(Strategy):
 
         change = reduced["weights"] - base
         first = self.beta1 * state["first_moment"] + (1 - self.beta1) * change
-        second = self.second_moment(state["second_moment"], change**2)
+        second = self.second_moment(state["second_moment"], change * change)
         new = base + self.server_learning_rate * first / (np.sqrt(second) + self.tau)
         return new, {"first_moment": first, "second_moment": second}

@@ -51,8 +51,9 @@ class GeometricMedian(Strategy):
             return np.ones(len(gram))
         weights: np.ndarray = examples / examples.sum()
         for _ in range(self.passes):
-            towards = gram @ weights
-            distances = np.sqrt(np.maximum(squares - 2 * towards + weights @ towards, 0))
+            towards = np.add.reduce(gram * weights, axis=1)  # `@` has other last bits elsewhere
+            size = np.add.reduce(weights * towards)
+            distances = np.sqrt(np.maximum(squares - 2 * towards + size, 0))
             weights = examples / np.maximum(distances, _NEAREST)
             weights /= weights.sum()
         return weights

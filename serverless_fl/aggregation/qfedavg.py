@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, FiniteFloat
@@ -51,17 +52,19 @@ class QFedAvg(Strategy):
     ] = 0.2
 
     def weight(self, update: UpdateFacts) -> float:
-        return float(_loss(update) ** self.q)
+        """Give the power by the decimal module, as C's `pow` has other last bits elsewhere."""
+        return float(Decimal(_loss(update)) ** Decimal(self.q))
 
     def step(
         self, base: np.ndarray, reduced: Mapping[str, np.ndarray], state: State, facts: RoundFacts
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         lipschitz = 1 / facts.training.learning_rate
         weights = [self.weight(update) for update in facts.updates]
-        curvatures = [
-            self.q * weight / _loss(update) * (lipschitz * _norm(update)) ** 2 + lipschitz * weight
-            for weight, update in zip(weights, facts.updates, strict=True)
-        ]
+        curvatures = []
+        for weight, update in zip(weights, facts.updates, strict=True):
+            gradient = lipschitz * _norm(update)
+            slope = self.q * weight / _loss(update)
+            curvatures.append(slope * gradient * gradient + lipschitz * weight)
         scale = lipschitz * math.fsum(weights) / math.fsum(curvatures)
         return base + scale * (reduced["weights"] - base), {}
 

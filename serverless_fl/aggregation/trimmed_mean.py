@@ -44,7 +44,7 @@ class TrimmedMean(Strategy):
     def reduce(self, columns: np.ndarray, updates: Sequence[UpdateFacts]) -> np.ndarray:
         import numpy as np
 
-        last = len(columns) - self.byzantine
-        in_order = np.partition(columns, (self.byzantine, last - 1), axis=0)
-        mean: np.ndarray = in_order[self.byzantine : last].mean(axis=0)
+        # `numpy.partition` would leave an order, and so a rounding, that differs between machines.
+        in_order = np.sort(columns, axis=0)
+        mean: np.ndarray = in_order[self.byzantine : len(columns) - self.byzantine].mean(axis=0)
         return mean
