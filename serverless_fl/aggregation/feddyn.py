@@ -12,6 +12,8 @@ from serverless_fl.aggregation.strategy import RoundFacts, State, Strategy, Upda
 if TYPE_CHECKING:
     import numpy as np
 
+CORRECTION = "correction"  # the state; the paper's h
+
 
 class FedDyn(Strategy):
     """Averages the clients' models, and moves on by the sum of all changes that it has seen.
@@ -19,25 +21,26 @@ class FedDyn(Strategy):
     Acar et al., "Federated Learning Based on Dynamic Regularization", ICLR 2021, arXiv:2111.04263,
     algorithm 1: h <- h - (alpha / m) sum (y_k - x); x <- mean y_k - h / alpha. m is the number of
     all clients, not of the round's. Clients count alike, and train on a loss with the terms
-    - <g_k, y> + alpha / 2 |y - x|^2, where g_k <- g_k - alpha (y_k - x).
+    - g_k . y + alpha / 2 |y - x|^2, where g_k <- g_k - alpha (y_k - x).
 
     Choose it when the clients' data differ much, each takes part again and again, and you want to
     send no more bytes than FedAvg does. A client that loses its g_k starts again at 0.
 
     >>> from serverless_fl.aggregation.in_memory import aggregate
-    >>> aggregate(FedDyn(alpha=0.5), [0.0], [[1.0], [3.0]], clients=4)  # h = -0.5 / 4 * (1 + 3)
-    (array([3.]), {'h': array([-0.5])})
+    >>> strategy = FedDyn(feddyn_alpha=0.5)
+    >>> aggregate(strategy, [0.0], [[1.0], [3.0]], clients=4)  # h = -0.5 / 4 * (1 + 3)
+    (array([3.]), {'correction': array([-0.5])})
     """
 
     name: Literal["feddyn"] = "feddyn"
-    alpha: Annotated[
+    feddyn_alpha: Annotated[
         FiniteFloat,
         Field(gt=0, le=1000, description="How strongly clients are held near the global model"),
     ] = 0.01
 
     @property
     def state(self) -> Mapping[str, float]:
-        return {"h": 0.0}
+        return {CORRECTION: 0.0}
 
     def weight(self, update: UpdateFacts) -> float:
         return 1.0
@@ -46,5 +49,5 @@ class FedDyn(Strategy):
         self, base: np.ndarray, reduced: Mapping[str, np.ndarray], state: State, facts: RoundFacts
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         mean = reduced["weights"]
-        h = state["h"] - self.alpha * facts.participation * (mean - base)
-        return mean - h / self.alpha, {"h": h}
+        h = state[CORRECTION] - self.feddyn_alpha * facts.participation * (mean - base)
+        return mean - h / self.feddyn_alpha, {CORRECTION: h}

@@ -38,7 +38,7 @@ def effective_steps(steps: int, momentum: float) -> float:
 
 
 class FedNova(Strategy):
-    """Averages the changes a step, and then goes as many steps as the clients took on average.
+    """Averages the clients' changes per step, and takes as many steps as they took on average.
 
     Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated
     Optimization", NeurIPS 2020, arXiv:2007.07481: x <- x - (sum p_i a_i) sum p_i (x - y_i) / a_i.

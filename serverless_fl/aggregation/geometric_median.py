@@ -24,8 +24,8 @@ class GeometricMedian(Strategy):
     because a pass costs it a round of communication. Here a pass needs only the inner products of
     the updates, so there are more, and outliers lose all their influence.
 
-    Choose it when up to half of the examples may be malicious and you cannot say how many clients
-    are. It turns with the space of weights, so it needs no single weight to be honest.
+    Choose it when up to half of the examples may be malicious, you cannot say how many clients are,
+    and honest clients with many examples should count more than others.
 
     >>> from serverless_fl.aggregation.in_memory import aggregate
     >>> aggregate(GeometricMedian(), [0.0], [[1.0], [2.0], [1e6]])[0].round(3)
@@ -35,7 +35,7 @@ class GeometricMedian(Strategy):
     reduction: ClassVar[Reduction] = Reduction.GEOMETRY
 
     name: Literal["geometric-median"] = "geometric-median"
-    passes: Annotated[
+    weiszfeld_passes: Annotated[
         int, Field(ge=1, le=1000, description="Weiszfeld's passes after the plain mean")
     ] = 100
 
@@ -50,7 +50,7 @@ class GeometricMedian(Strategy):
         if not counted.any():
             return np.ones(len(gram))
         weights: np.ndarray = examples / examples.sum()
-        for _ in range(self.passes):
+        for _ in range(self.weiszfeld_passes):
             towards = np.add.reduce(gram * weights, axis=1)  # `@` has other last bits elsewhere
             size = np.add.reduce(weights * towards)
             distances = np.sqrt(np.maximum(squares - 2 * towards + size, 0))

@@ -13,10 +13,18 @@ ServerMomentum = Annotated[
     FiniteFloat, Field(ge=0, lt=1, description="The share of the last step that the next one keeps")
 ]
 Beta1 = Annotated[
-    FiniteFloat, Field(ge=0, lt=1, description="How much of the mean change's average is kept")
+    FiniteFloat,
+    Field(
+        ge=0, lt=1, description="The share of the mean change's running average that a round keeps"
+    ),
 ]
 Beta2 = Annotated[
-    FiniteFloat, Field(ge=0, lt=1, description="How much of the squared change's average is kept")
+    FiniteFloat,
+    Field(
+        ge=0,
+        lt=1,
+        description="The share of the squared change's running average that a round keeps",
+    ),
 ]
 Tau = Annotated[
     FiniteFloat,

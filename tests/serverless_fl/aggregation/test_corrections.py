@@ -47,14 +47,14 @@ def test_scaffolds_clients_need_its_control():
 def test_feddyns_server_by_hand():
     """Changes 2 and 4 of four clients, alpha 0.5: h = 1 - 0.5 / 4 * 6 = 0.25; 13 - 0.25 / 0.5."""
     new, state = aggregate(
-        FedDyn(alpha=0.5),
+        FedDyn(feddyn_alpha=0.5),
         [10.0],
         [[12.0], [14.0]],
         UNEQUAL,
-        state={"h": np.array([1.0])},
+        state={"correction": np.array([1.0])},
         clients=4,
     )
-    assert state["h"][0] == pytest.approx(0.25)
+    assert state["correction"][0] == pytest.approx(0.25)
     assert new[0] == pytest.approx(12.5)
 
 
@@ -68,7 +68,7 @@ def test_feddyn_agrees_with_the_authors_sum_of_all_changes():
         results = model + random.normal(size=(3, 3))
         past[cohort] += results - x
         x = results.mean(axis=0) + past.mean(axis=0)
-        model, state = aggregate(FedDyn(alpha=0.1), model, results, state=state, clients=6)
+        model, state = aggregate(FedDyn(feddyn_alpha=0.1), model, results, state=state, clients=6)
         np.testing.assert_allclose(model, x, rtol=1e-9)
 
 
@@ -114,5 +114,5 @@ def test_feddyn_reaches_it_too():
     for _ in range(200):
         y = (CURVES[:, None] * OPTIMA + g + alpha * x) / (CURVES[:, None] + alpha)
         g = g - alpha * (y - x)
-        x, state = aggregate(FedDyn(alpha=alpha), x, y, state=state, clients=3)
+        x, state = aggregate(FedDyn(feddyn_alpha=alpha), x, y, state=state, clients=3)
     np.testing.assert_allclose(x, JOINT, atol=1e-6)

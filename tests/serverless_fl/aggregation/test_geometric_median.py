@@ -15,13 +15,15 @@ def clients(examples):
 
 def test_one_pass_by_hand():
     """The mean of 0, 0, 3 is 1; distances 1, 1, 2; (0 + 0 + 3 / 2) / (1 + 1 + 1 / 2) = 0.6."""
-    found, _ = aggregate(GeometricMedian(passes=1), [0.0], [[0.0], [0.0], [3.0]])
+    found, _ = aggregate(GeometricMedian(weiszfeld_passes=1), [0.0], [[0.0], [0.0], [3.0]])
     assert found[0] == pytest.approx(0.6)
 
 
 def test_examples_are_weights():
     """Two examples at 0 are two clients there."""
-    found, _ = aggregate(GeometricMedian(passes=1), [0.0], [[0.0], [3.0]], clients([2, 1]))
+    found, _ = aggregate(
+        GeometricMedian(weiszfeld_passes=1), [0.0], [[0.0], [3.0]], clients([2, 1])
+    )
     assert found[0] == pytest.approx(0.6)
 
 
@@ -49,7 +51,9 @@ def test_random_rounds_agree_with_passes_on_vectors(passes):
     for _ in range(10):
         base, updates = random.normal(size=5), random.normal(size=(8, 5))
         examples = random.integers(1, 30, 8)
-        found, _ = aggregate(GeometricMedian(passes=passes), base, updates, clients(examples))
+        found, _ = aggregate(
+            GeometricMedian(weiszfeld_passes=passes), base, updates, clients(examples)
+        )
         np.testing.assert_allclose(found, passes_on_vectors(updates, examples, passes), rtol=1e-6)
 
 
