@@ -16,5 +16,11 @@ export function configSection() {
 function display(name, value) {
   if (name.endsWith("_seconds")) return seconds(value);
   if (Number.isInteger(value) && name !== "seed") return count(value);
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  return value !== null && typeof value === "object" ? choice(value) : String(value);
+}
+
+/** A chosen alternative, with its settings that are not at their defaults. */
+function choice({ name, ...settings }) {
+  const own = Object.entries(settings).map(([key, value]) => `${words(key)} ${display(key, value)}`);
+  return [name, ...own].join(", ");
 }

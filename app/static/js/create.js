@@ -18,7 +18,8 @@ export function createView(main) {
       return;
     }
     try {
-      const form = createForm(fieldsOf((await get("openapi.json")).components.schemas.ExperimentConfig));
+      const { schemas } = (await get("openapi.json")).components;
+      const form = createForm(fieldsOf(schemas.ExperimentConfig, schemas));
       if (!over) main.replaceChildren(h("a", { href: "#/" }, "← All experiments"), h("h1", {}, "New experiment"), form);
     } catch (error) {
       main.replaceChildren(h("p.fault", { role: "alert" }, error.message));
@@ -36,7 +37,7 @@ export function createView(main) {
 function groupsOf(fields) {
   const names = [...new Set(fields.map((field) => field.group))];
   return names.map((name) => h("fieldset", {}, h("legend", {}, name),
-    h("div.fields", {}, fields.filter((field) => field.group === name).map(formField))));
+    h("div.fields", {}, fields.filter((field) => field.group === name).flatMap(formField))));
 }
 
 function createForm(fields) {
@@ -51,7 +52,7 @@ function createForm(fields) {
   const form = h("form.card", { novalidate: true },
     h("div.field", {}, h("label", { for: "f-file" }, "initial weights"), file,
       h("p.muted.small", { id: "f-file-help" }, "A .safetensors file. Every update must hold its tensors; it stays version 0.")),
-    h("div.fields", {}, [name, ...first].map(formField)),
+    h("div.fields", {}, [name, ...first].flatMap(formField)),
     h("details", {}, h("summary", {}, "More settings"), groupsOf(others)),
     fault, progress, h("div.row.end", {}, button));
 

@@ -2,11 +2,17 @@
 import { h } from "./dom.js";
 import { words } from "./format.js";
 
-/** `[{name, group, label, help, type, required, initial, options}]` of an object schema. */
-export function fieldsOf(schema) {
+/**
+ * `[{name, group, label, help, type, required, initial, options, alternatives}]` of an object schema.
+ *
+ * A choice has `alternatives`: by the name of each, its fields and what it is. `schemas` are those
+ * that the schema refers to, by name.
+ */
+export function fieldsOf(schema, schemas) {
   return Object.entries(schema.properties).map(([name, property]) => {
-    const plain = property.anyOf?.find((s) => s.type !== "null") ?? property;
-    const options = plain.enum ?? (plain.const === undefined ? null : [plain.const]);
+    const variants = property.anyOf ?? [property];
+    const plain = variants.find((s) => s.type !== "null");
+    const objects = variants.find((s) => s.oneOf)?.oneOf;
     return {
       name,
       group: property["x-group"],
@@ -14,34 +20,63 @@ export function fieldsOf(schema) {
       help: property.description ?? "",
       type: { integer: "integer", number: "number", boolean: "boolean" }[plain.type] ?? "text",
       required: (schema.required ?? []).includes(name),
+      nullable: variants.some((s) => s.type === "null"),
       initial: property.default ?? "",
       example: property.examples?.[0],
-      options,
+      options: plain.enum ?? (plain.const === undefined ? null : [plain.const]),
+      alternatives: objects && Object.fromEntries(objects.map(({ $ref }) =>
+        alternativeOf(schemas[$ref.split("/").at(-1)], schemas))),
     };
   });
 }
 
+function alternativeOf(schema, schemas) {
+  const about = (schema.description ?? "").split("\n\n")[0];
+  const fields = fieldsOf(schema, schemas).filter((field) => field.name !== "name");
+  return [schema.properties.name.const, { about, fields }];
+}
+
+/** A field's control with its label. Below a choice are the fields of the chosen alternative. */
 export function formField(field) {
   const id = `f-${field.name}`;
   const about = { id, name: field.name, "aria-describedby": `${id}-help ${id}-fault`, required: field.required };
+  const options = field.options ?? (field.type === "boolean" ? ["true", "false"] : null);
+  const empty = options && field.nullable ? [h("option", { value: "" }, "none")] : [];
   const numeric = field.type === "integer" || field.type === "number";
-  const control = field.options
-    ? h("select", about, field.options.map((o) => h("option", { selected: o === field.initial }, o)))
+  const control = options
+    ? h("select", about, empty, options.map((o) => h("option", { selected: o === String(field.initial) }, o)))
     : h("input", {
       ...about, type: numeric ? "number" : "text", step: field.type === "integer" ? "1" : "any",
       value: field.initial, placeholder: field.example === undefined ? null : `e.g. ${field.example}`,
     });
-  return h("div.field", {}, h("label", { for: id }, field.label), control,
-    h("p.muted.small", { id: `${id}-help` }, field.help), h("p.fault", { id: `${id}-fault` }));
+  const help = h("p.muted.small", { id: `${id}-help` }, field.help);
+  const fault = h("p.fault", { id: `${id}-fault` });
+  const node = h("div.field", {}, h("label", { for: id }, field.label), control, help, fault);
+  return field.alternatives ? [node, chosenFields(field, control)] : node;
+}
+
+/** What the chosen alternative is, and its fields; they change with the choice. */
+function chosenFields(choice, control) {
+  const node = h("fieldset.chosen");
+  const show = () => {
+    const { about, fields } = choice.alternatives[control.value];
+    node.replaceChildren(h("legend", {}, control.value), h("p.muted.small", {}, about),
+      h("div.fields", {}, fields.flatMap(formField)));
+  };
+  control.addEventListener("change", show);
+  show();
+  return node;
 }
 
 /** The values of the form. An empty field keeps the coordinator's default. */
 export function readFields(form, fields) {
   const found = {};
-  for (const { name, type } of fields) {
+  for (const { name, type, alternatives } of fields) {
     const text = form.elements[name].value.trim();
     if (text === "") continue;
-    found[name] = type === "integer" || type === "number" ? Number(text) : text;
+    if (alternatives) found[name] = { name: text, ...readFields(form, alternatives[text].fields) };
+    else if (type === "boolean") found[name] = text === "true";
+    else found[name] = type === "integer" || type === "number" ? Number(text) : text;
   }
   return found;
 }
