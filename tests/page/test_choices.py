@@ -59,3 +59,16 @@ def test_the_fields_of_the_chosen_strategy(form):
     expect(page.locator("#f-toy_rate-fault")).to_have_text("too much")
     expect(page.get_by_label("toy rate")).to_be_focused()
     assert sent[0]["strategy"] == {"name": "other", "toy_rate": 4}
+
+
+def test_a_chosen_strategy_is_shown_with_its_settings(server, open_page):
+    page = open_page().page
+    page.goto(server.url)
+    shown = page.evaluate("""async () => {
+        const script = document.querySelector("script[type=module]").src;
+        const { configSection } = await import(new URL("config.js", script));
+        const section = configSection();
+        section.update({ config: { strategy: { name: "toy", toy_rate: 0.5, toy_steps: 2000 } } });
+        return section.node.querySelector("dd").textContent;
+    }""")
+    assert shown == "toy, toy rate 0.5, toy steps 2,000"
