@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import hypothesis
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -22,7 +23,7 @@ from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
 from examples.containers import free_port, wait_for_port
 from tests.support.federation import Federation
 from tests.support.mongo import MongoServer
-from tests.support.processes import SMALL, run
+from tests.support.processes import SMALL, Server, run
 
 # A slow machine is no failure.
 hypothesis.settings.register_profile("any machine", deadline=None)
@@ -152,6 +153,20 @@ def quick(federation: Federation) -> Federation:
     federation.limits = replace(federation.limits, poll_min_seconds=0.01)
     federation.app.state.coordinator = federation.coordinator()
     return federation
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real coordinator, as an operator starts it, that the tests of a file share."""
+    with Server(FL_DATA_DIR=str(tmp_path_factory.mktemp("coordinator"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def http(server: Server) -> Iterator[httpx.Client]:
+    """Plain HTTP to that coordinator, with the admin's key."""
+    with server.as_admin() as http:
+        yield http
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,15 @@
 
     python -m benchmarks.load.load --clients 20 200 1000 2000
 
-The clients are `load_clients`: no training, real HTTP, the real weights of MNIST's CNN (88 KB).
+The clients are of `benchmarks.load.clients`: no training, real HTTP, the real weights of MNIST's
+CNN (88 KB).
 Half of them are in each round, up to `--largest-cohort`: an aggregation of 1,000 updates reads as
 many files in one go, and what a larger one adds is more of the same. They come over `--connections`
 connections, from one process; times are from the first byte that is sent on a free connection.
 
 `probe` is a client's status, eight at a time whatever the number of clients, while all but one of a
 round's updates are in: if a poll cost more the more clients there are, it would show there. Calls
-of the database for each kind of request are counted in this process (`load_requests`).
+of the database for each kind of request are counted in this process (`benchmarks.load.requests`).
 
 MongoDB is the one that MONGODB_URL names, or else an nx-27017. Writes benchmarks/results/load.json
 and prints tables. What the file holds of other stores and sizes stays: it can be run in pieces.

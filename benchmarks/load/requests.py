@@ -1,6 +1,7 @@
 """What each kind of request costs the store, for so many clients, and in later rounds.
 
-The application itself in this process, over ASGI, on SQLite, its store wrapped by `load_cost`.
+The application itself in this process, over ASGI, on SQLite. `benchmarks.load.cost` wraps its
+store.
 """
 
 from __future__ import annotations

@@ -30,8 +30,7 @@ from flwr.clientapp import ClientApp  # noqa: E402
 from flwr.serverapp import ServerApp  # noqa: E402
 from flwr.serverapp.strategy import FedAvg  # noqa: E402
 from flwr.simulation import run_simulation  # noqa: E402
-from networks import network  # noqa: E402
-from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
+from networks import network, train_alone  # noqa: E402
 
 WORK, SETTINGS = sys.argv[1], json.loads(sys.argv[2])
 LOADED = {}
@@ -53,21 +52,7 @@ def train(message, context):
     model = network(SETTINGS["model"])
     model.load_state_dict(message.content["arrays"].to_torch_state_dict())
     shard = data("shards")[context.node_config["partition-id"]]
-    examples = TensorDataset(data("train_x")[shard], data("train_y")[shard])
-    loader = DataLoader(examples, batch_size=SETTINGS["batch_size"], shuffle=True)
-    optimiser = torch.optim.SGD(
-        model.parameters(), lr=SETTINGS["learning_rate"], momentum=SETTINGS["momentum"]
-    )
-    loss_of = torch.nn.CrossEntropyLoss()
-    model.train()
-    begun = time.monotonic()
-    for _ in range(SETTINGS["local_epochs"]):
-        for images, labels in loader:
-            optimiser.zero_grad()
-            loss = loss_of(model(images), labels)
-            loss.backward()
-            optimiser.step()
-    looped = time.monotonic() - begun
+    looped = train_alone(model, data("train_x")[shard], data("train_y")[shard], SETTINGS)
     content = RecordDict(
         {
             "arrays": ArrayRecord(model.state_dict()),

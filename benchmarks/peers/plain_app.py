@@ -17,8 +17,7 @@ STARTED = time.monotonic()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from networks import network  # noqa: E402
-from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
+from networks import network, train_alone  # noqa: E402
 
 WORK, SETTINGS = sys.argv[1], json.loads(sys.argv[2])
 LOADED = {}
@@ -37,21 +36,8 @@ def train(client, weights):
     model = network(SETTINGS["model"])
     model.load_state_dict(weights)
     shard = data("shards")[client]
-    examples = TensorDataset(data("train_x")[shard], data("train_y")[shard])
-    loader = DataLoader(examples, batch_size=SETTINGS["batch_size"], shuffle=True)
-    optimiser = torch.optim.SGD(
-        model.parameters(), lr=SETTINGS["learning_rate"], momentum=SETTINGS["momentum"]
-    )
-    loss_of = torch.nn.CrossEntropyLoss()
-    model.train()
-    begun = time.monotonic()
-    for _ in range(SETTINGS["local_epochs"]):
-        for images, labels in loader:
-            optimiser.zero_grad()
-            loss = loss_of(model(images), labels)
-            loss.backward()
-            optimiser.step()
-    return model.state_dict(), time.monotonic() - begun
+    looped = train_alone(model, data("train_x")[shard], data("train_y")[shard], SETTINGS)
+    return model.state_dict(), looped
 
 
 @torch.no_grad()

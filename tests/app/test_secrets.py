@@ -24,6 +24,7 @@ from app.store.mongo import open_mongo
 from app.telemetry.logs import JsonFormatter
 from serverless_fl.domain.errors import StoreDenied, StoreUnavailable
 from tests.support.federation import ADMIN_KEY, BOTH_STORES, config, key_of, weights
+from tests.support.plain_http import bearer
 from tests.support.some import some
 
 ADMIN = "ADMINSECRET-adminsecret-0123456789"
@@ -90,10 +91,6 @@ async def served(app):
     finally:
         server.should_exit = True
         await task
-
-
-def bearer(secret):
-    return {"Authorization": f"Bearer {secret}"}
 
 
 async def drive(http, app):

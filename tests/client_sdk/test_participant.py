@@ -12,7 +12,7 @@ from client_sdk.errors import DataError, NotAuthorised, RequestRefused, StateCon
 from client_sdk.participant import Participant, Terms
 from client_sdk.task.task import Evaluation, LocalUpdate
 from tests.support.federation import value_of, weights
-from tests.support.participants import Adding, take_part
+from tests.support.participants import Adding, one_turn, take_part
 
 
 async def test_each_client_of_a_cohort_trains_once_a_round(quick):
@@ -288,15 +288,6 @@ async def test_the_noise_of_int8_is_each_clients_own(quick, monkeypatch):
     await asyncio.gather(*(client.run() for client in clients))
     assert [len(set(found)) for found in sent.values()] == [3, 3]
     assert not set(sent[1]) & set(sent[2])
-
-
-async def one_turn(federation, trainer, **options):
-    """A participant that may train now, its task, and what it tells."""
-    experiment, members = await federation.start(clients=1, clients_per_round=1, rounds=1)
-    (member,) = members.values()
-    told = []
-    client = Participant(member.api, experiment, "k" * 40, trainer, on_event=told.append, **options)
-    return client, await member.status(), told
 
 
 @pytest.mark.parametrize(("less", "fetches"), [(0, 1), (1, 2)])

@@ -15,6 +15,7 @@ from app.service.aggregation import leases
 from app.service.clients import long_poll
 from app.service.coordinator import Limits
 from serverless_fl.domain.errors import StoreUnavailable
+from tests.support.dying import Failing
 from tests.support.federation import ADMIN_KEY, Federation, value_of
 from tests.support.leases import CELLS, Slow, model, ready_to_close
 
@@ -249,24 +250,6 @@ async def test_a_server_told_to_stop_begins_nothing_more_and_gives_back_at_its_e
 
 
 # The store fails
-
-
-class Failing:
-    """A store of which some calls fail while `away`."""
-
-    def __init__(self, inner, wanted):
-        self._inner, self._wanted, self.away, self.failed = inner, wanted, True, 0
-
-    def __getattr__(self, name):
-        method = getattr(self._inner, name)
-
-        async def call(*args, **kwargs):
-            if self.away and self._wanted(name, *args):
-                self.failed += 1
-                raise StoreUnavailable("The bucket denies it.")
-            return await method(*args, **kwargs)
-
-        return call
 
 
 async def test_a_store_of_weights_that_is_away_is_no_death_and_nobody_else_is_told(overdue):

@@ -8,6 +8,7 @@ import pytest
 
 from client_sdk.errors import StateConflict
 from tests.support.federation import value_of, weights
+from tests.support.plain_http import bearer
 from tests.support.some import some
 
 
@@ -25,7 +26,7 @@ async def test_a_client_that_vanishes_is_not_waited_for_beyond_the_deadline(fede
             f"/v1/experiments/{experiment}/rounds/1/update/parts/0",
             params={"sha256": hashlib.sha256(data).hexdigest()},
             content=data,
-            headers={"Authorization": f"Bearer {members[gone].api.connection.key}"},
+            headers=bearer(members[gone].token),
         )
         assert put.status_code == 200
     await members[there].upload(1, 3.0)

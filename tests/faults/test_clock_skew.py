@@ -5,6 +5,7 @@ import pytest
 
 from app.service.coordinator import Limits
 from tests.support.federation import Federation, value_of, weights
+from tests.support.leases import Meanwhile
 
 
 def zeros(count):
@@ -24,24 +25,20 @@ async def test_a_lease_that_is_renewed_is_not_taken_by_a_clock_ten_seconds_off(s
     federation = Federation(store.documents, store.blobs, limits=Limits(part_bytes=256))
     _, other = pair(federation, skew)
 
-    class Slow:
+    async def the_other_looks_in(key, data):
         """Each part of the model takes four seconds, and the other one looks in every time."""
-
-        def __getattr__(self, name):
-            return getattr(store.blobs, name)
-
-        async def put(self, key, data):
-            if key.startswith("models/") and "/0000001/" in key:
-                federation.clock.now += 4
-                await other.rounds.advance(key.split("/")[1])
-            await store.blobs.put(key, data)
+        if key.startswith("models/") and "/0000001/" in key:
+            federation.clock.now += 4
+            await other.rounds.advance(key.split("/")[1])
 
     async with federation.serving():
         initial = weights(0, more=zeros(800))
         experiment, key = await federation.create(initial, clients=2, rounds=1)
         members = [await federation.enrol(experiment, key, n) for n in range(2)]
         limits = Limits(part_bytes=256, step_seconds=1000)
-        slow = federation.coordinator(worker="a", blobs=Slow(), limits=limits)
+        slow = federation.coordinator(
+            worker="a", blobs=Meanwhile(store.blobs, "put", the_other_looks_in), limits=limits
+        )
         federation.app.state.coordinator = slow
         for member in members:
             await member.upload_bytes(1, initial)

@@ -14,8 +14,9 @@ from app.store.sqlite import SQLiteDocuments
 from client_sdk.errors import StateConflict
 from serverless_fl.domain.errors import OutOfTurn, StoreUnavailable
 from serverless_fl.domain.records import UpdateCommit, WeightsCommit
-from tests.support.dying import Died, DyingStore, Fuse
+from tests.support.dying import Died, DyingStore, Failing, Fuse
 from tests.support.federation import BOTH_STORES, Federation, config, value_of, weights
+from tests.support.leases import Meanwhile, Slow, StoppedAtClose
 from tests.support.own_data import FACTS, OWN, sums, with_terms
 
 pytestmark = BOTH_STORES
@@ -99,14 +100,14 @@ async def whole_experiment(federation, coordinators, *, rounds=2, size=6, own=Fa
     )
 
 
-async def deaths_that_change_nothing(
-    store, fresh_store, limits, *, after, lit=True, every=1, **run
-):
+async def deaths_that_change_nothing(store, fresh_store, limits, *, after, lit=True, every, **run):
     """Die at each write in turn; the end is always that of an undisturbed run. Gives the deaths."""
     quiet = Federation(store.documents, store.blobs, limits=limits)
     expected = await whole_experiment(quiet, [quiet.coordinator()], **run)
     assert expected[0] == "completed"
-    for n in range(1, 500, every):
+    # MongoDB's writes are slower, and the service's code is the same: there, not every write.
+    step = 1 if isinstance(store.documents, SQLiteDocuments) else every
+    for n in range(1, 500, step):
         other = await fresh_store()
         federation = Federation(other.documents, other.blobs, limits=limits)
         fuse = Fuse(n, after, lit)
@@ -119,23 +120,20 @@ async def deaths_that_change_nothing(
     raise AssertionError("the writes have no end")
 
 
-def thinned(store, every):
-    """MongoDB's writes are slower, and the service's code is the same: there, not every write."""
-    return 1 if isinstance(store.documents, SQLiteDocuments) else every
+def storing_the_model(key):
+    return key.startswith("models/") and "/0000001/" in key
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_dying_at_any_write_changes_nothing_in_the_end(store, fresh_store, after):
-    deaths = await deaths_that_change_nothing(
-        store, fresh_store, Limits(), after=after, every=thinned(store, 5)
-    )
+    deaths = await deaths_that_change_nothing(store, fresh_store, Limits(), after=after, every=5)
     assert deaths > 25  # the loop ended because all writes were tried, not at once
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_dying_at_any_write_with_data_of_the_parties_own(store, fresh_store, after):
     deaths = await deaths_that_change_nothing(
-        store, fresh_store, Limits(), after=after, every=thinned(store, 5), rounds=1, own=True
+        store, fresh_store, Limits(), after=after, every=5, rounds=1, own=True
     )
     assert deaths > 15
 
@@ -147,7 +145,7 @@ async def test_dying_at_any_write_of_an_aggregation_in_cells(store, fresh_store,
     limits = Limits(part_bytes=256, group_size=1, step_seconds=step)
     run = {"rounds": 1, "size": 80}
     deaths = await deaths_that_change_nothing(
-        store, fresh_store, limits, after=after, lit=False, every=thinned(store, 11), **run
+        store, fresh_store, limits, after=after, lit=False, every=11, **run
     )
     assert deaths > (20 if step else 28)
 
@@ -156,25 +154,12 @@ async def test_a_lease_that_runs_out_is_taken_over_and_the_stale_owner_changes_n
     federation = Federation(store.documents, store.blobs)
     async with federation.serving():
         experiment, members = await federation.start(rounds=1)
-        asleep, wake = asyncio.Event(), asyncio.Event()
-
-        class Sleeper:
-            """A store whose owner dozes off just before it writes the model."""
-
-            def __getattr__(self, name):
-                return getattr(store.blobs, name)
-
-            async def put(self, key, data):
-                if key.startswith("models/") and "/0000001/" in key:
-                    asleep.set()
-                    await wake.wait()
-                await store.blobs.put(key, data)
-
+        slow = Slow(store.blobs, "put", lambda key, _: storing_the_model(key))
         cohort = await federation.cohort(experiment)
         await members[cohort[0]].upload(1, 2.0)
-        federation.app.state.coordinator = federation.coordinator(blobs=Sleeper(), worker="old")
+        federation.app.state.coordinator = federation.coordinator(blobs=slow, worker="old")
         last = asyncio.create_task(members[cohort[1]].upload(1, 4.0))
-        await asleep.wait()
+        await slow.asleep.wait()
         federation.app.state.coordinator = federation.coordinator(worker="new")
         waiting = await members[cohort[0]].status()
         assert (waiting.action, waiting.message) == ("wait", "Round 1 is being aggregated.")
@@ -182,7 +167,7 @@ async def test_a_lease_that_runs_out_is_taken_over_and_the_stale_owner_changes_n
         assert (await members[cohort[0]].status()).action == "done"
         closed = await federation.coordinator().context.repo.round(experiment, 1)
         assert (closed.lease.owner, closed.lease.fence) == ("new", 2)
-        wake.set()
+        slow.wake.set()
         await last
         assert await federation.coordinator().context.repo.round(experiment, 1) == closed
         assert value_of(await federation.admin.download_model(experiment)) == 3.0
@@ -191,39 +176,24 @@ async def test_a_lease_that_runs_out_is_taken_over_and_the_stale_owner_changes_n
 async def test_a_stale_owner_that_finds_the_uploads_deleted_fails_nothing(store):
     """The new owner closed the round and deleted its uploads, and died before it concluded."""
     federation = Federation(store.documents, store.blobs)
-    asleep, wake = asyncio.Event(), asyncio.Event()
-
-    class Sleeper:
-        def __getattr__(self, name):
-            return getattr(store.blobs, name)
-
-        async def get(self, key):
-            asleep.set()
-            await wake.wait()
-            return await store.blobs.get(key)
-
-    class Dying:
-        def __getattr__(self, name):
-            return getattr(store.documents, name)
-
-        async def replace(self, kind, *args):
-            if kind == "experiments":
-                raise StoreUnavailable("Away.")
-            return await store.documents.replace(kind, *args)
+    slow = Slow(store.blobs, "get", lambda key: True)
+    dying = Failing(
+        store.documents, lambda name, *args: (name, *args)[:2] == ("replace", "experiments")
+    )
 
     async with federation.serving():
         experiment, members = await federation.start(rounds=1, quorum=1)
         cohort = await federation.cohort(experiment)
         await members[cohort[0]].upload(1, 2.0)
         federation.clock.now += 61
-        old = federation.coordinator(blobs=Sleeper())
-        slow = asyncio.create_task(old.rounds.advance(experiment))
-        await asleep.wait()
+        old = federation.coordinator(blobs=slow)
+        late = asyncio.create_task(old.rounds.advance(experiment))
+        await slow.asleep.wait()
         federation.clock.now += 31
         with pytest.raises(StoreUnavailable):
-            await federation.coordinator(Dying()).rounds.advance(experiment)
-        wake.set()
-        await slow
+            await federation.coordinator(dying).rounds.advance(experiment)
+        slow.wake.set()
+        await late
         shown = await federation.admin.experiment(experiment)
         assert (shown.state, shown.model_version) == ("completed", 1), shown.reason
 
@@ -232,27 +202,24 @@ async def test_an_aggregation_longer_than_a_lease_ends_though_others_poll(store)
     federation = Federation(store.documents, store.blobs)
     owners = 0
 
-    class Slow:
+    async def others_poll(key, data):
         """Storing the model takes longer than a lease, and somebody asks meanwhile."""
+        nonlocal owners
+        if storing_the_model(key):
+            owners += 1
+            assert owners < 9, "nobody ever comes to the commit"
+            federation.clock.now += federation.limits.lease_seconds * 1.5
+            await slow().rounds.advance(key.split("/")[1])
 
-        def __getattr__(self, name):
-            return getattr(store.blobs, name)
-
-        async def put(self, key, data):
-            nonlocal owners
-            if key.startswith("models/") and "/0000001/" in key:
-                owners += 1
-                assert owners < 9, "nobody ever comes to the commit"
-                federation.clock.now += federation.limits.lease_seconds * 1.5
-                await federation.coordinator(blobs=Slow()).rounds.advance(key.split("/")[1])
-            await store.blobs.put(key, data)
+    def slow():
+        return federation.coordinator(blobs=Meanwhile(store.blobs, "put", others_poll))
 
     async with federation.serving():
         experiment, members = await federation.start(rounds=1, quorum=1)
         cohort = await federation.cohort(experiment)
         await members[cohort[0]].upload(1, 2.0)
         federation.clock.now += 61
-        await federation.coordinator(blobs=Slow()).rounds.advance(experiment)
+        await slow().rounds.advance(experiment)
         assert (await federation.admin.experiment(experiment)).state == "completed"
 
 
@@ -349,17 +316,7 @@ async def test_an_update_that_slips_in_behind_the_frozen_list_is_refused_and_not
 async def test_a_stop_just_after_a_round_is_closed_does_not_lose_its_model(store):
     federation = Federation(store.documents, store.blobs)
 
-    class Stopped:
-        def __getattr__(self, name):
-            return getattr(store.documents, name)
-
-        async def replace(self, kind, key, revision, body):
-            result = await store.documents.replace(kind, key, revision, body)
-            if kind == "rounds" and body["state"] == "closed":
-                await federation.coordinator().experiments.stop(key.split("/")[0], "Enough.")
-            return result
-
-    async with federation.serving(federation.coordinator(Stopped())):
+    async with federation.serving(federation.coordinator(StoppedAtClose(federation, 1))):
         experiment, members = await federation.start(rounds=5)
         for client in await federation.cohort(experiment):
             await members[client].upload(1, 7.0)

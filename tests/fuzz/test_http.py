@@ -5,14 +5,14 @@ import socket
 import httpx
 import pytest
 
-from tests.support.processes import KEY, Server
+from tests.support.processes import KEY
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(FL_DATA_DIR=str(tmp_path_factory.mktemp("fuzz"))) as server:
-        yield server
-        assert httpx.get(f"{server.url}/health", trust_env=False).is_success
+def server(server):
+    """The coordinator of this file's tests, which answers after all of them."""
+    yield server
+    assert httpx.get(f"{server.url}/health", trust_env=False).is_success
 
 
 def ask(server, target: bytes, *headers: bytes, method: bytes = b"GET") -> tuple[int, bytes, bytes]:

@@ -37,9 +37,11 @@ def wilson(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     return (middle - spread) / (1 + weight), (middle + spread) / (1 + weight)
 
 
-def chosen(options: argparse.Namespace, excused: Callable[[Mutant], bool]) -> list[Mutant]:
+def chosen(
+    every: list[Mutant], options: argparse.Namespace, excused: Callable[[Mutant], bool]
+) -> list[Mutant]:
     """The mutants that the options name. A sample is of those that count."""
-    mutants = [m for m in found() if fnmatch.fnmatch(m.name, options.only)]
+    mutants = [m for m in every if fnmatch.fnmatch(m.name, options.only)]
     if options.changed:
         touched = tuple(touched_since(options.changed))
         mutants = [m for m in mutants if m.name.startswith(touched)]
@@ -96,11 +98,12 @@ def main() -> int:
         return harmless(mutant.change) or (mutant.function, mutant.change) in judged
 
     make(options.children)
-    names = [m.name for m in chosen(options, excused)]
+    every = found()
+    names = [m.name for m in chosen(every, options, excused)]
     if not names:
         print("No mutant matches.")
         return 1
-    whole = len(names) == len(found())  # then mutmut keeps the results that it has
+    whole = len(names) == len(every)  # then mutmut keeps the results that it has
     mutmut = Path(sys.executable).parent / "mutmut"
     command = [str(mutmut), "run", "--max-children", str(options.children)]
     done = subprocess.run(command + ([] if whole else names), check=False)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
 from tests.support.browser import CHROMIUM, Watched, chromium
 from tests.support.digits import untrained
-from tests.support.processes import KEY, Server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(FL_DATA_DIR=str(tmp_path_factory.mktemp("page"))) as server:
-        yield server
+from tests.support.processes import Server
 
 
 @pytest.fixture
@@ -21,13 +14,6 @@ def new_server(tmp_path):
     """A coordinator that has no experiment yet, whatever tests came before."""
     with Server(FL_DATA_DIR=str(tmp_path / "coordinator")) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def http(server):
-    headers = {"Authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=f"{server.url}/v1", headers=headers, trust_env=False) as http:
-        yield http
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll
 from tests.support.federation import weights
-from tests.support.plain_http import create, enrol
+from tests.support.plain_http import bearer, create, enrol
 
 SPENT = 1e-9  # US dollars
 
@@ -21,7 +21,7 @@ def finish_round(http, experiment, members, number):
     path = f"/experiments/{experiment}/rounds/{number}/update"
     cohort = http.get(f"/experiments/{experiment}").json()["current_round"]["cohort"]
     for client in cohort:
-        key = {"Authorization": f"Bearer {members[client]}"}
+        key = bearer(members[client])
         part = {"params": {"sha256": sha}, "content": data}
         http.put(f"{path}/parts/0", headers=key, **part).raise_for_status()
         commit = {"sha256": sha, "parts": [sha], "num_examples": 5}

@@ -250,17 +250,11 @@ def test_our_sha256_is_sha256(server, open_page, size):
 
 
 def test_it_polls_where_the_coordinator_does_not_stream(tmp_path, open_page):
-    import httpx
-
     from tests.support.processes import Server
 
     with (
         Server(FL_DATA_DIR=str(tmp_path), FL_LIVE="false") as server,
-        httpx.Client(
-            base_url=f"{server.url}/v1",
-            headers={"Authorization": f"Bearer {KEY}"},
-            trust_env=False,
-        ) as http,
+        server.as_admin() as http,
     ):
         experiment, key = create(http, "polled")
         page = open_page().page

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll
 from tests.support.federation import weights
-from tests.support.plain_http import create, enrol
+from tests.support.plain_http import bearer, create, enrol
 
 
 def upload(http, experiment, token, number, data):
@@ -20,7 +20,7 @@ def upload(http, experiment, token, number, data):
         f"/experiments/{experiment}/rounds/{number}/update",
         params={"sha256": hashlib.sha256(data).hexdigest(), "num_examples": 5},
         content=data,
-        headers={"Authorization": f"Bearer {token}"},
+        headers=bearer(token),
     )
 
 

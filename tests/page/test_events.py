@@ -206,8 +206,7 @@ def test_a_server_that_is_watched_still_stops(tmp_path, stop):
     from tests.support.plain_http import create, enrol
 
     with Server(FL_DATA_DIR=str(tmp_path)) as server:
-        headers = {"Authorization": "Bearer an-admin-key-for-e2e"}
-        with httpx.Client(base_url=f"{server.url}/v1", headers=headers, trust_env=False) as http:
+        with server.as_admin() as http:
             experiment, key = create(http, "watched")
             follower = Follower(f"{server.url}/v1/experiments/{experiment}/events")
             wait_for(lambda: follower.views)

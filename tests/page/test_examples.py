@@ -122,7 +122,7 @@ async def test_every_operation_answers_its_example_as_declared(federation):
             address, options = request_of(method, path, id_)
             bearer = enrolment_key if subscribing and id_ == enrolling else key
             answer = await federation.http.request(
-                method, address, headers={"Authorization": f"Bearer {bearer}"}, **options
+                method, address, headers=bearer(bearer), **options
             )
             declared = DOCUMENT["paths"][path][method]["responses"]
             assert str(answer.status_code) in declared, (method, path, answer.text)

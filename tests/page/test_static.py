@@ -13,6 +13,7 @@ from app.api.routes.page import assets
 from app.config import Settings
 from app.main import create_app
 from tests.support.federation import ADMIN_KEY
+from tests.support.plain_http import bearer
 from tests.support.some import some
 
 
@@ -96,6 +97,5 @@ def test_another_file_is_another_digest(tmp_path, monkeypatch):
 
 async def test_the_key_is_checked_without_changing_anything(federation):
     for key, status in [(ADMIN_KEY, 204), ("another", 401)]:
-        bearer = {"Authorization": f"Bearer {key}"}
-        answer = await federation.http.get("/v1/key", headers=bearer)
+        answer = await federation.http.get("/v1/key", headers=bearer(key))
         assert answer.status_code == status

@@ -1,8 +1,10 @@
-"""Processes that die at a write of their choice."""
+"""Stores that fail, and processes that die at a write of their choice."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from serverless_fl.domain.errors import StoreUnavailable
 
 WRITES = frozenset({"insert", "replace", "put", "delete"})
 
@@ -43,3 +45,21 @@ class DyingStore:
             return result
 
         return write
+
+
+class Failing:
+    """A store of which some calls fail while `away`."""
+
+    def __init__(self, inner, wanted):
+        self._inner, self._wanted, self.away, self.failed = inner, wanted, True, 0
+
+    def __getattr__(self, name):
+        method = getattr(self._inner, name)
+
+        async def call(*args, **kwargs):
+            if self.away and self._wanted(name, *args):
+                self.failed += 1
+                raise StoreUnavailable("The store is away.")
+            return await method(*args, **kwargs)
+
+        return call

@@ -70,6 +70,10 @@ class Member:
     experiment_id: str
     id: str
 
+    @property
+    def token(self) -> str:
+        return self.api.connection.key
+
     async def status(self):
         return await self.api.status(self.experiment_id)
 

@@ -17,7 +17,7 @@ def model(value: float) -> bytes:
 
 
 class Slow:
-    """A store at whose n-th write of a kind a process falls asleep."""
+    """A store whose process falls asleep at the n-th wanted call, until a test wakes it."""
 
     def __init__(self, inner, name, wanted, count=1):
         self._inner, self._name, self._wanted, self._left = inner, name, wanted, count
@@ -28,15 +28,49 @@ class Slow:
         if name != self._name:
             return method
 
-        async def call(*args):
+        async def call(*args, **kwargs):
             if self._wanted(*args):
                 self._left -= 1
-                if self._left == 0:
+                if self._left <= 0:
                     self.asleep.set()
                     await self.wake.wait()
-            return await method(*args)
+            return await method(*args, **kwargs)
 
         return call
+
+
+class Meanwhile:
+    """A store where something happens before each call of one name: `act` gets its arguments."""
+
+    def __init__(self, inner, name, act):
+        self._inner, self._name, self._act = inner, name, act
+
+    def __getattr__(self, name):
+        method = getattr(self._inner, name)
+        if name != self._name:
+            return method
+
+        async def call(*args, **kwargs):
+            await self._act(*args)
+            return await method(*args, **kwargs)
+
+        return call
+
+
+class StoppedAtClose:
+    """A federation's documents: the experiment is stopped just after a round has closed."""
+
+    def __init__(self, federation, number):
+        self._federation, self._number = federation, number
+
+    def __getattr__(self, name):
+        return getattr(self._federation.documents, name)
+
+    async def replace(self, kind, key, revision, body):
+        done = await self._federation.documents.replace(kind, key, revision, body)
+        if kind == "rounds" and (body["state"], body["number"]) == ("closed", self._number):
+            await self._federation.coordinator().experiments.stop(key.split("/")[0], "Enough.")
+        return done
 
 
 async def ready_to_close(federation):

@@ -43,3 +43,12 @@ async def take_part(federation, trainer, tell=lambda event: None, **changes):
         results = await asyncio.gather(*(client.run() for client in clients))
     assert {r.state for r in results} == {"completed"}
     return await federation.admin.experiment(experiment), events
+
+
+async def one_turn(federation, trainer, **options):
+    """A participant that may train now, its task, and what it tells."""
+    experiment, members = await federation.start(clients=1, clients_per_round=1, rounds=1)
+    (member,) = members.values()
+    told = []
+    client = Participant(member.api, experiment, "k" * 40, trainer, on_event=told.append, **options)
+    return client, await member.status(), told

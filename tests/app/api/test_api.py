@@ -11,9 +11,10 @@ from client_sdk.api.client import CoordinatorClient
 from client_sdk.api.connection import Retry
 from serverless_fl.domain import errors as faults
 from tests.support.federation import ADMIN_KEY, config, weights
+from tests.support.plain_http import bearer
 from tests.support.some import some
 
-BEARER = {"Authorization": f"Bearer {ADMIN_KEY}"}
+BEARER = bearer(ADMIN_KEY)
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ async def test_downloads_know_etags_and_ranges(http, federation):
 
     async def get(**headers):
         names = {k.replace("_", "-"): v for k, v in headers.items()}
-        return await http.get(path, headers={"Authorization": f"Bearer {key}"} | names)
+        return await http.get(path, headers=bearer(key) | names)
 
     whole = await get()
     assert (whole.status_code, whole.content) == (200, data)

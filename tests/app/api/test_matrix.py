@@ -11,7 +11,8 @@ from fastapi.routing import iter_route_contexts
 from app.config import Settings
 from app.main import create_app
 from app.service.coordinator import Coordinator
-from tests.support.federation import ADMIN_KEY, Federation, config, weights
+from tests.support.federation import ADMIN_KEY, Federation, config, key_of, weights
+from tests.support.plain_http import bearer
 from tests.support.some import some
 
 PREVIOUS_KEY = "the-admin-key-of-last-year"
@@ -76,7 +77,7 @@ async def build(federation) -> World:
     }
     headers = NOBODIES | {who: f"Bearer {secret}".encode() for who, secret in secrets.items()}
     number = int(cohort[0][-2:])
-    client_key = hashlib.sha256(f"client {number}".encode()).hexdigest()
+    client_key = key_of(number)
     return World(federation, experiment, awaiting.id, cohort, client_key, headers)
 
 
@@ -258,7 +259,7 @@ async def test_one_clients_parts_do_not_serve_anothers_commit(federation):
     path = f"/v1/experiments/{experiment}/rounds/1/update"
 
     def as_client(name):
-        return {"Authorization": f"Bearer {members[name].api.connection.key}"}
+        return bearer(members[name].token)
 
     put = await federation.http.put(
         f"{path}/parts/0", params={"sha256": SHA256}, content=DATA, headers=as_client(one)

@@ -13,6 +13,7 @@ import pytest
 from app.telemetry import ids, logs
 from client_sdk.errors import RequestRefused
 from tests.support.federation import ADMIN_KEY
+from tests.support.plain_http import bearer
 from tests.support.processes import KEY
 
 
@@ -113,7 +114,7 @@ async def test_an_admins_own_words_stay_in_the_store(federation, lines):
     await federation.http.post(
         f"/v1/experiments/{made}/stop",
         json={"reason": "Dr. Who withdrew consent"},
-        headers={"Authorization": f"Bearer {ADMIN_KEY}"},
+        headers=bearer(ADMIN_KEY),
     )
     (end,) = [line for line in lines() if line["event"] == "experiment ended"]
     assert (end["state"], end["by"]) == ("stopped", "admin")

@@ -35,7 +35,6 @@ def command(capsys, monkeypatch, tmp_path):
 
 
 DIGITS = ("--dataset", "digits")
-PARTY = ("--enrol-key", "k", "--experiment", "x")
 AWAY = ("--server", "http://127.0.0.1:9")
 
 

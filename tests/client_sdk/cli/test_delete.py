@@ -1,23 +1,9 @@
 """`python -m client_sdk delete`, against a coordinator of its own."""
 
-import pytest
-
 from client_sdk import exit_codes
 from client_sdk.cli import command_line
 from tests.support.plain_http import create
-from tests.support.processes import KEY, Server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(FL_DATA_DIR=str(tmp_path_factory.mktemp("delete"))) as server:
-        yield server
-
-
-@pytest.fixture
-def http(server):
-    with server.as_admin() as http:
-        yield http
+from tests.support.processes import KEY
 
 
 def delete(server, experiment, *more, key=KEY):

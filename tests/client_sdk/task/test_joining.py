@@ -17,7 +17,6 @@ from client_sdk.errors import DataError
 from client_sdk.task import joining, model_file, models
 from client_sdk.task.joining import adapt
 from tests.support.plain_http import create
-from tests.support.processes import Server
 from tests.support.some import needs_names
 
 
@@ -161,18 +160,6 @@ def test_a_model_of_earlier_says_too_little_and_is_taken(tmp_path):
     wrong = said | {"mean": json.dumps([1e400])}
     with pytest.raises(DataError):
         joining.description_of(model_file.to_bytes(models.build(spec, 0), wrong))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(FL_DATA_DIR=str(tmp_path_factory.mktemp("joining"))) as server:
-        yield server
-
-
-@pytest.fixture
-def http(server):
-    with server.as_admin() as http:
-        yield http
 
 
 def experiment_of(http, dataset, **without):

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from serverless_fl.wire import bounds, parts, schema, turns, views
 from serverless_fl.wire.text import LONGEST, clean
 from tests.support.federation import config
+from tests.support.plain_http import bearer
 
 CONTROLS = [
     "\x00", "\x07", "\x08", "\x1b[2J", "\x1b]0;title\x07", "\x7f", "\x9b31m", "\u202e", "\u2066",
@@ -55,7 +56,7 @@ async def test_a_name_with_control_characters_is_refused(federation, control):
     answer = await api.post(
         f"/v1/experiments/{experiment}/clients",
         json={"client_key": "k" * 40, "name": name},
-        headers={"Authorization": f"Bearer {key}"},
+        headers=bearer(key),
     )
     assert answer.status_code == 422
 

@@ -10,6 +10,7 @@ import pytest
 from app.service.coordinator import Limits
 from serverless_fl.domain.errors import StoreDenied, StoreUnavailable
 from tests.support.federation import Federation, weights
+from tests.support.plain_http import bearer
 
 PART = 100
 
@@ -96,7 +97,7 @@ async def test_nothing_is_read_for_a_file_that_the_caller_has(started):
 
 
 def authorised(federation):
-    return {"Authorization": f"Bearer {federation.admin.connection.key}"}
+    return bearer(federation.admin.connection.key)
 
 
 async def raw(app, path, headers):

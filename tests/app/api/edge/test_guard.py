@@ -15,6 +15,7 @@ from app.api.edge.routing import LIST_BYTES
 from app.config import Settings
 from app.main import create_app
 from tests.support.federation import ADMIN_KEY, Clock
+from tests.support.plain_http import bearer
 
 JSON = (b"content-type", b"application/json")
 
@@ -56,7 +57,7 @@ async def ask(app, method="GET", path="/v1/experiments", headers=(), body=None, 
     return start["status"], given, json.loads(content) if content else None
 
 
-def bearer(secret):
+def authorization(secret):
     return (b"authorization", f"Bearer {secret}".encode())
 
 
@@ -75,7 +76,7 @@ async def test_no_body_is_read_of_whoever_shows_no_key(federation):
         path = template.replace("{experiment_id}", experiment).replace("{version}", "0")
         path = path.replace("{number}", "1").replace("{part}", "0")
         for key in (None, "a-key-of-nobody", "0.tok_made-up"):
-            headers = [JSON, *([bearer(key)] if key else [])]
+            headers = [JSON, *([authorization(key)] if key else [])]
             query = f"?sha256={'0' * 64}&num_examples=1"
             status, _, problem = await ask(federation.app, method, path + query, headers)
             assert (status, problem["code"]) == (401, "unauthenticated"), (method, path, key)
@@ -83,7 +84,7 @@ async def test_no_body_is_read_of_whoever_shows_no_key(federation):
 
 async def test_an_id_that_is_none_is_refused_before_the_body_is_read(federation):
     status, _, problem = await ask(
-        federation.app, "POST", "/v1/experiments/NONE/clients", [JSON, bearer("x")]
+        federation.app, "POST", "/v1/experiments/NONE/clients", [JSON, authorization("x")]
     )
     assert (status, problem["code"]) == (422, "invalid-request")
     assert "experiment_id" in problem["detail"]
@@ -93,7 +94,7 @@ async def test_an_id_that_is_none_is_refused_before_the_body_is_read(federation)
 async def test_json_is_as_large_as_it_need_be_and_no_larger(federation, announced):
     body = b'{"name": "' + b"x" * 70_000 + b'"}'
     length = [(b"content-length", b"%d" % len(body))] if announced else []
-    headers = [JSON, bearer(ADMIN_KEY), *length]
+    headers = [JSON, authorization(ADMIN_KEY), *length]
     status, _, problem = await ask(
         federation.app, "POST", "/v1/experiments", headers, None if announced else body
     )
@@ -104,7 +105,7 @@ async def test_json_is_as_large_as_it_need_be_and_no_larger(federation, announce
 async def test_a_commit_may_name_twenty_thousand_parts(federation):
     experiment, _ = await federation.create()
     body = json.dumps({"sha256": "0" * 64, "parts": ["0" * 64] * 20_000}).encode()
-    headers = [JSON, bearer(ADMIN_KEY)]
+    headers = [JSON, authorization(ADMIN_KEY)]
     path = f"/v1/experiments/{experiment}/initial-model"
     status, _, problem = await ask(federation.app, "POST", path, headers, body)
     assert (status, problem["code"]) not in ((413, "too-large"), (422, "invalid-request"))
@@ -209,7 +210,7 @@ async def test_what_stands_beside_a_token_makes_it_no_token(federation, value):
     for what in ("status", "shard"):
         path = f"/v1/experiments/{experiment}/{what}"
         assert (await ask(federation.app, path=path, headers=[header]))[0] == 401
-        assert (await ask(federation.app, path=path, headers=[bearer(token)]))[0] == 200
+        assert (await ask(federation.app, path=path, headers=[authorization(token)]))[0] == 200
 
 
 def guarded(work=None, **settings):
@@ -377,7 +378,11 @@ async def test_a_caller_that_hangs_up_in_its_body_is_no_error(federation, caplog
     path = f"/v1/experiments/{experiment}/initial-model/parts/0"
     scope = {
         **{"type": "http", "method": "PUT", "path": path, "raw_path": path.encode()},
-        **{"headers": [bearer(ADMIN_KEY)], "query_string": b"sha256=" + b"0" * 64, "root_path": ""},
+        **{
+            "headers": [authorization(ADMIN_KEY)],
+            "query_string": b"sha256=" + b"0" * 64,
+            "root_path": "",
+        },
         **{"client": ("192.0.2.7", 1), "server": ("c", 80), "scheme": "http", "state": {}},
     }
     await federation.app(scope, gone, send)
@@ -397,22 +402,18 @@ async def test_a_client_sends_so_many_parts_at_once_and_no_more(federation):
         yield b"x"
 
     def put(headers):
-        headers = headers | {"Authorization": f"Bearer {token}"}
+        headers = headers | bearer(token)
         return asyncio.create_task(federation.http.put(path, content=slow(), headers=headers))
 
     first = [put({}), put({"X-Way": "FastAPI's", "Content-Encoding": "identity"})]
     await asyncio.sleep(0.05)
-    refused = await federation.http.put(
-        path, content=b"x", headers={"Authorization": f"Bearer {token}"}
-    )
+    refused = await federation.http.put(path, content=b"x", headers=bearer(token))
     assert (refused.status_code, refused.json()["code"]) == (503, "busy")
     assert int(refused.headers["retry-after"]) > 0
     go_on.set()
     answers = await asyncio.gather(*first)
     assert [a.json()["code"] for a in answers] == ["digest-mismatch"] * 2
-    again = await federation.http.put(
-        path, content=b"x", headers={"Authorization": f"Bearer {token}"}
-    )
+    again = await federation.http.put(path, content=b"x", headers=bearer(token))
     assert again.json()["code"] == "digest-mismatch"
 
 

@@ -10,6 +10,7 @@ import pytest
 from app.config import Settings
 from app.main import create_app
 from tests.support.federation import ADMIN_KEY
+from tests.support.plain_http import bearer
 
 API = "default-src 'none'; frame-ancestors 'none'"
 
@@ -57,7 +58,7 @@ async def test_every_answer_is_guarded_against_sniffing_framing_and_caching(fede
 async def test_a_route_that_says_how_it_may_be_cached_is_heard(federation):
     experiment, key = await federation.create()
     answer = await federation.http.get(
-        f"/v1/experiments/{experiment}/models/0", headers={"Authorization": f"Bearer {key}"}
+        f"/v1/experiments/{experiment}/models/0", headers=bearer(key)
     )
     assert answer.headers.get_list("cache-control") == ["private, no-cache"]
 

@@ -6,6 +6,7 @@ import pytest
 
 from app.api.edge.routing import Route
 from tests.support.federation import weights
+from tests.support.plain_http import bearer
 
 
 async def both(federation, method, path, monkeypatch, **more):
@@ -37,10 +38,6 @@ async def member(federation):
     return found, found.api.connection.key, f"/experiments/{experiment}"
 
 
-def bearer(token, **more):
-    return {"Authorization": f"Bearer {token}", **more}
-
-
 async def test_a_poll_is_answered_alike(federation, member, monkeypatch):
     _, token, path = member
     quick, slow = await both(
@@ -57,7 +54,7 @@ async def test_an_upload_is_answered_alike(federation, member, monkeypatch):
     part = f"{path}/rounds/1/update/parts/0?sha256={sha}"
     sent = {
         "content": data,
-        "headers": bearer(token, **{"Content-Type": "application/octet-stream"}),
+        "headers": bearer(token) | {"Content-Type": "application/octet-stream"},
     }
     quick, slow = await both(federation, "PUT", part, monkeypatch, **sent)
     assert essence(quick) == essence(slow)
@@ -76,7 +73,7 @@ async def test_an_upload_in_one_request_is_answered_alike(federation, member, mo
     sha = hashlib.sha256(data).hexdigest()
     sent = {
         "content": data,
-        "headers": bearer(token, **{"Content-Type": "application/octet-stream"}),
+        "headers": bearer(token) | {"Content-Type": "application/octet-stream"},
     }
     whole = f"{path}/rounds/1/update?sha256={sha}&num_examples=3{metrics}"
     quick, slow = await both(federation, "PUT", whole, monkeypatch, **sent)
@@ -192,7 +189,7 @@ async def test_a_commit_that_is_no_commit_is_told_so_as_ever(
     _, token, path = member
     sent = {
         "content": body.replace(b'"S"', b'"' + b"a" * 64 + b'"'),
-        "headers": bearer(token, **{"Content-Type": kind}),
+        "headers": bearer(token) | {"Content-Type": kind},
     }
     quick, slow = await both(federation, "POST", f"{path}/rounds/1/update", monkeypatch, **sent)
     assert essence(quick) == essence(slow)

@@ -11,6 +11,7 @@ from app.main import create_app
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.api.connection import Retry
 from tests.support.federation import ADMIN_KEY, Clock
+from tests.support.plain_http import bearer
 from tests.support.some import some
 
 BURST = 5
@@ -24,10 +25,6 @@ async def caller(federation, address="192.0.2.7", **settings):
     transport = httpx.ASGITransport(app, client=(address, 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://c") as http:
         yield http
-
-
-def bearer(member):
-    return {"Authorization": f"Bearer {member.api.connection.key}"}
 
 
 def test_a_bucket_lets_a_burst_through_and_then_its_rate():
@@ -113,15 +110,17 @@ async def test_a_client_that_floods_is_told_to_wait_and_the_others_go_on(federat
     one, other, *_ = members.values()
     path = f"/v1/experiments/{experiment}/status"
     async with caller(federation) as http:
-        assert (await http.get(path, headers=bearer(one))).status_code == 200  # proves itself
-        codes = [(await http.get(path, headers=bearer(one))).status_code for _ in range(BURST + 3)]
+        assert (await http.get(path, headers=bearer(one.token))).status_code == 200  # proves itself
+        codes = [
+            (await http.get(path, headers=bearer(one.token))).status_code for _ in range(BURST + 3)
+        ]
         assert codes == [200] * (BURST - 1) + [429] * 4
-        refused = await http.get(path, headers=bearer(one))
+        refused = await http.get(path, headers=bearer(one.token))
         assert refused.headers["content-type"] == "application/problem+json"
         assert refused.json()["code"] == "too-many-requests"
         assert int(refused.headers["retry-after"]) > 0
         assert f"Wait {refused.headers['retry-after']} s" in refused.json()["detail"]
-        assert (await http.get(path, headers=bearer(other))).status_code == 200
+        assert (await http.get(path, headers=bearer(other.token))).status_code == 200
 
 
 async def test_an_address_without_a_token_has_a_larger_share(federation):
@@ -138,11 +137,11 @@ async def test_a_known_client_is_not_shut_out_by_a_flood_from_its_address(federa
     member = next(iter(members.values()))
     path = f"/v1/experiments/{experiment}/status"
     async with caller(federation) as http:
-        await http.get(path, headers=bearer(member))
+        await http.get(path, headers=bearer(member.token))
         for _ in range(BURST * 20):
             flood = await http.get(path, headers={"Authorization": "Bearer 0.tok_guess"})
         assert flood.status_code == 429
-        assert (await http.get(path, headers=bearer(member))).status_code == 200
+        assert (await http.get(path, headers=bearer(member.token))).status_code == 200
 
 
 async def test_what_one_request_proved_is_not_anothers_proof(federation):
@@ -159,7 +158,7 @@ async def test_what_one_request_proved_is_not_anothers_proof(federation):
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(with_state), base_url="http://c"
     ) as http:
-        assert (await http.get(path, headers=bearer(next(iter(members.values()))))).is_success
+        assert (await http.get(path, headers=bearer(next(iter(members.values())).token))).is_success
         guess = {"Authorization": "Bearer 0.tok_guess"}
         codes = [(await http.get(path, headers=guess)).status_code for _ in range(BURST * 20)]
     assert codes == [401] * (BURST * 20 - 1) + [429]

@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from serverless_fl.domain.errors import BadWeights
 from tests.support.gathering import GROUP, LIMITS, PARTIES, Gathering, noise
+from tests.support.leases import Slow
 
 
 def orders():
@@ -148,32 +149,23 @@ async def test_stragglers_of_an_earlier_attempt_are_summed_no_more_than_a_few_a_
     gathering = await Gathering.of(clients=30, clients_per_round=PARTIES, quorum=2, seed=2)
     first = (await gathering.round()).cohort
     # They pass the check of the turn, then doze until the next attempt has been drawn.
-    drawn, asleep = asyncio.Event(), []
-
-    class Slow:
-        def __getattr__(self, name):
-            return getattr(gathering.federation.documents, name)
-
-        async def insert(self, kind, *args, **kwargs):
-            if kind == "updates":
-                asleep.append(args)
-                await drawn.wait()
-            return await gathering.federation.documents.insert(kind, *args, **kwargs)
-
-    slow = [
-        asyncio.create_task(
-            gathering.upload(s, service=gathering.federation.coordinator(documents=Slow()))
-        )
-        for s in first
+    stores = gathering.federation
+    slow = {
+        slot: Slow(stores.documents, "insert", lambda kind, *_: kind == "updates") for slot in first
+    }
+    late = [
+        asyncio.create_task(gathering.upload(slot, service=stores.coordinator(documents=documents)))
+        for slot, documents in slow.items()
     ]
-    while len(asleep) < len(first):
-        await asyncio.sleep(0)
+    for documents in slow.values():
+        await documents.asleep.wait()
     gathering.federation.clock.now += 61
     await gathering.poll()
     again = await gathering.round()
     assert again.attempt == 2
-    drawn.set()
-    await asyncio.gather(*slow, return_exceptions=True)
+    for documents in slow.values():
+        documents.wake.set()
+    await asyncio.gather(*late, return_exceptions=True)
     for slot in again.cohort:
         if slot not in first:
             await gathering.upload(slot)

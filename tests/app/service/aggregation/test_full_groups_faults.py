@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from serverless_fl.domain.errors import OutOfTurn, StoreUnavailable
-from tests.support.dying import Died
+from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.gathering import GROUP, LIMITS, PARTIES, Gathering, noise, parts_of
+from tests.support.leases import Slow
 from tests.support.network import Network, Risk
 
 
@@ -21,32 +22,13 @@ async def test_a_call_may_die_at_any_write(after):
     expected = await undisturbed.finish()
     for n in range(1, 200):
         gathering, deaths = await Gathering.of(parties=6), 0
-        left = [n]
-
-        class Dying:
-            def __init__(self, inner, left=left):
-                self._inner, self._left = inner, left
-
-            def __getattr__(self, name):
-                method = getattr(self._inner, name)
-                if name not in ("insert", "replace", "put", "delete"):
-                    return method
-
-                async def write(*args, **kwargs):
-                    self._left[0] -= 1
-                    if self._left[0] == 0 and not after:
-                        raise Died
-                    result = await method(*args, **kwargs)
-                    if self._left[0] == 0:
-                        raise Died
-                    return result
-
-                return write
-
+        fuse = Fuse(n, after)
         stores = gathering.federation
         for slot in (5, 1, 0, 4, 2, 3):
             while True:
-                service = stores.coordinator(Dying(stores.documents), Dying(stores.blobs))
+                service = stores.coordinator(
+                    DyingStore(stores.documents, fuse), DyingStore(stores.blobs, fuse)
+                )
                 try:
                     await gathering.upload(slot, service=service)
                     break
@@ -94,28 +76,18 @@ async def test_coordinators_that_race_and_die_give_the_same_bytes(seed):
 
 async def test_two_calls_do_not_sum_the_same_group_at_once():
     gathering = await Gathering.of()
-    asleep, wake = asyncio.Event(), asyncio.Event()
-
-    class Sleepy:
-        def __getattr__(self, name):
-            return getattr(gathering.federation.blobs, name)
-
-        async def put(self, key, data):
-            if "/sums/" in key:
-                asleep.set()
-                await wake.wait()
-            await gathering.federation.blobs.put(key, data)
+    slow = Slow(gathering.federation.blobs, "put", lambda key, _: "/sums/" in key)
 
     await gathering.upload(0)
     await gathering.upload(1)
-    filling = asyncio.create_task(gathering.upload(2, service=gathering.call(2, blobs=Sleepy())))
-    await asleep.wait()
+    filling = asyncio.create_task(gathering.upload(2, service=gathering.call(2, blobs=slow)))
+    await slow.asleep.wait()
     await gathering.call().rounds.advance(gathering.id)
     assert not gathering.calls[-1].reads
     gathering.federation.clock.now += LIMITS.lease_seconds  # it may be dead
     await gathering.call().rounds.advance(gathering.id)
     assert len(gathering.calls[-1].reads) == GROUP
-    wake.set()
+    slow.wake.set()
     await filling
     for slot in range(3, PARTIES):
         await gathering.upload(slot)
@@ -162,26 +134,16 @@ async def test_a_fault_in_summing_early_refuses_no_update_and_is_tried_again(cap
 
 async def test_sums_that_come_after_the_close_are_deleted_and_kept_updates_stay():
     gathering = await Gathering.of(keep_updates=1)
-    asleep, wake = asyncio.Event(), asyncio.Event()
-
-    class Sleepy:
-        def __getattr__(self, name):
-            return getattr(gathering.federation.blobs, name)
-
-        async def put(self, key, data):
-            if "/sums/" in key:
-                asleep.set()
-                await wake.wait()
-            await gathering.federation.blobs.put(key, data)
+    slow = Slow(gathering.federation.blobs, "put", lambda key, _: "/sums/" in key)
 
     await gathering.upload(0)
     await gathering.upload(1)
-    filling = asyncio.create_task(gathering.upload(2, service=gathering.call(2, blobs=Sleepy())))
-    await asleep.wait()
+    filling = asyncio.create_task(gathering.upload(2, service=gathering.call(2, blobs=slow)))
+    await slow.asleep.wait()
     for slot in range(3, PARTIES):
         await gathering.upload(slot)
     await gathering.finish()
-    wake.set()
+    slow.wake.set()
     with suppress(StoreUnavailable):
         await filling
     assert await gathering.sums()

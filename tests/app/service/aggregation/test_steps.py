@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from app.service.coordinator import Limits
 from tests.support.federation import BOTH_STORES, Federation
+from tests.support.gathering import half_even
 from tests.support.raw_file import file_of
 
 CLIENTS = 5
@@ -55,13 +56,8 @@ def expected(group: int) -> dict[str, np.ndarray]:
             means[name] = (sum(sums[1:], sums[0]) / total).astype(like.dtype)
         else:
             exact = [sum(int(w[name][i]) * n for w, n in updates) for i in range(like.size)]
-            means[name] = np.array([round_half_even(value, total) for value in exact])
+            means[name] = np.array([half_even(value, total) for value in exact])
     return means
-
-
-def round_half_even(value: int, total: int) -> int:
-    low, rest = divmod(value, total)
-    return low + (2 * rest > total or (2 * rest == total and low % 2 == 1))
 
 
 @pytest.mark.parametrize("group", [64, 2], ids=["one group", "groups of two"])

@@ -11,6 +11,7 @@ from app.service.clients import long_poll
 from client_sdk.errors import RequestRefused
 from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.wire.turns import Done, Train, Wait
+from tests.support.plain_http import bearer
 
 
 @pytest.fixture
@@ -217,7 +218,7 @@ async def test_a_store_that_goes_away_is_told_to_those_who_wait(holding, monkeyp
 
 async def test_a_poll_that_was_held_counts_as_the_work_that_it_was(holding):
     _, (outside, _) = await two_of_four(holding)
-    headers = {"Authorization": f"Bearer {outside.api.connection.key}"}
+    headers = bearer(outside.token)
     url = f"/v1/experiments/{outside.experiment_id}/status?wait=1&round=1"
     answer = await holding.http.get(url, headers=headers)
     milliseconds = float(answer.headers["server-timing"].removeprefix("total;dur="))
@@ -227,14 +228,14 @@ async def test_a_poll_that_was_held_counts_as_the_work_that_it_was(holding):
 @pytest.mark.parametrize("query", ["wait=26&round=1", "wait=-1&round=1", "wait=x", "round=-1"])
 async def test_what_cannot_be_waited_for_is_refused(holding, query):
     _, (outside, _) = await two_of_four(holding)
-    headers = {"Authorization": f"Bearer {outside.api.connection.key}"}
+    headers = bearer(outside.token)
     url = f"/v1/experiments/{outside.experiment_id}/status?{query}"
     assert (await holding.http.get(url, headers=headers)).status_code == 422
 
 
 async def test_a_fraction_of_a_second_goes_the_long_way(holding):
     _, (outside, _) = await two_of_four(holding)
-    headers = {"Authorization": f"Bearer {outside.api.connection.key}"}
+    headers = bearer(outside.token)
     url = f"/v1/experiments/{outside.experiment_id}/status?round=1&wait=0.05"
     assert (await holding.http.get(url, headers=headers)).json()["action"] == "wait"
 

@@ -15,6 +15,7 @@ from serverless_fl.domain.records import Blob, Update
 from serverless_fl.domain.stopping import agreed_accuracy
 from tests.support.federation import config, value_of, weights
 from tests.support.leases import Slow
+from tests.support.plain_http import bearer
 
 
 def updates(*reports):
@@ -84,7 +85,7 @@ def test_what_a_metric_can_be(name, value):
 async def test_an_impossible_accuracy_is_refused_whichever_way_it_comes(federation, accuracy):
     experiment, members = await federation.start(target_accuracy=0.99)
     cohort = await federation.cohort(experiment)
-    headers = {"Authorization": f"Bearer {members[cohort[0]].api.connection.key}"}
+    headers = bearer(members[cohort[0]].token)
     path = f"/v1/experiments/{experiment}"
     data, metrics = weights(1.0), {"accuracy_before": accuracy}
     sha = hashlib.sha256(data).hexdigest()

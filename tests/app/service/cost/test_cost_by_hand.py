@@ -9,6 +9,7 @@ from app.service.cost.usage import ANSWER, polls
 from client_sdk.errors import RequestRefused
 from tests.support.federation import weights
 from tests.support.gathering import LIMITS, Gathering
+from tests.support.leases import Meanwhile
 
 QUIET = Limits(poll_min_seconds=1e9, poll_max_seconds=1e9)  # nobody ever comes to ask
 SIZE = len(weights(0))
@@ -24,22 +25,17 @@ async def test_seconds_of_aggregation_are_counted_before_and_at_the_close(step):
     gathering = await Gathering.of(replace(LIMITS, step_updates=step), parties=6)
     clock = gathering.federation.clock
 
-    class Slow:
+    async def take_time(key, data):
         """To store takes a quarter of a second for sums, and one for the model."""
+        if "/sums/" in key or key.startswith("models/"):
+            clock.now += 0.25 if "/sums/" in key else 1.0
 
-        def __getattr__(self, name):
-            return getattr(gathering.federation.blobs, name)
-
-        async def put(self, key, data):
-            if "/sums/" in key or key.startswith("models/"):
-                clock.now += 0.25 if "/sums/" in key else 1.0
-            await gathering.federation.blobs.put(key, data)
-
+    slow = Meanwhile(gathering.federation.blobs, "put", take_time)
     for slot in range(6):
-        await gathering.upload(slot, service=gathering.call(slot, blobs=Slow()))
+        await gathering.upload(slot, service=gathering.call(slot, blobs=slow))
     early = [key for call in gathering.calls for key in call.written if "/sums/" in key]
     assert early
-    while not (await gathering.call(blobs=Slow()).rounds.advance(gathering.id))[0].ended:
+    while not (await gathering.call(blobs=slow).rounds.advance(gathering.id))[0].ended:
         pass
     written = [key for call in gathering.calls for key in call.written]
     expected = sum(0.25 for key in written if "/sums/" in key)

@@ -12,6 +12,7 @@ from client_sdk.errors import NotAuthorised, NotThere, RequestRefused, StateConf
 from serverless_fl.domain.errors import Conflict
 from serverless_fl.domain.records import WeightsCommit
 from tests.support.federation import ADMIN_KEY, BOTH_STORES, config, key_of, value_of, weights
+from tests.support.plain_http import bearer
 from tests.support.some import some
 
 
@@ -295,7 +296,7 @@ async def test_an_enrolment_key_is_no_oracle_of_the_admin_key(federation):
     assert second == enrolment_key(ADMIN_KEY, experiment, 1, stored.enrol_salt)
     path = f"/v1/experiments/{experiment}"
     for what in ("", "/clients", "/models", "/audit", "/enrolment-key"):
-        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        headers = bearer(ADMIN_KEY)
         answer = await federation.http.get(path + what, headers=headers)
         assert answer.status_code == 200
         assert stored.enrol_salt not in answer.text  # it never leaves the store

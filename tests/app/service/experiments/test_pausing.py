@@ -8,7 +8,8 @@ import pytest
 from client_sdk.errors import RequestRefused, StateConflict
 from serverless_fl.domain.errors import BudgetReached
 from tests.support.dying import Died, DyingStore, Fuse
-from tests.support.federation import BOTH_STORES, config, value_of
+from tests.support.federation import ADMIN_KEY, BOTH_STORES, config, value_of
+from tests.support.plain_http import bearer
 
 SPENT = 1e-9  # US dollars: any call costs more
 
@@ -135,7 +136,7 @@ async def test_what_cannot_be_paused_or_resumed_says_so(federation):
     for budget in (0, -1, float("nan")):
         body = f'{{"budget_usd": {budget}}}'.replace("nan", "NaN")
         path = f"/v1/experiments/{experiment}/resume"
-        headers = {"Authorization": "Bearer an-admin-key-for-tests"}
+        headers = bearer(ADMIN_KEY)
         headers["Content-Type"] = "application/json"
         answer = await federation.http.post(path, content=body, headers=headers)
         assert answer.status_code == 422

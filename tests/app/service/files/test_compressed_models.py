@@ -18,6 +18,7 @@ from serverless_fl.weights.deltas import compress_model, decompress_model, encod
 from serverless_fl.weights.header import layout_of
 from tests.support.federation import Federation, weights
 from tests.support.participants import Adding, take_part
+from tests.support.plain_http import bearer
 from tests.support.some import some
 
 COPIES = list(encodings.MODEL_ENCODINGS)
@@ -191,7 +192,7 @@ async def test_the_copy_is_the_same_file_whoever_makes_it(fresh_store, download)
                 assert (shown.encoded.size, shown.size) == (len(copy), len(whole))
                 parts = await federation.http.get(
                     f"/v1/experiments/{experiment}/models/{shown.version}/encoded/parts",
-                    headers={"Authorization": f"Bearer {federation.admin.connection.key}"},
+                    headers=bearer(federation.admin.connection.key),
                 )
                 assert sum(part["size"] for part in parts.json()) == len(copy)
 
@@ -200,7 +201,7 @@ async def test_a_copy_is_not_sent_twice_and_not_to_strangers(federation):
     experiment, _ = await run(federation, "int8", "weights", rounds=1)
     path = f"/v1/experiments/{experiment}/models/1/encoded"
     assert (await federation.http.get(path)).status_code == httpx.codes.UNAUTHORIZED
-    own = {"Authorization": f"Bearer {federation.admin.connection.key}"}
+    own = bearer(federation.admin.connection.key)
     first = await federation.http.get(path, headers=own)
     again = await federation.http.get(path, headers=own | {"If-None-Match": first.headers["etag"]})
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")

@@ -5,8 +5,9 @@ import pytest
 import safetensors.numpy
 
 from client_sdk.errors import RequestRefused, StateConflict
-from tests.support.federation import BOTH_STORES, Member, key_of
+from tests.support.federation import ADMIN_KEY, BOTH_STORES, Member, key_of
 from tests.support.own_data import FACTS, OWN, model, sums
+from tests.support.plain_http import bearer
 
 
 async def enrol(federation, experiment, key, number, examples=10, facts=FACTS, **more):
@@ -124,7 +125,7 @@ async def test_the_audit_log_names_the_examples(federation, own):
     assert [event["detail"] for event in enrolled] == ["c0, 707 examples of its own"]
 
 
-BEARER = {"Authorization": "Bearer an-admin-key-for-tests"}
+BEARER = bearer(ADMIN_KEY)
 FEDERATED = OWN | {"normalisation": "federated"}
 
 
@@ -211,7 +212,7 @@ async def test_sums_of_no_values_are_refused(federation, change, says):
     response = await federation.http.post(
         f"/v1/experiments/{experiment}/clients",
         json=body,
-        headers={"Authorization": f"Bearer {key}"},
+        headers=bearer(key),
     )
     assert response.status_code == 422
     assert says in response.json()["detail"]

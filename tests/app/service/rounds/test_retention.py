@@ -11,6 +11,7 @@ from client_sdk.tools.verify import verify
 from serverless_fl.domain.experiment import Best
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import BOTH_STORES, Federation, config, value_of
+from tests.support.leases import StoppedAtClose
 
 # By round: what the cohort measures of the model before it trains on. Model 2 is the best one.
 ACCURACIES = {1: 0.1, 2: 0.5, 3: 0.9, 4: 0.6, 5: 0.7, 6: 0.8}
@@ -96,17 +97,7 @@ async def test_a_model_that_went_may_still_be_told_of(federation):
 async def test_a_stop_between_a_close_and_its_announcement_keeps_to_it(store):
     federation = Federation(store.documents, store.blobs)
 
-    class Stopped:
-        def __getattr__(self, name):
-            return getattr(store.documents, name)
-
-        async def replace(self, kind, key, revision, body):
-            result = await store.documents.replace(kind, key, revision, body)
-            if kind == "rounds" and body["state"] == "closed" and body["number"] == 3:
-                await federation.coordinator().experiments.stop(key.split("/")[0], "Enough.")
-            return result
-
-    async with federation.serving(federation.coordinator(Stopped())):
+    async with federation.serving(federation.coordinator(StoppedAtClose(federation, 3))):
         experiment, members = await federation.start(rounds=9, keep_models=1)
         for number in (1, 2, 3):
             await play(federation, experiment, members, number)
@@ -129,7 +120,7 @@ async def test_models_too_large_for_a_call_are_left_to_ticks(store):
 
 @BOTH_STORES
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_dying_at_any_write_leaves_what_shall_be_left(store, fresh_store, after):
+async def test_dying_at_any_write_leaves_what_must_be_left(store, fresh_store, after):
     """Nothing of what stays is ever gone, and what goes is gone in the end."""
     # MongoDB's writes are slower, and the service's code is the same: there, every fifth.
     every = 1 if isinstance(store.documents, SQLiteDocuments) else 5

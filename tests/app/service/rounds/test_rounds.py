@@ -8,6 +8,7 @@ from client_sdk.errors import RequestRefused, StateConflict
 from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.round import RoundState
 from tests.support.federation import BOTH_STORES, config, value_of, weights
+from tests.support.plain_http import bearer
 from tests.support.some import some
 
 
@@ -181,7 +182,7 @@ async def test_a_receipt_can_be_had_again_after_the_round_is_closed(federation):
         await members[client].upload(1, 1.0)
     committed = await federation.http.post(
         f"/v1/experiments/{experiment}/rounds/1/update",
-        headers={"Authorization": f"Bearer {members[cohort[0]].api.connection.key}"},
+        headers=bearer(members[cohort[0]].token),
         json=await _commit_of(federation, experiment, cohort[0]),
     )
     assert committed.status_code == 200
