@@ -17,3 +17,14 @@ def caller():
         return Connection(server.url, "key", transport=transport.Transport(64, tls), **options)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small networks gain nothing from a second thread, and wait for it on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -13,15 +13,13 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from client_sdk.data import datasets
-from client_sdk.data.dataset import normalise
 from client_sdk.task import model_file, models
-from client_sdk.task.settings import TrainSettings
-from client_sdk.task.train import train
 from client_sdk.tools.predict import Classifier
 from tests.support.browser import axe
 from tests.support.plain_http import create
 from tests.support.processes import KEY
 from tests.support.some import some
+from tests.support.trained import trained_on
 
 RUN = """async ([at, model, picture]) => {
   const bytes = Uint8Array.from(atob(model), (c) => c.charCodeAt(0));
@@ -56,16 +54,8 @@ def test_its_logits_are_pytorchs(server, open_page, name, shape):
 def trained(tmp_path_factory):
     """A network that knows its digits, and what the SDK's own `predict` makes of it."""
     digits = datasets.load("digits", tmp_path_factory.mktemp("nowhere"))
-    spec = models.spec_for("auto", digits.shape, 10)
-    network = models.build(spec, 0)
-    x = normalise(digits.train_x, digits.mean, digits.std)
-    settings = TrainSettings(epochs=8, batch_size=20, learning_rate=0.05, momentum=0.5)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # such small batches only wait for each other
-    train(network, x, digits.train_y, settings, seed=0)
-    torch.set_num_threads(threads)
     path = tmp_path_factory.mktemp("trained") / "model.safetensors"
-    path.write_bytes(model_file.to_bytes(network, model_file.describe(digits, spec)))
+    path.write_bytes(trained_on(digits, len(digits.train_y), 8))
     return path, digits
 
 

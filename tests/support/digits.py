@@ -38,8 +38,10 @@ def create_digits_experiment(admin: httpx.Client, clients: int) -> tuple[str, st
     )
 
 
-def digits_simulation(federation, trainer, *, clients, rounds) -> Simulation:
-    """One that is yet to be created over the federation's coordinator; all clients train."""
+def digits_simulation(
+    federation, trainer, *, clients, rounds, clients_per_round=None
+) -> Simulation:
+    """One that is yet to be created over the federation's coordinator."""
     digits = datasets.load("digits", Path("nowhere"))
     task = picture_task(digits)
     config = ExperimentConfig(
@@ -47,7 +49,7 @@ def digits_simulation(federation, trainer, *, clients, rounds) -> Simulation:
         dataset_size=len(digits.train_y),
         model=task.name,
         clients=clients,
-        clients_per_round=clients,
+        clients_per_round=clients_per_round or clients,
         rounds=rounds,
     )
     return Simulation(

@@ -9,8 +9,10 @@ import numpy as np
 import safetensors.numpy
 
 from client_sdk.data import datasets
+from client_sdk.errors import NotThere
 from client_sdk.results.report import build_report
-from client_sdk.simulation.simulate import Simulation
+from client_sdk.simulation.global_models import GlobalModels
+from client_sdk.simulation.simulate import Simulation, Watchers
 from client_sdk.simulation.waker import Waker
 from client_sdk.task.pictures import picture_task
 from client_sdk.task.task import LocalUpdate
@@ -67,18 +69,23 @@ class Echo:
         return LocalUpdate(data, len(indices), {})
 
 
+async def test_a_model_that_was_deleted_before_it_was_measured_is_told(federation, monkeypatch):
+    async def gone(self, summary):
+        raise NotThere(404, "model-not-kept", "The model is not kept.")
+
+    monkeypatch.setattr(GlobalModels, "measure", gone)
+    events = []
+    simulation = digits_simulation(federation, Echo(), clients=2, rounds=1)
+    simulation.watchers = Watchers(on_event=events.append)
+    await simulation.create()
+    outcome = await simulation.run()
+    assert outcome.rows == []
+    told = [(e.client_id, e.round, e.message) for e in events if e.kind == "unmeasured"]
+    assert told == [("", 1, "The model is not kept.")]
+
+
 async def test_clients_ask_only_when_there_is_something_for_them(federation, monkeypatch):
-    digits = datasets.load("digits", Path("nowhere"))
-    task = picture_task(digits)
-    clients, cohort, rounds = 30, 3, 4
-    config = ExperimentConfig(
-        dataset="digits",
-        dataset_size=len(digits.train_y),
-        model=task.name,
-        clients=clients,
-        clients_per_round=cohort,
-        rounds=rounds,
-    )
+    cohort, rounds = 3, 4
     asked = Counter()
     status = federation.admin.status.__func__
 
@@ -87,8 +94,8 @@ async def test_clients_ask_only_when_there_is_something_for_them(federation, mon
         return await status(self, experiment_id)
 
     monkeypatch.setattr(type(federation.admin), "status", counted)
-    simulation = Simulation(
-        federation.admin, task, config, Echo(), test=digits.test, secret="of this test"
+    simulation = digits_simulation(
+        federation, Echo(), clients=30, clients_per_round=cohort, rounds=rounds
     )
     await simulation.create()
     outcome = await simulation.run()

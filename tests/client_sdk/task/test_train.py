@@ -24,15 +24,9 @@ from client_sdk.task.train import evaluate, train
 from serverless_fl.weights.check import UpdateCheck
 from serverless_fl.weights.header import layout_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = TrainSettings(epochs=2, batch_size=10, learning_rate=0.05, momentum=0.5)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

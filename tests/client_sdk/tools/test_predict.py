@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from client_sdk.data import datasets
@@ -17,14 +16,7 @@ from tests.support.datasets import SHARED, needs_mnist
 from tests.support.here import run_here
 from tests.support.trained import trained_on
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    # Networks this small gain nothing from a second thread, and wait for it on a busy machine.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def trained(dataset, folder, examples, epochs):
@@ -51,6 +43,16 @@ def mnist():
 @pytest.fixture(scope="module")
 def mnist_model(mnist, tmp_path_factory):
     return trained(mnist, tmp_path_factory.mktemp("model"), 12_000, 2)
+
+
+def of_pets(folder, dataset, mean, std):
+    """The file of an untrained network that tells cats from dogs in colour."""
+    spec = models.spec_for("auto", (3, 32, 32), 2)
+    about = {"model": spec.to_json(), "dataset": dataset, "classes": '["cat", "dog"]'}
+    about |= {"mean": str([mean] * 3), "std": str([std] * 3)}
+    path = folder / "pets.safetensors"
+    path.write_bytes(model_file.to_bytes(models.build(spec, 0), about))
+    return path
 
 
 def as_stored(pixels):
@@ -143,16 +145,7 @@ def test_probabilities_are_sorted_and_sum_to_one(digits_model, tmp_path):
 
 
 def test_colour_pictures_for_a_colour_model(tmp_path):
-    spec = models.spec_for("auto", (3, 32, 32), 2)
-    metadata = {
-        "model": spec.to_json(),
-        "dataset": "pets",
-        "classes": '["cat", "dog"]',
-        "mean": "[0.5, 0.5, 0.5]",
-        "std": "[0.2, 0.2, 0.2]",
-    }
-    path = tmp_path / "pets.safetensors"
-    path.write_bytes(model_file.to_bytes(models.build(spec, 0), metadata))
+    path = of_pets(tmp_path, "pets", 0.5, 0.2)
     for mode, size in (("RGB", (640, 480)), ("L", (9, 20)), ("P", (33, 33))):
         Image.new(mode, size).save(tmp_path / "pet.png")
         (found,) = predict.predict([tmp_path / "pet.png"], path)
@@ -160,16 +153,7 @@ def test_colour_pictures_for_a_colour_model(tmp_path):
 
 
 def test_a_colour_set_called_digits_keeps_its_colours(tmp_path):
-    spec = models.spec_for("auto", (3, 32, 32), 2)
-    metadata = {
-        "model": spec.to_json(),
-        "dataset": "digits",
-        "classes": '["cat", "dog"]',
-        "mean": "[0, 0, 0]",
-        "std": "[1, 1, 1]",
-    }
-    path = tmp_path / "pets.safetensors"
-    path.write_bytes(model_file.to_bytes(models.build(spec, 0), metadata))
+    path = of_pets(tmp_path, "digits", 0, 1)
     pixels = predict.Classifier.load(path).prepare(Image.new("RGB", (50, 40), (255, 51, 0)))
     assert pixels[0, :, 9, 9].tolist() == pytest.approx([1.0, 0.2, 0.0])
 

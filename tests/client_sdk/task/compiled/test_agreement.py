@@ -10,15 +10,9 @@ from client_sdk.task.compiled import agreement
 from client_sdk.task.compiled.agreement import compare, disagreement
 from client_sdk.task.train import train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPEC = models.spec_for("digits-cnn", (1, 8, 8), 10)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def wrong(seeds, by=1e-3):

@@ -27,6 +27,8 @@ from serverless_fl.wire.turns import Train, Training
 from tests.audit.loops import apart as loops_apart
 from tests.audit.loops import distance, examples
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = TrainSettings(epochs=1, batch_size=10, learning_rate=0.05, momentum=0.5)
 KERNELS = ("native", "torch", "auto")
 NO_COMPILER = not any(map(shutil.which, ("cc", "gcc", "clang")))
@@ -38,14 +40,6 @@ SPECS = [
     # Nothing of it fills a vector.
     models.ModelSpec("uneven", 2, 13, 12, 7, conv=(3, 5), kernel=2, padding=1, hidden=9),
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=SPECS, ids=lambda spec: spec.name)
