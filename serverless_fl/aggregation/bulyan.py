@@ -58,9 +58,15 @@ class Bulyan(Strategy):
         """Average the n - 4f values nearest the median; the smaller of two at one distance wins."""
         import numpy as np
 
-        in_order = np.sort(columns, axis=0)
-        middle = np.median(in_order, axis=0)
-        nearest = np.argsort(np.abs(in_order - middle), axis=0, kind="stable")
-        kept = nearest[: len(columns) - 2 * self.byzantine]
-        mean: np.ndarray = np.take_along_axis(in_order, kept, axis=0).mean(axis=0)
+        from serverless_fl.aggregation.sorting import in_order, medians
+
+        ordered = in_order(columns)
+        median = medians(ordered)[:, None]
+        size = len(columns) - 2 * self.byzantine
+        # The values nearest the median stand side by side. Their first place moves up as long as
+        # the value that leaves is further from the median than the one that comes.
+        leaving, coming = ordered[:, :-size], ordered[:, size:]
+        first = (median - leaving > coming - median).sum(axis=1)
+        kept = first[:, None] + np.arange(size)
+        mean: np.ndarray = np.take_along_axis(ordered, kept, axis=1).mean(axis=1)
         return mean

@@ -30,7 +30,6 @@ class Median(Strategy):
     name: Literal["median"] = "median"
 
     def reduce(self, columns: np.ndarray, updates: Sequence[UpdateFacts]) -> np.ndarray:
-        import numpy as np
+        from serverless_fl.aggregation.sorting import in_order, medians
 
-        middle: np.ndarray = np.median(columns, axis=0)
-        return middle
+        return medians(in_order(columns))

@@ -42,9 +42,8 @@ class TrimmedMean(Strategy):
         )
 
     def reduce(self, columns: np.ndarray, updates: Sequence[UpdateFacts]) -> np.ndarray:
-        import numpy as np
+        from serverless_fl.aggregation.sorting import in_order
 
-        # `numpy.partition` would leave an order, and so a rounding, that differs between machines.
-        in_order = np.sort(columns, axis=0)
-        mean: np.ndarray = in_order[self.byzantine : len(columns) - self.byzantine].mean(axis=0)
+        kept = in_order(columns)[:, self.byzantine : len(columns) - self.byzantine]
+        mean: np.ndarray = kept.mean(axis=1)
         return mean

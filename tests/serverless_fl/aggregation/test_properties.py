@@ -118,6 +118,17 @@ def test_the_order_of_updates_changes_nothing(strategy, seed):
     assert_alike(one.result(order), one.result(), rtol=1e-7, atol=1e-9)
 
 
+@named([s for s in ROBUST if s.reduction is not Reduction.GEOMETRY])
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS)
+def test_the_order_of_columns_changes_no_bit(strategy, seed):
+    one = Round(seed, strategy)
+    order = np.random.default_rng(seed + 1).permutation(CLIENTS)
+    np.testing.assert_array_equal(
+        strategy.reduce(one.updates[order], one.facts), strategy.reduce(one.updates, one.facts)
+    )
+
+
 @named(ALL)
 @settings(max_examples=10, deadline=None)
 @given(seed=SEEDS)
@@ -130,9 +141,9 @@ def test_the_state_is_what_the_strategy_declares(strategy, seed):
 
 @named([s for s in ALL if s.reduction in (Reduction.COLUMNS, Reduction.CHOSEN_COLUMNS)])
 @settings(max_examples=20, deadline=None)
-@given(seed=SEEDS, cut=st.integers(2, ELEMENTS - 2))
+@given(seed=SEEDS, cut=st.integers(1, ELEMENTS - 1))
 def test_columns_can_be_cut_anywhere(strategy, seed, cut):
-    """To the bit, with at least two columns: NumPy adds up a single one in another order."""
+    """To the bit, also a single one."""
     one = Round(seed, strategy)
     parts = [strategy.reduce(part, one.facts) for part in np.split(one.updates, [cut], axis=1)]
     np.testing.assert_array_equal(np.concatenate(parts), strategy.reduce(one.updates, one.facts))
