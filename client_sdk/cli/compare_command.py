@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from client_sdk.errors import UsageError
 from client_sdk.results import comparison, plots
 from client_sdk.results.console import Output
-from client_sdk.results.files import replace_file
+from client_sdk.results.files import write_output
 
 
 async def execute(arguments: argparse.Namespace, console: Output) -> int:
@@ -17,10 +16,7 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     metric = comparison.choose_metric(runs, arguments.metric)
     found = list(comparison.summaries(runs, metric))
     console.print(comparison.table(found))
-    try:
-        replace_file(arguments.out, plots.comparison(runs, metric))
-    except OSError as error:
-        raise UsageError(f"Cannot write {arguments.out}: {error.strerror}.") from error
+    write_output(arguments.out, plots.comparison(runs, metric))
     console.say(f"wrote {arguments.out}")
     if arguments.json:
         print(json.dumps(found, indent=2))

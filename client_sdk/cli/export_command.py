@@ -9,7 +9,7 @@ import torch
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.errors import UsageError
 from client_sdk.results.console import Output, human_bytes
-from client_sdk.results.files import replace_file
+from client_sdk.results.files import write_output
 from client_sdk.task.model_file import read_file
 from client_sdk.tools.export import FORMATS, export
 
@@ -27,10 +27,7 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     else:
         data, whose = _read(arguments)
     exported = export(data, form, normalise=arguments.normalise, whose=whose)
-    try:
-        replace_file(arguments.out, exported)
-    except OSError as error:
-        raise UsageError(f"Cannot write {arguments.out}: {error.strerror}.") from error
+    write_output(arguments.out, exported)
     console.say(f"wrote {arguments.out}: {form}, {human_bytes(len(exported))}")
     return 0
 

@@ -6,12 +6,22 @@ import os
 import secrets
 from pathlib import Path
 
+from client_sdk.errors import UsageError
+
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file whole: a reader sees the old one or the new one."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     create_file(draft, data)
     draft.replace(path)
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """As `replace_file`, for a path that a person gave. Raises UsageError with a sentence."""
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise UsageError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def create_file(path: Path, data: bytes, mode: int = 0o644) -> None:

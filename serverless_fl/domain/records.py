@@ -19,6 +19,7 @@ def slot_named(name: str) -> int | None:
     return slot if slot >= 0 and client_id(slot) == name else None
 
 
+MAX_ANNOUNCED = 256  # parts in one call; the answer holds a long URL for each of them
 MAX_PARTS = 20_000  # in one file
 MAX_TOKEN_CHANGES = 100  # the newest ones that a record keeps; `token_generation` counts all
 

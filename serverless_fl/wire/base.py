@@ -13,6 +13,10 @@ Sha256 = Annotated[
     StringConstraints(pattern=r"^[0-9a-f]{64}$"),
     Field(description="SHA-256, 64 hexadecimal digits", examples=["a1" * 32]),
 ]
+Direct = Annotated[
+    bool,
+    Field(description="Clients PUT parts to the blob store, by URLs from `POST .../parts`"),
+]
 Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=200),

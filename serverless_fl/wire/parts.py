@@ -6,10 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from serverless_fl.domain import records
 from serverless_fl.wire.base import Answer, Body, Sha256
 from serverless_fl.wire.bounds import Few, PartNumber, Url
 
-MAX_ANNOUNCED = 256  # parts in one call; the answer holds a long URL for each of them
+MAX_ANNOUNCED = records.MAX_ANNOUNCED
 
 
 class PartAnnouncement(Body):

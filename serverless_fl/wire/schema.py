@@ -26,7 +26,7 @@ from serverless_fl.domain.agreement import (
 )
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.metrics import MAX_METRIC, MAX_METRICS, METRIC_NAME, metric_fault
-from serverless_fl.wire.base import Answer, Body, Name, Sha256
+from serverless_fl.wire.base import Answer, Body, Direct, Name, Sha256
 from serverless_fl.wire.bounds import (
     MAX_CLIENTS,
     MAX_EXAMPLES,
@@ -231,9 +231,7 @@ class CreatedExperiment(Answer):
     max_model_bytes: Bytes | None = Field(
         None, description="The most bytes of the initial model", examples=[1073741824]
     )
-    direct: bool = Field(
-        False, description="Clients PUT parts to the blob store, by URLs from `POST .../parts`"
-    )
+    direct: Direct = False
 
 
 class Shard(Answer):

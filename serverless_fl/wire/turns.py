@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, FiniteFloat
 
 from serverless_fl.domain.experiment import ExperimentState
-from serverless_fl.wire.base import Answer
+from serverless_fl.wire.base import Answer, Direct
 from serverless_fl.wire.bounds import (
     MAX_DEADLINE,
     Attempt,
@@ -53,9 +53,7 @@ class Train(Answer):
     seconds_left: float = Field(ge=0, le=MAX_DEADLINE)
     training: Training
     part_bytes: PartBytes = Field(description="The most bytes of one uploaded part")
-    direct: bool = Field(
-        False, description="Clients PUT parts to the blob store, by URLs from `POST .../parts`"
-    )
+    direct: Direct = False
     at_once: bool = Field(
         False,
         description="A client may upload an update of one part by `PUT .../rounds/{round}/update`",

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.prices import Usage
+from serverless_fl.domain.records import MAX_ANNOUNCED
 from serverless_fl.domain.round import Round
 from serverless_fl.schedule import schedule_of
 
 SHARE = 0.03  # a client's next pause, as a share of the time that it has waited so far
-PARTS_ANNOUNCED = 256  # one call announces at most so many
 TOLD_SECONDS = 60.0  # between two polls of a client that a simulation tells when to ask
 LOOK_SECONDS = 0.3  # between two looks of that simulation at the experiment
 READS = 2  # calls in which it reads a closed round: the round, and the list of models
@@ -93,7 +93,7 @@ class Terms:
         """The download of a model, in ranges or by signed URLs."""
         parts = max(1, math.ceil(size / self.part_bytes))
         if self.direct:  # pages of its parts, until an empty one
-            pages = 1 + math.ceil(parts / PARTS_ANNOUNCED)
+            pages = 1 + math.ceil(parts / MAX_ANNOUNCED)
             return self.call(times=pages) + Usage(bytes_direct=size)
         metered = max(parts, math.ceil(size / self.metered_bytes))
         return Usage(requests=parts, http_api_calls=metered, bytes_out=size)
@@ -105,7 +105,7 @@ class Terms:
             return self.call(bytes_in=size)
         found = self.call(bytes_in=REQUEST)
         if parts > 1 or self.direct:
-            found += self.call(bytes_in=REQUEST, times=math.ceil(parts / PARTS_ANNOUNCED))
+            found += self.call(bytes_in=REQUEST, times=math.ceil(parts / MAX_ANNOUNCED))
         if self.direct:
             return found
         metered = max(parts, math.ceil(size / self.metered_bytes))

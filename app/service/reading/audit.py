@@ -13,6 +13,7 @@ from itertools import chain
 
 from app.service.context import Context
 from app.service.journal import COORDINATOR
+from app.service.reading.headline import end_of
 from app.service.records.keys import client_key
 from serverless_fl.domain.audit import AuditAction, AuditEvent
 from serverless_fl.domain.experiment import Experiment, Pause
@@ -117,7 +118,7 @@ def _of_experiment(experiment: Experiment) -> Iterator[AuditEvent]:
             experiment.ended_at,
             experiment.ended_by or COORDINATOR,
             _A.EXPERIMENT_ENDED,
-            f"{experiment.state.capitalize()}: {experiment.reason}",
+            end_of(experiment),
         )
 
 

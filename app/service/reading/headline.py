@@ -13,13 +13,18 @@ from serverless_fl.domain.round import Round, RoundState
 _OPEN = frozenset({RoundState.COLLECTING, RoundState.SEALED, RoundState.AGGREGATING})
 
 
+def end_of(experiment: Experiment) -> str:
+    """One sentence: how an experiment has ended, and why."""
+    return f"{experiment.state.capitalize()}: {experiment.reason}"
+
+
 def headline(
     experiment: Experiment, enrolled: int, current: RoundDetails | None, now: float
 ) -> str:
     """One sentence: what is going on, and what the experiment waits for."""
     config = experiment.config
     if experiment.ended:
-        return f"{experiment.state.capitalize()}: {experiment.reason}"
+        return end_of(experiment)
     if experiment.state is ExperimentState.PAUSED:
         return f"Paused after round {experiment.round} of {config.rounds}: {experiment.reason}"
     if experiment.state is ExperimentState.AWAITING_MODEL:

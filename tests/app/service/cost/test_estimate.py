@@ -9,12 +9,11 @@ import pytest
 import safetensors.numpy
 
 from app.main import create_app
-from app.service.cost.usage import PARTS_ANNOUNCED, Report, Terms, pause, paused_bounds, polls
+from app.service.cost.usage import Report, Terms, pause, paused_bounds, polls
 from client_sdk.simulation.simulate import Watchers
 from client_sdk.task.task import LocalUpdate
 from serverless_fl.domain.prices import BadPrices, Prices, Usage, dollars, priced
 from serverless_fl.domain.round import Attempt, Round
-from serverless_fl.wire.parts import MAX_ANNOUNCED
 from tests.support.digits import digits_simulation
 from tests.support.federation import Federation as AnyFederation
 from tests.support.federation import config, weights
@@ -70,7 +69,6 @@ def test_a_file_goes_in_parts_which_the_http_api_meters():
     assert direct.download(2500).bytes_direct == 2500
     assert direct.download(2500).bytes_out < 1000
     assert direct.upload(2500).requests == 2  # the announcement, which gives the URLs, and commit
-    assert PARTS_ANNOUNCED == MAX_ANNOUNCED
 
 
 def test_an_update_of_one_part_is_one_request_where_it_passes_the_coordinator():
