@@ -25,7 +25,8 @@ class GeometricMedian(Strategy):
     the updates, so there are more, and outliers lose all their influence.
 
     Choose it when up to half of the examples may be malicious, you cannot say how many clients are,
-    and honest clients with many examples should count more than others.
+    and honest clients with many examples should count more than others. A client counts its own
+    examples, up to the number that it declared when it enrolled.
 
     >>> from serverless_fl.aggregation.in_memory import aggregate
     >>> aggregate(GeometricMedian(), [0.0], [[1.0], [2.0], [1e6]])[0].round(3)
