@@ -28,20 +28,14 @@ def train_client(
 
     Raises DataError, and TrainingFailed where the task fails.
     """
-    settings, seed = order.training, order.training.seed
+    seed = order.training.seed
     mine, held_out = hold_out(indices, derive_seed(seed, "holdout", client_id))
     return local_update(
         task,
         weights,
         data.subset(mine),
         data.subset(held_out) if held_out else None,
-        TrainSettings(
-            epochs=settings.local_epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        ),
+        TrainSettings.of(order.training),
         derive_seed(seed, "train", order.round, client_id),
     )
 

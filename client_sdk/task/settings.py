@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from client_sdk.errors import DataError
 from serverless_fl.wire.bounds import MAX_BATCH, MAX_DECAY, MAX_EPOCHS, MAX_RATE
+
+if TYPE_CHECKING:
+    from serverless_fl.wire.turns import Training
 
 
 @dataclass(frozen=True)
@@ -14,6 +19,7 @@ class TrainSettings:
     """How to train: passes over the data, examples a step, step size, momentum, and the share of
     every weight that a step's gradient takes back (L2 regularisation).
 
+    `others` are all other settings of the group `training` (`serverless_fl.wire.config`), by name.
     They come from a coordinator, so this machine checks them, too. Raises DataError.
     """
 
@@ -22,6 +28,20 @@ class TrainSettings:
     learning_rate: float
     momentum: float = 0.0
     weight_decay: float = 0.0
+    others: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, training: Training) -> TrainSettings:
+        """Read the settings of a turn."""
+        told = training.model_dump(exclude={"seed"})
+        return cls(
+            epochs=told.pop("local_epochs"),
+            batch_size=told.pop("batch_size"),
+            learning_rate=told.pop("learning_rate"),
+            momentum=told.pop("momentum"),
+            weight_decay=told.pop("weight_decay"),
+            others=told,
+        )
 
     def __post_init__(self) -> None:
         self.check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
@@ -89,17 +89,28 @@ class Config:
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Config:
         """Read the settings from one flat mapping, the form of documents and bodies."""
-        known = {f.name for f in fields(cls)} - {"others"}
-        mine = {name: value for name, value in settings.items() if name in known}
+        mine = {name: value for name, value in settings.items() if name in _FIELDS}
         for name in _CHOICES & mine.keys():
             mine[name] = Choice.of(mine[name])
-        others = {name: value for name, value in settings.items() if name not in known}
+        others = {name: value for name, value in settings.items() if name not in _FIELDS}
         return cls(**mine, others=others)
 
     def flat(self) -> dict[str, Any]:
         """Give all settings in one flat mapping."""
-        mine = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "others"}
+        mine = {name: getattr(self, name) for name in _FIELDS}
         return {**mine, **{name: mine[name].plain for name in _CHOICES}, **self.others}
+
+    def some(self, names: Iterable[str]) -> dict[str, Any]:
+        """Give these settings, in the form of `flat`.
+
+        A setting that no rule of the coordinator reads is left out at its default.
+        """
+        found = {name: self.others[name] for name in names if name in self.others}
+        for name in names:
+            if name in _FIELDS:
+                value = getattr(self, name)
+                found[name] = value.plain if isinstance(value, Choice) else value
+        return found
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -187,7 +198,8 @@ class Config:
         return math.ceil(self.clients_per_round / 2) if self.quorum is None else self.quorum
 
 
-_CHOICES = frozenset(f.name for f in fields(Config) if isinstance(f.default, Choice))
+_FIELDS = {f.name: f for f in fields(Config) if f.name != "others"}
+_CHOICES = frozenset(f.name for f in _FIELDS.values() if isinstance(f.default, Choice))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,42 +3,62 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, create_model
 
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.wire.base import Answer, Direct
 from serverless_fl.wire.bounds import (
     MAX_DEADLINE,
     Attempt,
-    BatchSize,
     Bytes,
-    Epochs,
-    LearningRate,
     Listed,
-    Momentum,
     PartBytes,
     Pause,
     RoundNumber,
-    Seed,
-    WeightDecay,
 )
+from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.schema import BlobInfo
+from serverless_fl.wire.settings import GROUP_KEY
 from serverless_fl.wire.text import Shown
 
+# A client has no use for the model's name; the factor is in the round's learning rate.
+NOT_TOLD = frozenset({"model", "learning_rate_factor"})
+# Every coordinator has told these. Others may be missing, and are at their defaults then.
+ALWAYS_TOLD = frozenset({"local_epochs", "batch_size", "learning_rate", "momentum", "seed"})
+_IN_A_TURN = {  # descriptions that differ from those of the experiment's settings
+    "learning_rate": "Learning rate of SGD in this round",
+    "seed": "The experiment's seed; a client derives its own from it, the round and its id",
+}
 
-class Training(Answer):
-    """The settings of local training: SGD over the shard."""
 
-    local_epochs: Epochs
-    batch_size: BatchSize
-    learning_rate: LearningRate
-    momentum: Momentum
-    weight_decay: WeightDecay = 0.0
-    seed: Seed = Field(
-        description="The experiment's seed; a client derives its own from it, the round and its id"
+def training_of(declared: type[ExperimentConfig]) -> type[Training]:
+    """Make the model of what a turn tells of the training: settings of the group `training`.
+
+    Each has the type and the bounds with which `declared` declares it.
+    """
+    told: dict[str, Any] = {}
+    for name, setting in declared.model_fields.items():
+        group = cast("dict[str, str]", setting.json_schema_extra)[GROUP_KEY]
+        if group == "training" and name not in NOT_TOLD:
+            default = ... if name in ALWAYS_TOLD else setting.default
+            description = _IN_A_TURN.get(name, setting.description)
+            told[name] = (setting.rebuild_annotation(), Field(default, description=description))
+    made: Any = create_model(
+        "Training", __base__=Answer, __doc__=_TRAINING, __module__=__name__, **told
     )
+    return cast("type[Training]", made)
+
+
+_TRAINING = "The settings of local training: those of the experiment's group `training`."
+if TYPE_CHECKING:
+
+    class Training(ExperimentConfig):
+        __doc__ = _TRAINING
+
+else:
+    Training = training_of(ExperimentConfig)
 
 
 class Train(Answer):

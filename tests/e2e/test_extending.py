@@ -48,13 +48,22 @@ def copy(tmp_path):
     return tmp_path, run
 
 
-@pytest.mark.timeout(600)  # two runs
+@pytest.mark.timeout(600)  # three runs
 def test_add_a_setting(copy):
     folder, run = copy
-    (_, declaration), (_, commands) = section("Add a setting")
+    (_, declaration), (_, reading), (_, commands) = section("Add a setting")
     settings = folder / "serverless_fl" / "wire" / "config.py"
     before, after = settings.read_text(encoding="utf-8").split("\n    def to_config(")
     settings.write_text(f"{before}{declaration}\n    def to_config({after}", encoding="utf-8")
+    loop = folder / "client_sdk" / "task" / "train.py"
+    found, lines = re.subn(
+        r"^ *loss = F\.cross_entropy\(model\(.*\n",
+        lambda _: reading,
+        loop.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
+    assert lines == 1
+    loop.write_text(found, encoding="utf-8")
     for command in commands.splitlines():
         run(command.replace(".venv/bin/python", f'"{sys.executable}"', 1))
 
@@ -69,7 +78,14 @@ def test_add_a_setting(copy):
         assert report["config"]["label_smoothing"] == 0.1
     models = [(out / "global.safetensors").read_bytes() for out in (smooth, again)]
     assert models[0] == models[1]
+    run(
+        f'"{sys.executable}" -m client_sdk run --config runs/smooth/config.toml '
+        "--label-smoothing 0 --out runs/plain"
+    )
+    plain = (folder / "runs" / "plain" / "global.safetensors").read_bytes()
+    assert plain != models[0]  # the clients were told, and their loop has read it
 
     script = "import json, app.main; print(json.dumps(app.main.app.openapi()))"
     described = json.loads(run(f'"{sys.executable}" -c "{script}"'))["components"]["schemas"]
-    assert described["ExperimentConfig"]["properties"]["label_smoothing"]["exclusiveMaximum"] == 1
+    for body in ("ExperimentConfig", "Training"):
+        assert described[body]["properties"]["label_smoothing"]["exclusiveMaximum"] == 1

@@ -20,6 +20,8 @@ from serverless_fl.domain.agreement import ColumnSums, Scale
 from serverless_fl.domain.records import Update, UpdateCommit, client_id
 from serverless_fl.wire import schema, turns, views
 
+_TOLD = tuple(turns.Training.model_fields)
+
 
 def turn_body(turn: Turn) -> turns.Train | turns.Wait | turns.Done:
     """What the client has to do now."""
@@ -50,12 +52,7 @@ def _train_body(turn: Train) -> turns.Train:
         deadline=time_of(round_.deadline),
         seconds_left=turn.seconds_left,
         training=turns.Training(
-            local_epochs=config.local_epochs,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate_in(round_.number),
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            seed=config.seed,
+            **config.some(_TOLD) | {"learning_rate": config.learning_rate_in(round_.number)}
         ),
         part_bytes=turn.part_bytes,
         direct=turn.direct,
