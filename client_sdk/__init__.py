@@ -38,10 +38,13 @@ if TYPE_CHECKING:
     from client_sdk.simulation.embedded import EmbeddedCoordinator
     from client_sdk.simulation.outcome import Outcome, Row
     from client_sdk.simulation.simulate import Simulation, Watchers
+    from client_sdk.task.function_task import FunctionTask
     from client_sdk.task.models import ModelSpec, TwoLayerCNN, spec_for
     from client_sdk.task.pictures import PictureTask, picture_task
     from client_sdk.task.settings import TrainSettings
+    from client_sdk.task.sklearn_task import SklearnTask
     from client_sdk.task.task import Result, Task, fingerprint
+    from client_sdk.task.torch_task import TorchTask
     from client_sdk.tools.export import export
     from client_sdk.tools.predict import predict
     from client_sdk.tools.verify import verify
@@ -61,6 +64,7 @@ __all__ = [
     "EmbeddedCoordinator",
     "Engine",
     "Event",
+    "FunctionTask",
     "InLine",
     "Items",
     "LocalTrainer",
@@ -75,8 +79,10 @@ __all__ = [
     "Result",
     "Row",
     "Simulation",
+    "SklearnTask",
     "StateConflict",
     "Task",
+    "TorchTask",
     "TrainSettings",
     "TrainingFailed",
     "Turn",
@@ -110,9 +116,12 @@ _MODULES = {
     "client_sdk.simulation.embedded": ("EmbeddedCoordinator",),
     "client_sdk.simulation.outcome": ("Outcome", "Row"),
     "client_sdk.simulation.simulate": ("Simulation", "Watchers"),
+    "client_sdk.task.function_task": ("FunctionTask",),
     "client_sdk.task.models": ("ModelSpec", "TwoLayerCNN", "spec_for"),
     "client_sdk.task.pictures": ("PictureTask", "picture_task"),
     "client_sdk.task.settings": ("TrainSettings",),
+    "client_sdk.task.sklearn_task": ("SklearnTask",),
+    "client_sdk.task.torch_task": ("TorchTask",),
     "client_sdk.task.task": ("Result", "Task", "fingerprint"),
     "client_sdk.tools.export": ("export",),
     "client_sdk.tools.predict": ("predict",),

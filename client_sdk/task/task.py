@@ -58,6 +58,16 @@ class Task(ABC):
     def evaluate(self, weights: Weights, data: Any) -> Mapping[str, float]:
         """Metrics of the weights on some examples; there is at least one example."""
 
+    def meet(self, data: Any) -> None:  # noqa: B027  (most tasks know their form)
+        """Learn the form of the weights from data, where the task does not know it yet.
+
+        It is called with the data set before anything else.
+        """
+
+    def model(self, weights: Weights) -> Any:
+        """The weights as what people use: a network, an estimator; by default the weights."""
+        return weights
+
     def terms(self) -> Mapping[str, str]:
         """What must be the same at every party beside the weights' form, in words by subject.
 

@@ -10,12 +10,12 @@ import client_sdk
 PUBLIC = [
     *("Arrays", "BadAnswer", "BadSettings", "ClientError", "CoordinatorClient"),
     *("CoordinatorUnreachable", "CorruptDownload", "Data", "DataError", "Dataset"),
-    *("DirectRefused", "EmbeddedCoordinator", "Engine", "Event", "InLine", "Items"),
-    *("LocalTrainer", "ModelSpec", "NotAuthorised", "NotThere", "Outcome", "Participant"),
-    *("PictureTask", "Processes", "RequestRefused", "Result", "Row", "Simulation"),
-    *("StateConflict", "Task", "TrainSettings", "TrainingFailed", "Turn", "TwoLayerCNN"),
-    *("Watchers", "as_data", "export", "fingerprint", "load", "picture_task", "predict"),
-    *("spec_for", "verify"),
+    *("DirectRefused", "EmbeddedCoordinator", "Engine", "Event", "FunctionTask", "InLine"),
+    *("Items", "LocalTrainer", "ModelSpec", "NotAuthorised", "NotThere", "Outcome"),
+    *("Participant", "PictureTask", "Processes", "RequestRefused", "Result", "Row", "Simulation"),
+    *("SklearnTask", "StateConflict", "Task", "TorchTask", "TrainSettings", "TrainingFailed"),
+    *("Turn", "TwoLayerCNN", "Watchers", "as_data", "export", "fingerprint", "load"),
+    *("picture_task", "predict", "spec_for", "verify"),
 ]
 
 

@@ -1,0 +1,260 @@
+"""A task of any PyTorch network: `TorchTask(MyNet)`, or `TorchTask(MyNet, loss=nn.MSELoss())`."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import default_collate
+
+from client_sdk.data.data import Arrays, Data, Items
+from client_sdk.data.seeds import SeededRandom
+from client_sdk.errors import BadSettings, DataError
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.task import Result, Task, Weights
+from client_sdk.task.tensors import put_weights, weights_of
+from client_sdk.task.train import pick_device
+
+Measure = Callable[[torch.Tensor, torch.Tensor], Any]
+"""Of the network's outputs [N, ...] and the targets [N, ...]: a loss, or a metric."""
+
+Optimiser = Callable[..., Any]
+
+EVALUATION_BATCH = 256  # examples
+_random_state = threading.Lock()  # PyTorch's generator is one for all threads of a process
+
+
+def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    """The share of examples whose largest output is that of the target's class."""
+    return (outputs.argmax(1) == targets).float().mean().item()
+
+
+class TorchTask(Task):
+    """Trains a network by mini-batches that are shuffled as a function of the seed.
+
+    `network` is a class or function that makes the module, or a module, whose weights are then the
+    initial ones. `loss` takes outputs and targets and gives their mean loss: cross entropy by
+    default. `metrics` take the outputs and targets of all examples and give a number; of cross
+    entropy the default is the accuracy, of other losses none. `optimiser` is a class of
+    torch.optim, which gets the learning rate, momentum and weight decay that it takes, or a
+    function of (parameters, TrainSettings): SGD by default. `classes` are the names of the classes
+    in the order of the labels.
+
+    Data: (x, y) arrays or tensors, or a torch Dataset of (x, y); with more than two parts, the last
+    is the target and the network is called with the others. Floating-point inputs become the type
+    of the network's largest tensor. All tensors of the network's state travel: parameters, also
+    frozen ones, and buffers; tied weights once. The result is a function of the seed on a CPU, for
+    the same version of PyTorch and number of threads.
+
+    Source of the loop: McMahan et al., arXiv:1602.05629, algorithm 1, ClientUpdate.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[], nn.Module] | nn.Module,
+        *,
+        loss: Measure | None = None,
+        metrics: Mapping[str, Measure] | None = None,
+        optimiser: Optimiser = torch.optim.SGD,
+        classes: Sequence[str] = (),
+        name: str = "",
+    ) -> None:
+        self.name = name or _name(network)
+        self.loss = loss or F.cross_entropy
+        by_class = self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss)
+        self.metrics = dict(
+            ({"accuracy": accuracy} if by_class else {}) if metrics is None else metrics
+        )
+        self.optimiser = optimiser
+        self.classes = tuple(classes)
+        self._network = network
+        self._made: nn.Module | None = network if isinstance(network, nn.Module) else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker makes the module again, unless it was given as one."""
+        made = self._made if isinstance(self._network, nn.Module) else None
+        return {**self.__dict__, "_made": made}
+
+    def terms(self) -> Mapping[str, str]:
+        """The loss, and the classes where they are given."""
+        found = {"loss": _name(self.loss)}
+        if self.classes:
+            found["classes"] = ", ".join(self.classes)
+        return found
+
+    def prepare(self) -> str:
+        """Make the network once. Raises BadSettings where that fails."""
+        self._copy()
+        return f"PyTorch on {pick_device().type}"
+
+    def initial(self, seed: int) -> Weights:
+        """PyTorch's own initial weights by this seed, or those of the module that was given."""
+        if isinstance(self._network, nn.Module):
+            return weights_of(self._network)
+        with _seeded(seed):
+            return weights_of(_make(self._network))
+
+    def train(self, weights: Weights, data: Data, training: TrainSettings, seed: int) -> Result:
+        """Train by mini-batches; the metric `train_loss` is the last epoch's mean loss."""
+        model = self.model(weights).train().to(pick_device())
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimiser = _optimiser(self.optimiser, trained, training)
+        needs_two = any(isinstance(module, _BatchNorm) for module in model.modules())
+        if needs_two and len(data) < 2:
+            raise DataError("Batch normalisation cannot train on a single example.")
+        draws = SeededRandom(seed)
+        total = torch.zeros(())
+        with _seeded(seed):  # of dropout
+            for _ in range(training.epochs):
+                total = torch.zeros(())
+                order = draws.permutation(len(data))
+                for batch in _cut(order.tolist(), training.batch_size, at_least=1 + needs_two):
+                    optimiser.zero_grad(set_to_none=True)
+                    outputs, targets = _call(model, _batch(data, batch))
+                    loss = self.loss(outputs, targets)
+                    loss.backward()
+                    optimiser.step()
+                    total = total + loss.detach() * len(batch)
+        return Result(weights_of(model), len(data), {"train_loss": float(total) / len(data)})
+
+    @torch.no_grad()
+    def evaluate(self, weights: Weights, data: Data) -> dict[str, float]:
+        """The mean loss, and the metrics of all examples."""
+        model = self.model(weights).to(pick_device())
+        found = list(self._outputs(model, data))
+        sizes = [len(targets) for _, targets in found]
+        losses = [float(self.loss(*pair)) for pair in found]
+        measured = {"loss": sum(a * b for a, b in zip(losses, sizes, strict=True)) / sum(sizes)}
+        if self.metrics:
+            outputs, targets = (torch.cat(parts) for parts in zip(*found, strict=True))
+            measured |= {name: float(of(outputs, targets)) for name, of in self.metrics.items()}
+        return measured
+
+    @torch.no_grad()
+    def predict(self, weights: Weights, data: Data) -> torch.Tensor:
+        """The network's outputs of all examples, [N, ...]."""
+        model = self.model(weights).to(pick_device())
+        return torch.cat([outputs.cpu() for outputs, _ in self._outputs(model, data)])
+
+    def model(self, weights: Weights) -> nn.Module:
+        """The network with these weights, ready to be used."""
+        model = self._copy()
+        put_weights(model, weights)
+        return model.eval()
+
+    def _outputs(self, model: nn.Module, data: Data) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for batch in _cut(range(len(data)), EVALUATION_BATCH):
+            yield _call(model, _batch(data, batch))
+
+    def _copy(self) -> nn.Module:
+        """A module of the network; making a new one each time would draw random numbers."""
+        if self._made is None:
+            with _seeded(0):
+                self._made = _make(self._network)
+        return copy.deepcopy(self._made)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """PyTorch's random numbers are a function of the seed in it, and as before behind it."""
+    with _random_state, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**63)
+        yield
+
+
+def _make(network: Any) -> nn.Module:
+    """Call a user's class or function. Raises BadSettings."""
+    try:
+        made = network()
+    except Exception as error:
+        raise BadSettings(
+            f"{_name(network)}() raised {type(error).__name__}: {error}. Give a class or function "
+            "without arguments, or the module itself."
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise BadSettings(f"{_name(network)}() gives a {type(made).__name__}, not a module.")
+    return made
+
+
+def _name(found: Any) -> str:
+    """A class's or function's own name; of an object, that of its class."""
+    return str(getattr(found, "__name__", None) or type(found).__name__)
+
+
+def _optimiser(
+    make: Optimiser, parameters: list[nn.Parameter], training: TrainSettings
+) -> torch.optim.Optimizer:
+    made: torch.optim.Optimizer
+    if not isinstance(make, type):
+        made = make(parameters, training)
+        return made
+    wanted = {
+        "lr": training.learning_rate,
+        "momentum": training.momentum,
+        "weight_decay": training.weight_decay,
+    }
+    taken = inspect.signature(make).parameters
+    made = make(parameters, **{name: value for name, value in wanted.items() if name in taken})
+    return made
+
+
+def _cut(order: Sequence[int], size: int, at_least: int = 1) -> Iterator[Sequence[int]]:
+    """Batches of `size`. A last one below `at_least` joins the one before it."""
+    size = max(size, at_least)
+    starts = list(range(0, len(order), size))
+    if len(starts) > 1 and len(order) - starts[-1] < at_least:
+        starts.pop()
+    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+        yield order[start:end]
+
+
+def _batch(data: Data, indices: Sequence[int]) -> tuple[torch.Tensor, ...]:
+    """The examples at these positions, as tensors: the inputs, then the target."""
+    if isinstance(data, Arrays):
+        parts: Any = [_tensor(column) for column in data.subset(indices).columns]
+    elif isinstance(data, Items):
+        parts = (data.collate or default_collate)([data[i] for i in indices])
+    else:
+        raise DataError(f"A network cannot train on a {type(data).__name__}: give (x, y).")
+    if not isinstance(parts, tuple | list) or len(parts) < 2:
+        raise DataError("An example of the data set must be (x, y): the input, then the target.")
+    return tuple(parts)
+
+
+def _tensor(column: Any) -> torch.Tensor:
+    return column if isinstance(column, torch.Tensor) else torch.as_tensor(column)
+
+
+def _call(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The network's outputs, and the targets in the form that a loss takes."""
+    floats = [p for p in model.parameters() if p.is_floating_point()]
+    weights = max(floats, key=torch.numel, default=torch.zeros(0))
+    *inputs, targets = (
+        part.to(weights.device) if isinstance(part, torch.Tensor) else part for part in batch
+    )
+    outputs = model(
+        *(
+            part.to(weights.dtype)
+            if isinstance(part, torch.Tensor) and part.is_floating_point()
+            else part
+            for part in inputs
+        )
+    )
+    if not isinstance(targets, torch.Tensor) or not isinstance(outputs, torch.Tensor):
+        return outputs, targets
+    if targets.shape != outputs.shape and targets.numel() == outputs.numel():
+        # [N] beside [N, 1]: a loss would compare each output with each target.
+        targets = targets.view_as(outputs)
+    if targets.is_floating_point() or targets.shape == outputs.shape:
+        targets = targets.to(outputs.dtype)
+    elif not targets.is_floating_point():
+        targets = targets.long()  # of classes
+    return outputs, targets

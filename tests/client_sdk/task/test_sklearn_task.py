@@ -1,0 +1,119 @@
+"""Estimators of scikit-learn as tasks, trained in rounds here without a coordinator."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import (
+    LinearRegression,
+    LogisticRegression,
+    RANSACRegressor,
+    SGDClassifier,
+    SGDRegressor,
+)
+from sklearn.naive_bayes import GaussianNB, MultinomialNB
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from client_sdk.data.data import as_data
+from client_sdk.errors import BadSettings
+from client_sdk.task import weights_file
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.sklearn_task import SklearnTask
+
+SETTINGS = TrainSettings(5, 20, 0.1)
+
+
+def scaled(bunch):
+    return (bunch.data - bunch.data.mean(0)) / bunch.data.std(0)
+
+
+CANCER, SUGAR = load_breast_cancer(), load_diabetes()
+CLASSES = as_data((scaled(CANCER), CANCER.target_names[CANCER.target]))  # labels are words
+NUMBERS = as_data((scaled(SUGAR), (SUGAR.target - 152) / 77))
+
+
+def federated(estimator, data, *, rounds=5, sites=3, by_label=False):
+    """FedAvg by hand: means of the weights, weighted by examples."""
+    task = SklearnTask(estimator)
+    task.meet(data)
+    task = pickle.loads(pickle.dumps(task))
+    order = np.argsort(data.y, kind="stable") if by_label else range(len(data))
+    parts = [data.subset(p) for p in np.array_split(np.asarray(order), sites)]
+    weights = task.initial(0)
+    for number in range(rounds):
+        results = [task.train(weights, part, SETTINGS, number) for part in parts]
+        total = sum(r.num_examples for r in results)
+        weights = {
+            name: sum(r.weights[name] * r.num_examples for r in results) / total for name in weights
+        }
+    return task, weights
+
+
+@pytest.mark.parametrize(
+    ("estimator", "least"),
+    [
+        (LogisticRegression(), 0.97),
+        (SGDClassifier(loss="log_loss"), 0.96),
+        (MLPClassifier((8,)), 0.95),
+        (GaussianNB(), 0.93),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_classifiers_learn(estimator, least):
+    task, weights = federated(estimator, CLASSES)
+    found = task.evaluate(weights, CLASSES)
+    assert found["accuracy"] > least
+    assert 0 < found["loss"] < 0.7
+    model = task.model(weights)
+    assert set(model.predict(CLASSES.x)) == {"benign", "malignant"}
+
+
+@pytest.mark.parametrize("by_label", [False, True])
+def test_naive_bayes_is_that_of_the_pooled_data_after_one_round(by_label):
+    task, weights = federated(GaussianNB(), CLASSES, rounds=1, by_label=by_label)
+    pooled, model = GaussianNB().fit(CLASSES.x, CLASSES.y), task.model(weights)
+    assert np.allclose(model.theta_, pooled.theta_)
+    assert np.allclose(model.var_, pooled.var_)
+    assert np.allclose(model.predict_proba(CLASSES.x), pooled.predict_proba(CLASSES.x))
+
+
+def test_a_client_without_a_class_trains_all_the_same():
+    task, weights = federated(LogisticRegression(), CLASSES, rounds=1, by_label=True)
+    assert weights["coef"].shape == (1, 30)
+    assert np.isfinite(task.evaluate(weights, CLASSES)["loss"])
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [LinearRegression(), SGDRegressor(), MLPRegressor(hidden_layer_sizes=(8,))],
+    ids=lambda value: type(value).__name__,
+)
+def test_regressors_learn(estimator):
+    task, weights = federated(estimator, NUMBERS)
+    found = task.evaluate(weights, NUMBERS)
+    assert set(found) == {"loss", "mae"}
+    assert found["loss"] < 0.65  # of a variance of 1
+
+
+def test_the_result_is_a_function_of_the_seed():
+    task, weights = federated(MLPClassifier((8,)), CLASSES, rounds=1)
+    again = [
+        weights_file.write(task.train(weights, CLASSES, SETTINGS, s).weights) for s in (1, 1, 2)
+    ]
+    assert again[0] == again[1] != again[2]
+    assert weights_file.write(task.initial(1)) != weights_file.write(task.initial(2))
+
+
+@pytest.mark.parametrize("estimator", [RandomForestClassifier(), MultinomialNB()])
+def test_an_estimator_without_such_weights_is_refused(estimator):
+    with pytest.raises(BadSettings, match="no weights that can be averaged"):
+        SklearnTask(estimator)
+
+
+def test_what_has_no_form_is_refused():
+    with pytest.raises(BadSettings, match=r"give SklearnTask\(..., features=N, classes="):
+        SklearnTask(LogisticRegression()).initial(0)
+    with pytest.raises(BadSettings, match="no coefficients"):
+        SklearnTask(RANSACRegressor(), features=3).initial(0)
