@@ -104,7 +104,8 @@ class Participant:
     after a restart. `on_event` gets each event. `examples` is the size of the data set that the
     shard's indices point into; a coordinator that shares out a set of another size gets a
     BadAnswer. The participant keeps the model that it downloaded last, up to `keep_bytes`, and does
-    not download it again; `held` is such a model from before.
+    not download it again; `held` is such a model from before. Where the parties bring data of their
+    own, `own` are the places of this client's examples in the trainer's data.
 
     A simulation gives two more. `pause(client_id, wait)` returns when the next poll is worth while:
     it is called before the first poll, after an upload and after a Wait, and gives how the
@@ -125,6 +126,7 @@ class Participant:
         terms: Terms | None = None,
         keep_bytes: int = 1 << 30,
         examples: int | None = None,
+        own: Sequence[int] | None = None,
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -138,7 +140,7 @@ class Participant:
         self._given_up: set[tuple[int, int]] = set()  # rounds and attempts
         self._terms = terms
         self._held, self._keep_bytes = held, keep_bytes
-        self._examples = examples
+        self._examples, self._own = examples, own
 
     async def enrol(self, enrolment_key: str) -> None:
         """Claim a slot of the experiment, and get the shard.
@@ -150,11 +152,14 @@ class Participant:
             self._client_key,
             self._name,
             told=self._pause is not None,
-            shard=True,
+            shard=self._own is None,
+            examples=None if self._own is None else len(self._own),
         )
         self.id = subscription.client_id
         self._client = self._client.using(subscription.token)
-        if rule := shards.rule_of(subscription):
+        if self._own is not None:
+            self._indices = list(self._own)
+        elif rule := shards.rule_of(subscription):
             self._indices = await asyncio.to_thread(shards.compute, rule, self._examples)
         else:
             shard = subscription.shard or await self._client.shard(self.experiment_id)

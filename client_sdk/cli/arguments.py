@@ -13,13 +13,14 @@ from typing import Any, NoReturn, cast
 
 from client_sdk import errors, exit_codes, hints
 from client_sdk.cli import config_file, settings, values
+from client_sdk.cli.run_settings import RunSettings
 from client_sdk.results.console import MAX_LINE
 from client_sdk.results.trackers import TRACKERS
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import clean
 
 Group = argparse._ActionsContainer  # a parser, or a group of its options
-COMMANDS = ("run", "join", "compare", "predict", "export", "verify", "delete")
+COMMANDS = ("run", "split", "join", "compare", "predict", "export", "verify", "delete")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,8 +94,8 @@ class _Parser(argparse.ArgumentParser):
         return file
 
 
-def make_parser(declared: type[ExperimentConfig] = ExperimentConfig) -> argparse.ArgumentParser:
-    """The parser of all commands; `declared` are the settings that `run` takes."""
+def make_parser(declared: type[ExperimentConfig] = RunSettings) -> argparse.ArgumentParser:
+    """The parser of all commands; `declared` are the settings that `run` and `split` take."""
     parser = _Parser(
         prog=hints.command(),
         description="Federated learning: run an experiment, join one, or use its model."
@@ -111,6 +112,13 @@ def make_parser(declared: type[ExperimentConfig] = ExperimentConfig) -> argparse
     )
     run.declared = declared
     _add_run(run)
+    split: _Parser = add(
+        "split",
+        usage="%(prog)s [OPTION ...]",
+        **_help("show which examples each client of a run would have"),
+    )
+    split.declared = declared
+    _add_split(split)
     _add_join(add("join", **_help("take part in an experiment as one client")))
     _add_compare(add("compare", **_help("lay runs side by side: a table and a figure")))
     _add_predict(add("predict", **_help("classify pictures with a global model")))
@@ -168,10 +176,10 @@ def _add_data(data: Group, machine: Group, default: str | None, of: str) -> None
     )
 
 
-def _add_run(parser: _Parser) -> None:
+def _add_settings(parser: _Parser) -> Group:
+    """Add all settings of a run, and its machine's; gives the group for what is left."""
     groups = settings.add_groups(parser, parser.declared)
     machine = parser.add_argument_group("this machine")
-    run = parser.add_argument_group("this run")
     data = groups["data", ()]
     _add_data(data, machine, "auto", "auto: mnist where it can be had, else digits")
     data.add_argument(
@@ -191,6 +199,7 @@ def _add_run(parser: _Parser) -> None:
         "--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto (default: auto)"
     )
     settings.add_flags(groups, parser.declared)
+    run = parser.add_argument_group("this run")
     run.add_argument(
         "--config",
         type=Path,
@@ -198,6 +207,11 @@ def _add_run(parser: _Parser) -> None:
         help="read settings from a TOML file, such as a run's own config.toml; flags win over it",
     )
     run.add_argument("--name", type=values.name, default="", help="a name for people")
+    return run
+
+
+def _add_run(parser: _Parser) -> None:
+    run = _add_settings(parser)
     run.add_argument(
         "--server", type=values.server, help="a coordinator's URL (default: start one here)"
     )
@@ -215,6 +229,18 @@ def _add_run(parser: _Parser) -> None:
     run.add_argument("--resume", action="store_true", help="go on with the run in --out")
     run.add_argument("--json", action="store_true", help="print the report to standard output")
     run.add_argument("--version", **_version())
+
+
+def _add_split(parser: _Parser) -> None:
+    figure = _add_settings(parser)
+    figure.add_argument(
+        "--out",
+        type=Path,
+        default=Path("split.png"),
+        metavar="FILE",
+        help="the figure, a PNG or an SVG by its name (default: split.png in this folder)",
+    )
+    figure.add_argument("--json", action="store_true", help="print JSON to standard output")
 
 
 def _add_join(parser: argparse.ArgumentParser) -> None:

@@ -16,14 +16,19 @@ import torch
 
 from client_sdk import exit_codes, hints, interrupts
 from client_sdk.api.client import CoordinatorClient
-from client_sdk.cli import config_file, settings
+from client_sdk.cli import config_file
+from client_sdk.cli.run_settings import RunSettings, draw_split, experiment_of, settle
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
 from client_sdk.data.preparation import parse_size
+from client_sdk.data.splits import looking
+from client_sdk.data.splits.drawing import Drawn
+from client_sdk.data.splits.equal import Equal
 from client_sdk.engines.processes import Processes
 from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import UsageError
 from client_sdk.results import cost, progress, report, run_folder, trackers
+from client_sdk.results.by_site import BySite, by_site
 from client_sdk.results.console import Output
 from client_sdk.results.run_folder import RunFolder
 from client_sdk.results.summary import print_summary
@@ -34,6 +39,7 @@ from client_sdk.simulation.simulate import Simulation
 from client_sdk.task.evaluation import Classes, by_class
 from client_sdk.task.pictures import PictureTask, picture_task
 from serverless_fl.domain.experiment import ExperimentState
+from serverless_fl.domain.records import client_id
 from serverless_fl.domain.stopping import out_of_reach
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import values_of
@@ -45,6 +51,8 @@ class _Plan:
 
     dataset: Dataset
     task: PictureTask
+    settings: RunSettings
+    drawn: Drawn | None  # None: the coordinator shares the examples out equally
     config: ExperimentConfig
     prices: cost.Prices
 
@@ -80,6 +88,7 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
             classes=classes,
             cost=cost.estimate(client.traffic, plan.prices, outcome.experiment.cost),
             loop=trainer.loop,
+            sites=_by_site(plan, outcome),
         )
         files = report.write(folder.path, result, outcome, classes)
         tracking.end(result, files)
@@ -106,13 +115,10 @@ def _make_plan(arguments: argparse.Namespace) -> _Plan:
     size = parse_size(arguments.image_size) if arguments.image_size else None
     dataset = datasets.load(arguments.dataset, arguments.data_dir, size=size, fit=arguments.fit)
     task = picture_task(dataset, arguments.model, arguments.kernel)
-    config = settings.effective(
-        arguments.settings,
-        dataset=dataset.name,
-        dataset_size=len(dataset.train_y),
-        model=task.name,
-    )
-    return _Plan(dataset, task, config, _load_prices())
+    examples = looking.of_dataset(dataset)
+    settings = settle(arguments.settings, examples, dataset=dataset.name, model=task.name)
+    drawn = None if isinstance(settings.split, Equal) else draw_split(settings, examples)
+    return _Plan(dataset, task, settings, drawn, experiment_of(settings, drawn), _load_prices())
 
 
 def _load_prices() -> cost.Prices:
@@ -130,10 +136,12 @@ def _introduction(plan: _Plan) -> Iterator[str]:
     if dataset.note:
         yield dataset.note
     yield (
-        f"{dataset.name}: {config.dataset_size} training examples for {config.clients} clients, "
+        f"{config.dataset}: {len(dataset.train_y)} training examples for {config.clients} clients, "
         f"{len(dataset.test_y)} for the test; {plan.task.name} with "
         f"{plan.task.about.spec.weights()} weights"
     )
+    if plan.drawn and plan.drawn.note:
+        yield plan.drawn.note
     if warning := out_of_reach(config.to_config()):
         yield f"warning: {warning}"
 
@@ -190,9 +198,11 @@ async def _create(
         secret=folder.secrets.secret,
         name=arguments.name,
         watchers=replace(view.watchers, on_row=show_row),
+        shares=[part.tolist() for part in plan.drawn.parts] if plan.drawn else None,
+        names=plan.drawn.names if plan.drawn else (),
     )
     await simulation.create()
-    config_file.write(folder.path, plan.config, arguments, plan.dataset.name)
+    config_file.write(folder.path, plan.settings, arguments, plan.dataset.name)
     trainer.start()
     # In a thread: compiling may take a second, and the event loop has connections to serve.
     await asyncio.to_thread(trainer.prepare)
@@ -205,6 +215,14 @@ async def _create(
         f"{trainer.engine.workers} training processes, {trainer.loop}; results in {folder.path}"
     )
     return simulation
+
+
+def _by_site(plan: _Plan, outcome: Outcome) -> BySite | None:
+    """The last model at each client; None where the clients' data are alike."""
+    if plan.drawn is None:
+        return None
+    names = plan.drawn.names or [client_id(slot) for slot in range(plan.config.clients)]
+    return by_site(outcome.models, names, [len(part) for part in plan.drawn.parts])
 
 
 async def _measure_classes(plan: _Plan, outcome: Outcome) -> Classes | None:

@@ -229,17 +229,25 @@ def effective(
     dataset: str,
     dataset_size: int,
     model: str,
+    clients: int | None = None,
 ) -> ExperimentConfig:
     """The settings of a run: those given, then those derived from its data, then the defaults.
 
-    Raises UsageError where two contradict each other, in the words of who gave them.
+    `clients` is their number where the data say it. Raises UsageError where two contradict each
+    other, in the words of who gave them.
     """
     declared = given.declared
     found = given.nested()
-    clients = found.get("clients", declared.model_fields["clients"].default)
+    wanted = found.get("clients", clients or declared.model_fields["clients"].default)
+    if clients is not None and wanted != clients:
+        raise UsageError(
+            f"{given.name('clients')} ({wanted}) is not the number of sites, which is {clients}."
+        )
+    clients = wanted
     per_round = declared.model_fields["clients_per_round"].default
     batch = declared.model_fields["batch_size"].default
     derived = {
+        "clients": clients,
         "clients_per_round": min(per_round, clients),
         "batch_size": 10 if dataset_size // clients < _SMALL_SHARD else batch,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from client_sdk.cli.run_settings import RunSettings
 from client_sdk.cli.settings import TITLES, default_text, flag_of, shown_settings
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import AlternativeSettings, Setting
@@ -53,7 +54,7 @@ _FOOT = """
 """
 
 
-def page(declared: type[ExperimentConfig] = ExperimentConfig) -> str:
+def page(declared: type[ExperimentConfig] = RunSettings) -> str:
     """The page, in Markdown."""
     found = shown_settings(declared)
     parts = [_HEAD]

@@ -30,7 +30,8 @@ class Parts:
     """What a reader finds in files. `test` is None where the files have no test part.
 
     `preparation` says how other pictures become like these. `note` says in sentences what the
-    reader left out and what it scaled.
+    reader left out and what it scaled. `sites` says whose each training image is, [N] words; None
+    where nothing says so.
     """
 
     classes: tuple[str, ...]
@@ -38,6 +39,7 @@ class Parts:
     test: Part | None
     preparation: Preparation
     note: str = ""
+    sites: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Dataset:
     """A classification set: images [N, C, H, W] (uint8, or float32 in [0, 1]), labels [N] (int64).
 
     `mean` and `std` are those of the training images, one value a channel; bytes are scaled to
-    [0, 1] first. `preparation` and `note` are the reader's (see `Parts`).
+    [0, 1] first. `preparation`, `note` and `sites` are the reader's (see `Parts`).
     """
 
     name: str
@@ -58,6 +60,7 @@ class Dataset:
     std: tuple[float, ...]
     preparation: Preparation
     note: str = ""
+    sites: np.ndarray | None = None
 
     @property
     def train(self) -> Arrays:
@@ -100,15 +103,19 @@ def make_dataset(name: str, parts: Parts) -> Dataset:
             raise DataError(f"{name}: {len(x)} images, but {len(y)} labels.")
     train = _tensors(parts.train)
     test = _tensors(parts.test) if parts.test else None
+    sites = parts.sites
     if test is None:
         kept, held_out = _held_out(train[1])
         test = (train[0][held_out], train[1][held_out])
         train = (train[0][kept], train[1][kept])
+        sites = None if sites is None else sites[kept.numpy()]
     if not len(train[1]) or not len(test[1]):
         raise DataError(f"{name} has too few images to train and to test.")
     _check_variety(name, train[0])
     mean, std = _moments(train[0])
-    return Dataset(name, parts.classes, *train, *test, mean, std, parts.preparation, parts.note)
+    return Dataset(
+        name, parts.classes, *train, *test, mean, std, parts.preparation, parts.note, sites
+    )
 
 
 def _tensors(part: Part) -> _Tensors:

@@ -1,4 +1,7 @@
-"""Reads a folder of pictures: `train/CLASS/*.png` and `test/CLASS/*.png`."""
+"""Reads a folder of pictures: `train/CLASS/*.png` and `test/CLASS/*.png`.
+
+Or a folder of several sites, each of which has such folders: `SITE/train/CLASS/*.png`.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +62,15 @@ class _LeftOut:
         return f"Left out: {'; '.join(parts)}." if parts else ""
 
 
+@dataclass(frozen=True)
+class _Site:
+    """A folder with a training part, and a test part or None."""
+
+    name: str
+    train: Path
+    test: Path | None
+
+
 def read_folder(
     root: Path,
     size: tuple[int, int] | None = None,
@@ -71,20 +83,22 @@ def read_folder(
     scaled to 64 pixels on the longer side. Pictures are greyscale where all training pictures are,
     else RGB. Raises DataError.
     """
-    train_root, test_root, notes = _parts(root)
+    notes: list[str] = []
+    sites = _sites(root, notes)
     left_out = _LeftOut()
-    folders = _class_folders(train_root, left_out)
-    if not folders:
-        raise DataError(f"{train_root} has no class folders; expected train/CLASS/*.png.")
-    classes = tuple(sorted(folders))
-    train = _files(train_root, folders, classes, left_out)
-    test = None
-    if test_root:
-        folders = _class_folders(test_root, left_out)
+    train_folders = {site.train: _class_folders(site.train, left_out) for site in sites}
+    classes = tuple(sorted(set().union(*train_folders.values())))
+    train, owners, test = list[File](), list[str](), list[File]()
+    for site in sites:
+        mine = _files(site.train, train_folders[site.train], classes, left_out)
+        train += mine
+        owners += [site.name] * len(mine)
+    for part in (site.test for site in sites if site.test):
+        folders = _class_folders(part, left_out)
         unknown = sorted(set(folders) - set(classes))
         if unknown:
-            raise DataError(f"{test_root} has classes that train/ lacks: {unknown}.")
-        test = _files(test_root, folders, classes, left_out)
+            raise DataError(f"{part} has classes that train/ lacks: {unknown}.")
+        test += _files(part, folders, classes, left_out)
     notes.append(left_out.sentence())
     trained = {label for _, label in train}
     if len(trained) < len(classes):
@@ -92,30 +106,53 @@ def read_folder(
         notes.append(f"No picture to train on of: {', '.join(lacking)}.")
     looks = _in_threads(pictures.look_at, [path for path, _ in train])
     wanted = like or _suit(looks, size, fit, notes)
-    looks += _in_threads(pictures.look_at, [path for path, _ in test or ()])
+    looks += _in_threads(pictures.look_at, [path for path, _ in test])
     deep = any(look.kind for look in looks)
     return Parts(
         classes,
         _read(train, wanted, deep),
-        None if test is None else _read(test, wanted, deep),
+        _read(test, wanted, deep) if test else None,
         wanted,
         " ".join(filter(None, notes)),
+        np.array(owners) if len(sites) > 1 else None,
     )
 
 
-def _parts(root: Path) -> tuple[Path, Path | None, list[str]]:
-    """The training part, the test part or None, and sentences about parts that are left out."""
+def _sites(root: Path, notes: list[str]) -> list[_Site]:
+    """The folder itself, or the sites in it. Raises DataError where it is neither.
+
+    `notes` gets sentences about parts that are left out.
+    """
+    found = _folders_in(root)
+    if "train" in found:
+        return [_site(root, found, notes)]
+    inside = {path: _folders_in(path) for path in found.values() if not _is_system(path.name)}
+    lacking = [path for path, folders in inside.items() if "train" not in folders]
+    if not inside or len(lacking) == len(inside):
+        raise DataError(f"{root} has no folder train/; expected train/CLASS/*.png.")
+    if lacking:
+        raise DataError(f"{lacking[0]} has no folder train/, as the sites beside it have.")
+    sites = [_site(path, folders, notes) for path, folders in inside.items()]
+    untested = [site.name for site in sites if site.test is None]
+    if 0 < len(untested) < len(sites):
+        raise DataError(f"{root / untested[0]} has no test part, as other sites have.")
+    return sites
+
+
+def _folders_in(root: Path) -> dict[str, Path]:
+    """The folders by their names in small letters. Raises DataError."""
     try:
-        found = {p.name.lower(): p for p in sorted(root.iterdir()) if p.is_dir()}
+        return {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
     except OSError as error:
         raise DataError(f"{root} cannot be read: {error.strerror}.") from error
-    if "train" not in found:
-        raise DataError(f"{root} has no folder train/; expected train/CLASS/*.png.")
+
+
+def _site(root: Path, found: dict[str, Path], notes: list[str]) -> _Site:
     tests = [found[name] for name in TEST_NAMES if name in found]
-    notes = [
+    notes += [
         f"{other.name}/ is left out: {tests[0].name}/ is the test part." for other in tests[1:]
     ]
-    return found["train"], tests[0] if tests else None, notes
+    return _Site(root.name, found["train"], tests[0] if tests else None)
 
 
 def _is_system(name: str) -> bool:
@@ -139,6 +176,8 @@ def _files(
     part: Path, folders: dict[str, list[Path]], classes: Sequence[str], left_out: _LeftOut
 ) -> list[File]:
     """All pictures and labels, also from folders inside a class's folder. Raises DataError."""
+    if not folders:
+        raise DataError(f"{part} has no class folders; expected {part.name}/CLASS/*.png.")
     found = [
         (path, classes.index(name))
         for name, roots in sorted(folders.items())

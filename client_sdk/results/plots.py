@@ -31,7 +31,7 @@ def rounds(rows: list[Row], versions: list[VersionFigures], title: str) -> bytes
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     names = figures.names_of(rows)[:DRAWN_METRICS]
-    figure = _figure(max(4.5 * len(names), 6), 4)
+    figure = make_figure(max(4.5 * len(names), 6), 4)
     figure.suptitle(clean(title))
     numbers = [row.round for row in rows]
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
@@ -72,7 +72,7 @@ def comparison(runs: Sequence[Run], metric: str) -> bytes:
     """One curve a run: a metric of the test set by round, and by seconds since the run began."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure = _figure(11, 4.5)
+    figure = make_figure(11, 4.5)
     by_round, by_time = figure.subplots(1, 2, sharey=True)
     for run in runs:
         points = run.curve(metric)
@@ -104,7 +104,7 @@ def evaluation(classes: Classes, title: str) -> bytes:
         ]
     )
     size = 3.6 + 0.3 * len(shown)
-    figure = _figure(2 * size - 1, size)
+    figure = make_figure(2 * size - 1, size)
     of = "" if len(shown) == len(classes.names) else f"; {len(shown)} of {len(classes.names)} shown"
     figure.suptitle(f"{clean(title)}: {classes.accuracy:.2%} of {sum(classes.examples)} right{of}")
     left, right = figure.subplots(1, 2, width_ratios=[1.35, 1])
@@ -117,7 +117,7 @@ def _matrix(axes: Any, classes: Classes, shown: list[int]) -> None:
     counts = np.asarray(classes.confusion)[np.ix_(shown, shown)]
     share = counts / np.asarray(classes.examples)[shown][:, None]
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    names = [_short(classes.names[t]) for t in shown]
+    names = [short(classes.names[t]) for t in shown]
     long = max(map(len, names)) > 2
     axes.set_xticks(range(len(shown)), names, rotation=90 if long else 0)
     axes.set_yticks(range(len(shown)), names)
@@ -136,7 +136,7 @@ def _bars(axes: Any, classes: Classes, shown: list[int], shares: list[float]) ->
     places = range(len(shown))
     colours = ["tab:red" if t == classes.worst else "tab:blue" for t in shown]
     bars = axes.barh(places, [shares[t] for t in shown], color=colours)
-    axes.set_yticks(places, [_short(classes.names[t]) for t in shown])
+    axes.set_yticks(places, [short(classes.names[t]) for t in shown])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.18), title="Accuracy by class (the lowest in red)")
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
@@ -147,12 +147,12 @@ def _bars(axes: Any, classes: Classes, shown: list[int], shares: list[float]) ->
         axes.bar_label(bars, [f"{shares[t]:.1%}" for t in shown], padding=3, fontsize=8)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     name = clean(name)
     return name if len(name) <= 14 else f"{name[:13]}…"
 
 
-def _figure(width: float, height: float) -> Figure:
+def make_figure(width: float, height: float) -> Figure:
     # The import takes half a second, which a participant need not wait for.
     import matplotlib
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from client_sdk.results import plots
+from client_sdk.results.by_site import BySite
 from client_sdk.results.files import replace_file
 from client_sdk.results.training_faults import warnings_of
 from client_sdk.results.version_figures import VersionFigures, figures
@@ -29,12 +30,13 @@ def build_report(
     classes: Classes | None = None,
     cost: dict[str, Any] | None = None,
     loop: str = "",
+    sites: BySite | None = None,
 ) -> dict[str, Any]:
     """The report's content. Seconds and bytes; accuracies are fractions of the test set.
 
     The best round is chosen by the test set, so its accuracy flatters a little. `classes` counts
     the last model's answers on the test set, `cost` is an estimate of `client_sdk.results.cost`,
-    and `loop` says what trained.
+    `loop` says what trained, and `sites` has the last model's figures at each client.
     """
     experiment, rows = outcome.experiment, outcome.rows
     versions = figures(experiment.history, outcome.models)
@@ -53,6 +55,7 @@ def build_report(
         "rounds": [_round(row) for row in rows],
         "models": [_figures_of(found) for found in versions],
         "evaluation": _evaluation(classes) if classes else None,
+        "sites": sites.as_json() if sites else None,
         "cost": cost,
         "totals": {
             "rounds": len(rows),

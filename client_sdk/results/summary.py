@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from client_sdk import hints
-from client_sdk.results import cost, figures
+from client_sdk.results import by_site, cost, figures
 from client_sdk.results.console import Output, human_bytes
 from client_sdk.results.progress import rounds_table
 from client_sdk.simulation.outcome import Row
@@ -64,6 +64,8 @@ def _quality(result: dict[str, Any], classes: Classes | None) -> Iterator[str]:
             f"on the clients' own held-out data: {_leading(reports['metrics'])} "
             f"({reports['clients']} clients, {reports['examples']} examples)"
         )
+    if result.get("sites"):
+        yield by_site.sentence(result["sites"])
 
 
 def _worth(totals: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from client_sdk.api.client import CoordinatorClient
@@ -53,6 +53,10 @@ class Simulation:
 
     Each new global model is measured on `test`. The clients' keys are made from `secret`. The same
     secret makes the same clients, so that an interrupted simulation goes on where it stopped.
+
+    Without `shares` the coordinator shares the trainer's data out. With them, each client brings
+    the examples at these places as its own, and the settings' `data` is "own"; `names` are the
+    clients' names.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class Simulation:
         secret: str,
         name: str = "",
         watchers: Watchers | None = None,
+        shares: Sequence[Sequence[int]] | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         self.client = client
         self.task = task
@@ -76,7 +82,9 @@ class Simulation:
         self.watchers = watchers or Watchers()
         self.experiment_id = ""
         self._secret = secret
+        self._shares, self._names = shares, names
         self._waker = Waker()
+        self._enrolling = asyncio.Lock()
         self._is_paused = False
 
     async def create(self) -> str:
@@ -145,14 +153,21 @@ class Simulation:
             self.experiment_id,
             self._derive(f"client {number}"),
             self.trainer,
-            name=f"simulated {number}",
+            name=self._names[number] if self._names else f"simulated {number}",
             on_event=self._on_event,
             pause=self._waker.sleep,
             keep_bytes=KEEP_BYTES // self.config.clients,
             terms=Terms(self.config.seed, self._created.part_bytes, self._created.direct),
             examples=self.config.dataset_size,
+            own=None if self._shares is None else self._shares[number],
         )
-        await participant.enrol(self._created.enrolment_key)
+        if self._shares is None:
+            await participant.enrol(self._created.enrolment_key)
+        else:
+            # One after another, because slots are in the order of arrival: the client of each share
+            # has the same slot, and so the same rounds, in each run.
+            async with self._enrolling:
+                await participant.enrol(self._created.enrolment_key)
         return await participant.run()
 
     def _on_event(self, event: Event) -> None:

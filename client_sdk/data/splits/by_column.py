@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,39 +17,36 @@ class ByColumn(Split):
     Choose it where the data come from several places.
     """
 
-    sets_clients: ClassVar[bool] = True
-
     name: Literal["by-column"] = "by-column"
-    column: str = Field(
+    site_column: str = Field(
         "site",
         min_length=1,
         max_length=200,
-        description="The column of the table, or `folder` for pictures in a folder for each site",
-        json_schema_extra={"x-group": "data"},
+        description="Column of a table that names each row's site; of pictures, `folder`",
     )
 
-    def sites(self, examples: Examples) -> list[str]:
-        """The names of the sites, in the order of the clients. Raises DataError."""
+    def names(self, examples: Examples) -> Sequence[str]:
+        """The sites. Raises DataError."""
         return sorted(set(self._column(examples).tolist()))
 
-    def clients(self, examples: Examples, wanted: int) -> int:
+    def clients_in(self, examples: Examples) -> int | None:
         """One for each site."""
-        return len(self.sites(examples))
+        return len(self.names(examples))
 
     def draw(self, examples: Examples, clients: int, seed: int) -> Sequence[np.ndarray]:
         """The examples of each site, sites in the order of their names. Nothing is random."""
-        sites = self.sites(examples)
+        sites = self.names(examples)
         if len(sites) != clients:
             raise DataError(
-                f"Column {shown(self.column)} has {len(sites)} sites, but there are "
+                f"Column {shown(self.site_column)} has {len(sites)} sites, but there are "
                 f"{clients} clients."
             )
         column = self._column(examples)
         return [np.flatnonzero(column == site) for site in sites]
 
     def _column(self, examples: Examples) -> np.ndarray:
-        columns = examples.columns or {}
-        if self.column not in columns:
+        columns = examples.columns
+        if self.site_column not in columns:
             there = f"; its columns are {listed(list(columns))}" if columns else ""
-            raise DataError(f"The data have no column {shown(self.column)}{there}.")
-        return columns[self.column]
+            raise DataError(f"The data have no column {shown(self.site_column)}{there}.")
+        return columns[self.site_column]

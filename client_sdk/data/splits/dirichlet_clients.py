@@ -29,7 +29,6 @@ class DirichletClients(Split):
         ge=0.001,
         le=1e6,
         description="Concentration of the Dirichlet draw; the smaller, the less alike the clients",
-        json_schema_extra={"x-group": "data"},
     )
 
     def draw(self, examples: Examples, clients: int, seed: int) -> Sequence[np.ndarray]:

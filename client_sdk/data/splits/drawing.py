@@ -22,11 +22,13 @@ Law = Split | str | Mapping[str, Any] | Callable[[Examples, int, int], Sequence[
 class Drawn:
     """Which examples each client has, ascending places. Clients without any are left out.
 
-    `numbers` are the clients' places among all that were drawn.
+    `numbers` are the clients' places among all that were drawn, `names` the names of their sites,
+    where they have names.
     """
 
     parts: tuple[np.ndarray, ...]
     numbers: tuple[int, ...]
+    names: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -49,6 +51,12 @@ def split_of(law: Law) -> Split | None:
         first = error.errors()[0]
         what = ".".join(map(str, first["loc"]))
         raise DataError(f"The split {name} refuses {what}: {first['msg']}.") from error
+
+
+def described(split: Split) -> str:
+    """A split and its settings in words: `dirichlet-classes, alpha 0.1`."""
+    settings = split.model_dump(exclude={"name"})
+    return ", ".join([split.name, *(f"{k.replace('_', ' ')} {v}" for k, v in settings.items())])
 
 
 def draw(law: Law, examples: Examples, clients: int, seed: int) -> Drawn:
@@ -78,7 +86,9 @@ def draw(law: Law, examples: Examples, clients: int, seed: int) -> Drawn:
         )
     if unused := examples.count - sum(map(len, parts)):
         notes.append(f"{unused} of {examples.count} examples are no client's.")
-    return Drawn(tuple(parts[n] for n in numbers), numbers, " ".join(notes))
+    names = split.names(examples) if split is not None else ()
+    named = tuple(names[n] for n in numbers) if names else ()
+    return Drawn(tuple(parts[n] for n in numbers), numbers, named, " ".join(notes))
 
 
 def _check(parts: Sequence[np.ndarray], count: int, clients: int) -> None:

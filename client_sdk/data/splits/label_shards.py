@@ -25,7 +25,6 @@ class LabelShards(Split):
         ge=1,
         le=1000,
         description="Shards of each client",
-        json_schema_extra={"x-group": "data"},
     )
 
     def draw(self, examples: Examples, clients: int, seed: int) -> Sequence[np.ndarray]:

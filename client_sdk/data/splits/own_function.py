@@ -18,11 +18,10 @@ class OwnFunction(Split):
     """
 
     name: Literal["own-function"] = "own-function"
-    function: str = Field(
+    split_function: str = Field(
         "",
         max_length=200,
         description="Where the function is: package.module:name",
-        json_schema_extra={"x-group": "data"},
     )
 
     def draw(self, examples: Examples, clients: int, seed: int) -> Sequence[np.ndarray]:
@@ -32,11 +31,11 @@ class OwnFunction(Split):
             return [np.asarray(places, np.int64) for places in function(examples, clients, seed)]
         except Exception as error:  # a user's own code raises anything
             raise DataError(
-                f"The split {self.function} raised {type(error).__name__}: {error}"
+                f"The split {self.split_function} raised {type(error).__name__}: {error}"
             ) from error
 
     def _found(self) -> Callable[[Examples, int, int], Sequence[Sequence[int]]]:
-        module, _, name = self.function.partition(":")
+        module, _, name = self.split_function.partition(":")
         if not module or not name:
             raise DataError("A split of your own is package.module:name.")
         try:
@@ -44,5 +43,7 @@ class OwnFunction(Split):
                 importlib.import_module(module), name
             )
         except (ImportError, AttributeError) as error:
-            raise DataError(f"The split {self.function} cannot be imported: {error}") from error
+            raise DataError(
+                f"The split {self.split_function} cannot be imported: {error}"
+            ) from error
         return found

@@ -23,7 +23,6 @@ class Quantity(Split):
         ge=0,
         le=10,
         description="Deviation of the logarithm of a client's size; 0: equal sizes",
-        json_schema_extra={"x-group": "data"},
     )
 
     def draw(self, examples: Examples, clients: int, seed: int) -> Sequence[np.ndarray]:

@@ -6,14 +6,13 @@ is a function of the examples, the number of clients and the seed alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from client_sdk.errors import DataError
+from serverless_fl.alternatives import Alternative
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Examples:
 
     count: int
     labels: np.ndarray | None = None
-    columns: dict[str, np.ndarray] | None = None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def by_class(self, who: str) -> list[np.ndarray]:
         """The examples of each class that has some, ascending. Raises DataError without classes."""
@@ -35,21 +34,19 @@ class Examples:
         return [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
 
 
-class Split(BaseModel):
+class Split(Alternative):
     """A split with its settings. A subclass adds a field `name: Literal["its-name"]`.
 
     Its docstring cites the paper and says when to choose it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    def clients_in(self, examples: Examples) -> int | None:
+        """How many clients there are, where the data say it. Raises DataError."""
+        return None
 
-    sets_clients: ClassVar[bool] = False  # whether the data say how many clients there are
-
-    name: str
-
-    def clients(self, examples: Examples, wanted: int) -> int:
-        """How many clients there are, where somebody wants that many. Raises DataError."""
-        return wanted
+    def names(self, examples: Examples) -> Sequence[str]:
+        """The clients' names, where the data have names for them."""
+        return ()
 
     def draw(self, examples: Examples, clients: int, seed: int) -> Sequence[np.ndarray]:
         """Draw the examples of each client: places, in any order, none of them twice.

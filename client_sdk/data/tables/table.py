@@ -47,7 +47,8 @@ def as_category(column: Column) -> Column:
     known = np.unique(column.values[~column.missing])
     names = [canonical(repr(float(value))) for value in known]
     words = tuple(sorted(names))
-    places = np.array([*map(words.index, names), -1], np.int64)
+    place = {word: n for n, word in enumerate(words)}
+    places = np.array([*(place[name] for name in names), -1], np.int64)
     codes = np.where(column.missing, len(known), np.searchsorted(known, column.values))
     return Column(column.name, "category", places[codes], words)
 

@@ -1,7 +1,9 @@
 """Folders of pictures as machines, archives and people leave them."""
 
+import shutil
 import unicodedata
 import zlib
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 
 from client_sdk.data import datasets
 from client_sdk.errors import DataError
+from tests.support.sites import SIZES, write_sites
 from tests.support.some import needs_names
 
 
@@ -160,3 +163,27 @@ def test_pictures_that_are_all_alike_are_refused(pets):
 def test_a_link_that_leads_back_is_not_followed(pets):
     (pets / "train" / "cat" / "all").symlink_to(pets / "train", target_is_directory=True)
     assert len(load(pets).train_y) == 8
+
+
+def test_a_folder_may_have_a_folder_for_each_site(tmp_path):
+    dataset = datasets.load(str(write_sites(tmp_path / "own")), tmp_path)
+    assert dataset.classes == ("bright", "dark")
+    assert Counter(dataset.sites.tolist()) == SIZES
+    assert (len(dataset.train_y), len(dataset.test_y)) == (sum(SIZES.values()), 18)
+
+
+def test_sites_without_a_test_part_keep_a_fifth_of_each_class_for_it(tmp_path):
+    dataset = datasets.load(str(write_sites(tmp_path / "own", test=0)), tmp_path)
+    assert len(dataset.sites) == len(dataset.train_y) == 61
+    assert len(dataset.test_y) == 16
+    assert set(dataset.sites.tolist()) == set(SIZES)
+
+
+def test_sites_that_differ_are_named(tmp_path):
+    root = write_sites(tmp_path / "own")
+    shutil.rmtree(root / "oslo" / "test")
+    with pytest.raises(DataError, match=r"oslo has no test part, as other sites have"):
+        datasets.load(str(root), tmp_path)
+    shutil.rmtree(root / "oslo" / "train")
+    with pytest.raises(DataError, match=r"oslo has no folder train/, as the sites beside it"):
+        datasets.load(str(root), tmp_path)

@@ -151,7 +151,8 @@ def test_a_site_is_a_client():
     found = drawn("by-column")
     assert [SITES[places[0]] for places in found.parts] == ["bern", "oslo", "rome"]
     assert [len(places) for places in found.parts] == [300, 600, 300]
-    assert split_of("by-column").clients(EXAMPLES, 20) == 3
+    assert split_of("by-column").clients_in(EXAMPLES) == 3
+    assert found.names == ("bern", "oslo", "rome")
 
 
 def test_a_function_of_ones_own_is_a_split(tmp_path, monkeypatch):
@@ -162,7 +163,7 @@ def test_a_function_of_ones_own_is_a_split(tmp_path, monkeypatch):
         "    return [range(n, examples.count, clients) for n in range(clients)]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    named = drawn({"name": "own-function", "function": "my_own_split:thirds"}, clients=3)
+    named = drawn({"name": "own-function", "split_function": "my_own_split:thirds"}, clients=3)
     assert [p.tolist() for p in named.parts] == [p.tolist() for p in found.parts]
 
 
@@ -207,11 +208,14 @@ MISTAKES = {
     "a value": ({"name": "dirichlet-classes", "alpha": 0.0}, "refuses alpha"),
     "no name": ({"alpha": 0.0}, "There is no split"),
     "shards": ({"name": "label-shards", "shards_per_client": 1000}, "too few for 20000 shards"),
-    "no column": ({"name": "by-column", "column": "ward"}, r"no column 'ward'; its .* \[site\]"),
+    "no column": (
+        {"name": "by-column", "site_column": "ward"},
+        r"no column 'ward'; its .* \[site\]",
+    ),
     "no function": ({"name": "own-function"}, "package.module:name"),
-    "no module": ({"name": "own-function", "function": "no_such:f"}, "cannot be imported"),
-    "no such name": ({"name": "own-function", "function": "math:f"}, "cannot be imported"),
-    "a bad function": ({"name": "own-function", "function": "math:sqrt"}, "raised TypeError"),
+    "no module": ({"name": "own-function", "split_function": "no_such:f"}, "cannot be imported"),
+    "no such name": ({"name": "own-function", "split_function": "math:f"}, "cannot be imported"),
+    "a bad function": ({"name": "own-function", "split_function": "math:sqrt"}, "raised TypeError"),
 }
 
 

@@ -1,0 +1,44 @@
+"""The command `split`: which examples each client of a run would have."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from client_sdk.cli.run_settings import draw_split, settle
+from client_sdk.data import datasets
+from client_sdk.data.preparation import parse_size
+from client_sdk.data.splits import looking
+from client_sdk.data.splits.drawing import described
+from client_sdk.errors import UsageError
+from client_sdk.results import split_plot, split_table
+from client_sdk.results.console import Output
+from client_sdk.results.files import replace_file
+
+_KINDS = (".png", ".svg")
+
+
+async def execute(arguments: argparse.Namespace, console: Output) -> int:
+    """Print a table of the clients, and write a figure."""
+    if arguments.out.suffix.lower() not in _KINDS:
+        raise UsageError(f"--out ends in {' or '.join(_KINDS)}, unlike {arguments.out}.")
+    size = parse_size(arguments.image_size) if arguments.image_size else None
+    dataset = datasets.load(arguments.dataset, arguments.data_dir, size=size, fit=arguments.fit)
+    examples = looking.of_dataset(dataset)
+    config = settle(arguments.settings, examples, dataset=dataset.name, model="none")
+    drawn = draw_split(config, examples)
+    shares = split_table.shares_of(drawn, examples.labels, dataset.classes)
+    title = f"{dataset.name}, {described(config.split)}"
+    console.print(split_table.table(shares))
+    for line in filter(None, (dataset.note, drawn.note, split_table.summary(shares))):
+        console.say(line)
+    try:
+        replace_file(
+            arguments.out, split_plot.split(shares, title, arguments.out.suffix.lower()[1:])
+        )
+    except OSError as error:
+        raise UsageError(f"Cannot write {arguments.out}: {error.strerror}.") from error
+    console.say(f"wrote {arguments.out}")
+    if arguments.json:
+        print(json.dumps(split_table.as_json(shares), indent=2))
+    return 0

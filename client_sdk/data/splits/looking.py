@@ -1,0 +1,43 @@
+"""What a split may look at: of a data set of pictures, and of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from client_sdk.data.dataset import Dataset
+from client_sdk.data.splits.split import Examples
+from client_sdk.data.tables.table import Table, as_category
+
+UNKNOWN = "unknown"  # the site of a row that names none
+
+
+def of_dataset(dataset: Dataset) -> Examples:
+    """The training images, and as the column `folder` the site of each, where they have sites."""
+    columns = {} if dataset.sites is None else {"folder": dataset.sites}
+    return Examples(len(dataset.train_y), dataset.train_y.numpy(), columns)
+
+
+def of_table(table: Table) -> Examples:
+    """The rows of a table, and its columns as words."""
+    label = table.label
+    labels = label.values if label is not None and label.kind == "category" else None
+    return Examples(len(table), labels, _Words(table))
+
+
+class _Words(Mapping[str, np.ndarray]):
+    """A table's columns as words, each made when somebody asks for it."""
+
+    def __init__(self, table: Table) -> None:
+        self._columns = {column.name: column for column in table.columns}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        column = as_category(self._columns[name])
+        return np.asarray(np.array([*column.categories, UNKNOWN])[column.values])  # -1: the last
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
