@@ -44,7 +44,7 @@ def main() -> None:
             stdout=subprocess.DEVNULL,
         )
         listing = f"{server.url}/v1/experiments"
-        experiment = wait_for(lambda: httpx.get(listing, trust_env=False).json())[0]["id"]
+        experiment = wait_for(lambda: httpx.get(listing, trust_env=False).json(), 200)[0]["id"]
         for page in pages.values():
             page.goto(f"{server.url}/#/experiments/{experiment}")
         wait_for(lambda: _shown(server, experiment)["round"] >= 8, 200)
