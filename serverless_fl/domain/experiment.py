@@ -14,7 +14,7 @@ from serverless_fl.domain.errors import Conflict, InvalidConfig
 from serverless_fl.domain.prices import Usage
 
 WEIGHTS = "weights"  # the encoding of plain weights
-FEDAVG = Choice("fedavg")
+FEDAVG, SYNCHRONOUS, UNIFORM = Choice("fedavg"), Choice("synchronous"), Choice("uniform")
 COMMON, OWN = "common", "own"  # whose data the parties train on
 GIVEN, FEDERATED = "given", "federated"  # who fixes the scales of columns
 
@@ -72,6 +72,8 @@ class Config:
     deadline_seconds: float = 600.0
     quorum: int | None = None  # None: half of the cohort, rounded up
     max_attempts: int = 3
+    schedule: Choice = SYNCHRONOUS
+    selection: Choice = UNIFORM  # of the clients that a cohort takes
     target_accuracy: float | None = None
     patience: int = 1
     strategy: Choice = FEDAVG

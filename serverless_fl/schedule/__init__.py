@@ -1,18 +1,23 @@
-"""Schedules: whom a round invites, when it is due, and what an update weighs. One a file."""
+"""Schedules: whom a round invites, when it is due, and what an update weighs. One a file.
+
+`schedule` has the contract, `SCHEDULES` all schedules: a new one is a file here and a line there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from serverless_fl.alternatives import chosen
 from serverless_fl.domain.experiment import Config
 from serverless_fl.schedule.schedule import Due, Heard, Invitation, Schedule
 from serverless_fl.schedule.synchronous import Synchronous
 
-__all__ = ["Due", "Heard", "Invitation", "Schedule", "schedule_of"]
+__all__ = ["SCHEDULES", "Due", "Heard", "Invitation", "Schedule", "schedule_of"]
 
-SCHEDULES: dict[str, Callable[[Config], Schedule]] = {"synchronous": Synchronous}
+SCHEDULES: tuple[type[Schedule], ...] = (Synchronous,)
 
 
 def schedule_of(config: Config) -> Schedule:
-    """Give the schedule of an experiment with these settings."""
-    return SCHEDULES["synchronous"](config)
+    """Give the schedule of an experiment, with its settings. Raises InvalidConfig.
+
+    Another release may have stored a schedule that this one does not know.
+    """
+    return chosen(config.schedule, SCHEDULES, "schedule")

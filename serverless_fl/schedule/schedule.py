@@ -1,8 +1,9 @@
 """The contract of a schedule: whom a round invites, when it is due, and what an update weighs.
 
-A schedule is a pure function of the experiment's settings, of the round's record and of what the
-store holds. It writes nothing: the state machine (`app.service.rounds.machine`) asks it, and does
-what it says by one write. Times are in seconds.
+A schedule is an alternative whose fields are its settings, and whose methods are its rules: pure
+functions of the experiment's settings, of the round's record and of what the store holds. It writes
+nothing. The state machine (`app.service.rounds.machine`) asks it, and does what it says by one
+write. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
 
+from serverless_fl.alternatives import Alternative
+from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.round import Round
 from serverless_fl.schedule.selection import Known, Reads
 
@@ -54,49 +56,47 @@ class Invitation:
     known: Mapping[int, Known] = field(default_factory=dict)
 
 
-class Schedule(Protocol):
-    """The rules of an experiment's rounds."""
+class Schedule(Alternative):
+    """A schedule with its settings. Each rule gets the settings of the experiment as `config`."""
 
-    @property
-    def size(self) -> int:
-        """The number of clients that an attempt invites where enough are enrolled."""
-        ...
+    def fault(self, config: Config) -> str | None:
+        """Say why the experiment's other settings do not suit; None if they do."""
+        return None
 
-    @property
-    def reads(self) -> Reads:
-        """What `invite` has to know of clients."""
-        ...
+    def size(self, config: Config) -> int:
+        """Give the number of clients that an attempt invites where enough are enrolled."""
+        raise NotImplementedError
 
-    def invite(self, asked: Invitation) -> tuple[int, ...]:
+    def reads(self, config: Config) -> Reads:
+        """Say what `invite` has to know of clients."""
+        raise NotImplementedError
+
+    def invite(self, config: Config, asked: Invitation) -> tuple[int, ...]:
         """Give the cohort of an attempt: slots, ascending."""
-        ...
+        raise NotImplementedError
 
-    def deadline(self, now: float) -> float:
+    def deadline(self, config: Config, now: float) -> float:
         """Give the deadline of an attempt that begins now."""
-        ...
+        raise NotImplementedError
 
-    def latest_deadline(self, round_: Round, heard: Heard, now: float) -> float:
+    def latest_deadline(self, config: Config, round_: Round, heard: Heard, now: float) -> float:
         """Give the latest deadline that the open attempt may have, by what was heard so far.
 
         The state machine moves a later deadline to it.
         """
-        ...
+        raise NotImplementedError
 
-    def due(self, round_: Round, heard: Heard, now: float) -> Due:
+    def due(self, config: Config, round_: Round, heard: Heard, now: float) -> Due:
         """Say what a collecting round has to do."""
-        ...
+        raise NotImplementedError
 
-    def counts_to(self, round_: Round, now: float) -> int | None:
+    def counts_to(self, config: Config, round_: Round, now: float) -> int | None:
         """Give the number of updates at which something is due before the whole cohort was heard.
 
-        None: nothing is. An upload then finds out without counting whether it was the last one.
+        None: nothing is, so an upload need not count the others.
         """
-        ...
+        raise NotImplementedError
 
-    def repeats(self, round_: Round) -> bool:
+    def repeats(self, config: Config, round_: Round) -> bool:
         """Say whether a round with too few updates may have another attempt."""
-        ...
-
-    def weight(self, round_: Round, slot: int) -> float:
-        """Give a factor on the weight that the strategy gives an accepted update: positive."""
-        ...
+        raise NotImplementedError

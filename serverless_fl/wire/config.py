@@ -10,7 +10,12 @@ from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.aggregation.fedavg import FedAvg
 from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.alternatives import Alternative
+from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import Config
+from serverless_fl.schedule import SCHEDULES, Schedule
+from serverless_fl.schedule.selection import SELECTIONS, Selection
+from serverless_fl.schedule.selection.uniform import Uniform
+from serverless_fl.schedule.synchronous import Synchronous
 from serverless_fl.wire.base import Body, Name
 from serverless_fl.wire.bounds import (
     MAX_ATTEMPTS,
@@ -172,6 +177,16 @@ class ExperimentConfig(Body):
         description="Attempts at a round before the experiment fails",
         json_schema_extra=_of("schedule"),
     )
+    schedule: Annotated[Schedule, OneOf(SCHEDULES)] = Field(
+        Synchronous(),
+        description="When a round is due, and whose updates it takes",
+        json_schema_extra=_choice("schedule", Synchronous()),
+    )
+    selection: Annotated[Selection, OneOf(SELECTIONS)] = Field(
+        Uniform(),
+        description="How the clients of a cohort are selected",
+        json_schema_extra=_choice("schedule", Uniform()),
+    )
     target_accuracy: FiniteFloat | None = Field(
         None,
         gt=0,
@@ -246,4 +261,7 @@ class ExperimentConfig(Body):
 
         Raises InvalidConfig if two of them contradict each other.
         """
-        return Config.of(self.model_dump(exclude_defaults=True))
+        config = Config.of(self.model_dump(exclude_defaults=True))
+        if fault := self.schedule.fault(config):
+            raise InvalidConfig(fault)
+        return config

@@ -89,3 +89,26 @@ def test_add_a_setting(copy):
     described = json.loads(run(f'"{sys.executable}" -c "{script}"'))["components"]["schemas"]
     for body in ("ExperimentConfig", "Training"):
         assert described[body]["properties"]["label_smoothing"]["exclusiveMaximum"] == 1
+
+
+@pytest.mark.timeout(600)
+def test_add_a_selection(copy):
+    folder, run = copy
+    (_, file), (_, line), (_, commands) = section("Add a selection")
+    room = folder / "serverless_fl" / "schedule" / "selection"
+    (room / "round_robin.py").write_text(file, encoding="utf-8")
+    before, after = (room / "__init__.py").read_text(encoding="utf-8").split("\n\ndef ", 1)
+    imported = "from serverless_fl.schedule.selection.round_robin import RoundRobin"
+    (room / "__init__.py").write_text(
+        f"{before}\n{imported}\n{line}\n\ndef {after}", encoding="utf-8"
+    )
+    for command in commands.splitlines():
+        run(command.replace(".venv/bin/python", f'"{sys.executable}"', 1))
+
+    page = (folder / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert "### selection = round-robin" in page
+    assert "| `--stride` | `stride` | 1 | 1 to 1,000 |" in page
+    report = json.loads((folder / "runs" / "turns" / "report.json").read_text(encoding="utf-8"))
+    assert report["config"]["selection"] == {"name": "round-robin", "stride": 2}
+    rounds = json.dumps(report)
+    assert report["state"] == "completed", rounds

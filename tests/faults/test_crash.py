@@ -27,10 +27,11 @@ def noise(*seed, size=6):
     return safetensors.numpy.save({"w": np.random.default_rng(seed).normal(size=size)})
 
 
-async def whole_experiment(federation, coordinators, *, rounds=2, size=6, own=False):
+async def whole_experiment(federation, coordinators, *, size=6, own=False, silent=(), **changes):
     """Run a small experiment; on each death another coordinator takes over. Gives what is left.
 
-    `own`: the parties bring data of their own, and their sums fix the normalisation.
+    `own`: the parties bring data of their own, and their sums fix the normalisation. The clients in
+    the slots `silent` never train; the clock moves on where all others wait.
     """
 
     async def call(work):
@@ -43,7 +44,7 @@ async def whole_experiment(federation, coordinators, *, rounds=2, size=6, own=Fa
                 federation.clock.now += federation.limits.lease_seconds
 
     brought = OWN | {"normalisation": "federated"} if own else {}
-    settings = config(deadline_seconds=10**6, rounds=rounds, **brought)
+    settings = config(**({"deadline_seconds": 10**6} | brought | changes))
     before = len(await coordinators[-1].context.repo.experiments("", 1000))
     once = secrets.token_hex(8)
     made, key = await call(lambda c: c.experiments.create("x", settings.to_config(), once))
@@ -65,16 +66,26 @@ async def whole_experiment(federation, coordinators, *, rounds=2, size=6, own=Fa
         subscribe = Subscriber(client_key=f"{n}" * 40, declared=declared if own else Declaration())
         got = await call(lambda c, s=subscribe: c.enrolment.subscribe(made.id, key, s))
         clients.append(await call(lambda c, t=got.token: c.enrolment.client_of(made.id, t)))
+    waiting = 0
     for turn in range(1000):
         client = clients[turn % 4]
         status = await call(lambda c, who=client: c.turns.status(who))
         if isinstance(status, Done):
             break
-        if isinstance(status, Wait):
+        if isinstance(status, Wait) or client.slot in silent:
+            waiting += 1
+            if waiting > 8:
+                federation.clock.now += 10**4
             continue
+        waiting = 0
         data = noise(status.round.number, client.slot, size=size)
         digest = hashlib.sha256(data).hexdigest()
-        commit = UpdateCommit(sha256=digest, parts=[digest], num_examples=5 + client.slot)
+        commit = UpdateCommit(
+            sha256=digest,
+            parts=[digest],
+            num_examples=5 + client.slot,
+            metrics={"loss_before": float((client.slot + status.round.number) % 3)},
+        )
 
         async def upload(c, who=client, n=status.round.number, d=data, h=digest, m=commit):
             with suppress(OutOfTurn):  # the round may have closed over it: the commit tells
@@ -136,6 +147,28 @@ async def test_dying_at_any_write_with_data_of_the_parties_own(store, fresh_stor
         store, fresh_store, Limits(), after=after, every=5, rounds=1, own=True
     )
     assert deaths > 15
+
+
+OVER_SELECTED = {"name": "synchronous", "over_selection": 1}
+GRACE = {"name": "synchronous", "grace_seconds": 5 * 10**4}
+RULES = {
+    "over-selection": {"schedule": OVER_SELECTED, "selection": "responsive"},
+    "grace": {"schedule": GRACE, "selection": "responsive", "silent": (1,)},
+    "by loss": {"selection": "by-loss"},
+    "by size": {"selection": "by-size", "schedule": OVER_SELECTED},
+    "least recent": {"selection": "least-recent", "silent": (2,)},
+}
+
+
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_dying_at_any_write_changes_nothing_under_other_rules(
+    store, fresh_store, after, rules
+):
+    deaths = await deaths_that_change_nothing(
+        store, fresh_store, Limits(), after=after, every=9, rounds=3, **rules
+    )
+    assert deaths > 25
 
 
 @pytest.mark.parametrize("step", [10.0, 0.0], ids=["in one call", "a cell a call"])

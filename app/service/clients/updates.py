@@ -116,8 +116,13 @@ class Updates:
         require_part(experiment, client.slot)
         if experiment.state is not ExperimentState.RUNNING:
             raise OutOfTurn(f"The experiment is {experiment.state}; no round is open.")
-        if number != experiment.round:
-            raise OutOfTurn(f"Round {number} is not open; round {experiment.round} is.")
+        if number < experiment.round:
+            raise OutOfTurn(
+                f"Round {number} is closed and takes no more updates; round {experiment.round} is "
+                "open."
+            )
+        if number > experiment.round:
+            raise OutOfTurn(f"Round {number} is not open yet; round {experiment.round} is.")
 
     async def _accept(
         self,

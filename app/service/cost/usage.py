@@ -179,7 +179,7 @@ class Terms:
     ) -> Usage:
         """What belongs to no round: ticks, a watcher, and evaluations (each downloads a model)."""
         found = Usage(ticks=age / TICK_SECONDS)
-        view = VIEW + MEMBER * schedule_of(config).size
+        view = VIEW + MEMBER * schedule_of(config).size(config)
         looks = polls(0.0, age, 1.0, self.poll_max, self.each)
         looks = (1 - told) * looks + told * age / (LOOK_SECONDS + self.each)
         found += self.call(bytes_out=view, times=looks)

@@ -18,6 +18,7 @@ from app.service.journal import COORDINATOR
 from app.service.own_data.normalisation import fix_normalisation
 from app.service.rounds import cleanup
 from app.service.rounds.closing import Closing, OutOfBudget, blobs_fault, cut, fail
+from app.service.rounds.history import known_clients
 from app.service.rounds.progress import Check, check_all
 from app.service.rounds.retention import delete_garbage, with_new_model
 from app.telemetry import trace
@@ -108,15 +109,16 @@ class Rounds:
                 return await self._conclude(experiment, round_)
 
     async def _open(self, experiment: Experiment) -> bool:
-        schedule, number = schedule_of(experiment.config), experiment.round
-        slots = await self._taking_part(experiment)
+        config, number = experiment.config, experiment.round
+        schedule = schedule_of(config)
+        asked = await self._invitation(experiment, number, 1)
         now = self.context.clock()
         opened = Round(
             experiment_id=experiment.id,
             number=number,
-            cohort=schedule.invite(Invitation(number=number, attempt=1, enrolled=slots)),
+            cohort=schedule.invite(config, asked),
             opened_at=now,
-            deadline=schedule.deadline(now),
+            deadline=schedule.deadline(config, now),
             cut=cut(self.context.limits),
         )
         if await self.repo.add_round(opened):
@@ -128,13 +130,14 @@ class Rounds:
 
         Until something is due, sum its full groups.
         """
-        schedule, now = schedule_of(experiment.config), self.context.clock()
+        config, now = experiment.config, self.context.clock()
+        schedule = schedule_of(config)
         heard = await self._heard(experiment, round_)
-        latest = schedule.latest_deadline(round_, heard, now)
+        latest = schedule.latest_deadline(config, round_, heard, now)
         if round_.deadline > latest:
             await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=latest))
             return True
-        match schedule.due(round_, heard, now):
+        match schedule.due(config, round_, heard, now):
             case Due.NOTHING:
                 await self._sum_full_groups(experiment, round_, heard, budget)
                 return False
@@ -159,15 +162,16 @@ class Rounds:
         self, experiment: Experiment, round_: Round, heard: Heard, budget: CallBudget
     ) -> None:
         """Give a round with too few updates another attempt, or fail the experiment."""
-        schedule, needed = schedule_of(experiment.config), experiment.config.updates_to_close
+        config, needed = experiment.config, experiment.config.updates_to_close
+        schedule = schedule_of(config)
         settled = heard.covers(round_.cohort)
         if not settled and (fault := await blobs_fault(self.context)) is not None:
             # No client could report, so the attempt starts again and does not count.
             budget.faults.append(fault)
-            later = schedule.deadline(self.context.clock())
+            later = schedule.deadline(config, self.context.clock())
             if await self.repo.save_round(round_.move(RoundState.COLLECTING, deadline=later)):
                 journal.log_round(round_, "deadline extended", WARNING, cause=fault.message)
-        elif schedule.repeats(round_):
+        elif schedule.repeats(config, round_):
             await self._retry(experiment, round_, heard)
         else:
             await fail(
@@ -203,12 +207,12 @@ class Rounds:
             await sum_groups(self.context, experiment, round_, left, budget)
 
     async def _retry(self, experiment: Experiment, round_: Round, heard: Heard) -> None:
-        schedule, now = schedule_of(experiment.config), self.context.clock()
-        enrolled = await self._taking_part(experiment)
-        asked = Invitation(
-            number=round_.number,
-            attempt=round_.attempt + 1,
-            enrolled=[slot for slot in enrolled if slot not in heard.refused],
+        config, now = experiment.config, self.context.clock()
+        schedule = schedule_of(config)
+        asked = await self._invitation(experiment, round_.number, round_.attempt + 1)
+        asked = replace(
+            asked,
+            enrolled=[slot for slot in asked.enrolled if slot not in heard.refused],
             reported=heard.reported,
             absent=round_.cohort,
         )
@@ -223,19 +227,21 @@ class Rounds:
         again = round_.move(
             RoundState.COLLECTING,
             attempt=asked.attempt,
-            cohort=schedule.invite(asked),
-            deadline=schedule.deadline(now),
+            cohort=schedule.invite(config, asked),
+            deadline=schedule.deadline(config, now),
             earlier=(*round_.earlier, ended),
         )
         if await self.repo.save_round(again):
-            needed = experiment.config.updates_to_close
-            journal.log_new_attempt(again, len(heard.reported), needed)
+            journal.log_new_attempt(again, len(heard.reported), config.updates_to_close)
 
-    async def _taking_part(self, experiment: Experiment) -> list[int]:
-        """The slots of the clients that can be drawn into a cohort."""
+    async def _invitation(self, experiment: Experiment, number: int, attempt: int) -> Invitation:
+        """The clients that an attempt may invite, and what the store holds of them."""
         enrolled = await self.repo.enrolled_slots(experiment.id)
         revoked = set(experiment.revoked)
-        return [slot for slot in enrolled if slot not in revoked]
+        slots = [slot for slot in enrolled if slot not in revoked]
+        reads = schedule_of(experiment.config).reads(experiment.config)
+        known = await known_clients(self.context, experiment, slots, reads)
+        return Invitation(number=number, attempt=attempt, enrolled=slots, known=known)
 
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
         """Delete the closed round's uploads, then open the next round, pause or complete."""

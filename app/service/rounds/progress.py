@@ -30,6 +30,7 @@ class Progress:
     full_group: int | None = None
 
 
+COUNTED = 128  # keys of updates; a call counts so many on average at most
 NOTHING, STEP_DUE = Progress(), Progress(step_due=True)
 Check = Callable[[Context, Experiment, Round | None], Awaitable[Progress]]
 
@@ -58,10 +59,14 @@ def check_after(slot: int) -> Check:
     Of the calls that complete a cohort, the last one sees what all of them wrote, and finds every
     block complete, whatever their order. So some call always closes the round, and in the same way
     some call always finds a full group.
+
+    Where something is due at a number of updates, it counts them first.
     """
 
     async def check(context: Context, experiment: Experiment, round_: Round | None) -> Progress:
         if round_ is None or not _waits_for_cohort(context, experiment, round_):
+            return STEP_DUE
+        if await _has_counted_to(context, experiment, round_):
             return STEP_DUE
         if slot not in round_.cohort:
             return NOTHING
@@ -76,6 +81,19 @@ def check_after(slot: int) -> Check:
         return STEP_DUE
 
     return check
+
+
+async def _has_counted_to(context: Context, experiment: Experiment, round_: Round) -> bool:
+    """Whether there are so many updates that something is due before the whole cohort reported.
+
+    In a large cohort only a share of the calls counts: of those that come later, or of the polls,
+    one finds it soon.
+    """
+    config = experiment.config
+    number = schedule_of(config).counts_to(config, round_, context.clock())
+    if number is None or context.jitter() * len(round_.cohort) >= COUNTED:
+        return False
+    return len(await context.repo.reported_slots(experiment.id, round_.number)) >= number
 
 
 async def _check_group(
@@ -127,7 +145,7 @@ def blocks(cohort: Sequence[int], slot: int) -> Iterator[tuple[str, Sequence[int
 def _waits_for_cohort(context: Context, experiment: Experiment, round_: Round) -> bool:
     """Whether only the rest of the cohort can move the round on: no call of the admin, no clock."""
     now = context.clock()
-    latest = schedule_of(experiment.config).deadline(now)
+    latest = schedule_of(experiment.config).deadline(experiment.config, now)
     return (
         experiment.state is ExperimentState.RUNNING
         and round_.state is RoundState.COLLECTING

@@ -1,36 +1,39 @@
 """The contract of a selection: which of the free clients a cohort takes.
 
-A selection is a pure function of the experiment's seed, the round, the attempt and what the store
-holds of the clients. Its only source of randomness is `Draw.ticket`, a keyed hash
-(docs/decisions/0006), so every process draws the same clients.
+A selection is an alternative whose fields are its settings. It is a pure function of the
+experiment's seed, the round, the attempt and what the store holds of the clients. Its only source
+of randomness is `Draw`, a keyed hash (docs/decisions/0006), so every process draws the same
+clients.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
+from enum import Flag
+from typing import ClassVar
 
+from serverless_fl.alternatives import Alternative
 from serverless_fl.domain import draws
 
 
-class Reads(IntEnum):
-    """How much of the store a selection needs; each includes the one before."""
+class Reads(Flag):
+    """What a selection needs of the store."""
 
     NOTHING = 0
     EXAMPLES = 1  # `Known.examples`
     ROUNDS = 2  # `Known.turns`, without what the updates say
-    UPDATES = 3  # `Known.turns` with what the updates say
+    UPDATES = 4 | ROUNDS  # `Known.turns` with what the updates say
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One time that a client was invited to a closed round.
+    """One time that a client was invited to a round that is closed.
 
-    `seconds` is the time from the beginning of the attempt to the update. `loss` is the loss of the
-    model before the client trained, on its own examples. Both are None where nothing is known.
+    `seconds` is the time from the beginning of the attempt to the update. `loss` is the loss that
+    the client reported: of the model before its training, or else of the training. Both are None
+    where nothing is known.
     """
 
     round: int
@@ -44,16 +47,24 @@ class Known:
     """What the store holds of a client: its examples, and its last turns, the newest first."""
 
     examples: int = 1
-    turns: Sequence[Turn] = field(default=())
+    turns: Sequence[Turn] = ()
+
+
+UNKNOWN = Known()  # a client of which the store holds nothing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """The draw of one attempt at a round."""
+    """The draw of one attempt at a round, which may take `deadline_seconds`."""
 
     seed: int
     number: int
     attempt: int
+    deadline_seconds: float
+
+    def ticket(self, slot: int) -> float:
+        """Draw a number in [0, 1) for a slot."""
+        return draws.ticket(self.seed, self.number, self.attempt, slot)
 
     def uniform(self, slots: Iterable[int], size: int) -> list[int]:
         """Draw `size` of the slots, each with the same chance; all if there are fewer."""
@@ -64,26 +75,25 @@ class Draw:
 
         Weights are positive. This is the exponential race of Efraimidis and Spirakis, "Weighted
         random sampling with a reservoir", 2006: the smallest of -ln(u) / weight win. With equal
-        weights it draws as `uniform` does.
+        weights it draws the slots that `uniform` draws.
         """
 
         def time(slot: int) -> tuple[float, int]:
-            ticket = draws.ticket(self.seed, self.number, self.attempt, slot)
-            return -math.log1p(-ticket) / weights[slot], slot
+            return -math.log1p(-self.ticket(slot)) / weights[slot], slot
 
         return sorted(sorted(weights, key=time)[:size])
 
 
-class Selection(Protocol):
-    """A rule for the draw of a cohort."""
+class Selection(Alternative):
+    """A selection with its settings."""
 
-    reads: ClassVar[Reads]
+    reads: ClassVar[Reads] = Reads.NOTHING
 
     def draw(
         self, draw: Draw, slots: Sequence[int], size: int, known: Mapping[int, Known]
     ) -> list[int]:
         """Give `size` of the slots, or all of them if there are fewer; ascending.
 
-        `known` may lack a client of which the store holds nothing.
+        `known` lacks clients of which the store holds nothing.
         """
-        ...
+        raise NotImplementedError

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Literal
 
-from serverless_fl.schedule.selection.selection import Draw, Known, Reads
+from serverless_fl.schedule.selection.selection import Draw, Known, Selection
 
 
-class Uniform:
-    """Every client has the same chance in every round (McMahan et al., 2017, arXiv:1602.05629).
+class Uniform(Selection):
+    """Every client has the same chance in every round.
 
-    Choose it unless you know better: the mean of the updates is then right on average.
+    McMahan et al., 2017, arXiv:1602.05629. Choose it unless you know better: it favours no client,
+    so the mean of the updates is right on average.
     """
 
-    reads: ClassVar[Reads] = Reads.NOTHING
+    name: Literal["uniform"] = "uniform"
 
     def draw(
         self, draw: Draw, slots: Sequence[int], size: int, known: Mapping[int, Known]

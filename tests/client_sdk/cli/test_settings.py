@@ -243,9 +243,27 @@ def test_an_error_of_a_choice_names_the_flag(told_toys, words, says):
         ("name = 3", "{}: strategy.name must be one of fedavg, toy, other, not 3"),
         ('name = "toy"\ntoy_rate = "1"', "{}: strategy.toy_rate must be a number, above 0"),
         ('name = "toy"\ntoy_rte = 1', "there is no key strategy.toy_rte; did you mean toy_rate?"),
-        ('[schedule]\nname = "x"', "there is no key schedule.name; it belongs into [run]"),
+        ('[privacy]\nname = "x"', "there is no key privacy.name; it belongs into [run]"),
     ],
 )
 def test_an_error_of_a_choice_names_the_key(told_toys, file, text, says):
     path = file(f"[strategy]\n{text}\n")
     assert says.format(path) in told_toys("--config", path)
+
+
+def test_the_settings_of_a_schedule_and_a_selection_are_flags_and_keys(tmp_path):
+    words = ["--over-selection", 2, "--grace-seconds", 30, "--selection", "responsive"]
+    arguments = parse(*words, "--prompt-share", 0.25)
+    of_data = {"dataset": "d", "dataset_size": 1000, "model": "m"}
+    config = settings.effective(arguments.settings, **of_data)
+    wanted = {"name": "synchronous", "over_selection": 2, "grace_seconds": 30.0}
+    assert config.model_dump()["schedule"] == wanted
+    assert config.model_dump()["selection"] == {"name": "responsive", "prompt_share": 0.25}
+    config_file.write(tmp_path, config, arguments, "d")
+    again = parse("--config", tmp_path / config_file.NAME)
+    assert settings.effective(again.settings, **of_data) == config
+
+
+def test_more_over_selection_than_clients_is_refused_by_the_flags():
+    with pytest.raises(UsageError, match=r"--clients-per-round \(10\) and --over-selection \(90\)"):
+        effective("--clients-per-round", 10, "--over-selection", 90)

@@ -74,7 +74,7 @@ async def test_at_its_deadline_a_round_closes_with_a_quorum_and_names_the_missin
     round_ = await federation.admin.round(experiment, 1)
     assert (round_.state, round_.reported, round_.missing) == ("closed", cohort[:1], cohort[1:])
     assert value_of(await federation.admin.download_model(experiment)) == 3.0
-    with pytest.raises(StateConflict, match="Round 1 is not open; round 2 is"):
+    with pytest.raises(StateConflict, match="Round 1 is closed and takes no more updates; round 2"):
         await members[cohort[1]].upload(1, 9.0)
 
 
@@ -223,7 +223,7 @@ async def test_out_of_turn_says_what_the_turn_is(federation):
     outsider = next(m for c, m in members.items() if c not in cohort)
     with pytest.raises(StateConflict, match="not in the cohort of round 1"):
         await outsider.upload(1, 1.0)
-    with pytest.raises(StateConflict, match="Round 2 is not open; round 1 is"):
+    with pytest.raises(StateConflict, match="Round 2 is not open yet; round 1 is"):
         await members[cohort[0]].upload(2, 1.0)
 
 
