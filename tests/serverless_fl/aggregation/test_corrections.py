@@ -6,7 +6,7 @@ import pytest
 from serverless_fl.aggregation.feddyn import FedDyn
 from serverless_fl.aggregation.in_memory import aggregate
 from serverless_fl.aggregation.scaffold import Scaffold
-from serverless_fl.aggregation.strategy import TrainingFacts, UpdateFacts
+from serverless_fl.aggregation.strategy import RoundFacts, TrainingFacts, UpdateFacts
 
 UNEQUAL = [UpdateFacts(client=0, num_examples=1), UpdateFacts(client=1, num_examples=99)]
 
@@ -24,6 +24,14 @@ def test_scaffolds_server_by_hand():
     )
     assert new[0] == pytest.approx(11.5)
     assert state["control"][0] == pytest.approx(3)
+
+
+@pytest.mark.parametrize(("clients", "share"), [(4, 0.5), (2, 1.0), (1, 1.0)])
+def test_participation_is_a_share(clients, share):
+    """An update may be of a client that was revoked later, and no longer counts among all."""
+    training = TrainingFacts(local_epochs=1, batch_size=1, learning_rate=0.1, momentum=0.0)
+    facts = RoundFacts(number=1, updates=UNEQUAL, clients=clients, training=training)
+    assert facts.participation == share
 
 
 def test_scaffold_begins_with_controls_of_0():

@@ -27,6 +27,13 @@ def test_examples_are_weights():
     assert found[0] == pytest.approx(0.6)
 
 
+def test_a_distance_of_0_counts_as_a_millionth():
+    """The mean of 0, -2, 1, 1 is 0; (-2 / 2 + 1 + 1) / (10^6 + 1 / 2 + 1 + 1)."""
+    updates = [[0.0], [-2.0], [1.0], [1.0]]
+    found, _ = aggregate(GeometricMedian(weiszfeld_passes=1), [0.0], updates)
+    assert found[0] == pytest.approx(1 / (10**6 + 2.5), rel=1e-6)
+
+
 def test_on_a_line_it_is_the_median():
     found, _ = aggregate(GeometricMedian(), [10.0], [[1.0], [2.0], [3.0], [400.0], [-7.0]])
     assert found[0] == pytest.approx(2, abs=1e-3)

@@ -121,8 +121,14 @@ def test_distances_of_small_changes_on_large_weights_are_exact():
     np.testing.assert_allclose(squared_distances(gram(*changes)), expected, rtol=1e-9)
 
 
+def test_rounding_leaves_no_distance_below_0():
+    products = np.array([[1.0, 1.0 + 1e-15], [1.0 + 1e-15, 1.0]])
+    assert squared_distances(products)[0, 1] == 0
+
+
 def test_a_change_whose_norm_overflows_is_far_from_all():
-    changes = np.array([[0.0], [1.0], [2.0], [1e200], [-1e200]])
+    """Of two such changes it is infinity less infinity: NaN, but for the rule."""
+    changes = np.array([[0.0], [1.0], [2.0], [1e200], [1e200]])
     with np.errstate(over="ignore"):
         products = changes @ changes.T
     assert np.isinf(squared_distances(products)[3]).all()
