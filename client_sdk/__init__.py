@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         TrainingFailed,
     )
     from client_sdk.participant import Event, Participant, Turn
+    from client_sdk.recipes.result import SimulationResult
+    from client_sdk.recipes.simulate import simulate, simulate_async
     from client_sdk.simulation.embedded import EmbeddedCoordinator
     from client_sdk.simulation.outcome import Outcome, Row
     from client_sdk.simulation.simulate import Simulation, Watchers
@@ -79,6 +81,7 @@ __all__ = [
     "Result",
     "Row",
     "Simulation",
+    "SimulationResult",
     "SklearnTask",
     "StateConflict",
     "Task",
@@ -94,6 +97,8 @@ __all__ = [
     "load",
     "picture_task",
     "predict",
+    "simulate",
+    "simulate_async",
     "spec_for",
     "verify",
 ]
@@ -113,6 +118,8 @@ _MODULES = {
         *("StateConflict", "TrainingFailed"),
     ),
     "client_sdk.participant": ("Event", "Participant", "Turn"),
+    "client_sdk.recipes.result": ("SimulationResult",),
+    "client_sdk.recipes.simulate": ("simulate", "simulate_async"),
     "client_sdk.simulation.embedded": ("EmbeddedCoordinator",),
     "client_sdk.simulation.outcome": ("Outcome", "Row"),
     "client_sdk.simulation.simulate": ("Simulation", "Watchers"),

@@ -1,0 +1,65 @@
+"""What a simulation gives a script or a notebook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from client_sdk.results import plots
+from client_sdk.results.version_figures import figures
+from client_sdk.simulation.outcome import Outcome, Row, best_of
+from client_sdk.task import weights_file
+from client_sdk.task.task import Task, Weights
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """How a simulation went: a row for each round, and the last global model.
+
+    `outcome` has all that the coordinator recorded, also the best model's file.
+    """
+
+    task: Task = field(repr=False)
+    outcome: Outcome = field(repr=False)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rounds, with the metrics of each new global model on the test set."""
+        return self.outcome.rows
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the last global model on the test set; empty without rounds."""
+        return self.rows[-1].metrics if self.rows else {}
+
+    @property
+    def best(self) -> Row:
+        """The round with the best model: by accuracy, then by loss."""
+        return best_of(self.rows)
+
+    @property
+    def weights(self) -> Weights:
+        """The last global model's tensors by name."""
+        return weights_file.read(self.outcome.weights)
+
+    @property
+    def model(self) -> Any:
+        """The last global model as its library has it: a torch module, a fitted estimator."""
+        return self.task.model(self.weights)
+
+    def save(self, path: Path | str) -> None:
+        """Write the last global model as a safetensors file."""
+        Path(path).write_bytes(self.outcome.weights)
+
+    def plot(self, path: Path | str | None = None) -> bytes:
+        """Draw the metrics by round: the bytes of a PNG, written to `path` where one is given."""
+        found = figures(self.outcome.experiment.history, self.outcome.models)
+        picture = plots.rounds(self.rows, found, self.task.name)
+        if path is not None:
+            Path(path).write_bytes(picture)
+        return picture
+
+    def _repr_png_(self) -> bytes | None:
+        """The plot, in a notebook."""
+        return self.plot() if self.rows else None

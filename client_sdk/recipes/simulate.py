@@ -1,0 +1,160 @@
+"""`simulate`: a whole experiment in one call, with a coordinator of its own.
+
+result = simulate(SklearnTask(LogisticRegression()), train=(x, y), test=(tx, ty), clients=5)
+print(result.metrics, result.model)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from client_sdk.api.client import CoordinatorClient
+from client_sdk.data.data import Data, as_data
+from client_sdk.data.seeds import SeededRandom, derive_seed
+from client_sdk.engines.engine import Engine
+from client_sdk.engines.in_line import InLine
+from client_sdk.engines.trainer import LocalTrainer
+from client_sdk.errors import BadSettings, DataError
+from client_sdk.recipes.result import SimulationResult
+from client_sdk.simulation.defaults import derived
+from client_sdk.simulation.embedded import EmbeddedCoordinator
+from client_sdk.simulation.outcome import Row
+from client_sdk.simulation.simulate import Simulation, Watchers
+from client_sdk.task.task import Task
+from serverless_fl.domain.errors import InvalidConfig
+from serverless_fl.wire.config import ExperimentConfig
+
+T = TypeVar("T")
+
+TEST_SHARE = 0.2  # of the data, where no test set is given
+
+
+def simulate(task: Task, train: Any, test: Any = None, **options: Any) -> SimulationResult:
+    """Run an experiment with all its clients on this machine, and wait for its end.
+
+    It works in a script, in any thread, and in a notebook. The arguments are those of
+    `simulate_async`.
+    """
+    return _wait_for(simulate_async(task, train, test, **options))
+
+
+async def simulate_async(
+    task: Task,
+    train: Any,
+    test: Any = None,
+    *,
+    clients: int = 20,
+    engine: Engine | None = None,
+    on_row: Callable[[Row], None] = lambda row: None,
+    name: str = "",
+    **settings: Any,
+) -> SimulationResult:
+    """Run an experiment with all its clients on this machine.
+
+    `train` is shared out equally; each new global model is measured on `test`, by default a fifth
+    of the data, drawn by the seed. Both are what the task takes: (x, y) arrays or tensors, a list,
+    a torch Dataset (see `as_data`). `settings` are those of an experiment, such as `rounds=20` or
+    `seed=1` (docs/settings.md). Clients train in this process; `engine=Processes()` uses all cores.
+    `on_row` gets each round when it is closed. The coordinator is a process of its own, which
+    keeps its state in a temporary folder.
+
+    Raises BadSettings, DataError, TrainingFailed, ClientError.
+    """
+    data = as_data(train)
+    seed = settings.get("seed", 0)
+    data, held_out = (data, as_data(test)) if test is not None else _split(data, seed)
+    task.meet(data)
+    config = _config(task, len(data), clients, settings)
+    watchers = Watchers(on_row=on_row)
+    secret = secrets.token_hex(16)
+    with (
+        tempfile.TemporaryDirectory(prefix="serverless-fl-") as folder,
+        LocalTrainer(task, data, engine or InLine()) as trainer,
+    ):
+        async with (
+            EmbeddedCoordinator(Path(folder), secrets.token_hex(16)) as coordinator,
+            CoordinatorClient(coordinator.url, coordinator.admin_key) as client,
+        ):
+            simulation = Simulation(
+                *(client, task, config, trainer),
+                test=held_out,
+                secret=secret,
+                name=name,
+                watchers=watchers,
+            )
+            await simulation.create()
+            return SimulationResult(task, await simulation.run())
+
+
+def _split(data: Data, seed: int) -> tuple[Data, Data]:
+    """Hold a fifth of the data out, as a function of the seed. Raises DataError."""
+    if len(data) < 2:
+        raise DataError("There is nothing left to test on: give a test set.")
+    order = SeededRandom(derive_seed(seed, "test set")).permutation(len(data)).tolist()
+    cut = max(1, round(len(data) * TEST_SHARE))
+    return data.subset(sorted(order[cut:])), data.subset(sorted(order[:cut]))
+
+
+def _config(task: Task, examples: int, clients: int, settings: dict[str, Any]) -> ExperimentConfig:
+    """The settings of the experiment. Raises BadSettings, which names the one at fault."""
+    if not 1 <= clients <= examples:
+        raise BadSettings(f"{examples} examples cannot be shared among {clients} clients.")
+    own = {"dataset": "own", "dataset_size": examples, "model": task.name, "clients": clients}
+    if twice := own.keys() & settings.keys():
+        raise BadSettings(f"simulate sets {', '.join(sorted(twice))} by itself: leave it out.")
+    try:
+        config = ExperimentConfig(**(derived(clients, examples) | settings | own))
+        config.to_config()
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise BadSettings(
+                f"There is no setting {what!r}: docs/settings.md lists them."
+            ) from error
+        raise BadSettings(f"The setting {what}: {first['msg']}.") from error
+    except InvalidConfig as error:
+        raise BadSettings(error.message) from error
+    return config
+
+
+def _wait_for(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, also where this thread has a running event loop.
+
+    A notebook has one, so the coroutine gets a thread with a loop of its own. An interruption
+    cancels it.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    loop = asyncio.new_event_loop()
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    thread = threading.Thread(target=loop.run_forever, name="simulation", daemon=True)
+    thread.start()
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+    finally:
+        asyncio.run_coroutine_threadsafe(_settle(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _settle() -> None:
+    """Wait for the other tasks of this loop, which clean up behind themselves."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+    await asyncio.get_running_loop().shutdown_default_executor()

@@ -1,0 +1,109 @@
+"""`simulate` in a script, a thread and a running loop, with NumPy, scikit-learn and PyTorch."""
+
+import asyncio
+import io
+import json
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from client_sdk.engines.processes import Processes
+from client_sdk.errors import BadSettings, DataError, TrainingFailed
+from client_sdk.recipes.simulate import simulate, simulate_async
+from client_sdk.task import weights_file
+from tests.support import toy
+
+SETTINGS = {"clients": 4, "clients_per_round": 2, "rounds": 2, "local_epochs": 3}
+
+
+def test_a_script_gets_rows_the_model_and_a_plot(tmp_path):
+    rows = []
+    result = simulate(toy.Line(), toy.POINTS, toy.POINTS, on_row=rows.append, **SETTINGS)
+    assert result.rows == rows
+    assert [row.round for row in rows] == [1, 2]
+    assert result.metrics == rows[-1].metrics == toy.Line().evaluate(result.weights, toy.POINTS)
+    assert result.metrics["loss"] < rows[0].metrics["loss"]
+    assert result.best is rows[-1]
+    assert set(rows[0].federated) >= {"train_loss", "bias_before", "loss_after"}
+    assert result.model["line"].shape == (2,)  # the toy has no form of its own
+    with Image.open(io.BytesIO(result.plot(tmp_path / "run.png"))) as picture:
+        assert picture.format == "PNG"
+    assert (tmp_path / "run.png").read_bytes() == result._repr_png_()
+    result.save(tmp_path / "line.safetensors")
+    data = (tmp_path / "line.safetensors").read_bytes()
+    assert np.array_equal(weights_file.read(data)["line"], result.weights["line"])
+    about = weights_file.read_layout(data).metadata
+    assert about["task"] == "line"
+    assert json.loads(about["terms"]) == {"loss": "mean squared error"}
+
+
+async def test_a_running_loop_waits_or_awaits_and_gets_the_same():
+    """As in a notebook, where every cell runs in a loop."""
+    awaited = await simulate_async(toy.Line(), toy.POINTS, **SETTINGS)
+    waited = simulate(toy.Line(), toy.POINTS, **SETTINGS)
+    assert waited.outcome.weights == awaited.outcome.weights
+    assert not [t for t in threading.enumerate() if t.name in ("simulation", "training_0")]
+    other = await simulate_async(toy.Line(), toy.POINTS, seed=1, **SETTINGS)
+    assert other.outcome.weights != awaited.outcome.weights
+
+
+def test_threads_and_processes_give_the_same_too():
+    def run(engine=None):
+        found = simulate(toy.Line(), toy.POINTS, engine=engine, **SETTINGS)
+        return found.outcome.weights
+
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(run, [None, Processes(1)])
+    assert one == other
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_what_a_task_raises_arrives_in_words(in_loop):
+    async def in_a_loop():
+        return simulate(task, toy.POINTS, **SETTINGS)
+
+    task = toy.Failing(ZeroDivisionError("of nothing"))
+    with pytest.raises(TrainingFailed, match="train method of line raised ZeroDivisionError"):
+        if in_loop:
+            asyncio.run(in_a_loop())
+        else:
+            simulate(task, toy.POINTS, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"round": 3}, "no setting 'round'"),
+        ({"rounds": 0}, "The setting rounds: .*greater than or equal to 1"),
+        ({"clients": 41}, "40 examples cannot be shared among 41 clients"),
+        ({"clients": 4, "clients_per_round": 5}, r"clients_per_round \(5\) is more than clients"),
+        ({"dataset": "it"}, "sets dataset by itself"),
+    ],
+)
+def test_wrong_settings_are_named(settings, message):
+    with pytest.raises(BadSettings, match=message):
+        simulate(toy.Line(), toy.POINTS, toy.POINTS, **settings)
+
+
+def test_wrong_data_are_named():
+    with pytest.raises(DataError, match="A dict is no data set"):
+        simulate(toy.Line(), {"x": 1})
+    with pytest.raises(DataError, match="the same length, not 2 and 3 examples"):
+        simulate(toy.Line(), (np.zeros(2), np.zeros(3)))
+
+
+def test_the_breast_cancer_example_gives_its_figure():
+    """Ten lines; three hospitals reach what the pooled data reach."""
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.breast_cancer"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "accuracy 96.49%; of the pooled data 96.49%\n"
