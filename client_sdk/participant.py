@@ -22,6 +22,7 @@ from client_sdk.errors import (
 )
 from client_sdk.task import metrics, shards
 from client_sdk.task.task import Evaluation, LocalUpdate
+from serverless_fl.domain.agreement import ColumnSums
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
 from serverless_fl.privacy import Mechanism
@@ -30,6 +31,7 @@ from serverless_fl.privacy.sending import Sending
 from serverless_fl.weights.deltas import decompress_model
 from serverless_fl.weights.encodings import MODEL_ENCODINGS, UPDATE_ENCODINGS, part_bytes
 from serverless_fl.wire.turns import Done, Train, Wait
+from serverless_fl.wire.views import AgreementView
 
 GZIP_ENCODINGS = ("delta-int8",)  # gzip saves nothing of the others (docs/decisions/0018)
 EVALUATE_SECONDS = 120.0  # for the last model: a client whose experiment ended leaves soon
@@ -105,7 +107,8 @@ class Participant:
     shard's indices point into; a coordinator that shares out a set of another size gets a
     BadAnswer. The participant keeps the model that it downloaded last, up to `keep_bytes`, and does
     not download it again; `held` is such a model from before. Where the parties bring data of their
-    own, `own` are the places of this client's examples in the trainer's data.
+    own, `own` are the places of this client's examples in the trainer's data, `facts` say in words
+    what they look like, and `sums` fix the normalisation; sums are sent only while they are due.
 
     A simulation gives two more. `pause(client_id, wait)` returns when the next poll is worth while:
     it is called before the first poll, after an upload and after a Wait, and gives how the
@@ -127,6 +130,8 @@ class Participant:
         keep_bytes: int = 1 << 30,
         examples: int | None = None,
         own: Sequence[int] | None = None,
+        facts: Mapping[str, str] | None = None,
+        sums: Sequence[ColumnSums] = (),
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -141,19 +146,25 @@ class Participant:
         self._terms = terms
         self._held, self._keep_bytes = held, keep_bytes
         self._examples, self._own = examples, own
+        self._facts, self._sums = facts, sums
 
     async def enrol(self, enrolment_key: str) -> None:
         """Claim a slot of the experiment, and get the shard.
 
-        Raises NotAuthorised, StateConflict (the experiment is full or over), BadAnswer.
+        Raises NotAuthorised, StateConflict (the experiment is full or over), BadAnswer, and
+        RequestRefused where the experiment does not take the data of this party's own.
         """
-        subscription = await self._client.using(enrolment_key).subscribe(
+        door = self._client.using(enrolment_key)
+        sums_due = bool(self._sums) and (await door.agreement(self.experiment_id)).sums_due
+        subscription = await door.subscribe(
             self.experiment_id,
             self._client_key,
             self._name,
             told=self._pause is not None,
             shard=self._own is None,
             examples=None if self._own is None else len(self._own),
+            facts=self._facts,
+            sums=self._sums if sums_due else (),
         )
         self.id = subscription.client_id
         self._client = self._client.using(subscription.token)
@@ -165,6 +176,23 @@ class Participant:
             shard = subscription.shard or await self._client.shard(self.experiment_id)
             self._indices = shards.check(shard, self.id, self._examples)
         self._report("enrolled", 0, f"{len(self._indices)} examples")
+
+    async def agreement(self) -> AgreementView:
+        """The terms for parties with data of their own, with the scales that the sums fixed."""
+        return await self._client.agreement(self.experiment_id)
+
+    async def model(self, version: int) -> bytes:
+        """The bytes (safetensors) of a model version."""
+        terms = await self._known_terms()
+        return await self._client.download_model(
+            self.experiment_id, version, terms.part_bytes, direct=terms.direct, held=self._held
+        )
+
+    async def _known_terms(self) -> Terms:
+        if self._terms is None:  # the client never trained
+            view = await self._client.experiment(self.experiment_id)
+            self._terms = Terms(view.config.seed, view.part_bytes, view.direct)
+        return self._terms
 
     async def run(self) -> Done:
         """Take part until the experiment ends; gives how it ended.
@@ -247,13 +275,7 @@ class Participant:
 
     async def _measure(self, trainer: Evaluator, version: int) -> tuple[int, dict[str, float]]:
         """The number of held-out examples, and the metrics that the client reported of them."""
-        terms = self._terms
-        if terms is None:  # the client never trained
-            view = await self._client.experiment(self.experiment_id)
-            terms = Terms(view.config.seed, view.part_bytes, view.direct)
-        weights = await self._client.download_model(
-            self.experiment_id, version, terms.part_bytes, direct=terms.direct, held=self._held
-        )
+        terms, weights = await self._known_terms(), await self.model(version)
         result = await trainer.evaluate(self.id, self._indices, weights, terms.seed)
         examples = metrics.whole(result.examples, "number of held-out examples")
         found = self._sendable(result.metrics, 0)

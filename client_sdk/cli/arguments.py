@@ -20,7 +20,7 @@ from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import clean
 
 Group = argparse._ActionsContainer  # a parser, or a group of its options
-COMMANDS = ("run", "split", "join", "compare", "predict", "export", "verify", "delete")
+COMMANDS = ("run", "split", "create", "join", "compare", "predict", "export", "verify", "delete")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -119,6 +119,10 @@ def make_parser(declared: type[ExperimentConfig] = RunSettings) -> argparse.Argu
     )
     split.declared = declared
     _add_split(split)
+    create: _Parser = add(
+        "create", **_help("create an experiment whose parties bring data of their own")
+    )
+    _add_create(create)
     _add_join(add("join", **_help("take part in an experiment as one client")))
     _add_compare(add("compare", **_help("lay runs side by side: a table and a figure")))
     _add_predict(add("predict", **_help("classify pictures with a global model")))
@@ -243,8 +247,66 @@ def _add_split(parser: _Parser) -> None:
     figure.add_argument("--json", action="store_true", help="print JSON to standard output")
 
 
+def _add_create(parser: _Parser) -> None:
+    parser.add_argument("--server", type=values.server, required=True, help="the coordinator's URL")
+    _add_admin_key(parser)
+    parser.add_argument("--name", type=values.name, default="", help="a name for people")
+    look = parser.add_argument_group("what every party's data look like")
+    look.add_argument(
+        "--like",
+        type=Path,
+        metavar="PATH",
+        help="a table or a folder of pictures like those of the parties; none of it leaves here "
+        "but names of columns, kinds, categories, classes, and (given) means and deviations",
+    )
+    look.add_argument("--label", metavar="COLUMN", help="of a table: the column to predict")
+    look.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        dest="columns",
+        metavar="NAME=KIND",
+        help="instead of --like: a column to learn from, as age=number, smokes=boolean, "
+        "sex=category:f,m; may be repeated",
+    )
+    look.add_argument(
+        "--classes", metavar="A,B", help="the classes in order, instead of those of --like"
+    )
+    look.add_argument(
+        "--image-size", metavar="WxH", help="of pictures, such as 64 or 64x48 (default: --like's)"
+    )
+    look.add_argument(
+        "--grey", action="store_true", help="with --classes and --image-size: pictures are grey"
+    )
+    look.add_argument(
+        "--model",
+        default="auto",
+        help="of tables: linear, or mlp with one hidden layer (auto: linear); of pictures: "
+        "mnist-cnn, cifar10-cnn, digits-cnn, auto",
+    )
+    groups = settings.add_groups(parser, parser.declared, own_data=True)
+    settings.add_flags(groups, parser.declared, own_data=True)
+    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    parser.set_defaults(config=None)  # so that `settings` is what was given, as for run
+
+
 def _add_join(parser: argparse.ArgumentParser) -> None:
     _add_where(parser)
+    own = parser.add_argument_group("data of your own, if the experiment is of such")
+    own.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="a table (.csv, .tsv, .npz, .parquet), a folder with CLASS/*.png, or pictures in .npz",
+    )
+    own.add_argument(
+        "--label",
+        metavar="COLUMN",
+        help="of a table: the column to predict (default: the experiment's)",
+    )
+    own.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the last model here, with its scales"
+    )
     parser.add_argument(
         "--enrol-key",
         type=values.key,

@@ -9,6 +9,7 @@ import contextlib
 from client_sdk import exit_codes, interrupts
 from client_sdk.api import key_file
 from client_sdk.api.client import CoordinatorClient
+from client_sdk.cli import own_data_join
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
 from client_sdk.engines.processes import Processes
@@ -20,6 +21,7 @@ from client_sdk.results.join_progress import JoinProgress
 from client_sdk.task import joining
 from client_sdk.task.model_file import spec_of
 from client_sdk.task.pictures import picture_task
+from serverless_fl.domain.experiment import OWN
 from serverless_fl.wire.views import ExperimentView
 
 
@@ -44,6 +46,13 @@ async def _participate(
     initial = await client.download_model(
         arguments.experiment, 0, experiment.part_bytes, direct=experiment.direct
     )
+    if experiment.config.data == OWN:
+        return await own_data_join.participate(arguments, console, client, key, experiment, initial)
+    if arguments.data is not None or arguments.label is not None:
+        raise UsageError(
+            "The experiment shares out a common data set, so it takes no --data and no --label: "
+            "give the whole set with --dataset."
+        )
     dataset = _load_data(arguments, console, experiment, initial)
     spec = spec_of(initial)
     task = picture_task(dataset, spec.name, arguments.kernel)

@@ -20,6 +20,7 @@ from client_sdk.cli import values
 from client_sdk.errors import UsageError
 from serverless_fl.alternatives import NAME
 from serverless_fl.domain.errors import InvalidConfig
+from serverless_fl.domain.experiment import OWN
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import GROUPS, Setting, fault, listed, settings_of
 
@@ -106,9 +107,13 @@ def flag_of(setting: str) -> str:
     return _OTHER_FLAGS.get(setting, "--" + setting.replace("_", "-"))
 
 
-def shown_settings(model: type[ExperimentConfig]) -> list[Setting]:
-    """The settings that have a flag, group by group; those of alternatives behind the choice."""
-    found = [s for s in settings_of(model).values() if s.name not in FROM_DATA | OF_PARTIES]
+def shown_settings(model: type[ExperimentConfig], *, own_data: bool = False) -> list[Setting]:
+    """The settings that have a flag, group by group; those of alternatives behind the choice.
+
+    `own_data`: with those of an experiment whose parties bring data of their own.
+    """
+    hidden = FROM_DATA | ({"data"} if own_data else OF_PARTIES)
+    found = [s for s in settings_of(model).values() if s.name not in hidden]
     return sorted(found, key=lambda setting: GROUPS.index(setting.group))
 
 
@@ -146,7 +151,9 @@ class _Store(argparse.Action):
 Groups = Mapping[tuple[str, tuple[str, ...]], argparse._ArgumentGroup]
 
 
-def add_groups(parser: argparse.ArgumentParser, model: type[ExperimentConfig]) -> Groups:
+def add_groups(
+    parser: argparse.ArgumentParser, model: type[ExperimentConfig], *, own_data: bool = False
+) -> Groups:
     """Add the groups of settings to a parser's help.
 
     A group's settings are by `(name, ())`. Those of alternatives follow, by the group's name and
@@ -154,7 +161,8 @@ def add_groups(parser: argparse.ArgumentParser, model: type[ExperimentConfig]) -
     """
     found: dict[tuple[str, tuple[str, ...]], argparse._ArgumentGroup] = {}
     for name, title in TITLES.items():
-        members = [setting for setting in shown_settings(model) if setting.group == name]
+        shown = shown_settings(model, own_data=own_data)
+        members = [setting for setting in shown if setting.group == name]
         about = [_alternatives_text(setting) for setting in members if setting.alternatives]
         found[name, ()] = parser.add_argument_group(title, "\n\n".join(about) or None)
         for takers in dict.fromkeys(tuple(setting.taken_by) for setting in members):
@@ -179,9 +187,9 @@ def _alternatives_text(choice: Setting) -> str:
     return "\n".join([f"The alternatives of {flag_of(choice.name)}:", *lines])
 
 
-def add_flags(groups: Groups, model: type[ExperimentConfig]) -> None:
+def add_flags(groups: Groups, model: type[ExperimentConfig], *, own_data: bool = False) -> None:
     """Add the flag of each setting to its group."""
-    for setting in shown_settings(model):
+    for setting in shown_settings(model, own_data=own_data):
         metavar = {"integer": "N", "number": "X"}.get(setting.kind, "TEXT")
         if setting.alternatives:
             metavar = "NAME"
@@ -227,14 +235,15 @@ def effective(
     given: Given,
     *,
     dataset: str,
-    dataset_size: int,
+    dataset_size: int | None,
     model: str,
     clients: int | None = None,
 ) -> ExperimentConfig:
     """The settings of a run: those given, then those derived from its data, then the defaults.
 
-    `clients` is their number where the data say it. Raises UsageError where two contradict each
-    other, in the words of who gave them.
+    `clients` is their number where the data say it. Without a `dataset_size` each party brings
+    data of its own. Raises UsageError where two contradict each other, in the words of who gave
+    them.
     """
     declared = given.declared
     found = given.nested()
@@ -249,9 +258,11 @@ def effective(
     derived = {
         "clients": clients,
         "clients_per_round": min(per_round, clients),
-        "batch_size": 10 if dataset_size // clients < _SMALL_SHARD else batch,
+        "batch_size": 10 if (dataset_size or 0) // clients < _SMALL_SHARD else batch,
     }
     own = {"dataset": dataset, "dataset_size": dataset_size, "model": model}
+    if dataset_size is None:
+        own["data"] = OWN
     try:
         config = declared(**(derived | found | own))
         config.to_config()

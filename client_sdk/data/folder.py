@@ -76,15 +76,19 @@ def read_folder(
     size: tuple[int, int] | None = None,
     fit: str | None = None,
     like: Preparation | None = None,
+    *,
+    whole: bool = False,
 ) -> Parts:
     """Read a folder's pictures, prepared as `like` says or, without it, as suits them.
+
+    `whole`: it is one site, and where it has no train/, the class folders stand in it.
 
     `size` is (width, height), by default the most common one; where that is over MAX_SIDE, it is
     scaled to 64 pixels on the longer side. Pictures are greyscale where all training pictures are,
     else RGB. Raises DataError.
     """
     notes: list[str] = []
-    sites = _sites(root, notes)
+    sites = _whole(root, notes) if whole else _sites(root, notes)
     left_out = _LeftOut()
     train_folders = {site.train: _class_folders(site.train, left_out) for site in sites}
     classes = tuple(sorted(set().union(*train_folders.values())))
@@ -116,6 +120,12 @@ def read_folder(
         " ".join(filter(None, notes)),
         np.array(owners) if len(sites) > 1 else None,
     )
+
+
+def _whole(root: Path, notes: list[str]) -> list[_Site]:
+    """The folder as one site. Raises DataError."""
+    found = _folders_in(root)
+    return [_site(root, found, notes) if "train" in found else _Site(root.name, root, None)]
 
 
 def _sites(root: Path, notes: list[str]) -> list[_Site]:

@@ -44,24 +44,41 @@ def adapt(dataset: Dataset, about: Description, *, map_classes: bool) -> Dataset
     where that is unambiguous. Raises DataError, with both lists.
     """
     dataset = replace(dataset, mean=about.mean, std=about.std)
-    own, theirs = (
-        [_composed(name) for name in names] for names in (dataset.classes, about.classes)
-    )
-    if own == theirs:
-        return dataset
-    if not map_classes:
-        order = ", but in another order" if sorted(own) == sorted(theirs) else ""
-        raise DataError(
-            f"The classes of {dataset.name} are {'the' if order else 'not the'} experiment's"
-            f"{order}, so its labels would mean something else: {_listed(theirs)} there, "
-            f"{_listed(own)} here. Give --map-classes to match them by name, or rename them."
-        )
-    table = torch.tensor(_matched(own, theirs))
+    places = places_of(dataset.name, dataset.classes, about.classes, map_classes=map_classes)
+    if places == list(range(len(about.classes))):
+        return replace(dataset, classes=about.classes)
+    table = torch.tensor(places)
     return replace(
         dataset,
         classes=about.classes,
         train_y=table[dataset.train_y],
         test_y=table[dataset.test_y],
+    )
+
+
+def places_of(
+    whose: str,
+    own: Sequence[str],
+    theirs: Sequence[str],
+    *,
+    map_classes: bool,
+    may_lack: bool = False,
+) -> list[int]:
+    """Give the experiment's label of each own class.
+
+    `may_lack`: a party may lack some of the experiment's classes, if the others are in its order.
+    Raises DataError, with both lists.
+    """
+    own, theirs = ([_composed(name) for name in names] for names in (own, theirs))
+    if own == theirs or (may_lack and own == [name for name in theirs if name in own]):
+        return [theirs.index(name) for name in own]
+    if map_classes:
+        return _matched(own, theirs)
+    order = ", but in another order" if sorted(own) == sorted(theirs) else ""
+    raise DataError(
+        f"The classes of {whose} are {'the' if order else 'not the'} experiment's{order}, so its "
+        f"labels would mean something else: {_listed(theirs)} there, {_listed(own)} here. Give "
+        "--map-classes to match them by name, or rename them."
     )
 
 

@@ -17,7 +17,7 @@ from serverless_fl.domain.errors import BadEnrolment, BadWeights
 
 FACTS, NORMALISE = "facts", "normalise"  # the keys of the metadata; both values are JSON
 MAX_FACTS = 1000
-MAX_FACT_NAME, MAX_FACT = 100, 200  # characters
+MAX_FACT_NAME, MAX_FACT = 220, 200  # characters
 MAX_COLUMNS = 500  # whose sums the parties send
 MAX_SUM, MAX_SQUARES = 1e100, 1e200
 _SHOWN = 8  # differences in a message

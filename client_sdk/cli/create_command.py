@@ -1,0 +1,87 @@
+"""The command `create`: an experiment whose parties bring data of their own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import secrets
+from dataclasses import replace
+
+from client_sdk import hints
+from client_sdk.api.client import CoordinatorClient
+from client_sdk.cli.settings import effective
+from client_sdk.data.preparation import parse_size
+from client_sdk.errors import UsageError
+from client_sdk.results.console import Output
+from client_sdk.task.own_data.describing import Look, plan_of
+from serverless_fl.domain.experiment import FEDERATED
+
+
+async def execute(arguments: argparse.Namespace, console: Output) -> int:
+    """Create the experiment and print the command with which a party joins it."""
+    if not arguments.admin_key:
+        raise UsageError("create needs the coordinator's admin key: set FL_ADMIN_KEY.")
+    if "clients" not in arguments.settings.values:
+        raise UsageError("Say with --clients how many parties there are.")
+    federated = _is_federated(arguments)
+    if federated:
+        flags = {**arguments.settings.flags, "normalisation": FEDERATED}
+        arguments.settings = replace(arguments.settings, flags=flags)
+    plan = await asyncio.to_thread(plan_of, _look(arguments), federated=federated)
+    for note in plan.notes:
+        console.say(note)
+    config = effective(
+        arguments.settings, dataset=plan.data, dataset_size=None, model=plan.task.name
+    )
+    async with CoordinatorClient(
+        arguments.server, arguments.admin_key, on_retry=console.say
+    ) as client:
+        made = await client.create_experiment(arguments.name, config, secrets.token_hex(16))
+        initial = await asyncio.to_thread(plan.initial, config.seed)
+        await client.upload_initial_model(made.id, initial, made.part_bytes, direct=made.direct)
+    join = join_command(arguments.server, made.id, arguments.label)
+    if arguments.json:
+        print(json.dumps({"id": made.id, "enrolment_key": made.enrolment_key, "join": join}))
+        return 0
+    console.say(
+        f"experiment {made.id}: {plan.task.name}, {config.rounds} rounds; begins when "
+        f"{config.min_clients or config.clients} parties have joined"
+    )
+    console.say("Hand the enrolment key to each party by a safe way. A party joins with:")
+    console.say(f"  export FL_ENROL_KEY={made.enrolment_key}")
+    console.say(f"  {join}")
+    return 0
+
+
+def _is_federated(arguments: argparse.Namespace) -> bool:
+    """Whether the parties' sums fix the scales: those of tables, unless somebody says otherwise.
+
+    Raises UsageError.
+    """
+    is_table = arguments.label is not None or bool(arguments.columns)
+    said = arguments.settings.values.get("normalisation")
+    if said == FEDERATED and not is_table:
+        raise UsageError("--normalisation federated is for tables: give --label.")
+    return is_table and said in (None, FEDERATED)
+
+
+def join_command(server: str, experiment: str, label: str | None) -> str:
+    """What a party types; NAME and PATH are its own."""
+    words = ["join", "--server", server, "--experiment", experiment]
+    words += ["--name", "NAME", "--data", "PATH"]
+    words += ["--label", label] if label else []
+    return hints.quoted("python", "-m", "client_sdk", *words)
+
+
+def _look(arguments: argparse.Namespace) -> Look:
+    classes = [word.strip() for word in (arguments.classes or "").split(",") if word.strip()]
+    return Look(
+        like=arguments.like,
+        label=arguments.label,
+        columns=arguments.columns,
+        classes=classes,
+        size=parse_size(arguments.image_size) if arguments.image_size else None,
+        grey=arguments.grey,
+        model=arguments.model,
+    )

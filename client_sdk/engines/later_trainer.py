@@ -1,0 +1,46 @@
+"""A trainer that is made when the first round opens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from client_sdk.engines.trainer import LocalTrainer
+from client_sdk.task.task import Evaluation, LocalUpdate
+from serverless_fl.wire.turns import Train
+
+
+class LaterTrainer:
+    """Calls `make` before the first training, and closes what that made.
+
+    Choose it for data that can be prepared only after the start of an experiment: the
+    normalisation that the parties' sums fix is not known before.
+    """
+
+    def __init__(self, make: Callable[[], Awaitable[LocalTrainer]]) -> None:
+        self._make = make
+        self._made: LocalTrainer | None = None
+
+    async def train(
+        self, client_id: str, indices: Sequence[int], weights: bytes, order: Train
+    ) -> LocalUpdate:
+        """Train one client for one round."""
+        return await (await self._trainer()).train(client_id, indices, weights, order)
+
+    async def evaluate(
+        self, client_id: str, indices: Sequence[int], weights: bytes, seed: int
+    ) -> Evaluation:
+        """Measure a model on the examples that the client holds out."""
+        return await (await self._trainer()).evaluate(client_id, indices, weights, seed)
+
+    def close(self) -> None:
+        """End the trainer, if there is one."""
+        if self._made is not None:
+            self._made.close()
+
+    async def _trainer(self) -> LocalTrainer:
+        if self._made is None:
+            self._made = await self._make()
+            self._made.start()
+            await asyncio.to_thread(self._made.prepare)
+        return self._made

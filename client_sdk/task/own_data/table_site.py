@@ -1,0 +1,133 @@
+"""A party's own table, as the experiment's model describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from client_sdk.data.data import Arrays
+from client_sdk.data.tables import preparing
+from client_sdk.data.tables.reading import read_table
+from client_sdk.data.tables.schema import Scale, Schema
+from client_sdk.data.tables.table import Column, Table
+from client_sdk.data.tables.words import shown
+from client_sdk.errors import DataError
+from client_sdk.task.own_data.site import Declaration, bounded, facts_of_classes
+from client_sdk.task.own_data.table_task import TableTask
+from client_sdk.task.task import Task, fingerprint
+from serverless_fl.domain.agreement import Agreement, ColumnSums
+from serverless_fl.wire.views import ScaleView
+
+FEWEST = 5  # values in a sum that leaves the party: a sum of fewer would tell single values
+_FAR = 5.0  # deviations between a party's mean and the experiment's: perhaps another unit
+_WIDE = 30.0  # times a party's deviation: parties with other units blow up that of all
+
+
+def agreement_of(task: TableTask, *, federated: bool) -> Agreement:
+    """The terms for tables: the label, its classes, each column's kind, and what is scaled."""
+    schema = task.schema
+    facts = {"task": task.name, "fingerprint": fingerprint(task), "label": schema.label}
+    facts |= facts_of_classes(schema.classes or ())
+    for column in schema.columns:
+        kind = ": ".join([column.kind, *([", ".join(column.categories)] * bool(column.categories))])
+        facts[f"column {column.name}"] = kind
+    return bounded(Agreement(facts, schema.numeric if federated else ()))
+
+
+class TableSite:
+    """A table whose columns, kinds and classes are the experiment's.
+
+    `federated`: the parties' sums fix the scales of the columns. Raises DataError, with the words
+    of both sides.
+    """
+
+    def __init__(
+        self, path: Path, task: TableTask, label: str | None, *, federated: bool, map_classes: bool
+    ) -> None:
+        self._task, self._federated, self._map_classes = task, federated, map_classes
+        self._table, notes = read_like(path, task.schema, label, map_classes=map_classes)
+        self.notes = (*self._table.notes, *notes)
+        if not federated:
+            self.notes += tuple(_far_columns(self._table, task.schema))
+
+    def declaration(self) -> Declaration:
+        """The number of rows, the facts, and sums of columns that have enough values."""
+        schema = self._task.schema
+        facts = agreement_of(self._task, federated=self._federated).facts
+        found = preparing.sums(self._table, schema) if self._federated else None
+        sums: list[ColumnSums] = []
+        if found is not None:
+            rows = zip(schema.numeric, found.counts, found.sums, found.squares, strict=True)
+            sums = [
+                ColumnSums(column=name, count=count, sum=total, squares=squares)
+                if count >= FEWEST
+                else ColumnSums(column=name, count=0, sum=0.0, squares=0.0)
+                for name, count, total, squares in rows
+            ]
+        return Declaration(len(self._table), facts, sums)
+
+    def ready(self, scales: Sequence[ScaleView]) -> tuple[Task, Arrays, Sequence[str]]:
+        """The task with its scales, and prepared rows."""
+        schema, notes = self._task.schema, []
+        if self._federated:
+            schema = with_scales(schema, scales)
+            notes = _far_columns(self._table, schema)
+        x, y, _ = preparing.prepare(self._table, schema, map_classes=self._map_classes)
+        return TableTask(schema, self._task.network), Arrays(x, y), notes
+
+
+def read_like(
+    path: Path, schema: Schema, label: str | None, *, map_classes: bool
+) -> tuple[Table, Sequence[str]]:
+    """The table as the experiment describes it, and notes. Raises DataError.
+
+    A file that does not fit is read once more as it is, so that the message has its own words.
+    """
+    label = label or schema.label
+    try:
+        table = read_table(path, label, like=schema)
+        return table, preparing.check(table, schema, map_classes=map_classes)
+    except DataError:
+        preparing.check(read_table(path, label), schema, map_classes=map_classes)
+        raise
+
+
+def with_scales(schema: Schema, scales: Sequence[ScaleView]) -> Schema:
+    """The description with the scales that the experiment fixed. Raises DataError."""
+    found = {scale.column: Scale(scale.mean, scale.deviation) for scale in scales}
+    if missing := [name for name in schema.numeric if name not in found]:
+        raise DataError(f"The experiment has not fixed the mean of {shown(missing[0])} yet.")
+    columns = tuple(
+        replace(c, scale=None if c.kind == "category" else found[c.name]) for c in schema.columns
+    )
+    label_scale = found[schema.label] if schema.classes is None else None
+    return replace(schema, columns=columns, label_scale=label_scale)
+
+
+def _far_columns(table: Table, schema: Schema) -> list[str]:
+    """A sentence for each column of numbers whose mean here is far from the experiment's."""
+    own = {column.name: column for column in table.columns}
+    notes = []
+    for wanted in schema.columns:
+        if wanted.kind != "number" or wanted.scale is None:
+            continue
+        mean, deviation = _measured(own[wanted.name])
+        scale = wanted.scale
+        far = not abs(mean - scale.mean) <= _FAR * max(scale.deviation, deviation)
+        if far or scale.deviation > _WIDE * deviation > 0:
+            notes.append(
+                f"Column {shown(wanted.name)} has the mean {mean:.4g} and the deviation "
+                f"{deviation:.4g} here, but {scale.mean:.4g} and {scale.deviation:.4g} in the "
+                "experiment: is it in another unit here, or elsewhere?"
+            )
+    return notes
+
+
+def _measured(column: Column) -> tuple[float, float]:
+    known = column.values[~column.missing]
+    if not len(known):
+        return 0.0, np.inf
+    return float(known.mean()), float(known.std())

@@ -1,0 +1,138 @@
+"""The task of tables: a linear model, or a network with one hidden layer, on prepared columns."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from client_sdk.data.data import Arrays
+from client_sdk.data.seeds import SeededRandom
+from client_sdk.data.tables.schema import Schema
+from client_sdk.errors import DataError
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.task import Result, Task, Weights
+from client_sdk.task.tensors import put_weights, weights_of
+
+Network = Literal["linear", "mlp"]
+NETWORKS: tuple[Network, ...] = get_args(Network)
+TABLE = "table"  # the key of the metadata with the table's description
+HIDDEN = 32  # neurons of the hidden layer
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in the caller's thread: to share a few rows out takes longer than to add them up."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class TableTask(Task):
+    """Classifies rows, or estimates a number: x float32 [N, D]; y int64 [N], or float32 [N].
+
+    "linear" is logistic or linear regression; "mlp" has a hidden layer of 32 neurons. It trains by
+    plain SGD on cross-entropy, or on the squared error of the scaled label.
+    """
+
+    def __init__(self, schema: Schema, network: Network = "linear") -> None:
+        if network not in NETWORKS:
+            raise DataError(f"A model of tables is one of {', '.join(NETWORKS)}, not {network!r}.")
+        self.schema, self.network = schema, network
+        self.name = f"table-{network}"
+
+    def terms(self) -> Mapping[str, str]:
+        """The network, the columns and the classes."""
+        kind = "number" if self.schema.classes is None else ", ".join(self.schema.classes)
+        columns = ", ".join(f"{c.name} ({c.kind})" for c in self.schema.columns)
+        return {"network": self.network, "columns": columns, self.schema.label: kind}
+
+    def metadata(self) -> dict[str, str]:
+        """All that is needed to make the task again."""
+        return {
+            "task": self.name,
+            "model": json.dumps({"network": self.network}),
+            TABLE: self.schema.to_json(),
+        }
+
+    @classmethod
+    def read(cls, metadata: Mapping[str, str]) -> TableTask:
+        """The task that a model file's metadata describe. Raises DataError."""
+        network = metadata.get("task", "").removeprefix("table-")
+        found = next((name for name in NETWORKS if name == network), None)
+        if found is None:
+            raise DataError("The model is of a kind of network that this version does not know.")
+        return cls(Schema.from_json(metadata.get(TABLE, "")), found)
+
+    def initial(self, seed: int) -> Weights:
+        """PyTorch's usual initial weights, as a function of the seed."""
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            return weights_of(self._build())
+
+    @_one_thread()
+    def train(self, weights: Weights, data: Arrays, training: TrainSettings, seed: int) -> Result:
+        """Train by plain SGD; the metric is the last epoch's mean loss."""
+        model = self._network(weights)
+        x, y = torch.as_tensor(data.x), torch.as_tensor(data.y)
+        optimiser = torch.optim.SGD(
+            model.parameters(),
+            lr=training.learning_rate,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+        )
+        draws, total = SeededRandom(seed), 0.0
+        model.train()
+        for _ in range(training.epochs):
+            order, total = torch.from_numpy(draws.permutation(len(y))), 0.0
+            for batch in order.split(training.batch_size):
+                optimiser.zero_grad(set_to_none=True)
+                loss = self._loss(model(x[batch]), y[batch])
+                loss.backward()
+                optimiser.step()
+                total += loss.item() * len(batch)
+        return Result(weights_of(model), len(y), {"train_loss": total / len(y)})
+
+    @_one_thread()
+    @torch.no_grad()
+    def evaluate(self, weights: Weights, data: Arrays) -> dict[str, float]:
+        """`loss` and `accuracy`; of a number, `loss`, which is the scaled squared error, alone."""
+        found = self._network(weights).eval()(torch.as_tensor(data.x))
+        y = torch.as_tensor(data.y)
+        metrics = {"loss": self._loss(found, y).item()}
+        if self.schema.classes is not None:
+            metrics["accuracy"] = float((found.argmax(1) == y).float().mean())
+        return metrics
+
+    @torch.no_grad()
+    def answers(self, weights: Weights, x: np.ndarray) -> np.ndarray:
+        """The class of each row as a number, int64 [N], or its estimate, float32 [N], scaled."""
+        found = self._network(weights).eval()(torch.as_tensor(x))
+        is_class = self.schema.classes is not None
+        return np.asarray(found.argmax(1) if is_class else found[:, 0])
+
+    def _loss(self, found: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if self.schema.classes is None:
+            return F.mse_loss(found[:, 0], y)
+        return F.cross_entropy(found, y)
+
+    def _network(self, weights: Weights) -> nn.Module:
+        model = self._build()
+        put_weights(model, weights)
+        return model
+
+    def _build(self) -> nn.Module:
+        inputs = len(self.schema.inputs)
+        outputs = 1 if self.schema.classes is None else len(self.schema.classes)
+        if self.network == "linear":
+            return nn.Linear(inputs, outputs)
+        return nn.Sequential(nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, outputs))
