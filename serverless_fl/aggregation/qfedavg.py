@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LOSS = "loss_before"  # the metric: the global model's loss on the client's held-out examples
-_LEAST, _MOST = 1e-10, 1e10  # of a loss, so that its power of q is positive and finite
+_LEAST, _MOST = 1e-10, 1e6  # of a loss; what lies beyond counts as that
 
 
 class QFedAvg(Strategy):
@@ -52,8 +52,12 @@ class QFedAvg(Strategy):
     ] = 0.2
 
     def weight(self, update: UpdateFacts) -> float:
-        """Give the power by the decimal module, as C's `pow` has other last bits elsewhere."""
-        return float(Decimal(_loss(update)) ** Decimal(self.q))
+        """Give the loss's power of q as a share of the largest loss's: above 0 and at most 1.
+
+        The step has the weights above and below the line, so their scale does not matter. C's `pow`
+        has other last bits on other machines; the decimal module's has not.
+        """
+        return float((Decimal(_loss(update)) / Decimal(_MOST)) ** Decimal(self.q))
 
     def step(
         self, base: np.ndarray, reduced: Mapping[str, np.ndarray], state: State, facts: RoundFacts

@@ -51,8 +51,15 @@ def test_no_change_and_no_loss_divide_by_nothing():
 
 @pytest.mark.parametrize("loss", [0.0, 1e-300, 1e30])
 @pytest.mark.parametrize("q", [0.0, 0.5, 15.0])
-def test_the_weight_of_an_extreme_loss_is_positive_and_finite(loss, q):
-    assert 0 < QFedAvg(q=q).weight(clients([loss])[0]) < float("inf")
+def test_the_weight_of_an_extreme_loss_is_above_0_and_at_most_1(loss, q):
+    assert 0 < QFedAvg(q=q).weight(clients([loss])[0]) <= 1
+
+
+def test_high_losses_at_a_high_q_lose_nothing():
+    """F = 2 and 4 at q = 15: 2^15 * 1 + 4^15 * 3 over the sum of h, with L = 10 and |y| = 1, 3."""
+    found, _ = aggregate(QFedAvg(q=15.0), [0.0], [[1.0], [3.0]], clients([2.0, 4.0]))
+    h = 15 * 2**14 * 100 + 10 * 2**15 + 15 * 4**14 * 900 + 10 * 4**15
+    assert found[0] == pytest.approx(10 * (2**15 * 1 + 4**15 * 3) / h, rel=1e-12)
 
 
 def reference(base, updates, losses, q, rate):
