@@ -14,6 +14,7 @@ from referencing.jsonschema import DRAFT202012
 from app.config import Settings
 from app.main import create_app
 from tests.support.federation import ADMIN_KEY
+from tests.support.plain_http import bearer
 from tests.support.some import some
 
 DOCUMENT = create_app(Settings(admin_key=ADMIN_KEY)).openapi()
@@ -120,10 +121,8 @@ async def test_every_operation_answers_its_example_as_declared(federation):
         ids = ["20261124-101500-9f2c1a", enrolling if subscribing else experiment]
         for id_ in ids if "{experiment_id}" in path else ids[1:]:
             address, options = request_of(method, path, id_)
-            bearer = enrolment_key if subscribing and id_ == enrolling else key
-            answer = await federation.http.request(
-                method, address, headers=bearer(bearer), **options
-            )
+            fits = enrolment_key if subscribing and id_ == enrolling else key
+            answer = await federation.http.request(method, address, headers=bearer(fits), **options)
             declared = DOCUMENT["paths"][path][method]["responses"]
             assert str(answer.status_code) in declared, (method, path, answer.text)
             for kind, content in declared[str(answer.status_code)].get("content", {}).items():
