@@ -78,6 +78,34 @@ async def test_rounds_follow_one_another_and_take_nothing_out_of_turn(api):
     assert (await api.admin.experiment(experiment)).state == "completed"
 
 
+async def test_a_round_that_asks_more_clients_than_it_needs_closes_without_the_last(api):
+    """And its grace is the deadline that clients are told."""
+    schedule = {"name": "synchronous", "over_selection": 1, "grace_seconds": 20.0}
+    experiment, (first, second, last) = await api.start(
+        clients=3,
+        clients_per_round=2,
+        rounds=1,
+        quorum=1,
+        schedule=schedule,
+        selection="responsive",
+    )
+    assert (await last.status()).seconds_left > 20
+    await first.upload(1, 2.0)
+    assert (await last.status()).seconds_left <= 20
+    await second.upload(1, 4.0)
+    with pytest.raises(StateConflict) as late:
+        await last.upload(1, 99.0)
+    assert late.value.code == "out-of-turn"
+    round_ = await api.admin.round(experiment, 1)
+    assert (round_.state, round_.reported, round_.missing) == (
+        "closed",
+        [first.id, second.id],
+        [last.id],
+    )
+    assert value_of(await api.admin.download_model(experiment)) == 3.0
+    assert (await last.status()).action == "done"
+
+
 async def test_an_update_of_another_kind_is_refused_by_name_and_the_round_goes_on(api):
     experiment, members = await api.start(clients=2, rounds=1, quorum=1)
     bad = safetensors.numpy.save({"w": np.full((2, 3), np.nan, np.float32)})

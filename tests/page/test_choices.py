@@ -41,7 +41,7 @@ def test_the_fields_of_the_chosen_strategy(form):
     page, sent = form
     strategy = page.get_by_label("strategy", exact=True)
     expect(strategy).to_have_value("fedavg")
-    expect(page.locator(".chosen")).to_contain_text("The mean of the clients' weights")
+    expect(page.get_by_role("group", name="fedavg")).to_contain_text("The mean of the clients'")
     expect(page.get_by_label("toy rate")).to_have_count(0)
 
     strategy.select_option("toy")
