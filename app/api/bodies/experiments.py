@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from app.api.bodies.common import ids_of, optional_time_of, time_of
 from app.api.bodies.rounds import refusal_body, round_body, summary_body
 from app.service.coordinator import Coordinator, EnrolmentKey, ExperimentDetails
 from serverless_fl.domain.audit import AuditEvent
+from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import Config, Experiment
 from serverless_fl.wire import schema, views
 from serverless_fl.wire.config import ExperimentConfig
@@ -13,9 +16,20 @@ from serverless_fl.wire.text import clean
 
 
 def settings_body(config: Config) -> ExperimentConfig:
-    """The settings. Names lose control characters, which earlier versions have stored."""
+    """The settings. Names lose control characters, which earlier versions have stored.
+
+    Raises InvalidConfig if another release has stored a setting that this one does not know.
+    """
     named = {"dataset": clean(config.dataset), "model": clean(config.model)}
-    return ExperimentConfig(**config.flat() | named)
+    try:
+        return ExperimentConfig(**config.flat() | named)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidConfig(
+            "Another release of the coordinator has stored settings that this one cannot read: "
+            f"{where}: {first['msg']}."
+        ) from error
 
 
 def created_body(

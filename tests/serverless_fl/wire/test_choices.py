@@ -7,6 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from app.api.bodies.experiments import settings_body
 from serverless_fl.aggregation import strategy_of
 from serverless_fl.domain.choice import Choice
 from serverless_fl.domain.errors import InvalidConfig
@@ -113,6 +114,35 @@ def test_a_digest_depends_on_what_differs_from_the_defaults():
 def test_a_stored_strategy_of_another_release(with_toy, stored, says):
     with pytest.raises(InvalidConfig, match=says):
         strategy_of(Config.of({**NEEDED, "strategy": stored}))
+
+
+def test_settings_of_another_release_are_not_shown():
+    kept = Config.of({**NEEDED, "strategy": {"name": "fedavg", "gone": 1}})
+    with pytest.raises(
+        InvalidConfig, match=r"Another release .* cannot read: strategy.gone: Extra"
+    ):
+        settings_body(kept)
+
+
+OLD = {"clients": 4, "clients_per_round": 2}
+OTHERS = {
+    **{"rounds": 3, "learning_rate": 0.1, "quorum": 2, "momentum": 0.9, "budget_usd": 3.0},
+    "update_encoding": "delta-int8",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "digest"),
+    [
+        ({}, "99ab05502849ab7d1c42913d7d3d4971199fa2dc684856405c88ec271b8742b9"),
+        (OTHERS, "68feba8c54299eabb8562a666aa5da6298d1f24e016be4294900d0befbb5dc17"),
+    ],
+)
+def test_digests_are_those_of_the_release_that_knew_no_choices(changes, digest):
+    config = ExperimentConfig(**NEEDED, **OLD, **changes).to_config()
+    assert config_digest(config) == digest
+    stored = {**NEEDED, **OLD, **changes, "strategy": "fedavg", "patience": 1}
+    assert config_digest(Config.of(stored)) == digest
 
 
 @pytest.mark.parametrize("stored", [None, 3, [], {}, {"name": 3}], ids=str)
