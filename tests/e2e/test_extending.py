@@ -112,3 +112,28 @@ def test_add_a_selection(copy):
     assert report["config"]["selection"] == {"name": "round-robin", "stride": 2}
     rounds = json.dumps(report)
     assert report["state"] == "completed", rounds
+
+
+@pytest.mark.timeout(300)  # a run
+def test_add_a_split(copy):
+    folder, run = copy
+    (_, module), (_, line), (_, commands) = section("Add a split")
+    splits = folder / "client_sdk" / "data" / "splits"
+    (splits / "every_nth.py").write_text(module, encoding="utf-8")
+    registry = splits / "__init__.py"
+    text = registry.read_text(encoding="utf-8").replace("    Equal,\n", f"    Equal,\n{line}", 1)
+    imported = "from client_sdk.data.splits.equal import Equal\n"
+    text = text.replace(
+        imported, f"{imported}from client_sdk.data.splits.every_nth import EveryNth\n", 1
+    )
+    registry.write_text(text, encoding="utf-8")
+    shown, _ = [
+        run(command.replace(".venv/bin/python", f'"{sys.executable}"', 1))
+        for command in commands.splitlines()
+    ]
+    assert json.loads(shown)["examples"] == [480, 480, 478]
+    written = tomllib.loads((folder / "runs/dealt/config.toml").read_text(encoding="utf-8"))
+    assert written["data"]["split"] == "every-nth"
+    assert written["data"]["dealt_at_once"] == 5
+    report = json.loads((folder / "runs/dealt/report.json").read_text(encoding="utf-8"))
+    assert [site["examples"] for site in report["sites"]["sites"]] == [480, 480, 478]

@@ -95,7 +95,7 @@ def decimal_sign(words: Sequence[str]) -> str:
 
 def plain(word: str) -> str:
     """A name or a word on one line: NFC, one space between its parts, no control characters."""
-    return clean(" ".join(unicodedata.normalize("NFC", word).split()), 2 * MAX_WORD)
+    return " ".join(unicodedata.normalize("NFC", clean(word, 2 * MAX_WORD)).split())
 
 
 def canonical(word: str) -> str:
