@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from client_sdk.task.model_file import read_metadata
 from client_sdk.task.own_data.table_task import TableTask
 from tests.support.own_files import LABEL, hospitals, picture_sites
 from tests.support.processes import KEY, Server, run, start
@@ -67,7 +66,7 @@ def test_three_hospitals_with_a_csv_each(server, tmp_path):
     # The model's file has the scales that the hospitals' sums fixed, of all 530 rows.
     area = next(
         column
-        for column in TableTask.read(read_metadata(out.read_bytes())).schema.columns
+        for column in TableTask.read(out.read_bytes()).schema.columns
         if column.name == "mean area"
     )
     assert area.scale.mean == pytest.approx(655, rel=0.05)

@@ -26,7 +26,7 @@ class Source:
 
 
 def _tables(source: Source, initial: bytes, federated: bool) -> Site:
-    task = TableTask.read(read_metadata(initial))
+    task = TableTask.read(initial)
     return TableSite(
         source.path, task, source.label, federated=federated, map_classes=source.map_classes
     )

@@ -16,6 +16,7 @@ from client_sdk.data.data import Arrays
 from client_sdk.data.seeds import SeededRandom
 from client_sdk.data.tables.schema import Schema
 from client_sdk.errors import DataError
+from client_sdk.task.model_file import read_metadata
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Result, Task, Weights
 from client_sdk.task.tensors import put_weights, weights_of
@@ -65,13 +66,29 @@ class TableTask(Task):
         }
 
     @classmethod
-    def read(cls, metadata: Mapping[str, str]) -> TableTask:
-        """The task that a model file's metadata describe. Raises DataError."""
+    def read(cls, model: bytes) -> TableTask:
+        """The task that a model's file describes, which may be a stranger's. Raises DataError."""
+        metadata = read_metadata(model)
         network = metadata.get("task", "").removeprefix("table-")
         found = next((name for name in NETWORKS if name == network), None)
         if found is None:
             raise DataError("The model is of a kind of network that this version does not know.")
-        return cls(Schema.from_json(metadata.get(TABLE, "")), found)
+        task = cls(Schema.from_json(metadata.get(TABLE, "")), found)
+        # A described network could exceed the memory, but the file is here: nothing is built yet.
+        if 4 * task.count() > len(model):
+            raise DataError("The file holds fewer weights than the model that it describes.")
+        return task
+
+    def count(self) -> int:
+        """The number of weights."""
+        inputs, outputs = len(self.schema.inputs), self._outputs
+        if self.network == "linear":
+            return (inputs + 1) * outputs
+        return (inputs + 1) * HIDDEN + (HIDDEN + 1) * outputs
+
+    @property
+    def _outputs(self) -> int:
+        return 1 if self.schema.classes is None else len(self.schema.classes)
 
     def initial(self, seed: int) -> Weights:
         """PyTorch's usual initial weights, as a function of the seed."""
@@ -131,8 +148,7 @@ class TableTask(Task):
         return model
 
     def _build(self) -> nn.Module:
-        inputs = len(self.schema.inputs)
-        outputs = 1 if self.schema.classes is None else len(self.schema.classes)
+        inputs, outputs = len(self.schema.inputs), self._outputs
         if self.network == "linear":
             return nn.Linear(inputs, outputs)
         return nn.Sequential(nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, outputs))

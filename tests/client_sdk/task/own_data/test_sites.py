@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from client_sdk.errors import DataError
+from client_sdk.task import weights_file
 from client_sdk.task.model_file import read_metadata
 from client_sdk.task.own_data.describing import Look, plan_of
 from client_sdk.task.own_data.reading import Source, read_site
@@ -143,6 +146,22 @@ def test_a_site_may_lack_a_class(tmp_path):
     initial = plan_of(Look(like=whole), federated=False).initial(0)
     labels = read_site(Source(path=part), initial, federated=False).ready([])[1].y
     assert sorted(set(labels.tolist())) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp"])
+def test_a_model_that_describes_more_than_it_holds_is_refused(tables, tmp_path, network):
+    tables(HEAD + ROWS)
+    look = Look(like=tmp_path / "like.csv", label="diagnosis", model=network)
+    plan = plan_of(look, federated=True)
+    weights = plan.task.initial(0)
+    assert plan.task.count() == sum(array.size for array in weights.values())
+    metadata = plan.task.metadata()
+    words = json.loads(metadata["table"])
+    words["columns"][2]["categories"] = [str(n) for n in range(1000)]
+    words["label"]["classes"] = [str(n) for n in range(1000)]
+    small = weights_file.write({"w": np.zeros(1)}, metadata | {"table": json.dumps(words)})
+    with pytest.raises(DataError, match="fewer weights than the model that it describes"):
+        read_site(Source(path=tmp_path / "like.csv"), small, federated=True)
 
 
 @pytest.mark.parametrize(
