@@ -213,6 +213,24 @@ class CoordinatorClient:
             self.connection, path, part_bytes, direct=direct, held=held, file=file
         )
 
+    async def download_state(
+        self,
+        experiment_id: str,
+        version: int,
+        name: str,
+        part_bytes: int = 4 * 1024**2,
+        *,
+        direct: bool = False,
+        file: schema.BlobInfo | None = None,
+    ) -> bytes:
+        """An array of the strategy's state: a safetensors file like the model's, verified.
+
+        Version 0 has none: there the strategy's initial values hold. The arguments and the errors
+        are those of `download_model`.
+        """
+        path = f"/experiments/{experiment_id}/models/{version}/state/{name}"
+        return await download(self.connection, path, part_bytes, direct=direct, file=file)
+
     async def download_update(
         self, experiment_id: str, number: int, slot: int, part_bytes: int = 4 * 1024**2
     ) -> bytes:

@@ -1,32 +1,29 @@
 """Recomputes what a coordinator recorded: the hashes, and each round's model bit by bit.
 
-The sums, means and roundings here share no code with the coordinator's, so that an error there
-shows. They are plain, with the whole model in memory. Both sides follow
-`serverless_fl.domain.provenance`, the order of the updates and how their sum is bracketed, and
-`serverless_fl.weights`, the form of the files.
+`recompute` computes the model and the strategy's state again. Here stands what is fetched for that,
+and what is compared.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.errors import BadAnswer, CorruptDownload, NotThere
+from client_sdk.tools.recompute import GEOMETRY, Contributed, Recomputed, difference, trained
+from serverless_fl.aggregation import strategy_of
+from serverless_fl.aggregation.facts import round_facts, update_facts
+from serverless_fl.aggregation.strategy import UpdateFacts
 from serverless_fl.domain import provenance
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
 from serverless_fl.domain.round import RoundState
-from serverless_fl.weights import codec, deltas, encodings, spans
-from serverless_fl.weights.header import Layout, layout_of
+from serverless_fl.weights import deltas
+from serverless_fl.weights.header import layout_of
 from serverless_fl.wire import views
 from serverless_fl.wire.schema import BlobInfo
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -74,6 +71,7 @@ class _Check:
         self.findings: list[Finding] = []
         self._client, self._experiment, self._on_finding = client, experiment, on_finding
         self._config = experiment.config.to_config()
+        self._strategy = strategy_of(self._config)
 
     def _note(self, version: int, good: bool | None, message: str) -> None:
         self.findings.append(Finding(version, good, message))
@@ -86,13 +84,15 @@ class _Check:
         faults = []
         if model.config_sha256 != provenance.config_digest(self._config):
             faults.append("the settings are not those that it was made with")
-        if model.parent_sha256 != (parent.sha256 if parent else None):
+        if model.parent_sha256 != (_digest(parent) if parent else None):
             faults.append("its parent is not the version before it")
+        if model.version and model.state.keys() != self._strategy.state.keys():
+            faults.append("the arrays of its state are not the strategy's")
         if round_ is not None:
             if round_.state is not RoundState.CLOSED:
                 faults.append(f"its round is {round_.state}")
             updates = provenance.updates_digest(
-                _contribution(update) for group in _groups(round_) for update in group
+                self._contribution(update) for group in _groups(round_) for update in group
             )
             if model.updates_sha256 != updates:
                 faults.append("the updates on record are not those that it was made of")
@@ -105,7 +105,7 @@ class _Check:
         round_: views.RoundView,
         newest: int,
     ) -> None:
-        """Check that the model is the mean of the updates."""
+        """Check that the model and the state are what the updates give."""
         if gone := [str(m.version) for m in (parent, model) if not m.kept]:
             self._note(
                 model.version,
@@ -125,14 +125,62 @@ class _Check:
             self._note(model.version, False, str(error))
             return
         try:
-            base, found = await self._model(parent), await self._model(model)
-            groups = [[(u, updates[u.client]) for u in g] for g in _groups(round_)]
-            mean = _mean(base, self._start(parent, base), groups, self._config.update_encoding)
-            fault = _difference(mean, found)
+            again = await self._again(parent, round_, updates)
+            fault = again.weights_differ() or await self._difference(again, model)
         except (BadWeights, CorruptDownload, BadAnswer) as error:
             self._note(model.version, False, f"it cannot be recomputed: {error}")
             return
         self._note(model.version, fault is None, fault or f"recomputed of {len(updates)} updates")
+
+    async def _again(
+        self, parent: views.ModelView, round_: views.RoundView, files: dict[str, bytes]
+    ) -> Recomputed:
+        """The round, computed again of the updates' files. Raises BadWeights, CorruptDownload."""
+        base = await self._model(parent)
+        start, layout = self._start(parent, base), layout_of(base)
+        encoding = self._config.update_encoding
+        groups = [
+            [
+                Contributed(
+                    _facts(u),
+                    self._weight(u),
+                    trained(layout, start, files[u.client], encoding, u.scale),
+                )
+                for u in group
+            ]
+            for group in _groups(round_)
+        ]
+        known = [update.facts for group in groups for update in group]
+        facts = round_facts(self._config, round_.number, round_.clients, known)
+        state = {name: await self._state(parent, name) for name in parent.state}
+        return Recomputed(self._strategy, facts, base, start, state, groups)
+
+    async def _difference(self, again: Recomputed, model: views.ModelView) -> str | None:
+        """The first difference from the files on record. Raises CorruptDownload."""
+        weights, state = again.files()
+        if fault := difference(weights, await self._model(model)):
+            return fault
+        for name, data in state.items():
+            if fault := difference(data, await self._state(model, name)):
+                return f"state {name}: {fault}"
+        return None
+
+    def _weight(self, update: views.UpdateView) -> float:
+        """An update's weight in the mean. Raises BadWeights if it is not on record."""
+        if self._strategy.reduction not in GEOMETRY:
+            return self._strategy.weight(_facts(update))
+        if update.weight is None:
+            raise BadWeights(f"the weight of {update.client} is not on record.")
+        return update.weight
+
+    def _contribution(self, update: views.UpdateView) -> provenance.Contribution:
+        weight: float | None = update.weight
+        if self._strategy.reduction not in GEOMETRY:
+            own = self._strategy.weight(_facts(update))
+            weight = None if own == update.num_examples else own
+        return provenance.Contribution(
+            update.client, update.sha256, update.num_examples, update.scale, weight
+        )
 
     def _start(self, parent: views.ModelView, base: bytes) -> bytes:
         """The weights that clients trained from. Raises BadWeights, CorruptDownload."""
@@ -169,6 +217,14 @@ class _Check:
         )
         return _on_record(data, model.sha256, f"model {model.version}")
 
+    async def _state(self, model: views.ModelView, name: str) -> bytes:
+        """An array of the state as recorded. Raises CorruptDownload."""
+        shown, file = self._experiment, model.state[name]
+        data = await self._client.download_state(
+            shown.id, model.version, name, shown.part_bytes, direct=shown.direct, file=file
+        )
+        return _on_record(data, file.sha256, f"state {name} of model {model.version}")
+
 
 def _on_record(data: bytes, sha256: str, what: str) -> bytes:
     """A download is held against what came with it only; here it is held against the record."""
@@ -182,8 +238,15 @@ def _slot(client: str) -> int:
     return int(client.rpartition("-")[2])
 
 
-def _contribution(update: views.UpdateView) -> provenance.Contribution:
-    return provenance.Contribution(update.client, update.sha256, update.num_examples, update.scale)
+def _digest(model: views.ModelView) -> str:
+    state = {name: file.sha256 for name, file in model.state.items()}
+    return provenance.version_digest(model.sha256, state)
+
+
+def _facts(update: views.UpdateView) -> UpdateFacts:
+    return update_facts(
+        _slot(update.client), update.num_examples, update.metrics, update.norm, update.scale
+    )
 
 
 def _groups(round_: views.RoundView) -> list[list[views.UpdateView]]:
@@ -191,93 +254,3 @@ def _groups(round_: views.RoundView) -> list[list[views.UpdateView]]:
     cohort = [_slot(client) for client in round_.cohort]
     size = round_.group_size or len(cohort)
     return [[by_slot[s] for s in group] for group in provenance.groups(cohort, by_slot, size)]
-
-
-def _mean(
-    base: bytes,
-    start: bytes,
-    groups: list[list[tuple[views.UpdateView, bytes]]],
-    encoding: str,
-) -> bytes:
-    """FedAvg of the updates, trained from `start`, as a file with the base model's header.
-
-    Raises BadWeights.
-    """
-    total = sum(update.num_examples for group in groups for update, _ in group)
-    if total < 1:
-        raise BadWeights("there are no updates with examples on record.")
-    layout = layout_of(base)
-    trained_from = dict(codec.arrays(layout_of(start), start))
-    partial = []
-    for group in groups:
-        sums: Arrays = {}
-        for update, data in group:
-            values = _weights(layout, trained_from, data, encoding)
-            for name, before in trained_from.items():
-                own = values[name].astype(np.float64)
-                if update.scale != 1.0 and before.dtype.kind == "f":
-                    wide = before.astype(np.float64)
-                    own = wide + update.scale * (own - wide)
-                sums[name] = sums.get(name, np.zeros(own.size)) + own * update.num_examples
-        partial.append(sums)
-    means: Arrays = {}
-    for name in trained_from:
-        added = partial[0][name]
-        for sums in partial[1:]:
-            added = added + sums[name]
-        means[name] = added / total
-    whole_numbers = {
-        name: _nearest(means[name], before.dtype)
-        for name, before in trained_from.items()
-        if before.dtype.kind != "f"
-    }
-    return layout.header + bytes(codec.pack(spans.whole(layout), means | whole_numbers))
-
-
-def _nearest(means: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The whole number next to each mean, ties to even, within the type's range.
-
-    Of a type of 64 bits the largest is the largest float64 in its range, because a mean is one.
-    """
-    if dtype.kind == "b":
-        return np.array([round(mean) == 1 for mean in means.tolist()])
-    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-    if int(float(high)) > high:
-        high = int(math.nextafter(high, 0))
-    return np.array([min(max(round(mean), low), high) for mean in means.tolist()], dtype)
-
-
-def _weights(layout: Layout, base: Arrays, data: bytes, encoding: str) -> Arrays:
-    """An update's weights, decoded. Raises BadWeights."""
-    own_layout = layout_of(data)
-    encodings.require_same_form(encodings.encoded_layout(layout, encoding), own_layout)
-    values = dict(codec.arrays(own_layout, data))
-    if encoding == WEIGHTS:
-        return values
-    names = encodings.float_names(layout)
-    scales = values.pop(encodings.SCALES, np.ones(len(names)))
-    dtypes = {tensor.name: tensor.dtype for tensor in layout.tensors}
-    for name, scale in zip(names, scales, strict=True):
-        added = base[name].astype(np.float64) + values[name].astype(np.float64) * float(scale)
-        values[name] = np.clip(added, -deltas.LARGEST[dtypes[name]], deltas.LARGEST[dtypes[name]])
-    return values
-
-
-def _difference(ours: bytes, theirs: bytes) -> str | None:
-    """The first difference of two files in words; None where they are the same bytes."""
-    if ours == theirs:
-        return None
-    mine, found = layout_of(ours), layout_of(theirs)
-    if mine.header != found.header:
-        return "its header is not the initial model's"
-    for (name, a), (_, b) in zip(
-        codec.arrays(mine, ours), codec.arrays(found, theirs), strict=True
-    ):
-        wrong = np.flatnonzero(a.view(np.uint8) != b.view(np.uint8)) // a.itemsize
-        if len(wrong):
-            at = int(wrong[0])
-            return (
-                f"tensor {name!r} differs in {len(set(wrong.tolist()))} of {a.size} values, first "
-                f"at {at}: {b[at]!r}, but the updates give {a[at]!r}"
-            )
-    return "the files differ"

@@ -24,19 +24,13 @@ from serverless_fl.aggregation.trimmed_mean import TrimmedMean
 from serverless_fl.alternatives import chosen
 from serverless_fl.domain.experiment import Config
 
-STRATEGIES: tuple[type[Strategy], ...] = (FedAvg,)
-
-# Their rules are written and tested; each joins STRATEGIES once the coordinator and the clients run
-# all of it, because an experiment may choose whatever stands there.
-WRITTEN: tuple[type[Strategy], ...] = (
+STRATEGIES: tuple[type[Strategy], ...] = (
+    FedAvg,
     FedAvgM,
     FedAdagrad,
     FedAdam,
     FedYogi,
-    FedNova,
     QFedAvg,
-    Scaffold,
-    FedDyn,
     Median,
     TrimmedMean,
     Krum,
@@ -44,6 +38,10 @@ WRITTEN: tuple[type[Strategy], ...] = (
     Bulyan,
     GeometricMedian,
 )
+
+# Their rules are written and tested; each joins STRATEGIES once the coordinator and the clients run
+# all of it, because an experiment may choose whatever stands there.
+WRITTEN: tuple[type[Strategy], ...] = (FedNova, Scaffold, FedDyn)
 
 
 def strategy_of(config: Config) -> Strategy:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from serverless_fl.aggregation.strategy import MAX_WEIGHT
+
 _CHUNK = 1 << 18  # elements; the products of one chunk take 2 MiB
-MAX_EXAMPLES = 1 << 30  # the sum over all updates
 
 
 class WeightedMean:
@@ -21,32 +22,32 @@ class WeightedMean:
     """
 
     def __init__(self, size: int) -> None:
-        self.examples = 0
+        self.total: float = 0  # of the weights; an integer while all weights are integers
         self._sums = np.zeros(size)
 
-    def add(self, update: Iterable[np.ndarray], num_examples: int) -> None:
+    def add(self, update: Iterable[np.ndarray], weight: float) -> None:
         """Add one update: its values in order, in flat arrays of any lengths.
 
-        Raises ValueError if the update does not have `size` values, if `num_examples` is below 1,
-        or if all updates together have more than `MAX_EXAMPLES` examples.
+        Raises ValueError if the update does not have `size` values, if `weight` is not positive, or
+        if all updates together weigh more than `MAX_WEIGHT`.
         """
-        self._count(num_examples)
+        self._count(weight)
         for sums, values in self._chunks(update):
             products = values.astype(np.float64)
-            products *= num_examples
+            products *= weight
             np.add(sums, products, out=sums)
 
     def partial(self) -> np.ndarray:
         """The sums of all updates so far, float64 [size]; for `merge`."""
         return self._sums
 
-    def merge(self, partial: Iterable[np.ndarray], num_examples: int) -> None:
-        """Add the `partial` of another mean, in flat arrays of any lengths, and its examples.
+    def merge(self, partial: Iterable[np.ndarray], weight: float) -> None:
+        """Add the `partial` of another WeightedMean, in flat arrays of any lengths, and its total.
 
         A float64 sum depends on its bracketing: two merges give the same bytes only if they merge
         the same groups in the same order. Raises ValueError as `add` does.
         """
-        self._count(num_examples)
+        self._count(weight)
         for sums, values in self._chunks(partial):
             np.add(sums, values, out=sums)
 
@@ -55,15 +56,15 @@ class WeightedMean:
 
         Raises ValueError if nothing was added.
         """
-        if not self.examples:
+        if not self.total:
             raise ValueError("nothing to average")
-        self._sums /= self.examples
+        self._sums /= self.total
         return self._sums
 
-    def _count(self, num_examples: int) -> None:
-        if num_examples < 1 or self.examples + num_examples > MAX_EXAMPLES:
-            raise ValueError(f"{num_examples} examples: must be positive, {MAX_EXAMPLES} in all")
-        self.examples += num_examples
+    def _count(self, weight: float) -> None:
+        if not 0 < weight <= MAX_WEIGHT - self.total:
+            raise ValueError(f"a weight of {weight}: must be positive, {MAX_WEIGHT} in all")
+        self.total += weight
 
     def _chunks(self, arrays: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield chunks of the sums, each with the update's values for it."""

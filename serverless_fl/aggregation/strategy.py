@@ -22,6 +22,8 @@ from serverless_fl.alternatives import Alternative
 if TYPE_CHECKING:
     import numpy as np
 
+MAX_WEIGHT = 1 << 30  # of all updates together, so that no sum of weights' products overflows
+
 State = Mapping[str, "np.ndarray"]
 """The values of a strategy's state over one span, float64 [elements] each, by their names."""
 
@@ -117,12 +119,18 @@ class Strategy(Alternative):
         return None
 
     def weight(self, update: UpdateFacts) -> float:
-        """Give an update's weight in the mean: positive and finite. By default its examples."""
+        """Give an update's weight in the mean: positive and finite. By default its examples.
+
+        The coordinator refuses an update whose weight is neither, or beyond `MAX_WEIGHT` divided by
+        the number of clients.
+        """
         return update.num_examples
 
     def reduce(self, columns: np.ndarray, updates: Sequence[UpdateFacts]) -> np.ndarray:
         """Reduce values, float64 [updates, elements], to one for each element.
 
+        Sort values before you sum them: `np.partition` leaves another order on another processor.
+        `columns` has two elements or more, because NumPy sums the rows of a single one pairwise.
         Only called with the reductions `COLUMNS` and `CHOSEN_COLUMNS`; with the latter, both
         arguments have only the updates whose `weights` are positive, in their order.
         """
@@ -140,9 +148,12 @@ class Strategy(Alternative):
     def step(
         self, base: np.ndarray, reduced: Mapping[str, np.ndarray], state: State, facts: RoundFacts
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Give the new weights and the new state over one span.
+        """Give the new weights and the new state of some elements.
 
         `base`: the weights that the clients trained from, float64 [elements]. `reduced`: the
         reduction of the updates' weights, under "weights", and of each companion, under its name.
+        Take +, -, *, / and square roots only, which are the same on every machine. The caller turns
+        values beyond a dtype's finite ones into the nearest finite one, and ends the experiment if
+        one is NaN.
         """
         return reduced["weights"], {}

@@ -17,23 +17,32 @@ from serverless_fl.domain.records import Update, client_id
 
 @dataclass(frozen=True)
 class Contribution:
-    """One accepted update in a model: its client, its bytes' SHA-256 and its weight in the mean.
+    """One accepted update in a model: its client, its bytes' SHA-256 and its examples.
 
     `scale` is the share of its distance from the base model that clipping left; 1.0 if the update
-    was not clipped.
+    was not clipped. `weight` is its weight in the mean; None if that is the number of its examples.
     """
 
     client: str
     sha256: str
     num_examples: int
     scale: float = 1.0
+    weight: float | None = None
 
 
-def contribution(update: Update) -> Contribution:
+def contribution(update: Update, weight: float | None = None) -> Contribution:
     """Give the entry of an update in the record of the model that it went into."""
     return Contribution(
-        client_id(update.slot), update.blob.sha256, update.num_examples, update.scale
+        client_id(update.slot), update.blob.sha256, update.num_examples, update.scale, weight
     )
+
+
+def version_digest(sha256: str, state: Mapping[str, str]) -> str:
+    """Give the hash that the next version records as its parent's.
+
+    It is the SHA-256 of the model, or of the SHA-256 of the model and of its state's files by name.
+    """
+    return _digest([sha256, sorted(state.items())]) if state else sha256
 
 
 def config_digest(config: Config) -> str:
@@ -50,7 +59,12 @@ def config_digest(config: Config) -> str:
 
 def updates_digest(contributions: Iterable[Contribution]) -> str:
     """Give the SHA-256 (hexadecimal) of the accepted updates, in their order."""
-    return _digest([[c.client, c.sha256, c.num_examples, c.scale] for c in contributions])
+    return _digest(
+        [
+            [c.client, c.sha256, c.num_examples, c.scale, *([] if c.weight is None else [c.weight])]
+            for c in contributions
+        ]
+    )
 
 
 def groups(cohort: Iterable[int], slots: Iterable[int], size: int) -> list[list[int]]:

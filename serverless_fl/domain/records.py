@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from serverless_fl.domain.agreement import ColumnSums
@@ -125,9 +126,10 @@ class Update:
 
 @dataclass(frozen=True)
 class Cell:
-    """The place of stored sums: a span of the model, and a digest of the updates in the sums.
+    """The place of a stored result of a task: a span of the model, and a digest.
 
-    The digest covers the updates and their bracketing, so sums of other updates get another place.
+    The digest covers the updates in the result, and their order and bracketing, so results of other
+    updates get another place.
     """
 
     span: int
@@ -151,7 +153,7 @@ class ModelVersion:
     """A global model. The admin uploads version 0; round n produces version n.
 
     `compressed` is the file that clients download, if the experiment has a
-    `download_encoding`.
+    `download_encoding`. `state` has the files of the strategy's state by name; version 0 has none.
     """
 
     experiment_id: str
@@ -164,6 +166,7 @@ class ModelVersion:
     created_by: str = "coordinator"
     header: str = ""  # base64, only in version 0: the safetensors header of every version
     compressed: Blob | None = None
+    state: Mapping[str, Blob] = field(default_factory=dict, hash=False)
 
 
 CENTRAL = "central"  # the source of what the admin has measured

@@ -106,7 +106,10 @@ class Attempt:
 class Round:
     """One cycle of an experiment: round n trains from model version n - 1 and produces version n.
 
-    Slots stand for clients. `accepted` and `revoked` are written after the seal and stay.
+    Slots stand for clients. `accepted` and `revoked` are written after the seal and stay. `clients`
+    is the number of those that could be drawn into its cohort. `weights` are the weights of the
+    accepted updates in the mean, in their order, if the strategy takes them from all updates
+    together.
     """
 
     experiment_id: str
@@ -115,10 +118,12 @@ class Round:
     opened_at: float
     deadline: float
     attempt: int = 1
+    clients: int = 0  # 0 in older rounds
     state: RoundState = RoundState.COLLECTING
     accepted: tuple[int, ...] = ()
     revoked: tuple[int, ...] = ()  # members of the cohort that were revoked before they reported
     lost: tuple[int, ...] = ()  # accepted updates whose bytes are missing or damaged now
+    weights: tuple[float, ...] = ()
     lease: Lease | None = None
     cut: Cut | None = None  # written at the opening; in older rounds together with `accepted`
     earlier: tuple[Attempt, ...] = ()

@@ -26,6 +26,7 @@ ExperimentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$"
 Secret = Annotated[
     str, StringConstraints(pattern=r"^[\x21-\x7e]{1,512}$")
 ]  # an HTTP header's value
+StateName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Url = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,8192}$")]
 
 RoundNumber = Annotated[int, Field(ge=0, le=MAX_ROUNDS)]

@@ -26,6 +26,7 @@ from serverless_fl.wire.bounds import (
     PartNumber,
     Pause,
     RoundNumber,
+    StateName,
     Url,
 )
 from serverless_fl.wire.config import ExperimentConfig
@@ -107,6 +108,9 @@ class UpdateView(Answer):
     scale: FiniteFloat = Field(
         1.0, ge=0, le=1, description="The share of that distance in the model; below 1 if clipped"
     )
+    weight: FiniteFloat | None = Field(
+        None, ge=0, description="Its weight in the mean, if that depends on all updates together"
+    )
 
 
 class RoundView(Answer):
@@ -132,6 +136,9 @@ class RoundView(Answer):
     opened_at: datetime
     deadline: datetime
     closed_at: datetime | None
+    clients: int = Field(
+        0, ge=0, le=MAX_CLIENTS, description="The clients that could be drawn; 0: not recorded"
+    )
     num_examples: Examples
     update_bytes: Bytes
     aggregation_seconds: FiniteFloat | None
@@ -191,6 +198,9 @@ class ModelView(Answer):
     )
     encoded: BlobInfo | None = Field(
         None, description="The compressed model that clients download, if there is one"
+    )
+    state: Annotated[dict[StateName, BlobInfo], Few] = Field(
+        default_factory=dict, description="The files of the strategy's state, by name"
     )
     created_at: datetime
     kept: bool = Field(True, description="The coordinator still has the model's bytes")

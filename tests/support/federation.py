@@ -129,7 +129,8 @@ class Federation:
 
     async def create(self, initial: bytes | None = None, **changes) -> tuple[str, str]:
         """An enrolling experiment: its id and enrolment key."""
-        made = await self.admin.create_experiment("toy", config(**changes), f"create-{changes}")
+        once = hashlib.sha256(f"create-{changes}".encode()).hexdigest()
+        made = await self.admin.create_experiment("toy", config(**changes), once)
         await self.admin.upload_initial_model(made.id, initial or weights(0), made.part_bytes)
         return made.id, made.enrolment_key
 

@@ -95,14 +95,14 @@ class Gathering:
         self.calls: list[Tally] = []
 
     @classmethod
-    async def of(cls, limits=LIMITS, parties=PARTIES, stores=None, **changes):
+    async def of(cls, limits=LIMITS, parties=PARTIES, stores=None, initial=None, **changes):
         federation = Federation(*(stores or await open_in_memory()), limits=limits)
         self = cls(federation)
         service = federation.coordinator()
         settings = {"clients": parties, "clients_per_round": parties, "rounds": 1, "quorum": 1}
         made_of = config(dataset_size=100_000, **(settings | changes))
         made, key = await service.experiments.create("x", made_of.to_config(), secrets.token_hex(8))
-        self.id, data = made.id, noise(10**6)
+        self.id, data = made.id, initial or noise(10**6)
         for n, part in enumerate(parts_of(data)):
             await service.experiments.store_initial_part(made.id, n, sha(part), part)
         commit = WeightsCommit(sha256=sha(data), parts=[*map(sha, parts_of(data))])

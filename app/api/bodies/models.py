@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from app.api.bodies.common import time_of
 from app.service.coordinator import FilePart, PartPlan
-from serverless_fl.domain.records import Evaluation, ModelVersion, Part, WeightsCommit
+from serverless_fl.domain.records import Blob, Evaluation, ModelVersion, Part, WeightsCommit
 from serverless_fl.wire import parts, schema, views
 
 
@@ -22,11 +22,16 @@ def model_body(
         parent_sha256=model.parent_sha256,
         config_sha256=model.config_sha256,
         updates_sha256=model.updates_sha256,
-        encoded=schema.BlobInfo(sha256=encoded.sha256, size=encoded.size) if encoded else None,
+        encoded=_info(encoded) if encoded else None,
+        state={name: _info(file) for name, file in model.state.items()},
         created_at=time_of(model.created_at),
         kept=kept,
         evaluations=[evaluation_body(evaluation) for evaluation in evaluations],
     )
+
+
+def _info(file: Blob) -> schema.BlobInfo:
+    return schema.BlobInfo(sha256=file.sha256, size=file.size)
 
 
 def evaluation_body(evaluation: Evaluation) -> views.EvaluationView:

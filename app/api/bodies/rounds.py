@@ -12,6 +12,7 @@ from serverless_fl.wire import views
 def round_body(found: RoundDetails) -> views.RoundView:
     """A round's record, with each client of its cohort."""
     round_ = found.round
+    weights = dict(zip(round_.accepted, round_.weights, strict=False))
     return views.RoundView(
         number=round_.number,
         attempt=round_.attempt,
@@ -22,12 +23,13 @@ def round_body(found: RoundDetails) -> views.RoundView:
         missing=ids_of(found.missing),
         refused=[refusal_body(refusal) for refusal in found.refusals],
         revoked=ids_of(found.revoked),
-        updates=[_update_body(update) for update in found.updates],
+        updates=[_update_body(update, weights.get(update.slot)) for update in found.updates],
         earlier_attempts=[_attempt_body(attempt) for attempt in round_.earlier],
         group_size=round_.cut.group_size if round_.cut else None,
         opened_at=time_of(round_.opened_at),
         deadline=time_of(round_.deadline),
         closed_at=optional_time_of(round_.closed_at),
+        clients=round_.clients,
         num_examples=round_.num_examples,
         update_bytes=round_.update_bytes,
         aggregation_seconds=round_.aggregation_seconds,
@@ -60,7 +62,7 @@ def refusal_body(refusal: Refusal) -> views.RefusalView:
     )
 
 
-def _update_body(update: Update) -> views.UpdateView:
+def _update_body(update: Update, weight: float | None) -> views.UpdateView:
     return views.UpdateView(
         client=client_id(update.slot),
         num_examples=update.num_examples,
@@ -70,6 +72,7 @@ def _update_body(update: Update) -> views.UpdateView:
         received_at=time_of(update.received_at),
         norm=update.norm,
         scale=update.scale,
+        weight=weight,
     )
 
 

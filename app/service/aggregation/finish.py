@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from app.service import journal
-from app.service.aggregation.compressed_models import CompressedModel
 from app.service.aggregation.leases import Held
-from app.service.aggregation.run import Aggregation, LostUpdate, log_work, run_tasks
+from app.service.aggregation.run import log_work, run_tasks
+from app.service.aggregation.tasks import Aggregation, LostUpdate
 from app.service.call_budget import CallBudget
 from app.service.cost.metering import Metering
+from app.service.files.compressed_models import CompressedModel
 from app.service.files.own_files import Damaged
 from app.service.files.stored import Gone
 from app.service.records import keys
 from app.telemetry.logs import WARNING, log_event
+from serverless_fl.aggregation.gram import sound
+from serverless_fl.aggregation.stepping import StrategyFault
 from serverless_fl.domain.errors import DigestMismatch
 from serverless_fl.domain.experiment import WEIGHTS, Experiment
-from serverless_fl.domain.provenance import config_digest, contribution, updates_digest
+from serverless_fl.domain.provenance import (
+    config_digest,
+    contribution,
+    updates_digest,
+    version_digest,
+)
 from serverless_fl.domain.records import Blob, ModelVersion, Refusal, Update, client_id
 from serverless_fl.domain.round import Round, RoundState
 
@@ -37,45 +46,30 @@ async def aggregate(held: Held[Round], experiment: Experiment, budget: CallBudge
     aggregation = await Aggregation.of(context, experiment, round_, updates)
     try:
         with log_work(aggregation):
-            models = await _make_models(held, aggregation, budget)
+            version = await _make_version(held, aggregation, budget)
     except LostUpdate as error:
         await _leave_out(held, experiment, error)
         return await aggregate(held, experiment, budget)
-    except (Gone, DigestMismatch) as error:
+    except (Gone, DigestMismatch, StrategyFault) as error:
         raise CannotAggregate(str(error)) from error
     seconds = (held.record.aggregation_seconds or 0.0) + context.monotonic() - started
-    if models is None:
+    if version is None:
         await held.release(aggregation_seconds=seconds)
         return False
-    await _close(held, aggregation, updates, *models, seconds)
+    await _close(held, experiment, updates, version, seconds)
     return True
 
 
 async def _close(
     held: Held[Round],
-    aggregation: Aggregation,
+    experiment: Experiment,
     updates: list[Update],
-    model: Blob,
-    compressed: Blob | None,
+    version: ModelVersion,
     seconds: float,
 ) -> None:
-    """Record the new model, then close the round. Raises LostLease."""
-    context, experiment, round_ = held.context, aggregation.experiment, held.record
-    now, groups = context.clock(), aggregation.plan.groups
-    await context.repo.add_model(
-        ModelVersion(
-            experiment_id=experiment.id,
-            version=round_.number,
-            blob=model,
-            parent_sha256=aggregation.base.blob.sha256,
-            config_sha256=config_digest(experiment.config),
-            updates_sha256=updates_digest(
-                contribution(update) for group in groups for update in group.updates
-            ),
-            created_at=now,
-            compressed=compressed,
-        )
-    )
+    """Record the new version, then close the round. Raises LostLease."""
+    context, round_, now = held.context, held.record, version.created_at
+    await context.repo.add_model(version)
     early = sum(group.seconds for group in (await context.repo.sums.groups(round_)).values())
     closed = round_.move(
         RoundState.CLOSED,
@@ -110,37 +104,80 @@ async def _leave_out(held: Held[Round], experiment: Experiment, error: LostUpdat
         )
     )
     lost = (*round_.lost, update.slot)
-    await held.save(round_.move(RoundState.AGGREGATING, accepted=left, lost=lost))
+    await held.save(round_.move(RoundState.AGGREGATING, accepted=left, lost=lost, weights=()))
     journal.log_round(round_, "update lost", WARNING, client=client_id(update.slot))
     await context.blobs.delete(f"{keys.model_parts(round_)}/")  # they have the update in them
 
 
-async def _make_models(
+async def _make_version(
     held: Held[Round], aggregation: Aggregation, budget: CallBudget
-) -> tuple[Blob, Blob | None] | None:
-    """Store the new model, and its compressed model where clients download one.
+) -> ModelVersion | None:
+    """Store the files of the new version; give its record, which is not stored yet.
 
-    Returns None where the budget does not suffice. Raises LostLease, and Gone or DigestMismatch
-    for a file that an aggregation cannot make again.
+    Returns None where the budget does not suffice. Raises LostLease, StrategyFault, and Gone or
+    DigestMismatch for a file that an aggregation cannot make again.
     """
     resumed = held.lease.fence > 1
-    if resumed:
-        await aggregation.file.find_parts()
     while True:
         try:
+            if not await run_tasks(held, aggregation, aggregation.gram_tasks(), budget):
+                return None
+            if aggregation.weights is None:
+                aggregation = await _weigh(held, aggregation)
+            if resumed:
+                await aggregation.next.find_parts()
             if not await run_tasks(held, aggregation, aggregation.model_tasks(), budget):
                 return None
             if not budget.take_time(_parts_to_read(aggregation)):
                 return None
-            model = await aggregation.file.finish()
+            model, state = await aggregation.next.finish()
             compressed = await _compress(held, aggregation, model, again=resumed)
             await held.renew_if_old()
-            return model, compressed
+            return _version(aggregation, model, state, compressed, held.context.clock())
         except Damaged as error:
             # Another process may have closed the round and named the file: then this raises.
             await held.renew()
             log_event("damaged file made again", WARNING, key=error.prefix)
             await held.context.blobs.delete(error.prefix)
+
+
+async def _weigh(held: Held[Round], aggregation: Aggregation) -> Aggregation:
+    """Record the weights that the strategy gives all updates together, and go on with them.
+
+    They are recorded before the first span of the model is made, so all spans have the same ones.
+    Raises LostLease, Damaged, StrategyFault.
+    """
+    gram, facts = await aggregation.gram(), aggregation.facts.updates
+    found = await asyncio.to_thread(aggregation.strategy.weights, gram, facts)
+    by_slot = {each.client: weight for each, weight in zip(facts, sound(found), strict=True)}
+    weights = tuple(by_slot[slot] for slot in held.record.accepted)
+    await held.save(held.record.move(RoundState.AGGREGATING, weights=weights))
+    return await Aggregation.of(
+        held.context, aggregation.experiment, held.record, aggregation.updates
+    )
+
+
+def _version(
+    aggregation: Aggregation,
+    model: Blob,
+    state: dict[str, Blob],
+    compressed: Blob | None,
+    now: float,
+) -> ModelVersion:
+    base, weights = aggregation.base, aggregation.recorded_weights
+    before = {name: blob.sha256 for name, blob in base.state.items()}
+    contributions = (contribution(u, weights.get(u.slot)) for u in aggregation.updates)
+    return ModelVersion(
+        experiment_id=aggregation.experiment.id,
+        version=aggregation.round.number,
+        blob=model,
+        parent_sha256=version_digest(base.blob.sha256, before),
+        config_sha256=config_digest(aggregation.experiment.config),
+        updates_sha256=updates_digest(contributions),
+        created_at=now,
+        compressed=compressed,
+        state=state,
+    )
 
 
 def _parts_to_read(aggregation: Aggregation) -> int:
@@ -150,7 +187,7 @@ def _parts_to_read(aggregation: Aggregation) -> int:
     or before anything else, and then does all of it.
     """
     compressed = aggregation.experiment.config.download_encoding != WEIGHTS
-    return aggregation.file.undigested + 2 * compressed * len(aggregation.spans)
+    return aggregation.next.undigested + 2 * compressed * len(aggregation.spans)
 
 
 async def _compress(

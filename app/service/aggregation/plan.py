@@ -1,4 +1,4 @@
-"""Which tasks of an aggregation are left: a pure function of the updates and of the stored sums.
+"""Which tasks of a weighted mean are left: a pure function of the updates and of the stored sums.
 
 Tasks sum the updates of each group over one span, then the groups' sums in their order. So the
 bytes of the new model do not depend on which call does which task, or when (docs/decisions/0019). A
@@ -8,8 +8,10 @@ task reads a bounded number of updates. Its result is stored, so any call can go
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 from serverless_fl.domain import provenance
 from serverless_fl.domain.records import Update
@@ -20,36 +22,39 @@ SUMS_FORM = "flat float64"  # in the sums' digests, so that a version never read
 
 @dataclass(frozen=True)
 class Sums:
-    """Stored sums: the digest that names them, and the number of examples in them."""
+    """Stored sums: the digest that names them, and the weight of the updates in them."""
 
     digest: str
-    examples: int
+    weight: float
 
 
 @dataclass(frozen=True)
 class Group:
-    """Updates that are summed in this order, apart from other groups."""
+    """Updates that are summed in this order, apart from other groups, and their weights."""
 
     updates: tuple[Update, ...]
+    weights: tuple[float, ...]
     sums: Sums
 
     @classmethod
-    def of(cls, updates: Iterable[Update]) -> Group:
-        members = tuple(updates)
-        digest = provenance.updates_digest(map(provenance.contribution, members))
-        examples = sum(update.num_examples for update in members)
-        return cls(members, Sums(_digest(f"{SUMS_FORM} {digest}"), examples))
+    def of(cls, updates: Iterable[Update], weights: Iterable[float]) -> Group:
+        members, shares = tuple(updates), tuple(weights)
+        digest = provenance.updates_digest(
+            provenance.contribution(update, None if weight == update.num_examples else weight)
+            for update, weight in zip(members, shares, strict=True)
+        )
+        return cls(members, shares, Sums(digest_of(f"{SUMS_FORM} {digest}"), total(shares)))
 
     def first(self, count: int) -> Sums:
         """The sums of the first updates; of all of them, those that are known."""
         if count == len(self.updates):
             return self.sums
-        return Group.of(self.updates[:count]).sums
+        return Group.of(self.updates[:count], self.weights[:count]).sums
 
 
 @dataclass(frozen=True)
-class Task:
-    """Add up stored sums, then updates, of one span.
+class SumTask:
+    """Add up stored sums, then updates by their weights, of one span.
 
     `result` is the digest of the sums that the task stores; None where it makes the span of the new
     model.
@@ -58,6 +63,7 @@ class Task:
     span: int
     sums: tuple[Sums, ...]
     updates: tuple[Update, ...]
+    weights: tuple[float, ...]
     result: str | None
 
     @property
@@ -74,25 +80,43 @@ class Plan:
     most: int
 
     @classmethod
-    def of(cls, round_: Round, updates: Iterable[Update], step_updates: int) -> Plan:
+    def of(
+        cls,
+        round_: Round,
+        updates: Iterable[Update],
+        step_updates: int,
+        weights: Mapping[int, float] | None = None,
+    ) -> Plan:
+        """`weights` by slot, by default the numbers of examples. Updates of weight 0 are left out.
+
+        None has a weight of 0 unless all updates of the round are known.
+        """
         assert round_.cut is not None  # noqa: S101  (set before anything is aggregated)
-        size, by_slot = round_.cut.group_size, {update.slot: update for update in updates}
-        slots = provenance.groups(round_.cohort, by_slot, size)
-        groups = tuple(Group.of(by_slot[slot] for slot in group) for group in slots)
-        return cls(groups, min(size, step_updates))
+        by_slot = {update.slot: update for update in updates}
+        if weights is None:
+            weights = {slot: update.num_examples for slot, update in by_slot.items()}
+        slots = provenance.groups(round_.cohort, by_slot, round_.cut.group_size)
+        kept = [[slot for slot in group if weights[slot]] for group in slots]
+        groups = tuple(
+            Group.of((by_slot[slot] for slot in group), (weights[slot] for slot in group))
+            for group in kept
+            if group
+        )
+        return cls(groups, min(round_.cut.group_size, step_updates))
 
     @property
     def one_task(self) -> bool:
         """Whether one task makes a whole span of the model, so that no sums are stored."""
         return len(self.groups) == 1 and len(self.groups[0].updates) <= self.most
 
-    def model_tasks(self, span: int, stored: Collection[str]) -> Iterator[Task]:
+    def model_tasks(self, span: int, stored: Collection[str]) -> Iterator[SumTask]:
         """The tasks left until a span of the new model is stored.
 
         `stored` holds the digests of the span's stored sums.
         """
         if self.one_task:
-            yield Task(span, (), self.groups[0].updates, None)
+            group = self.groups[0]
+            yield SumTask(span, (), group.updates, group.weights, None)
             return
         yield from self.group_tasks(span, stored)
         for start, stop in _runs(len(self.groups), self.most):
@@ -101,9 +125,9 @@ class Plan:
             if last or through.digest not in stored:
                 before = (self._through(start),) if start else ()
                 added = tuple(group.sums for group in self.groups[start:stop])
-                yield Task(span, (*before, *added), (), None if last else through.digest)
+                yield SumTask(span, (*before, *added), (), (), None if last else through.digest)
 
-    def group_tasks(self, span: int, stored: Collection[str]) -> Iterator[Task]:
+    def group_tasks(self, span: int, stored: Collection[str]) -> Iterator[SumTask]:
         """The tasks left until the sums of all groups over a span are stored.
 
         A group with more updates than a task may read is summed in several tasks: each goes on
@@ -116,13 +140,16 @@ class Plan:
                 through = group.first(stop)
                 if through.digest not in stored:
                     before = (group.first(start),) if start else ()
-                    yield Task(span, before, group.updates[start:stop], through.digest)
+                    some = slice(start, stop)
+                    yield SumTask(
+                        span, before, group.updates[some], group.weights[some], through.digest
+                    )
 
     def _through(self, count: int) -> Sums:
         """The sum of the first groups' sums."""
         first = self.groups[:count]
-        digest = _digest(",".join(group.sums.digest for group in first))
-        return Sums(digest, sum(group.sums.examples for group in first))
+        digest = digest_of(",".join(group.sums.digest for group in first))
+        return Sums(digest, total(group.sums.weight for group in first))
 
 
 def full_groups(round_: Round, settled: Collection[int]) -> list[int]:
@@ -132,6 +159,11 @@ def full_groups(round_: Round, settled: Collection[int]) -> list[int]:
     """
     slots = set(settled)
     return [g for g in range(round_.group_count) if slots.issuperset(round_.members(g))]
+
+
+def total(weights: Iterable[float]) -> float:
+    """The sum from left to right. Python's `sum` of floats is not, from version 3.12 on."""
+    return reduce(add, weights, 0)
 
 
 def _runs(count: int, most: int) -> Iterator[tuple[int, int]]:
@@ -147,5 +179,6 @@ def _runs(count: int, most: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _digest(text: str) -> str:
+def digest_of(text: str) -> str:
+    """SHA-256, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from dataclasses import replace
 
 from app.service.clients.shards import require_examples
@@ -12,7 +13,10 @@ from app.service.files.announcements import Ledger
 from app.service.files.uploads import Uploads, max_update_bytes, require_digest
 from app.service.records import keys
 from app.store.port import STORE_OF_WEIGHTS
-from serverless_fl.domain.errors import DigestMismatch, PartsMissing, StoreUnavailable
+from serverless_fl.aggregation import strategy_of
+from serverless_fl.aggregation.facts import facts_of, sentence, training_facts
+from serverless_fl.aggregation.strategy import MAX_WEIGHT, Strategy
+from serverless_fl.domain.errors import BadWeights, DigestMismatch, PartsMissing, StoreUnavailable
 from serverless_fl.domain.experiment import Config, Experiment
 from serverless_fl.domain.records import Client, Update, UpdateCommit
 from serverless_fl.privacy import mechanism_of
@@ -66,17 +70,38 @@ async def check_update(
         metrics=commit.metrics,
         received_at=context.clock(),
     )
-    mechanism = mechanism_of(experiment.config)
-    if not mechanism.needs_norm:
-        return update
-    norm = await _norm(context, experiment.config, update, layout)
-    return replace(update, norm=norm, scale=mechanism.share(norm))
+    config = experiment.config
+    strategy, mechanism = strategy_of(config), mechanism_of(config)
+    if fault := strategy.update_fault(facts_of(update), training_facts(config, number)):
+        raise BadWeights(sentence(fault), code="strategy-refuses")
+    if mechanism.needs_norm or strategy.needs_norm:
+        norm = await _norm(context, config, update, layout)
+        update = replace(update, norm=norm, scale=mechanism.share(norm))
+    _require_weight(strategy, update, config)
+    return update
+
+
+def _require_weight(strategy: Strategy, update: Update, config: Config) -> None:
+    """Raise BadWeights unless the strategy can weigh the update.
+
+    All updates of a round together weigh at most `MAX_WEIGHT`.
+    """
+    try:
+        weight, most = strategy.weight(facts_of(update)), MAX_WEIGHT / config.clients
+    except (ArithmeticError, ValueError):
+        weight, most = math.nan, 0
+    if not 0 < weight <= max(most, update.num_examples):
+        raise BadWeights(
+            f"The strategy {strategy.name} gives this update a weight of {weight:.4g}, which must "
+            f"be above 0 and at most {most:.4g}: check its metrics.",
+            code="strategy-refuses",
+        )
 
 
 async def _norm(context: Context, config: Config, update: Update, layout: Layout) -> float:
     """The update's distance from its base model. Raises PartsMissing, StoreUnavailable."""
     # These import NumPy, which a process that only answers polls never needs.
-    from app.service.aggregation.readers import base_reader, distance, update_reader
+    from app.service.files.readers import base_reader, distance, update_reader
     from serverless_fl.weights import spans
 
     base = await context.repo.model(update.experiment_id, update.round - 1)

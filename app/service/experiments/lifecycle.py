@@ -18,6 +18,8 @@ from app.service.records import keys
 from app.service.rounds import cleanup
 from app.service.rounds.machine import Rounds
 from app.telemetry.logs import log_event
+from serverless_fl.aggregation import strategy_of
+from serverless_fl.aggregation.facts import sentence, training_facts
 from serverless_fl.domain import draws
 from serverless_fl.domain.errors import BadWeights, Conflict, InvalidConfig, NotFound
 from serverless_fl.domain.experiment import WEIGHTS, Config, Experiment, ExperimentState
@@ -55,6 +57,7 @@ class Experiments:
                 f"({self.context.limits.max_clients}, FL_MAX_CLIENTS).",
                 code="too-many-clients",
             )
+        _require_trainable(config)
         unique = fingerprint(idempotency_key or secrets.token_hex(16))
         existing = await self.repo.experiment_by_key(unique) if idempotency_key else None
         if existing is None:
@@ -220,7 +223,7 @@ class Experiments:
         if encoding == WEIGHTS:
             return None
         encoded_layout(layout, encoding)  # raises if it is impossible
-        from app.service.aggregation.compressed_models import CompressedModel
+        from app.service.files.compressed_models import CompressedModel
 
         prefix = keys.compressed_blob(experiment.id, 0)
         made = CompressedModel(self.context.blobs, blob, layout, encoding, prefix)
@@ -245,3 +248,12 @@ class Experiments:
                 break
         experiment, _ = await self.rounds.advance(experiment_id)
         return experiment
+
+
+def _require_trainable(config: Config) -> None:
+    """Raise InvalidConfig unless the strategy can do with the quorum, and with the training."""
+    strategy = strategy_of(config)
+    if fault := strategy.fault(config.updates_to_close):
+        raise InvalidConfig(f"{sentence(fault)} The quorum is {config.updates_to_close}.")
+    if fault := strategy.training_fault(training_facts(config, 1)):
+        raise InvalidConfig(sentence(fault))

@@ -1,1 +1,1 @@
-"""Files of weights in the blob store: uploads of clients, and files of the coordinator's own."""
+"""Files of weights in the blob store: uploads, the coordinator's own files, and their readers."""

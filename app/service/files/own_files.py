@@ -1,15 +1,21 @@
-"""Files that the coordinator makes itself: models, compressed models and sums."""
+"""Files that the coordinator makes itself: models, compressed models, state, and sums."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from app.service.files.stored import Gone, digest_of, fetch_ahead, verified_part
 from app.store.port import Blobs
 from serverless_fl.domain.errors import DigestMismatch
 from serverless_fl.domain.records import Blob, part_key
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_WIDTH = 8  # bytes of a float64
 
 
 class Damaged(Exception):
@@ -38,6 +44,26 @@ async def own_part(blobs: Blobs, blob: Blob, number: int) -> bytes:
         raise Damaged(blob.key(number)) from error
 
 
+async def put_array(blobs: Blobs, prefix: str, values: np.ndarray, part_bytes: int) -> Blob:
+    """Store a flat array as float64, in parts of at most `part_bytes`."""
+    parts, sizes, step = list[str](), list[int](), max(1, part_bytes // _WIDTH)
+    for start in range(0, values.size, step):
+        data = values[start : start + step].astype("<f8").tobytes()
+        parts.append(await put_part(blobs, prefix, len(parts), data))
+        sizes.append(len(data))
+    return Blob(prefix=prefix, sha256="", parts=tuple(parts), sizes=tuple(sizes))
+
+
+async def own_arrays(blobs: Blobs, blob: Blob) -> list[np.ndarray]:
+    """The values of a stored array, a flat array for each part. Raises Damaged."""
+    import numpy as np
+
+    return [
+        np.frombuffer(await own_part(blobs, blob, number), "<f8")
+        for number in range(len(blob.parts))
+    ]
+
+
 class NewFile:
     """A file in the making: its parts are stored one by one, perhaps by several processes."""
 
@@ -48,10 +74,12 @@ class NewFile:
         self._digested = 0  # parts, from the first one on, that the digest covers
 
     async def find_parts(self) -> None:
-        """List the parts that other processes have stored."""
+        """List the parts that other processes have stored; further files lie under the prefix."""
         for key, size in (await self._blobs.sizes(f"{self._prefix}/")).items():
-            number, _, sha256 = key.rpartition("/")[2].partition("-")
-            self._parts.setdefault(int(number), (sha256, size))
+            name = key.removeprefix(f"{self._prefix}/")
+            if "/" not in name:
+                number, _, sha256 = name.partition("-")
+                self._parts.setdefault(int(number), (sha256, size))
 
     def has(self, number: int) -> bool:
         return number in self._parts

@@ -88,6 +88,16 @@ class Models:
             raise NotFound("Clients download the model itself: download_encoding is weights.")
         return model, model.compressed
 
+    async def state(self, experiment_id: str, version: int, name: str) -> tuple[ModelVersion, Blob]:
+        """A version and an array of its strategy's state. Raises NotFound."""
+        model = await self.version(experiment_id, version)
+        if name not in model.state:
+            raise NotFound(
+                f"Model version {version} has no state {name[:40]!r}; it has "
+                f"{', '.join(model.state) or 'none'}."
+            )
+        return model, model.state[name]
+
     async def parts(self, blob: Blob, first: int, limit: int) -> list[FilePart]:
         """Up to `limit` parts of a file from number `first` on, each with its URL if it has one."""
         blobs = self.context.blobs

@@ -59,6 +59,11 @@ def model_parts(round_: Round) -> str:
     return f"{prefix}/without-{len(round_.lost)}" if round_.lost else prefix
 
 
+def state_blob(model: str, name: str) -> str:
+    """The blob prefix of an array of a strategy's state, beside the parts of its model."""
+    return f"{model}/state/{name}"
+
+
 def compressed_blob(experiment_id: str, version: int) -> str:
     """The blob prefix of a version's compressed model."""
     return f"copies/{experiment_id}/{version:0{SLOT_DIGITS}d}"

@@ -68,6 +68,7 @@ def round(found: Document) -> Round:
             "accepted": tuple(body["accepted"]),
             "revoked": tuple(body.get("revoked", ())),
             "lost": tuple(body.get("lost", ())),
+            "weights": tuple(body.get("weights", ())),
             "lease": None if body["lease"] is None else Lease(**body["lease"]),
             "cut": Cut(**body["cut"]) if body.get("cut") else None,
             "usage": Usage(**body["usage"]) if body.get("usage") else None,
@@ -93,15 +94,18 @@ def update(found: Document) -> Update:
 
 def model(found: Document) -> ModelVersion:
     body = found.body
-    others = {name: value for name, value in body.items() if name not in ("blob", "copy")}
+    others = {n: value for n, value in body.items() if n not in ("blob", "copy", "state")}
     compressed = blob(body["copy"]) if body.get("copy") else None
-    return ModelVersion(**others, blob=blob(body["blob"]), compressed=compressed)
+    state = {name: blob(file) for name, file in body.get("state", {}).items()}
+    return ModelVersion(**others, blob=blob(body["blob"]), compressed=compressed, state=state)
 
 
 def body_of_model(version: ModelVersion) -> dict[str, Any]:
     """As `body_of`. Documents name a compressed model "copy", as they always did."""
     body = body_of(version)
     body["copy"] = body.pop("compressed")
+    if state := body.pop("state"):
+        body["state"] = {name: body_of(file) for name, file in state.items()}
     return body
 
 

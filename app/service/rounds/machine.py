@@ -119,6 +119,7 @@ class Rounds:
             cohort=schedule.invite(config, asked),
             opened_at=now,
             deadline=schedule.deadline(config, now),
+            clients=len(asked.enrolled),
             cut=cut(self.context.limits),
         )
         if await self.repo.add_round(opened):
@@ -228,6 +229,7 @@ class Rounds:
             RoundState.COLLECTING,
             attempt=asked.attempt,
             cohort=schedule.invite(config, asked),
+            clients=len(asked.enrolled),
             deadline=schedule.deadline(config, now),
             earlier=(*round_.earlier, ended),
         )

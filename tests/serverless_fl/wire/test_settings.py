@@ -44,7 +44,7 @@ def test_each_has_a_group_and_a_description(setting):
         ("quorum", "at least 1"),
         ("momentum", "at least 0, below 1"),
         ("learning_rate", "above 0, at most 1,000"),
-        ("strategy", "fedavg"),
+        ("norm_action", "clip, reject"),
     ],
 )
 def test_bounds_are_words(name, bounds):

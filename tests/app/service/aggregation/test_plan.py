@@ -35,8 +35,8 @@ def plan(slots=range(12), most=100):
 
 
 def shown(tasks):
-    """What each task reads: slots of updates, and the examples in sums."""
-    return [([u.slot for u in task.updates], [s.examples for s in task.sums]) for task in tasks]
+    """What each task reads: slots of updates, and the weight of sums."""
+    return [([u.slot for u in task.updates], [s.weight for s in task.sums]) for task in tasks]
 
 
 def test_groups_are_summed_and_then_their_sums():

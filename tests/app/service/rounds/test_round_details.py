@@ -12,7 +12,8 @@ import safetensors.numpy
 from app.service.clients import long_poll
 from app.store.port import DirectBlobs, SignedRequest
 from client_sdk.errors import RequestRefused
-from serverless_fl.aggregation.mean import MAX_EXAMPLES, WeightedMean
+from serverless_fl.aggregation.mean import WeightedMean
+from serverless_fl.aggregation.strategy import MAX_WEIGHT
 from serverless_fl.domain.errors import PartsMissing
 from serverless_fl.domain.records import UpdateCommit
 from serverless_fl.weights.check import MAX_F64
@@ -106,7 +107,7 @@ async def test_doubles_whose_weighted_sum_could_overflow_are_refused_and_others_
 def test_the_largest_doubles_of_the_most_examples_have_a_finite_mean():
     average = WeightedMean(1)
     for _ in range(2):
-        average.add([np.array([MAX_F64])], MAX_EXAMPLES // 2)
+        average.add([np.array([MAX_F64])], MAX_WEIGHT // 2)
     assert average.result() == [MAX_F64]
 
 

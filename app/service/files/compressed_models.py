@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
-from app.service.aggregation.readers import FileReader, Values
 from app.service.files.own_files import NewFile, own_part
+from app.service.files.readers import FileReader, Values
 from app.store.port import Blobs
 from serverless_fl.domain.records import Blob
 from serverless_fl.weights import codec, deltas, encodings, spans

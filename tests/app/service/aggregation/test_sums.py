@@ -5,11 +5,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from app.service.aggregation.accumulator import Accumulator
-from app.service.aggregation.readers import FileReader
-from serverless_fl.aggregation.mean import MAX_EXAMPLES
+from app.service.files.own_files import own_arrays, put_array
+from app.service.files.readers import FileReader
+from serverless_fl.aggregation.mean import WeightedMean
+from serverless_fl.aggregation.strategy import MAX_WEIGHT
 from serverless_fl.domain.records import Blob, part_key
-from serverless_fl.weights import spans
+from serverless_fl.weights import codec, spans
 from serverless_fl.weights.header import NUMPY_TYPES, Layout, TensorSpec, layout_of
 from tests.support import raw_file
 from tests.support.some import some
@@ -32,7 +33,7 @@ TENSORS = {
     "empty": ("F32", 0),
     "j": ("F32", 9),
 }
-COUNTS = (1, 7, 3, 2**29 + 1, MAX_EXAMPLES - 2**29 - 12)
+COUNTS = (1, 7, 3, 2**29 + 1, MAX_WEIGHT - 2**29 - 12)
 # 0.0 with both signs, the least and the largest numbers.
 SPECIAL = {
     "F64": [-0.0, 0.0, 5e-324, -2.2e-308, 1e290, -1e290],
@@ -117,11 +118,11 @@ async def sums_of(blobs, layout, files, span_bytes):
     """The kept sums of all spans, by tensor name."""
     found = {name: [] for name in TENSORS}
     for number, span in enumerate(spans.cut(layout, span_bytes)):
-        accumulator = Accumulator(span, span_bytes)
+        mean = WeightedMean(spans.elements(span))
         for blob, own, count in files:
             source = FileReader(blobs, blob, own, offset=len(own.header))
-            await accumulator.add(await source.read(span), count)
-        kept = await accumulator.store(blobs, f"sums/{number}")
+            mean.add(await source.read(span), count)
+        kept = await put_array(blobs, f"sums/{number}", mean.partial(), span_bytes)
         assert max(kept.sizes, default=0) <= span_bytes
         data = b"".join([await blobs.get(kept.key(part)) for part in range(len(kept.parts))])
         for name, array in spans.by_tensor(span, np.frombuffer(data)).items():
@@ -170,18 +171,19 @@ async def test_another_process_goes_on_from_stored_sums():
         np.array([2**40 + 1, -1]),
         np.array([0.5], np.float32),
     ]
-    first = Accumulator(SPAN, 24)
-    await first.add(update, 3)
-    kept = await first.store(blobs, "sums/first")
+    first = WeightedMean(6)
+    first.add(update, 3)
+    kept = await put_array(blobs, "sums/first", first.partial(), 24)
     assert kept.sizes == (24, 24)
 
-    second = Accumulator(SPAN, 24)
-    await second.merge(blobs, kept, 3)
-    await second.add([values * 2 for values in update], 1)
+    second = WeightedMean(6)
+    second.merge(await own_arrays(blobs, kept), 3)
+    second.add([values * 2 for values in update], 1)
+    rounded = codec.round_integers(SPAN, spans.by_tensor(SPAN, second.result()))
     w, n, v = (
         np.frombuffer(part, dtype)
         for part, dtype in zip(
-            np.split(np.frombuffer(await second.result(b""), np.uint8), [12, 28]),
+            np.split(np.frombuffer(codec.pack(SPAN, rounded), np.uint8), [12, 28]),
             ("<f4", "<i8", "<f4"),
             strict=True,
         )
@@ -195,4 +197,4 @@ async def test_an_update_with_other_numbers_of_values_is_refused():
     ok = [np.ones(3, np.float32), np.ones(2, np.int64), np.ones(1, np.float32)]
     for wrong in (ok[:2], [*ok, np.ones(1, np.float32)], [ok[0], ok[1][:1], ok[2]]):
         with pytest.raises(ValueError, match=r"values|tensors"):
-            await Accumulator(SPAN, 2**20).add(wrong, 1)
+            WeightedMean(6).add(wrong, 1)

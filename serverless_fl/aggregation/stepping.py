@@ -1,0 +1,89 @@
+"""A strategy's step over a span: from flat arrays to the tensors of a model and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serverless_fl.aggregation.strategy import RoundFacts, Strategy
+from serverless_fl.weights import spans
+from serverless_fl.weights.deltas import LARGEST
+from serverless_fl.weights.header import FLOATS
+
+_CHUNK = 1 << 18  # elements of one call of `step`; each of its arrays takes 2 MiB
+
+
+class StrategyFault(Exception):
+    """The strategy computes weights that are no numbers."""
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """The new values of a span [elements], and those of each array of the state, float64."""
+
+    weights: np.ndarray
+    state: dict[str, np.ndarray]
+
+
+def has_step(strategy: Strategy) -> bool:
+    """Say whether a step does more than return the reduced weights."""
+    return bool(strategy.state) or type(strategy).step is not Strategy.step
+
+
+def step_span(
+    strategy: Strategy,
+    span: spans.Span,
+    base: Sequence[np.ndarray],
+    reduced: np.ndarray,
+    state: Mapping[str, Sequence[np.ndarray]],
+    facts: RoundFacts,
+) -> Stepped:
+    """Give the new values of a span, not yet rounded to the model's dtypes.
+
+    `base` has a flat array for each piece of the span, and so has each array of `state`; arrays
+    that `state` lacks begin at their initial value. `reduced` [elements], float64, is overwritten.
+    Values beyond the finite ones of a tensor's dtype become the nearest finite ones. Tensors of
+    whole numbers keep their reduced values, and their state is 0.
+    Raises StrategyFault if a new value is NaN.
+    """
+    found = Stepped(reduced, {name: np.zeros(reduced.size) for name in strategy.state})
+    for number, place, some in _chunks(span):
+        piece = span[number]
+        before = {
+            name: state[name][number][some].astype(np.float64)
+            if name in state
+            else np.full(place.stop - place.start, initial)
+            for name, initial in strategy.state.items()
+        }
+        weights, after = strategy.step(
+            base[number][some].astype(np.float64), {"weights": reduced[place]}, before, facts
+        )
+        _store(strategy, piece, reduced[place], weights)
+        for name, values in found.state.items():
+            _store(strategy, piece, values[place], after[name])
+    return found
+
+
+def _chunks(span: spans.Span) -> Iterator[tuple[int, slice, slice]]:
+    """Yield chunks of the floating-point pieces: number, place in the span, place in the piece."""
+    place = 0
+    for number, piece in enumerate(span):
+        count = piece.last - piece.first
+        if piece.tensor.dtype in FLOATS:
+            for start in range(0, count, _CHUNK):
+                stop = min(start + _CHUNK, count)
+                yield number, slice(place + start, place + stop), slice(start, stop)
+        place += count
+
+
+def _store(strategy: Strategy, piece: spans.Piece, out: np.ndarray, values: np.ndarray) -> None:
+    """Write values within the finite ones of the tensor's dtype. Raises StrategyFault."""
+    if np.isnan(values).any():
+        raise StrategyFault(
+            f"The strategy {strategy.name} computes NaN for tensor {piece.tensor.name[:80]!r}: "
+            "lower its learning rate."
+        )
+    top = LARGEST[piece.tensor.dtype]
+    np.clip(values, -top, top, out=out)

@@ -1,0 +1,23 @@
+"""Whatever dies, a strategy's state and the stacks of its updates come out as in a quiet run."""
+
+import pytest
+
+from app.service.coordinator import Limits
+from tests.support.crashes import deaths_that_change_nothing
+from tests.support.federation import BOTH_STORES
+
+pytestmark = BOTH_STORES
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("strategy", "least"), [("fedadam", 40), ("median", 40), ("geometric-median", 40)]
+)
+async def test_dying_at_any_write_of_its_aggregation(store, fresh_store, strategy, least, after):
+    """The model is cut into three spans, the cohort into two groups; a call does one task."""
+    limits = Limits(part_bytes=256, group_size=1, step_seconds=0.0)
+    run = {"rounds": 2, "size": 80, "strategy": strategy}
+    deaths = await deaths_that_change_nothing(
+        store, fresh_store, limits, after=after, lit=False, every=23, **run
+    )
+    assert deaths > least
