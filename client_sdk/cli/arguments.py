@@ -202,6 +202,7 @@ def _add_settings(parser: _Parser) -> Group:
     groups["training", ()].add_argument(
         "--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto (default: auto)"
     )
+    _add_task(groups["training", ()])
     settings.add_flags(groups, parser.declared)
     run = parser.add_argument_group("this run")
     run.add_argument(
@@ -327,7 +328,17 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="match classes by name, where yours stand in another order or lack some",
     )
+    _add_task(parser)
     _add_data(parser, parser, None, "the experiment's")
+
+
+def _add_task(group: Group) -> None:
+    group.add_argument(
+        "--task",
+        metavar="MODULE:NAME",
+        help="a task of your own: its place in Python, as my_package.my_module:task; --dataset (or "
+        "--data) may then be such a place, too, of (x, y), or of such a pair to train and to test",
+    )
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:

@@ -27,6 +27,7 @@ RUN_KEYS: Mapping[str, str] = {
     "image_size": "data",
     "fit": "data",
     "model": "training",
+    "task": "training",
     "name": "run",
     "kernel": "run",
 }
@@ -132,6 +133,8 @@ def text_of(config: ExperimentConfig, arguments: Namespace, dataset: str) -> str
     run = {key: getattr(arguments, key) for key in RUN_KEYS}
     run["dataset"] = dataset if run["dataset"] == "auto" else run["dataset"]
     run["model"] = config.model if run["model"] == "auto" else run["model"]
+    if run["task"]:
+        run["model"] = ""  # the task has it
     found = values_of(config) | run
     lines = [f"# The settings of a run; `run --config {NAME}` makes a run with the same settings."]
     known = _tables(shown_settings(type(config)))

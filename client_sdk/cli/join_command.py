@@ -9,7 +9,7 @@ import contextlib
 from client_sdk import exit_codes, interrupts
 from client_sdk.api import key_file
 from client_sdk.api.client import CoordinatorClient
-from client_sdk.cli import own_data_join
+from client_sdk.cli import own_data_join, task_join
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
 from client_sdk.engines.processes import Processes
@@ -19,9 +19,11 @@ from client_sdk.participant import Participant
 from client_sdk.results.console import Output
 from client_sdk.results.join_progress import JoinProgress
 from client_sdk.task import joining
-from client_sdk.task.model_file import spec_of
+from client_sdk.task.model_file import read_metadata, spec_of
+from client_sdk.task.own_data.table_task import TABLE
 from client_sdk.task.pictures import picture_task
 from serverless_fl.domain.experiment import OWN
+from serverless_fl.wire.text import clean
 from serverless_fl.wire.views import ExperimentView
 
 
@@ -46,6 +48,14 @@ async def _participate(
     initial = await client.download_model(
         arguments.experiment, 0, experiment.part_bytes, direct=experiment.direct
     )
+    if arguments.task is not None:
+        return await task_join.participate(arguments, console, client, key, experiment, initial)
+    about = read_metadata(initial)
+    if "task" in about and not about.keys() & {"model", TABLE}:
+        raise UsageError(
+            f"The experiment trains a task of somebody's own, {clean(about['task'], 80)}: give "
+            "--task."
+        )
     if experiment.config.data == OWN:
         return await own_data_join.participate(arguments, console, client, key, experiment, initial)
     if arguments.data is not None or arguments.label is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -16,12 +17,10 @@ import torch
 
 from client_sdk import exit_codes, hints, interrupts
 from client_sdk.api.client import CoordinatorClient
-from client_sdk.cli import config_file
+from client_sdk.cli import config_file, run_data
+from client_sdk.cli.run_data import RunData
 from client_sdk.cli.run_settings import RunSettings, draw_split, experiment_of, settle
-from client_sdk.data import datasets
-from client_sdk.data.dataset import Dataset
-from client_sdk.data.preparation import parse_size
-from client_sdk.data.splits import looking
+from client_sdk.data.data import Arrays
 from client_sdk.data.splits.drawing import Drawn
 from client_sdk.data.splits.equal import Equal
 from client_sdk.engines.processes import Processes
@@ -37,7 +36,8 @@ from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task.evaluation import Classes, by_class
-from client_sdk.task.pictures import PictureTask, picture_task
+from client_sdk.task.pictures import PictureTask
+from client_sdk.task.task import Task, form_of
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.records import client_id
 from serverless_fl.domain.stopping import out_of_reach
@@ -49,8 +49,7 @@ from serverless_fl.wire.settings import values_of
 class _Plan:
     """What the arguments ask for, checked before anything starts."""
 
-    dataset: Dataset
-    task: PictureTask
+    data: RunData
     settings: RunSettings
     drawn: Drawn | None  # None: the coordinator shares the examples out equally
     config: ExperimentConfig
@@ -81,9 +80,9 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
         classes = await _measure_classes(plan, outcome)
         result = report.build_report(
             outcome,
-            dataset=plan.dataset.name,
-            note=plan.dataset.note,
-            parameters=plan.task.about.spec.weights(),
+            dataset=plan.data.name,
+            note=plan.data.note,
+            parameters=_weights(plan.data.task),
             wall_seconds=time.monotonic() - started,
             classes=classes,
             cost=cost.estimate(client.traffic, plan.prices, outcome.experiment.cost),
@@ -112,13 +111,10 @@ def _make_plan(arguments: argparse.Namespace) -> _Plan:
         raise UsageError("--server needs the coordinator's admin key: set FL_ADMIN_KEY.")
     for name in arguments.track:
         trackers.require(name)
-    size = parse_size(arguments.image_size) if arguments.image_size else None
-    dataset = datasets.load(arguments.dataset, arguments.data_dir, size=size, fit=arguments.fit)
-    task = picture_task(dataset, arguments.model, arguments.kernel)
-    examples = looking.of_dataset(dataset)
-    settings = settle(arguments.settings, examples, dataset=dataset.name, model=task.name)
-    drawn = None if isinstance(settings.split, Equal) else draw_split(settings, examples)
-    return _Plan(dataset, task, settings, drawn, experiment_of(settings, drawn), _load_prices())
+    data = run_data.load(arguments)
+    settings = settle(arguments.settings, data.examples, dataset=data.name, model=data.task.name)
+    drawn = None if isinstance(settings.split, Equal) else draw_split(settings, data.examples)
+    return _Plan(data, settings, drawn, experiment_of(settings, drawn), _load_prices())
 
 
 def _load_prices() -> cost.Prices:
@@ -132,13 +128,12 @@ def _load_prices() -> cost.Prices:
 
 def _introduction(plan: _Plan) -> Iterator[str]:
     """The lines printed before anything starts."""
-    dataset, config = plan.dataset, plan.config
-    if dataset.note:
-        yield dataset.note
+    data, config = plan.data, plan.config
+    if data.note:
+        yield data.note
     yield (
-        f"{config.dataset}: {len(dataset.train_y)} training examples for {config.clients} clients, "
-        f"{len(dataset.test_y)} for the test; {plan.task.name} with "
-        f"{plan.task.about.spec.weights()} weights"
+        f"{config.dataset}: {len(data.train)} training examples for {config.clients} clients, "
+        f"{len(data.test)} for the test; {data.task.name} with {_weights(data.task)} weights"
     )
     if plan.drawn and plan.drawn.note:
         yield plan.drawn.note
@@ -150,7 +145,7 @@ def _make_trainer(
     stack: AsyncExitStack, arguments: argparse.Namespace, plan: _Plan
 ) -> LocalTrainer:
     """The trainer, whose processes `stack` ends."""
-    trainer = LocalTrainer(plan.task, plan.dataset.train, Processes(arguments.workers))
+    trainer = LocalTrainer(plan.data.task, plan.data.train, Processes(arguments.workers))
     stack.callback(trainer.close)
     if not arguments.server:  # a distant coordinator may refuse the key: it is asked first
         trainer.start()  # the processes import PyTorch while the coordinator starts
@@ -191,10 +186,10 @@ async def _create(
 
     simulation = Simulation(
         client,
-        plan.task,
+        plan.data.task,
         plan.config,
         trainer,
-        test=plan.dataset.test,
+        test=plan.data.test,
         secret=folder.secrets.secret,
         name=arguments.name,
         watchers=replace(view.watchers, on_row=show_row),
@@ -202,7 +197,7 @@ async def _create(
         names=plan.drawn.names if plan.drawn else (),
     )
     await simulation.create()
-    config_file.write(folder.path, plan.settings, arguments, plan.dataset.name)
+    config_file.write(folder.path, plan.settings, arguments, plan.data.name)
     trainer.start()
     # In a thread: compiling may take a second, and the event loop has connections to serve.
     await asyncio.to_thread(trainer.prepare)
@@ -226,7 +221,15 @@ def _by_site(plan: _Plan, outcome: Outcome) -> BySite | None:
 
 
 async def _measure_classes(plan: _Plan, outcome: Outcome) -> Classes | None:
-    """The last model's answers on the test set; None where no round made a model."""
-    if not outcome.rows:
+    """The last model's answers on the test set; None where no round made a model, and for a task
+    of the user's own.
+    """
+    task, test = plan.data.task, plan.data.test
+    if not outcome.rows or not isinstance(task, PictureTask) or not isinstance(test, Arrays):
         return None
-    return await asyncio.to_thread(by_class, plan.task, outcome.weights, plan.dataset.test)
+    return await asyncio.to_thread(by_class, task, outcome.weights, test)
+
+
+def _weights(task: Task) -> int:
+    """How many numbers the task's weights are."""
+    return sum(math.prod(shape) for _, shape in form_of(task).values())

@@ -70,7 +70,7 @@ async def simulate_async(
     """
     data = as_data(train)
     seed = settings.get("seed", 0)
-    data, held_out = (data, as_data(test)) if test is not None else _split(data, seed)
+    data, held_out = (data, as_data(test)) if test is not None else hold_out_test(data, seed)
     task.meet(data)
     config = _config(task, len(data), clients, settings)
     watchers = Watchers(on_row=on_row)
@@ -94,7 +94,7 @@ async def simulate_async(
             return SimulationResult(task, await simulation.run())
 
 
-def _split(data: Data, seed: int) -> tuple[Data, Data]:
+def hold_out_test(data: Data, seed: int) -> tuple[Data, Data]:
     """Hold a fifth of the data out, as a function of the seed. Raises DataError."""
     if len(data) < 2:
         raise DataError("There is nothing left to test on: give a test set.")

@@ -34,6 +34,8 @@ def print_summary(
     for file in files:
         console.say(f"wrote {file}")
     model = next((f for f in files if f.suffix == ".safetensors"), None)
+    if rows and not classes:
+        return  # a task of the user's own, which `predict` cannot read pictures for
     console.say(f"try it: {hints.command('predict', 'IMAGE...', '--model', str(model))}")
 
 

@@ -77,7 +77,7 @@ class Task(ABC):
 
     def prepare(self) -> str:
         """Do what takes time before the first training; gives in words what will train."""
-        return ""
+        return self.name
 
     def metadata(self) -> dict[str, str]:
         """What a model file says of itself: the task's name, its terms and their fingerprint."""

@@ -1,0 +1,57 @@
+"""Compares a party's task with the task of the experiment that it joins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from client_sdk.errors import DataError
+from client_sdk.task import weights_file
+from client_sdk.task.task import Task, fingerprint, form_of
+from serverless_fl.wire.text import clean
+
+_SHOWN = 80  # characters of each side's word
+
+
+def facts_of(task: Task) -> dict[str, str]:
+    """What a party says of its task when it enrols with data of its own."""
+    return {"task": task.name, "fingerprint": fingerprint(task), **task.terms()}
+
+
+def require_same(task: Task, model: bytes) -> None:
+    """Raise DataError, with both sides' words, unless the experiment's model is of this task.
+
+    `model` is the file of the experiment's initial model, which may be a stranger's.
+    """
+    layout = weights_file.read_layout(model, "The experiment's model")
+    about = layout.metadata
+    theirs = {"task": about.get("task", "none"), **_terms(about)}
+    ours = {"task": task.name, **task.terms()}
+    there = {t.name: f"{t.dtype} {list(t.shape)}" for t in layout.tensors}
+    here = {name: f"{kind} {list(shape)}" for name, (kind, shape) in form_of(task).items()}
+    found = [*_differences(theirs, ours), *_differences(there, here, "tensor ")]
+    if not found and about.get("fingerprint") != fingerprint(task):
+        found = ["the fingerprint"]
+    if found:
+        more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
+        raise DataError(f"The task here is not the experiment's: {'; '.join(found[:3])}{more}.")
+
+
+def _terms(about: Mapping[str, str]) -> dict[str, str]:
+    """The terms in a model's file. Raises DataError."""
+    try:
+        terms = json.loads(about.get("terms", "{}"))
+        return {str(name): str(value) for name, value in terms.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DataError("The experiment's model has terms that cannot be read.") from error
+
+
+def _differences(there: Mapping[str, str], here: Mapping[str, str], what: str = "") -> list[str]:
+    def word(side: Mapping[str, str], name: str) -> str:
+        return clean(side[name], _SHOWN) if name in side else "nothing"
+
+    return [
+        f"{what}{clean(name, _SHOWN)} is {word(there, name)} there and {word(here, name)} here"
+        for name in dict.fromkeys([*there, *here])
+        if there.get(name) != here.get(name)
+    ]
