@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from client_sdk.errors import RequestRefused, StateConflict
-from tests.support.federation import BOTH_STORES, value_of
+from tests.support import own_data
+from tests.support.federation import BOTH_STORES, Member, key_of, value_of
 from tests.support.participants import Adding, take_part
 from tests.support.some import some
 
@@ -147,3 +148,20 @@ async def test_an_attempt_at_the_same_round_selects_by_the_same_rule(federation)
     third = (await federation.admin.round(experiment, 2)).cohort
     assert not {*first} & {*second}
     assert not {*third} & {*first, *second}
+
+
+async def test_by_size_selection_counts_what_parties_declared_of_their_own_data(federation):
+    settings = {"clients": 3, "clients_per_round": 1, "rounds": 8, "selection": "by-size"}
+    experiment, key = await federation.create(own_data.model(), **settings, **own_data.OWN)
+    members = {}
+    for number, examples in enumerate((1, 1_000_000, 1)):
+        got = await federation.admin.using(key).subscribe(
+            experiment, key_of(number), examples=examples, facts=own_data.FACTS
+        )
+        api = federation.admin.using(got.token)
+        members[got.client_id] = Member(api, experiment, got.client_id)
+    cohorts = []
+    for number in range(1, 9):
+        cohorts.append(await federation.cohort(experiment))
+        await members[cohorts[-1][0]].upload(number, 1.0, 1)
+    assert cohorts == [["client-01"]] * 8
