@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,15 @@ from serverless_fl.weights import spans
 from serverless_fl.weights.deltas import LARGEST
 from serverless_fl.weights.header import FLOATS
 
+Step = Callable[..., tuple[np.ndarray, dict[str, np.ndarray]]]
+Wrap = Callable[[Step, spans.Piece], Step]
+
 _CHUNK = 1 << 18  # elements of one call of `step`; each of its arrays takes 2 MiB
+
+
+def unwrapped(step: Step, elements: spans.Piece) -> Step:
+    """Give the strategy's step itself."""
+    return step
 
 
 class StrategyFault(Exception):
@@ -39,8 +47,11 @@ def step_span(
     reduced: np.ndarray,
     state: Mapping[str, Sequence[np.ndarray]],
     facts: RoundFacts,
+    wrap: Wrap = unwrapped,
 ) -> Stepped:
     """Give the new values of a span, not yet rounded to the model's dtypes.
+
+    `wrap` gives the step to take in place of the strategy's, over some elements of a tensor.
 
     `base` has a flat array for each piece of the span, and so has each array of `state`; arrays
     that `state` lacks begin at their initial value. `reduced` [elements], float64, is overwritten.
@@ -57,7 +68,8 @@ def step_span(
             else np.full(place.stop - place.start, initial)
             for name, initial in strategy.state.items()
         }
-        weights, after = strategy.step(
+        elements = spans.Piece(piece.tensor, piece.first + some.start, piece.first + some.stop)
+        weights, after = wrap(strategy.step, elements)(
             base[number][some].astype(np.float64), {"weights": reduced[place]}, before, facts
         )
         _store(strategy, piece, reduced[place], weights)

@@ -12,20 +12,22 @@ loads it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
 
     from serverless_fl.privacy.sending import Sending
+    from serverless_fl.weights.spans import Piece
 
 Step = Callable[..., tuple["np.ndarray", dict[str, "np.ndarray"]]]
-"""A strategy's step over one span; see `serverless_fl.aggregation.strategy.Strategy.step`."""
+"""A strategy's step over some elements; see `serverless_fl.aggregation.strategy.Strategy.step`."""
 
 
 class Mechanism:
     """A mechanism that changes nothing."""
 
+    wraps_step = False
     needs_norm = False  # whether `share` must know an update's distance from its base model
 
     def before_upload(self, base: bytes, trained: bytes, sending: Sending) -> bytes:
@@ -43,6 +45,10 @@ class Mechanism:
         """
         return 1.0
 
-    def wrap_step(self, step: Step, **facts: Any) -> Step:
-        """Give a step that runs in place of the strategy's, for example one that adds noise."""
+    def wrap_step(self, step: Step, elements: Piece) -> Step:
+        """Give the step to take in place of the strategy's over some elements of a tensor.
+
+        Only called if `wraps_step`, and perhaps again for the same elements, cut otherwise: its
+        result must depend on an element's place in the tensor and not on the cut.
+        """
         return step

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from app.store.port import Blobs
 from serverless_fl.aggregation.stepping import Stepped, has_step, step_span
 from serverless_fl.aggregation.strategy import RoundFacts, Strategy
 from serverless_fl.domain.records import Blob, ModelVersion
+from serverless_fl.privacy import Mechanism
 from serverless_fl.weights import codec, spans
 from serverless_fl.weights.header import Layout
 
@@ -26,7 +28,7 @@ class NextModel:
     """The files of the version that a round makes, under `prefix`.
 
     `base`: the model of the version before, whose state is the state before; `start` reads the
-    weights that the clients trained from.
+    weights that the clients trained from. `mechanism` may wrap the strategy's step.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class NextModel:
         layout: Layout,
         cut: list[spans.Span],
         strategy: Strategy,
+        mechanism: Mechanism,
         base: ModelVersion,
         start: Reader,
     ) -> None:
         self._layout, self._spans, self._strategy = layout, cut, strategy
-        self._start, self._steps = start, has_step(strategy)
+        self._start, self._mechanism = start, mechanism
+        self._steps = has_step(strategy) or mechanism.wraps_step
         self._model = NewFile(blobs, prefix)
         self._state = {
             name: NewFile(blobs, keys.state_blob(prefix, name)) for name in strategy.state
@@ -76,8 +80,9 @@ class NextModel:
         if self._steps:
             base = await self._start.read(span)
             state = await self._state_before(span)
+            step = partial(step_span, wrap=self._mechanism.wrap_step)
             stepped = await asyncio.to_thread(
-                step_span, self._strategy, span, base, reduced, state, facts
+                step, self._strategy, span, base, reduced, state, facts
             )
         header = b"" if number else self._layout.header
         for name, values in stepped.state.items():

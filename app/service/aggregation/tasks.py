@@ -40,6 +40,7 @@ from serverless_fl.domain.errors import DigestMismatch
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.records import Blob, Cell, ModelVersion, Update
 from serverless_fl.domain.round import Round
+from serverless_fl.privacy import mechanism_of
 from serverless_fl.weights import spans
 from serverless_fl.weights.header import FLOATS, Layout
 
@@ -103,7 +104,10 @@ class Aggregation:
             for update in updates
         }
         prefix = keys.model_parts(round_)
-        self.next = NextModel(blobs, prefix, layout, self.spans, self.strategy, base, self._start)
+        mechanism = mechanism_of(config)
+        self.next = NextModel(
+            blobs, prefix, layout, self.spans, self.strategy, mechanism, base, self._start
+        )
 
     # The weights of the updates in the mean
 
