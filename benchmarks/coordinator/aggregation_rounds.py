@@ -1,6 +1,7 @@
 """One round of many updates through the coordinator's own service on SQLite, call by call.
 
     python -m benchmarks.coordinator.aggregation_rounds MODEL CLIENTS [--step-updates N]
+        [--strategy NAME]
 
 Every client sends an update of its own, of random numbers; every call is a new coordinator, which
 knows nothing of those before. Prints JSON: what the round took to fold, from the last commit to the
@@ -29,6 +30,7 @@ from app.store.port import Blobs
 from app.store.sqlite import open_sqlite
 from app.telemetry import logs
 from benchmarks.coordinator.aggregation_average import MODELS, parameters, resident
+from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.domain.records import Client, UpdateCommit, WeightsCommit
 from serverless_fl.wire.config import ExperimentConfig
 
@@ -65,6 +67,7 @@ class Figures:
 
     clients: int
     step_updates: int
+    strategy: str
     update_bytes: int
     upload_seconds: float = 0.0
     fold_seconds: float = 0.0
@@ -81,10 +84,10 @@ class Figures:
 class Run:
     """The experiment, its clients and the figures so far."""
 
-    def __init__(self, context: Context, model: str, clients: int) -> None:
+    def __init__(self, context: Context, model: str, clients: int, strategy: str) -> None:
         self.context, self.model = context, model
         step = context.limits.step_updates
-        self.figures = Figures(clients, step, 4 * parameters(model))
+        self.figures = Figures(clients, step, strategy, 4 * parameters(model))
         self.clients: list[Client] = []
         self.experiment = ""
         self._before = 0
@@ -100,14 +103,17 @@ class Run:
 
     async def prepare(self) -> None:
         service, clients = self.coordinator(), self.figures.clients
-        settings = ExperimentConfig(
-            dataset="random",
-            dataset_size=100 * clients,
-            model=self.model,
-            clients=clients,
-            clients_per_round=clients,
-            rounds=1,
-            deadline_seconds=86400,
+        settings = ExperimentConfig.model_validate(
+            {
+                "dataset": "random",
+                "dataset_size": 100 * clients,
+                "model": self.model,
+                "clients": clients,
+                "clients_per_round": clients,
+                "rounds": 1,
+                "deadline_seconds": 86400,
+                "strategy": self.figures.strategy,
+            }
         )
         made, key = await service.experiments.create("benchmark", settings.to_config(), "once")
         self.experiment = made.id
@@ -191,11 +197,12 @@ def _sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-async def run(model: str, clients: int, step_updates: int) -> Figures:
+async def run(model: str, clients: int, step_updates: int, strategy: str) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         documents, blobs = await open_sqlite(Path(folder) / "benchmark.sqlite")
         limits = replace(Limits(), step_updates=step_updates)
-        one = Run(Context(repo=Repository(documents), blobs=blobs, limits=limits), model, clients)
+        context = Context(repo=Repository(documents), blobs=blobs, limits=limits)
+        one = Run(context, model, clients, strategy)
         await one.prepare()
         await one.collect()
         await one.reckon()
@@ -208,9 +215,11 @@ def main() -> None:
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("clients", type=int)
     parser.add_argument("--step-updates", type=int, default=Limits().step_updates)
-    arguments = parser.parse_args()
+    names = [kind.model_fields["name"].default for kind in STRATEGIES]
+    parser.add_argument("--strategy", choices=names, default="fedavg")
+    given = parser.parse_args()
     logs.configure("json", "error")
-    figures = asyncio.run(run(arguments.model, arguments.clients, arguments.step_updates))
+    figures = asyncio.run(run(given.model, given.clients, given.step_updates, given.strategy))
     print(json.dumps(asdict(figures)))
 
 

@@ -89,7 +89,6 @@ class Aggregation:
         self.tasks_done = self.bytes_added = 0  # by this process
         self._part_bytes = round_.cut.span_bytes
         self._results: dict[Cell, Blob] = {}  # stored, as far as this process knows
-        self._damaged: set[Cell] = set()  # must be made again
 
         self._everything = Plan.of(round_, updates, context.limits.step_updates)
         self.updates = [u for group in self._everything.groups for u in group.updates]
@@ -181,8 +180,7 @@ class Aggregation:
     async def _stored(self, span: int) -> set[str]:
         """The digests of a span's stored results."""
         found = await self.context.repo.sums.of_span(self.experiment.id, self.round.number, span)
-        cells = {Cell(span, digest): blob for digest, blob in found.items()}
-        self._results |= {cell: blob for cell, blob in cells.items() if cell not in self._damaged}
+        self._results |= {Cell(span, digest): blob for digest, blob in found.items()}
         return {cell.digest for cell in self._results if cell.span == span}
 
     async def gram(self) -> np.ndarray:
@@ -343,7 +341,7 @@ class Aggregation:
             for cell, stack, blob in zip(cells, rows.stacks, wanted, strict=True):
                 data = await anext(fetched)
                 if data is None or await digest_of(data) != blob.parts[rows.part]:
-                    raise self._spoilt(cell)
+                    raise await self._forget(cell)
                 stop = row + len(stack.updates)
                 found[row:stop] = np.frombuffer(data, found.dtype).reshape(-1, width)
                 row = stop
@@ -361,7 +359,6 @@ class Aggregation:
     async def _record(self, cell: Cell, blob: Blob) -> None:
         await self.context.repo.sums.add(self.experiment.id, self.round.number, cell, blob)
         self._results[cell] = blob
-        self._damaged.discard(cell)
 
     async def _load(self, cell: Cell) -> np.ndarray:
         """A copy of a stored array. Raises Damaged."""
@@ -372,12 +369,15 @@ class Aggregation:
         try:
             return await own_arrays(self.context.blobs, self._results[cell])
         except Damaged as error:
-            raise self._spoilt(cell) from error
+            raise await self._forget(cell) from error
 
-    def _spoilt(self, cell: Cell) -> Damaged:
-        self._damaged.add(cell)
+    async def _forget(self, cell: Cell) -> Damaged:
+        """Delete a damaged result and its record, so that whichever call comes makes it again."""
+        damaged = Damaged(f"{self._prefix(cell)}/")
+        await self.context.repo.sums.remove(self.experiment.id, self.round.number, cell)
+        await self.context.blobs.delete(damaged.prefix)
         del self._results[cell]
-        return Damaged(f"{self._prefix(cell)}/")
+        return damaged
 
     def _prefix(self, cell: Cell) -> str:
         return keys.sums_blob(self.experiment.id, self.round.number, cell)

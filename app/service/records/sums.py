@@ -1,4 +1,4 @@
-"""The records of an aggregation under way: stored sums, and the groups that calls have begun."""
+"""The records of an aggregation under way: stored results, and groups that calls have begun."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ class SumRecords:
         """Record stored sums. Processes that sum the same updates store the same bytes."""
         key = f"{key_of(experiment_id, number, cell.span)}/{cell.digest}"
         await self.documents.insert("sums", key, mapping.body_of(blob))
+
+    async def remove(self, experiment_id: str, number: int, cell: Cell) -> None:
+        """Delete the record of a damaged result."""
+        key = f"{key_of(experiment_id, number, cell.span)}/{cell.digest}"
+        await self.documents.delete("sums", key)
 
     async def of_span(self, experiment_id: str, number: int, span: int) -> dict[str, Blob]:
         """The stored sums of one span of a round, by digest."""
