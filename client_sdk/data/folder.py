@@ -1,6 +1,7 @@
 """Reads a folder of pictures: `train/CLASS/*.png` and `test/CLASS/*.png`.
 
-Or a folder of several sites, each of which has such folders: `SITE/train/CLASS/*.png`.
+Or a folder of several sites, each of which has such folders: `SITE/train/CLASS/*.png`, or
+`SITE/CLASS/*.png` without a part to test on.
 """
 
 from __future__ import annotations
@@ -138,15 +139,28 @@ def _sites(root: Path, notes: list[str]) -> list[_Site]:
         return [_site(root, found, notes)]
     inside = {path: _folders_in(path) for path in found.values() if not _is_system(path.name)}
     lacking = [path for path, folders in inside.items() if "train" not in folders]
-    if not inside or len(lacking) == len(inside):
+    if not inside or (len(lacking) == len(inside) and not all(map(_has_classes, inside))):
         raise DataError(f"{root} has no folder train/; expected train/CLASS/*.png.")
-    if lacking:
+    if 0 < len(lacking) < len(inside):
         raise DataError(f"{lacking[0]} has no folder train/, as the sites beside it have.")
-    sites = [_site(path, folders, notes) for path, folders in inside.items()]
+    if lacking:
+        sites = [_Site(path.name, path, None) for path in inside]
+    else:
+        sites = [_site(path, folders, notes) for path, folders in inside.items()]
+    names = ", ".join(site.name for site in sites[:5]) + (", ..." if sites[5:] else "")
+    notes.append(f"Its folders are {len(sites)} sites: {names}.")
     untested = [site.name for site in sites if site.test is None]
     if 0 < len(untested) < len(sites):
         raise DataError(f"{root / untested[0]} has no test part, as other sites have.")
     return sites
+
+
+def _has_classes(site: Path) -> bool:
+    """Whether the folder has folders of pictures, and no picture of its own."""
+    paths = [path for path in site.iterdir() if not _is_system(path.name)]
+    return any(path.is_dir() for path in paths) and not any(
+        path.suffix.lower() in SUFFIXES for path in paths if path.is_file()
+    )
 
 
 def _folders_in(root: Path) -> dict[str, Path]:

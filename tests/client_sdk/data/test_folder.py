@@ -179,6 +179,18 @@ def test_sites_without_a_test_part_keep_a_fifth_of_each_class_for_it(tmp_path):
     assert set(dataset.sites.tolist()) == set(SIZES)
 
 
+def test_sites_may_have_their_class_folders_at_once(tmp_path):
+    root = write_sites(tmp_path / "own", test=0)
+    for site in SIZES:
+        for folder in (root / site / "train").iterdir():
+            folder.rename(root / site / folder.name)
+        (root / site / "train").rmdir()
+    dataset = datasets.load(str(root), tmp_path)
+    assert dataset.classes == ("bright", "dark")
+    assert "Its folders are 3 sites: bern, oslo, rome." in dataset.note
+    assert (len(dataset.train_y), set(dataset.sites.tolist())) == (61, set(SIZES))
+
+
 def test_sites_that_differ_are_named(tmp_path):
     root = write_sites(tmp_path / "own")
     shutil.rmtree(root / "oslo" / "test")
