@@ -158,7 +158,8 @@ def _add_data(data: Group, machine: Group, default: str | None, of: str) -> None
     data.add_argument(
         "--dataset",
         default=default,
-        help=f"mnist, cifar10, digits, auto, a folder of images or an .npz file (default: {of})",
+        help="mnist, cifar10, digits, auto, a folder of images, an .npz file or a table "
+        f"(default: {of})",
     )
     data.add_argument(
         "--data-dir",
@@ -186,6 +187,15 @@ def _add_settings(parser: _Parser) -> Group:
     machine = parser.add_argument_group("this machine")
     data = groups["data", ()]
     _add_data(data, machine, "auto", "auto: mnist where it can be had, else digits")
+    data.add_argument(
+        "--label", metavar="COLUMN", help="of a table (.csv, .parquet ...): the column to predict"
+    )
+    data.add_argument(
+        "--kinds",
+        metavar="NAME=KIND,...",
+        help="of a table: what columns are, where the guess is wrong; a KIND is number, boolean, "
+        "category or ignore",
+    )
     data.add_argument(
         "--image-size",
         metavar="WxH",

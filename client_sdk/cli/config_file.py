@@ -26,6 +26,8 @@ RUN_KEYS: Mapping[str, str] = {
     "data_dir": "data",
     "image_size": "data",
     "fit": "data",
+    "label": "data",
+    "kinds": "data",
     "model": "training",
     "task": "training",
     "name": "run",

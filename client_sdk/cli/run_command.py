@@ -35,7 +35,9 @@ from client_sdk.results.trackers import Tracking
 from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.simulation.simulate import Simulation
-from client_sdk.task.evaluation import Classes, by_class
+from client_sdk.task import weights_file
+from client_sdk.task.evaluation import Classes, by_class, count
+from client_sdk.task.own_data.table_task import TableTask
 from client_sdk.task.pictures import PictureTask
 from client_sdk.task.task import Task, form_of
 from serverless_fl.domain.experiment import ExperimentState
@@ -225,7 +227,12 @@ async def _measure_classes(plan: _Plan, outcome: Outcome) -> Classes | None:
     of the user's own.
     """
     task, test = plan.data.task, plan.data.test
-    if not outcome.rows or not isinstance(task, PictureTask) or not isinstance(test, Arrays):
+    if not outcome.rows or not isinstance(test, Arrays):
+        return None
+    if isinstance(task, TableTask) and task.schema.classes:
+        answers = task.answers(weights_file.read(outcome.weights), test.x)
+        return count(task.schema.classes, answers, test.y)
+    if not isinstance(task, PictureTask):
         return None
     return await asyncio.to_thread(by_class, task, outcome.weights, test)
 

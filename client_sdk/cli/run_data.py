@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
-from client_sdk.cli import own_task
+from client_sdk.cli import own_task, run_table
 from client_sdk.data import datasets
 from client_sdk.data.data import Data
 from client_sdk.data.preparation import parse_size
 from client_sdk.data.splits import looking
+from client_sdk.data.splits.drawing import split_of
 from client_sdk.data.splits.split import Examples
+from client_sdk.data.tables.reading import is_table
 from client_sdk.errors import UsageError
 from client_sdk.recipes.simulate import hold_out_test
 from client_sdk.task.pictures import picture_task
@@ -19,7 +22,10 @@ from client_sdk.task.task import Task
 
 @dataclass(frozen=True)
 class RunData:
-    """The task and the data of a run; `examples` are what a split may look at."""
+    """The task and the data of a run; `examples` are what a split may look at.
+
+    `classes` are the names of the labels, where they have names.
+    """
 
     task: Task
     name: str
@@ -27,6 +33,7 @@ class RunData:
     train: Data
     test: Data
     examples: Examples
+    classes: tuple[str, ...] = ()
 
 
 def load(arguments: argparse.Namespace) -> RunData:
@@ -41,6 +48,9 @@ def load(arguments: argparse.Namespace) -> RunData:
         task.meet(train)
         name = arguments.dataset.rpartition(":")[2]
         return RunData(task, name, "", train, test, own_task.examples_of(train))
+    path = Path(arguments.dataset)
+    if arguments.label is not None or (is_table(path) and path.suffix.lower() != ".npz"):
+        return _of_table(arguments, path)
     size = parse_size(arguments.image_size) if arguments.image_size else None
     dataset = datasets.load(arguments.dataset, arguments.data_dir, size=size, fit=arguments.fit)
     if arguments.task is None:
@@ -51,4 +61,26 @@ def load(arguments: argparse.Namespace) -> RunData:
     return RunData(
         *(made, dataset.name, dataset.note, dataset.train, dataset.test),
         looking.of_dataset(dataset),
+        dataset.classes,
+    )
+
+
+def _of_table(arguments: argparse.Namespace, path: Path) -> RunData:
+    """The rows of a table, and a task of tables unless there is a --task."""
+    given = arguments.settings.nested()
+    found = run_table.load_table(
+        path,
+        arguments.label,
+        run_table.parse_kinds(arguments.kinds),
+        arguments.model,
+        split_of(given.get("split", "equal")),
+        given.get("seed", 0),
+    )
+    task: Task = found.task
+    if arguments.task is not None:
+        task = own_task.load_task(arguments.task)
+        task.meet(found.train)
+    return RunData(
+        *(task, found.table.name, found.note, found.train, found.test, found.examples),
+        found.task.schema.classes or (),
     )

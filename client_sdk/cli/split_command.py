@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from client_sdk.cli import run_data
 from client_sdk.cli.run_settings import draw_split, settle
-from client_sdk.data import datasets
-from client_sdk.data.preparation import parse_size
-from client_sdk.data.splits import looking
 from client_sdk.data.splits.drawing import described
 from client_sdk.errors import UsageError
 from client_sdk.results import split_plot, split_table
@@ -22,15 +20,13 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     """Print a table of the clients, and write a figure."""
     if arguments.out.suffix.lower() not in _KINDS:
         raise UsageError(f"--out ends in {' or '.join(_KINDS)}, unlike {arguments.out}.")
-    size = parse_size(arguments.image_size) if arguments.image_size else None
-    dataset = datasets.load(arguments.dataset, arguments.data_dir, size=size, fit=arguments.fit)
-    examples = looking.of_dataset(dataset)
-    config = settle(arguments.settings, examples, dataset=dataset.name, model="none")
-    drawn = draw_split(config, examples)
-    shares = split_table.shares_of(drawn, examples.labels, dataset.classes)
-    title = f"{dataset.name}, {described(config.split)}"
+    data = run_data.load(arguments)
+    config = settle(arguments.settings, data.examples, dataset=data.name, model=data.task.name)
+    drawn = draw_split(config, data.examples)
+    shares = split_table.shares_of(drawn, data.examples.labels, data.classes)
+    title = f"{data.name}, {described(config.split)}"
     console.print(split_table.table(shares))
-    for line in filter(None, (dataset.note, drawn.note, split_table.summary(shares))):
+    for line in filter(None, (data.note, drawn.note, split_table.summary(shares))):
         console.say(line)
     try:
         replace_file(

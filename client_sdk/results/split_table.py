@@ -35,13 +35,15 @@ class Shares:
 
 
 def shares_of(drawn: Drawn, labels: np.ndarray | None, classes: Sequence[str]) -> Shares:
-    """Count what was drawn; `labels` [N] are places in `classes`."""
+    """Count what was drawn; `labels` [N] are places in `classes`, if these have names."""
     names = drawn.names or tuple(map(client_id, range(len(drawn.parts))))
     if labels is None:
         counts = [[len(part)] for part in drawn.parts]
         return Shares(names, ("examples",), np.array(counts, np.int64))
-    rows = [np.bincount(labels[part], minlength=len(classes)) for part in drawn.parts]
-    return Shares(names, tuple(classes), np.array(rows, np.int64))
+    count = int(labels.max(initial=0)) + 1
+    named = tuple(classes) or tuple(map(str, range(count)))
+    rows = [np.bincount(labels[part], minlength=len(named)) for part in drawn.parts]
+    return Shares(names, named, np.array(rows, np.int64))
 
 
 def table(shares: Shares) -> Table:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,8 +54,11 @@ class Classes:
 
 def by_class(task: PictureTask, weights: bytes, test: Arrays) -> Classes:
     """A model (safetensors) on the central test set. Raises DataError where it does not fit."""
-    names = task.about.classes
+    return count(task.about.classes, task.answers(weights_file.read(weights), test), test.y)
+
+
+def count(names: Sequence[str], answers: np.ndarray, labels: Any) -> Classes:
+    """Count answers [N] to examples of these labels [N]; both are places in `names`."""
     cells = np.zeros((len(names), len(names)), np.int64)
-    answers = task.answers(weights_file.read(weights), test)
-    np.add.at(cells, (np.asarray(test.y), answers), 1)
-    return Classes(names, cells.tolist())
+    np.add.at(cells, (np.asarray(labels), answers), 1)
+    return Classes(tuple(names), cells.tolist())
