@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from client_sdk.participant import Event, Participant, Turn
     from client_sdk.recipes.result import SimulationResult
     from client_sdk.recipes.simulate import simulate, simulate_async
+    from client_sdk.recipes.site_tables import SiteTables, read_sites
     from client_sdk.simulation.embedded import EmbeddedCoordinator
     from client_sdk.simulation.outcome import Outcome, Row
     from client_sdk.simulation.simulate import Simulation, Watchers
@@ -82,6 +83,7 @@ __all__ = [
     "Row",
     "Simulation",
     "SimulationResult",
+    "SiteTables",
     "SklearnTask",
     "StateConflict",
     "Task",
@@ -97,6 +99,7 @@ __all__ = [
     "load",
     "picture_task",
     "predict",
+    "read_sites",
     "simulate",
     "simulate_async",
     "spec_for",
@@ -119,6 +122,7 @@ _MODULES = {
     ),
     "client_sdk.participant": ("Event", "Participant", "Turn"),
     "client_sdk.recipes.result": ("SimulationResult",),
+    "client_sdk.recipes.site_tables": ("SiteTables", "read_sites"),
     "client_sdk.recipes.simulate": ("simulate", "simulate_async"),
     "client_sdk.simulation.embedded": ("EmbeddedCoordinator",),
     "client_sdk.simulation.outcome": ("Outcome", "Row"),

@@ -12,11 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from client_sdk.cli import values
-from client_sdk.data.data import Arrays, Data, as_data
-from client_sdk.data.splits.split import Examples
+from client_sdk.data.data import Data, as_data
 from client_sdk.errors import UsageError
 from client_sdk.task.task import Task
 
@@ -51,16 +48,6 @@ def load_data(flag: str, place: str) -> tuple[Data, Data | None]:
     if isinstance(found, tuple) and len(found) == 2 and not _is_array(found[0]):
         return as_data(found[0]), as_data(found[1])
     return as_data(found), None
-
-
-def examples_of(data: Data) -> Examples:
-    """What a split may look at: labels are words or whole numbers in one column."""
-    labels = None
-    if isinstance(data, Arrays) and len(data.columns) > 1:
-        y = np.asarray(data.columns[-1])
-        if y.ndim == 1 and y.dtype.kind in "iubUSO":
-            labels = np.unique(y, return_inverse=True)[1].astype(np.int64)
-    return Examples(len(data), labels)
 
 
 def _is_array(found: Any) -> bool:

@@ -15,7 +15,7 @@ from client_sdk.data.splits.drawing import split_of
 from client_sdk.data.splits.split import Examples
 from client_sdk.data.tables.reading import is_table
 from client_sdk.errors import UsageError
-from client_sdk.recipes.simulate import hold_out_test
+from client_sdk.recipes.sharing import hold_out_test
 from client_sdk.task.pictures import picture_task
 from client_sdk.task.task import Task
 
@@ -47,7 +47,7 @@ def load(arguments: argparse.Namespace) -> RunData:
             train, test = hold_out_test(train, arguments.settings.nested().get("seed", 0))
         task.meet(train)
         name = arguments.dataset.rpartition(":")[2]
-        return RunData(task, name, "", train, test, own_task.examples_of(train))
+        return RunData(task, name, "", train, test, looking.of_data(train))
     path = Path(arguments.dataset)
     if arguments.label is not None or (is_table(path) and path.suffix.lower() != ".npz"):
         return _of_table(arguments, path)

@@ -6,22 +6,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from client_sdk.data.splits.drawing import Drawn
 from client_sdk.results import plots
+from client_sdk.results.by_site import BySite, by_site
 from client_sdk.results.version_figures import figures
 from client_sdk.simulation.outcome import Outcome, Row, best_of
 from client_sdk.task import weights_file
 from client_sdk.task.task import Task, Weights
+from serverless_fl.domain.records import client_id
 
 
 @dataclass(frozen=True)
 class SimulationResult:
     """How a simulation went: a row for each round, and the last global model.
 
-    `outcome` has all that the coordinator recorded, also the best model's file.
+    `outcome` has all that the coordinator recorded, also the best model's file. `drawn` says who
+    had what; it is None where the coordinator shared the data out equally.
     """
 
     task: Task = field(repr=False)
     outcome: Outcome = field(repr=False)
+    drawn: Drawn | None = field(default=None, repr=False)
 
     @property
     def rows(self) -> list[Row]:
@@ -37,6 +42,18 @@ class SimulationResult:
     def best(self) -> Row:
         """The round with the best model: by accuracy, then by loss."""
         return best_of(self.rows)
+
+    @property
+    def sites(self) -> BySite | None:
+        """The last model at each client, on the examples that it held out: mean, worst, spread.
+
+        None where the clients' data are alike.
+        """
+        if self.drawn is None:
+            return None
+        clients = range(len(self.drawn.parts))
+        names = self.drawn.names or [client_id(slot) for slot in clients]
+        return by_site(self.outcome.models, names, [len(part) for part in self.drawn.parts])
 
     @property
     def weights(self) -> Weights:

@@ -17,24 +17,23 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from client_sdk.api.client import CoordinatorClient
-from client_sdk.data.data import Data, as_data
-from client_sdk.data.seeds import SeededRandom, derive_seed
+from client_sdk.data.splits.drawing import Law
 from client_sdk.engines.engine import Engine
 from client_sdk.engines.in_line import InLine
 from client_sdk.engines.trainer import LocalTrainer
-from client_sdk.errors import BadSettings, DataError
+from client_sdk.errors import BadSettings
 from client_sdk.recipes.result import SimulationResult
+from client_sdk.recipes.sharing import Shared, share_out
 from client_sdk.simulation.defaults import derived
 from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.outcome import Row
 from client_sdk.simulation.simulate import Simulation, Watchers
 from client_sdk.task.task import Task
 from serverless_fl.domain.errors import InvalidConfig
+from serverless_fl.domain.experiment import OWN
 from serverless_fl.wire.config import ExperimentConfig
 
 T = TypeVar("T")
-
-TEST_SHARE = 0.2  # of the data, where no test set is given
 
 
 def simulate(task: Task, train: Any, test: Any = None, **options: Any) -> SimulationResult:
@@ -51,7 +50,8 @@ async def simulate_async(
     train: Any,
     test: Any = None,
     *,
-    clients: int = 20,
+    clients: int | None = None,
+    split: Law = "equal",
     engine: Engine | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
     name: str = "",
@@ -59,25 +59,30 @@ async def simulate_async(
 ) -> SimulationResult:
     """Run an experiment with all its clients on this machine.
 
-    `train` is shared out equally; each new global model is measured on `test`, by default a fifth
-    of the data, drawn by the seed. Both are what the task takes: (x, y) arrays or tensors, a list,
-    a torch Dataset (see `as_data`). `settings` are those of an experiment, such as `rounds=20` or
-    `seed=1` (docs/settings.md). Clients train in this process; `engine=Processes()` uses all cores.
-    `on_row` gets each round when it is closed. The coordinator is a process of its own, which
-    keeps its state in a temporary folder.
+    `train` is shared out equally among 20 clients, or so many; with `split`, otherwise: a split's
+    name ("label-shards"), its name and settings ({"name": "dirichlet-classes", "alpha": 0.1}), or a
+    function of (examples, clients, seed) that gives the places of each client's examples
+    (docs/data.md). Or `train` has the data of each site by its name, such as {"north": (x, y)}:
+    then each site is a client.
+
+    Each new global model is measured on `test`, by default a fifth of the data (of each site's),
+    drawn by the seed. Data are what the task takes: (x, y) arrays or tensors, a list, a torch
+    Dataset (see `as_data`). `settings` are those of an experiment, such as `rounds=20` or `seed=1`
+    (docs/settings.md). Clients train in this process; `engine=Processes()` uses all cores. `on_row`
+    gets each round when it is closed. The coordinator is a process of its own, which keeps its
+    state in a temporary folder.
 
     Raises BadSettings, DataError, TrainingFailed, ClientError.
     """
-    data = as_data(train)
-    seed = settings.get("seed", 0)
-    data, held_out = (data, as_data(test)) if test is not None else hold_out_test(data, seed)
-    task.meet(data)
-    config = _config(task, len(data), clients, settings)
+    shared = share_out(train, test, clients, split, settings.get("seed", 0))
+    task.meet(shared.train)
+    config = _config(task, shared, settings)
+    drawn = shared.drawn
     watchers = Watchers(on_row=on_row)
     secret = secrets.token_hex(16)
     with (
         tempfile.TemporaryDirectory(prefix="serverless-fl-") as folder,
-        LocalTrainer(task, data, engine or InLine()) as trainer,
+        LocalTrainer(task, shared.train, engine or InLine()) as trainer,
     ):
         async with (
             EmbeddedCoordinator(Path(folder), secrets.token_hex(16)) as coordinator,
@@ -85,29 +90,25 @@ async def simulate_async(
         ):
             simulation = Simulation(
                 *(client, task, config, trainer),
-                test=held_out,
+                test=shared.test,
                 secret=secret,
                 name=name,
                 watchers=watchers,
+                shares=None if drawn is None else [part.tolist() for part in drawn.parts],
+                names=() if drawn is None else drawn.names,
             )
             await simulation.create()
-            return SimulationResult(task, await simulation.run())
+            return SimulationResult(task, await simulation.run(), drawn)
 
 
-def hold_out_test(data: Data, seed: int) -> tuple[Data, Data]:
-    """Hold a fifth of the data out, as a function of the seed. Raises DataError."""
-    if len(data) < 2:
-        raise DataError("There is nothing left to test on: give a test set.")
-    order = SeededRandom(derive_seed(seed, "test set")).permutation(len(data)).tolist()
-    cut = max(1, round(len(data) * TEST_SHARE))
-    return data.subset(sorted(order[cut:])), data.subset(sorted(order[:cut]))
-
-
-def _config(task: Task, examples: int, clients: int, settings: dict[str, Any]) -> ExperimentConfig:
+def _config(task: Task, shared: Shared, settings: dict[str, Any]) -> ExperimentConfig:
     """The settings of the experiment. Raises BadSettings, which names the one at fault."""
-    if not 1 <= clients <= examples:
-        raise BadSettings(f"{examples} examples cannot be shared among {clients} clients.")
-    own = {"dataset": "own", "dataset_size": examples, "model": task.name, "clients": clients}
+    clients, examples = shared.clients, len(shared.train)
+    own = {"dataset": "own", "model": task.name, "clients": clients}
+    if shared.drawn is None:
+        own["dataset_size"] = examples
+    else:
+        own |= {"data": OWN, "max_examples_per_client": max(map(len, shared.drawn.parts))}
     if twice := own.keys() & settings.keys():
         raise BadSettings(f"simulate sets {', '.join(sorted(twice))} by itself: leave it out.")
     try:

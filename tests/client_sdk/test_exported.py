@@ -13,9 +13,10 @@ PUBLIC = [
     *("DirectRefused", "EmbeddedCoordinator", "Engine", "Event", "FunctionTask", "InLine"),
     *("Items", "LocalTrainer", "ModelSpec", "NotAuthorised", "NotThere", "Outcome"),
     *("Participant", "PictureTask", "Processes", "RequestRefused", "Result", "Row", "Simulation"),
-    *("SimulationResult", "SklearnTask", "StateConflict", "Task", "TorchTask", "TrainSettings"),
-    *("TrainingFailed", "Turn", "TwoLayerCNN", "Watchers", "as_data", "export", "fingerprint"),
-    *("load", "picture_task", "predict", "simulate", "simulate_async", "spec_for", "verify"),
+    *("SimulationResult", "SiteTables", "SklearnTask", "StateConflict", "Task", "TorchTask"),
+    *("TrainSettings", "TrainingFailed", "Turn", "TwoLayerCNN", "Watchers", "as_data", "export"),
+    *("fingerprint", "load", "picture_task", "predict", "read_sites", "simulate"),
+    *("simulate_async", "spec_for", "verify"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What a split may look at: of a data set of pictures, and of a table."""
+"""What a split may look at: of pictures, of a table, of any data set."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from client_sdk.data.data import Arrays, Data
 from client_sdk.data.dataset import Dataset
 from client_sdk.data.splits.split import Examples
 from client_sdk.data.tables.table import Table, as_category
@@ -24,6 +25,16 @@ def of_table(table: Table) -> Examples:
     label = table.label
     labels = label.values if label is not None and label.kind == "category" else None
     return Examples(len(table), labels, _Words(table))
+
+
+def of_data(data: Data) -> Examples:
+    """Any data set: labels are words or whole numbers in the last column of several."""
+    labels = None
+    if isinstance(data, Arrays) and len(data.columns) > 1:
+        y = np.asarray(data.columns[-1])
+        if y.ndim == 1 and y.dtype.kind in "iubUSO":
+            labels = np.unique(y, return_inverse=True)[1].astype(np.int64)
+    return Examples(len(data), labels)
 
 
 class _Words(Mapping[str, np.ndarray]):
