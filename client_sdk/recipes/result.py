@@ -10,7 +10,7 @@ from client_sdk.data.splits.drawing import Drawn
 from client_sdk.results import plots
 from client_sdk.results.by_site import BySite, by_site
 from client_sdk.results.version_figures import figures
-from client_sdk.simulation.outcome import Outcome, Row, best_of
+from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.task import weights_file
 from client_sdk.task.task import Task, Weights
 from serverless_fl.domain.records import client_id
@@ -40,8 +40,8 @@ class SimulationResult:
 
     @property
     def best(self) -> Row:
-        """The round with the best model: by accuracy, then by loss."""
-        return best_of(self.rows)
+        """The round with the best model: by the target metric or accuracy, then by loss."""
+        return self.outcome.best_row
 
     @property
     def sites(self) -> BySite | None:

@@ -16,7 +16,7 @@ from client_sdk.results.by_site import BySite
 from client_sdk.results.files import replace_file
 from client_sdk.results.training_faults import warnings_of
 from client_sdk.results.version_figures import VersionFigures, figures
-from client_sdk.simulation.outcome import Outcome, Row, best_of
+from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.task.evaluation import MAX_MATRIX, Classes
 
 
@@ -60,8 +60,9 @@ def build_report(
         "totals": {
             "rounds": len(rows),
             "final_accuracy": rows[-1].metrics.get("accuracy") if rows else None,
-            "best_accuracy": best_of(rows).metrics.get("accuracy") if rows else None,
-            "best_round": best_of(rows).round if rows else None,
+            "best_accuracy": outcome.best_row.metrics.get("accuracy") if rows else None,
+            "best_round": outcome.best_row.round if rows else None,
+            "best_metrics": outcome.best_row.metrics if rows else {},
             "final_loss": rows[-1].metrics.get("loss") if rows else None,
             "final_metrics": rows[-1].metrics if rows else {},
             "final_federated_accuracy": _last(versions, "accuracy"),

@@ -14,6 +14,7 @@ from client_sdk.simulation.outcome import Row, best_of
 from client_sdk.task import weights_file
 from client_sdk.task.local import measure
 from client_sdk.task.task import Task
+from serverless_fl.domain.goal import ACCURACY, Goal
 from serverless_fl.domain.metrics import MAX_METRIC
 from serverless_fl.domain.records import CENTRAL
 from serverless_fl.wire.schema import CreatedExperiment
@@ -29,11 +30,12 @@ class GlobalModels:
         experiment: CreatedExperiment,
         task: Task,
         test: Data,
+        goal: Goal = ACCURACY,
     ) -> None:
         self.rows: list[Row] = []
         self._client = client
         self._experiment = experiment
-        self._task, self._test = task, test
+        self._task, self._test, self._goal = task, test, goal
         self._last: bytes | None = None  # the model that was downloaded last
         self._last_version = 0
         self._best: bytes | None = None
@@ -45,7 +47,7 @@ class GlobalModels:
         """
         row = await self._row(summary)
         self.rows.append(row)
-        if best_of(self.rows) is row and self._last_version == row.round:
+        if best_of(self.rows, self._goal) is row and self._last_version == row.round:
             self._best = self._last
         return row
 
@@ -67,7 +69,7 @@ class GlobalModels:
         """
         if not self.rows:
             return None
-        best = best_of(self.rows)
+        best = best_of(self.rows, self._goal)
         if self._best is None or hashlib.sha256(self._best).hexdigest() != best.sha256:
             try:
                 self._best = await self.download(best.round)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from serverless_fl.domain.goal import ACCURACY, Goal
+
 if TYPE_CHECKING:  # `--help` imports this module, and need not wait for the models of all bodies
     from serverless_fl.wire.views import ExperimentView, ModelView
 
@@ -43,20 +45,19 @@ class Row:
         return self.metrics.get("loss", math.nan)
 
 
-def best_of(rows: Sequence[Row]) -> Row:
-    """The round whose model is best on the test set: by accuracy, then loss, then the first.
+def best_of(rows: Sequence[Row], goal: Goal = ACCURACY) -> Row:
+    """The round whose model is best on the test set by the experiment's goal, and then the first.
 
-    A task that measures neither has no better and worse: the last round counts.
+    Of models without the goal's metric, or with equal values, the one with the lower loss is
+    better. If the task measures neither, there is no better and worse: the last round counts.
     """
-    measured = [row for row in rows if row.metrics.keys() & {"accuracy", "loss"}]
-    if not measured:
-        return rows[-1]
 
     def rank(row: Row) -> tuple[float, float, int]:
         found = row.metrics
-        return -found.get("accuracy", 0.0), found.get("loss", math.inf), row.round
+        return goal.cost(goal.in_evaluation(found)), found.get("loss", math.inf), row.round
 
-    return min(measured, key=rank)
+    best = min(rows, key=rank)
+    return rows[-1] if rank(best)[:2] == (math.inf, math.inf) else best
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Outcome:
     """How a simulation ended, with its rows, the last global model and the best (safetensors).
 
     `models` has every version with the evaluations that were reported of it. `best` is the model
-    of `best_of(rows)`; None where there are no rounds, or where nobody keeps that model any more.
+    of `best_row`; None where there are no rounds, or where nobody keeps that model any more.
     """
 
     experiment: ExperimentView
@@ -72,3 +73,8 @@ class Outcome:
     weights: bytes
     models: list[ModelView] = field(default_factory=list)
     best: bytes | None = None
+
+    @property
+    def best_row(self) -> Row:
+        """The round with the best model on the test set, by the experiment's goal."""
+        return best_of(self.rows, self.experiment.config.goal)

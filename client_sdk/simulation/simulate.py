@@ -104,7 +104,7 @@ class Simulation:
             )
         self.experiment_id = created.id
         self._created = created
-        self._models = GlobalModels(self.client, created, self.task, self.test)
+        self._models = GlobalModels(self.client, created, self.task, self.test, self.config.goal)
         return created.id
 
     async def resume(self) -> None:

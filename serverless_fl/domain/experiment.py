@@ -11,6 +11,7 @@ from typing import Any
 
 from serverless_fl.domain.choice import Choice
 from serverless_fl.domain.errors import Conflict, InvalidConfig
+from serverless_fl.domain.goal import Goal, goal_of, target_fault
 from serverless_fl.domain.prices import Usage
 
 WEIGHTS = "weights"  # the encoding of plain weights
@@ -75,6 +76,9 @@ class Config:
     schedule: Choice = SYNCHRONOUS
     selection: Choice = UNIFORM  # of the clients that a cohort takes
     target_accuracy: float | None = None
+    target_metric: str | None = None  # None: the accuracy on held-out examples
+    target_value: float | None = None  # of the target_metric, that ends the experiment
+    target_better: str | None = None  # "higher" or "lower"; None: the metric's name says it
     patience: int = 1
     strategy: Choice = FEDAVG
     max_update_norm: float | None = None  # an update's distance from the base model
@@ -143,6 +147,15 @@ class Config:
                 f"({self.clients_per_round}): lower it, or no round ever closes."
             )
 
+        if self.target_accuracy is not None and self.target_metric is not None:
+            raise InvalidConfig(
+                f"target_accuracy ({self.target_accuracy}) and target_metric "
+                f"({self.target_metric}) are two goals: leave one of them out."
+            )
+        fault = target_fault(self.target_metric, self.target_value, self.target_better)
+        if fault is not None:
+            raise InvalidConfig(fault)
+
     def _require_data(self) -> None:
         """Raise InvalidConfig for a setting that belongs to the other kind of data."""
         if self.own_data:
@@ -163,6 +176,16 @@ class Config:
                     f"{name} ({value}) is about data of the parties' own: set data to own, or "
                     f"leave {name} out."
                 )
+
+    @property
+    def goal(self) -> Goal:
+        """The metric that tells better models from worse ones."""
+        return goal_of(self.target_metric, self.target_better)
+
+    @property
+    def target(self) -> float | None:
+        """The value of the goal's metric that ends the experiment."""
+        return self.target_accuracy if self.target_metric is None else self.target_value
 
     @property
     def own_data(self) -> bool:
@@ -237,10 +260,10 @@ class BudgetChange:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The model version with the highest measured accuracy so far."""
+    """The best model version so far, by the value of the experiment's goal."""
 
     version: int
-    accuracy: float
+    value: float
 
 
 MAX_ROTATIONS = 100  # the newest ones that a record keeps; `enrol_generation` counts all
@@ -302,7 +325,7 @@ class Experiment:
 
     @property
     def best_models(self) -> frozenset[int]:
-        """The versions that stay because of their accuracy."""
+        """The versions that stay because they are the best."""
         return frozenset(b.version for b in (self.best_held_out, self.best_central) if b)
 
     def keeps(self, version: int) -> bool:

@@ -21,7 +21,7 @@ def metric_fault(name: str, value: float) -> str | None:
         return f"{name} is {value:g}: it must be finite, and within {MAX_METRIC:g} of 0"
     if is_rate(name) and not 0 <= value <= 1:
         return f"{name} is {value:g}: a rate lies between 0 and 1"
-    if _words(name) & LOSSES and value < 0:
+    if is_loss(name) and value < 0:
         return f"{name} is {value:g}: a loss is not negative"
     return None
 
@@ -29,6 +29,11 @@ def metric_fault(name: str, value: float) -> str | None:
 def is_rate(name: str) -> bool:
     """Say whether a metric of this name is a rate, from 0 to 1, of which more is better."""
     return bool(_words(name) & RATES)
+
+
+def is_loss(name: str) -> bool:
+    """Say whether a metric of this name is a loss, which is not negative; less is better."""
+    return bool(_words(name) & LOSSES)
 
 
 def _words(name: str) -> set[str]:

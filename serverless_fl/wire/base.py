@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from serverless_fl.domain.metrics import METRIC_NAME
 from serverless_fl.wire.text import require_plain
 
 Sha256 = Annotated[
@@ -22,6 +23,7 @@ Name = Annotated[
     StringConstraints(strip_whitespace=True, max_length=200),
     AfterValidator(require_plain),
 ]
+MetricName = Annotated[str, StringConstraints(pattern=METRIC_NAME)]
 
 
 class Answer(BaseModel):

@@ -12,11 +12,12 @@ from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.alternatives import Alternative
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import Config
+from serverless_fl.domain.goal import Goal, goal_of
 from serverless_fl.schedule import SCHEDULES, Schedule
 from serverless_fl.schedule.selection import SELECTIONS, Selection
 from serverless_fl.schedule.selection.uniform import Uniform
 from serverless_fl.schedule.synchronous import Synchronous
-from serverless_fl.wire.base import Body, Name
+from serverless_fl.wire.base import Body, MetricName, Name
 from serverless_fl.wire.bounds import (
     MAX_ATTEMPTS,
     MAX_CLIENTS,
@@ -196,10 +197,30 @@ class ExperimentConfig(Body):
         "the updates); at most one run in ten stops with a model below it",
         json_schema_extra=_of("stopping"),
     )
+    target_metric: MetricName | None = Field(
+        None,
+        description="The metric by which models are better or worse, instead of the accuracy on "
+        "held-out examples: any that the updates report, such as `loss_before`, `auc` or `f1` "
+        "(`auc` may stand in the updates as `auc_before`). The best model is kept by it",
+        json_schema_extra=_of("stopping"),
+    )
+    target_value: FiniteFloat | None = Field(
+        None,
+        description="Stop early once the target metric is at this value or better: a rate as the "
+        "target accuracy, another metric by its mean over the examples in each of the rounds of "
+        "the patience",
+        json_schema_extra=_of("stopping"),
+    )
+    target_better: Literal["higher", "lower"] | None = Field(
+        None,
+        description="Which values of the target metric are better. Without it, higher ones of a "
+        "rate and lower ones of a loss, by the words of its name",
+        json_schema_extra=_of("stopping"),
+    )
     patience: int = Field(
         _D.patience,
         ge=1,
-        description="Rounds in a row that must show the target accuracy; their held-out examples "
+        description="Rounds in a row that must show the target; of a rate, their held-out examples "
         "are pooled",
         json_schema_extra=_of("stopping"),
     )
@@ -255,6 +276,11 @@ class ExperimentConfig(Body):
         "bits a value; the stored model stays whole",
         json_schema_extra=_of("encoding"),
     )
+
+    @property
+    def goal(self) -> Goal:
+        """The metric that tells better models from worse ones."""
+        return goal_of(self.target_metric, self.target_better)
 
     def to_config(self) -> Config:
         """The settings as the coordinator's rules read them.

@@ -25,8 +25,8 @@ from serverless_fl.domain.agreement import (
     MAX_SUM,
 )
 from serverless_fl.domain.experiment import ExperimentState
-from serverless_fl.domain.metrics import MAX_METRIC, MAX_METRICS, METRIC_NAME, metric_fault
-from serverless_fl.wire.base import Answer, Body, Direct, Name, Sha256
+from serverless_fl.domain.metrics import MAX_METRIC, MAX_METRICS, metric_fault
+from serverless_fl.wire.base import Answer, Body, Direct, MetricName, Name, Sha256
 from serverless_fl.wire.bounds import (
     MAX_CLIENTS,
     MAX_EXAMPLES,
@@ -45,7 +45,6 @@ from serverless_fl.wire.bounds import (
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import Shown, clean, require_plain
 
-MetricName = Annotated[str, StringConstraints(pattern=METRIC_NAME)]
 MetricValue = Annotated[
     float, Field(ge=-MAX_METRIC, le=MAX_METRIC, allow_inf_nan=False, strict=True)
 ]

@@ -11,7 +11,7 @@ from serverless_fl.domain.agreement import MAX_COLUMNS
 from serverless_fl.domain.audit import AuditAction
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.round import RoundState
-from serverless_fl.wire.base import Answer, Sha256
+from serverless_fl.wire.base import Answer, MetricName, Sha256
 from serverless_fl.wire.bounds import (
     MAX_CLIENTS,
     MAX_EXAMPLES,
@@ -30,7 +30,7 @@ from serverless_fl.wire.bounds import (
     Url,
 )
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.schema import BlobInfo, ColumnName, Facts, MetricName
+from serverless_fl.wire.schema import BlobInfo, ColumnName, Facts
 from serverless_fl.wire.text import Shown
 
 Clients = Listed[ClientId]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from app.service.clients.enrolment import require_part
 from app.service.clients.shards import require_examples
@@ -153,14 +153,16 @@ class Models:
                 code="already-evaluated",
             )
         if source == CENTRAL:
-            await self._note_best(experiment_id, version, standing.metrics.get("accuracy"))
+            await self._note_best(experiment_id, version, standing.metrics)
         return standing
 
-    async def _note_best(self, experiment_id: str, version: int, accuracy: float | None) -> None:
+    async def _note_best(
+        self, experiment_id: str, version: int, metrics: Mapping[str, float]
+    ) -> None:
         """Keep the version if it is the best. After a crash here, a repeated report does it."""
         while True:
             experiment = await self.repo.experiment(experiment_id)
-            found = with_evaluation(experiment, version, accuracy)
+            found = with_evaluation(experiment, version, metrics)
             if found == experiment or await self.repo.save_experiment(found):
                 return
 

@@ -36,11 +36,18 @@ def experiment(found: Document) -> Experiment:
             "budgets": tuple(BudgetChange(**b) for b in body.get("budgets", ())),
             "garbage": tuple(body.get("garbage", ())),
             **{
-                name: Best(**body[name])
+                name: _best(body[name])
                 for name in ("best_held_out", "best_central")
                 if body.get(name)
             },
         }
+    )
+
+
+def _best(body: dict[str, Any]) -> Best:
+    """Earlier versions knew the accuracy alone, and named it."""
+    return Best(
+        version=body["version"], value=body["value"] if "value" in body else body["accuracy"]
     )
 
 

@@ -26,7 +26,7 @@ from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
 from serverless_fl.domain.records import client_id
 from serverless_fl.domain.round import Attempt, FullGroup, Round, RoundState
-from serverless_fl.domain.stopping import Verdict, decide
+from serverless_fl.domain.stopping import Verdict, decide, target_text
 from serverless_fl.schedule import Due, Heard, Invitation, schedule_of
 
 
@@ -267,11 +267,11 @@ class Rounds:
 
     async def _verdict(self, experiment: Experiment, round_: Round) -> Verdict:
         config = experiment.config
-        if config.target_accuracy is None:
+        if config.target is None:
             return Verdict(0)
         accepted = await self.repo.accepted_updates(round_)
         verdict = decide(config, experiment.streak, round_, accepted)
-        if verdict.streak < config.patience:
+        if verdict.streak < config.patience or not config.goal.pooled:
             return verdict
         earlier = []
         for number in range(round_.number - 1, round_.number - config.patience, -1):
@@ -299,9 +299,10 @@ class Rounds:
 
 def _all_closed(config: Config) -> str:
     reason = f"All {config.rounds} rounds are closed."
-    if config.target_accuracy is None:
+    if config.target is None:
         return reason
-    return f"{reason} The target accuracy of {config.target_accuracy:.2%} was not shown."
+    verb = "shown" if config.goal.pooled else "reached"
+    return f"{reason} The {target_text(config)} was not {verb}."
 
 
 def _describe_missing(round_: Round, heard: Heard) -> str:

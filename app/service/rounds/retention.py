@@ -8,12 +8,14 @@ the next call finds the list. Records and hashes of all versions stay.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from app.service.context import Context
 from app.service.records import keys
 from app.telemetry.logs import log_event
 from serverless_fl.domain.experiment import Best, Experiment
+from serverless_fl.domain.goal import Goal
 from serverless_fl.domain.round import Round
 
 
@@ -25,25 +27,29 @@ def with_new_model(experiment: Experiment, round_: Round) -> Experiment:
     keep, newest = experiment.config.keep_models, experiment.model_version
     if keep is None or newest is None:
         return experiment
-    accuracy = round_.metrics.get("accuracy_before")
-    best = _better(experiment.best_held_out, round_.base_version, accuracy)
+    goal = experiment.config.goal
+    value = goal.in_update(round_.metrics)
+    best = _better(goal, experiment.best_held_out, round_.base_version, value)
     first = max(experiment.models_from, newest - keep + 1)
     return _with_garbage(experiment, replace(experiment, models_from=first, best_held_out=best))
 
 
-def with_evaluation(experiment: Experiment, version: int, accuracy: float | None) -> Experiment:
+def with_evaluation(
+    experiment: Experiment, version: int, metrics: Mapping[str, float]
+) -> Experiment:
     """The experiment after the admin's evaluation of a version, which may be the best one now."""
     if experiment.config.keep_models is None or not experiment.keeps(version):
         return experiment
-    best = _better(experiment.best_central, version, accuracy)
+    goal = experiment.config.goal
+    best = _better(goal, experiment.best_central, version, goal.in_evaluation(metrics))
     return _with_garbage(experiment, replace(experiment, best_central=best))
 
 
-def _better(best: Best | None, version: int, accuracy: float | None) -> Best | None:
+def _better(goal: Goal, best: Best | None, version: int, value: float | None) -> Best | None:
     """The better one of the best and this version; of equal ones the first."""
-    if accuracy is None or (best is not None and accuracy <= best.accuracy):
+    if value is None or (best is not None and not goal.is_better(value, best.value)):
         return best
-    return Best(version=version, accuracy=accuracy)
+    return Best(version=version, value=value)
 
 
 def _with_garbage(before: Experiment, after: Experiment) -> Experiment:

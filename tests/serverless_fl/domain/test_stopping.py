@@ -68,14 +68,14 @@ def test_each_client_counts_once_with_what_it_said_last():
     found = evidence(settings(), 7, [newest, older])
     assert (found.clients, found.examples) == (5, 500)
     # The worst, 0.8, counts as 0.85 and the best, 0.95, as 0.92.
-    assert found.accuracy == pytest.approx((0.85 + 0.85 + 0.9 + 0.92 + 0.92) / 5)
+    assert found.rate == pytest.approx((0.85 + 0.85 + 0.9 + 0.92 + 0.92) / 5)
 
 
 @pytest.mark.parametrize("lie", [0.0, 1.0])
 def test_one_that_lies_moves_the_evidence_no_further_than_to_its_neighbour(lie):
     honest = [update(slot, 0.95 + slot / 1000) for slot in range(1, 10)]
     found = evidence(settings(), 1, [[update(0, lie), *honest]])
-    assert 0.951 <= found.accuracy <= 0.959
+    assert 0.951 <= found.rate <= 0.959
 
 
 @pytest.mark.parametrize("tenacity", [0.0, 0.8])

@@ -69,8 +69,8 @@ async def test_what_the_admin_measured_keeps_a_model_too(federation):
             await federation.admin.report_evaluation(experiment, number, 100, metrics)
     assert (await stored(federation, experiment))[0] == [0, 1, 2, 6]
     shown = await federation.coordinator().context.repo.experiment(experiment)
-    assert shown.best_central == Best(version=1, accuracy=0.95)
-    assert shown.best_held_out == Best(version=2, accuracy=0.9)
+    assert shown.best_central == Best(version=1, value=0.95)
+    assert shown.best_held_out == Best(version=2, value=0.9)
 
 
 async def test_of_equals_the_first_stays_and_what_was_never_measured_goes(federation):
