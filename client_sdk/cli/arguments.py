@@ -295,6 +295,11 @@ def _add_create(parser: _Parser) -> None:
         help="of tables: linear, or mlp with one hidden layer (auto: linear); of pictures: "
         "mnist-cnn, cifar10-cnn, digits-cnn, auto",
     )
+    look.add_argument(
+        "--task",
+        metavar="MODULE:NAME",
+        help="a task of your own instead: its place in Python, as my_package.my_module:task",
+    )
     groups = settings.add_groups(parser, parser.declared, own_data=True)
     settings.add_flags(groups, parser.declared, own_data=True)
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")

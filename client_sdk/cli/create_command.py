@@ -10,11 +10,14 @@ from dataclasses import replace
 
 from client_sdk import hints
 from client_sdk.api.client import CoordinatorClient
+from client_sdk.cli import own_task
 from client_sdk.cli.settings import effective
 from client_sdk.data.preparation import parse_size
 from client_sdk.errors import UsageError
 from client_sdk.results.console import Output
-from client_sdk.task.own_data.describing import Look, plan_of
+from client_sdk.task.agreeing import facts_of
+from client_sdk.task.own_data.describing import Look, Plan, plan_of
+from serverless_fl.domain.agreement import Agreement
 from serverless_fl.domain.experiment import FEDERATED
 
 
@@ -28,7 +31,11 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     if federated:
         flags = {**arguments.settings.flags, "normalisation": FEDERATED}
         arguments.settings = replace(arguments.settings, flags=flags)
-    plan = await asyncio.to_thread(plan_of, _look(arguments), federated=federated)
+    if arguments.task is not None:
+        task = own_task.load_task(arguments.task)
+        plan = Plan(task, Agreement(facts_of(task)), task.name)
+    else:
+        plan = await asyncio.to_thread(plan_of, _look(arguments), federated=federated)
     for note in plan.notes:
         console.say(note)
     config = effective(
@@ -40,7 +47,7 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
         made = await client.create_experiment(arguments.name, config, secrets.token_hex(16))
         initial = await asyncio.to_thread(plan.initial, config.seed)
         await client.upload_initial_model(made.id, initial, made.part_bytes, direct=made.direct)
-    join = join_command(arguments.server, made.id, arguments.label)
+    join = join_command(arguments.server, made.id, arguments.label, arguments.task)
     if arguments.json:
         print(json.dumps({"id": made.id, "enrolment_key": made.enrolment_key, "join": join}))
         return 0
@@ -66,10 +73,11 @@ def _is_federated(arguments: argparse.Namespace) -> bool:
     return is_table and said in (None, FEDERATED)
 
 
-def join_command(server: str, experiment: str, label: str | None) -> str:
-    """What a party types; NAME and PATH are its own."""
+def join_command(server: str, experiment: str, label: str | None, task: str | None) -> str:
+    """What a party types; NAME, PATH and MODULE:DATA are its own."""
     words = ["join", "--server", server, "--experiment", experiment]
-    words += ["--name", "NAME", "--data", "PATH"]
+    words += ["--name", "NAME", "--data", "MODULE:DATA" if task else "PATH"]
+    words += ["--task", task] if task else []
     words += ["--label", label] if label else []
     return hints.quoted("python", "-m", "client_sdk", *words)
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 
 from client_sdk.errors import DataError
 from client_sdk.task import weights_file
+from client_sdk.task.own_data.site import bounded
 from client_sdk.task.task import Task, fingerprint, form_of
+from serverless_fl.domain.agreement import Agreement
 from serverless_fl.wire.text import clean
 
 _SHOWN = 80  # characters of each side's word
@@ -15,7 +17,8 @@ _SHOWN = 80  # characters of each side's word
 
 def facts_of(task: Task) -> dict[str, str]:
     """What a party says of its task when it enrols with data of its own."""
-    return {"task": task.name, "fingerprint": fingerprint(task), **task.terms()}
+    said = {"task": task.name, "fingerprint": fingerprint(task), **task.terms()}
+    return dict(bounded(Agreement(said)).facts)
 
 
 def require_same(task: Task, model: bytes) -> None:

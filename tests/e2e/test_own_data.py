@@ -84,3 +84,15 @@ def test_three_sites_with_a_folder_of_pictures_each(server, tmp_path):
     assert examples == {"site_0": 707, "site_1": 417, "site_2": 60}
     contributed = [update["num_examples"] for update in view["current_round"]["updates"]]
     assert sorted(contributed) == [54, 375, 636]  # nine tenths of each: the rest is held out
+
+
+def test_a_task_and_data_that_a_party_wrote(server, tmp_path):
+    made = create(server, "--task", "tests.support.toy:Line", "--learning-rate", "0.5")
+    assert made["join"].endswith("--data MODULE:DATA --task tests.support.toy:Line")
+    paths = [tmp_path / name for name in "abc"]  # where each party's key lies
+    own = ("--task", "tests.support.toy:Line", "--data", "tests.support.toy:POINTS")
+    ended = join_all(server, made, paths, *own)
+    assert [code for code, _ in ended] == [0, 0, 0], ended
+    view, examples = seen(server, made)
+    assert view["state"] == "completed"
+    assert examples == {"a": 40, "b": 40, "c": 40}

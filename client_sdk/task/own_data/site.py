@@ -14,7 +14,8 @@ from typing import Protocol
 
 from client_sdk.data.data import Data
 from client_sdk.task.task import Task
-from serverless_fl.domain.agreement import MAX_FACT, MAX_FACTS, Agreement, ColumnSums
+from serverless_fl.domain.agreement import MAX_FACT, MAX_FACT_NAME, MAX_FACTS, Agreement, ColumnSums
+from serverless_fl.wire.text import clean
 from serverless_fl.wire.views import ScaleView
 
 
@@ -51,7 +52,10 @@ def facts_of_classes(classes: Sequence[str]) -> dict[str, str]:
 
 def bounded(agreement: Agreement) -> Agreement:
     """The terms within what a coordinator takes: many facts become one with their digest."""
-    facts = {name: _short(fact) for name, fact in agreement.facts.items()}
+    facts = {
+        _short(name, MAX_FACT_NAME): _short(fact, MAX_FACT)
+        for name, fact in agreement.facts.items()
+    }
     if len(facts) > MAX_FACTS:
         text = "\n".join(f"{name}: {fact}" for name, fact in facts.items())
         digest = hashlib.sha256(text.encode()).hexdigest()
@@ -59,8 +63,10 @@ def bounded(agreement: Agreement) -> Agreement:
     return Agreement(facts, agreement.normalise)
 
 
-def _short(fact: str) -> str:
-    if len(fact) <= MAX_FACT:
-        return fact
-    digest = hashlib.sha256(fact.encode()).hexdigest()[:16]
-    return f"{fact[: MAX_FACT - 30]}… SHA-256 {digest}"
+def _short(text: str, most: int) -> str:
+    """The text in one line; the end of a long one becomes its digest."""
+    text = clean(text, 10**6)
+    if len(text) <= most:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{text[: most - 30]}… SHA-256 {digest}"
