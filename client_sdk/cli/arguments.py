@@ -125,7 +125,9 @@ def make_parser(declared: type[ExperimentConfig] = RunSettings) -> argparse.Argu
     _add_create(create)
     _add_join(add("join", **_help("take part in an experiment as one client")))
     _add_compare(add("compare", **_help("lay runs side by side: a table and a figure")))
-    _add_predict(add("predict", **_help("classify pictures with a global model")))
+    _add_predict(
+        add("predict", **_help("classify pictures, or rows of a table, with a global model"))
+    )
     _add_export(add("export", **_help("write a global model for other programs to read")))
     _add_verify(add("verify", **_help("recompute models from a coordinator's records")))
     _add_delete(add("delete", **_help("delete an experiment: models, clients, records")))
@@ -417,7 +419,9 @@ def _add_model(parser: Group) -> None:
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG or JPEG")
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="FILE", help="PNG or JPEG, or a table"
+    )
     _add_model(parser)
     parser.add_argument(
         "--top", type=values.positive, default=3, help="classes to show (default: 3)"

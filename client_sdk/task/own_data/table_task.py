@@ -130,12 +130,17 @@ class TableTask(Task):
             metrics["accuracy"] = float((found.argmax(1) == y).float().mean())
         return metrics
 
+    @_one_thread()
     @torch.no_grad()
+    def outputs(self, weights: Weights, x: np.ndarray) -> np.ndarray:
+        """The classes' probabilities [N, C], or the scaled estimate [N, 1], of rows [N, D]."""
+        found = self._network(weights).eval()(torch.as_tensor(x))
+        return np.asarray(found if self.schema.classes is None else found.softmax(1))
+
     def answers(self, weights: Weights, x: np.ndarray) -> np.ndarray:
         """The class of each row as a number, int64 [N], or its estimate, float32 [N], scaled."""
-        found = self._network(weights).eval()(torch.as_tensor(x))
-        is_class = self.schema.classes is not None
-        return np.asarray(found.argmax(1) if is_class else found[:, 0])
+        found = self.outputs(weights, x)
+        return found[:, 0] if self.schema.classes is None else found.argmax(1)
 
     def _loss(self, found: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if self.schema.classes is None:
