@@ -36,7 +36,7 @@ def print_summary(
     model = next((f for f in files if f.suffix == ".safetensors"), None)
     if rows and not classes:
         return  # a task of the user's own, which `predict` cannot read pictures for
-    console.say(f"try it: {hints.command('predict', 'IMAGE...', '--model', str(model))}")
+    console.say(f"try it: {hints.command('predict', 'FILE...', '--model', str(model))}")
 
 
 def headline(result: dict[str, Any]) -> Iterator[str]:
