@@ -19,8 +19,7 @@ from client_sdk.participant import Participant
 from client_sdk.results.console import Output
 from client_sdk.results.join_progress import JoinProgress
 from client_sdk.task import joining
-from client_sdk.task.model_file import read_metadata, spec_of
-from client_sdk.task.own_data.table_task import TABLE
+from client_sdk.task.model_file import TABLE, read_metadata, spec_of
 from client_sdk.task.pictures import picture_task
 from serverless_fl.domain.experiment import OWN
 from serverless_fl.wire.text import clean

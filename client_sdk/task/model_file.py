@@ -19,6 +19,8 @@ from client_sdk.task.tensors import put_weights, weights_of
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.weights.header import layout_of
 
+TABLE = "table"  # the key of the metadata with a table's description
+
 
 @dataclass(frozen=True)
 class Description:
@@ -109,7 +111,10 @@ def load_bytes(model: nn.Module, data: bytes) -> None:
 
 def spec_of(data: bytes) -> ModelSpec:
     """The network that a model file describes, which may be a stranger's. Raises DataError."""
-    spec = ModelSpec.from_json(read_metadata(data).get("model", ""))
+    about = read_metadata(data)
+    if TABLE in about:
+        raise DataError("This is a model of tables, not of pictures: only predict takes it.")
+    spec = ModelSpec.from_json(about.get("model", ""))
     # A described network could exceed the memory, but the file is here: nothing is built before.
     if 4 * spec.weights() > len(data):
         raise DataError("The file holds fewer weights than the model that it describes.")

@@ -9,8 +9,8 @@ from client_sdk.data.tables import preparing
 from client_sdk.data.tables.reading import read_table
 from client_sdk.errors import DataError
 from client_sdk.task import weights_file
-from client_sdk.task.model_file import read_file, read_metadata
-from client_sdk.task.own_data.table_task import TABLE, TableTask
+from client_sdk.task.model_file import TABLE, read_file, read_metadata
+from client_sdk.task.own_data.table_task import TableTask
 
 
 @dataclass(frozen=True)

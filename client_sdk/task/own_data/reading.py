@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client_sdk.errors import DataError
-from client_sdk.task.model_file import Description, read_metadata
+from client_sdk.task.model_file import TABLE, Description, read_metadata
 from client_sdk.task.own_data.picture_site import PictureSite
 from client_sdk.task.own_data.site import Site
 from client_sdk.task.own_data.table_site import TableSite
-from client_sdk.task.own_data.table_task import TABLE, TableTask
+from client_sdk.task.own_data.table_task import TableTask
 from client_sdk.task.pictures import PictureTask
 
 

@@ -16,14 +16,13 @@ from client_sdk.data.data import Arrays
 from client_sdk.data.seeds import SeededRandom
 from client_sdk.data.tables.schema import Schema
 from client_sdk.errors import DataError
-from client_sdk.task.model_file import read_metadata
+from client_sdk.task.model_file import TABLE, read_metadata
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Result, Task, Weights
 from client_sdk.task.tensors import put_weights, weights_of
 
 Network = Literal["linear", "mlp"]
 NETWORKS: tuple[Network, ...] = get_args(Network)
-TABLE = "table"  # the key of the metadata with the table's description
 HIDDEN = 32  # neurons of the hidden layer
 
 

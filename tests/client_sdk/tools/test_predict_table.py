@@ -9,6 +9,7 @@ from client_sdk.data.tables.reading import read_table
 from client_sdk.data.tables.schema import describe, without_scales
 from client_sdk.errors import DataError
 from client_sdk.task import weights_file
+from client_sdk.task.model_file import spec_of
 from client_sdk.task.own_data.table_task import TableTask
 from client_sdk.tools.predict_table import predict_table
 
@@ -65,3 +66,8 @@ def test_a_table_that_does_not_fit_is_named(model, tmp_path):
     (tmp_path / "other.csv").write_text("years,name\n1,A\n", encoding="utf-8")
     with pytest.raises(DataError, match="no column"):
         predict_table(tmp_path / "other.csv", model(ROWS, [[-2.0], [2.0]], [0.0, 0.0]))
+
+
+def test_export_says_that_it_takes_pictures(model, tmp_path):
+    with pytest.raises(DataError, match="a model of tables, not of pictures"):
+        spec_of(model(ROWS, [[-2.0], [2.0]], [0.0, 0.0]).read_bytes())

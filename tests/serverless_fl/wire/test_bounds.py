@@ -83,6 +83,8 @@ WAIT = {"action": "wait", "round": 1, "retry_after": 1.0, "message": "", "hold":
 DONE = {"action": "done", "state": "completed", "reason": "", "model_version": 3}
 SHARD = {"client_id": "client-07", "dataset": "toy", "dataset_size": 4, "indices": [1, 2]}
 ENROLLED = {"client_id": "client-07", "token": "7.tok_x", "shard_size": 2}
+SCALE = {"column": "age", "mean": 1.0, "deviation": 2.0, "count": 3}
+TERMS = {"max_examples": 9, "facts": {}, "normalise": ["age"], "sums_due": False, "scales": []}
 PART = {"number": 0, "sha256": "a1" * 32, "size": 5, "url": "https://x/y"}
 STATUS = TypeAdapter(turns.RoundStatus)
 NAN, INF = float("nan"), float("inf")
@@ -115,6 +117,18 @@ NAN, INF = float("nan"), float("inf")
         (TypeAdapter(schema.Shard), SHARD, ("client_id",), ["", "client-07\x1b", "client-../x"]),
         (TypeAdapter(schema.Subscription), ENROLLED, ("shard_size",), [0, -1, 10**12]),
         (TypeAdapter(schema.Subscription), ENROLLED, ("token",), ["", "a b", "a\r\nX: y", "ü"]),
+        (TypeAdapter(views.ScaleView), SCALE, ("mean",), [NAN, INF, "x"]),
+        (TypeAdapter(views.ScaleView), SCALE, ("deviation",), [0, -1, NAN, INF]),
+        (TypeAdapter(views.ScaleView), SCALE, ("column",), ["", "a\x1b[2J", "x" * 10**4]),
+        (TypeAdapter(views.AgreementView), TERMS, ("max_examples",), [0, 10**12]),
+        (TypeAdapter(views.AgreementView), TERMS, ("normalise",), [["x"] * 501, ["\u202e"]]),
+        (TypeAdapter(views.AgreementView), TERMS, ("scales",), [[SCALE] * 501]),
+        (
+            TypeAdapter(views.AgreementView),
+            TERMS,
+            ("facts",),
+            [{"a": "\x1b"}, {"a": "x" * 10**4}, {str(n): "" for n in range(1001)}],
+        ),
         (TypeAdapter(views.ModelPart), PART, ("number",), [-1, bounds.MAX_PARTS]),
         (TypeAdapter(views.ModelPart), PART, ("size",), [-1, 2**60]),
         (TypeAdapter(views.ModelPart), PART, ("url",), ["", "https://x/\r\ny", "h" * 9000]),
