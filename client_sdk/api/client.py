@@ -69,14 +69,21 @@ class CoordinatorClient:
     # The admin's calls
 
     async def create_experiment(
-        self, name: str, config: ExperimentConfig, idempotency_key: str
+        self,
+        name: str,
+        config: ExperimentConfig,
+        idempotency_key: str,
+        origin: schema.ModelOrigin | None = None,
     ) -> schema.CreatedExperiment:
-        """Create an experiment; the same key gives the same one again. Raises RequestRefused."""
+        """Create an experiment; the same key gives the same one again.
+
+        If it begins from the model of another one, `origin` names it. Raises RequestRefused.
+        """
         created = await self.connection.call(
             schema.CreatedExperiment,
             "POST",
             "/experiments",
-            body=schema.CreateExperiment(name=name, config=config),
+            body=schema.CreateExperiment(name=name, config=config, origin=origin),
             headers={"Idempotency-Key": idempotency_key},
         )
         self._most_initial_bytes[created.id] = created.max_model_bytes
@@ -121,14 +128,15 @@ class CoordinatorClient:
         )
 
     async def resume_experiment(
-        self, experiment_id: str, budget_usd: float | None = None
+        self, experiment_id: str, budget_usd: float | None = None, rounds: int | None = None
     ) -> views.ExperimentView:
-        """Let a paused experiment go on, with another budget where one is given.
+        """Let a paused experiment go on, with another budget or more rounds where they are given.
 
-        Raises StateConflict; its code is `budget-reached` where the estimated cost is not below the
-        budget.
+        With more rounds, one whose rounds are all closed runs again. Raises StateConflict; its code
+        is `budget-reached` where the estimated cost is not below the budget, `not-extendable` where
+        the experiment can get no more rounds.
         """
-        body = schema.Resume(budget_usd=budget_usd)
+        body = schema.Resume(budget_usd=budget_usd, rounds=rounds)
         path = f"/experiments/{experiment_id}/resume"
         return await self.connection.call(views.ExperimentView, "POST", path, body=body)
 

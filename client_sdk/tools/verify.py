@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.errors import BadAnswer, CorruptDownload, NotThere
@@ -19,6 +19,7 @@ from serverless_fl.aggregation.strategy import UpdateFacts
 from serverless_fl.domain import provenance
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
+from serverless_fl.domain.lineage import rounds_of
 from serverless_fl.domain.round import RoundState
 from serverless_fl.weights import deltas
 from serverless_fl.weights.header import layout_of
@@ -82,8 +83,12 @@ class _Check:
     ) -> None:
         """Check that the recorded hashes are those of the records."""
         faults = []
-        if model.config_sha256 != provenance.config_digest(self._config):
+        rounds = rounds_of(model.version, self._config.rounds, self._experiment.extensions)
+        if model.config_sha256 != provenance.config_digest(replace(self._config, rounds=rounds)):
             faults.append("the settings are not those that it was made with")
+        origin = self._experiment.origin
+        if not model.version and origin is not None and origin.sha256 != model.sha256:
+            faults.append(f"it is not model {origin.version} of {origin.experiment}, its origin")
         if model.parent_sha256 != (_digest(parent) if parent else None):
             faults.append("its parent is not the version before it")
         if model.version and model.state.keys() != self._strategy.state.keys():

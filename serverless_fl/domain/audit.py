@@ -24,6 +24,7 @@ class AuditAction(StrEnum):
     EXPERIMENT_RESUMED = "experiment-resumed"
     EXPERIMENT_ENDED = "experiment-ended"
     EVALUATION_REPORTED = "evaluation-reported"
+    EXPERIMENT_EXTENDED = "experiment-extended"  # it got more rounds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any
 from serverless_fl.domain.choice import Choice
 from serverless_fl.domain.errors import Conflict, InvalidConfig
 from serverless_fl.domain.goal import Goal, goal_of, target_fault
+from serverless_fl.domain.lineage import MAX_EXTENSIONS, Extension, Origin, rounds_of
 from serverless_fl.domain.prices import Usage
 
 WEIGHTS = "weights"  # the encoding of plain weights
@@ -39,7 +40,7 @@ MOVES: Mapping[ExperimentState, frozenset[ExperimentState]] = {
     _S.ENROLLING: frozenset({_S.RUNNING, _S.STOPPED}),
     _S.RUNNING: frozenset({_S.RUNNING, _S.PAUSED, _S.COMPLETED, _S.FAILED, _S.STOPPED}),
     _S.PAUSED: frozenset({_S.RUNNING, _S.STOPPED}),
-    _S.COMPLETED: frozenset(),
+    _S.COMPLETED: frozenset({_S.RUNNING}),  # by an extension, if all rounds were closed
     _S.FAILED: frozenset(),
     _S.STOPPED: frozenset(),
 }
@@ -178,6 +179,11 @@ class Config:
                 )
 
     @property
+    def lasting(self) -> Config:
+        """The settings that never change: all but the budget and the number of rounds."""
+        return replace(self, budget_usd=None, rounds=1)
+
+    @property
     def goal(self) -> Goal:
         """The metric that tells better models from worse ones."""
         return goal_of(self.target_metric, self.target_better)
@@ -309,6 +315,8 @@ class Experiment:
     pausing: str = ""
     pauses: tuple[Pause, ...] = ()
     budgets: tuple[BudgetChange, ...] = ()
+    extensions: tuple[Extension, ...] = ()
+    origin: Origin | None = None  # of the initial model, if it is another experiment's
     draw_version: int = 1
     models_from: int = 1
     best_held_out: Best | None = None  # measured by the cohorts, on held-out examples
@@ -331,6 +339,15 @@ class Experiment:
     def keeps(self, version: int) -> bool:
         """Say whether the blob store keeps the bytes of an existing version."""
         return version == 0 or version >= self.models_from or version in self.best_models
+
+    def has_had(self, rounds: int) -> bool:
+        """Say whether this is its number of rounds, or was before a raise."""
+        return rounds in {self.config.rounds, *(e.before for e in self.extensions)}
+
+    def config_of(self, version: int) -> Config:
+        """Give the settings with which a model version is made."""
+        rounds = rounds_of(version, self.config.rounds, self.extensions)
+        return replace(self.config, rounds=rounds)
 
     def tombstone(self, at: float, by: str) -> Experiment:
         """Give the record that stays when this experiment is deleted, without its contents.
@@ -355,6 +372,8 @@ class Experiment:
             rotations=(),
             pauses=(),
             budgets=(),
+            extensions=(),
+            origin=None,
             garbage=(),
             deleted_at=at,
             deleted_by=by,
@@ -380,6 +399,52 @@ class Experiment:
             round=self.round + 1,
             pauses=(*self.pauses[:-1], over),
             **changes,
+        )
+
+    def extend(self, rounds: int, at: float, by: str) -> Experiment:
+        """Give this experiment with more rounds; if it is completed, running with the next one.
+
+        Raises Conflict if it has ended otherwise than by its last round, or as many rounds or more.
+        """
+        before = self.config.rounds
+        if self.ended and (self.state is not ExperimentState.COMPLETED or self.round < before):
+            raise Conflict(
+                f"The experiment is {self.state} after round {self.round} of {before}: only one "
+                "whose rounds are all closed can get more. Begin a new one from its model.",
+                code="not-extendable",
+            )
+        if rounds < before or (self.ended and rounds == before):
+            raise Conflict(
+                f"The experiment has {before} rounds: rounds ({rounds}) must be more.",
+                code="rounds-not-raised",
+            )
+        if rounds == before:
+            return self
+        if len(self.extensions) >= MAX_EXTENSIONS:
+            raise Conflict(
+                f"The rounds were raised {MAX_EXTENSIONS} times: begin a new experiment from its "
+                "model.",
+                code="not-extendable",
+            )
+        extension = Extension(
+            before=before,
+            rounds=rounds,
+            after_round=self.round,
+            extended_at=at,
+            extended_by=by,
+            ended_at=self.ended_at,
+            ended_by=self.ended_by,
+            reason=self.reason if self.ended else "",
+        )
+        longer = replace(
+            self,
+            config=replace(self.config, rounds=rounds),
+            extensions=(*self.extensions, extension),
+        )
+        if not self.ended:
+            return longer
+        return longer.move(
+            ExperimentState.RUNNING, round=self.round + 1, reason="", ended_at=None, ended_by=""
         )
 
     def move(self, state: ExperimentState, **changes: Any) -> Experiment:

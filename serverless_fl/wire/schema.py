@@ -31,6 +31,7 @@ from serverless_fl.wire.bounds import (
     MAX_CLIENTS,
     MAX_EXAMPLES,
     MAX_PARTS,
+    MAX_ROUNDS,
     Budget,
     Bytes,
     ClientId,
@@ -87,6 +88,18 @@ def _require_few_facts(value: object) -> object:
     return value
 
 
+class ModelOrigin(Body):
+    """A model of another experiment, of this coordinator or of another one.
+
+    The coordinator takes no other file as the initial weights. It cannot check that the experiment
+    has such a model: the admin says so.
+    """
+
+    experiment: ExperimentId = Field(examples=["20261128-070000-a1b2c3"])
+    version: RoundNumber = Field(examples=[10])
+    sha256: Sha256 = Field(description="SHA-256 of the model's file")
+
+
 class CreateExperiment(Body):
     model_config = ConfigDict(
         json_schema_extra={
@@ -101,6 +114,9 @@ class CreateExperiment(Body):
 
     name: Name = Field("", examples=["MNIST, first try"])
     config: ExperimentConfig
+    origin: ModelOrigin | None = Field(
+        None, description="The model that the experiment begins from, if it is another one's"
+    )
 
 
 class WeightsCommit(Body):
@@ -200,12 +216,19 @@ class EvaluationReport(Body):
 
 
 class Resume(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"budget_usd": 5.0}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"budget_usd": 5.0, "rounds": 20}]})
 
     budget_usd: Budget | None = Field(
         None,
         examples=[5.0],
         description="The new budget, above the estimated cost so far; default: no change",
+    )
+    rounds: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_ROUNDS,
+        examples=[20],
+        description="The new number of rounds, not below the present one; default: no change",
     )
 
 

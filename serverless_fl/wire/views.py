@@ -10,6 +10,7 @@ from pydantic import Field, FiniteFloat
 from serverless_fl.domain.agreement import MAX_COLUMNS
 from serverless_fl.domain.audit import AuditAction
 from serverless_fl.domain.experiment import ExperimentState
+from serverless_fl.domain.lineage import MAX_EXTENSIONS
 from serverless_fl.domain.round import RoundState
 from serverless_fl.wire.base import Answer, MetricName, Sha256
 from serverless_fl.wire.bounds import (
@@ -232,6 +233,23 @@ class AuditEvent(Answer):
     detail: Shown
 
 
+class OriginView(Answer):
+    """The model that an experiment began from: its version 0 has the same SHA-256."""
+
+    experiment: ExperimentId
+    version: RoundNumber
+    sha256: Sha256
+
+
+class ExtensionView(Answer):
+    """A raise of the number of rounds; models up to `after_round` were made before it."""
+
+    before: RoundNumber
+    rounds: RoundNumber
+    after_round: RoundNumber
+    extended_at: datetime
+
+
 class ExperimentSummary(Answer):
     id: ExperimentId
     name: Shown
@@ -267,6 +285,10 @@ class ExperimentView(Answer):
     history: Listed[RoundSummary]
     evaluations: Examples = Field(
         description="The number of reported evaluations, of all model versions"
+    )
+    origin: OriginView | None = None
+    extensions: Listed[ExtensionView] = Field(
+        [], max_length=MAX_EXTENSIONS, description="How often and when it got more rounds"
     )
     cost: CostView
     now: datetime = Field(description="The coordinator's clock, on which its deadlines depend")

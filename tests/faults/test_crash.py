@@ -9,7 +9,7 @@ from app.service.coordinator import Done, Limits, Subscriber, Wait
 from client_sdk.errors import StateConflict
 from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.records import UpdateCommit
-from tests.support.crashes import deaths_that_change_nothing
+from tests.support.crashes import deaths_that_change_nothing, whole_experiment
 from tests.support.dying import Failing
 from tests.support.federation import BOTH_STORES, Federation, value_of, weights
 from tests.support.leases import Meanwhile, Slow, StoppedAtClose
@@ -33,6 +33,20 @@ async def test_dying_at_any_write_with_data_of_the_parties_own(store, fresh_stor
         store, fresh_store, Limits(), after=after, every=5, rounds=1, own=True
     )
     assert deaths > 15
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_dying_at_any_write_of_an_experiment_that_gets_more_rounds(store, fresh_store, after):
+    """Its end is that of an experiment that had as many rounds from the beginning."""
+    straight = Federation(store.documents, store.blobs)
+    expected = await whole_experiment(straight, [straight.coordinator()], rounds=3)
+    extended = Federation(store.documents, store.blobs)
+    found = await whole_experiment(extended, [extended.coordinator()], rounds=1, more=2)
+    assert found == expected
+    deaths = await deaths_that_change_nothing(
+        store, fresh_store, Limits(), after=after, every=7, rounds=1, more=1
+    )
+    assert deaths > 25
 
 
 OVER_SELECTED = {"name": "synchronous", "over_selection": 1}

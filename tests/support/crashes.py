@@ -23,11 +23,14 @@ def noise(*seed, size=6):
     return safetensors.numpy.save({"w": np.random.default_rng(seed).normal(size=size)})
 
 
-async def whole_experiment(federation, coordinators, *, size=6, own=False, silent=(), **changes):
+async def whole_experiment(
+    federation, coordinators, *, size=6, own=False, silent=(), more=0, **changes
+):
     """Run a small experiment; on each death another coordinator takes over. Gives what is left.
 
     `own`: the parties bring data of their own, and their sums fix the normalisation. The clients in
-    the slots `silent` never train; the clock moves on where all others wait.
+    the slots `silent` never train; the clock moves on where all others wait. Once all rounds are
+    closed, the admin gives it `more` rounds.
     """
 
     async def call(work):
@@ -67,7 +70,11 @@ async def whole_experiment(federation, coordinators, *, size=6, own=False, silen
         client = clients[turn % 4]
         status = await call(lambda c, who=client: c.turns.status(who))
         if isinstance(status, Done):
-            break
+            if not more:
+                break
+            rounds, more = settings.rounds + more, 0
+            await call(lambda c, n=rounds: c.pausing.resume(made.id, None, "admin", n))
+            continue
         if isinstance(status, Wait) or client.slot in silent:
             waiting += 1
             if waiting > 8:

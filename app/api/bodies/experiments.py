@@ -10,6 +10,7 @@ from app.service.coordinator import Coordinator, EnrolmentKey, ExperimentDetails
 from serverless_fl.domain.audit import AuditEvent
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import Config, Experiment
+from serverless_fl.domain.lineage import Origin
 from serverless_fl.wire import schema, views
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import clean
@@ -82,9 +83,32 @@ def experiment_body(found: ExperimentDetails) -> views.ExperimentView:
         always_refused=[refusal_body(refusal) for refusal in found.always_refused],
         history=[summary_body(past) for past in found.history],
         evaluations=found.evaluations,
+        origin=_origin_body(experiment.origin),
+        extensions=[
+            views.ExtensionView(
+                before=e.before,
+                rounds=e.rounds,
+                after_round=e.after_round,
+                extended_at=time_of(e.extended_at),
+            )
+            for e in experiment.extensions
+        ],
         cost=_cost_body(found),
         now=time_of(found.now),
         retry_after=found.retry_after,
+    )
+
+
+def origin_of(body: schema.ModelOrigin | None) -> Origin | None:
+    """The origin in a request."""
+    return None if body is None else Origin(**body.model_dump())
+
+
+def _origin_body(origin: Origin | None) -> views.OriginView | None:
+    if origin is None:
+        return None
+    return views.OriginView(
+        experiment=origin.experiment, version=origin.version, sha256=origin.sha256
     )
 
 

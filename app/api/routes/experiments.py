@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Header, Path, Query, Request, Response
 
 from app.api.bodies.clients import client_body
-from app.api.bodies.experiments import created_body, experiment_body, line_body
+from app.api.bodies.experiments import created_body, experiment_body, line_body, origin_of
 from app.api.bodies.models import commit_of, model_body, parts_of, plan_body
 from app.api.bodies.rounds import round_body
 from app.api.edge.auth import Admin, AdminCaller, ExperimentId, RoundNumber, Service, admin_first
@@ -55,7 +55,7 @@ async def create_experiment(
     can enrol only after that.
     """
     experiment, key = await service.experiments.create(
-        request.name, request.config.to_config(), idempotency_key, by
+        request.name, request.config.to_config(), idempotency_key, by, origin_of(request.origin)
     )
     return created_body(experiment, key, service)
 
@@ -136,7 +136,7 @@ async def pause_experiment(
 
 @admin.post(
     "/{experiment_id}/resume",
-    summary="Resume an experiment, or change its budget",
+    summary="Resume an experiment, or change its budget or its rounds",
     responses=responses(401, 404, 409, 422, 503),
 )
 async def resume_experiment(
@@ -146,10 +146,12 @@ async def resume_experiment(
     request: schema.Resume | None = None,
 ) -> views.ExperimentView:
     """Opens the next round. Answers 409 with the code `budget-reached` if the estimated cost is not
-    below the budget: send a higher one.
+    below the budget: send a higher one. With more `rounds` than it has, an experiment whose rounds
+    are all closed runs again, and an open one goes on for longer. Its clients are told so when they
+    ask; those that have left take part again with the same key.
     """
-    budget = request.budget_usd if request else None
-    await service.pausing.resume(experiment_id, budget, by)
+    budget, rounds = (request.budget_usd, request.rounds) if request else (None, None)
+    await service.pausing.resume(experiment_id, budget, by, rounds)
     return experiment_body(await service.views.experiment(experiment_id))
 
 

@@ -165,14 +165,15 @@ def _version(
     now: float,
 ) -> ModelVersion:
     base, weights = aggregation.base, aggregation.recorded_weights
+    number = aggregation.round.number
     before = {name: blob.sha256 for name, blob in base.state.items()}
     contributions = (contribution(u, weights.get(u.slot)) for u in aggregation.updates)
     return ModelVersion(
         experiment_id=aggregation.experiment.id,
-        version=aggregation.round.number,
+        version=number,
         blob=model,
         parent_sha256=version_digest(base.blob.sha256, before),
-        config_sha256=config_digest(aggregation.experiment.config),
+        config_sha256=config_digest(aggregation.experiment.config_of(number)),
         updates_sha256=updates_digest(contributions),
         created_at=now,
         compressed=compressed,

@@ -112,7 +112,7 @@ class Metering:
         usage += await self.of_pause(experiment)
         usage += self.terms.overhead(
             experiment.config,
-            max(0.0, self._until(experiment) - experiment.created_at),
+            max(0.0, self._age(experiment)),
             await self.repo.count_evaluations(experiment.id),
             await self._model_size(experiment, 0),
             experiment.told,
@@ -139,6 +139,11 @@ class Metering:
 
     def _until(self, experiment: Experiment) -> float:
         return self.context.clock() if experiment.ended_at is None else experiment.ended_at
+
+    def _age(self, experiment: Experiment) -> float:
+        """Seconds of its life, without those after an end that an extension took back."""
+        idle = sum(extension.idle_seconds for extension in experiment.extensions)
+        return self._until(experiment) - experiment.created_at - idle
 
     async def _model_size(self, experiment: Experiment, version: int) -> int:
         model = await self.repo.model(experiment.id, version)

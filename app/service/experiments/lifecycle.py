@@ -23,6 +23,7 @@ from serverless_fl.aggregation.facts import sentence, training_facts
 from serverless_fl.domain import draws
 from serverless_fl.domain.errors import BadWeights, Conflict, InvalidConfig, NotFound
 from serverless_fl.domain.experiment import WEIGHTS, Config, Experiment, ExperimentState
+from serverless_fl.domain.lineage import Origin
 from serverless_fl.domain.provenance import config_digest
 from serverless_fl.domain.records import Blob, ModelVersion, Part, WeightsCommit
 from serverless_fl.weights.encodings import encoded_layout, encoding_of
@@ -43,13 +44,19 @@ class Experiments:
         return await self.repo.experiment(experiment_id)
 
     async def create(
-        self, name: str, config: Config, idempotency_key: str | None, by: str = "admin"
+        self,
+        name: str,
+        config: Config,
+        idempotency_key: str | None,
+        by: str = "admin",
+        origin: Origin | None = None,
     ) -> tuple[Experiment, str]:
-        """A new experiment and its enrolment key.
+        """A new experiment and its enrolment key; `origin` names the model that it begins from.
 
-        The same Idempotency-Key returns the same experiment, with the budget that it has by then.
-        Raises InvalidConfig, and Conflict if the key was used with other settings or if as many
-        experiments are open as may be.
+        The same Idempotency-Key returns the same experiment, with the budget and the number of
+        rounds that it has by then. Raises InvalidConfig, and Conflict if the key was used with
+        other settings or another origin, or if as many experiments are open as may be. A number of
+        rounds that the experiment had is not another setting.
         """
         if config.clients > self.context.limits.max_clients:
             raise InvalidConfig(
@@ -62,7 +69,7 @@ class Experiments:
         existing = await self.repo.experiment_by_key(unique) if idempotency_key else None
         if existing is None:
             try:
-                existing = await self._create(name, config, unique, by)
+                existing = await self._create(name, config, unique, by, origin)
             except Conflict:  # a copy of this request may have taken the last place
                 existing = await self.repo.experiment_by_key(unique)
                 if existing is None:
@@ -73,15 +80,19 @@ class Experiments:
                 "key for a new experiment.",
                 code="idempotency-key-reused",
             )
-        if existing.config.without_budget != config.without_budget:
+        same = existing.config.lasting == config.lasting and existing.has_had(config.rounds)
+        if not same or existing.origin != origin:
+            what = "settings" if existing.origin == origin else "initial weights"
             raise Conflict(
-                f"This Idempotency-Key made experiment {existing.id} with other settings: "
+                f"This Idempotency-Key made experiment {existing.id} with other {what}: "
                 "use a new key for a new experiment.",
                 code="idempotency-key-reused",
             )
         return existing, self._keys.enrolment_key(existing)
 
-    async def _create(self, name: str, config: Config, unique: str, by: str) -> Experiment:
+    async def _create(
+        self, name: str, config: Config, unique: str, by: str, origin: Origin | None
+    ) -> Experiment:
         """A new experiment, or the one that a faster call has made by this key. Raises Conflict."""
         await self._require_room()
         now = self.context.clock()
@@ -98,6 +109,7 @@ class Experiments:
             enrol_salt=salt,
             created_by=by,
             draw_version=draws.VERSION,
+            origin=origin,
         )
         if await self.repo.add_experiment(experiment, unique):
             log_event(
@@ -110,7 +122,7 @@ class Experiments:
             return experiment
         existing = await self.repo.experiment_by_key(unique)
         if existing is None:  # six random digits met twice within a second
-            return await self._create(name, config, unique, by)
+            return await self._create(name, config, unique, by, origin)
         return existing
 
     async def _require_room(self) -> None:
@@ -194,6 +206,12 @@ class Experiments:
         )
         if (found := encoding_of(layout)) != WEIGHTS:
             raise BadWeights(f"This file is in {found}, no model itself.", code="encoding-mismatch")
+        if experiment.origin is not None and experiment.origin.sha256 != blob.sha256:
+            raise BadWeights(
+                f"The experiment begins from {experiment.origin}, but this file has the SHA-256 "
+                f"{blob.sha256}.",
+                code="not-the-origin",
+            )
         encoded_layout(layout, experiment.config.update_encoding)  # raises if it is impossible
         if experiment.config.own_data:
             require_agreement(experiment.config, layout.metadata)
@@ -202,7 +220,7 @@ class Experiments:
             version=0,
             blob=blob,
             parent_sha256=None,
-            config_sha256=config_digest(experiment.config),
+            config_sha256=config_digest(experiment.config_of(0)),
             created_at=self.context.clock(),
             created_by=by,
             header=base64.b64encode(layout.header).decode(),

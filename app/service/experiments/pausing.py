@@ -1,4 +1,8 @@
-"""Pauses an experiment between two rounds for the admin, and resumes it, with another budget."""
+"""Pauses an experiment between two rounds for the admin, and lets it go on.
+
+It goes on with another budget, or with more rounds, which an experiment may get after its last
+round, too.
+"""
 
 from __future__ import annotations
 
@@ -40,25 +44,35 @@ class Pausing:
                 break
         await self.rounds.advance(experiment_id)  # its round may be closed by now
 
-    async def resume(self, experiment_id: str, budget: float | None, by: str) -> None:
-        """Open the next round, and set the budget if one is given.
+    async def resume(
+        self, experiment_id: str, budget: float | None, by: str, rounds: int | None = None
+    ) -> None:
+        """Open the next round, and set the budget and the number of rounds if they are given.
 
-        A running experiment only gets the budget. Raises NotFound, Conflict if the experiment has
-        ended, and BudgetReached if the estimated cost is not below the budget.
+        A running experiment only gets these; a completed one runs again if it gets more rounds.
+        Raises NotFound, Conflict if the experiment cannot go on or would get fewer rounds, and
+        BudgetReached if the estimated cost is not below the budget.
         """
         while True:
             experiment = await self.repo.experiment(experiment_id)
-            if experiment.ended:
+            if experiment.ended and rounds is None:
                 raise Conflict(f"The experiment is {experiment.state}: it cannot go on.")
-            changed = await self._resumed(experiment, budget, by)
+            changed = await self._resumed(experiment, budget, rounds, by)
             if changed == experiment:
                 break
             if await self.repo.save_experiment(changed):
-                log_event("experiment resumed", experiment=experiment_id, by=by)
+                log_event(
+                    "experiment resumed",
+                    experiment=experiment_id,
+                    by=by,
+                    rounds=changed.config.rounds,
+                )
                 break
         await self.rounds.advance(experiment_id)
 
-    async def _resumed(self, experiment: Experiment, budget: float | None, by: str) -> Experiment:
+    async def _resumed(
+        self, experiment: Experiment, budget: float | None, rounds: int | None, by: str
+    ) -> Experiment:
         """The experiment after that; an equal one if there is nothing to change."""
         now = self.context.clock()
         changed = replace(experiment, pausing="")
@@ -69,6 +83,8 @@ class Pausing:
                 config=replace(experiment.config, budget_usd=budget),
                 budgets=(*experiment.budgets, change)[-MAX_PAUSES:],
             )
+        if rounds is not None:
+            changed = changed.extend(rounds, now, by)
         if changed != experiment or experiment.state is _S.PAUSED:
             await self._require_budget(changed)
         if experiment.state is _S.PAUSED:

@@ -17,6 +17,7 @@ from app.service.reading.headline import end_of
 from app.service.records.keys import client_key
 from serverless_fl.domain.audit import AuditAction, AuditEvent
 from serverless_fl.domain.experiment import Experiment, Pause
+from serverless_fl.domain.lineage import Extension
 from serverless_fl.domain.prices import dollars
 from serverless_fl.domain.records import (
     Client,
@@ -92,9 +93,9 @@ def _event(
 
 
 def _of_experiment(experiment: Experiment) -> Iterator[AuditEvent]:
-    yield _event(
-        experiment.created_at, experiment.created_by, _A.EXPERIMENT_CREATED, experiment.name
-    )
+    name, origin = experiment.name, experiment.origin
+    detail = name if origin is None else f"{name}, from {origin}"
+    yield _event(experiment.created_at, experiment.created_by, _A.EXPERIMENT_CREATED, detail)
     for rotation in experiment.rotations:
         yield _event(
             rotation.rotated_at,
@@ -113,6 +114,8 @@ def _of_experiment(experiment: Experiment) -> Iterator[AuditEvent]:
             f"To {dollars(change.usd)}",
             turn=number,
         )
+    for number, extension in enumerate(experiment.extensions):
+        yield from _of_extension(extension, number)
     if experiment.ended_at is not None:
         yield _event(
             experiment.ended_at,
@@ -129,6 +132,23 @@ def _of_pause(pause: Pause) -> Iterator[AuditEvent]:
     )
     if pause.resumed_at is not None:
         yield _event(pause.resumed_at, pause.resumed_by, _A.EXPERIMENT_RESUMED, "", number=number)
+
+
+def _of_extension(extension: Extension, number: int) -> Iterator[AuditEvent]:
+    if extension.ended_at is not None:
+        yield _event(
+            extension.ended_at,
+            extension.ended_by or COORDINATOR,
+            _A.EXPERIMENT_ENDED,
+            f"Completed: {extension.reason}",
+        )
+    yield _event(
+        extension.extended_at,
+        extension.extended_by,
+        _A.EXPERIMENT_EXTENDED,
+        f"From {extension.before} to {extension.rounds} rounds",
+        turn=number,
+    )
 
 
 def _of_initial_model(model: ModelVersion | None) -> Iterator[AuditEvent]:

@@ -16,6 +16,7 @@ from serverless_fl.domain.experiment import (
     Pause,
     Rotation,
 )
+from serverless_fl.domain.lineage import Extension, Origin
 from serverless_fl.domain.prices import Usage
 from serverless_fl.domain.records import Blob, Client, ModelVersion, Update
 from serverless_fl.domain.round import Attempt, Cut, FullGroup, Lease, Round, RoundState
@@ -34,6 +35,8 @@ def experiment(found: Document) -> Experiment:
             "usage": Usage(**body.get("usage", {})),
             "pauses": tuple(Pause(**p) for p in body.get("pauses", ())),
             "budgets": tuple(BudgetChange(**b) for b in body.get("budgets", ())),
+            "extensions": tuple(Extension(**e) for e in body.get("extensions", ())),
+            "origin": Origin(**body["origin"]) if body.get("origin") else None,
             "garbage": tuple(body.get("garbage", ())),
             **{
                 name: _best(body[name])
