@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from client_sdk.recipes.site_tables import SiteTables, read_sites
     from client_sdk.simulation.embedded import EmbeddedCoordinator
     from client_sdk.simulation.outcome import Outcome, Row
-    from client_sdk.simulation.simulate import Simulation, Watchers
+    from client_sdk.simulation.simulate import Simulation, Watchers, initial_model
     from client_sdk.task.function_task import FunctionTask
     from client_sdk.task.models import ModelSpec, TwoLayerCNN, spec_for
     from client_sdk.task.pictures import PictureTask, picture_task
@@ -96,6 +96,7 @@ __all__ = [
     "as_data",
     "export",
     "fingerprint",
+    "initial_model",
     "load",
     "picture_task",
     "predict",
@@ -126,7 +127,7 @@ _MODULES = {
     "client_sdk.recipes.simulate": ("simulate", "simulate_async"),
     "client_sdk.simulation.embedded": ("EmbeddedCoordinator",),
     "client_sdk.simulation.outcome": ("Outcome", "Row"),
-    "client_sdk.simulation.simulate": ("Simulation", "Watchers"),
+    "client_sdk.simulation.simulate": ("Simulation", "Watchers", "initial_model"),
     "client_sdk.task.function_task": ("FunctionTask",),
     "client_sdk.task.models": ("ModelSpec", "TwoLayerCNN", "spec_for"),
     "client_sdk.task.pictures": ("PictureTask", "picture_task"),

@@ -39,7 +39,10 @@ class Watchers:
 
 
 def initial_model(task: Task, seed: int) -> bytes:
-    """The file of version 0 of an experiment with this seed."""
+    """The file of an experiment's first model, as a function of the experiment's seed.
+
+    The task must know the form of its weights (see `Task.meet`). Raises BadSettings, DataError.
+    """
     weights = task.initial(derive_seed(seed, "initial weights"))
     return weights_file.write(weights, task.metadata())
 

@@ -14,6 +14,7 @@ from client_sdk.data.holdout import hold_out
 from client_sdk.data.seeds import derive_seed
 from client_sdk.errors import BadSettings, DataError, TrainingFailed
 from client_sdk.task import weights_file
+from client_sdk.task.metrics import number_of
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Evaluation, LocalUpdate, Result, Task
 from serverless_fl.wire.turns import Train
@@ -80,8 +81,18 @@ def local_update(
 
 
 def measure(task: Task, weights: Mapping[str, Any], data: Data) -> dict[str, float]:
-    """A model's metrics on some examples. Raises TrainingFailed where the task fails."""
-    return dict(_call(task, "evaluate", lambda: task.evaluate(weights, data)))
+    """A model's metrics on some examples, without those that are no numbers.
+
+    Raises TrainingFailed where the task fails.
+    """
+    found = _call(task, "evaluate", lambda: task.evaluate(weights, data))
+    if not isinstance(found, Mapping):
+        raise TrainingFailed(
+            f"The evaluate method of {task.name} must give a dict of metrics, not a "
+            f"{type(found).__name__}."
+        )
+    numbers = {str(name): number_of(value) for name, value in found.items()}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def _written(task: Task, base: Mapping[str, Any], result: Result) -> bytes:

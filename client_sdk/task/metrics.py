@@ -26,7 +26,7 @@ def clean(metrics: object) -> tuple[dict[str, float], list[str]]:
     kept: dict[str, float] = {}
     dropped, endless = [], []
     for name, value in metrics.items():
-        number = _number(value)
+        number = number_of(value)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             dropped.append(
                 f"The metric {str(name)[:64]!r} is left out: a name has 1 to 64 letters, digits "
@@ -59,7 +59,7 @@ def whole(value: Any, what: str) -> int:
         ) from error
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
     """A number of any library, or an array or tensor of one number, as a float; None for others."""
     if value is None or isinstance(value, str | bytes | bytearray):
         return None

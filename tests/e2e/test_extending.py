@@ -9,9 +9,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from tests.support.plain_http import create
+from tests.support.processes import Server
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -121,11 +125,8 @@ def test_add_a_split(copy):
     splits = folder / "client_sdk" / "data" / "splits"
     (splits / "every_nth.py").write_text(module, encoding="utf-8")
     registry = splits / "__init__.py"
-    text = registry.read_text(encoding="utf-8").replace("    Equal,\n", f"    Equal,\n{line}", 1)
-    imported = "from client_sdk.data.splits.equal import Equal\n"
-    text = text.replace(
-        imported, f"{imported}from client_sdk.data.splits.every_nth import EveryNth\n", 1
-    )
+    imported = "from client_sdk.data.splits.every_nth import EveryNth\n"
+    text = registry.read_text(encoding="utf-8") + imported + line
     registry.write_text(text, encoding="utf-8")
     shown, _ = [
         run(command.replace(".venv/bin/python", f'"{sys.executable}"', 1))
@@ -137,3 +138,58 @@ def test_add_a_split(copy):
     assert written["data"]["dealt_at_once"] == 5
     report = json.loads((folder / "runs/dealt/report.json").read_text(encoding="utf-8"))
     assert [site["examples"] for site in report["sites"]["sites"]] == [480, 480, 478]
+
+
+@pytest.mark.timeout(600)
+def test_add_a_task(tmp_path):
+    (_, file), (_, command), (_, script), (_, initial), (_, join) = section("Add a task")
+    (tmp_path / "line.py").write_text(file, encoding="utf-8")
+
+    def run(*words, code=0, **settings):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
+        done = subprocess.run(
+            [sys.executable, *words],
+            check=False,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    run(*command.split()[1:], "--workers", "1")
+    report = json.loads((tmp_path / "runs" / "line" / "report.json").read_text(encoding="utf-8"))
+    assert report["state"] == "completed"
+    found = report["totals"]["final_metrics"]
+    assert found["loss"] < 0.1 < report["rounds"][0]["metrics"]["loss"]
+    assert 0.8 < found["offset"] < 1.2
+
+    told = run("-c", script)
+    assert told.stdout.strip() == str(found)  # the same run
+    assert (tmp_path / "line.png").exists()
+
+    run("-c", initial)
+    settings = {"dataset": "points", "dataset_size": 100, "model": "line", "clients": 2}
+    settings |= {"clients_per_round": 2, "rounds": 2, "learning_rate": 0.1}
+    with Server(FL_DATA_DIR=str(tmp_path / "coordinator")) as server, server.as_admin() as admin:
+        data = (tmp_path / "initial.safetensors").read_bytes()
+        experiment, key = create(admin, "line", initial=data, **settings)
+        words = join.replace("URL", server.url).replace("ID", experiment).split()[1:]
+        other = "from line import *\nclass Steep(Line): terms = lambda self: {'loss': 'another'}"
+        (tmp_path / "steep.py").write_text(other, encoding="utf-8")
+        steep = ["steep:Steep" if word == "line:Line" else word for word in words]
+        refused = run(*steep, code=2, FL_ENROL_KEY=key)
+        assert "loss is mean squared error there and another here" in refused.stderr
+        with ThreadPoolExecutor(2) as parties:
+            named = [[*words, "--name", f"site {n}"] for n in range(2)]
+            done = [parties.submit(run, *one, FL_ENROL_KEY=key) for one in named]
+            ends = [one.result() for one in done]
+        assert all("All 2 rounds are closed" in end.stdout + end.stderr for end in ends)
+        shown = admin.get(f"/experiments/{experiment}").json()
+    assert shown["state"] == "completed"
+    assert (
+        shown["history"][1]["metrics"]["loss_before"]
+        < shown["history"][0]["metrics"]["loss_before"]
+    )
+    assert shown["history"][1]["metrics"]["offset_after"] > 0

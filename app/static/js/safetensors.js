@@ -21,7 +21,7 @@ export async function describe(file) {
   const length = start.byteLength < 8 ? 0 : Number(start.getBigUint64(0, true));
   const whole = length > 0 && length <= LONGEST_HEADER && 8 + length <= file.size;
   const { metadata } = parseHeader(new Uint8Array(whole ? await file.slice(0, 8 + length).arrayBuffer() : 0));
-  let model = "";
+  let model = metadata.task ?? "";
   try {
     model = JSON.parse(metadata.model).name;
   } catch {

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from client_sdk.data.data import Arrays, Data
-from client_sdk.data.dataset import Dataset
 from client_sdk.data.splits.split import Examples
 from client_sdk.data.tables.table import Table, as_category
+
+if TYPE_CHECKING:  # it imports PyTorch, for which a simulation of other tasks need not wait
+    from client_sdk.data.dataset import Dataset
 
 UNKNOWN = "unknown"  # the site of a row that names none
 

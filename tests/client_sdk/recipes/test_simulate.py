@@ -97,6 +97,13 @@ def test_wrong_data_are_named():
         simulate(toy.Line(), (np.zeros(2), np.zeros(3)))
 
 
+def test_a_simulation_without_networks_does_not_import_pytorch():
+    """That would take longer than the whole simulation."""
+    code = "import sys, client_sdk as c; c.simulate, c.SklearnTask; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_the_breast_cancer_example_gives_its_figure():
     """Ten lines; three hospitals reach what the pooled data reach."""
     done = subprocess.run(
