@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from client_sdk.errors import TrainingFailed
@@ -18,7 +18,8 @@ class FunctionTask(Task):
     """Calls three functions, which have the arguments of the methods of `Task`.
 
     `train` may give a Result, or the new weights alone: then all examples count, and there are no
-    metrics. `terms` says what must be the same at every party, in words by subject.
+    metrics. `terms` says what must be the same at every party, in words by subject. `takes` are the
+    corrections of a gradient that `train` makes (`TrainSettings`).
 
     >>> import numpy as np
     >>> mean = FunctionTask(
@@ -39,8 +40,10 @@ class FunctionTask(Task):
         *,
         name: str = "function",
         terms: Mapping[str, str] | None = None,
+        takes: Collection[str] = (),
     ) -> None:
         self.name = name
+        self.takes = frozenset(takes)
         self._initial, self._train, self._evaluate = initial, train, evaluate
         self._terms = dict(terms or {})
 

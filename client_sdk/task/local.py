@@ -6,7 +6,7 @@ These are the jobs that engines run. They are functions of their arguments alone
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from client_sdk.data.data import Data
@@ -17,6 +17,7 @@ from client_sdk.task import weights_file
 from client_sdk.task.metrics import number_of
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Evaluation, LocalUpdate, Result, Task
+from serverless_fl.aggregation.fednova import STEPS
 from serverless_fl.wire.turns import Train
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ def train_client(
 
     Raises DataError, and TrainingFailed where the task fails.
     """
-    seed = order.training.seed
+    seed, strategy = order.training.seed, order.strategy
     mine, held_out = hold_out(indices, derive_seed(seed, "holdout", client_id))
     return local_update(
         task,
@@ -38,6 +39,7 @@ def train_client(
         data.subset(held_out) if held_out else None,
         TrainSettings.of(order.training),
         derive_seed(seed, "train", order.round, client_id),
+        strategy.needs if strategy else (),
     )
 
 
@@ -59,11 +61,14 @@ def local_update(
     held_out: Data | None,
     settings: TrainSettings,
     seed: int,
+    needs: Collection[str] = (),
 ) -> LocalUpdate:
     """Train the global weights on `data`, and measure them on `held_out` before and after.
 
-    Metrics of the held-out examples are named `..._before` and `..._after`.
+    Metrics of the held-out examples are named `..._before` and `..._after`. `needs` are metrics
+    that the strategy needs. Raises BadSettings for a correction that the task does not make.
     """
+    require_taken(task, settings)
     started = time.perf_counter()
     base = weights_file.read(weights)
     before = measure(task, base, held_out) if held_out is not None else {}
@@ -74,10 +79,19 @@ def local_update(
         )
     after = measure(task, result.weights, held_out) if held_out is not None else {}
     metrics = dict(result.metrics)
+    if STEPS in needs and result.effective_steps is not None:
+        metrics[STEPS] = result.effective_steps
     metrics["train_seconds"] = time.perf_counter() - started
     metrics |= {f"{name}_before": value for name, value in before.items()}
     metrics |= {f"{name}_after": value for name, value in after.items()}
     return LocalUpdate(_written(task, base, result), result.num_examples, metrics)
+
+
+def require_taken(task: Task, settings: TrainSettings) -> None:
+    """Raise BadSettings unless the task makes the corrections that the settings ask for."""
+    for name, words in settings.corrections.items():
+        if name not in task.takes:
+            raise BadSettings(f"The task {task.name} does not train with {words}.")
 
 
 def measure(task: Task, weights: Mapping[str, Any], data: Data) -> dict[str, float]:

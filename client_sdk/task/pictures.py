@@ -1,10 +1,12 @@
 """The task of the classic run: a two-layer CNN that classifies pictures.
 
-It trains by machine code where this machine can compile it (`compiled`), else by PyTorch.
+It trains by machine code where this machine can compile it (`compiled`), else by PyTorch. Machine
+code knows no corrections of a gradient, so PyTorch trains where an experiment asks for them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,9 +19,10 @@ from client_sdk.task.compiled.native import Kernel, Unavailable, compile_kernel
 from client_sdk.task.model_file import Description
 from client_sdk.task.models import TwoLayerCNN, build, spec_for
 from client_sdk.task.settings import TrainSettings
-from client_sdk.task.task import Result, Task, Weights
+from client_sdk.task.task import ALL_CORRECTIONS, Result, Task, Weights
 from client_sdk.task.tensors import put_weights, weights_of
-from client_sdk.task.train import batches, evaluate, pick_device, train_fused
+from client_sdk.task.train import Loop, batches, evaluate, pick_device, train_fused
+from serverless_fl.aggregation.fednova import effective_steps
 
 
 class PictureTask(Task):
@@ -29,6 +32,8 @@ class PictureTask(Task):
     "native" is machine code on the CPU, also where there is a GPU; "torch" is PyTorch, on the GPU
     where there is one; "auto" is native where this machine can compile it and has no GPU.
     """
+
+    takes = ALL_CORRECTIONS
 
     def __init__(self, about: Description, kernel: str = "auto") -> None:
         self.about, self.name = about, about.spec.name
@@ -67,13 +72,18 @@ class PictureTask(Task):
         return weights_of(build(self.about.spec, seed))
 
     def train(self, weights: Weights, data: Arrays, training: TrainSettings, seed: int) -> Result:
-        """Train by plain SGD; the metric is the last epoch's mean loss."""
+        """Train by plain SGD; the metric is the last epoch's mean loss.
+
+        Raises BadSettings where `kernel` is "native" and a gradient must be corrected.
+        """
+        loop = self._loop(training)
         device = self._device()
         model = self._network(weights).to(device)
         x, y = self._scaled(data.x).to(device), data.y.to(device)
-        loop = self._compiled.train if self._compiled else train_fused
         loss = loop(model, x, y, training, seed)
-        return Result(weights_of(model), len(y), {"train_loss": loss})
+        steps = training.epochs * math.ceil(len(y) / training.batch_size)
+        reached = effective_steps(steps, training.momentum)
+        return Result(weights_of(model), len(y), {"train_loss": loss}, reached)
 
     def evaluate(self, weights: Weights, data: Arrays) -> dict[str, float]:
         """Cross-entropy as `loss`, and `accuracy`."""
@@ -87,6 +97,18 @@ class PictureTask(Task):
         model = self._network(weights).eval()
         found = [model(self._scaled(x)).argmax(1) for x, _ in batches(data.x, data.y)]
         return torch.cat(found).numpy()
+
+    def _loop(self, training: TrainSettings) -> Loop:
+        if self._compiled is None:
+            return train_fused
+        if not training.corrections:
+            return self._compiled.train
+        if self._wanted == "native":
+            raise BadSettings(
+                f"Machine code knows no {next(iter(training.corrections.values()))}: leave "
+                "--kernel native out, and PyTorch trains."
+            )
+        return train_fused
 
     def _network(self, weights: Weights) -> TwoLayerCNN:
         model = build(self.about.spec)

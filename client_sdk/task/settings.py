@@ -8,9 +8,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from client_sdk.errors import DataError
-from serverless_fl.wire.bounds import MAX_BATCH, MAX_DECAY, MAX_EPOCHS, MAX_RATE
+from serverless_fl.wire.bounds import (
+    MAX_BATCH,
+    MAX_DECAY,
+    MAX_EPOCHS,
+    MAX_GRADIENT_NORM,
+    MAX_MU,
+    MAX_RATE,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from serverless_fl.wire.turns import Training
 
 
@@ -18,6 +27,11 @@ if TYPE_CHECKING:
 class TrainSettings:
     """How to train: passes over the data, examples a step, step size, momentum, and the share of
     every weight that a step's gradient takes back (L2 regularisation).
+
+    `proximal_mu`: the share of the distance from the first weights that a step adds to its gradient
+    (FedProx). `max_gradient_norm`: a longer gradient is shortened to it. `offset`: tensors of the
+    model, by name, that a step adds to its gradient; the strategy computes them. A task may ignore
+    these three only if it does not name them in `takes`, because then it never gets them.
 
     `others` are all other settings of the group `training` (`serverless_fl.wire.config`), by name.
     They come from a coordinator, so this machine checks them, too. Raises DataError.
@@ -28,6 +42,9 @@ class TrainSettings:
     learning_rate: float
     momentum: float = 0.0
     weight_decay: float = 0.0
+    proximal_mu: float = 0.0
+    max_gradient_norm: float | None = None
+    offset: Mapping[str, np.ndarray] | None = field(default=None, hash=False, compare=False)
     others: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
@@ -40,8 +57,22 @@ class TrainSettings:
             learning_rate=told.pop("learning_rate"),
             momentum=told.pop("momentum"),
             weight_decay=told.pop("weight_decay"),
+            proximal_mu=told.pop("proximal_mu"),
+            max_gradient_norm=told.pop("max_gradient_norm"),
             others=told,
         )
+
+    @property
+    def corrections(self) -> dict[str, str]:
+        """The corrections of a gradient that are asked for: names as in `takes`, and words."""
+        found = {}
+        if self.proximal_mu:
+            found["proximal_mu"] = f"proximal_mu {self.proximal_mu:g}"
+        if self.max_gradient_norm is not None:
+            found["max_gradient_norm"] = f"max_gradient_norm {self.max_gradient_norm:g}"
+        if self.offset is not None:
+            found["offset"] = "the gradients that the strategy corrects"
+        return found
 
     def __post_init__(self) -> None:
         self.check()
@@ -62,6 +93,14 @@ class TrainSettings:
         if not _is_number(self.weight_decay) or not 0 <= self.weight_decay <= MAX_DECAY:
             raise DataError(
                 f"weight_decay must be from 0 to {MAX_DECAY:g}, not {self.weight_decay!r}."
+            )
+        if not _is_number(self.proximal_mu) or not 0 <= self.proximal_mu <= MAX_MU:
+            raise DataError(f"proximal_mu must be from 0 to {MAX_MU:g}, not {self.proximal_mu!r}.")
+        norm = self.max_gradient_norm
+        if norm is not None and (not _is_number(norm) or not 0 < norm <= MAX_GRADIENT_NORM):
+            raise DataError(
+                f"max_gradient_norm must be above 0 and at most {MAX_GRADIENT_NORM:g}, "
+                f"not {norm!r}."
             )
 
 

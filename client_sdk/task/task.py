@@ -34,6 +34,7 @@ class Result:
     weights: Weights
     num_examples: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    effective_steps: float | None = None  # of plain SGD that reach as far; None: not known
 
 
 class Task(ABC):
@@ -41,10 +42,12 @@ class Task(ABC):
 
     Its methods are functions of their arguments: a task trains many clients, in any order and in
     several processes. To train in other processes it must be picklable. `data` is a part of the
-    data set that the user gave (see `client_sdk.data.data`).
+    data set that the user gave (see `client_sdk.data.data`). An experiment that asks for a
+    correction which the task does not name in `takes` is refused.
     """
 
     name: str = ""
+    takes: frozenset[str] = frozenset()  # corrections of a gradient, as in `TrainSettings`
 
     @abstractmethod
     def initial(self, seed: int) -> Weights:
@@ -86,6 +89,9 @@ class Task(ABC):
             "terms": json.dumps(dict(self.terms()), sort_keys=True),
             "fingerprint": fingerprint(self),
         }
+
+
+ALL_CORRECTIONS = frozenset({"proximal_mu", "max_gradient_norm", "offset"})
 
 
 @dataclass(frozen=True)

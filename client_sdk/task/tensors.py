@@ -25,7 +25,7 @@ def put_weights(model: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
     """Copy weights into a module. Raises DataError where they are not of its form."""
     tensors = _tensors(model)
     mine = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
-    found = {name: _tensor(array) for name, array in weights.items()}
+    found = {name: tensor_of(array) for name, array in weights.items()}
     if mine != {name: (tuple(t.shape), t.dtype) for name, t in found.items()}:
         raise DataError("The file's tensors are not the model's.")
     with torch.no_grad():
@@ -60,7 +60,7 @@ def _array(name: str, tensor: torch.Tensor) -> np.ndarray:
         raise DataError(f"{name} is of the type {tensor.dtype}, which cannot travel.") from error
 
 
-def _tensor(array: np.ndarray) -> torch.Tensor:
+def tensor_of(array: np.ndarray) -> torch.Tensor:
     """A tensor that shares the array's memory, or has a copy of it."""
     if array.dtype == weights_file.BFLOAT16:
         bits = np.array(array.view(np.uint16))

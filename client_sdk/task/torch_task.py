@@ -19,7 +19,8 @@ from client_sdk.data.data import Arrays, Data, Items
 from client_sdk.data.seeds import SeededRandom
 from client_sdk.errors import BadSettings, DataError
 from client_sdk.task.settings import TrainSettings
-from client_sdk.task.task import Result, Task, Weights
+from client_sdk.task.steps import Steps
+from client_sdk.task.task import ALL_CORRECTIONS, Result, Task, Weights
 from client_sdk.task.tensors import put_weights, weights_of
 from client_sdk.task.train import pick_device
 
@@ -56,6 +57,8 @@ class TorchTask(Task):
 
     Source of the loop: McMahan et al., arXiv:1602.05629, algorithm 1, ClientUpdate.
     """
+
+    takes = ALL_CORRECTIONS
 
     def __init__(
         self,
@@ -107,6 +110,7 @@ class TorchTask(Task):
         model = self.model(weights).train().to(pick_device())
         trained = [p for p in model.parameters() if p.requires_grad]
         optimiser = _optimiser(self.optimiser, trained, training)
+        steps = Steps(model, optimiser, training)
         needs_two = any(isinstance(module, _BatchNorm) for module in model.modules())
         if needs_two and len(data) < 2:
             raise DataError("Batch normalisation cannot train on a single example.")
@@ -121,9 +125,10 @@ class TorchTask(Task):
                     outputs, targets = _call(model, _batch(data, batch))
                     loss = self.loss(outputs, targets)
                     loss.backward()
-                    optimiser.step()
+                    steps.take()
                     total = total + loss.detach() * len(batch)
-        return Result(weights_of(model), len(data), {"train_loss": float(total) / len(data)})
+        metrics = {"train_loss": float(total) / len(data)}
+        return Result(weights_of(model), len(data), metrics, steps.effective)
 
     @torch.no_grad()
     def evaluate(self, weights: Weights, data: Data) -> dict[str, float]:

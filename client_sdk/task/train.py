@@ -17,6 +17,7 @@ from torch import nn
 
 from client_sdk.data.seeds import SeededRandom
 from client_sdk.task.settings import TrainSettings
+from client_sdk.task.steps import Steps
 
 VALUES_AT_ONCE = 2**23  # of the images in one forward pass: about a gigabyte of memory
 
@@ -76,6 +77,7 @@ def _epochs(
         weight_decay=settings.weight_decay,
         fused=fused,
     )
+    steps = Steps(model, optimiser, settings)
     draws = SeededRandom(seed)
     model.train()
     at_once = _at_once(x)
@@ -89,7 +91,7 @@ def _epochs(
                 loss = F.cross_entropy(model(x[piece]), y[piece]) * (len(piece) / len(batch))
                 loss.backward()
                 total += loss.detach() * len(batch)
-            optimiser.step()
+            steps.take()
         mean_loss = total.item() / len(y)
     return mean_loss
 

@@ -30,6 +30,7 @@ STRATEGIES: tuple[type[Strategy], ...] = (
     FedAdagrad,
     FedAdam,
     FedYogi,
+    FedNova,
     QFedAvg,
     Median,
     TrimmedMean,
@@ -41,7 +42,7 @@ STRATEGIES: tuple[type[Strategy], ...] = (
 
 # Their rules are written and tested; each joins STRATEGIES once the coordinator and the clients run
 # all of it, because an experiment may choose whatever stands there.
-WRITTEN: tuple[type[Strategy], ...] = (FedNova, Scaffold, FedDyn)
+WRITTEN: tuple[type[Strategy], ...] = (Scaffold, FedDyn)
 
 
 def strategy_of(config: Config) -> Strategy:

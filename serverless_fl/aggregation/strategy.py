@@ -93,6 +93,11 @@ class Strategy(Alternative):
     broadcast: ClassVar[tuple[str, ...]] = ()  # names in `state` that clients need to train
 
     @property
+    def has_client_half(self) -> bool:
+        """Say whether clients must know of the strategy; else it is not told them."""
+        return bool(self.needs or self.broadcast)
+
+    @property
     def state(self) -> Mapping[str, float]:
         """The names of the state's arrays, each with the value that all its elements begin at.
 

@@ -19,6 +19,7 @@ MAX_CLIENTS = 100_000
 MAX_ATTEMPTS = 1000  # at one round
 MAX_DEADLINE = 30 * 86_400  # seconds
 MAX_EPOCHS, MAX_BATCH, MAX_RATE, MAX_DECAY = 10_000, 1_000_000, 1000, 10  # of a training
+MAX_MU, MAX_GRADIENT_NORM = 1000, 1e9  # of FedProx, and of a clipped gradient
 LONGEST_PAUSE = 86_400.0  # seconds
 
 ClientId = Annotated[str, StringConstraints(pattern=r"^client-[0-9]{1,6}$")]
@@ -42,6 +43,8 @@ BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH)]
 LearningRate = Annotated[float, Field(gt=0, le=MAX_RATE, allow_inf_nan=False)]
 Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 WeightDecay = Annotated[float, Field(ge=0, le=MAX_DECAY, allow_inf_nan=False)]
+ProximalMu = Annotated[float, Field(ge=0, le=MAX_MU, allow_inf_nan=False)]
+GradientNorm = Annotated[float, Field(gt=0, le=MAX_GRADIENT_NORM, allow_inf_nan=False)]
 Budget = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]  # US dollars
 RateFactor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

@@ -27,8 +27,10 @@ from serverless_fl.wire.bounds import (
     BatchSize,
     Budget,
     Epochs,
+    GradientNorm,
     LearningRate,
     Momentum,
+    ProximalMu,
     RateFactor,
     Seed,
     WeightDecay,
@@ -146,6 +148,18 @@ class ExperimentConfig(Body):
     weight_decay: WeightDecay = Field(
         _D.weight_decay,
         description="L2 regularisation: adds this share of each weight to its gradient",
+        json_schema_extra=_of("training"),
+    )
+    proximal_mu: ProximalMu = Field(
+        0.0,
+        description="FedProx: adds this share of each weight's distance from the global model to "
+        "its gradient",
+        json_schema_extra=_of("training"),
+    )
+    max_gradient_norm: GradientNorm | None = Field(
+        None,
+        description="A step's gradient that is longer (Euclidean norm over all weights) is "
+        "shortened to this norm",
         json_schema_extra=_of("training"),
     )
     learning_rate_factor: RateFactor = Field(

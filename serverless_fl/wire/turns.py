@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, FiniteFloat, create_model
 
+from serverless_fl.aggregation import STRATEGIES
+from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.wire.base import Answer, Direct
 from serverless_fl.wire.bounds import (
@@ -18,6 +20,7 @@ from serverless_fl.wire.bounds import (
     Pause,
     RoundNumber,
 )
+from serverless_fl.wire.choices import OneOf
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.schema import BlobInfo
 from serverless_fl.wire.settings import GROUP_KEY
@@ -69,6 +72,11 @@ class Train(Answer):
     attempt: Attempt
     base_version: RoundNumber
     model: BlobInfo
+    strategy: Annotated[Strategy, OneOf(STRATEGIES)] | None = Field(
+        None,
+        description="The experiment's strategy, if clients have a part in it: its settings, and "
+        "the metrics that it needs",
+    )
     deadline: datetime
     seconds_left: float = Field(ge=0, le=MAX_DEADLINE)
     training: Training

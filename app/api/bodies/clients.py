@@ -16,6 +16,7 @@ from app.service.coordinator import (
     Turn,
     Wait,
 )
+from serverless_fl.aggregation import strategy_of
 from serverless_fl.domain.agreement import ColumnSums, Scale
 from serverless_fl.domain.records import Update, UpdateCommit, client_id
 from serverless_fl.wire import schema, turns, views
@@ -49,6 +50,7 @@ def _train_body(turn: Train) -> turns.Train:
         attempt=round_.attempt,
         base_version=round_.base_version,
         model=schema.BlobInfo(sha256=turn.model.sha256, size=turn.model.size),
+        strategy=strategy if (strategy := strategy_of(config)).has_client_half else None,
         deadline=time_of(round_.deadline),
         seconds_left=turn.seconds_left,
         training=turns.Training(

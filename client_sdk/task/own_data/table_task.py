@@ -18,7 +18,8 @@ from client_sdk.data.tables.schema import Schema
 from client_sdk.errors import DataError
 from client_sdk.task.model_file import TABLE, read_metadata
 from client_sdk.task.settings import TrainSettings
-from client_sdk.task.task import Result, Task, Weights
+from client_sdk.task.steps import Steps
+from client_sdk.task.task import ALL_CORRECTIONS, Result, Task, Weights
 from client_sdk.task.tensors import put_weights, weights_of
 
 Network = Literal["linear", "mlp"]
@@ -43,6 +44,8 @@ class TableTask(Task):
     "linear" is logistic or linear regression; "mlp" has a hidden layer of 32 neurons. It trains by
     plain SGD on cross-entropy, or on the squared error of the scaled label.
     """
+
+    takes = ALL_CORRECTIONS
 
     def __init__(self, schema: Schema, network: Network = "linear") -> None:
         if network not in NETWORKS:
@@ -106,6 +109,7 @@ class TableTask(Task):
             momentum=training.momentum,
             weight_decay=training.weight_decay,
         )
+        steps = Steps(model, optimiser, training)
         draws, total = SeededRandom(seed), 0.0
         model.train()
         for _ in range(training.epochs):
@@ -114,9 +118,10 @@ class TableTask(Task):
                 optimiser.zero_grad(set_to_none=True)
                 loss = self._loss(model(x[batch]), y[batch])
                 loss.backward()
-                optimiser.step()
+                steps.take()
                 total += loss.item() * len(batch)
-        return Result(weights_of(model), len(y), {"train_loss": total / len(y)})
+        metrics = {"train_loss": total / len(y)}
+        return Result(weights_of(model), len(y), metrics, steps.effective)
 
     @_one_thread()
     @torch.no_grad()

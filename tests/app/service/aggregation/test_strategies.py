@@ -18,6 +18,7 @@ FEDADAM = {"name": "fedadam", "server_learning_rate": 0.1}
 STRATEGIES = [
     "fedavg",
     "fedavgm",
+    "fednova",
     FEDADAM,
     "qfedavg",
     "median",
@@ -73,7 +74,8 @@ async def run(federation, strategy, **settings):
             federation.app.state.coordinator = federation.coordinator()
             encoding = settings.get("update_encoding", "weights")
             data = encode_update(start, model(number, slot), encoding, seed=0)
-            await member.upload_bytes(number, data, slot + 1, loss_before=0.5 + slot)
+            metrics = {"loss_before": 0.5 + slot, "effective_steps": 1.0 + slot}
+            await member.upload_bytes(number, data, slot + 1, **metrics)
         for _ in range(500):
             federation.app.state.coordinator = federation.coordinator()
             shown = await federation.admin.experiment(made)
