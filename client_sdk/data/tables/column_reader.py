@@ -90,11 +90,12 @@ class ColumnReader:
         self._add_numbers(found)
 
     def column(self) -> Column | None:
-        """The column; None where it cannot be used, and `note` says why.
+        """The column, once; None where it cannot be used, and `note` says why.
 
         Raises DataError where most cells, but not all, are numbers.
         """
         values = np.concatenate(self._pieces) if self._pieces else np.empty(0)
+        self._pieces.clear()  # else memory would hold all values twice
         if not self._reads_words:
             return self._of_numbers(values)
         if self.kind is None and self._known_numbers > self._known_words:
