@@ -270,7 +270,7 @@ def _add_create(parser: _Parser) -> None:
         type=Path,
         metavar="PATH",
         help="a table or a folder of pictures like those of the parties; none of it leaves here "
-        "but names of columns, kinds, categories, classes, and (given) means and deviations",
+        "but its name, columns, kinds, categories, classes, and (given) means and deviations",
     )
     look.add_argument("--label", metavar="COLUMN", help="of a table: the column to predict")
     look.add_argument(
