@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from client_sdk.simulation.simulate import Simulation, Watchers, initial_model
     from client_sdk.task.function_task import FunctionTask
     from client_sdk.task.models import ModelSpec, TwoLayerCNN, spec_for
+    from client_sdk.task.partly_shared import PartlyShared
     from client_sdk.task.pictures import PictureTask, picture_task
     from client_sdk.task.settings import TrainSettings
     from client_sdk.task.sklearn_task import SklearnTask
@@ -76,6 +77,7 @@ __all__ = [
     "NotThere",
     "Outcome",
     "Participant",
+    "PartlyShared",
     "PictureTask",
     "Processes",
     "RequestRefused",
@@ -130,6 +132,7 @@ _MODULES = {
     "client_sdk.simulation.simulate": ("Simulation", "Watchers", "initial_model"),
     "client_sdk.task.function_task": ("FunctionTask",),
     "client_sdk.task.models": ("ModelSpec", "TwoLayerCNN", "spec_for"),
+    "client_sdk.task.partly_shared": ("PartlyShared",),
     "client_sdk.task.pictures": ("PictureTask", "picture_task"),
     "client_sdk.task.settings": ("TrainSettings",),
     "client_sdk.task.sklearn_task": ("SklearnTask",),

@@ -31,6 +31,7 @@ def train_client(
     Raises DataError, and TrainingFailed where the task fails.
     """
     seed, strategy = order.training.seed, order.strategy
+    task = task.for_client(client_id)
     mine, held_out = hold_out(indices, derive_seed(seed, "holdout", client_id))
     return local_update(
         task,
@@ -50,7 +51,8 @@ def evaluate_client(
     _, held_out = hold_out(indices, derive_seed(seed, "holdout", client_id))
     if not held_out:
         return Evaluation({}, 0)
-    found = measure(task, weights_file.read(weights), data.subset(held_out))
+    own = task.for_client(client_id)
+    found = measure(own, weights_file.read(weights), data.subset(held_out))
     return Evaluation(found, len(held_out))
 
 

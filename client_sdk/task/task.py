@@ -67,6 +67,10 @@ class Task(ABC):
         It is called with the data set before anything else.
         """
 
+    def for_client(self, client_id: str) -> Task:
+        """The task as one client has it: by default the same for all."""
+        return self
+
     def model(self, weights: Weights) -> Any:
         """The weights as what people use: a network, an estimator; by default the weights."""
         return weights

@@ -12,11 +12,11 @@ PUBLIC = [
     *("CoordinatorUnreachable", "CorruptDownload", "Data", "DataError", "Dataset"),
     *("DirectRefused", "EmbeddedCoordinator", "Engine", "Event", "FunctionTask", "InLine"),
     *("Items", "LocalTrainer", "ModelSpec", "NotAuthorised", "NotThere", "Outcome"),
-    *("Participant", "PictureTask", "Processes", "RequestRefused", "Result", "Row", "Simulation"),
-    *("SimulationResult", "SiteTables", "SklearnTask", "StateConflict", "Task", "TorchTask"),
-    *("TrainSettings", "TrainingFailed", "Turn", "TwoLayerCNN", "Watchers", "as_data", "export"),
-    *("fingerprint", "initial_model", "load", "picture_task", "predict", "read_sites"),
-    *("simulate", "simulate_async", "spec_for", "verify"),
+    *("Participant", "PartlyShared", "PictureTask", "Processes", "RequestRefused", "Result"),
+    *("Row", "Simulation", "SimulationResult", "SiteTables", "SklearnTask", "StateConflict"),
+    *("Task", "TorchTask", "TrainSettings", "TrainingFailed", "Turn", "TwoLayerCNN", "Watchers"),
+    *("as_data", "export", "fingerprint", "initial_model", "load", "picture_task", "predict"),
+    *("read_sites", "simulate", "simulate_async", "spec_for", "verify"),
 ]
 
 
