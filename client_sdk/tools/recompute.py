@@ -144,33 +144,45 @@ class Recomputed:
             for array, initial in strategy.state.items()
         }
         start, top = self._start[name].astype(np.float64), deltas.LARGEST[dtype]
-        new, after = strategy.step(start, {"weights": reduced}, before, self._facts)
+        companions = {
+            companion: self._mean(encodings.companion_name(companion, name))
+            for companion in strategy.companions
+        }
+        everything = {"weights": reduced, **companions}
+        new, after = strategy.step(start, everything, before, self._facts)
         return np.clip(new, -top, top), {
             array: np.clip(after[array], -top, top) for array in strategy.state
         }
 
 
-def trained(layout: Layout, start: bytes, data: bytes, encoding: str, scale: float) -> Arrays:
-    """An update's values, float64, decoded and clipped by `scale`. Raises BadWeights."""
+def trained(
+    layout: Layout,
+    start: bytes,
+    data: bytes,
+    encoding: str,
+    scale: float,
+    companions: Sequence[str] = (),
+) -> Arrays:
+    """An update's values and its companions', float64, decoded; the former clipped by `scale`.
+
+    Raises BadWeights.
+    """
     base = dict(codec.arrays(layout_of(start), start))
-    values = _decoded(layout, base, data, encoding)
-    found = {}
+    own_layout = layout_of(data)
+    encodings.require_same_form(encodings.update_layout(layout, encoding, companions), own_layout)
+    values = dict(codec.arrays(own_layout, data))
+    if encoding != WEIGHTS:
+        values = _decoded(layout, base, values)
+    found = {name: array.astype(np.float64) for name, array in values.items()}
     for name, before in base.items():
-        own = values[name].astype(np.float64)
         if scale != 1.0 and before.dtype.kind == "f":
             wide = before.astype(np.float64)
-            own = wide + scale * (own - wide)
-        found[name] = own
+            found[name] = wide + scale * (found[name] - wide)
     return found
 
 
-def _decoded(layout: Layout, base: Arrays, data: bytes, encoding: str) -> Arrays:
-    """An update's weights. Raises BadWeights."""
-    own_layout = layout_of(data)
-    encodings.require_same_form(encodings.encoded_layout(layout, encoding), own_layout)
-    values = dict(codec.arrays(own_layout, data))
-    if encoding == WEIGHTS:
-        return values
+def _decoded(layout: Layout, base: Arrays, values: Arrays) -> Arrays:
+    """The weights of a delta."""
     names = encodings.float_names(layout)
     scales = values.pop(encodings.SCALES, np.ones(len(names)))
     dtypes = {tensor.name: tensor.dtype for tensor in layout.tensors}

@@ -149,7 +149,9 @@ class _Check:
                 Contributed(
                     _facts(u),
                     self._weight(u),
-                    trained(layout, start, files[u.client], encoding, u.scale),
+                    trained(
+                        layout, start, files[u.client], encoding, u.scale, self._strategy.companions
+                    ),
                 )
                 for u in group
             ]

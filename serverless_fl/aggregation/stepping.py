@@ -44,7 +44,7 @@ def step_span(
     strategy: Strategy,
     span: spans.Span,
     base: Sequence[np.ndarray],
-    reduced: np.ndarray,
+    reduced: Mapping[str, np.ndarray],
     state: Mapping[str, Sequence[np.ndarray]],
     facts: RoundFacts,
     wrap: Wrap = unwrapped,
@@ -54,12 +54,14 @@ def step_span(
     `wrap` gives the step to take in place of the strategy's, over some elements of a tensor.
 
     `base` has a flat array for each piece of the span, and so has each array of `state`; arrays
-    that `state` lacks begin at their initial value. `reduced` [elements], float64, is overwritten.
+    that `state` lacks begin at their initial value. `reduced` has the reduced weights [elements],
+    float64, and companions; the weights are overwritten.
     Values beyond the finite ones of a tensor's dtype become the nearest finite ones. Tensors of
     whole numbers keep their reduced values, and their state is 0.
     Raises StrategyFault if a new value is NaN.
     """
-    found = Stepped(reduced, {name: np.zeros(reduced.size) for name in strategy.state})
+    new = reduced["weights"]
+    found = Stepped(new, {name: np.zeros(new.size) for name in strategy.state})
     for number, place, some in _chunks(span):
         piece = span[number]
         before = {
@@ -70,9 +72,12 @@ def step_span(
         }
         elements = spans.Piece(piece.tensor, piece.first + some.start, piece.first + some.stop)
         weights, after = wrap(strategy.step, elements)(
-            base[number][some].astype(np.float64), {"weights": reduced[place]}, before, facts
+            base[number][some].astype(np.float64),
+            {name: values[place] for name, values in reduced.items()},
+            before,
+            facts,
         )
-        _store(strategy, piece, reduced[place], weights)
+        _store(strategy, piece, new[place], weights)
         for name, values in found.state.items():
             _store(strategy, piece, values[place], after[name])
     return found

@@ -89,7 +89,9 @@ class Strategy(Alternative):
     reduction: ClassVar[Reduction] = Reduction.MEAN
     needs: ClassVar[tuple[str, ...]] = ()  # metrics that every update must carry
     needs_norm: ClassVar[bool] = False  # whether `UpdateFacts.norm` must be known
-    companions: ClassVar[tuple[str, ...]] = ()  # further sets of tensors that an update carries
+    # Further sets of floating-point tensors that an update carries; only with the reduction `MEAN`,
+    # and by the same weights. `serverless_fl.weights.deltas.add_companions` puts them into a file.
+    companions: ClassVar[tuple[str, ...]] = ()
     broadcast: ClassVar[tuple[str, ...]] = ()  # names in `state` that clients need to train
 
     @property

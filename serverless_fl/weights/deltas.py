@@ -10,6 +10,8 @@ the nearest, because all clients must train from the same model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from serverless_fl.domain.errors import BadWeights
@@ -20,9 +22,11 @@ from serverless_fl.weights.encodings import (
     MODEL_ENCODINGS,
     SCALES,
     UPDATE_ENCODINGS,
+    companion_name,
     decoded_layout,
     encoded_layout,
     float_names,
+    update_layout,
 )
 from serverless_fl.weights.header import NUMPY_TYPES, TensorSpec, layout_of
 
@@ -63,6 +67,25 @@ def encode_update(base: bytes, weights: bytes, encoding: str, seed: int) -> byte
         values[name], scale = _quantise(delta, UPDATE_ENCODINGS[encoding], draw)
         scales.append(scale)
     values[SCALES] = np.array(scales, np.float32)
+    return target.header + bytes(codec.pack(spans.whole(target), values))
+
+
+def add_companions(
+    base: bytes, update: bytes, encoding: str, companions: Mapping[str, Mapping[str, np.ndarray]]
+) -> bytes:
+    """Put a strategy's companions behind an update that was encoded from `base`.
+
+    Each companion has an array for each floating-point tensor of the model, by its name.
+    Raises BadWeights if the model has a tensor with a companion's name.
+    """
+    layout, own = layout_of(base), layout_of(update)
+    target, values = (
+        update_layout(layout, encoding, list(companions)),
+        dict(codec.arrays(own, update)),
+    )
+    for companion, arrays in companions.items():
+        for name in float_names(layout):
+            values[companion_name(companion, name)] = arrays[name]
     return target.header + bytes(codec.pack(spans.whole(target), values))
 
 

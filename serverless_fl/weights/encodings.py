@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
@@ -79,6 +79,32 @@ def encoded_layout(layout: Layout, encoding: str) -> Layout:
         kept = dict(sorted(layout.metadata.items()))
         metadata = {**kept, KEY: encoding, TYPES: json.dumps(others)}
     return _layout(kinds, metadata)
+
+
+def companion_name(companion: str, tensor: str) -> str:
+    """Give the name of a companion's tensor in an update."""
+    return f"__{companion}__.{tensor}"
+
+
+def update_layout(layout: Layout, encoding: str, companions: Sequence[str] = ()) -> Layout:
+    """Give the layout of an update from the layout of the model.
+
+    Behind the encoded model it has, for each of the strategy's companions, the floating-point
+    tensors again: in the model's dtypes, or as float32 in an update that is a delta.
+    Raises BadWeights as `encoded_layout`, and if the model has a tensor with a companion's name.
+    """
+    encoded = encoded_layout(layout, encoding)
+    if not companions:
+        return encoded
+    kinds = {tensor.name: tensor.kind for tensor in encoded.tensors}
+    for companion in companions:
+        for tensor in layout.tensors:
+            if tensor.dtype in FLOATS:
+                name = companion_name(companion, tensor.name)
+                if name in kinds:
+                    raise BadWeights(f"The model has a tensor {name[:80]!r}: rename it.")
+                kinds[name] = tensor.kind if encoding == WEIGHTS else ("F32", tensor.shape)
+    return _layout(list(kinds.items()), encoded.metadata)
 
 
 def decoded_layout(compressed: Layout) -> Layout:

@@ -69,14 +69,14 @@ class NextModel:
         """Whether a span is complete."""
         return all(file.has(span) for file in self._files)
 
-    async def put(self, number: int, reduced: np.ndarray, facts: RoundFacts) -> None:
+    async def put(self, number: int, reduced: Mapping[str, np.ndarray], facts: RoundFacts) -> None:
         """Take a step with the reduced values of a span, float64, and store what it gives.
 
-        Overwrites `reduced`. Raises Gone or DigestMismatch for the base model and its state, and
-        StrategyFault.
+        `reduced` as of `Strategy.step`; its weights are overwritten. Raises Gone or DigestMismatch
+        for the base model and its state, and StrategyFault.
         """
         span = self._spans[number]
-        stepped = Stepped(reduced, {})
+        stepped = Stepped(reduced["weights"], {})
         if self._steps:
             base = await self._start.read(span)
             state = await self._state_before(span)

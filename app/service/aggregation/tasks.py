@@ -99,7 +99,14 @@ class Aggregation:
         blobs, config = context.blobs, experiment.config
         self._start = base_reader(blobs, base, layout, config.download_encoding)
         self._readers = {
-            update.slot: update_reader(blobs, update, layout, config.update_encoding, self._start)
+            update.slot: update_reader(
+                blobs,
+                update,
+                layout,
+                config.update_encoding,
+                self._start,
+                self.strategy.companions,
+            )
             for update in updates
         }
         prefix = keys.model_parts(round_)
@@ -210,7 +217,8 @@ class Aggregation:
         self.tasks_done += 1
 
     async def _sum(self, task: SumTask) -> None:
-        mean = WeightedMean(spans.elements(self.spans[task.span]))
+        sets = 1 + len(self.strategy.companions)
+        mean = WeightedMean(sets * spans.elements(self.spans[task.span]))
         for sums in task.sums:
             stored = await self._parts(Cell(task.span, sums.digest))
             size = sum(array.nbytes for array in stored)
@@ -279,7 +287,13 @@ class Aggregation:
 
     async def _make(self, span: int, reduced: np.ndarray) -> None:
         """Take the step, and store the span of the new model."""
-        await self.next.put(span, reduced, self.facts)
+        elements = spans.elements(self.spans[span])
+        names = ["weights", *self.strategy.companions]
+        by_name = {
+            name: reduced[place * elements : (place + 1) * elements]
+            for place, name in enumerate(names)
+        }
+        await self.next.put(span, by_name, self.facts)
 
     # Reading updates
 

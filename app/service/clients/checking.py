@@ -20,7 +20,7 @@ from serverless_fl.domain.errors import BadWeights, DigestMismatch, PartsMissing
 from serverless_fl.domain.experiment import Config, Experiment
 from serverless_fl.domain.records import Client, Update, UpdateCommit
 from serverless_fl.privacy import mechanism_of
-from serverless_fl.weights.encodings import encoded_layout
+from serverless_fl.weights.encodings import update_layout
 from serverless_fl.weights.header import Layout
 
 
@@ -39,7 +39,8 @@ async def check_update(
     """
     require_examples(experiment, client, commit.num_examples)
     layout = await context.repo.layout(experiment.id)
-    expected = encoded_layout(layout, experiment.config.update_encoding)
+    companions = strategy_of(experiment.config).companions
+    expected = update_layout(layout, experiment.config.update_encoding, companions)
     prefix = keys.update_blob(experiment.id, number, client.slot)
     limit = max_update_bytes(expected.total_bytes)
     if data is not None:

@@ -26,7 +26,7 @@ from serverless_fl.domain.experiment import WEIGHTS, Config, Experiment, Experim
 from serverless_fl.domain.lineage import Origin
 from serverless_fl.domain.provenance import config_digest
 from serverless_fl.domain.records import Blob, ModelVersion, Part, WeightsCommit
-from serverless_fl.weights.encodings import encoded_layout, encoding_of
+from serverless_fl.weights.encodings import encoded_layout, encoding_of, update_layout
 from serverless_fl.weights.header import Layout
 
 
@@ -212,7 +212,8 @@ class Experiments:
                 f"{blob.sha256}.",
                 code="not-the-origin",
             )
-        encoded_layout(layout, experiment.config.update_encoding)  # raises if it is impossible
+        companions = strategy_of(experiment.config).companions  # raises if it is impossible:
+        update_layout(layout, experiment.config.update_encoding, companions)
         if experiment.config.own_data:
             require_agreement(experiment.config, layout.metadata)
         model = ModelVersion(

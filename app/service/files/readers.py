@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from serverless_fl.domain.experiment import WEIGHTS
 from serverless_fl.domain.records import Blob, ModelVersion, Update
 from serverless_fl.privacy.clipping import clip, squared_distance
 from serverless_fl.weights import codec, deltas, encodings, spans
-from serverless_fl.weights.header import Layout, read_header
+from serverless_fl.weights.header import FLOATS, Layout, read_header
 
 Values = list[np.ndarray]  # a flat array for each piece of a span, in their order
 
@@ -33,10 +34,23 @@ class Reader(Protocol):
 
 
 def update_reader(
-    blobs: Blobs, update: Update, layout: Layout, encoding: str, base: Reader
+    blobs: Blobs,
+    update: Update,
+    layout: Layout,
+    encoding: str,
+    base: Reader,
+    companions: Sequence[str] = (),
 ) -> Reader:
-    """A reader of an update's weights, clipped to the norm bound."""
-    file = FileReader.of_update(blobs, update, encodings.encoded_layout(layout, encoding))
+    """A reader of an update's weights, clipped to the norm bound, and then of its companions."""
+    form = encodings.update_layout(layout, encoding, companions)
+    file = FileReader.of_update(blobs, update, form)
+    reader = _weights_reader(file, update, layout, encoding, base)
+    return CompanionReader(reader, file, companions) if companions else reader
+
+
+def _weights_reader(
+    file: FileReader, update: Update, layout: Layout, encoding: str, base: Reader
+) -> Reader:
     reader: Reader = file
     if encoding != WEIGHTS:
         reader = DeltaReader(file, encodings.float_names(layout), base)
@@ -91,6 +105,17 @@ class FileReader(Reader):
             self._scales = found[0].copy() if found else np.empty(0, np.float32)
         return await self._read(span, ranges), self._scales
 
+    async def read_companion(self, span: spans.Span, companion: str) -> Values:
+        """A companion's values of a span; 0 for tensors of whole numbers."""
+        values, ranges = [], stored.Ranges(self._blobs, self._blob)
+        for piece in span:
+            if piece.tensor.dtype in FLOATS:
+                name = encodings.companion_name(companion, piece.tensor.name)
+                values += await self._read((piece.of(self._tensors[name]),), ranges)
+            else:
+                values.append(np.zeros(piece.last - piece.first, np.float32))
+        return values
+
     async def _read(self, span: spans.Span, ranges: stored.Ranges) -> Values:
         values = []
         for piece in span:
@@ -142,6 +167,19 @@ class DeltaReader(Reader):
             scale = float(scales[place]) if len(scales) else 1.0
             restored.append(deltas.add_delta(values, scale, before, piece.tensor.dtype))
         return restored
+
+
+class CompanionReader(Reader):
+    """Reads an update's weights, and behind them the values of each of its companions."""
+
+    def __init__(self, reader: Reader, file: FileReader, companions: Sequence[str]) -> None:
+        self._reader, self._file, self._companions = reader, file, companions
+
+    async def read(self, span: spans.Span) -> Values:
+        values = [*await self._reader.read(span)]
+        for companion in self._companions:
+            values += await self._file.read_companion(span, companion)
+        return values
 
 
 class CompressedReader(Reader):

@@ -10,10 +10,11 @@ from app.service.files.announcements import Ledger
 from app.service.files.stored import digest_of
 from app.service.records.repository import Repository
 from app.store.port import DirectBlobs, SignedRequest
+from serverless_fl.aggregation import strategy_of
 from serverless_fl.domain.errors import Conflict, DigestMismatch, TooLarge
 from serverless_fl.domain.experiment import WEIGHTS, Experiment
 from serverless_fl.domain.records import MAX_PARTS, Blob, Part, part_key
-from serverless_fl.weights.encodings import encoded_layout
+from serverless_fl.weights.encodings import update_layout
 
 _SIGNED_SECONDS = 60  # a URL's life, to which the time of its upload on a slow line is added
 _SLOW_LINE = 64 * 1024  # bytes a second
@@ -30,9 +31,11 @@ def max_update_bytes(file_bytes: int) -> int:
 async def update_bytes(repo: Repository, experiment: Experiment, model: Blob) -> int:
     """The size in bytes of an update's file, without metadata of the client's own."""
     encoding = experiment.config.update_encoding
-    if encoding == WEIGHTS:
+    companions = strategy_of(experiment.config).companions
+    if encoding == WEIGHTS and not companions:
         return model.size
-    return encoded_layout(await repo.layout(experiment.id), encoding).total_bytes
+    layout = await repo.layout(experiment.id)
+    return update_layout(layout, encoding, companions).total_bytes
 
 
 async def require_digest(data: bytes, sha256: str) -> None:

@@ -41,7 +41,9 @@ class Far(Strategy):
 
 def stepped(strategy, state=None, reduced=(1, 2, 3, 10, 20, 4)):
     base = [np.zeros(3, np.float32), np.zeros(2, np.int64), np.zeros(1, np.float16)]
-    return step_span(strategy, SPAN, base, np.array(reduced, float), state or {}, FACTS)
+    return step_span(
+        strategy, SPAN, base, {"weights": np.array(reduced, float)}, state or {}, FACTS
+    )
 
 
 def test_numbers_take_the_step_and_whole_numbers_the_mean():
