@@ -21,7 +21,7 @@ from serverless_fl.domain.round import Round
 from serverless_fl.weights import spans
 
 SPANS_IN_MEMORY = 8  # a task holds so many spans, of the cut's bytes, at once
-PRODUCTS = 1 << 32  # that one task adds to a Gram matrix: a few seconds
+PRODUCTS = 1 << 31  # twice those that one task adds to a Gram matrix: a few seconds
 _NARROW = frozenset({"F32", "F16", "BF16", "I16", "I8", "U16", "U8", "BOOL"})  # fit into float32
 
 

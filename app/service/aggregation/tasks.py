@@ -271,11 +271,9 @@ class Aggregation:
         floats = _floats(self.spans[task.span])[task.rows.elements]
         base = np.concatenate([np.empty(0), *await self._start.read(self.spans[task.span])])
         base = base[task.rows.elements]
-
-        def work() -> None:
-            add_products(gram, columns[:, floats], base[floats])
-
-        await asyncio.to_thread(work)
+        if not floats.all():
+            columns, base = columns[:, floats], base[floats]
+        await asyncio.to_thread(add_products, gram, columns, base)
         await self._store(Cell(task.span, task.result), gram.reshape(-1))
 
     async def _gram_at(self, place: tuple[int, str] | None) -> np.ndarray:
