@@ -20,7 +20,9 @@ from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import clean
 
 Group = argparse._ActionsContainer  # a parser, or a group of its options
-COMMANDS = ("run", "split", "create", "join", "compare", "predict", "export", "verify", "delete")
+COMMANDS = (
+    *("run", "split", "create", "join", "compare", "predict", "export", "verify", "delete", "new"),
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -131,6 +133,7 @@ def make_parser(declared: type[ExperimentConfig] = RunSettings) -> argparse.Argu
     _add_export(add("export", **_help("write a global model for other programs to read")))
     _add_verify(add("verify", **_help("recompute models from a coordinator's records")))
     _add_delete(add("delete", **_help("delete an experiment: models, clients, records")))
+    _add_new(add("new", **_help("write a small project of your own: task, data, tests")))
     return parser
 
 
@@ -355,6 +358,12 @@ def _add_task(group: Group) -> None:
         metavar="MODULE:NAME",
         help="a task of your own: its place in Python, as my_package.my_module:task; --dataset (or "
         "--data) may then be such a place, too, of (x, y), or of such a pair to train and to test",
+    )
+
+
+def _add_new(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="where it goes; it must not be there yet"
     )
 
 

@@ -21,8 +21,8 @@ NAMES = (*PUBLISHED, "auto")
 
 
 def load(
-    name: str,
-    data_dir: Path,
+    name: str | Path,
+    data_dir: Path = Path("data"),
     *,
     download: bool = True,
     size: tuple[int, int] | None = None,
@@ -35,6 +35,7 @@ def load(
     get the (width, height) of `size` by `fit` (letterbox or crop). With `like`, the preparation in
     a model's file, they are prepared for that model.
     """
+    name = str(name)
     if name in NAMES and (size or fit):
         raise DataError(f"--image-size and --fit are for pictures of your own; {name} has a size.")
     try:

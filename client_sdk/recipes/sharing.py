@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,10 +39,16 @@ def share_out(train: Any, test: Any, clients: int | None, split: Law, seed: int)
     """The data as `simulate` takes them. Raises BadSettings, DataError."""
     if isinstance(train, Mapping) and train and all(map(_is_data, train.values())):
         return _sites(train, test, clients, split, seed)
-    data = as_data(train)
-    data, held_out = hold_out_test(data, seed) if test is None else (data, _test_set(test))
+    if _is_pictures(train):
+        examples = looking.of_dataset(train)
+        train, test = train.train, train.test if test is None else test
+        data = as_data(train)
+        held_out = _test_set(test)
+    else:
+        data = as_data(train)
+        data, held_out = hold_out_test(data, seed) if test is None else (data, _test_set(test))
+        examples = looking.of_data(data)
     law = split_of(split)
-    examples = looking.of_data(data)
     known = law.clients_in(examples) if law is not None else None
     count = clients or known or CLIENTS
     if not 1 <= count <= len(data):
@@ -87,8 +94,16 @@ def _sites(
     return Shared(join(list(parts.values())), held_out, len(parts), drawn)
 
 
+def _is_pictures(train: Any) -> bool:
+    """Whether this is what `load` gives. Its module, which imports PyTorch, is loaded then."""
+    module = sys.modules.get("client_sdk.data.dataset")
+    return module is not None and isinstance(train, module.Dataset)
+
+
 def _test_set(test: Any) -> Data:
     """A data set, or those of several sites together."""
+    if _is_pictures(test):
+        return as_data(test.test)
     if isinstance(test, Mapping) and test and all(map(_is_data, test.values())):
         return join([as_data(found) for found in test.values()])
     return as_data(test)

@@ -67,10 +67,12 @@ async def simulate_async(
 
     Each new global model is measured on `test`, by default a fifth of the data (of each site's),
     drawn by the seed. Data are what the task takes: (x, y) arrays or tensors, a list, a torch
-    Dataset (see `as_data`). `settings` are those of an experiment, such as `rounds=20` or `seed=1`
-    (docs/settings.md). Clients train in this process; `engine=Processes()` uses all cores. `on_row`
-    gets each round when it is closed. The coordinator is a process of its own, which keeps its
-    state in a temporary folder.
+    Dataset (see `as_data`), or pictures from `load`, with their own test set.
+
+    `settings` are those of an experiment, such as `rounds=20` or `seed=1` (docs/settings.md).
+    Clients train in this process; `engine=Processes()` uses all cores. `on_row` gets each round
+    when it is closed. The coordinator is a process of its own, which keeps its state in a temporary
+    folder.
 
     Raises BadSettings, DataError, TrainingFailed, ClientError.
     """

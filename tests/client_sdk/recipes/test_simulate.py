@@ -102,15 +102,3 @@ def test_a_simulation_without_networks_does_not_import_pytorch():
     code = "import sys, client_sdk as c; c.simulate, c.SklearnTask; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
-
-
-def test_the_breast_cancer_example_gives_its_figure():
-    """Ten lines; three hospitals reach what the pooled data reach."""
-    done = subprocess.run(
-        [sys.executable, "-m", "examples.breast_cancer"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "accuracy 96.49%; of the pooled data 96.49%\n"
