@@ -17,7 +17,13 @@ from app.service.files.uploads import PartPlan
 from app.service.limits import Limits
 from app.service.own_data.declarations import Declaration, Terms
 from app.service.reading.audit import Audit
-from app.service.reading.details import ExperimentDetails, FilePart, PastRound, RoundDetails
+from app.service.reading.details import (
+    ExperimentDetails,
+    FilePart,
+    ListedExperiment,
+    PastRound,
+    RoundDetails,
+)
 from app.service.reading.health import Health
 from app.service.reading.models import Models
 from app.service.reading.views import Views
@@ -36,6 +42,7 @@ __all__ = [
     "ExperimentDetails",
     "FilePart",
     "Limits",
+    "ListedExperiment",
     "PartPlan",
     "PastRound",
     "Repository",

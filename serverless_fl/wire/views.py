@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat
 
@@ -250,6 +250,21 @@ class ExtensionView(Answer):
     extended_at: datetime
 
 
+class GoalView(Answer):
+    """The metric that tells better models from worse ones."""
+
+    metric: MetricName = Field(examples=["accuracy"], description="Its name in evaluations")
+    better: Literal["higher", "lower"]
+    target: FiniteFloat | None = Field(description="The value that ends the experiment")
+
+
+class BestView(Answer):
+    """The best model by the cohorts' held-out examples, and its value of the goal's metric."""
+
+    version: RoundNumber
+    value: FiniteFloat
+
+
 class ExperimentSummary(Answer):
     id: ExperimentId
     name: Shown
@@ -259,6 +274,17 @@ class ExperimentSummary(Answer):
     model_version: RoundNumber | None
     created_at: datetime
     reason: Shown
+    model: Shown = ""
+    dataset: Shown = ""
+    data: Literal["common", "own"] = "common"
+    strategy: Shown = Field("", examples=["fedavg"])
+    goal: GoalView | None = None
+    best: BestView | None = None
+    cost_usd: FiniteFloat | None = Field(
+        None,
+        description="The estimated cost on Lambda up to the last closed round, in US dollars",
+        examples=[0.0022],
+    )
 
 
 class ExperimentView(Answer):
@@ -286,6 +312,7 @@ class ExperimentView(Answer):
     evaluations: Examples = Field(
         description="The number of reported evaluations, of all model versions"
     )
+    goal: GoalView | None = None
     origin: OriginView | None = None
     extensions: Listed[ExtensionView] = Field(
         [], max_length=MAX_EXTENSIONS, description="How often and when it got more rounds"

@@ -6,10 +6,16 @@ from pydantic import ValidationError
 
 from app.api.bodies.common import ids_of, optional_time_of, time_of
 from app.api.bodies.rounds import refusal_body, round_body, summary_body
-from app.service.coordinator import Coordinator, EnrolmentKey, ExperimentDetails
+from app.service.coordinator import (
+    Coordinator,
+    EnrolmentKey,
+    ExperimentDetails,
+    ListedExperiment,
+)
 from serverless_fl.domain.audit import AuditEvent
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import Config, Experiment
+from serverless_fl.domain.goal import BEFORE
 from serverless_fl.domain.lineage import Origin
 from serverless_fl.wire import schema, views
 from serverless_fl.wire.config import ExperimentConfig
@@ -47,8 +53,10 @@ def created_body(
     )
 
 
-def line_body(experiment: Experiment) -> views.ExperimentSummary:
+def line_body(listed: ListedExperiment) -> views.ExperimentSummary:
     """A line of the list of experiments."""
+    experiment = listed.experiment
+    config, best = experiment.config, experiment.best_held_out
     return views.ExperimentSummary(
         id=experiment.id,
         name=experiment.name,
@@ -58,6 +66,22 @@ def line_body(experiment: Experiment) -> views.ExperimentSummary:
         model_version=experiment.model_version,
         created_at=time_of(experiment.created_at),
         reason=experiment.reason,
+        model=clean(config.model),
+        dataset=clean(config.dataset),
+        data="own" if config.own_data else "common",
+        strategy=config.strategy.name,
+        goal=_goal_body(config),
+        best=views.BestView(version=best.version, value=best.value) if best else None,
+        cost_usd=listed.cost_usd,
+    )
+
+
+def _goal_body(config: Config) -> views.GoalView:
+    goal = config.goal
+    return views.GoalView(
+        metric=goal.metric.removesuffix(BEFORE),
+        better="higher" if goal.higher else "lower",
+        target=config.target,
     )
 
 
@@ -83,6 +107,7 @@ def experiment_body(found: ExperimentDetails) -> views.ExperimentView:
         always_refused=[refusal_body(refusal) for refusal in found.always_refused],
         history=[summary_body(past) for past in found.history],
         evaluations=found.evaluations,
+        goal=_goal_body(experiment.config),
         origin=_origin_body(experiment.origin),
         extensions=[
             views.ExtensionView(

@@ -37,6 +37,14 @@ class PastRound:
     cost_usd: float | None
 
 
+@dataclass(frozen=True)
+class ListedExperiment:
+    """A line of the list. `cost_usd` is estimated, up to the last closed round."""
+
+    experiment: Experiment
+    cost_usd: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExperimentDetails:
     """An experiment as it stands at the time `now`.

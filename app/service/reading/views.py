@@ -5,7 +5,13 @@ from __future__ import annotations
 from app.service.clients.enrolment import Enrolled
 from app.service.clients.shards import examples_of
 from app.service.context import Context
-from app.service.reading.details import ExperimentDetails, ModelDetails, PastRound, RoundDetails
+from app.service.reading.details import (
+    ExperimentDetails,
+    ListedExperiment,
+    ModelDetails,
+    PastRound,
+    RoundDetails,
+)
 from app.service.reading.headline import always_refused, describe_always_refused, headline
 from app.service.records.keys import client_key
 from app.service.rounds.machine import Rounds
@@ -25,9 +31,10 @@ class Views:
         self.repo = context.repo
         self.rounds = rounds
 
-    async def experiments(self, after: str, limit: int) -> list[Experiment]:
+    async def experiments(self, after: str, limit: int) -> list[ListedExperiment]:
         """Up to `limit` experiments, oldest first, whose ids come after `after`."""
-        return await self.repo.experiments(after, limit)
+        found = await self.repo.experiments(after, limit)
+        return [ListedExperiment(e, self.rounds.metering.usd(e.usage)) for e in found]
 
     async def experiment(self, experiment_id: str, after_round: int = 0) -> ExperimentDetails:
         """An experiment, with the history above `after_round`. Raises NotFound.

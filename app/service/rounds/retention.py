@@ -20,16 +20,19 @@ from serverless_fl.domain.round import Round
 
 
 def with_new_model(experiment: Experiment, round_: Round) -> Experiment:
-    """The experiment with the garbage that this round's model, its newest one, makes.
+    """The experiment with its best model, and the garbage that this round's new model makes.
 
-    The round's cohort evaluated the model before it, on the examples that clients hold out.
+    The round's cohort evaluated the model before the new one, on the examples that clients hold
+    out.
     """
     keep, newest = experiment.config.keep_models, experiment.model_version
-    if keep is None or newest is None:
+    if newest is None:
         return experiment
     goal = experiment.config.goal
     value = goal.in_update(round_.metrics)
     best = _better(goal, experiment.best_held_out, round_.base_version, value)
+    if keep is None:  # all versions stay; the list of experiments shows the best one
+        return replace(experiment, best_held_out=best)
     first = max(experiment.models_from, newest - keep + 1)
     return _with_garbage(experiment, replace(experiment, models_from=first, best_held_out=best))
 
