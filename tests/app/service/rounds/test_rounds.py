@@ -250,8 +250,8 @@ async def test_the_learning_rate_falls_from_round_to_round_as_the_settings_say(f
 
 def test_a_learning_rate_never_becomes_nothing():
     settings = config(rounds=1_000_000, learning_rate_factor=0.5).model_dump()
-    assert Config(**settings).learning_rate_in(1_000_000) > 0
-    assert Config(**(settings | {"learning_rate_factor": 1.0})).learning_rate_in(500) == 0.05
+    assert Config.of(settings).learning_rate_in(1_000_000) > 0
+    assert Config.of(settings | {"learning_rate_factor": 1.0}).learning_rate_in(500) == 0.05
 
 
 @BOTH_STORES
