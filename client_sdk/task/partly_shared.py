@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Self
@@ -38,7 +39,7 @@ class PartlyShared(Task):
 
     def __init__(self, task: Task, shared: Sequence[str], folder: Path | str) -> None:
         self.task, self.shared, self.folder = task, tuple(shared), Path(folder)
-        self.name = task.name
+        self.name, self.takes = task.name, task.takes
         self._client = ""
 
     def for_client(self, client_id: str) -> Self:
@@ -68,7 +69,7 @@ class PartlyShared(Task):
         result = self.task.train({**before, **weights}, data, training, seed)
         travels, stays = self._split(result.weights)
         self._keep(before, stays, key)
-        return Result(travels, result.num_examples, result.metrics)
+        return replace(result, weights=travels)
 
     def evaluate(self, weights: Weights, data: Any) -> Mapping[str, float]:
         return self.task.evaluate({**self._kept(), **weights}, data)
