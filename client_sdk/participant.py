@@ -312,7 +312,7 @@ class Participant:
                 most=task.max_update_bytes,
             )
         except StateConflict as error:
-            if error.code != "out-of-turn":
+            if error.code not in ("out-of-turn", "send-again"):
                 self._given_up.add((task.round, task.attempt))
             self._report("late", task.round, error.detail)
         except (NotAuthorised, NotThere):

@@ -162,19 +162,24 @@ def trained(
     encoding: str,
     scale: float,
     companions: Sequence[str] = (),
+    own_start: bytes | None = None,
 ) -> Arrays:
     """An update's values and its companions', float64, decoded; the former clipped by `scale`.
 
-    Raises BadWeights.
+    If the client trained from other weights than the round's `start`, `own_start`, its difference
+    from those is added to the round's. Raises BadWeights.
     """
     base = dict(codec.arrays(layout_of(start), start))
+    theirs = base if own_start is None else dict(codec.arrays(layout_of(own_start), own_start))
     own_layout = layout_of(data)
     encodings.require_same_form(encodings.update_layout(layout, encoding, companions), own_layout)
     values = dict(codec.arrays(own_layout, data))
     if encoding != WEIGHTS:
-        values = _decoded(layout, base, values)
+        values = _decoded(layout, theirs, values)
     found = {name: array.astype(np.float64) for name, array in values.items()}
     for name, before in base.items():
+        if own_start is not None and before.dtype.kind == "f":
+            found[name] = before.astype(np.float64) + (found[name] - theirs[name])
         if scale != 1.0 and before.dtype.kind == "f":
             wide = before.astype(np.float64)
             found[name] = wide + scale * (found[name] - wide)

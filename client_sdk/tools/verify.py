@@ -144,13 +144,16 @@ class _Check:
         base = await self._model(parent)
         start, layout = self._start(parent, base), layout_of(base)
         encoding = self._config.update_encoding
+        starts = await self._older_starts(round_)
         groups = [
             [
                 Contributed(
                     _facts(u),
                     self._weight(u),
                     trained(
-                        layout, start, files[u.client], encoding, u.scale, self._strategy.companions
+                        *(layout, start, files[u.client], encoding, u.scale),
+                        self._strategy.companions,
+                        None if u.base_version is None else starts[u.base_version],
                     ),
                 )
                 for u in group
@@ -161,6 +164,16 @@ class _Check:
         facts = round_facts(self._config, round_.number, round_.clients, known)
         state = {name: await self._state(parent, name) for name in parent.state}
         return Recomputed(self._strategy, facts, base, start, state, groups)
+
+    async def _older_starts(self, round_: views.RoundView) -> dict[int, bytes]:
+        """The weights that clients trained from, by version, where they are not the round's own."""
+        wanted = {u.base_version for u in round_.updates if u.base_version is not None}
+        models = await self._client.models(self._experiment.id) if wanted else []
+        return {
+            model.version: self._start(model, await self._model(model))
+            for model in models
+            if model.version in wanted
+        }
 
     async def _difference(self, again: Recomputed, model: views.ModelView) -> str | None:
         """The first difference from the files on record. Raises CorruptDownload."""
@@ -186,7 +199,8 @@ class _Check:
             own = self._strategy.weight(_facts(update))
             weight = None if own == update.num_examples else own
         return provenance.Contribution(
-            update.client, update.sha256, update.num_examples, update.scale, weight
+            *(update.client, update.sha256, update.num_examples, update.scale, weight),
+            update.base_version,
         )
 
     def _start(self, parent: views.ModelView, base: bytes) -> bytes:

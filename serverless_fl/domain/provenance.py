@@ -21,6 +21,7 @@ class Contribution:
 
     `scale` is the share of its distance from the base model that clipping left; 1.0 if the update
     was not clipped. `weight` is its weight in the mean; None if that is the number of its examples.
+    `base` is the version that the client trained from; None if that is the round's own.
     """
 
     client: str
@@ -28,12 +29,18 @@ class Contribution:
     num_examples: int
     scale: float = 1.0
     weight: float | None = None
+    base: int | None = None
 
 
 def contribution(update: Update, weight: float | None = None) -> Contribution:
     """Give the entry of an update in the record of the model that it went into."""
     return Contribution(
-        client_id(update.slot), update.blob.sha256, update.num_examples, update.scale, weight
+        client_id(update.slot),
+        update.blob.sha256,
+        update.num_examples,
+        update.scale,
+        weight,
+        update.base_version,
     )
 
 
@@ -61,7 +68,11 @@ def updates_digest(contributions: Iterable[Contribution]) -> str:
     """Give the SHA-256 (hexadecimal) of the accepted updates, in their order."""
     return _digest(
         [
-            [c.client, c.sha256, c.num_examples, c.scale, *([] if c.weight is None else [c.weight])]
+            [
+                *(c.client, c.sha256, c.num_examples, c.scale),
+                *([] if c.weight is None else [c.weight]),
+                *([] if c.base is None else [{"base": c.base}]),
+            ]
             for c in contributions
         ]
     )

@@ -122,6 +122,23 @@ class Update:
     scale: float = 1.0
     declared: int | None = None
     header: str = ""  # in base64; set only if the tensors are in another order than the model's
+    base_version: int | None = None  # None: the round's own
+
+    @property
+    def trained_from(self) -> int:
+        """The version that the client trained from."""
+        return self.round - 1 if self.base_version is None else self.base_version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The round that takes the update that a client trained from version `base`."""
+
+    experiment_id: str
+    base: int
+    slot: int
+    round: int
+    revision: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

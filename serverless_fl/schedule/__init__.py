@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from serverless_fl.alternatives import chosen
 from serverless_fl.domain.experiment import Config
+from serverless_fl.schedule.buffered import Buffered
 from serverless_fl.schedule.schedule import Due, Heard, Invitation, Schedule
 from serverless_fl.schedule.synchronous import Synchronous
 
 __all__ = ["SCHEDULES", "Due", "Heard", "Invitation", "Schedule", "schedule_of"]
 
-SCHEDULES: tuple[type[Schedule], ...] = (Synchronous,)
+SCHEDULES: tuple[type[Schedule], ...] = (Synchronous, Buffered)
 
 
 def schedule_of(config: Config) -> Schedule:

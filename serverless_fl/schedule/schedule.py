@@ -97,6 +97,21 @@ class Schedule(Alternative):
         """
         raise NotImplementedError
 
+    @property
+    def max_age(self) -> int | None:
+        """The most versions that may be made between a client's base model and its update.
+
+        None: an update counts for the round that its client was asked for, and for no other.
+        """
+        return None
+
+    def share(self, age: int) -> float:
+        """Give the share of an update's distance from its base model that counts: 0 to 1.
+
+        `age` is the number of versions that were made since that model.
+        """
+        return 1.0
+
     def repeats(self, config: Config, round_: Round) -> bool:
         """Say whether a round with too few updates may have another attempt."""
         raise NotImplementedError

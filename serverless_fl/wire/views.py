@@ -112,6 +112,9 @@ class UpdateView(Answer):
     weight: FiniteFloat | None = Field(
         None, ge=0, description="Its weight in the mean, if that depends on all updates together"
     )
+    base_version: RoundNumber | None = Field(
+        None, description="The version that the client trained from, if not the round's own"
+    )
 
 
 class RoundView(Answer):

@@ -71,6 +71,18 @@ async def test_dying_at_any_write_changes_nothing_under_other_rules(
     assert deaths > 25
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_dying_at_any_write_of_buffered_rounds_with_slow_clients(store, fresh_store, after):
+    run = {"schedule": "buffered", "rounds": 5, "slow": (1, 3)}
+    quiet = Federation((alone := await fresh_store()).documents, alone.blobs)
+    updates = (await whole_experiment(quiet, [quiet.coordinator()], **run))[2]
+    assert {u[2] is None for u in updates} == {True, False}  # some were trained from older models
+    deaths = await deaths_that_change_nothing(
+        store, fresh_store, Limits(), after=after, every=9, **run
+    )
+    assert deaths > 60
+
+
 @pytest.mark.parametrize("step", [10.0, 0.0], ids=["in one call", "a cell a call"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_dying_at_any_write_of_an_aggregation_in_cells(store, fresh_store, after, step):

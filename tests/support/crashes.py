@@ -24,13 +24,14 @@ def noise(*seed, size=6):
 
 
 async def whole_experiment(
-    federation, coordinators, *, size=6, own=False, silent=(), more=0, **changes
+    federation, coordinators, *, size=6, own=False, silent=(), slow=(), more=0, **changes
 ):
     """Run a small experiment; on each death another coordinator takes over. Gives what is left.
 
     `own`: the parties bring data of their own, and their sums fix the normalisation. The clients in
-    the slots `silent` never train; the clock moves on where all others wait. Once all rounds are
-    closed, the admin gives it `more` rounds.
+    the slots `silent` never train; the clock moves on where all others wait. Those in the slots
+    `slow` send what they trained three turns later. Once all rounds are closed, the admin gives it
+    `more` rounds.
     """
 
     async def call(work):
@@ -65,7 +66,7 @@ async def whole_experiment(
         subscribe = Subscriber(client_key=f"{n}" * 40, declared=declared if own else Declaration())
         got = await call(lambda c, s=subscribe: c.enrolment.subscribe(made.id, key, s))
         clients.append(await call(lambda c, t=got.token: c.enrolment.client_of(made.id, t)))
-    waiting = 0
+    waiting, training = 0, {}
     for turn in range(1000):
         client = clients[turn % 4]
         status = await call(lambda c, who=client: c.turns.status(who))
@@ -75,12 +76,19 @@ async def whole_experiment(
             rounds, more = settings.rounds + more, 0
             await call(lambda c, n=rounds: c.pausing.resume(made.id, None, "admin", n))
             continue
+        if client.slot in training:
+            status = training[client.slot][1]
         if isinstance(status, Wait) or client.slot in silent:
             waiting += 1
             if waiting > 8:
                 federation.clock.now += 10**4
             continue
         waiting = 0
+        if client.slot in slow:
+            since, status = training.setdefault(client.slot, (turn, status))
+            if turn - since < 3 * len(clients):
+                continue
+            del training[client.slot]
         data = noise(status.round.number, client.slot, size=size)
         digest = hashlib.sha256(data).hexdigest()
         commit = UpdateCommit(
@@ -104,6 +112,11 @@ async def whole_experiment(
         [
             (r.number, r.attempt, r.state, r.cohort, r.accepted, r.num_examples)
             for r in await repo.rounds(made.id)
+        ],
+        [
+            (u.round, u.slot, u.base_version, u.scale, u.blob.sha256)
+            for number in range(1, experiment.round + 1)
+            for u in await repo.updates(made.id, number)
         ],
         [
             (m.version, m.blob.sha256, m.parent_sha256, {n: f.sha256 for n, f in m.state.items()})

@@ -73,6 +73,7 @@ def _update_body(update: Update, weight: float | None) -> views.UpdateView:
         norm=update.norm,
         scale=update.scale,
         weight=weight,
+        base_version=update.base_version,
     )
 
 

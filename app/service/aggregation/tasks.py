@@ -70,7 +70,12 @@ class Aggregation:
         layout = await context.repo.layout(experiment.id)
         base = await context.repo.model(experiment.id, round_.base_version)
         assert base is not None  # noqa: S101  (the round before was closed with it)
-        return cls(context, experiment, round_, updates, layout, base)
+        older = {}
+        for version in {update.trained_from for update in updates} - {round_.base_version}:
+            found = await context.repo.model(experiment.id, version)
+            assert found is not None  # noqa: S101  (its client trained from it)
+            older[version] = found
+        return cls(context, experiment, round_, updates, layout, base, older)
 
     def __init__(
         self,
@@ -80,6 +85,7 @@ class Aggregation:
         updates: list[Update],
         layout: Layout,
         base: ModelVersion,
+        older: Mapping[int, ModelVersion],
     ) -> None:
         assert round_.cut is not None  # noqa: S101  (set before anything is aggregated)
         self.context, self.experiment, self.round = context, experiment, round_
@@ -98,14 +104,16 @@ class Aggregation:
         self.weights = self._weights()
         blobs, config = context.blobs, experiment.config
         self._start = base_reader(blobs, base, layout, config.download_encoding)
+        bases = {
+            version: base_reader(blobs, model, layout, config.download_encoding)
+            for version, model in older.items()
+        }
         self._readers = {
             update.slot: update_reader(
-                blobs,
-                update,
-                layout,
-                config.update_encoding,
-                self._start,
+                *(blobs, update, layout, config.update_encoding),
+                bases.get(update.trained_from, self._start),
                 self.strategy.companions,
+                self._start if update.trained_from in bases else None,
             )
             for update in updates
         }

@@ -20,6 +20,7 @@ from serverless_fl.domain.errors import BadWeights, DigestMismatch, PartsMissing
 from serverless_fl.domain.experiment import Config, Experiment
 from serverless_fl.domain.records import Client, Update, UpdateCommit
 from serverless_fl.privacy import mechanism_of
+from serverless_fl.schedule import schedule_of
 from serverless_fl.weights.encodings import update_layout
 from serverless_fl.weights.header import Layout
 
@@ -31,10 +32,12 @@ async def check_update(
     number: int,
     commit: UpdateCommit,
     data: bytes | None = None,
+    base: int | None = None,
 ) -> Update:
     """Check an update whose parts are stored, or whose one part is `data`. Returns its record.
 
-    Stores `data` after the check. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch and
+    Stores `data` after the check. `base` is the version that the client trained from, if that is
+    not the round's own. Raises BadWeights, TooLarge, PartsMissing, DigestMismatch and
     Conflict.
     """
     require_examples(experiment, client, commit.num_examples)
@@ -70,6 +73,7 @@ async def check_update(
         declared=client.examples,
         metrics=commit.metrics,
         received_at=context.clock(),
+        base_version=base,
     )
     config = experiment.config
     strategy, mechanism = strategy_of(config), mechanism_of(config)
@@ -78,6 +82,9 @@ async def check_update(
     if mechanism.needs_norm or strategy.needs_norm:
         norm = await _norm(context, config, update, layout)
         update = replace(update, norm=norm, scale=mechanism.share(norm))
+    share = schedule_of(config).share(number - 1 - update.trained_from)
+    if share != 1.0:
+        update = replace(update, scale=update.scale * share)
     _require_weight(strategy, update, config)
     return update
 
@@ -105,7 +112,7 @@ async def _norm(context: Context, config: Config, update: Update, layout: Layout
     from app.service.files.readers import base_reader, distance, update_reader
     from serverless_fl.weights import spans
 
-    base = await context.repo.model(update.experiment_id, update.round - 1)
+    base = await context.repo.model(update.experiment_id, update.trained_from)
     assert base is not None  # noqa: S101  (the round before was closed with it)
     blobs = context.blobs
     start = base_reader(blobs, base, layout, config.download_encoding)

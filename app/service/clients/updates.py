@@ -11,6 +11,7 @@ from app.service.context import Context
 from app.service.files.announcements import Ledger
 from app.service.files.uploads import PartPlan, Uploads, max_update_bytes, update_bytes
 from app.service.records import keys
+from app.service.rounds.buffers import round_for
 from app.service.rounds.machine import Rounds
 from app.service.rounds.progress import check_after
 from serverless_fl.domain.errors import (
@@ -24,6 +25,7 @@ from serverless_fl.domain.errors import (
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import Client, Part, Refusal, Update, UpdateCommit
 from serverless_fl.domain.round import Round, RoundState
+from serverless_fl.schedule import schedule_of
 
 
 class Updates:
@@ -53,6 +55,7 @@ class Updates:
     async def _uploads(self, client: Client, number: int) -> Uploads:
         """Raises OutOfTurn."""
         experiment = await self.repo.experiment(client.experiment_id)
+        number = await round_for(self.repo, experiment, client.slot, number)
         await self._require_turn(experiment, client, number)
         base = await self.repo.model(experiment.id, 0)
         size = await update_bytes(self.repo, experiment, base.blob) if base else 0
@@ -85,10 +88,18 @@ class Updates:
         self, client: Client, number: int, commit: UpdateCommit, data: bytes | None
     ) -> Update:
         experiment = await self.repo.experiment(client.experiment_id)
+        base = number - 1
+        number = await round_for(self.repo, experiment, client.slot, number)
         standing = await self.repo.update(experiment.id, number, client.slot)
         if standing is None:
             await self._require_turn(experiment, client, number)
-            standing = await self._accept(experiment, client, number, commit, data)
+            standing = await self._accept(experiment, client, number, commit, data, base)
+        if standing.trained_from != base:
+            raise OutOfTurn(
+                f"Round {number} has an update of {client.id} already, trained from model "
+                f"{standing.trained_from}: it takes one of each client.",
+                code="send-again",
+            )
         if (standing.blob.sha256, standing.num_examples) != (commit.sha256, commit.num_examples):
             raise AlreadyUploaded(
                 f"Another update of {client.id} stands for round {number} (SHA-256 "
@@ -131,10 +142,14 @@ class Updates:
         number: int,
         commit: UpdateCommit,
         data: bytes | None,
+        base: int,
     ) -> Update:
         """Check the upload and insert it. Returns it, or the one that a faster call inserted."""
         try:
-            update = await check_update(self.context, experiment, client, number, commit, data)
+            update = await check_update(
+                *(self.context, experiment, client, number, commit, data),
+                base if base != number - 1 else None,
+            )
         except (BadWeights, TooLarge) as error:
             await self._refuse(experiment, client, number, error)
             raise
@@ -178,4 +193,8 @@ class Updates:
         if client.slot in round_.lost:
             raise OutOfTurn(f"The store lost the update for round {number}: it does not count.")
         if round_.state is not RoundState.COLLECTING and client.slot not in round_.accepted:
-            raise OutOfTurn(f"Round {number} was closed before the update arrived.")
+            again = schedule_of(experiment.config).max_age is not None
+            raise OutOfTurn(
+                f"Round {number} was closed before the update arrived.",
+                code="send-again" if again else "out-of-turn",
+            )

@@ -40,21 +40,33 @@ def update_reader(
     encoding: str,
     base: Reader,
     companions: Sequence[str] = (),
+    now: Reader | None = None,
 ) -> Reader:
-    """A reader of an update's weights, clipped to the norm bound, and then of its companions."""
+    """A reader of an update's weights, clipped to the norm bound, and then of its companions.
+
+    `base` reads the weights that the client trained from. If the round has others, which `now`
+    reads, the update's difference from its own base is added to those.
+    """
     form = encodings.update_layout(layout, encoding, companions)
     file = FileReader.of_update(blobs, update, form)
-    reader = _weights_reader(file, update, layout, encoding, base)
+    reader = _weights_reader(file, update, layout, encoding, base, now)
     return CompanionReader(reader, file, companions) if companions else reader
 
 
 def _weights_reader(
-    file: FileReader, update: Update, layout: Layout, encoding: str, base: Reader
+    file: FileReader,
+    update: Update,
+    layout: Layout,
+    encoding: str,
+    base: Reader,
+    now: Reader | None,
 ) -> Reader:
     reader: Reader = file
     if encoding != WEIGHTS:
         reader = DeltaReader(file, encodings.float_names(layout), base)
-    return reader if update.scale == 1.0 else ClippedReader(reader, base, update.scale)
+    if now is not None:
+        reader = RebasedReader(reader, base, now)
+    return reader if update.scale == 1.0 else ClippedReader(reader, now or base, update.scale)
 
 
 def base_reader(blobs: Blobs, model: ModelVersion, layout: Layout, encoding: str) -> Reader:
@@ -200,6 +212,26 @@ class CompressedReader(Reader):
             else values
             for piece, values in zip(span, found, strict=True)
         ]
+
+
+class RebasedReader(Reader):
+    """Reads what an update adds to its own base model, added to the model of now, in float64."""
+
+    def __init__(self, reader: Reader, base: Reader, now: Reader) -> None:
+        self._reader, self._base, self._now = reader, base, now
+
+    async def read(self, span: spans.Span) -> Values:
+        theirs, base, now = await asyncio.gather(
+            self._reader.read(span), self._base.read(span), self._now.read(span)
+        )
+        return await asyncio.to_thread(
+            lambda: [
+                current.astype(np.float64) + (values.astype(np.float64) - before)
+                if values.dtype.kind == "f"
+                else values
+                for values, before, current in zip(theirs, base, now, strict=True)
+            ]
+        )
 
 
 class ClippedReader(Reader):

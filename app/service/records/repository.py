@@ -16,6 +16,7 @@ from serverless_fl.domain.agreement import Normalisation
 from serverless_fl.domain.errors import NotFound
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.records import (
+    Claim,
     Client,
     Evaluation,
     ModelVersion,
@@ -27,7 +28,7 @@ from serverless_fl.weights.header import Layout, read_header
 
 KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with the experiment's id
     *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
-    *("announced", "announced_initial", "groups", "normalisations"),
+    *("announced", "announced_initial", "groups", "normalisations", "buffered"),
 )  # "claims" are in databases of earlier versions
 LAYOUTS = 64  # a process remembers the layouts of so many experiments
 
@@ -227,6 +228,19 @@ class Repository:
     async def reported_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
         """The slots with an update, or those of them whose digits start with `leading`."""
         return await self._slots("updates", f"{key_of(experiment_id, number)}/", leading)
+
+    async def add_claim(self, claim: Claim) -> bool:
+        key = key_of(claim.experiment_id, claim.base, claim.slot)
+        return await self.documents.insert("buffered", key, body_of(claim))
+
+    async def claim(self, experiment_id: str, base: int, slot: int) -> Claim | None:
+        found = await self.documents.get("buffered", key_of(experiment_id, base, slot))
+        return None if found is None else Claim(**found.body, revision=found.revision)
+
+    async def save_claim(self, claim: Claim) -> bool:
+        """Compare-and-set on the revision that was read."""
+        key = key_of(claim.experiment_id, claim.base, claim.slot)
+        return await self.documents.replace("buffered", key, claim.revision, body_of(claim))
 
     async def add_refusal(self, refusal: Refusal) -> None:
         """The first refusal of a client in a round stands, so no client can fill the store."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from app.service import journal
 from app.service.aggregation.leases import Held, is_free, new_lease, work_under_lease
 from app.service.call_budget import CallBudget
@@ -11,6 +13,7 @@ from app.service.limits import Limits
 from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.round import Cut, Lease, Round, RoundState
+from serverless_fl.schedule import schedule_of
 
 MAX_DEATHS = 20  # so many calls may die over one round before the experiment fails
 
@@ -59,6 +62,9 @@ class Closing:
     async def freeze(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
         """List the updates that came before the seal; if our list is stored first, aggregate it."""
         accepted = await self.repo.reported_slots(experiment.id, round_.number)
+        if schedule_of(experiment.config).max_age is not None:
+            # All were invited: groups are made of those that came.
+            round_ = replace(round_, cohort=tuple(accepted))
         frozen = round_.move(
             RoundState.AGGREGATING,
             accepted=tuple(accepted),

@@ -24,7 +24,7 @@ from app.service.rounds.retention import delete_garbage, with_new_model
 from app.telemetry import trace
 from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
-from serverless_fl.domain.records import client_id
+from serverless_fl.domain.records import Update, client_id
 from serverless_fl.domain.round import Attempt, FullGroup, Round, RoundState
 from serverless_fl.domain.stopping import Verdict, decide, target_text
 from serverless_fl.schedule import Due, Heard, Invitation, schedule_of
@@ -269,15 +269,22 @@ class Rounds:
         config = experiment.config
         if config.target is None:
             return Verdict(0)
-        accepted = await self.repo.accepted_updates(round_)
+        accepted = await self._measured(round_)
         verdict = decide(config, experiment.streak, round_, accepted)
         if verdict.streak < config.patience or not config.goal.pooled:
             return verdict
         earlier = []
         for number in range(round_.number - 1, round_.number - config.patience, -1):
             before = await self.repo.round(experiment.id, number)
-            earlier.append(await self.repo.accepted_updates(before) if before else [])
+            earlier.append(await self._measured(before) if before else [])
         return decide(config, experiment.streak, round_, accepted, earlier)
+
+    async def _measured(self, round_: Round) -> list[Update]:
+        """The accepted updates; those that measured an older model, without their metrics."""
+        return [
+            update if update.base_version is None else replace(update, metrics={})
+            for update in await self.repo.accepted_updates(round_)
+        ]
 
     def _completed(self, experiment: Experiment, reason: str) -> Experiment:
         return experiment.move(

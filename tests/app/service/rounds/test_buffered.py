@@ -1,0 +1,96 @@
+"""Buffered rounds: late updates count, from their own base, exactly once."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from client_sdk.errors import StateConflict
+from client_sdk.tools.verify import verify
+from serverless_fl.domain.choice import Choice
+from serverless_fl.domain.errors import InvalidConfig
+from serverless_fl.domain.experiment import Config
+from serverless_fl.schedule import schedule_of
+from tests.support.federation import BOTH_STORES, config, value_of
+from tests.support.participants import Adding, take_part
+
+ONE = {"schedule": "buffered", "clients": 3, "clients_per_round": 1, "quorum": 1, "rounds": 6}
+
+
+@pytest.mark.parametrize(("age", "share"), [(0, 1.0), (1, 0.70710678), (3, 0.5)])
+def test_the_share_of_an_update_falls_with_its_staleness(age, share):
+    """Fresh updates count in full (NVFlare counts them half)."""
+    found = Config(dataset="d", dataset_size=90, model="m", schedule=Choice("buffered"))
+    assert schedule_of(found).share(age) == pytest.approx(share)
+
+
+@BOTH_STORES
+async def test_a_late_update_counts_from_its_own_base_and_less(federation):
+    experiment, members = await federation.start(**ONE, keep_updates=9)
+    first, third, second = members.values()
+    for member in members.values():  # all are asked at once
+        assert (await member.status()).base_version == 0
+    await first.upload(1, 4.0)
+    assert value_of(await federation.admin.download_model(experiment, 1)) == 4.0
+    receipt = await second.upload(1, 2.0)  # trained from model 0, and comes into round 2
+    expected = 4.0 + 2.0 / math.sqrt(2)
+    found = value_of(await federation.admin.download_model(experiment, 2))
+    assert found == pytest.approx(expected)
+    assert await second.upload(1, 2.0) == receipt  # once, however often it is sent
+    (update,) = (await federation.admin.round(experiment, 2)).updates
+    assert (update.client, update.base_version) == (second.id, 0)
+    assert update.scale == pytest.approx(1 / math.sqrt(2))
+    await third.upload(1, -3.0)  # two versions old
+    found = value_of(await federation.admin.download_model(experiment, 3))
+    assert found == pytest.approx(expected - 3.0 / math.sqrt(3))
+    findings = await verify(federation.admin, experiment)
+    assert all(f.good for f in findings), findings
+
+
+async def test_an_update_that_is_too_old_is_told_to_train_again(federation):
+    schedule = {"name": "buffered", "max_staleness": 1}
+    _, members = await federation.start(**{**ONE, "schedule": schedule})
+    first, second, _ = members.values()
+    await first.upload(1, 1.0)
+    await first.upload(2, 2.0)
+    with pytest.raises(StateConflict, match="more than 1 versions old"):
+        await second.upload(1, 9.0)
+    assert (await second.status()).base_version == 2
+
+
+async def test_a_buffer_takes_one_update_of_a_client(federation):
+    experiment, members = await federation.start(**{**ONE, "clients_per_round": 2})
+    first, second, third = members.values()
+    await first.upload(1, 1.0)
+    assert (await first.status()).action == "wait"
+    await second.upload(1, 1.0)
+    await third.upload(1, 5.0)  # into round 2
+    assert (await third.status()).action == "wait"
+    with pytest.raises(StateConflict, match="it takes one of each client"):
+        await third.upload(2, 7.0)
+    assert (await federation.admin.round(experiment, 2)).reported == [third.id]
+    await first.upload(2, 1.0)
+    receipt = await third.upload(2, 7.0)  # its claim moves to the round that is open now
+    assert (await federation.admin.round(experiment, 3)).reported == [third.id]
+    assert receipt.num_examples == 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"keep_models": 5}, r"keep_models \(5\) must be more than max_staleness \(10\)"),
+        ({"selection": "by-loss"}, "leave selection out"),
+    ],
+)
+def test_settings_that_do_not_suit(settings, says):
+    with pytest.raises(InvalidConfig, match=says):
+        config(schedule="buffered", **settings).to_config()
+
+
+async def test_participants_go_on_without_waiting_for_each_other(quick):
+    settings = {"clients": 4, "clients_per_round": 2, "rounds": 6, "schedule": "buffered"}
+    shown, events = await take_part(quick, Adding(), **settings)
+    assert (shown.state, shown.model_version) == ("completed", 6)
+    assert not [e for e in events if e.kind == "refused"]
+    assert all(r.accepted >= 2 for r in shown.history)
