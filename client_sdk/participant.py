@@ -35,6 +35,7 @@ from serverless_fl.wire.views import AgreementView
 
 GZIP_ENCODINGS = ("delta-int8",)  # gzip saves nothing of the others (docs/decisions/0018)
 EVALUATE_SECONDS = 120.0  # for the last model: a client whose experiment ended leaves soon
+SENDS = 30  # of an update that a buffered round was closed over
 PAUSE_SECONDS = 1.0  # between two questions in an attempt that this client has given up
 
 
@@ -299,18 +300,11 @@ class Participant:
                 data = await asyncio.to_thread(self._to_send, weights, update.weights, task)
             if task.update_encoding != WEIGHTS:
                 most = part_bytes(most, len(data), len(weights))
-            await self._client.upload_update(
-                self.experiment_id,
-                task.round,
-                data,
+            facts = (
                 metrics.whole(update.num_examples, "number of examples"),
                 self._sendable(update.metrics, task.round),
-                most,
-                direct=task.direct,
-                at_once=task.at_once,
-                gzip="gzip" in task.content_codings and task.update_encoding in GZIP_ENCODINGS,
-                most=task.max_update_bytes,
             )
+            await self._send(task, data, *facts, most)
         except StateConflict as error:
             if error.code not in ("out-of-turn", "send-again"):
                 self._given_up.add((task.round, task.attempt))
@@ -325,6 +319,25 @@ class Participant:
             self._report("refused", task.round, error.detail)
         else:
             self._report("uploaded", task.round, _worth(update.metrics))
+
+    async def _send(
+        self, task: Train, data: bytes, examples: int, found: dict[str, float], part_bytes: int
+    ) -> None:
+        """Upload an update; again where the coordinator asks for that, as buffered rounds do."""
+        for left in reversed(range(SENDS)):
+            try:
+                await self._client.upload_update(
+                    *(self.experiment_id, task.round, data, examples, found, part_bytes),
+                    direct=task.direct,
+                    at_once=task.at_once,
+                    gzip="gzip" in task.content_codings and task.update_encoding in GZIP_ENCODINGS,
+                    most=task.max_update_bytes,
+                )
+                return
+            except StateConflict as error:
+                if error.code != "send-again" or not left:
+                    raise
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _base(self, task: Train) -> bytes:
         """The model to train, downloaded unless it is here already. Raises DataError."""

@@ -21,7 +21,8 @@ class Buffered(Schedule):
     FedBuff (Nguyen et al., 2022, arXiv:2106.06639): x <- x + mean of s(age) * (y - own base), where
     the age counts the versions made since the client's base model, and s = 1 / sqrt(1 + age).
     Choose it where speeds differ much, or where a coordinator sleeps between calls: no round waits
-    for a slow client, and its update still counts. With clients_per_round 1 and `mixing` 0.6 it is
+    for a slow client, and its update still counts. Who comes first depends on clocks, so two runs
+    of the same seed differ. With clients_per_round 1 and `mixing` 0.6 it is
     close to FedAsync (Xie et al., 2019, arXiv:1903.03934), which mixes in the client's weights and
     not their difference from its base.
     """

@@ -106,6 +106,18 @@ async def test_a_round_that_asks_more_clients_than_it_needs_closes_without_the_l
     assert (await last.status()).action == "done"
 
 
+async def test_a_buffered_round_takes_an_update_of_an_older_model(api):
+    settings = {"clients": 2, "clients_per_round": 1, "rounds": 2, "schedule": "buffered"}
+    experiment, (quick, slow) = await api.start(**settings)
+    assert (await slow.status()).base_version == 0
+    await quick.upload(1, 4.0)
+    await slow.upload(1, 2.0)
+    made = await api.admin.round(experiment, 2)
+    assert [(u.client, u.base_version) for u in made.updates] == [(slow.id, 0)]
+    found = value_of(await api.admin.download_model(experiment))
+    assert found == pytest.approx(4.0 + 2.0 / np.sqrt(2))
+
+
 async def test_an_update_of_another_kind_is_refused_by_name_and_the_round_goes_on(api):
     experiment, members = await api.start(clients=2, rounds=1, quorum=1)
     bad = safetensors.numpy.save({"w": np.full((2, 3), np.nan, np.float32)})

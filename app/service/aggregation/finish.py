@@ -210,7 +210,14 @@ def mean_metrics(updates: list[Update]) -> dict[str, float]:
     names = sorted({name for update in updates for name in update.metrics})
     means = {}
     for name in names:
-        having = [u for u in updates if name in u.metrics]
+        having = [u for u in updates if name in u.metrics and not _is_of_older_model(u, name)]
+        if not having:
+            continue
         total = sum(u.num_examples for u in having)
         means[name] = sum(u.metrics[name] * u.num_examples for u in having) / total
     return means
+
+
+def _is_of_older_model(update: Update, metric: str) -> bool:
+    """Whether a metric is of the model before a training that began from an older version."""
+    return update.base_version is not None and metric.endswith("_before")

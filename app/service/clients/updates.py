@@ -117,7 +117,9 @@ class Updates:
         round_ = await self.repo.round(experiment.id, number)
         if round_ is None or round_.state is not RoundState.COLLECTING:
             state = "not open yet" if round_ is None else round_.state
-            raise OutOfTurn(f"Round {number} is {state}; it takes no updates.")
+            raise OutOfTurn(
+                f"Round {number} is {state}; it takes no updates.", code=_late_code(experiment)
+            )
         if client.slot not in round_.cohort:
             raise OutOfTurn(f"{client.id} is not in the cohort of round {number}.")
         return round_
@@ -193,8 +195,13 @@ class Updates:
         if client.slot in round_.lost:
             raise OutOfTurn(f"The store lost the update for round {number}: it does not count.")
         if round_.state is not RoundState.COLLECTING and client.slot not in round_.accepted:
-            again = schedule_of(experiment.config).max_age is not None
             raise OutOfTurn(
                 f"Round {number} was closed before the update arrived.",
-                code="send-again" if again else "out-of-turn",
+                code=_late_code(experiment),
             )
+
+
+def _late_code(experiment: Experiment) -> str:
+    """The code for an update that a round does not take: perhaps a later round does."""
+    later = schedule_of(experiment.config).max_age is not None
+    return "send-again" if later else OutOfTurn.code

@@ -7,12 +7,14 @@ import math
 import pytest
 
 from client_sdk.errors import StateConflict
+from client_sdk.participant import Participant
 from client_sdk.tools.verify import verify
 from serverless_fl.domain.choice import Choice
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import Config
 from serverless_fl.schedule import schedule_of
-from tests.support.federation import BOTH_STORES, config, value_of
+from tests.support.federation import BOTH_STORES, Federation, config, value_of
+from tests.support.leases import Meanwhile
 from tests.support.participants import Adding, take_part
 
 ONE = {"schedule": "buffered", "clients": 3, "clients_per_round": 1, "quorum": 1, "rounds": 6}
@@ -94,3 +96,113 @@ async def test_participants_go_on_without_waiting_for_each_other(quick):
     assert (shown.state, shown.model_version) == ("completed", 6)
     assert not [e for e in events if e.kind == "refused"]
     assert all(r.accepted >= 2 for r in shown.history)
+
+
+class Struck:
+    """A federation whose coordinator lets something happen once, before a write of its choice."""
+
+    def __init__(self, store, wanted, act):
+        self.federation = Federation(store.documents, store.blobs)
+        self._wanted, self._act, self.armed = wanted, act, False
+
+    async def before(self, kind, *rest):
+        if self.armed and kind == self._wanted:
+            self.armed = False
+            await self._act()
+
+    def serving(self, write):
+        documents = Meanwhile(self.federation.documents, write, self.before)
+        return self.federation.serving(self.federation.coordinator(documents))
+
+
+async def counted(federation, experiment, slot_id):
+    """The rounds whose lists hold an update of the client."""
+    shown = await federation.admin.experiment(experiment)
+    return [r.number for r in shown.history if slot_id in r.contributors]
+
+
+@BOTH_STORES
+async def test_an_update_behind_a_frozen_list_counts_in_the_next_round_once_it_is_sent_again(store):
+    members = {}
+
+    async def close_the_round():
+        await members["client-00"].upload(1, 4.0)
+
+    struck = Struck(store, "updates", close_the_round)
+    async with struck.serving("insert"):
+        federation = struck.federation
+        experiment, found = await federation.start(**ONE)
+        members |= found
+        struck.armed = True
+        with pytest.raises(StateConflict, match="closed before the update arrived") as late:
+            await members["client-02"].upload(1, 2.0)
+        assert late.value.code == "send-again"
+        receipt = await members["client-02"].upload(1, 2.0)
+        assert await members["client-02"].upload(1, 2.0) == receipt
+        assert await counted(federation, experiment, "client-02") == [2]
+        found = value_of(await federation.admin.download_model(experiment, 2))
+        assert found == pytest.approx(4.0 + 2.0 / math.sqrt(2))
+
+
+@BOTH_STORES
+@pytest.mark.parametrize("write", ["insert", "replace"])
+async def test_two_deliveries_of_one_update_count_once(store, write):
+    """The second overtakes the first before its claim is written, or moved."""
+    members = {}
+
+    async def deliver_again():
+        await members["client-02"].upload(1, 2.0)
+
+    async def close_the_round():
+        await members["client-00"].upload(1, 4.0)
+
+    struck = Struck(store, "buffered" if write == "insert" else "updates", deliver_again)
+    async with struck.serving(write):
+        federation = struck.federation
+        experiment, found = await federation.start(**ONE)
+        members |= found
+        if write == "replace":  # so that there is a claim to move
+            behind = Struck(store, "updates", close_the_round)
+            behind.armed = True
+            documents = Meanwhile(store.documents, "insert", behind.before)
+            usual = federation.app.state.coordinator
+            federation.app.state.coordinator = federation.coordinator(documents)
+            with pytest.raises(StateConflict):
+                await members["client-02"].upload(1, 2.0)
+            federation.app.state.coordinator = usual
+            struck._wanted = "buffered"
+        struck.armed = True
+        await members["client-02"].upload(1, 2.0)
+        assert not struck.armed
+        assert await counted(federation, experiment, "client-02") == [1 if write == "insert" else 2]
+
+
+async def test_a_participant_sends_an_update_again_that_a_round_was_closed_over(quick, monkeypatch):
+    monkeypatch.setattr("client_sdk.participant.PAUSE_SECONDS", 0.0)
+    struck = []
+
+    class Racing(Adding):
+        async def train(self, client_id, indices, data, task):
+            update = await super().train(client_id, indices, data, task)
+            if not struck:
+                struck.append(client_id)
+
+                async def close_over(kind, key, body, **_):
+                    if kind == "updates" and len(struck) == 1:
+                        struck.append("closed")
+                        other = 1 - int(client_id[-1])
+                        await clients[other].turn()
+
+                documents = Meanwhile(quick.documents, "insert", close_over)
+                quick.app.state.coordinator = quick.coordinator(documents)
+            return update
+
+    settings = {**ONE, "clients": 2, "rounds": 2}
+    experiment, key = await quick.create(**settings)
+    clients = [Participant(quick.admin, experiment, f"{n}" * 40, Racing()) for n in range(2)]
+    for client in clients:
+        await client.enrol(key)
+    turn = await clients[0].turn()
+    assert turn.trained
+    shown = await quick.admin.experiment(experiment)
+    assert [r.contributors for r in shown.history] == [["client-01"], ["client-00"]]
