@@ -17,10 +17,14 @@ def model(value: float) -> bytes:
 
 
 class Slow:
-    """A store whose process falls asleep at the n-th wanted call, until a test wakes it."""
+    """A store whose calls sleep from the n-th wanted one on, until a test wakes them.
 
-    def __init__(self, inner, name, wanted, count=1):
+    `once`: only the n-th wanted call sleeps.
+    """
+
+    def __init__(self, inner, name, wanted, count=1, *, once=False):
         self._inner, self._name, self._wanted, self._left = inner, name, wanted, count
+        self._once = once
         self.asleep, self.wake = asyncio.Event(), asyncio.Event()
 
     def __getattr__(self, name):
@@ -31,7 +35,7 @@ class Slow:
         async def call(*args, **kwargs):
             if self._wanted(*args):
                 self._left -= 1
-                if self._left <= 0:
+                if self._left == 0 or (self._left < 0 and not self._once):
                     self.asleep.set()
                     await self.wake.wait()
             return await method(*args, **kwargs)

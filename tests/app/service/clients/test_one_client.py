@@ -194,7 +194,7 @@ async def test_an_upload_that_began_before_its_client_was_revoked_is_not_accepte
 async def test_of_two_updates_at_one_moment_one_stands_and_the_other_is_told(federation):
     experiment, members = await federation.start()
     member = members[(await federation.cohort(experiment))[0]]
-    slow = Slow(federation.documents, "insert", lambda kind, *_: kind == "updates")
+    slow = Slow(federation.documents, "insert", lambda kind, *_: kind == "updates", once=True)
     federation.app.state.coordinator = federation.coordinator(slow)
     late = asyncio.create_task(member.upload(1, 1.0))
     await slow.asleep.wait()
