@@ -28,6 +28,9 @@ MAX_HELD = 32  # connections that wait for answers which the coordinator holds b
 STATUS_BYTES = 64 * 1024  # of an answer that says what to do
 _STATUS: TypeAdapter[turns.Train | turns.Wait | turns.Done] = TypeAdapter(turns.RoundStatus)
 _MODELS: TypeAdapter[list[views.ModelView]] = TypeAdapter(Listed[views.ModelView])
+_EXPERIMENTS: TypeAdapter[list[views.ExperimentSummary]] = TypeAdapter(
+    Listed[views.ExperimentSummary]
+)
 _AUDIT: TypeAdapter[list[views.AuditEvent]] = TypeAdapter(Listed[views.AuditEvent])
 _RECEIPT: TypeAdapter[schema.UpdateReceipt] = TypeAdapter(schema.UpdateReceipt)
 M = TypeVar("M", bound=BaseModel)
@@ -171,6 +174,13 @@ class CoordinatorClient:
         return parse(_AUDIT, response)
 
     # Everybody's calls
+
+    async def experiments(self, after: str = "", limit: int = 100) -> list[views.ExperimentSummary]:
+        """A page of the experiments, oldest first; `after` is the id of the last one before."""
+        response = await self.connection.request(
+            "GET", "/experiments", params={"after": after, "limit": str(limit)}
+        )
+        return parse(_EXPERIMENTS, response)
 
     async def experiment(self, experiment_id: str, after_round: int = 0) -> views.ExperimentView:
         """The experiment, with the history of the rounds above `after_round`."""

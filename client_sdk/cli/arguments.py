@@ -246,7 +246,30 @@ def _add_run(parser: _Parser) -> None:
         help="record the run there, too; may be repeated (needs "
         f"{hints.install('serverless-fl[TRACK]')})",
     )
-    run.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    run.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out; with more --rounds also after its last one",
+    )
+    begin = run.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--initial-model",
+        type=Path,
+        metavar="FILE",
+        help="begin from this model instead of random weights",
+    )
+    begin.add_argument(
+        "--from-experiment",
+        type=values.experiment_place,
+        metavar="ID[:VERSION]",
+        help="begin from a model of an experiment at --server (default: its newest)",
+    )
+    begin.add_argument(
+        "--from-run",
+        type=values.run_place,
+        metavar="FOLDER[:VERSION]",
+        help="begin from a model of the run in that folder (default: its newest)",
+    )
     run.add_argument("--json", action="store_true", help="print the report to standard output")
     run.add_argument("--version", **_version())
 

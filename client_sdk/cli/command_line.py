@@ -91,7 +91,8 @@ def _explain_refusal(error: errors.RequestRefused, given: Given | None) -> int:
     if error.code == "idempotency-key-reused":
         _print_error(
             "The run in that folder was made with other settings, or its experiment was "
-            "deleted: give the same settings (--budget-usd may be higher), or another --out."
+            "deleted: give the same settings (--rounds and --budget-usd may be higher), or "
+            "another --out."
         )
         return exit_codes.USAGE
     detail = given.in_own_words(error.detail) if given else error.detail

@@ -127,6 +127,16 @@ def write(out: Path, config: ExperimentConfig, arguments: Namespace, dataset: st
     replace_file(out / NAME, text.encode(errors="backslashreplace"))
 
 
+def rounds_of(out: Path) -> int | None:
+    """The number of rounds in the settings of a run's folder; None where there are none yet."""
+    try:
+        document = tomllib.loads((out / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    rounds = document.get("schedule", {}).get("rounds")
+    return rounds if isinstance(rounds, int) else None
+
+
 def text_of(config: ExperimentConfig, arguments: Namespace, dataset: str) -> str:
     """A run's settings as TOML, of which `--config` makes the same run.
 

@@ -17,7 +17,8 @@ import torch
 
 from client_sdk import exit_codes, hints, interrupts
 from client_sdk.api.client import CoordinatorClient
-from client_sdk.cli import config_file, run_data
+from client_sdk.cli import beginning, config_file, run_data
+from client_sdk.cli.beginning import Beginning
 from client_sdk.cli.run_data import RunData
 from client_sdk.cli.run_settings import RunSettings, draw_split, experiment_of, settle
 from client_sdk.data.data import Arrays
@@ -37,6 +38,7 @@ from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task import weights_file
 from client_sdk.task.evaluation import Classes, by_class, count
+from client_sdk.task.initial import initial_file
 from client_sdk.task.own_data.table_task import TableTask
 from client_sdk.task.pictures import PictureTask
 from client_sdk.task.task import Task, form_of
@@ -56,20 +58,28 @@ class _Plan:
     drawn: Drawn | None  # None: the coordinator shares the examples out equally
     config: ExperimentConfig
     prices: cost.Prices
+    initial: bytes | None = None  # None: random weights
+    begun: Beginning | None = None
 
 
 async def execute(arguments: argparse.Namespace, console: Output) -> int:
     """Create an experiment, run all its clients here, and write a report."""
     started = time.monotonic()
     torch.set_num_threads(1)  # the workers have the cores
-    plan = _make_plan(arguments)
-    folder = run_folder.resume(arguments.out) if arguments.resume else run_folder.new(arguments.out)
+    _require_usable(arguments)
+    earlier = run_folder.resume(arguments.out) if arguments.resume else None
+    begun = beginning.kept(earlier.path) if earlier else None
+    begun = begun or await beginning.asked_for(arguments, console.say)
+    plan = _make_plan(arguments, begun)
+    folder = earlier or run_folder.new(arguments.out)
     arguments.out = folder.path  # where the traceback of an unexpected error goes, too
     again = f"The same command with {hints.quoted('--resume', '--out', str(folder.path))}"
     interrupts.explain(f"Interrupted. {again} goes on where it stopped.")
     async with AsyncExitStack() as stack:
         stack.enter_context(folder.locked())
         stack.enter_context(interrupts.cancelling())
+        if begun is not None:
+            begun.save(folder.path)
         view = progress.choose(console, plan.config.rounds)
         for line in _introduction(plan):
             view.say(line)
@@ -105,18 +115,24 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     return exit_codes.of_end(state, ignored=bool(result["always_refused"]))
 
 
-def _make_plan(arguments: argparse.Namespace) -> _Plan:
-    """Read the data and check the settings. Raises UsageError, DataError and
-    pydantic's ValidationError.
-    """
+def _require_usable(arguments: argparse.Namespace) -> None:
+    """Raises UsageError for flags that miss something."""
     if arguments.server and not arguments.admin_key:
         raise UsageError("--server needs the coordinator's admin key: set FL_ADMIN_KEY.")
     for name in arguments.track:
         trackers.require(name)
-    data = run_data.load(arguments)
+
+
+def _make_plan(arguments: argparse.Namespace, begun: Beginning | None) -> _Plan:
+    """Read the data and check the settings. Raises UsageError, DataError and
+    pydantic's ValidationError.
+    """
+    data = run_data.load(arguments, begun.model if begun else None)
     settings = settle(arguments.settings, data.examples, dataset=data.name, model=data.task.name)
     drawn = None if isinstance(settings.split, Equal) else draw_split(settings, data.examples)
-    return _Plan(data, settings, drawn, experiment_of(settings, drawn), _load_prices())
+    initial = initial_file(data.task, begun.model, begun.whose) if begun else None
+    config = experiment_of(settings, drawn)
+    return _Plan(data, settings, drawn, config, _load_prices(), initial, begun)
 
 
 def _load_prices() -> cost.Prices:
@@ -137,6 +153,8 @@ def _introduction(plan: _Plan) -> Iterator[str]:
         f"{config.dataset}: {len(data.train)} training examples for {config.clients} clients, "
         f"{len(data.test)} for the test; {data.task.name} with {_weights(data.task)} weights"
     )
+    if plan.begun:
+        yield f"It begins from {plan.begun.whose}."
     if plan.drawn and plan.drawn.note:
         yield plan.drawn.note
     if warning := out_of_reach(config.to_config()):
@@ -197,14 +215,18 @@ async def _create(
         watchers=replace(view.watchers, on_row=show_row),
         shares=[part.tolist() for part in plan.drawn.parts] if plan.drawn else None,
         names=plan.drawn.names if plan.drawn else (),
+        initial=plan.initial,
+        origin=plan.begun.origin if plan.begun else None,
+        rounds_before=config_file.rounds_of(folder.path) if arguments.resume else None,
     )
     await simulation.create()
+    if arguments.resume:
+        await simulation.resume()
+    # Only now, because `--resume` finds the experiment by the rounds that stand there.
     config_file.write(folder.path, plan.settings, arguments, plan.data.name)
     trainer.start()
     # In a thread: compiling may take a second, and the event loop has connections to serve.
     await asyncio.to_thread(trainer.prepare)
-    if arguments.resume:
-        await simulation.resume()
     tracking.begin(simulation.experiment_id, values_of(plan.config))
     url = client.connection.base_url
     view.say(

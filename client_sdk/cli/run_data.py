@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client_sdk.cli import own_task, run_table
@@ -16,6 +16,7 @@ from client_sdk.data.splits.split import Examples
 from client_sdk.data.tables.reading import is_table
 from client_sdk.errors import UsageError
 from client_sdk.recipes.sharing import hold_out_test
+from client_sdk.task.initial import described_pictures, described_table
 from client_sdk.task.pictures import picture_task
 from client_sdk.task.task import Task
 
@@ -36,8 +37,11 @@ class RunData:
     classes: tuple[str, ...] = ()
 
 
-def load(arguments: argparse.Namespace) -> RunData:
-    """The data of --dataset, and the task of --task, else --model. Raises UsageError, DataError."""
+def load(arguments: argparse.Namespace, initial: bytes | None = None) -> RunData:
+    """The data of --dataset, and the task of --task, else --model. Raises UsageError, DataError.
+
+    With the file of an `initial` model, pictures and tables get its scales.
+    """
     if own_task.names_an_object(arguments.dataset):
         if arguments.task is None:
             raise UsageError(f"--dataset {arguments.dataset} is for a --task of your own.")
@@ -50,11 +54,22 @@ def load(arguments: argparse.Namespace) -> RunData:
         return RunData(task, name, "", train, test, looking.of_data(train))
     path = Path(arguments.dataset)
     if arguments.label is not None or (is_table(path) and path.suffix.lower() != ".npz"):
-        return _of_table(arguments, path)
+        return _of_table(arguments, path, initial)
     size = parse_size(arguments.image_size) if arguments.image_size else None
-    dataset = datasets.load(arguments.dataset, arguments.data_dir, size=size, fit=arguments.fit)
+    about = described_pictures(initial) if arguments.task is None else None
+    dataset = datasets.load(
+        arguments.dataset,
+        arguments.data_dir,
+        size=size,
+        fit=arguments.fit,
+        like=about.preparation if about else None,
+    )
     if arguments.task is None:
-        made: Task = picture_task(dataset, arguments.model, arguments.kernel)
+        model = arguments.model
+        if about is not None:
+            dataset = replace(dataset, mean=about.mean, std=about.std)
+            model = about.spec.name if model == "auto" else model
+        made: Task = picture_task(dataset, model, arguments.kernel)
     else:
         made = own_task.load_task(arguments.task)
         made.meet(dataset.train)
@@ -65,7 +80,7 @@ def load(arguments: argparse.Namespace) -> RunData:
     )
 
 
-def _of_table(arguments: argparse.Namespace, path: Path) -> RunData:
+def _of_table(arguments: argparse.Namespace, path: Path, initial: bytes | None) -> RunData:
     """The rows of a table, and a task of tables unless there is a --task."""
     given = arguments.settings.nested()
     found = run_table.load_table(
@@ -75,6 +90,7 @@ def _of_table(arguments: argparse.Namespace, path: Path) -> RunData:
         arguments.model,
         split_of(given.get("split", "equal")),
         given.get("seed", 0),
+        described_table(initial) if arguments.task is None else None,
     )
     task: Task = found.task
     if arguments.task is not None:

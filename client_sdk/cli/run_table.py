@@ -56,14 +56,18 @@ def load_table(
     model: str,
     split: Split | None,
     seed: int,
+    like: TableTask | None = None,
 ) -> TableData:
     """Read a table and make a task of it. Raises UsageError, DataError.
 
     A fifth of the rows, drawn by the seed, are the test set. The column of a split by column names
-    sites: the model does not learn from it. The scales are those of the rows to train on.
+    sites: the model does not learn from it. The scales are those of the rows to train on, or those
+    of the task `like` which the initial model describes, with its columns.
     """
     if label is None:
         raise UsageError(f"{path} is a table: say with --label which column is to be learnt.")
+    if like is not None and model == "auto":
+        model = like.network
     network = next((n for n in NETWORKS if n == ("linear" if model == "auto" else model)), None)
     if network is None:
         known = ", ".join(("auto", *NETWORKS))
@@ -79,7 +83,7 @@ def load_table(
     learnt = replace(rows, columns=tuple(c for c in rows.columns if c.name != site))
     if not learnt.columns:
         raise DataError(f"{path} has no column to learn from beside the site.")
-    schema = describe(learnt)
+    schema = describe(learnt) if like is None else like.schema
     train = prepare(learnt, schema)
     test = prepare(whole.take(sorted(order[:cut].tolist())), schema)
     return TableData(

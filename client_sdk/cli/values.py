@@ -6,6 +6,7 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 from client_sdk import errors
 from client_sdk.api import address
@@ -68,6 +69,25 @@ def _whole(text: str) -> int:
         return int(text)
     except ValueError as error:
         raise ArgumentTypeError(f"{text[:40]!r} is no whole number") from error
+
+
+def experiment_place(text: str) -> tuple[str, int | None]:
+    """Read ID or ID:VERSION. Raises ArgumentTypeError."""
+    name, version = _cut(text)
+    return identifier(name), version
+
+
+def run_place(text: str) -> tuple[Path, int | None]:
+    """Read FOLDER or FOLDER:VERSION."""
+    name, version = _cut(text)
+    return Path(name), version
+
+
+def _cut(text: str) -> tuple[str, int | None]:
+    name, colon, version = text.rpartition(":")
+    if colon and version.isascii() and version.isdigit():
+        return name, natural(version)
+    return text, None
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

@@ -50,6 +50,7 @@ def build_report(
         "dataset_note": note,
         "parameters": parameters,
         "config": experiment.config.model_dump(),
+        "origin": experiment.origin.model_dump() if experiment.origin else None,
         "versions": package_versions(),
         "loop": loop,
         "rounds": [_round(row) for row in rows],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.data.data import Data
 from client_sdk.data.seeds import derive_seed
-from client_sdk.errors import NotThere
+from client_sdk.errors import BadSettings, NotThere
 from client_sdk.participant import Event, Participant, Terms, Trainer
 from client_sdk.simulation.global_models import GlobalModels
 from client_sdk.simulation.outcome import Outcome, Row
@@ -22,6 +22,7 @@ from client_sdk.task.task import Task
 from serverless_fl.domain.experiment import TERMINAL, ExperimentState
 from serverless_fl.domain.round import RoundState
 from serverless_fl.wire.config import ExperimentConfig
+from serverless_fl.wire.schema import ModelOrigin
 from serverless_fl.wire.turns import Done
 from serverless_fl.wire.views import ExperimentView, RoundSummary
 
@@ -60,6 +61,10 @@ class Simulation:
     Without `shares` the coordinator shares the trainer's data out. With them, each client brings
     the examples at these places as its own, and the settings' `data` is "own"; `names` are the
     clients' names.
+
+    `initial` is the file of the initial model, instead of the task's own weights; if it is a model
+    of another experiment, `origin` names that. `rounds_before` is the number of rounds that an
+    experiment was made with, if it was another one: `resume` raises it.
     """
 
     def __init__(
@@ -75,6 +80,9 @@ class Simulation:
         watchers: Watchers | None = None,
         shares: Sequence[Sequence[int]] | None = None,
         names: Sequence[str] = (),
+        initial: bytes | None = None,
+        origin: ModelOrigin | None = None,
+        rounds_before: int | None = None,
     ) -> None:
         self.client = client
         self.task = task
@@ -86,6 +94,7 @@ class Simulation:
         self.experiment_id = ""
         self._secret = secret
         self._shares, self._names = shares, names
+        self._initial, self._origin, self._rounds_before = initial, origin, rounds_before
         self._waker = Waker()
         self._enrolling = asyncio.Lock()
         self._is_paused = False
@@ -95,15 +104,16 @@ class Simulation:
 
         Raises RequestRefused (bad key, contradicting settings, or others than it was made with).
         """
+        config = self.config
+        if self._rounds_before is not None:
+            config = config.model_copy(update={"rounds": self._rounds_before})
         created = await self.client.create_experiment(
-            self.name, self.config, self._derive("experiment")
+            self.name, config, self._derive("experiment"), self._origin
         )
         if created.state is ExperimentState.AWAITING_MODEL:
+            weights = self._initial or initial_model(self.task, self.config.seed)
             await self.client.upload_initial_model(
-                created.id,
-                initial_model(self.task, self.config.seed),
-                created.part_bytes,
-                direct=created.direct,
+                created.id, weights, created.part_bytes, direct=created.direct
             )
         self.experiment_id = created.id
         self._created = created
@@ -111,17 +121,27 @@ class Simulation:
         return created.id
 
     async def resume(self) -> None:
-        """Let a paused experiment go on, with the budget of this simulation's settings.
+        """Let an experiment go on that is paused, or whose rounds are all closed.
 
-        Raises StateConflict (code `budget-reached`) where the experiment has cost that much.
+        It gets the budget and the number of rounds of this simulation's settings. Raises
+        BadSettings where it has more rounds already, and StateConflict: with the code
+        `budget-reached` where the experiment has cost that much, `not-extendable` where it has
+        ended before its last round.
         """
         experiment = await self.client.experiment(self.experiment_id)
-        budget = self.config.budget_usd
+        rounds, budget = self.config.rounds, self.config.budget_usd
+        if rounds < experiment.config.rounds:
+            raise BadSettings(
+                f"The run has {experiment.config.rounds} rounds by now, which cannot become "
+                f"{rounds}: give as many or more."
+            )
+        more = rounds > experiment.config.rounds
         other = budget is not None and budget != experiment.config.budget_usd
-        if experiment.state is ExperimentState.PAUSED or (
-            other and experiment.state not in TERMINAL
-        ):
-            await self.client.resume_experiment(self.experiment_id, budget)
+        paused = experiment.state is ExperimentState.PAUSED
+        if more or paused or (other and experiment.state not in TERMINAL):
+            await self.client.resume_experiment(
+                self.experiment_id, budget, rounds if more else None
+            )
 
     async def run(self) -> Outcome:
         """Run all clients until the experiment ends, or is paused."""

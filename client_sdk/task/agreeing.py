@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from client_sdk.errors import DataError
 from client_sdk.task import weights_file
 from client_sdk.task.own_data.site import bounded
 from client_sdk.task.task import Task, fingerprint, form_of
 from serverless_fl.domain.agreement import Agreement
+from serverless_fl.weights.header import Layout
 from serverless_fl.wire.text import clean
 
-_SHOWN = 80  # characters of each side's word
+_WORD = 80  # characters of each side's word
 
 
 def facts_of(task: Task) -> dict[str, str]:
@@ -21,23 +22,38 @@ def facts_of(task: Task) -> dict[str, str]:
     return dict(bounded(Agreement(said)).facts)
 
 
-def require_same(task: Task, model: bytes) -> None:
-    """Raise DataError, with both sides' words, unless the experiment's model is of this task.
+def require_same(task: Task, model: bytes, whose: str = "the experiment") -> None:
+    """Raise DataError, with both sides' words, unless the model of `whose` is of this task.
 
-    `model` is the file of the experiment's initial model, which may be a stranger's.
+    `model` is the file of an initial model, which may be a stranger's.
     """
-    layout = weights_file.read_layout(model, "The experiment's model")
+    layout = weights_file.read_layout(model, f"The model of {whose}")
     about = layout.metadata
     theirs = {"task": about.get("task", "none"), **_terms(about)}
     ours = {"task": task.name, **task.terms()}
-    there = {t.name: f"{t.dtype} {list(t.shape)}" for t in layout.tensors}
-    here = {name: f"{kind} {list(shape)}" for name, (kind, shape) in form_of(task).items()}
-    found = [*_differences(theirs, ours), *_differences(there, here, "tensor ")]
+    found = [*_differences(theirs, ours), *_of_form(task, layout)]
     if not found and about.get("fingerprint") != fingerprint(task):
         found = ["the fingerprint"]
     if found:
-        more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
-        raise DataError(f"The task here is not the experiment's: {'; '.join(found[:3])}{more}.")
+        raise DataError(f"The task here is not that of {whose}: {_shown(found)}.")
+
+
+def require_form(task: Task, model: bytes, whose: str) -> None:
+    """Raise DataError, with both sides' words, unless a model's file has the task's tensors."""
+    found = _of_form(task, weights_file.read_layout(model, whose))
+    if found:
+        raise DataError(f"The weights of {whose} are not those of {task.name}: {_shown(found)}.")
+
+
+def _of_form(task: Task, layout: Layout) -> list[str]:
+    there = {t.name: f"{t.dtype} {list(t.shape)}" for t in layout.tensors}
+    here = {name: f"{kind} {list(shape)}" for name, (kind, shape) in form_of(task).items()}
+    return _differences(there, here, "tensor ")
+
+
+def _shown(found: Sequence[str]) -> str:
+    more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
+    return f"{'; '.join(found[:3])}{more}"
 
 
 def _terms(about: Mapping[str, str]) -> dict[str, str]:
@@ -51,10 +67,10 @@ def _terms(about: Mapping[str, str]) -> dict[str, str]:
 
 def _differences(there: Mapping[str, str], here: Mapping[str, str], what: str = "") -> list[str]:
     def word(side: Mapping[str, str], name: str) -> str:
-        return clean(side[name], _SHOWN) if name in side else "nothing"
+        return clean(side[name], _WORD) if name in side else "nothing"
 
     return [
-        f"{what}{clean(name, _SHOWN)} is {word(there, name)} there and {word(here, name)} here"
+        f"{what}{clean(name, _WORD)} is {word(there, name)} there and {word(here, name)} here"
         for name in dict.fromkeys([*there, *here])
         if there.get(name) != here.get(name)
     ]
