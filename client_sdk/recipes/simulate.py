@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -32,6 +32,9 @@ from client_sdk.task.task import Task
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import OWN
 from serverless_fl.wire.config import ExperimentConfig
+
+if TYPE_CHECKING:
+    from client_sdk.task.initial import Given
 
 T = TypeVar("T")
 
@@ -55,6 +58,7 @@ async def simulate_async(
     engine: Engine | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
     name: str = "",
+    initial_model: Given | None = None,
     **settings: Any,
 ) -> SimulationResult:
     """Run an experiment with all its clients on this machine.
@@ -71,14 +75,15 @@ async def simulate_async(
 
     `settings` are those of an experiment, such as `rounds=20` or `seed=1` (docs/settings.md).
     Clients train in this process; `engine=Processes()` uses all cores. `on_row` gets each round
-    when it is closed. The coordinator is a process of its own, which keeps its state in a temporary
-    folder.
+    when it is closed. `initial_model`, a model's file or tensors by name, takes the place of random
+    weights. The coordinator is a process of its own, which keeps its state in a temporary folder.
 
     Raises BadSettings, DataError, TrainingFailed, ClientError.
     """
     shared = share_out(train, test, clients, split, settings.get("seed", 0))
     task.meet(shared.train)
     config = _config(task, shared, settings)
+    initial = None if initial_model is None else _initial(task, initial_model)
     drawn = shared.drawn
     watchers = Watchers(on_row=on_row)
     secret = secrets.token_hex(16)
@@ -98,9 +103,16 @@ async def simulate_async(
                 watchers=watchers,
                 shares=None if drawn is None else [part.tolist() for part in drawn.parts],
                 names=() if drawn is None else drawn.names,
+                initial=initial,
             )
             await simulation.create()
             return SimulationResult(task, await simulation.run(), drawn)
+
+
+def _initial(task: Task, given: Given) -> bytes:
+    from client_sdk.task.initial import initial_file  # brings PyTorch, which few tasks need here
+
+    return initial_file(task, given)
 
 
 def _config(task: Task, shared: Shared, settings: dict[str, Any]) -> ExperimentConfig:

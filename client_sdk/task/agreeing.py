@@ -27,7 +27,7 @@ def require_same(task: Task, model: bytes, whose: str = "the experiment") -> Non
 
     `model` is the file of an initial model, which may be a stranger's.
     """
-    layout = weights_file.read_layout(model, f"The model of {whose}")
+    layout = weights_file.read_layout(model, f"{whose[:1].upper()}{whose[1:]}'s model")
     about = layout.metadata
     theirs = {"task": about.get("task", "none"), **_terms(about)}
     ours = {"task": task.name, **task.terms()}
@@ -35,7 +35,7 @@ def require_same(task: Task, model: bytes, whose: str = "the experiment") -> Non
     if not found and about.get("fingerprint") != fingerprint(task):
         found = ["the fingerprint"]
     if found:
-        raise DataError(f"The task here is not that of {whose}: {_shown(found)}.")
+        raise DataError(f"The task here is not {whose}'s: {_shown(found)}.")
 
 
 def require_form(task: Task, model: bytes, whose: str) -> None:

@@ -42,6 +42,21 @@ def test_a_script_gets_rows_the_model_and_a_plot(tmp_path):
     assert json.loads(about["terms"]) == {"loss": "mean squared error"}
 
 
+def test_a_simulation_begins_from_a_model_and_ends_at_a_target(tmp_path):
+    first = simulate(toy.Line(), toy.POINTS, toy.POINTS, **SETTINGS)
+    path = tmp_path / "line.safetensors"
+    first.save(path)
+    best = {"target_metric": "loss", "target_value": first.rows[0].metrics["loss"]}
+    again = simulate(
+        toy.Line(), toy.POINTS, toy.POINTS, initial_model=path, **SETTINGS | best | {"rounds": 9}
+    )
+    assert again.outcome.models[0].sha256 == first.rows[-1].sha256
+    assert len(again.rows) == 1  # the first cohort finds that its base model is at the target
+    assert "target of at most" in again.outcome.experiment.reason
+    with pytest.raises(DataError, match="tensor line is"):
+        simulate(toy.Line(), toy.POINTS, initial_model={"line": np.zeros(3)}, **SETTINGS)
+
+
 async def test_a_running_loop_waits_or_awaits_and_gets_the_same():
     """As in a notebook, where every cell runs in a loop."""
     awaited = await simulate_async(toy.Line(), toy.POINTS, **SETTINGS)
