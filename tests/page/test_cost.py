@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 
-import httpx
 from playwright.sync_api import expect
 
 from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll
-from tests.support.federation import weights
-from tests.support.plain_http import bearer, create, enrol
+from tests.support.played import begin, finish_round
 
 SPENT = 1e-9  # US dollars
-
-
-def finish_round(http, experiment, members, number):
-    data = weights(float(number))
-    sha = hashlib.sha256(data).hexdigest()
-    path = f"/experiments/{experiment}/rounds/{number}/update"
-    cohort = http.get(f"/experiments/{experiment}").json()["current_round"]["cohort"]
-    for client in cohort:
-        key = bearer(members[client])
-        part = {"params": {"sha256": sha}, "content": data}
-        http.put(f"{path}/parts/0", headers=key, **part).raise_for_status()
-        commit = {"sha256": sha, "parts": [sha], "num_examples": 5}
-        http.post(path, headers=key, json=commit).raise_for_status()
-
-
-def begin(http: httpx.Client, name: str, **changes):
-    experiment, key = create(http, name, clients=2, rounds=3, **changes)
-    joined = [enrol(http, experiment, key, f"site {n}") for n in range(2)]
-    return experiment, {client["client_id"]: client["token"] for client in joined}
 
 
 def test_it_pauses_at_its_budget_and_goes_on_with_a_higher_one(server, http, open_page):
@@ -86,7 +64,7 @@ def test_the_admin_pauses_and_resumes_by_hand(server, http, open_page):
     expect(page.get_by_role("status").first).to_contain_text("Paused by the admin.")
     expect(page.get_by_role("heading", name="Last round")).to_be_visible()
     page.goto(server.url)
-    expect(page.locator("li", has_text="by hand").locator(".badge.paused")).to_be_visible()
+    expect(page.locator("tr", has_text="by hand").locator(".badge.paused")).to_be_visible()
     page.go_back()
     page.get_by_role("button", name="Resume …").click()
     page.get_by_role("button", name="Resume it").click()
@@ -119,9 +97,9 @@ def test_long_figures_at_the_y_axis_are_not_clipped(server, open_page):
             const main = document.querySelector("script[type=module]").src;
             const { lineChart } = await import(new URL("chart.js", main));
             const format = (y) => y.toExponential();
-            const chart = lineChart("Small costs", format, [0, null]);
+            const chart = lineChart("Small costs", { format, bounds: [0, null] });
             document.querySelector("main").append(chart.node);
-            chart.update([{ name: "cost", points: [[1, 3.056e-5], [2, 3.015e-5]] }], 3);
+            chart.update([{ name: "cost", points: [[1, 3.056e-5], [2, 3.015e-5]] }], { last: 3 });
         }"""
     )
     figures = page.get_by_role("group", name="Small costs. Left").locator("svg text")

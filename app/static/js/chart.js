@@ -7,10 +7,13 @@ const EDGE = { left: 48, right: 14, top: 10, bottom: 26 };
 const MANY = 60; // with more points, only the cursor's point has a mark
 
 /**
- * `update(series, last)` draws series from `seriesOf`, with x from 0 to `last`. The y axis stays
- * within `bounds`, unless it is null. `tick` formats the figures of y; `what` names the unit of x.
+ * `update(series, { last, newest, best })` draws series from `seriesOf`, with x from 0 to `last`.
+ * `newest` is the last x that there is, measured or not; `best` is the `[x, y]` that gets a mark.
+ *
+ * `format` writes values, and `tick` the figures of y. The y axis stays within `bounds`, where they
+ * are not null; with `zero` it begins at 0. `what` names the unit of x, and `unit` that of y.
  */
-export function lineChart(title, format, bounds, tick = format, what = "Model") {
+export function lineChart(title, { format, bounds = [null, null], tick = format, zero = false, what = "Model", unit = "" }) {
   const plot = svg("svg", { height: HEIGHT, "aria-hidden": "true" });
   const legend = h("ul.legend");
   const place = h("p.small.muted.num", { "aria-live": "polite" });
@@ -19,7 +22,7 @@ export function lineChart(title, format, bounds, tick = format, what = "Model") 
   const empty = h("p.empty", {}, "Nothing has been measured yet.");
   const frame = h("div.chart", {
     tabindex: "0", role: "group", "aria-label": `${title}. Left and right arrows move along the rounds.`,
-  }, plot, legend, place);
+  }, unit && h("p.small.muted", {}, unit), plot, legend, place);
   const numbers = h("details.small", {}, h("summary", {}, "As a table"),
     h("div.scroll", { tabindex: "0", role: "group", "aria-label": `${title} as a table` },
       h("table", {}, h("thead", {}, names), table)));
@@ -27,12 +30,18 @@ export function lineChart(title, format, bounds, tick = format, what = "Model") 
 
   let series = [];
   let last = 1;
+  let newest = null; // the last x that there is; it may not have been measured
+  let best = null;
   let cursor = null; // a value of x; null: the newest
   let left = EDGE.left; // where the plot begins, beside the figures of y
 
   const xs = () => [...new Set(series.flatMap((s) => s.points.map(([x]) => x)))].sort((a, b) => a - b);
   const at = () => cursor ?? xs().at(-1);
   const valueAt = (s, x) => s.points.find(([px]) => px === x)?.[1];
+
+  const newestNote = (x) => (newest === null || newest <= x ? " (newest)"
+    : ` (the newest measured; ${what.toLowerCase()} ${newest} is newer)`);
+  const bestNote = () => (best ? ` · best: ${format(best[1])} of ${what.toLowerCase()} ${best[0]} ★` : "");
 
   const draw = () => {
     const any = xs().length > 0;
@@ -41,10 +50,10 @@ export function lineChart(title, format, bounds, tick = format, what = "Model") 
     numbers.classList.toggle("hidden", !any);
     if (!any) return;
     const x = at();
-    place.textContent = `${what} ${x}${cursor === null ? " (newest)" : ""}`;
+    place.textContent = `${what} ${x}${cursor === null ? newestNote(x) : ""}${bestNote()}`;
     legend.replaceChildren(...series.map((s, i) => s.points.length > 0 && h(`li.s${i}`, {}, h("i.swatch"),
       h("span", {}, s.name), h("b", {}, valueAt(s, x) === undefined ? "–" : format(valueAt(s, x))))).filter(Boolean));
-    left = drawPlot(plot, frame.clientWidth, series, { last, x, tick, bounds }) ?? left;
+    left = drawPlot(plot, frame.clientWidth, series, { last, x, tick, bounds, zero, best }) ?? left;
   };
   const move = (x) => {
     cursor = x;
@@ -70,9 +79,11 @@ export function lineChart(title, format, bounds, tick = format, what = "Model") 
   plot.addEventListener("pointerleave", () => move(null));
   new ResizeObserver(draw).observe(node);
 
-  const update = (news, rounds) => {
+  const update = (news, about = {}) => {
     series = news;
-    last = Math.max(rounds, ...xs(), 1);
+    last = Math.max(about.last ?? 1, ...xs(), 1);
+    newest = about.newest ?? null;
+    best = about.best ?? null;
     if (cursor !== null && !xs().includes(cursor)) cursor = null;
     const shown = series.filter((s) => s.points.length);
     names.replaceChildren(h("th", { scope: "col" }, what), ...shown.map((s) => h("th", { scope: "col" }, s.name)));
@@ -85,19 +96,22 @@ export function lineChart(title, format, bounds, tick = format, what = "Model") 
 }
 
 /** Draws the plot; returns its left edge, which leaves room for the longest figure of y. */
-function drawPlot(plot, width, series, { last, x: cursor, tick, bounds }) {
+function drawPlot(plot, width, series, { last, x: cursor, tick, bounds, zero, best }) {
   if (width < 1) return null; // the chart is not on the page yet
   plot.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   const values = series.flatMap((s) => s.points.map(([, y]) => y));
+  if (zero) values.push(0);
   const [low, high, step] = scale(Math.min(...values), Math.max(...values), bounds);
   const ticks = [];
   for (let y = low; y <= high + step / 2; y += step) ticks.push([y, tick(Number(y.toPrecision(6)))]);
   const left = Math.max(EDGE.left, 12 + DIGIT * Math.max(...ticks.map(([, text]) => text.length)));
-  const px = (x) => left + (x / last) * (width - left - EDGE.right);
+  // The last figure of x stands in the middle below its point.
+  const right = Math.max(EDGE.right, 4 + (DIGIT / 2) * String(last).length);
+  const px = (x) => left + (x / last) * (width - left - right);
   const py = (y) => HEIGHT - EDGE.bottom - ((y - low) / (high - low)) * (HEIGHT - EDGE.top - EDGE.bottom);
   const parts = [];
   for (const [y, text] of ticks) {
-    parts.push(svg("line.grid", { x1: left, x2: width - EDGE.right, y1: py(y), y2: py(y) }),
+    parts.push(svg("line.grid", { x1: left, x2: width - right, y1: py(y), y2: py(y) }),
       svg("text", { x: left - 8, y: py(y) + 4, "text-anchor": "end" }, text));
   }
   const [, , stride] = scale(0, last, [0, null], Math.max(2, Math.floor(width / 70)));
@@ -111,6 +125,7 @@ function drawPlot(plot, width, series, { last, x: cursor, tick, bounds }) {
     parts.push(svg(`g.s${i}`, {}, svg("path", { d }), marked.map(([x, y]) =>
       svg(x === cursor ? "circle.on" : "circle", { cx: px(x), cy: py(y), r: x === cursor ? 5 : 3 }))));
   });
+  if (best) parts.push(svg("text.best", { x: px(best[0]), y: py(best[1]) + (py(best[1]) < 28 ? 22 : -9), "text-anchor": "middle" }, "★"));
   plot.replaceChildren(...parts);
   return left;
 }

@@ -19,8 +19,13 @@ function display(name, value) {
   return value !== null && typeof value === "object" ? choice(value) : String(value);
 }
 
+/** A chosen alternative's name. It travels as its name alone while its settings are at their defaults. */
+export const choiceName = (chosen) => (typeof chosen === "string" ? chosen : chosen.name);
+
 /** A chosen alternative, with its settings that are not at their defaults. */
-function choice({ name, ...settings }) {
+export function choice(chosen) {
+  if (typeof chosen === "string") return chosen;
+  const { name, ...settings } = chosen;
   const own = Object.entries(settings).map(([key, value]) => `${words(key)} ${display(key, value)}`);
   return [name, ...own].join(", ");
 }

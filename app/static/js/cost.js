@@ -10,14 +10,16 @@ const KINDS = {
   data_out: "Data out",
 };
 
-/** A figure at the y axis: `0.002`, but `3.05e-5`. */
-const axis = (value) => (String(value).length > 5 ? value.toExponential() : String(value));
+/** A figure at the y axis: `$0.002`, but `$3.05e-5`. */
+const axis = (value) => `$${String(value).length > 6 ? value.toExponential() : value}`;
 
 export function costSection() {
   const sentence = h("p");
   const bar = h("progress.hidden", { max: 1, "aria-label": "Budget spent" });
   const facts = h("dl.facts");
-  const chart = lineChart("Cost by round", usd, [0, null], axis, "Round");
+  const chart = lineChart("Cost by round", {
+    format: usd, tick: axis, bounds: [0, null], zero: true, what: "Round", unit: "US dollars a round",
+  });
   const note = h("p.muted.small");
   const node = card("Estimated cost on Lambda", h("div.budget", {}, sentence, bar), facts, chart.node, note);
 
@@ -38,11 +40,11 @@ export function costSection() {
       + `and a call to take ${cost.request_ms} ms at ${cost.memory_mb} MB. List prices of ${cost.prices_as_of}, ${cost.region}; `
       + "without the database, the blob store and the free tier.";
   });
-  const draw = once(({ points, rounds }) => chart.update([{ name: "estimated cost", points }], rounds));
+  const draw = once(({ points, last }) => chart.update([{ name: "estimated cost", points }], { last }));
   const update = (view) => {
     show({ cost: view.cost, state: view.state });
     const points = view.history.filter((r) => r.cost_usd !== null).map((r) => [r.number, r.cost_usd]);
-    draw({ points, rounds: Math.max(view.round, 1) });
+    draw({ points, last: Math.max(view.round, 1) });
   };
   return { node, update };
 }

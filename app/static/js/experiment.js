@@ -1,5 +1,6 @@
 // The view of one experiment, made of sections; each section takes the newest data.
 import { auditSection } from "./audit.js";
+import { chartsSection } from "./charts.js";
 import { clientsSection } from "./clients.js";
 import { configSection } from "./config.js";
 import { costSection } from "./cost.js";
@@ -8,7 +9,6 @@ import { headSection } from "./head.js";
 import { joinSection } from "./join.js";
 import { onKeyChange } from "./key.js";
 import { follow } from "./live.js";
-import { chartsSection } from "./metrics.js";
 import { modelsSection, modelsOf } from "./models.js";
 import { predictSection } from "./predict.js";
 import { roundSection } from "./round.js";

@@ -1,37 +1,91 @@
-// The list of all experiments, the newest on top.
-import { get } from "./api.js";
-import { h, keyed } from "./dom.js";
-import { stateName, when } from "./format.js";
+// The list of all experiments: filtered by text, sorted by a column, and chosen to be compared.
+import { experimentPath, get } from "./api.js";
+import { compareLink, MOST } from "./chosen.js";
+import { h, keyed, say } from "./dom.js";
+import { stateName, usd, when } from "./format.js";
 import { adminKey, onKeyChange } from "./key.js";
 import { repeat } from "./live.js";
+import { metricNames, mainSeries, seriesOf, titleOf, valueText } from "./metrics.js";
 
 const PAGE = 1000;
+const LOOKED_UP = 30; // experiments without a recorded best model whose newest figure is fetched
 const ENDED = new Set(["completed", "failed", "stopped"]);
+const COLUMNS = [
+  { name: "Experiment", of: (e) => e.name.toLowerCase() || e.id },
+  { name: "State", of: (e) => e.state },
+  { name: "Model", of: (e) => e.model },
+  { name: "Data", of: (e) => e.dataset },
+  { name: "Strategy", of: (e) => e.strategy },
+  { name: "Result", of: (e) => e.result?.value ?? -Infinity, descending: true },
+  { name: "Cost", of: (e) => e.cost_usd ?? -1, descending: true },
+  { name: "Created", of: (e) => e.created_at, descending: true },
+];
+
+/** What the reader looks at. It stays while the tab shows other views. */
+const look = { text: "", column: "Created", descending: true, chosen: new Set() };
 
 export function listView(main) {
-  const list = h("ul.list");
+  const body = h("tbody");
   const note = h("p.muted", { role: "status" }, "Loading …");
   const create = h("a.button.primary", { href: "#/new" }, "New experiment");
+  const compare = h("a.button", { "aria-describedby": "compare-help" }, "Compare");
+  const filter = h("input", { type: "search", id: "filter", value: look.text, placeholder: "Name, model, data, strategy, state" });
+  const heads = COLUMNS.map((column) => headOf(column, () => show()));
+  const table = h("div.scroll.tall", { tabindex: "0", role: "group", "aria-label": "Experiments" },
+    h("table.lined.experiments", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span.sr", {}, "Compare")),
+      heads.map((head) => head.node))), body));
+  const tools = h("div.row.tools", {},
+    h("div.field", {}, h("label", { for: "filter" }, "Filter"), filter), compare,
+    h("span.small.muted", { id: "compare-help" }, "Tick two experiments or more to see their curves in one chart."));
+  const card = h("div.card", {}, tools, table);
   main.append(
-    h("div.head", {}, h("div.title", {}, h("h1", {}, "Experiments"), h("span.spacer"), create)),
-    note,
-    list,
-  );
+    h("div.head", {}, h("div.title", {}, h("h1", {}, "Experiments"), h("span.spacer"), create)), note, card);
   const showKey = () => create.classList.toggle("hidden", !adminKey());
   showKey();
 
   const known = new Map();
-  const look = async () => {
+  const results = new Map(); // by id: the newest figure of experiments that have no recorded best one
+  const choose = (id, on) => {
+    if (on && look.chosen.size >= MOST) {
+      say(`At most ${MOST} experiments fit into one chart.`);
+      return false;
+    }
+    look.chosen[on ? "add" : "delete"](id);
+    showChosen();
+    return true;
+  };
+  const showChosen = () => {
+    const ids = [...look.chosen].filter((id) => known.has(id));
+    compare.textContent = ids.length ? `Compare ${ids.length}` : "Compare";
+    if (ids.length > 1) compare.setAttribute("href", compareLink(ids));
+    else compare.removeAttribute("href"); // a link without an address is not to be used
+    compare.setAttribute("aria-disabled", String(ids.length < 2));
+  };
+  const show = () => {
+    const all = [...known.values()].map((e) => ({ ...e, result: resultOf(e) ?? results.get(e.id) ?? null }));
+    const rows = sorted(all.filter(matches));
+    note.textContent = all.length ? "" : "There is none yet. With the admin key you can create one.";
+    if (all.length && !rows.length) note.textContent = "No experiment has this text.";
+    card.classList.toggle("hidden", !all.length);
+    for (const head of heads) head.show();
+    keyed(body, rows, (e) => e.id, (e) => row(e, choose));
+    showChosen();
+  };
+  filter.addEventListener("input", () => {
+    look.text = filter.value;
+    show();
+  });
+
+  const refresh = async () => {
     try {
       await fetchNews(known);
+      show();
+      if (await lookUp(known, results)) show();
     } catch (error) {
       note.textContent = `${error.message} Trying again.`;
-      return;
     }
-    note.textContent = known.size ? "" : "There is none yet. With the admin key you can create one.";
-    keyed(list, [...known.values()].reverse(), (e) => e.id, entry);
   };
-  const stop = repeat(look, () => ([...known.values()].some((e) => !ENDED.has(e.state)) ? 3 : 10));
+  const stop = repeat(refresh, () => ([...known.values()].some((e) => !ENDED.has(e.state)) ? 3 : 10));
   const unlisten = onKeyChange(showKey);
   return () => {
     stop();
@@ -54,14 +108,73 @@ async function fetchNews(known) {
   } while (page.length === PAGE);
 }
 
-function entry(experiment) {
-  const { id, name, state, round, rounds } = experiment;
+/** The best model's value, if the coordinator has recorded one. */
+function resultOf({ best, goal }) {
+  return best && { metric: goal.metric, value: best.value, note: `best, model ${best.version}` };
+}
+
+/** Fetches the newest figures of experiments that do not report the goal's metric; says whether there are any. */
+async function lookUp(known, results) {
+  const asked = [...known.values()].reverse()
+    .filter((e) => !e.best && e.model_version > 0 && results.get(e.id)?.round !== e.round).slice(0, LOOKED_UP);
+  for (const { id, round } of asked) {
+    const view = await get(`${experimentPath(id)}?after_round=${Math.max(0, round - 2)}`);
+    const [metric] = metricNames(view, []);
+    const point = mainSeries(seriesOf(view, [], metric))?.points.at(-1);
+    results.set(id, { round, metric, value: point?.[1], note: point && `newest, model ${point[0]}` });
+  }
+  return asked.length > 0;
+}
+
+function matches({ name, id, model, dataset, strategy, state }) {
+  const all = [name, id, model, dataset, strategy, stateName(state)].join(" ").toLowerCase();
+  return look.text.toLowerCase().split(/\s+/).every((word) => all.includes(word));
+}
+
+function sorted(experiments) {
+  const { of } = COLUMNS.find(({ name }) => name === look.column);
+  const sign = look.descending ? -1 : 1;
+  return experiments.sort((a, b) => {
+    const [x, y] = [of(a), of(b)];
+    return x === y ? b.created_at.localeCompare(a.created_at) : sign * (x < y ? -1 : 1);
+  });
+}
+
+/** A column's head: a button that sorts by it, and the other way round if it does already. */
+function headOf({ name, descending = false }, changed) {
+  const arrow = h("span", { "aria-hidden": "true" });
+  const press = () => {
+    look.descending = look.column === name ? !look.descending : descending;
+    look.column = name;
+    changed();
+  };
+  const node = h("th", { scope: "col" }, h("button.sort", { type: "button", onclick: press }, name, arrow));
+  const show = () => {
+    const on = look.column === name;
+    node.setAttribute("aria-sort", !on ? "none" : look.descending ? "descending" : "ascending");
+    arrow.textContent = !on ? "" : look.descending ? "↓" : "↑";
+  };
+  return { node, show };
+}
+
+function row(experiment, choose) {
+  const { id, name, state, round, rounds, model, dataset, data, strategy, result, cost_usd } = experiment;
   const done = state === "completed" ? rounds : (experiment.model_version ?? 0);
-  return h("li", {},
-    h("a", { href: `#/experiments/${encodeURIComponent(id)}` },
-      h("div.line", {}, h("strong", {}, name), h(`span.badge.${state}`, {}, stateName(state))),
-      h("progress", { max: rounds, value: done, "aria-label": `Rounds done of ${name}` }),
-      h("div.line.small.muted", {},
-        h("span.num", {}, round ? `Round ${round} of ${rounds}` : `${rounds} rounds, none begun`),
-        h("span", {}, `${when(experiment.created_at)} · `, h("span.mono", {}, id)))));
+  const title = name || id;
+  const box = h("input", {
+    type: "checkbox", "aria-label": `Compare ${title}`, checked: look.chosen.has(id),
+    onchange: (event) => (event.target.checked = choose(id, event.target.checked) && event.target.checked),
+  });
+  const cell = (label, ...content) => h("td", { "data-label": label }, ...content);
+  return h("tr", {}, h("td.tick", {}, h("label", {}, box)),
+    h("td.wrap.name", {}, h("a", { href: `#/experiments/${encodeURIComponent(id)}` }, h("strong", {}, title),
+      h("span.mono.small.muted", {}, id))),
+    cell("State", h(`span.badge.${state}`, {}, stateName(state)),
+      h("progress", { max: rounds, value: done, "aria-label": `Rounds done of ${title}` }),
+      h("span.small.muted", {}, round ? `Round ${round} of ${rounds}` : `${rounds} rounds, none begun`)),
+    cell("Model", model), cell("Data", dataset, data === "own" && h("span.small.muted", {}, "parties’ own")),
+    cell("Strategy", strategy),
+    cell("Result", result?.value === undefined ? "–" : [h("b", {}, valueText(result.metric, result.value)),
+      h("span.small.muted", {}, `${titleOf(result.metric)}, ${result.note}`)]),
+    cell("Cost", cost_usd === null ? "–" : usd(cost_usd)), cell("Created", when(experiment.created_at)));
 }

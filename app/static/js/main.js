@@ -1,4 +1,5 @@
 // The dashboard: it shows the view that the address names.
+import { compareView } from "./compare.js";
 import { createView } from "./create.js";
 import { experimentView } from "./experiment.js";
 import { keyButton } from "./key.js";
@@ -13,6 +14,7 @@ function viewOf(hash) {
   if (first === "experiments" && second) {
     return (place) => experimentView(place, decodeURIComponent(second));
   }
+  if (first === "compare" && second) return (place) => compareView(place, second);
   return first === "new" ? createView : listView;
 }
 

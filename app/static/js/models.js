@@ -2,8 +2,9 @@
 import { experimentPath, get } from "./api.js";
 import { card, copyButton, h, keyed, say } from "./dom.js";
 import { download } from "./download.js";
-import { bytes, percent, when } from "./format.js";
+import { bytes, when } from "./format.js";
 import { adminKey } from "./key.js";
+import { bestModel, mainSeries, metricNames, seriesOf, titleOf, valueText } from "./metrics.js";
 
 /** The models of an experiment; `refresh(view)` fetches the versions that are new in a view. */
 export function modelsOf(id) {
@@ -35,10 +36,11 @@ export function modelsOf(id) {
 export function modelsSection(id) {
   const body = h("tbody");
   const note = h("p.muted.small");
+  const measured = h("th", { scope: "col" });
+  const column = (name) => h("th", { scope: "col" }, name || h("span.sr", {}, "Actions"));
   const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Model versions" },
     h("table", {}, h("thead", {}, h("tr", {},
-      ["Version", "SHA-256", "Size", "Accuracy", "Made", ""].map((name) =>
-        h("th", { scope: "col" }, name || h("span.sr", {}, "Actions"))))), body));
+      ["Version", "SHA-256", "Size"].map(column), measured, ["Made", ""].map(column))), body));
   const node = card("Model versions", note, table);
   const update = (view, models) => {
     const key = Boolean(adminKey());
@@ -46,13 +48,22 @@ export function modelsSection(id) {
     note.textContent = models.length === 0 ? "The initial weights have not been uploaded yet."
       : key ? "Version 0 is the initial model; round n makes version n."
         : "Version 0 is the initial model; round n makes version n. A download needs a key.";
-    keyed(body, models.toReversed().map((m) => ({ ...m, key })), (m) => m.version, (model) => row(id, model));
+    const [metric] = metricNames(view, models);
+    const series = mainSeries(seriesOf(view, models, metric));
+    const values = new Map(series?.points);
+    const best = bestModel(view, models)?.version;
+    measured.textContent = titleOf(metric);
+    measured.title = series?.name ?? "";
+    const rows = models.toReversed().map(({ evaluations, ...m }) => ({
+      ...m, key, best: m.version === best, newest: m.version === view.model_version,
+      value: values.has(m.version) ? valueText(metric, values.get(m.version)) : "–",
+    }));
+    keyed(body, rows, (m) => m.version, (model) => row(id, model));
   };
   return { node, update };
 }
 
-function row(id, { version, sha256, size, created_at, kept, evaluations, key }) {
-  const central = evaluations.find((e) => e.source === "central")?.metrics.accuracy;
+function row(id, { version, sha256, size, created_at, kept, key, best, newest, value }) {
   const fetchIt = async (event) => {
     const button = event.currentTarget;
     button.disabled = true;
@@ -64,8 +75,8 @@ function row(id, { version, sha256, size, created_at, kept, evaluations, key }) 
     button.disabled = false;
   };
   const take = h("button.tiny", { type: "button", "aria-label": `Download model ${version}`, onclick: fetchIt }, "Download");
-  return h("tr", {}, h("td", {}, version), h("td", {}, h("code", { title: sha256 }, `${sha256.slice(0, 12)}…`)),
-    h("td", {}, bytes(size)), h("td", {}, central === undefined ? "–" : percent(central)), h("td", {}, when(created_at)),
+  return h("tr", {}, h("td", {}, `${version} `, best && h("span.tag", {}, "★ best"), newest && h("span.tag", {}, "newest")), h("td", {}, h("code", { title: sha256 }, `${sha256.slice(0, 12)}…`)),
+    h("td", {}, bytes(size)), h("td", {}, value), h("td", {}, when(created_at)),
     h("td.right", {}, h("div.row", {}, copyButton(sha256, `hash of model ${version}`),
       key && (kept ? take : h("span.muted.small", {}, "not kept")))));
 }

@@ -1,7 +1,7 @@
 // The most important figures of an experiment.
 import { h, once } from "./dom.js";
-import { bytes, number, percent, usd } from "./format.js";
-import { seriesOf } from "./metrics.js";
+import { bytes, usd } from "./format.js";
+import { bestModel, mainSeries, metricNames, seriesOf, titleOf, valueText } from "./metrics.js";
 
 export function tilesSection() {
   const node = h("dl.tiles");
@@ -15,8 +15,8 @@ export function tilesSection() {
     const size = models[0]?.size ?? 0;
     const sent = history.reduce((sum, round) => sum + round.accepted * size, 0);
     show([
-      ["Accuracy", ...newest(seriesOf(view, models, "accuracy"), percent)],
-      ["Loss", ...newest(seriesOf(view, models, "loss"), number)],
+      ...metricNames(view, models).slice(0, 2).map((metric) => [titleOf(metric), ...newest(view, models, metric)]),
+      ...bestTile(view, models),
       ["Round", `${view.round} of ${config.rounds}`, `${config.clients_per_round} clients each`],
       ["Clients", `${view.enrolled} of ${config.clients}`, "enrolled"],
       ["Cost on Lambda", usd(view.cost.usd), budget(view.cost)],
@@ -28,10 +28,15 @@ export function tilesSection() {
 
 const budget = ({ budget_usd }) => (budget_usd === null ? "if it ran there; an estimate" : `of ${usd(budget_usd)}; an estimate`);
 
-/** Gives the last value of the first series with values, and its source. */
-function newest(series, show) {
-  const found = series.find((s) => s.points.length);
+/** The last value of a metric, and which model and data it is of. */
+function newest(view, models, metric) {
+  const found = mainSeries(seriesOf(view, models, metric));
   if (!found) return ["–", "nothing measured yet"];
   const [version, value] = found.points.at(-1);
-  return [show(value), `model ${version}, ${found.name}`];
+  return [valueText(metric, value), `model ${version}, ${found.name}`];
+}
+
+function bestTile(view, models) {
+  const best = bestModel(view, models);
+  return best ? [["Best model", `${best.version} ★`, `${titleOf(best.metric)} ${valueText(best.metric, best.value)}`]] : [];
 }
