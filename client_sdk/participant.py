@@ -20,6 +20,8 @@ from client_sdk.errors import (
     StateConflict,
     TrainingFailed,
 )
+from client_sdk.memory.half import Half, KeptHalf, NoHalf
+from client_sdk.memory.memory import Memory
 from client_sdk.task import metrics, shards
 from client_sdk.task.task import Evaluation, LocalUpdate
 from serverless_fl.domain.agreement import ColumnSums
@@ -110,6 +112,8 @@ class Participant:
     not download it again; `held` is such a model from before. Where the parties bring data of their
     own, `own` are the places of this client's examples in the trainer's data, `facts` say in words
     what they look like, and `sums` fix the normalisation; sums are sent only while they are due.
+    `memory` is where it keeps what a strategy such as SCAFFOLD makes it remember: without one in
+    this process, so that the next process begins again with 0.
 
     A simulation gives two more. `pause(client_id, wait)` returns when the next poll is worth while:
     it is called before the first poll, after an upload and after a Wait, and gives how the
@@ -133,6 +137,7 @@ class Participant:
         own: Sequence[int] | None = None,
         facts: Mapping[str, str] | None = None,
         sums: Sequence[ColumnSums] = (),
+        memory: Memory | None = None,
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -148,6 +153,7 @@ class Participant:
         self._held, self._keep_bytes = held, keep_bytes
         self._examples, self._own = examples, own
         self._facts, self._sums = facts, sums
+        self._memory = memory or Memory()
 
     async def enrol(self, enrolment_key: str) -> None:
         """Claim a slot of the experiment, and get the shard.
@@ -292,12 +298,15 @@ class Participant:
         if task.download_encoding not in (WEIGHTS, *MODEL_ENCODINGS):
             raise DataError(_unknown(f"sends models as {task.download_encoding}"))
         self._report("training", task.round)
+        half: Half = NoHalf(task)
         try:
             weights = await self._base(task)
-            update = await self._trainer.train(self.id, self._indices, weights, task)
+            half = await self._half(task, weights)
+            update = await half.train(self._trainer, self.id, self._indices, weights)
             data, most = update.weights, task.part_bytes
             if task.update_encoding != WEIGHTS or task.clip_norm is not None:
                 data = await asyncio.to_thread(self._to_send, weights, update.weights, task)
+            data = await asyncio.to_thread(half.propose, update, weights, data)
             if task.update_encoding != WEIGHTS:
                 most = part_bytes(most, len(data), len(weights))
             facts = (
@@ -308,6 +317,7 @@ class Participant:
         except StateConflict as error:
             if error.code not in ("out-of-turn", "send-again"):
                 self._given_up.add((task.round, task.attempt))
+            half.discard()
             self._report("late", task.round, error.detail)
         except (NotAuthorised, NotThere):
             raise
@@ -316,8 +326,10 @@ class Participant:
                 raise
             # The same training would be refused again; sit this attempt out.
             self._given_up.add((task.round, task.attempt))
+            half.discard()
             self._report("refused", task.round, error.detail)
         else:
+            await asyncio.to_thread(half.accept)
             self._report("uploaded", task.round, _worth(update.metrics))
 
     async def _send(
@@ -338,6 +350,13 @@ class Participant:
                 if error.code != "send-again" or not left:
                     raise
             await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _half(self, task: Train, weights: bytes) -> Half:
+        """This client's half of the strategy."""
+        if task.strategy is None or not task.strategy.remembers:
+            return NoHalf(task)
+        arguments = self._client, self.experiment_id, self.id, task, weights, self._memory
+        return await KeptHalf.begin(*arguments)
 
     async def _base(self, task: Train) -> bytes:
         """The model to train, downloaded unless it is here already. Raises DataError."""

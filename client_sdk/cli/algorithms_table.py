@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 
-from serverless_fl.aggregation import STRATEGIES, WRITTEN
+from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.aggregation.strategy import Reduction, Strategy
 from serverless_fl.wire.settings import number_text, settings_of
 
@@ -41,7 +41,7 @@ _FOOT = """
 _LARGEST_ROUND = 10_000  # updates
 
 
-def page(strategies: Sequence[type[Strategy]] = (*STRATEGIES, *WRITTEN)) -> str:
+def page(strategies: Sequence[type[Strategy]] = STRATEGIES) -> str:
     """The page, in Markdown."""
     parts = [_HEAD]
     for family, about in _FAMILIES.items():
@@ -72,8 +72,12 @@ def _section(strategy: type[Strategy]) -> str:
         )
     if strategy.broadcast:
         facts.append(f"- Clients get {_listed(strategy.broadcast)} of the state with the model.")
-    if strategy not in STRATEGIES:
-        facts.append("- An experiment cannot choose it yet.")
+    if strategy.remembers:
+        facts.append("- Every client keeps an array as large as the model, in a file of its own.")
+    if strategy.remembers or example.pull:
+        facts.append(
+            "- It corrects gradients: tasks of PyTorch can do that, and others refuse to train."
+        )
     lines = "\n".join(facts)
     title = f'\n## {strategy.__name__}\n\n`strategy = "{example.name}"`\n'
     return f"{title}\n{_paragraph(strategy, 'arXiv:')}\n\n{lines}\n{_settings(strategy)}"

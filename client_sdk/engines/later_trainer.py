@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.task.task import Evaluation, LocalUpdate
 from serverless_fl.wire.turns import Train
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class LaterTrainer:
@@ -26,6 +30,18 @@ class LaterTrainer:
     ) -> LocalUpdate:
         """Train one client for one round."""
         return await (await self._trainer()).train(client_id, indices, weights, order)
+
+    async def train_corrected(
+        self,
+        client_id: str,
+        indices: Sequence[int],
+        weights: bytes,
+        order: Train,
+        offset: Mapping[str, np.ndarray],
+    ) -> LocalUpdate:
+        """Train as `train`, and add the offset to each gradient."""
+        trainer = await self._trainer()
+        return await trainer.train_corrected(client_id, indices, weights, order, offset)
 
     async def evaluate(
         self, client_id: str, indices: Sequence[int], weights: bytes, seed: int

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Self
 
 from client_sdk.data.data import Data
 from client_sdk.engines.engine import Engine
 from client_sdk.task.local import evaluate_client, train_client
 from client_sdk.task.task import Evaluation, LocalUpdate, Task
 from serverless_fl.wire.turns import Train
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class LocalTrainer:
@@ -54,6 +57,19 @@ class LocalTrainer:
     ) -> LocalUpdate:
         """Train one client for one round."""
         return await self.engine.run(train_client, client_id, list(indices), weights, order)
+
+    async def train_corrected(
+        self,
+        client_id: str,
+        indices: Sequence[int],
+        weights: bytes,
+        order: Train,
+        offset: Mapping[str, np.ndarray],
+    ) -> LocalUpdate:
+        """Train as `train`, and add the offset to each gradient."""
+        return await self.engine.run(
+            train_client, client_id, list(indices), weights, order, dict(offset)
+        )
 
     async def evaluate(
         self, client_id: str, indices: Sequence[int], weights: bytes, seed: int

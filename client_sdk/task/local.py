@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from client_sdk.data.data import Data
@@ -16,7 +17,7 @@ from client_sdk.errors import BadSettings, DataError, TrainingFailed
 from client_sdk.task import weights_file
 from client_sdk.task.metrics import number_of
 from client_sdk.task.settings import TrainSettings
-from client_sdk.task.task import Evaluation, LocalUpdate, Result, Task
+from client_sdk.task.task import Evaluation, LocalUpdate, Result, Task, Weights
 from serverless_fl.aggregation.fednova import STEPS
 from serverless_fl.wire.turns import Train
 
@@ -24,11 +25,18 @@ T = TypeVar("T")
 
 
 def train_client(
-    task: Task, data: Data, client_id: str, indices: Sequence[int], weights: bytes, order: Train
+    task: Task,
+    data: Data,
+    client_id: str,
+    indices: Sequence[int],
+    weights: bytes,
+    order: Train,
+    offset: Weights | None = None,
 ) -> LocalUpdate:
     """Train one client for one round, on its examples of `data` that it does not hold out.
 
-    Raises DataError, and TrainingFailed where the task fails.
+    `offset` is what the strategy adds to each gradient. Raises DataError, BadSettings for a
+    correction that the task does not make, and TrainingFailed where the task fails.
     """
     seed, strategy = order.training.seed, order.strategy
     task = task.for_client(client_id)
@@ -38,10 +46,17 @@ def train_client(
         weights,
         data.subset(mine),
         data.subset(held_out) if held_out else None,
-        TrainSettings.of(order.training),
+        _settings(order, offset),
         derive_seed(seed, "train", order.round, client_id),
         strategy.needs if strategy else (),
     )
+
+
+def _settings(order: Train, offset: Weights | None) -> TrainSettings:
+    """The settings of a turn, with what its strategy adds to gradients. Raises DataError."""
+    settings = TrainSettings.of(order.training)
+    pull = order.strategy.pull if order.strategy else 0.0
+    return replace(settings, proximal_mu=settings.proximal_mu + pull, offset=offset)
 
 
 def evaluate_client(
@@ -86,7 +101,8 @@ def local_update(
     metrics["train_seconds"] = time.perf_counter() - started
     metrics |= {f"{name}_before": value for name, value in before.items()}
     metrics |= {f"{name}_after": value for name, value in after.items()}
-    return LocalUpdate(_written(task, base, result), result.num_examples, metrics)
+    weights = _written(task, base, result)
+    return LocalUpdate(weights, result.num_examples, metrics, result.effective_steps)
 
 
 def require_taken(task: Task, settings: TrainSettings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from client_sdk.errors import BadSettings
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.tensors import tensor_of
 from serverless_fl.aggregation.fednova import effective_steps
@@ -17,11 +18,19 @@ class Steps:
     `proximal_mu` (y - x), where x are the weights at the beginning and y those of now (FedProx, Li
     et al., arXiv:1812.06127), and the `offset` of the strategy. The optimiser then adds the weight
     decay. Parameters that the loss does not reach stay as they are.
+
+    Raises BadSettings for an offset where the steps are not SGD's with the learning rate of the
+    settings: strategies reckon with those.
     """
 
     def __init__(
         self, model: nn.Module, optimiser: torch.optim.Optimizer, training: TrainSettings
     ) -> None:
+        if training.offset is not None and not _is_sgd(optimiser, training.learning_rate):
+            raise BadSettings(
+                f"The strategy corrects gradients of SGD, not of {type(optimiser).__name__}, and "
+                f"with the learning rate of the experiment, {training.learning_rate:g}."
+            )
         self.count = 0
         self._optimiser = optimiser
         self._momentum = training.momentum if isinstance(optimiser, torch.optim.SGD) else 0.0
@@ -50,3 +59,8 @@ class Steps:
                 parameter.grad.add_(offset)
         self._optimiser.step()
         self.count += 1
+
+
+def _is_sgd(optimiser: torch.optim.Optimizer, learning_rate: float) -> bool:
+    rates = {group["lr"] for group in optimiser.param_groups}
+    return isinstance(optimiser, torch.optim.SGD) and rates == {learning_rate}

@@ -108,11 +108,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LocalUpdate:
-    """What a client uploads: weights (safetensors), examples trained on, metrics."""
+    """What a client uploads: weights (safetensors), examples trained on, metrics.
+
+    `effective_steps` as of `Result`.
+    """
 
     weights: bytes
     num_examples: int
     metrics: dict[str, float]
+    effective_steps: float | None = None
 
 
 def fingerprint(task: Task) -> str:

@@ -31,6 +31,8 @@ STRATEGIES: tuple[type[Strategy], ...] = (
     FedAdam,
     FedYogi,
     FedNova,
+    Scaffold,
+    FedDyn,
     QFedAvg,
     Median,
     TrimmedMean,
@@ -39,10 +41,6 @@ STRATEGIES: tuple[type[Strategy], ...] = (
     Bulyan,
     GeometricMedian,
 )
-
-# Their rules are written and tested; each joins STRATEGIES once the coordinator and the clients run
-# all of it, because an experiment may choose whatever stands there.
-WRITTEN: tuple[type[Strategy], ...] = (Scaffold, FedDyn)
 
 
 def strategy_of(config: Config) -> Strategy:

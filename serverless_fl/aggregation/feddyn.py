@@ -1,9 +1,9 @@
-"""FedDyn: each client's loss is corrected until the clients' optima agree. The server's half."""
+"""FedDyn: each client's loss is corrected until the clients' optima agree."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, FiniteFloat
 
@@ -24,13 +24,17 @@ class FedDyn(Strategy):
     - g_k . y + alpha / 2 |y - x|^2, where g_k <- g_k - alpha (y_k - x).
 
     Choose it when the clients' data differ much, each takes part again and again, and you want to
-    send no more bytes than FedAvg does. A client that loses its g_k starts again at 0.
+    send no more bytes than FedAvg does. A client that loses its g_k begins again at 0, and the
+    lost one's share stays in h. The server's correction moves all floating-point tensors: train
+    networks without batch normalisation.
 
     >>> from serverless_fl.aggregation.in_memory import aggregate
     >>> strategy = FedDyn(feddyn_alpha=0.5)
     >>> aggregate(strategy, [0.0], [[1.0], [3.0]], clients=4)  # h = -0.5 / 4 * (1 + 3)
     (array([3.]), {'correction': array([-0.5])})
     """
+
+    remembers: ClassVar[bool] = True
 
     name: Literal["feddyn"] = "feddyn"
     feddyn_alpha: Annotated[
@@ -51,3 +55,20 @@ class FedDyn(Strategy):
         mean = reduced["weights"]
         h = state[CORRECTION] - self.feddyn_alpha * facts.participation * (mean - base)
         return mean - h / self.feddyn_alpha, {CORRECTION: h}
+
+    @property
+    def pull(self) -> float:
+        return self.feddyn_alpha
+
+    def offset(self, own: np.ndarray, state: State) -> np.ndarray:
+        return -own
+
+    def remember(
+        self,
+        own: np.ndarray,
+        state: State,
+        change: np.ndarray,
+        steps: float,
+        learning_rate: float,
+    ) -> np.ndarray:
+        return own - self.feddyn_alpha * change

@@ -1,4 +1,4 @@
-"""SCAFFOLD: control variates take the clients' drift out of their steps. The server's half."""
+"""SCAFFOLD: control variates take the clients' drift out of their steps."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ class Scaffold(Strategy):
     """Averages the changes and, with them, an estimate of the gradient that corrects the clients.
 
     Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML
-    2020, arXiv:1910.06378, algorithm 1 with option II: x <- x + eta mean change;
-    c <- c + (S / N) mean (c_i' - c_i). The companion "control" of an update is c_i' - c_i, and the
-    clients get c, the state's "control", with the model. Clients count alike.
+    2020, arXiv:1910.06378, algorithm 1 with option II. A client takes K steps
+    y <- y - eta_l (gradient - c_i + c), and keeps c_i' = c_i - c + (x - y) / (K eta_l). The server:
+    x <- x + eta mean change; c <- c + (S / N) mean (c_i' - c_i). The companion "control" of an
+    update is c_i' - c_i, and the clients get c, the state's "control", with the model. Clients
+    count alike. One that loses its c_i begins again at 0, and 1 / N of the lost one stays in c.
 
     Choose it when the clients' data differ much and each takes part again and again, so that its
     control variate stays fresh. Its clients use plain SGD, and travel twice the bytes.
@@ -39,6 +41,7 @@ class Scaffold(Strategy):
 
     companions: ClassVar[tuple[str, ...]] = (CONTROL,)
     broadcast: ClassVar[tuple[str, ...]] = (CONTROL,)
+    remembers: ClassVar[bool] = True
 
     name: Literal["scaffold"] = "scaffold"
     server_learning_rate: ServerLearningRate = 1.0
@@ -63,3 +66,20 @@ class Scaffold(Strategy):
         new = base + self.server_learning_rate * (reduced["weights"] - base)
         control = state[CONTROL] + facts.participation * reduced[CONTROL]
         return new, {CONTROL: control}
+
+    def offset(self, own: np.ndarray, state: State) -> np.ndarray:
+        offset: np.ndarray = state[CONTROL] - own
+        return offset
+
+    def remember(
+        self,
+        own: np.ndarray,
+        state: State,
+        change: np.ndarray,
+        steps: float,
+        learning_rate: float,
+    ) -> np.ndarray:
+        return own - state[CONTROL] - change / (steps * learning_rate)
+
+    def carried(self, own: np.ndarray, fresh: np.ndarray) -> Mapping[str, np.ndarray]:
+        return {CONTROL: fresh - own}

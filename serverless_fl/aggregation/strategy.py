@@ -93,11 +93,12 @@ class Strategy(Alternative):
     # and by the same weights. `serverless_fl.weights.deltas.add_companions` puts them into a file.
     companions: ClassVar[tuple[str, ...]] = ()
     broadcast: ClassVar[tuple[str, ...]] = ()  # names in `state` that clients need to train
+    remembers: ClassVar[bool] = False  # whether each client keeps an array, which begins at 0
 
     @property
     def has_client_half(self) -> bool:
         """Say whether clients must know of the strategy; else it is not told them."""
-        return bool(self.needs or self.broadcast)
+        return bool(self.needs or self.broadcast or self.remembers or self.pull)
 
     @property
     def state(self) -> Mapping[str, float]:
@@ -164,3 +165,39 @@ class Strategy(Alternative):
         one is NaN.
         """
         return reduced["weights"], {}
+
+    # The half of the clients: only where `remembers` or `pull` is set
+
+    @property
+    def pull(self) -> float:
+        """The share of its distance from the base model that a client adds to each gradient."""
+        return 0.0
+
+    def offset(self, own: np.ndarray, state: State) -> np.ndarray:
+        """Give what a client adds to each gradient, float64 [elements].
+
+        `own` is the array that it keeps, `state` has the arrays of `broadcast`.
+        """
+        return own
+
+    def remember(
+        self,
+        own: np.ndarray,
+        state: State,
+        change: np.ndarray,
+        steps: float,
+        learning_rate: float,
+    ) -> np.ndarray:
+        """Give the array that a client keeps from now on, float64 [elements].
+
+        `change`: its weights after the training less those before. `steps`: its effective steps.
+        `learning_rate`: of this round.
+        """
+        return own
+
+    def carried(self, own: np.ndarray, fresh: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Give the `companions` of an update [elements], by name.
+
+        `own` and `fresh` are what the client has kept, and what it keeps from now on.
+        """
+        return {}

@@ -15,10 +15,12 @@ from serverless_fl.wire.bounds import (
     MAX_DEADLINE,
     Attempt,
     Bytes,
+    Few,
     Listed,
     PartBytes,
     Pause,
     RoundNumber,
+    StateName,
 )
 from serverless_fl.wire.choices import OneOf
 from serverless_fl.wire.config import ExperimentConfig
@@ -76,6 +78,11 @@ class Train(Answer):
         None,
         description="The experiment's strategy, if clients have a part in it: its settings, and "
         "the metrics that it needs",
+    )
+    state: Annotated[dict[StateName, BlobInfo], Few] = Field(
+        default_factory=dict,
+        description="The arrays of the strategy's state that a client needs to train, by name; one "
+        "that no version has yet is missing, and has its initial value everywhere",
     )
     deadline: datetime
     seconds_left: float = Field(ge=0, le=MAX_DEADLINE)

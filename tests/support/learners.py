@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,7 @@ from client_sdk.task.torch_task import TorchTask
 from client_sdk.tools.verify import verify
 
 CLIENTS, EXAMPLES = 3, 42
+_NUMBERS = itertools.count()
 _DRAW = np.random.default_rng(4)
 X = _DRAW.normal(size=(EXAMPLES, 3)).astype(np.float32)
 DATA = Arrays(X, (X @ np.array([1.0, -2.0, 0.5]) > 0.2).astype(np.int64))
@@ -46,6 +48,7 @@ class Learning:
 
     federation: object
     experiment: str
+    key: str
     clients: list[Participant]
     trainer: LocalTrainer
     events: list = field(default_factory=list)
@@ -53,7 +56,8 @@ class Learning:
 
 async def learning(federation, task=TASK, options=lambda number: {}, **settings) -> Learning:
     """An enrolled experiment; `options` gives a client's arguments of `Participant`."""
-    found = {**SETTINGS, **settings}
+    # A deadline of its own, because `create` with the same settings finds the same experiment.
+    found = {**SETTINGS, "deadline_seconds": 60 + next(_NUMBERS), **settings}
     made, key = await federation.create(initial_model(task, found.get("seed", 0)), **found)
     trainer, events = LocalTrainer(task, DATA, InLine()), []
     trainer.start()
@@ -71,7 +75,7 @@ async def learning(federation, task=TASK, options=lambda number: {}, **settings)
     ]
     for client in clients:
         await client.enrol(key)
-    return Learning(federation, made, clients, trainer, events)
+    return Learning(federation, made, key, clients, trainer, events)
 
 
 async def learn(federation, task=TASK, options=lambda number: {}, **settings) -> Learning:

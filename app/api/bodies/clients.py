@@ -16,7 +16,6 @@ from app.service.coordinator import (
     Turn,
     Wait,
 )
-from serverless_fl.aggregation import strategy_of
 from serverless_fl.domain.agreement import ColumnSums, Scale
 from serverless_fl.domain.records import Update, UpdateCommit, client_id
 from serverless_fl.wire import schema, turns, views
@@ -50,7 +49,11 @@ def _train_body(turn: Train) -> turns.Train:
         attempt=round_.attempt,
         base_version=round_.base_version,
         model=schema.BlobInfo(sha256=turn.model.sha256, size=turn.model.size),
-        strategy=strategy if (strategy := strategy_of(config)).has_client_half else None,
+        strategy=turn.strategy if turn.strategy.has_client_half else None,
+        state={
+            name: schema.BlobInfo(sha256=blob.sha256, size=blob.size)
+            for name, blob in turn.state.items()
+        },
         deadline=time_of(round_.deadline),
         seconds_left=turn.seconds_left,
         training=turns.Training(

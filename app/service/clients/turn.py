@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from app.service.clients.long_poll import Gone, LongPolls, state_of
@@ -11,6 +12,8 @@ from app.service.files.uploads import max_update_bytes, update_bytes
 from app.service.rounds.machine import Rounds
 from app.service.rounds.progress import check_sample
 from app.telemetry import ids
+from serverless_fl.aggregation import strategy_of
+from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import Blob, Client
 from serverless_fl.domain.round import Round, RoundState
@@ -20,12 +23,16 @@ from serverless_fl.domain.round import Round, RoundState
 class Train:
     """The client has to train from `model` and to upload an update before the round's deadline.
 
-    `direct`: the parts of the update go to the blob store itself. Sizes are in bytes.
+    `state` has the arrays of the strategy's state that it needs for that, by name; those that no
+    version has yet are missing. `direct`: the parts of the update go to the blob store itself.
+    Sizes are in bytes.
     """
 
     experiment: Experiment
     round: Round
     model: Blob
+    strategy: Strategy
+    state: Mapping[str, Blob]
     seconds_left: float
     part_bytes: int
     max_update_bytes: int
@@ -113,10 +120,13 @@ class Turns:
         base = await self.repo.model(experiment.id, round_.base_version)
         if base is None:
             return self._wait(experiment, round_, "The base model is not there yet.")
+        strategy = strategy_of(experiment.config)
         return Train(
             experiment=experiment,
             round=round_,
             model=base.compressed or base.blob,
+            strategy=strategy,
+            state={name: base.state[name] for name in strategy.broadcast if name in base.state},
             seconds_left=max(0.0, round_.deadline - self.context.clock()),
             part_bytes=self.context.limits.part_bytes,
             max_update_bytes=max_update_bytes(await update_bytes(self.repo, experiment, base.blob)),

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from client_sdk.cli import algorithms_table
-from serverless_fl.aggregation import STRATEGIES, WRITTEN
+from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.aggregation.fedavg import FedAvg
 from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.wire.choices import OneOf
@@ -16,7 +16,7 @@ from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import GROUP_KEY, settings_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "algorithms.md"
-ALL = (*STRATEGIES, *WRITTEN)
+ALL = STRATEGIES
 
 
 class WithAll(ExperimentConfig):

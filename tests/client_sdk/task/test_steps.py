@@ -83,6 +83,17 @@ def test_an_optimiser_without_momentum_has_as_many_effective_steps_as_steps():
     assert found.effective_steps == 3
 
 
+@pytest.mark.parametrize(
+    "optimiser", [torch.optim.Adam, lambda p, training: torch.optim.SGD(p, lr=0.3)]
+)
+def test_an_offset_is_for_sgd_with_the_experiment_s_rate(optimiser):
+    """SCAFFOLD divides the change by the number of steps and this rate."""
+    task = TorchTask(Distance, loss=QUADRATIC.loss, metrics={}, optimiser=optimiser)
+    training = replace(PLAIN, offset={"w": np.array([2.0])})
+    with pytest.raises(BadSettings, match=r"corrects gradients of SGD, .*learning rate .* 0\.1"):
+        task.train({"w": np.array([2.0])}, ONE, training, 0)
+
+
 X = np.random.default_rng(3).normal(size=(22, 5)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64)
 

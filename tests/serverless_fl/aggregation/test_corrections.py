@@ -52,6 +52,23 @@ def test_scaffolds_clients_need_its_control():
     assert set(Scaffold.broadcast) <= set(Scaffold().state)
 
 
+def test_scaffolds_client_by_hand():
+    """c - c_i = 1 - 3; c_i - c + (x - y) / (K lr) = 3 - 1 - 2 / (4 * 0.25)."""
+    own, state = np.array([3.0]), {"control": np.array([1.0])}
+    assert Scaffold().offset(own, state) == pytest.approx([-2])
+    fresh = Scaffold().remember(own, state, np.array([2.0]), 4, 0.25)
+    assert fresh == pytest.approx([0])
+    assert Scaffold().carried(own, fresh)["control"] == pytest.approx([-3])
+
+
+def test_feddyns_client_by_hand():
+    """-g; g - alpha (y - x) = 3 - 0.5 * 2."""
+    own, strategy = np.array([3.0]), FedDyn(feddyn_alpha=0.5)
+    assert strategy.pull == 0.5
+    assert strategy.offset(own, {}) == pytest.approx([-3])
+    assert strategy.remember(own, {}, np.array([2.0]), 4, 0.25) == pytest.approx([2])
+
+
 def test_feddyns_server_by_hand():
     """Changes 2 and 4 of four clients, alpha 0.5: h = 1 - 0.5 / 4 * 6 = 0.25; 13 - 0.25 / 0.5."""
     new, state = aggregate(
@@ -92,16 +109,16 @@ def test_scaffold_reaches_the_optimum_that_fedavg_misses():
     x, state, own = np.zeros(2), None, np.zeros((3, 2))
     averaged = np.zeros(2)
     for _ in range(200):
-        control = np.zeros(2) if state is None else state["control"]
+        known = {"control": np.zeros(2)} if state is None else state
         y = np.tile(x, (3, 1))
         for _ in range(steps):
-            y = y - rate * (CURVES[:, None] * (y - OPTIMA) - own + control)
-        fresh = own - control + (x - y) / (steps * rate)
+            y = y - rate * (CURVES[:, None] * (y - OPTIMA) + Scaffold().offset(own, known))
+        fresh = Scaffold().remember(own, known, y - x, steps, rate)
         x, state = aggregate(
             Scaffold(),
             x,
             y,
-            companions={"control": fresh - own},
+            companions=Scaffold().carried(own, fresh),
             state=state,
             clients=3,
             training=training,
@@ -121,6 +138,6 @@ def test_feddyn_reaches_it_too():
     x, state, g = np.zeros(2), None, np.zeros((3, 2))
     for _ in range(200):
         y = (CURVES[:, None] * OPTIMA + g + alpha * x) / (CURVES[:, None] + alpha)
-        g = g - alpha * (y - x)
+        g = FedDyn(feddyn_alpha=alpha).remember(g, {}, y - x, 1, 1)
         x, state = aggregate(FedDyn(feddyn_alpha=alpha), x, y, state=state, clients=3)
     np.testing.assert_allclose(x, JOINT, atol=1e-6)

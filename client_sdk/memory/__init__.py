@@ -1,0 +1,1 @@
+"""What a client keeps between rounds for its strategy, and its half of the strategy."""
