@@ -13,11 +13,12 @@ from typing import Any
 
 from client_sdk.data.data import Arrays
 from client_sdk.data.joined import join
-from client_sdk.data.tables.preparing import check, prepare, sums, with_normalisation
+from client_sdk.data.tables.preparing import check, prepare, sums, with_scales
 from client_sdk.data.tables.reading import read_table
 from client_sdk.data.tables.schema import ColumnSchema, Schema, describe, without_scales
 from client_sdk.data.tables.table import Table
 from client_sdk.errors import DataError
+from serverless_fl.domain.scales import scales_of
 
 
 class SiteTables(Mapping[str, Arrays]):
@@ -82,9 +83,8 @@ def read_sites(
     for name, table in tables.items():
         check(replace(table, name=name), like)
     bare = without_scales(like)
-    return SiteTables(
-        tables, with_normalisation(bare, [sums(table, bare) for table in tables.values()])
-    )
+    scales = scales_of(bare.numeric, [sums(table, bare) for table in tables.values()])
+    return SiteTables(tables, with_scales(bare, scales))
 
 
 def _by_file(sources: Sequence[Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 
 from client_sdk.data.dataset import Dataset
+from client_sdk.data.tables.words import folded
 from client_sdk.errors import DataError
 from client_sdk.task.model_file import Description, read_metadata
 from serverless_fl.wire.text import clean
@@ -87,7 +88,7 @@ def _matched(own: Sequence[str], theirs: Sequence[str]) -> list[int]:
     found: list[int] = []
     for name in own:
         same = [n for n, other in enumerate(theirs) if other == name] or [
-            n for n, other in enumerate(theirs) if _plain(other) == _plain(name)
+            n for n, other in enumerate(theirs) if folded(other) == folded(name)
         ]
         if len(same) != 1:
             raise DataError(
@@ -105,10 +106,6 @@ def _matched(own: Sequence[str], theirs: Sequence[str]) -> list[int]:
 def _composed(name: str) -> str:
     """The name as NFC: some file systems decompose accents."""
     return unicodedata.normalize("NFC", name)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.casefold().split())
 
 
 def _listed(names: Sequence[str]) -> str:

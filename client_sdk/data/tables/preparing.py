@@ -1,24 +1,26 @@
 """Makes numbers of a table as its experiment's description says, and sums to agree on scales.
 
 The parties add up counts, sums and squares of their columns. Mean and deviation of all data follow
-from the totals, and no party shows a row (Chan, Golub and LeVeque, "Algorithms for computing the
-sample variance", The American Statistician 37, 1983, on sums about a shift).
+from the totals (`serverless_fl.domain.scales`), and no party shows a row.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from client_sdk.data.tables.schema import ColumnSchema, Scale, Schema
+from client_sdk.data.tables.schema import ColumnSchema, Scale, Schema, require_scale
 from client_sdk.data.tables.table import Column, Table, as_category
-from client_sdk.data.tables.words import LARGEST, listed, shown
+from client_sdk.data.tables.words import folded, listed, shown
 from client_sdk.errors import DataError
+from serverless_fl.domain import agreement
+
+if TYPE_CHECKING:
+    from serverless_fl.wire.views import ScaleView
 
 _FARTHEST = 1e6  # deviations from the mean; farther values could overflow a float32 model
 
@@ -31,18 +33,6 @@ class Prepared(NamedTuple):
     x: np.ndarray
     y: np.ndarray | None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Of a party's table: rows, and for each of `Schema.numeric` the number of known values, their
-    sum and the sum of their squares, about the scale's mean where the description has one.
-    """
-
-    rows: int
-    counts: tuple[int, ...]
-    sums: tuple[float, ...]
-    squares: tuple[float, ...]
 
 
 def check(table: Table, schema: Schema, *, map_classes: bool = False) -> tuple[str, ...]:
@@ -95,68 +85,48 @@ def prepare(table: Table, schema: Schema, *, map_classes: bool = False) -> Prepa
     return Prepared(x, y, notes)
 
 
-def sums(table: Table, schema: Schema) -> Sums:
-    """What the table adds to the scales of all parties, in float64. Raises DataError as `check`."""
+def sums(table: Table, schema: Schema) -> list[agreement.ColumnSums]:
+    """What the table adds to the scales of all parties, for each of `Schema.numeric`, in float64.
+
+    Raises DataError as `check` does.
+    """
     check(table, schema)
     columns = {column.name: column for column in table.columns}
     found = []
-    for name, centre in zip(schema.numeric, _centres(schema), strict=True):
+    for name in schema.numeric:
         column = columns.get(name) or table.label
         if column is None:
             raise DataError(f"{table.name}: say which column is the label.")
-        values = column.values[~column.missing] - centre
-        found.append((len(values), float(values.sum()), float(values @ values)))
-    counts, totals, squares = zip(*found, strict=True) if found else ((), (), ())
-    return Sums(len(table), tuple(counts), tuple(totals), tuple(squares))
+        values = column.values[~column.missing]
+        found.append(
+            agreement.ColumnSums(
+                column=name,
+                count=len(values),
+                sum=float(values.sum()),
+                squares=float(values @ values),
+            )
+        )
+    return found
 
 
-def with_normalisation(schema: Schema, parties: Sequence[Sums]) -> Schema:
-    """The description with mean and deviation of all parties' data, in any order of the parties.
+def with_scales(schema: Schema, scales: Sequence[agreement.Scale | ScaleView]) -> Schema:
+    """The description with the scales of all parties' data. Raises DataError.
 
-    `schema` is the one that the sums were made with. Raises DataError for sums of other columns, or
-    that no table has.
+    A coordinator may have sent them: a table could have each of them.
     """
-    names = schema.numeric
-    for one in parties:
-        _check_sums(one, len(names))
-    scales = {}
-    for n, (name, centre) in enumerate(zip(names, _centres(schema), strict=True)):
-        count = sum(one.counts[n] for one in parties)
-        total = math.fsum(one.sums[n] for one in parties)
-        square = math.fsum(one.squares[n] for one in parties)
-        scales[name] = _scale(count, total, square, centre)
-    columns = tuple(replace(c, scale=scales.get(c.name)) for c in schema.columns)
-    label_scale = scales[schema.label] if schema.classes is None else None
+    found = {scale.column: Scale(scale.mean, scale.deviation) for scale in scales}
+    for name in schema.numeric:
+        if name not in found:
+            raise DataError(f"The experiment has not fixed the mean of {shown(name)} yet.")
+        try:
+            require_scale(found[name])
+        except ValueError as error:
+            raise DataError(f"The scale of {shown(name)} cannot be used: {error}.") from error
+    columns = tuple(
+        replace(c, scale=None if c.kind == "category" else found[c.name]) for c in schema.columns
+    )
+    label_scale = found[schema.label] if schema.classes is None else None
     return replace(schema, columns=columns, label_scale=label_scale)
-
-
-def _centres(schema: Schema) -> list[float]:
-    scales = [column.scale for column in schema.columns if column.kind != "category"]
-    if schema.classes is None:
-        scales.append(schema.label_scale)
-    return [scale.mean if scale else 0.0 for scale in scales]
-
-
-def _scale(count: int, total: float, square: float, centre: float) -> Scale:
-    if not count:
-        return Scale(centre, 1.0)
-    shift = total / count
-    deviation = math.sqrt(max(0.0, square / count - shift * shift))
-    # A column of one value stays at 0: a division by next to nothing would blow it up.
-    is_flat = deviation <= 1e-9 * max(1.0, abs(centre + shift), math.sqrt(square / count))
-    return Scale(centre + shift, 1.0 if is_flat else deviation)
-
-
-def _check_sums(one: Sums, width: int) -> None:
-    if not len(one.counts) == len(one.sums) == len(one.squares) == width:
-        raise DataError(f"A party's sums are of other columns than the {width} of the description.")
-    numbers = zip(one.counts, one.sums, one.squares, strict=True)
-    most = 2 * LARGEST  # of a value about a centre; no comparison holds for NaN
-    if not all(
-        0 <= count <= one.rows and abs(total) <= count * most and 0 <= square <= count * most**2
-        for count, total, square in numbers
-    ):
-        raise DataError("A party's sums are those of no table.")
 
 
 def _check_column(whose: str, own: Column, wanted: ColumnSchema) -> list[str]:
@@ -223,7 +193,7 @@ def _labels(whose: str, label: Column, schema: Schema, map_classes: bool) -> np.
 def _class_of(whose: str, word: str, classes: Sequence[str], map_classes: bool) -> int:
     if word in classes:
         return classes.index(word)
-    alike = [n for n, other in enumerate(classes) if _folded(other) == _folded(word)]
+    alike = [n for n, other in enumerate(classes) if folded(other) == folded(word)]
     if map_classes and len(alike) == 1:
         return alike[0]
     hint = (
@@ -235,7 +205,3 @@ def _class_of(whose: str, word: str, classes: Sequence[str], map_classes: bool) 
         f"{whose}: {shown(word)} is none of the experiment's classes{hint}: "
         f"{listed(classes)} there."
     )
-
-
-def _folded(word: str) -> str:
-    return " ".join(word.casefold().split())

@@ -200,7 +200,7 @@ def _check(schema: Schema) -> None:
         raise ValueError(f"it has more than {MAX_INPUTS} categories")
     for scale in (*(column.scale for column in schema.columns), schema.label_scale):
         if scale:
-            _check_scale(scale)
+            require_scale(scale)
 
 
 def _check_words(words: Sequence[object], what: str) -> None:
@@ -214,7 +214,8 @@ def _check_words(words: Sequence[object], what: str) -> None:
         raise ValueError(f"there are two of the {what} {str(twice)[:40]!r}")
 
 
-def _check_scale(scale: Scale) -> None:
+def require_scale(scale: Scale) -> None:
+    """Raise ValueError for a scale that no table could have."""
     for value in (scale.mean, scale.deviation):
         # Of a table, both are within twice the largest value. The comparison is false for NaN.
         if type(value) not in (int, float) or not abs(value) <= 2 * LARGEST:

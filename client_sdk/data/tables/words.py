@@ -107,6 +107,11 @@ def canonical(word: str) -> str:
     return found[1] if found else word
 
 
+def folded(word: str) -> str:
+    """A word without regard to capitals and spaces, to compare it with another one."""
+    return " ".join(word.casefold().split())
+
+
 def truth(word: str) -> bool | None:
     """True for true and yes, False for false and no, in any letters; None for other words."""
     word = word.strip().lower()

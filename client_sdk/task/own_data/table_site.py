@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from client_sdk.data.data import Arrays
 from client_sdk.data.tables import preparing
 from client_sdk.data.tables.reading import read_table
-from client_sdk.data.tables.schema import Scale, Schema
+from client_sdk.data.tables.schema import Schema
 from client_sdk.data.tables.table import Column, Table
 from client_sdk.data.tables.words import shown
 from client_sdk.errors import DataError
@@ -57,23 +56,20 @@ class TableSite:
         """The number of rows, the facts, and sums of columns that have enough values."""
         schema = self._task.schema
         facts = agreement_of(self._task, federated=self._federated).facts
-        found = preparing.sums(self._table, schema) if self._federated else None
-        sums: list[ColumnSums] = []
-        if found is not None:
-            rows = zip(schema.numeric, found.counts, found.sums, found.squares, strict=True)
-            sums = [
-                ColumnSums(column=name, count=count, sum=total, squares=squares)
-                if count >= FEWEST
-                else ColumnSums(column=name, count=0, sum=0.0, squares=0.0)
-                for name, count, total, squares in rows
-            ]
+        found = preparing.sums(self._table, schema) if self._federated else []
+        sums = [
+            one
+            if one.count >= FEWEST
+            else ColumnSums(column=one.column, count=0, sum=0.0, squares=0.0)
+            for one in found
+        ]
         return Declaration(len(self._table), facts, sums)
 
     def ready(self, scales: Sequence[ScaleView]) -> tuple[Task, Arrays, Sequence[str]]:
         """The task with its scales, and prepared rows."""
         schema, notes = self._task.schema, []
         if self._federated:
-            schema = with_scales(schema, scales)
+            schema = preparing.with_scales(schema, scales)
             notes = _far_columns(self._table, schema)
         x, y, _ = preparing.prepare(self._table, schema, map_classes=self._map_classes)
         return TableTask(schema, self._task.network), Arrays(x, y), notes
@@ -93,18 +89,6 @@ def read_like(
     except DataError:
         preparing.check(read_table(path, label), schema, map_classes=map_classes)
         raise
-
-
-def with_scales(schema: Schema, scales: Sequence[ScaleView]) -> Schema:
-    """The description with the scales that the experiment fixed. Raises DataError."""
-    found = {scale.column: Scale(scale.mean, scale.deviation) for scale in scales}
-    if missing := [name for name in schema.numeric if name not in found]:
-        raise DataError(f"The experiment has not fixed the mean of {shown(missing[0])} yet.")
-    columns = tuple(
-        replace(c, scale=None if c.kind == "category" else found[c.name]) for c in schema.columns
-    )
-    label_scale = found[schema.label] if schema.classes is None else None
-    return replace(schema, columns=columns, label_scale=label_scale)
 
 
 def _far_columns(table: Table, schema: Schema) -> list[str]:

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
-from client_sdk.data.tables.preparing import Sums, check, prepare, sums, with_normalisation
+from client_sdk.data.tables.preparing import check, prepare, sums, with_scales
 from client_sdk.data.tables.reading import read_table
 from client_sdk.data.tables.schema import Scale, Schema, describe, without_scales
 from client_sdk.errors import DataError
+from serverless_fl.domain.agreement import ColumnSums
+from serverless_fl.domain.scales import scales_of
+from serverless_fl.wire.views import ScaleView
 
 ROWS = "age,sex,smokes,sick\n60,f,yes,ill\n40,m,no,well\n,,,well\n"
 
@@ -157,68 +160,48 @@ def split(table, at):
     return table.take(range(at)), table.take(range(at, len(table)))
 
 
-@pytest.mark.parametrize("offset", [0, 1e9])
+def together(schema, parties):
+    return with_scales(schema, scales_of(schema.numeric, [sums(one, schema) for one in parties]))
+
+
+@pytest.mark.parametrize("offset", [0, 1e6])
 def test_scales_of_sums_are_those_of_all_rows_together(read, offset):
     rows = "".join(f"{offset + n * n},{'' if n % 7 == 0 else n},{n / 8}\n" for n in range(1, 90))
     whole = read(f"a,b,sick\n{rows}")
     wanted = describe(whole)
     parties = split(whole, 20)
-    # The description of one party's own table is the usual start: its means are the centres.
-    start = describe(parties[0])
-    found = with_normalisation(start, [sums(party, start) for party in parties])
+    found = together(without_scales(describe(parties[0])), parties)
     for one, other in zip(found.columns, wanted.columns, strict=True):
         assert one.scale.mean == pytest.approx(other.scale.mean, rel=1e-12)
         assert one.scale.deviation == pytest.approx(other.scale.deviation, rel=1e-9)
     assert found.label_scale.mean == pytest.approx(wanted.label_scale.mean)
-    # Without any start, sums are about 0.
-    if not offset:
-        free = without_scales(start)
-        again = with_normalisation(free, [sums(party, free) for party in parties])
-        assert again.columns[0].scale.deviation == pytest.approx(wanted.columns[0].scale.deviation)
-
-
-def test_the_order_of_the_parties_does_not_matter(read, schema):
-    parts = [
-        sums(read(f"age,sex,smokes,sick\n{n / 3},f,yes,ill\n{n * 7.1},m,no,well\n"), schema)
-        for n in range(9)
-    ]
-    assert with_normalisation(schema, parts) == with_normalisation(schema, parts[::-1])
 
 
 def test_missing_values_do_not_count(read, schema):
-    found = sums(read(ROWS), schema)
-    assert found == Sums(3, (2, 2), (0.0, 0.0), (200.0, 0.5))
+    assert sums(read(ROWS), schema) == [
+        ColumnSums(column="age", count=2, sum=100.0, squares=5200.0),
+        ColumnSums(column="smokes", count=2, sum=1.0, squares=1.0),
+    ]
 
 
 def test_a_column_that_nobody_knows_or_that_never_changes_keeps_its_size(read):
     table = read("a,b,sick\n5,,1\n5,2,0\n")
-    schema = without_scales(describe(table))
-    parts = [sums(table.take([0]), schema)]
-    found = with_normalisation(schema, parts)
-    assert found.columns[0].scale == Scale(5.0, 1.0)
-    assert found.columns[1].scale == Scale(0.0, 1.0)
-    assert with_normalisation(schema, []).columns[0].scale == Scale(0.0, 1.0)
+    found = together(without_scales(describe(table)), [table.take([0])])
+    assert [column.scale for column in found.columns] == [Scale(5.0, 1.0), Scale(0.0, 1.0)]
 
 
-@pytest.mark.parametrize(
-    ("bad", "words"),
-    [
-        (Sums(1, (1,), (1.0,), (1.0,)), "of other columns"),
-        (Sums(1, (2, 1), (1.0, 1.0), (1.0, 1.0)), "those of no table"),
-        (Sums(1, (-1, 1), (1.0, 1.0), (1.0, 1.0)), "those of no table"),
-        (Sums(1, (1, 1), (float("nan"), 1.0), (1.0, 1.0)), "those of no table"),
-        (Sums(1, (1, 1), (1.0, 1.0), (-1.0, 1.0)), "those of no table"),
-        (Sums(1, (1, 1), (1.0, 1.0), (float("inf"), 1.0)), "those of no table"),
-    ],
-)
-def test_a_strangers_sums_are_checked(schema, bad, words):
-    with pytest.raises(DataError, match=words):
-        with_normalisation(schema, [bad])
+def scale(column, mean=0.0, deviation=1.0):
+    return ScaleView(column=column, mean=mean, deviation=deviation, count=1)
+
+
+@pytest.mark.parametrize("bad", [scale("age", mean=1e300), scale("age", deviation=1e300)])
+def test_scales_of_a_coordinator_are_those_that_a_table_could_have(schema, bad):
+    with pytest.raises(DataError, match="The scale of 'age' cannot be used"):
+        with_scales(schema, [bad, scale("smokes")])
+    with pytest.raises(DataError, match="has not fixed the mean of 'age'"):
+        with_scales(schema, [scale("smokes")])
 
 
 def test_agreed_scales_can_always_be_written_and_read(read, schema):
-    bad = Sums(10, (1, 1), (1e300, 1.0), (1e308, 1.0))
-    with pytest.raises(DataError, match="those of no table"):
-        with_normalisation(schema, [bad])
-    good = with_normalisation(schema, [sums(read(ROWS), schema)])
+    good = together(schema, [read(ROWS)])
     assert Schema.from_json(good.to_json()) == good
