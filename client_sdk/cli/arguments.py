@@ -195,12 +195,7 @@ def _add_settings(parser: _Parser) -> Group:
     data.add_argument(
         "--label", metavar="COLUMN", help="of a table (.csv, .parquet ...): the column to predict"
     )
-    data.add_argument(
-        "--kinds",
-        metavar="NAME=KIND,...",
-        help="of a table: what columns are, where the guess is wrong; a KIND is number, boolean, "
-        "category or ignore",
-    )
+    _add_kinds(data)
     data.add_argument(
         "--image-size",
         metavar="WxH",
@@ -286,6 +281,15 @@ def _add_split(parser: _Parser) -> None:
     figure.add_argument("--json", action="store_true", help="print JSON to standard output")
 
 
+def _add_kinds(group: Group) -> None:
+    group.add_argument(
+        "--kinds",
+        metavar="NAME=KIND,...",
+        help="of a table: what columns are, where the guess is wrong; a KIND is number, boolean, "
+        "category or ignore",
+    )
+
+
 def _add_create(parser: _Parser) -> None:
     parser.add_argument("--server", type=values.server, required=True, help="the coordinator's URL")
     _add_admin_key(parser)
@@ -299,6 +303,7 @@ def _add_create(parser: _Parser) -> None:
         "but its name, columns, kinds, categories, classes, and (given) means and deviations",
     )
     look.add_argument("--label", metavar="COLUMN", help="of a table: the column to predict")
+    _add_kinds(look)
     look.add_argument(
         "--column",
         action="append",

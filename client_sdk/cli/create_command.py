@@ -11,6 +11,7 @@ from dataclasses import replace
 from client_sdk import hints
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.cli import own_task
+from client_sdk.cli.run_table import parse_kinds
 from client_sdk.cli.settings import effective
 from client_sdk.data.preparation import parse_size
 from client_sdk.errors import UsageError
@@ -87,6 +88,7 @@ def _look(arguments: argparse.Namespace) -> Look:
     return Look(
         like=arguments.like,
         label=arguments.label,
+        kinds=parse_kinds(arguments.kinds),
         columns=arguments.columns,
         classes=classes,
         size=parse_size(arguments.image_size) if arguments.image_size else None,

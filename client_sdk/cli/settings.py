@@ -125,7 +125,7 @@ def default_text(setting: Setting) -> str:
 def help_text(setting: Setting) -> str:
     """A setting's description with its bounds and its default."""
     text = setting.description
-    if text[1:2].islower():
+    if text.split(" ", 1)[0][1:].islower() or text.startswith("A "):  # else a name: FedProx
         text = text[0].lower() + text[1:]
     notes = [] if setting.choices else [setting.bounds]
     if default := default_text(setting):

@@ -37,8 +37,8 @@ class Bulyan(Strategy):
         if updates >= 4 * self.byzantine + 3:
             return None
         return (
-            f"Bulyan needs at least {4 * self.byzantine + 3} updates in a round to withstand "
-            f"{self.byzantine} malicious ones, not {updates}"
+            f"Bulyan with byzantine ({self.byzantine}) needs at least {4 * self.byzantine + 3} "
+            f"updates in a round, not {updates}"
         )
 
     def weights(self, gram: np.ndarray, updates: Sequence[UpdateFacts]) -> np.ndarray:

@@ -37,7 +37,8 @@ class GeometricMedian(Strategy):
 
     name: Literal["geometric-median"] = "geometric-median"
     weiszfeld_passes: Annotated[
-        int, Field(ge=1, le=1000, description="Weiszfeld's passes after the plain mean")
+        int,
+        Field(ge=1, le=1000, description="Passes of Weiszfeld after the plain mean"),
     ] = 100
 
     def weights(self, gram: np.ndarray, updates: Sequence[UpdateFacts]) -> np.ndarray:

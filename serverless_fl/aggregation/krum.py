@@ -46,6 +46,6 @@ def krum_fault(byzantine: int, updates: int) -> str | None:
     if updates >= 2 * byzantine + 3:
         return None
     return (
-        f"Krum needs at least {2 * byzantine + 3} updates in a round to withstand {byzantine} "
-        f"malicious ones, not {updates}"
+        f"Krum with byzantine ({byzantine}) needs at least {2 * byzantine + 3} updates in a "
+        f"round, not {updates}"
     )

@@ -37,8 +37,8 @@ class TrimmedMean(Strategy):
         if updates > 2 * self.byzantine:
             return None
         return (
-            f"the trimmed mean cuts {self.byzantine} updates on each side, so it needs at least "
-            f"{2 * self.byzantine + 1} in a round, not {updates}"
+            f"the trimmed mean with byzantine ({self.byzantine}) needs at least "
+            f"{2 * self.byzantine + 1} updates in a round, not {updates}"
         )
 
     def reduce(self, columns: np.ndarray, updates: Sequence[UpdateFacts]) -> np.ndarray:

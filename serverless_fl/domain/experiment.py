@@ -137,17 +137,12 @@ class Config:
                 f"A data set of {self.dataset_size} examples cannot be shared among "
                 f"{self.clients} clients: each needs at least one."
             )
-        if not self.clients_per_round <= self.clients_to_start <= self.clients:
-            raise InvalidConfig(
-                f"min_clients ({self.clients_to_start}) must lie between clients_per_round "
-                f"({self.clients_per_round}) and clients ({self.clients})."
-            )
         if self.updates_to_close > self.clients_per_round:
             raise InvalidConfig(
                 f"quorum ({self.quorum}) is more than clients_per_round "
                 f"({self.clients_per_round}): lower it, or no round ever closes."
             )
-
+        self._require_start()
         if self.target_accuracy is not None and self.target_metric is not None:
             raise InvalidConfig(
                 f"target_accuracy ({self.target_accuracy}) and target_metric "
@@ -156,6 +151,19 @@ class Config:
         fault = target_fault(self.target_metric, self.target_value, self.target_better)
         if fault is not None:
             raise InvalidConfig(fault)
+
+    def _require_start(self) -> None:
+        """Raise InvalidConfig if the first round opens with too few clients, or never.
+
+        Parties with data of their own may all be in each round, and begin before all are there.
+        """
+        name = "quorum" if self.own_data else "clients_per_round"
+        fewest = self.updates_to_close if self.own_data else self.clients_per_round
+        if not fewest <= self.clients_to_start <= self.clients:
+            raise InvalidConfig(
+                f"min_clients ({self.clients_to_start}) must lie between {name} ({fewest}) and "
+                f"clients ({self.clients})."
+            )
 
     def _require_data(self) -> None:
         """Raise InvalidConfig for a setting that belongs to the other kind of data."""

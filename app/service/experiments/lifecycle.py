@@ -273,6 +273,9 @@ def _require_trainable(config: Config) -> None:
     """Raise InvalidConfig unless the strategy can do with the quorum, and with the training."""
     strategy = strategy_of(config)
     if fault := strategy.fault(config.updates_to_close):
-        raise InvalidConfig(f"{sentence(fault)} The quorum is {config.updates_to_close}.")
+        raise InvalidConfig(
+            f"{sentence(fault)} The quorum is the fewest updates that close a round, and it is "
+            f"{config.updates_to_close}: raise it."
+        )
     if fault := strategy.training_fault(training_facts(config, 1)):
         raise InvalidConfig(sentence(fault))

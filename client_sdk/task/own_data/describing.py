@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from client_sdk.data.dataset import make_dataset
@@ -28,12 +28,13 @@ from serverless_fl.domain.agreement import MAX_COLUMNS, Agreement, metadata_of
 class Look:
     """What somebody says of every party's data: a sample `like` theirs, or words instead of it.
 
-    `columns` are words such as "age=number" and "sex=category:f,m". `size` is a picture's width
-    and height.
+    `kinds` says what columns of `like` are, where a guess is wrong. `columns` are words such as
+    "age=number" and "sex=category:f,m". `size` is a picture's width and height.
     """
 
     like: Path | None = None
     label: str | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
     columns: Sequence[str] = ()
     classes: Sequence[str] = ()
     size: tuple[int, int] | None = None
@@ -58,6 +59,8 @@ class Plan:
 
 def plan_of(look: Look, *, federated: bool) -> Plan:
     """The plan for tables where there is a label, else for pictures. Raises DataError."""
+    if look.kinds and (look.label is None or look.like is None):
+        raise DataError("--kinds says what the columns of a table are: give --like and --label.")
     if look.label is not None or look.columns:
         return _of_tables(look, federated)
     if look.like is not None and is_table(look.like) and look.like.suffix.lower() != ".npz":
@@ -72,7 +75,7 @@ def _of_tables(look: Look, federated: bool) -> Plan:
     if look.like is not None:
         if look.columns:
             raise DataError("Give --like or --column, not both.")
-        table = read_table(look.like, look.label)
+        table = read_table(look.like, look.label, kinds=look.kinds)
         name, notes = table.name, table.notes
         # Elsewhere values may be missing where none are here.
         schema = describe(table, indicators=True)

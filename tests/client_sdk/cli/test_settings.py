@@ -8,7 +8,10 @@ import pytest
 
 from client_sdk.cli import config_file, settings
 from client_sdk.cli.arguments import make_parser
+from client_sdk.cli.settings import help_text
 from client_sdk.errors import UsageError
+from serverless_fl.wire.config import ExperimentConfig
+from serverless_fl.wire.settings import settings_of
 from tests.support.choices import WithToys
 
 
@@ -51,6 +54,14 @@ def test_defaults_are_the_classic_run():
     config = effective(size=60000)
     assert (config.clients, config.clients_per_round, config.rounds) == (20, 10, 10)
     assert (config.local_epochs, config.batch_size, config.learning_rate) == (10, 50, 0.05)
+
+
+def test_help_keeps_the_capitals_of_names():
+    declared = settings_of(ExperimentConfig).values()
+    assert {word for s in declared if (word := help_text(s).split()[0])[0].isupper()} == {
+        "FedProx:",
+        "L2",
+    }
 
 
 def test_what_the_data_decide():

@@ -250,3 +250,23 @@ async def test_an_initial_model_with_bad_terms_is_refused(federation, metadata, 
     with pytest.raises(RequestRefused, match=says) as refused:
         await federation.create(initial, **FEDERATED)
     assert refused.value.code == "bad-facts"
+
+
+async def test_some_parties_begin_and_the_rest_come_into_the_next_round(federation):
+    experiment, key = await federation.create(
+        model(), **OWN, clients=3, clients_per_round=3, min_clients=2, rounds=2
+    )
+    first = [await enrol(federation, experiment, key, n) for n in range(2)]
+    assert await federation.cohort(experiment) == ["client-00", "client-01"]
+    late = await enrol(federation, experiment, key, 2)
+    for member in first:
+        await member.upload(1, 1.0, 10)
+    assert await federation.cohort(experiment) == ["client-00", "client-01", "client-02"]
+    for member in (*first, late):
+        await member.upload(2, 1.0, 10)
+    assert (await federation.admin.experiment(experiment)).state == "completed"
+
+
+async def test_no_experiment_begins_with_fewer_parties_than_its_quorum(federation):
+    with pytest.raises(RequestRefused, match=r"min_clients \(1\) must lie between quorum \(2\)"):
+        await federation.create(model(), **OWN, clients=3, clients_per_round=3, min_clients=1)
