@@ -160,6 +160,9 @@ ROWS: dict[tuple[str, str], Row] = {
     ("GET", f"{E}/models/{{version}}/parts"): Row(only(200, *MEMBERS)),
     ("GET", f"{E}/models/{{version}}/encoded"): Row(only(200, *MEMBERS)),
     ("GET", f"{E}/models/{{version}}/encoded/parts"): Row(only(200, *MEMBERS)),
+    # 404: FedAvg has no state.
+    ("GET", f"{E}/models/{{version}}/state/{{name}}"): Row(only(404, *MEMBERS)),
+    ("GET", f"{E}/models/{{version}}/state/{{name}}/parts"): Row(only(404, *MEMBERS)),
     ("POST", f"{E}/models/{{version}}/evaluations"): Row(
         only(200, *MEMBERS, enrolment_key=403),
         json=lambda w: {"num_examples": 5, "metrics": {"loss": 0.5}},
@@ -212,7 +215,7 @@ async def test_each_caller_gets_what_is_theirs(federation, method, template):
         part=0,
         slot=0,
         digest="0",
-        name="page.css",
+        name="first_moment" if "/state/" in template else "page.css",
         version=0,
         client_id=world.cohort[1],
     )
