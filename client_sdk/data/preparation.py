@@ -56,7 +56,10 @@ class Preparation:
 
 
 def parse_ranges(text: str, channels: int) -> dict[str, Range]:
-    """Read the JSON of `ranges_json`, perhaps a stranger's. Raises ValueError or TypeError."""
+    """Read the JSON of `ranges_json`, perhaps a stranger's.
+
+    Raises ValueError, TypeError, AttributeError, OverflowError or RecursionError.
+    """
     found = {}
     for kind, (black, white) in json.loads(text).items():
         one = Range(tuple(map(float, black)), tuple(map(float, white)))

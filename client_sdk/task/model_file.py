@@ -70,7 +70,7 @@ class Description:
             white = float(json.loads(about.get("white", "1")))
             mean = tuple(float(v) / white for v in json.loads(about["mean"]))
             std = tuple(float(v) / white for v in json.loads(about["std"]))
-        except (KeyError, ValueError, TypeError, ArithmeticError) as error:
+        except (KeyError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise DataError(f"{whose} lacks its classes, mean or std.") from error
         if (len(classes), len(mean), len(std)) != (spec.classes, *[spec.in_channels] * 2):
             raise DataError(f"{whose}: its classes, mean or std do not fit its model.")
@@ -89,7 +89,7 @@ def _preparation(about: Mapping[str, str], spec: ModelSpec, whose: str) -> Prepa
         raise DataError(f"{whose}: it fits pictures in a way that this version does not know.")
     try:
         ranges = parse_ranges(about.get("ranges", "{}"), spec.in_channels)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise DataError(f"{whose}: its ranges cannot scale a picture.") from error
     return Preparation(spec.in_channels, spec.height, spec.width, fit, ranges)
 
