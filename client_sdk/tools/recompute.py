@@ -17,14 +17,15 @@ from operator import add
 import numpy as np
 
 from serverless_fl.aggregation.gram import rounded, sound
+from serverless_fl.aggregation.stepping import has_step
 from serverless_fl.aggregation.strategy import Reduction, RoundFacts, Strategy, UpdateFacts
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
+from serverless_fl.privacy import Mechanism
 from serverless_fl.weights import codec, deltas, encodings, spans
-from serverless_fl.weights.header import FLOATS, Layout, layout_of
+from serverless_fl.weights.header import FLOATS, Layout, TensorSpec, layout_of
 
 Arrays = dict[str, np.ndarray]
-GEOMETRY = frozenset({Reduction.GEOMETRY, Reduction.CHOSEN_COLUMNS})
 _CLOSE = 1e-9  # of weights: Gram matrices of two machines differ in their last digits
 
 
@@ -44,8 +45,8 @@ class Recomputed:
     """The files of a version, computed again from the updates in their groups.
 
     `base` is the model that the round began with, `start` the one that its clients trained from
-    (both safetensors), and `state` the files of the state before, by name.
-    Raises BadWeights for files that do not fit together.
+    (both safetensors), and `state` the files of the state before, by name. `mechanism` may wrap the
+    strategy's step. Raises BadWeights for files that do not fit together.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Recomputed:
         start: bytes,
         state: Mapping[str, bytes],
         groups: Sequence[Sequence[Contributed]],
+        mechanism: Mechanism | None = None,
     ) -> None:
+        self._mechanism = mechanism or Mechanism()
         self._strategy, self._facts, self._groups = strategy, facts, groups
         self._layout = layout_of(base)
         self._start = dict(codec.arrays(layout_of(start), start))
@@ -69,7 +72,7 @@ class Recomputed:
 
     def weights_differ(self) -> str | None:
         """Say how the recorded weights differ from those of the strategy; None if they do not."""
-        if self._strategy.reduction not in GEOMETRY:
+        if not self._strategy.reduction.weighs_all:
             return None
         names = encodings.float_names(self._layout)
         changes = np.stack(
@@ -96,7 +99,7 @@ class Recomputed:
         for tensor in self._layout.tensors:
             name = tensor.name
             if tensor.dtype in FLOATS:
-                stepped, state = self._step(name, tensor.dtype, self._reduce(name))
+                stepped, state = self._step(tensor, self._reduce(name))
                 new[name] = stepped
             else:
                 dtype = self._start[name].dtype
@@ -110,7 +113,7 @@ class Recomputed:
         return self._layout.header + bytes(codec.pack(spans.whole(self._layout), values))
 
     def _reduce(self, name: str) -> np.ndarray:
-        if self._strategy.reduction in (Reduction.MEAN, Reduction.GEOMETRY):
+        if not self._strategy.reduction.takes_columns:
             return self._mean(name)
         chosen = self._updates
         if self._strategy.reduction is Reduction.CHOSEN_COLUMNS:
@@ -123,7 +126,7 @@ class Recomputed:
     def _mean(self, name: str, *, whole_numbers: bool = False) -> np.ndarray:
         """The weighted mean: each group's sum, then the sum of these."""
         groups = [[u for u in group if u.weight > 0] for group in self._groups]
-        if whole_numbers and self._strategy.reduction not in (Reduction.MEAN, Reduction.GEOMETRY):
+        if whole_numbers and self._strategy.reduction.takes_columns:
             groups = [[u for group in groups for u in group]]
         sums, totals = [], []
         for group in filter(None, groups):
@@ -133,9 +136,9 @@ class Recomputed:
         mean: np.ndarray = reduce(add, sums) / reduce(add, totals)
         return mean
 
-    def _step(self, name: str, dtype: str, reduced: np.ndarray) -> tuple[np.ndarray, Arrays]:
-        strategy = self._strategy
-        if not strategy.state and type(strategy).step is Strategy.step:
+    def _step(self, tensor: TensorSpec, reduced: np.ndarray) -> tuple[np.ndarray, Arrays]:
+        strategy, name = self._strategy, tensor.name
+        if not has_step(strategy) and not self._mechanism.wraps_step:
             return reduced, {}
         before = {
             array: self._before[array][name].astype(np.float64)
@@ -143,13 +146,14 @@ class Recomputed:
             else np.full(reduced.size, initial)
             for array, initial in strategy.state.items()
         }
-        start, top = self._start[name].astype(np.float64), deltas.LARGEST[dtype]
+        start, top = self._start[name].astype(np.float64), deltas.LARGEST[tensor.dtype]
         companions = {
             companion: self._mean(encodings.companion_name(companion, name))
             for companion in strategy.companions
         }
         everything = {"weights": reduced, **companions}
-        new, after = strategy.step(start, everything, before, self._facts)
+        step = self._mechanism.wrap_step(strategy.step, spans.Piece(tensor, 0, tensor.count))
+        new, after = step(start, everything, before, self._facts)
         return np.clip(new, -top, top), {
             array: np.clip(after[array], -top, top) for array in strategy.state
         }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.errors import BadAnswer, CorruptDownload, NotThere
-from client_sdk.tools.recompute import GEOMETRY, Contributed, Recomputed, difference, trained
+from client_sdk.tools.recompute import Contributed, Recomputed, difference, trained
 from serverless_fl.aggregation import strategy_of
 from serverless_fl.aggregation.facts import round_facts, update_facts
 from serverless_fl.aggregation.strategy import UpdateFacts
@@ -21,6 +21,7 @@ from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
 from serverless_fl.domain.lineage import rounds_of
 from serverless_fl.domain.round import RoundState
+from serverless_fl.privacy import mechanism_of
 from serverless_fl.weights import deltas
 from serverless_fl.weights.header import layout_of
 from serverless_fl.wire import views
@@ -163,7 +164,8 @@ class _Check:
         known = [update.facts for group in groups for update in group]
         facts = round_facts(self._config, round_.number, round_.clients, known)
         state = {name: await self._state(parent, name) for name in parent.state}
-        return Recomputed(self._strategy, facts, base, start, state, groups)
+        mechanism = mechanism_of(self._config)
+        return Recomputed(self._strategy, facts, base, start, state, groups, mechanism)
 
     async def _older_starts(self, round_: views.RoundView) -> dict[int, bytes]:
         """The weights that clients trained from, by version, where they are not the round's own."""
@@ -187,7 +189,7 @@ class _Check:
 
     def _weight(self, update: views.UpdateView) -> float:
         """An update's weight in the mean. Raises BadWeights if it is not on record."""
-        if self._strategy.reduction not in GEOMETRY:
+        if not self._strategy.reduction.weighs_all:
             return self._strategy.weight(_facts(update))
         if update.weight is None:
             raise BadWeights(f"the weight of {update.client} is not on record.")
@@ -195,7 +197,7 @@ class _Check:
 
     def _contribution(self, update: views.UpdateView) -> provenance.Contribution:
         weight: float | None = update.weight
-        if self._strategy.reduction not in GEOMETRY:
+        if not self._strategy.reduction.weighs_all:
             own = self._strategy.weight(_facts(update))
             weight = None if own == update.num_examples else own
         return provenance.Contribution(

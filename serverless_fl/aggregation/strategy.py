@@ -36,6 +36,16 @@ class Reduction(StrEnum):
     GEOMETRY = "geometry"  # their weighted mean, weights by `Strategy.weights` of all updates
     CHOSEN_COLUMNS = "chosen-columns"  # `reduce` of the updates whose `weights` are positive
 
+    @property
+    def weighs_all(self) -> bool:
+        """Say whether an update's weight depends on all updates of the round."""
+        return self in (Reduction.GEOMETRY, Reduction.CHOSEN_COLUMNS)
+
+    @property
+    def takes_columns(self) -> bool:
+        """Say whether all values of an element are reduced at once."""
+        return self in (Reduction.COLUMNS, Reduction.CHOSEN_COLUMNS)
+
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateFacts:

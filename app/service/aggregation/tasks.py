@@ -45,8 +45,6 @@ from serverless_fl.weights import spans
 from serverless_fl.weights.header import FLOATS, Layout
 
 Task = SumTask | StackTask | ReduceTask | JoinTask | GramTask
-_GEOMETRY = frozenset({Reduction.GEOMETRY, Reduction.CHOSEN_COLUMNS})
-_COLUMNS = frozenset({Reduction.COLUMNS, Reduction.CHOSEN_COLUMNS})
 
 
 class LostUpdate(Exception):
@@ -127,7 +125,7 @@ class Aggregation:
 
     def _weights(self) -> Mapping[int, float] | None:
         """By slot; None if they take the Gram matrix of all updates, which is not known yet."""
-        if self.strategy.reduction not in _GEOMETRY:
+        if not self.strategy.reduction.weighs_all:
             return {facts.client: self.strategy.weight(facts) for facts in self.facts.updates}
         accepted, weights = self.round.accepted, self.round.weights
         return dict(zip(accepted, weights, strict=True)) if weights else None
@@ -143,7 +141,7 @@ class Aggregation:
     def recorded_weights(self) -> Mapping[int, float]:
         """Those that are in the record of the model beside the numbers of examples."""
         weights = self.weights or {}
-        if self.strategy.reduction in _GEOMETRY:
+        if self.strategy.reduction.weighs_all:
             return weights
         return {u.slot: weights[u.slot] for u in self.updates if weights[u.slot] != u.num_examples}
 
@@ -173,7 +171,7 @@ class Aggregation:
 
     async def gram_tasks(self) -> AsyncIterator[Task]:
         """The tasks left until `gram` is stored, if weights depend on it; as `group_tasks`."""
-        if self.strategy.reduction in _GEOMETRY and self.weights is None:
+        if self.strategy.reduction.weighs_all and self.weights is None:
             for number in range(len(self.spans)):
                 for task in self._columns.gram_tasks(number, await self._stored(number)):
                     yield task
@@ -183,7 +181,7 @@ class Aggregation:
         for number in range(len(self.spans)):
             if self.next.has(number):
                 continue
-            if self.strategy.reduction in _COLUMNS:
+            if self.strategy.reduction.takes_columns:
                 for task in self._columns.model_tasks(number, await self._stored(number)):
                     yield task
             else:

@@ -1,4 +1,4 @@
-"""A mechanism around the step sees each element once, wherever a model is cut."""
+"""A mechanism around the step sees each element once, wherever a model is cut; so does `verify`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 import safetensors.numpy
 
 from app.service.coordinator import Limits
+from client_sdk.tools.verify import verify
 from serverless_fl.privacy import Mechanism
 from tests.support.federation import Federation
 
@@ -35,14 +36,16 @@ class Marking(Mechanism):
 async def test_a_wrapped_step_knows_the_place_of_each_element(
     store, monkeypatch, part_bytes, strategy
 ):
-    monkeypatch.setattr("app.service.aggregation.tasks.mechanism_of", lambda config: Marking())
+    for both in ("app.service.aggregation.tasks", "client_sdk.tools.verify"):
+        monkeypatch.setattr(f"{both}.mechanism_of", lambda config: Marking())
     federation = Federation(store.documents, store.blobs, limits=Limits(part_bytes=part_bytes))
     initial = safetensors.numpy.save(START)
     async with federation.serving():
-        settings = {"clients": 2, "rounds": 1, "strategy": strategy}
+        settings = {"clients": 2, "rounds": 1, "strategy": strategy, "keep_updates": 1}
         experiment, members = await federation.start(initial=initial, **settings)
         for member in members.values():
             await member.upload_bytes(1, initial)
+        assert all(finding.good for finding in await verify(federation.admin, experiment))
         found = safetensors.numpy.load(await federation.admin.download_model(experiment, 1))
     assert (found["a"] == (START["a"].astype(np.float64) + np.arange(100)).astype(np.float32)).all()
     assert (found["n"] == START["n"]).all()  # whole numbers are no matter of a step
