@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_WEIGHT = 1 << 30  # of all updates together, so that no sum of weights' products overflows
+MAX_COMPARED = 1000  # updates of which a Gram matrix is taken: it has 8 MB, as a span of a model
 
 State = Mapping[str, "np.ndarray"]
 """The values of a strategy's state over one span, float64 [elements] each, by their names."""

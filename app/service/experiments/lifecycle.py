@@ -20,12 +20,14 @@ from app.service.rounds.machine import Rounds
 from app.telemetry.logs import log_event
 from serverless_fl.aggregation import strategy_of
 from serverless_fl.aggregation.facts import sentence, training_facts
+from serverless_fl.aggregation.strategy import MAX_COMPARED
 from serverless_fl.domain import draws
 from serverless_fl.domain.errors import BadWeights, Conflict, InvalidConfig, NotFound
 from serverless_fl.domain.experiment import WEIGHTS, Config, Experiment, ExperimentState
 from serverless_fl.domain.lineage import Origin
 from serverless_fl.domain.provenance import config_digest
 from serverless_fl.domain.records import Blob, ModelVersion, Part, WeightsCommit
+from serverless_fl.schedule import schedule_of
 from serverless_fl.weights.encodings import encoded_layout, encoding_of, update_layout
 from serverless_fl.weights.header import Layout
 
@@ -270,8 +272,13 @@ class Experiments:
 
 
 def _require_trainable(config: Config) -> None:
-    """Raise InvalidConfig unless the strategy can do with the quorum, and with the training."""
-    strategy = strategy_of(config)
+    """Raise InvalidConfig unless the strategy suits the cohort, the quorum and the training."""
+    strategy, invited = strategy_of(config), schedule_of(config).size(config)
+    if strategy.reduction.weighs_all and invited > MAX_COMPARED:
+        raise InvalidConfig(
+            f"{strategy.name} compares each two updates of a round: it takes at most "
+            f"{MAX_COMPARED} clients in a round, not {invited}."
+        )
     if fault := strategy.fault(config.updates_to_close):
         raise InvalidConfig(
             f"{sentence(fault)} The quorum is the fewest updates that close a round, and it is "

@@ -199,11 +199,15 @@ async def test_a_changed_state_is_found(store):
     [
         ({"strategy": "bulyan", "quorum": 6}, "Bulyan needs at least 7 updates"),
         ({"strategy": {"name": "krum", "byzantine": 3}}, "Krum needs at least 9 updates"),
+        (
+            {"strategy": "krum", "clients": 2000, "clients_per_round": 1001, "dataset_size": 2000},
+            "at most 1000 clients in a round, not 1001",
+        ),
     ],
 )
-async def test_a_quorum_that_is_too_small_is_refused(federation, settings, message):
+async def test_a_round_that_does_not_suit_the_strategy_is_refused(federation, settings, message):
     with pytest.raises(RequestRefused, match=message):
-        await federation.create(clients=7, clients_per_round=7, **settings)
+        await federation.create(**{"clients": 7, "clients_per_round": 7} | settings)
 
 
 async def test_an_update_without_a_needed_metric_is_refused(federation):
