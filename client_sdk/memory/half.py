@@ -113,7 +113,9 @@ class KeptHalf(Half):
         """
         await _settle(client, experiment_id, client_id, task, memory)
         files = {}
-        for name, file in task.state.items():
+        wanted = task.strategy.broadcast if task.strategy else ()
+        for name in [name for name in wanted if name in task.state]:
+            file = task.state[name]
             if file.size > len(weights) + MAX_HEADER_BYTES:
                 raise BadAnswer(f"The state {name} is announced with {file.size} bytes.")
             files[name] = await client.download_state(
