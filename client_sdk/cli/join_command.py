@@ -10,6 +10,7 @@ from client_sdk import exit_codes, interrupts
 from client_sdk.api import key_file
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.cli import own_data_join, task_join
+from client_sdk.cli.client_memory import memory_of
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
 from client_sdk.engines.processes import Processes
@@ -82,6 +83,7 @@ async def _participate(
             on_event=progress,
             held=initial,
             examples=len(dataset.train_y),
+            memory=memory_of(arguments, experiment),
         )
         await participant.enrol(arguments.enrol_key)
         done = await participant.run()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from client_sdk import exit_codes, interrupts
 from client_sdk.api.client import CoordinatorClient
+from client_sdk.cli.client_memory import memory_of
 from client_sdk.data.data import Data
 from client_sdk.engines.engine import Engine
 from client_sdk.engines.in_line import InLine
@@ -67,6 +68,7 @@ async def participate(
         own=range(declared.examples),
         facts=declared.facts,
         sums=declared.sums,
+        memory=memory_of(arguments, experiment),
     )
     with interrupts.cancelling(), contextlib.closing(trainer):
         await participant.enrol(arguments.enrol_key)

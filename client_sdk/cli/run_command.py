@@ -41,6 +41,7 @@ from client_sdk.task.evaluation import Classes, by_class, count
 from client_sdk.task.initial import initial_file
 from client_sdk.task.own_data.table_task import TableTask
 from client_sdk.task.pictures import PictureTask
+from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Task, form_of
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.records import client_id
@@ -218,6 +219,7 @@ async def _create(
         initial=plan.initial,
         origin=plan.begun.origin if plan.begun else None,
         rounds_before=config_file.rounds_of(folder.path) if arguments.resume else None,
+        memory=folder.path / "clients",
     )
     await simulation.create()
     if arguments.resume:
@@ -227,6 +229,9 @@ async def _create(
     trainer.start()
     # In a thread: compiling may take a second, and the event loop has connections to serve.
     await asyncio.to_thread(trainer.prepare)
+    if isinstance(plan.data.task, PictureTask):
+        for note in plan.data.task.notes(TrainSettings.of_experiment(plan.config)):
+            view.say(note)
     tracking.begin(simulation.experiment_id, values_of(plan.config))
     url = client.connection.base_url
     view.say(

@@ -8,6 +8,7 @@ import contextlib
 from client_sdk import exit_codes, interrupts
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.cli import own_task
+from client_sdk.cli.client_memory import memory_of
 from client_sdk.data import datasets
 from client_sdk.data.data import Data
 from client_sdk.engines.in_line import InLine
@@ -50,6 +51,7 @@ async def participate(
             examples=None if is_own else len(data),
             own=range(len(data)) if is_own else None,
             facts=facts_of(task) if is_own else None,
+            memory=memory_of(arguments, experiment),
         )
         await participant.enrol(arguments.enrol_key)
         done = await participant.run()

@@ -31,14 +31,21 @@ class GlobalModels:
         task: Task,
         test: Data,
         goal: Goal = ACCURACY,
+        broadcast: Sequence[str] = (),
     ) -> None:
         self.rows: list[Row] = []
         self._client = client
         self._experiment = experiment
         self._task, self._test, self._goal = task, test, goal
+        self._broadcast = broadcast
         self._last: bytes | None = None  # the model that was downloaded last
         self._last_version = 0
         self._best: bytes | None = None
+
+    def _bytes_of_a_turn(self, base: ModelView) -> int:
+        """What a client downloads to train: the model, and the strategy's state."""
+        state = sum(base.state[name].size for name in self._broadcast if name in base.state)
+        return (base.encoded or base).size + state
 
     async def measure(self, summary: RoundSummary) -> Row:
         """Measure the model that a closed round made, and append its row.
@@ -93,7 +100,7 @@ class GlobalModels:
             metrics=metrics,
             seconds=_seconds(round_),
             bytes_up=summary.update_bytes,
-            bytes_down=len(_invited(round_)) * (base.encoded or base).size,
+            bytes_down=len(_invited(round_)) * self._bytes_of_a_turn(base),
             updates=summary.accepted,
             attempts=summary.attempt,
             sha256=model.sha256,

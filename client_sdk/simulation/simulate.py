@@ -8,16 +8,20 @@ import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.data.data import Data
 from client_sdk.data.seeds import derive_seed
 from client_sdk.errors import BadSettings, NotThere
+from client_sdk.memory.memory import Memory
 from client_sdk.participant import Event, Participant, Terms, Trainer
 from client_sdk.simulation.global_models import GlobalModels
 from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.simulation.waker import Waker
 from client_sdk.task import weights_file
+from client_sdk.task.local import require_taken
+from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Task
 from serverless_fl.domain.experiment import TERMINAL, ExperimentState
 from serverless_fl.domain.round import RoundState
@@ -64,7 +68,8 @@ class Simulation:
 
     `initial` is the file of the initial model, instead of the task's own weights; if it is a model
     of another experiment, `origin` names that. `rounds_before` is the number of rounds that an
-    experiment was made with, if it was another one: `resume` raises it.
+    experiment was made with, if it was another one: `resume` raises it. In the folder `memory` the
+    clients keep what the strategy makes them remember; without it, in this process.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Simulation:
         initial: bytes | None = None,
         origin: ModelOrigin | None = None,
         rounds_before: int | None = None,
+        memory: Path | None = None,
     ) -> None:
         self.client = client
         self.task = task
@@ -95,6 +101,7 @@ class Simulation:
         self._secret = secret
         self._shares, self._names = shares, names
         self._initial, self._origin, self._rounds_before = initial, origin, rounds_before
+        self._memory = memory
         self._waker = Waker()
         self._enrolling = asyncio.Lock()
         self._is_paused = False
@@ -102,8 +109,10 @@ class Simulation:
     async def create(self) -> str:
         """Create the experiment with its initial weights, or find it again; gives its id.
 
-        Raises RequestRefused (bad key, contradicting settings, or others than it was made with).
+        Raises RequestRefused (bad key, contradicting settings, or others than it was made with),
+        and BadSettings for a correction of gradients that the task does not make.
         """
+        require_taken(self.task, TrainSettings.of_experiment(self.config))
         config = self.config
         if self._rounds_before is not None:
             config = config.model_copy(update={"rounds": self._rounds_before})
@@ -117,7 +126,8 @@ class Simulation:
             )
         self.experiment_id = created.id
         self._created = created
-        self._models = GlobalModels(self.client, created, self.task, self.test, self.config.goal)
+        goal, broadcast = self.config.goal, self.config.strategy.broadcast
+        self._models = GlobalModels(self.client, created, self.task, self.test, goal, broadcast)
         return created.id
 
     async def resume(self) -> None:
@@ -183,6 +193,7 @@ class Simulation:
             terms=Terms(self.config.seed, self._created.part_bytes, self._created.direct),
             examples=self.config.dataset_size,
             own=None if self._shares is None else self._shares[number],
+            memory=Memory(self._memory / f"{number}.memory" if self._memory else None),
         )
         if self._shares is None:
             await participant.enrol(self._created.enrolment_key)

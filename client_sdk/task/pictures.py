@@ -67,6 +67,12 @@ class PictureTask(Task):
             return f"PyTorch on {device} (no machine code: {reason})"
         return f"machine code by {self._compiled.compiler} on cpu"
 
+    def notes(self, training: TrainSettings) -> list[str]:
+        """Why PyTorch trains with these settings, although the loop is compiled."""
+        if self._compiled is None or not training.corrections:
+            return []
+        return [f"Machine code knows no {_first(training)}, so PyTorch trains, which takes longer."]
+
     def initial(self, seed: int) -> Weights:
         """The network's initial weights."""
         return weights_of(build(self.about.spec, seed))
@@ -105,8 +111,8 @@ class PictureTask(Task):
             return self._compiled.train
         if self._wanted == "native":
             raise BadSettings(
-                f"Machine code knows no {next(iter(training.corrections.values()))}: leave "
-                "--kernel native out, and PyTorch trains."
+                f"Machine code knows no {_first(training)}: leave --kernel native out, and PyTorch "
+                "trains."
             )
         return train_fused
 
@@ -126,3 +132,8 @@ def picture_task(dataset: Dataset, model: str = "auto", kernel: str = "auto") ->
     """The task of a set of pictures; `model` is a name, as in `spec_for`. Raises DataError."""
     spec = spec_for(model, dataset.shape, len(dataset.classes))
     return PictureTask(Description.of(dataset, spec), kernel)
+
+
+def _first(training: TrainSettings) -> str:
+    """A correction that the settings ask for, in words."""
+    return next(iter(training.corrections.values()))

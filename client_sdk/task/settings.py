@@ -20,6 +20,7 @@ from serverless_fl.wire.bounds import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from serverless_fl.wire.config import ExperimentConfig
     from serverless_fl.wire.turns import Training
 
 
@@ -62,16 +63,30 @@ class TrainSettings:
             others=told,
         )
 
+    @classmethod
+    def of_experiment(cls, config: ExperimentConfig) -> TrainSettings:
+        """Read the settings of an experiment: those of its first round, with an empty offset."""
+        return cls(
+            epochs=config.local_epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            proximal_mu=config.proximal_mu + config.strategy.pull,
+            max_gradient_norm=config.max_gradient_norm,
+            offset={} if config.strategy.remembers else None,
+        )
+
     @property
     def corrections(self) -> dict[str, str]:
         """The corrections of a gradient that are asked for: names as in `takes`, and words."""
         found = {}
+        if self.offset is not None:
+            found["offset"] = "the gradients that the strategy corrects"
         if self.proximal_mu:
             found["proximal_mu"] = f"proximal_mu {self.proximal_mu:g}"
         if self.max_gradient_norm is not None:
             found["max_gradient_norm"] = f"max_gradient_norm {self.max_gradient_norm:g}"
-        if self.offset is not None:
-            found["offset"] = "the gradients that the strategy corrects"
         return found
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from app.service.context import Context
 from app.service.cost.usage import Report, Terms
+from serverless_fl.aggregation import strategy_of
 from serverless_fl.domain import prices
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.prices import Cost, Usage
@@ -86,11 +87,13 @@ class Metering:
         if updates is None:
             updates = await self.repo.updates(experiment.id, round_.number)
         refusals = await self.repo.refusals(experiment.id, round_.number)
-        size = await self._model_size(experiment, round_.base_version)
+        base = await self.repo.model(experiment.id, round_.base_version)
+        size, told = base.blob.size if base else 0, strategy_of(experiment.config).broadcast
+        states = [base.state[name].size for name in told if name in base.state] if base else []
         until = self._until(experiment) if round_.closed_at is None else round_.closed_at
         clients = await self.repo.count_clients(experiment.id) - len(experiment.revoked)
         reports = _reports(updates, refusals, size)
-        return self.terms.round(round_, reports, size, clients, until, experiment.told)
+        return self.terms.round(round_, reports, size, clients, until, experiment.told, states)
 
     async def of_pause(self, experiment: Experiment) -> Usage:
         """The usage of the present pause, if there is one."""

@@ -11,7 +11,7 @@ once an attempt, and that one person watches the experiment. Times are in second
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from serverless_fl.domain.experiment import Config
@@ -145,11 +145,17 @@ class Terms:
         clients: int,
         until: float,
         told: float = 0.0,
+        state_sizes: Iterable[int] = (),
     ) -> Usage:
-        """A round up to `until`; so many `clients` are enrolled and not revoked."""
+        """A round up to `until`; so many `clients` are enrolled and not revoked.
+
+        `state_sizes` are those of the strategy's state that clients download with the model.
+        """
         length = max(0.0, until - round_.opened_at)
         drawn, turns = _drawn(round_)
         found = (self.call() + self.download(model_size)) * turns
+        for size in state_sizes:
+            found += self.download(size) * turns
         for report in reports:
             found += self.upload(report.size, at_once=True)
         # A client that has uploaded asks at once, unless a simulation tells it when to. A client

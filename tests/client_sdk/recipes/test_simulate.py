@@ -117,3 +117,17 @@ def test_a_simulation_without_networks_does_not_import_pytorch():
     code = "import sys, client_sdk as c; c.simulate, c.SklearnTask; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"strategy": "scaffold", "momentum": 0.0}, "the gradients that the strategy corrects"),
+        ({"strategy": "feddyn"}, "the gradients that the strategy corrects"),
+        ({"proximal_mu": 0.5}, r"proximal_mu 0\.5"),
+        ({"max_gradient_norm": 2.0}, "max_gradient_norm 2"),
+    ],
+)
+def test_a_correction_that_the_task_does_not_make_is_refused_at_once(settings, words):
+    with pytest.raises(BadSettings, match=f"The task line does not train with {words}"):
+        simulate(toy.Line(), toy.POINTS, toy.POINTS, **SETTINGS, **settings)

@@ -94,6 +94,13 @@ def test_who_was_drawn_downloads_once_an_attempt_and_who_was_not_asks():
     )
 
 
+def test_the_state_that_clients_need_is_downloaded_with_the_model():
+    plain = TERMS.round(a_round(), [], 800, 5, 130.0)
+    found = TERMS.round(a_round(), [], 800, 5, 130.0, state_sizes=[1500])
+    assert found.bytes_out - plain.bytes_out == pytest.approx(2 * 1500)
+    assert found.requests - plain.requests == pytest.approx(2 * TERMS.download(1500).requests)
+
+
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [
