@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from client_sdk.simulation.embedded import EmbeddedCoordinator
     from client_sdk.simulation.outcome import Outcome, Row
     from client_sdk.simulation.simulate import Simulation, Watchers, initial_model
+    from client_sdk.task.answers import Answer
     from client_sdk.task.function_task import FunctionTask
     from client_sdk.task.models import ModelSpec, TwoLayerCNN, spec_for
     from client_sdk.task.partly_shared import PartlyShared
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from client_sdk.tools.verify import verify
 
 __all__ = [
+    "Answer",
     "Arrays",
     "BadAnswer",
     "BadSettings",
@@ -130,6 +132,7 @@ _MODULES = {
     "client_sdk.simulation.embedded": ("EmbeddedCoordinator",),
     "client_sdk.simulation.outcome": ("Outcome", "Row"),
     "client_sdk.simulation.simulate": ("Simulation", "Watchers", "initial_model"),
+    "client_sdk.task.answers": ("Answer",),
     "client_sdk.task.function_task": ("FunctionTask",),
     "client_sdk.task.models": ("ModelSpec", "TwoLayerCNN", "spec_for"),
     "client_sdk.task.partly_shared": ("PartlyShared",),

@@ -389,6 +389,14 @@ def _add_task(group: Group) -> None:
     )
 
 
+def _add_own_task(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--task",
+        metavar="MODULE:NAME",
+        help="the task of your own whose model it is: its place in Python, as my_package:task",
+    )
+
+
 def _add_new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="where it goes; it must not be there yet"
@@ -457,9 +465,14 @@ def _add_model(parser: Group) -> None:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "images", nargs="+", type=Path, metavar="FILE", help="PNG or JPEG, or a table"
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="PNG or JPEG, a folder of them, a table; with --task, what it reads",
     )
     _add_model(parser)
+    _add_own_task(parser)
     parser.add_argument(
         "--top", type=values.positive, default=3, help="classes to show (default: 3)"
     )
@@ -490,6 +503,13 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--normalise",
         action="store_true",
-        help="put the scaling into the graph: pixels in [0, 1] go in, as they are",
+        help="put the scaling into the graph: pixels in [0, 1], or a table's numbers, go in",
+    )
+    _add_own_task(parser)
+    parser.add_argument(
+        "--like",
+        type=Path,
+        metavar="FILE",
+        help="with --task: two inputs or more for its model, to see what goes in",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")

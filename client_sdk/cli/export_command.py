@@ -7,11 +7,12 @@ import argparse
 import torch
 
 from client_sdk.api.client import CoordinatorClient
+from client_sdk.cli import own_task
 from client_sdk.errors import UsageError
 from client_sdk.results.console import Output, human_bytes
 from client_sdk.results.files import write_output
 from client_sdk.task.model_file import read_file
-from client_sdk.tools.export import FORMATS, export
+from client_sdk.tools.export import FORMATS, export, export_task
 
 
 async def execute(arguments: argparse.Namespace, console: Output) -> int:
@@ -26,10 +27,26 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
         data, whose = await _download(arguments, console)
     else:
         data, whose = _read(arguments)
-    exported = export(data, form, normalise=arguments.normalise, whose=whose)
+    if arguments.task is not None:
+        exported = _of_own_task(arguments, data, form)
+    else:
+        exported = export(data, form, normalise=arguments.normalise, whose=whose)
     write_output(arguments.out, exported)
     console.say(f"wrote {arguments.out}: {form}, {human_bytes(len(exported))}")
     return 0
+
+
+def _of_own_task(arguments: argparse.Namespace, data: bytes, form: str) -> bytes:
+    """A model of a user's own task in another form. Raises UsageError, DataError."""
+    task = own_task.load_task(arguments.task)
+    reads = getattr(task, "reads", None)
+    if arguments.normalise:
+        raise UsageError("--normalise is for pictures and tables, not for a --task.")
+    if form == "safetensors":
+        return export_task(task, data, form, ())
+    if arguments.like is None or reads is None:
+        raise UsageError("--task needs --like, two inputs or more in a file that the task reads.")
+    return export_task(task, data, form, reads(arguments.like))
 
 
 def _read(arguments: argparse.Namespace) -> tuple[bytes, str]:

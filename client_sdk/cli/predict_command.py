@@ -1,23 +1,39 @@
-"""The command `predict`: what a global model sees in pictures, or in the rows of a table."""
+"""The command `predict`: what a global model answers for pictures, rows of a table, own inputs."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
 
+from client_sdk.cli import own_task
+from client_sdk.errors import UsageError
 from client_sdk.results.console import Output
+from client_sdk.task import weights_file
+from client_sdk.task.agreeing import require_same
+from client_sdk.task.model_file import read_file
 from client_sdk.tools.predict import predict
-from client_sdk.tools.predict_table import is_of_tables, predict_table
+from client_sdk.tools.predict_table import (
+    RowPrediction,
+    is_of_tables,
+    predict_table,
+    task_of_somebody,
+)
 
 
 async def execute(arguments: argparse.Namespace, console: Output) -> int:
     """Print the most probable classes of each picture, or the answer for each row of a table."""
     torch.set_num_threads(1)
+    if arguments.task is not None:
+        return _rows(arguments, console, predict_own(arguments))
+    if (own := task_of_somebody(arguments.model)) is not None:
+        raise UsageError(f"The model is of a task of somebody's own, {own}: give --task.")
     if is_of_tables(arguments.model):
-        return _rows(arguments, console)
+        found = [row for path in arguments.images for row in predict_table(path, arguments.model)]
+        return _rows(arguments, console, found)
     predictions = predict(arguments.images, arguments.model, top=arguments.top)
     if arguments.json:
         print(json.dumps([{**asdict(p), "path": str(p.path)} for p in predictions], indent=2))
@@ -31,8 +47,19 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     return 0
 
 
-def _rows(arguments: argparse.Namespace, console: Output) -> int:
-    found = [row for path in arguments.images for row in predict_table(path, arguments.model)]
+def predict_own(arguments: argparse.Namespace) -> list[RowPrediction]:
+    """What a user's own task answers. Raises UsageError, DataError."""
+    task, model = own_task.load_task(arguments.task), read_file(arguments.model)
+    require_same(task, model, "the model's file")
+    weights = weights_file.read(model)
+    return [
+        RowPrediction(path, number, found.answer, found.probability)
+        for path in arguments.images
+        for number, found in enumerate(task.predict_file(weights, path), 1)
+    ]
+
+
+def _rows(arguments: argparse.Namespace, console: Output, found: Sequence[RowPrediction]) -> int:
     if arguments.json:
         print(json.dumps([{**asdict(row), "path": str(row.path)} for row in found], indent=2))
         return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,6 +153,24 @@ def _sites(root: Path, notes: list[str]) -> list[_Site]:
     if 0 < len(untested) < len(sites):
         raise DataError(f"{root / untested[0]} has no test part, as other sites have.")
     return sites
+
+
+def pictures_in(paths: Iterable[Path]) -> Iterator[Path]:
+    """The paths; instead of a folder, all pictures in it and in its folders, by name.
+
+    Raises DataError for a folder without one.
+    """
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        try:
+            found = list(_walk(path, path, _LeftOut()))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        if not found:
+            raise DataError(f"{path} has no images.")
+        yield from found
 
 
 def _has_classes(site: Path) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from client_sdk.errors import BadSettings, DataError
 from client_sdk.task import weights_file
+from client_sdk.task.answers import Answer
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Result, Task, Weights
 
@@ -76,6 +77,9 @@ class PartlyShared(Task):
 
     def model(self, weights: Weights) -> Any:
         return self.task.model({**self._kept(), **weights})
+
+    def predict_file(self, weights: Weights, path: Path) -> Sequence[Answer]:
+        return self.task.predict_file({**self._kept(), **weights}, path)
 
     def _is_shared(self, name: str) -> bool:
         decision = False

@@ -8,12 +8,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from client_sdk.data.data import Arrays, Data, Items
 from client_sdk.errors import BadSettings, DataError
+from client_sdk.task.answers import Answer, Reader, answers_of, read_inputs
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.sklearn_kinds import Linear, kind_of
 from client_sdk.task.task import Result, Task, Weights
@@ -27,6 +29,7 @@ class SklearnTask(Task):
     most so many iterations, from the global coefficients. Other settings, such as the learning
     rate, are the estimator's own. Classifiers are measured by `accuracy`, and by `loss` (the log
     loss) where they know probabilities; regressors by `loss` (the mean squared error) and `mae`.
+    `reads` makes rows of a file, for `predict_file`: by default of a NumPy file.
 
     Data: x [N, features] and y [N]. Raises BadSettings for an estimator of another kind.
     """
@@ -37,6 +40,7 @@ class SklearnTask(Task):
         *,
         features: int | None = None,
         classes: Sequence[Any] | None = None,
+        reads: Reader = read_inputs,
         name: str = "",
     ) -> None:
         from sklearn.base import is_classifier
@@ -47,7 +51,7 @@ class SklearnTask(Task):
                 f"A {type(estimator).__name__} has no weights that can be averaged: give a linear "
                 "model, a multi-layer perceptron or GaussianNB."
             )
-        self.estimator, self._kind = estimator, kind
+        self.estimator, self._kind, self.reads = estimator, kind, reads
         self.features = features
         self.classes = None if classes is None else np.unique(np.asarray(classes))
         self.is_classifier: bool = is_classifier(estimator)
@@ -94,6 +98,19 @@ class SklearnTask(Task):
 
             found["loss"] = float(log_loss(y, estimator.predict_proba(x), labels=self.classes))
         return found
+
+    def predict_file(self, weights: Weights, path: Path) -> Sequence[Answer]:
+        """The class or the number for each row that `reads` gives."""
+        x = np.asarray(self.reads(path), float)
+        if x.ndim != 2 or x.shape[1] != self.features:
+            raise DataError(f"{path} has rows of the shape {x.shape[1:]}, not ({self.features},).")
+        estimator = self.model(weights)
+        knows = hasattr(estimator, "predict_proba")
+        shares = np.asarray(estimator.predict_proba(x)) if knows else None
+        found = estimator.predict(x)
+        if self.classes is None:
+            return answers_of(np.asarray(found, float).reshape(len(x)), None, ())
+        return answers_of(np.searchsorted(self.classes, found), shares, self.classes.tolist())
 
     def model(self, weights: Weights) -> Any:
         """A fitted estimator with these weights."""

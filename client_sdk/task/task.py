@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from client_sdk.errors import DataError
 from client_sdk.task import weights_file
+from client_sdk.task.answers import Answer
 from client_sdk.task.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -74,6 +77,15 @@ class Task(ABC):
     def model(self, weights: Weights) -> Any:
         """The weights as what people use: a network, an estimator; by default the weights."""
         return weights
+
+    def predict_file(self, weights: Weights, path: Path) -> Sequence[Answer]:
+        """An answer for each input in a file or folder that somebody gives to `predict`.
+
+        Raises DataError. By default a task does not say how to read its input.
+        """
+        raise DataError(
+            f"The task {self.name} does not say how to read {path}: give it a predict_file."
+        )
 
     def terms(self) -> Mapping[str, str]:
         """What must be the same at every party beside the weights' form, in words by subject.

@@ -7,8 +7,10 @@ import copy
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,6 +20,7 @@ from torch.utils.data import default_collate
 from client_sdk.data.data import Arrays, Data, Items
 from client_sdk.data.seeds import SeededRandom
 from client_sdk.errors import BadSettings, DataError
+from client_sdk.task.answers import Answer, Reader, answers_of, read_inputs
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.steps import Steps
 from client_sdk.task.task import ALL_CORRECTIONS, Result, Task, Weights
@@ -47,7 +50,8 @@ class TorchTask(Task):
     entropy the default is the accuracy, of other losses none. `optimiser` is a class of
     torch.optim, which gets the learning rate, momentum and weight decay that it takes, or a
     function of (parameters, TrainSettings): SGD by default. `classes` are the names of the classes
-    in the order of the labels.
+    in the order of the labels. `reads` makes inputs of a file, for `predict_file`: by default of a
+    NumPy file.
 
     Data: (x, y) arrays or tensors, or a torch Dataset of (x, y); with more than two parts, the last
     is the target and the network is called with the others. Floating-point inputs become the type
@@ -68,16 +72,18 @@ class TorchTask(Task):
         metrics: Mapping[str, Measure] | None = None,
         optimiser: Optimiser = torch.optim.SGD,
         classes: Sequence[str] = (),
+        reads: Reader = read_inputs,
         name: str = "",
     ) -> None:
         self.name = name or _name(network)
         self.loss = loss or F.cross_entropy
-        by_class = self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss)
+        self._by_class = self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss)
         self.metrics = dict(
-            ({"accuracy": accuracy} if by_class else {}) if metrics is None else metrics
+            ({"accuracy": accuracy} if self._by_class else {}) if metrics is None else metrics
         )
         self.optimiser = optimiser
         self.classes = tuple(classes)
+        self.reads = reads
         self._network = network
         self._made: nn.Module | None = network if isinstance(network, nn.Module) else None
 
@@ -148,6 +154,18 @@ class TorchTask(Task):
         """The network's outputs of all examples, [N, ...]."""
         model = self.model(weights).to(pick_device())
         return torch.cat([outputs.cpu() for outputs, _ in self._outputs(model, data)])
+
+    def predict_file(self, weights: Weights, path: Path) -> Sequence[Answer]:
+        """The most probable class of each input that `reads` gives, or the network's number."""
+        inputs = self.reads(path)
+        outputs = self.predict(weights, Arrays(inputs, np.zeros(len(inputs), np.float32)))
+        if self._by_class:
+            shares = outputs.softmax(1).numpy()
+            places = shares.argmax(1)
+            return answers_of(places, shares, self.classes or range(shares.shape[1]))
+        if outputs.numel() != len(outputs):
+            raise DataError(f"{self.name} has more than one output an input, and none is a class.")
+        return answers_of(outputs.flatten().numpy(), None, ())
 
     def model(self, weights: Weights) -> nn.Module:
         """The network with these weights, ready to be used."""

@@ -1,26 +1,28 @@
 """Converts a global model's file for other programs: ONNX, TorchScript, safetensors.
 
-An ONNX or TorchScript file holds the graph, the weights, and metadata as strings: `classes`, the
-`mean` and `std` of a channel, and descriptions of the `input` and the `output`.
+An ONNX or TorchScript file holds the graph, the weights, and metadata as strings: those of the
+model's file, such as `classes`, the `mean` and `std` of a channel or the columns of a table, and
+descriptions of the `input` and the `output`.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import warnings
 from typing import Any
 
 import torch
 from torch import nn
 
-from client_sdk import hints
 from client_sdk.errors import DataError
-from client_sdk.task.model_file import read_metadata
+from client_sdk.task import weights_file
+from client_sdk.task.agreeing import require_same
+from client_sdk.task.model_file import TABLE, read_metadata
+from client_sdk.task.task import Task
+from client_sdk.tools.export_table import table_graph
+from client_sdk.tools.graph_files import Graph, write_graph
 from client_sdk.tools.predict import Classifier
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
-METADATA = "metadata.json"  # a TorchScript archive's extra file
 _INPUT = "images: float32 [batch, {}, {}, {}] in [0, 1], {}"
 _RAW = "as they are: the graph normalises them"
 _SCALED = "then (x * white - mean) / std a channel"
@@ -46,21 +48,49 @@ class FromPixels(nn.Module):
 def export(data: bytes, form: str, *, normalise: bool = False, whose: str = "The model") -> bytes:
     """A model file's bytes in another form; `whose` names it in messages.
 
-    With `normalise` the graph takes pixels in [0, 1]; without, images that are normalised already.
-    Raises DataError where the file is no model of this SDK, where the form has no graph to put the
-    scaling into, or where a package for the form is not installed.
+    With `normalise` the graph takes pixels in [0, 1], or the numbers of a table; without, inputs
+    that are scaled already. Raises DataError where the file is no model of this SDK, where the form
+    has no graph to put the scaling into, or where a package for the form is not installed.
     """
-    known = Classifier.parse(data, whose)
+    about = read_metadata(data)
+    graph = table_graph(data, normalise) if TABLE in about else _of_pictures(data, normalise, whose)
     if form == "safetensors":
         if normalise:
             raise DataError("A safetensors file holds weights only: --normalise needs a graph.")
         return data
+    return write_graph(graph, form)
+
+
+def export_task(task: Task, data: bytes, form: str, example: Any) -> bytes:
+    """The network of a user's own task, whose `model` gives a torch module.
+
+    `example` are some of its inputs, [N, ...]. Raises DataError as `export`, and where the file is
+    of another task.
+    """
+    require_same(task, data, "the model's file")
+    if form == "safetensors":
+        return data
+    network = task.model(weights_file.read(data))
+    if not isinstance(network, nn.Module):
+        raise DataError(f"The model of {task.name} is a {type(network).__name__}, no torch module.")
+    inputs = torch.as_tensor(example)[:2]
+    if inputs.is_floating_point():
+        inputs = inputs.float()
+    if len(inputs) < 2:
+        raise DataError("An export needs two inputs or more, to see which size may vary.")
+    kind = str(inputs.dtype).removeprefix("torch.")
+    shape = "".join(f", {n}" for n in inputs.shape[1:])
+    about = read_metadata(data) | {"input": f"input: {kind} [batch{shape}]", "output": "output"}
+    return write_graph(Graph(network, inputs, about, "input", "output"), form)
+
+
+def _of_pictures(data: bytes, normalise: bool, whose: str) -> Graph:
+    known = Classifier.parse(data, whose)
     about = describe(read_metadata(data), known, normalise)
-    network: nn.Module = FromPixels(known).eval() if normalise else known.model
-    # A batch of two: the exporter takes a batch of one for a fixed size.
+    network: nn.Module = FromPixels(known) if normalise else known.model
     spec = known.about.spec
     example = torch.rand(2, spec.in_channels, spec.height, spec.width)
-    return (_onnx if form == "onnx" else _torchscript)(network, example, about)
+    return Graph(network, example, about, "images", "logits")
 
 
 def describe(found: dict[str, str], known: Classifier, normalise: bool) -> dict[str, str]:
@@ -76,53 +106,3 @@ def describe(found: dict[str, str], known: Classifier, normalise: bool) -> dict[
         "input": _INPUT.format(spec.in_channels, spec.height, spec.width, how),
         "output": "logits: float32 [batch, classes]; their softmax gives probabilities",
     }
-
-
-def _onnx(network: nn.Module, example: torch.Tensor, about: dict[str, str]) -> bytes:
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  (torch.onnx raises a longer error without it)
-    except ImportError as error:
-        raise DataError(
-            f"Exporting ONNX needs the package {error.name}: "
-            f"{hints.install('serverless-fl[export]')}"
-        ) from error
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of its own tree specs
-        warnings.simplefilter("ignore", DeprecationWarning)
-        program = torch.onnx.export(
-            network,
-            (example,),
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None  # noqa: S101  (it is with dynamo)
-    model = program.model_proto
-    _delete_notes(model.graph)
-    onnx.helper.set_model_props(model, about)
-    onnx.checker.check_model(model, full_check=True)
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
-
-
-def _delete_notes(graph: Any) -> None:
-    """Delete the exporter's notes: stack traces with paths of this machine."""
-    for part in (graph.node, graph.input, graph.output, graph.value_info, graph.initializer):
-        for item in part:
-            item.ClearField("metadata_props")
-            item.ClearField("doc_string")
-    graph.ClearField("metadata_props")
-    graph.ClearField("doc_string")
-
-
-def _torchscript(network: nn.Module, example: torch.Tensor, about: dict[str, str]) -> bytes:
-    file = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():
-        # Deprecated for torch.export, whose files no C++ or mobile runtime reads yet.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        traced = torch.jit.trace(network, example)
-        torch.jit.save(traced, file, _extra_files={METADATA: json.dumps(about)})
-    return file.getvalue()

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps
 
 from client_sdk.data.dataset import normalise
+from client_sdk.data.folder import pictures_in
 from client_sdk.data.pictures import large_pictures_allowed, open_picture, read_pixels
 from client_sdk.errors import DataError
 from client_sdk.task.model_file import Description, load_bytes, read_file
@@ -68,11 +69,14 @@ class Classifier:
 
 
 def predict(images: Sequence[Path], model: Path, top: int = 3) -> list[Prediction]:
-    """Classify pictures with a model file. Raises DataError, which names the file at fault."""
+    """Classify pictures with a model file; of a folder, all pictures in it, by name.
+
+    Raises DataError, which names the file at fault.
+    """
     classifier = Classifier.load(model)
     found = []
     with large_pictures_allowed():
-        for path in images:
+        for path in pictures_in(images):
             image = open_picture(path)
             try:
                 found.append(Prediction(path, classifier.predict(image, top)))

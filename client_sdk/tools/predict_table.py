@@ -11,6 +11,7 @@ from client_sdk.errors import DataError
 from client_sdk.task import weights_file
 from client_sdk.task.model_file import TABLE, read_file, read_metadata
 from client_sdk.task.own_data.table_task import TableTask
+from serverless_fl.wire.text import clean
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,16 @@ class RowPrediction:
 def is_of_tables(model: Path) -> bool:
     """Whether a model's file says that it was trained on tables. Raises DataError."""
     return TABLE in read_metadata(read_file(model))
+
+
+def task_of_somebody(model: Path) -> str | None:
+    """The name of the task in a model's file that only its author's code reads. Raises DataError.
+
+    None for pictures and tables.
+    """
+    about = read_metadata(read_file(model))
+    described = about.keys() & {TABLE, "model"}
+    return clean(about["task"], 80) if "task" in about and not described else None
 
 
 def predict_table(path: Path, model: Path) -> list[RowPrediction]:

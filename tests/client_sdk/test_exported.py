@@ -8,7 +8,7 @@ import pytest
 import client_sdk
 
 PUBLIC = [
-    *("Arrays", "BadAnswer", "BadSettings", "ClientError", "CoordinatorClient"),
+    *("Answer", "Arrays", "BadAnswer", "BadSettings", "ClientError", "CoordinatorClient"),
     *("CoordinatorUnreachable", "CorruptDownload", "Data", "DataError", "Dataset"),
     *("DirectRefused", "EmbeddedCoordinator", "Engine", "Event", "FunctionTask", "InLine"),
     *("Items", "LocalTrainer", "ModelSpec", "NotAuthorised", "NotThere", "Outcome"),

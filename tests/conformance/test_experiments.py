@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from client_sdk.errors import NotAuthorised, NotThere, RequestRefused, StateConflict
+from serverless_fl.wire.schema import ModelOrigin
 from tests.support.federation import config, weights
 from tests.support.ways import is_problem
 
@@ -30,6 +31,19 @@ async def test_creating_is_idempotent_by_its_key(api):
     assert is_problem(other, 409, "idempotency-key-reused")
     shown = await api.admin.experiment(first.json()["id"])
     assert (shown.name, shown.state) == (NAME, "awaiting_model")
+
+
+async def test_an_experiment_begins_from_the_model_that_it_names(api):
+    data = weights(3.0)
+    sha256 = hashlib.sha256(data).hexdigest()
+    origin = ModelOrigin(experiment="an-earlier-one", version=7, sha256=sha256)
+    made = await api.admin.create_experiment("", config(), secrets.token_hex(8), origin)
+    with pytest.raises(RequestRefused) as other:
+        await api.admin.upload_initial_model(made.id, weights(4.0), made.part_bytes)
+    assert (other.value.status, other.value.code) == (422, "not-the-origin")
+    await api.admin.upload_initial_model(made.id, data, made.part_bytes)
+    shown = await api.admin.experiment(made.id)
+    assert (shown.origin.experiment, shown.origin.sha256) == ("an-earlier-one", sha256)
 
 
 async def test_an_initial_model_goes_up_in_parts_of_any_size_and_order(api):

@@ -118,6 +118,22 @@ async def test_a_buffered_round_takes_an_update_of_an_older_model(api):
     assert found == pytest.approx(4.0 + 2.0 / np.sqrt(2))
 
 
+async def test_an_experiment_whose_rounds_are_closed_gets_more(api):
+    experiment, members = await api.start(clients=1, clients_per_round=1, rounds=1)
+    await members[0].upload(1, 2.0)
+    assert (await members[0].status()).action == "done"
+    for _ in range(2):
+        shown = await api.admin.resume_experiment(experiment, rounds=2)
+        assert (shown.state, shown.round, shown.extensions[0].before) == ("running", 2, 1)
+    assert (await members[0].status()).action == "train"
+    await members[0].upload(2, 3.0)
+    assert (await api.admin.experiment(experiment)).state == "completed"
+    assert value_of(await api.admin.download_model(experiment)) == 3.0
+    with pytest.raises(StateConflict) as fewer:
+        await api.admin.resume_experiment(experiment, rounds=1)
+    assert fewer.value.code == "rounds-not-raised"
+
+
 async def test_an_update_of_another_kind_is_refused_by_name_and_the_round_goes_on(api):
     experiment, members = await api.start(clients=2, rounds=1, quorum=1)
     bad = safetensors.numpy.save({"w": np.full((2, 3), np.nan, np.float32)})

@@ -22,7 +22,7 @@ from serverless_fl.domain import agreement
 if TYPE_CHECKING:
     from serverless_fl.wire.views import ScaleView
 
-_FARTHEST = 1e6  # deviations from the mean; farther values could overflow a float32 model
+FARTHEST = 1e6  # deviations from the mean; farther values could overflow a float32 model
 
 
 class Prepared(NamedTuple):
@@ -171,7 +171,7 @@ def _fill(x: np.ndarray, own: Column, wanted: ColumnSchema) -> None:
             "on it first."
         )
     scaled = (own.values - wanted.scale.mean) / wanted.scale.deviation
-    x[:, 0] = np.where(missing, 0, np.clip(scaled, -_FARTHEST, _FARTHEST))
+    x[:, 0] = np.where(missing, 0, np.clip(scaled, -FARTHEST, FARTHEST))
 
 
 def _labels(whose: str, label: Column, schema: Schema, map_classes: bool) -> np.ndarray:

@@ -141,6 +141,10 @@ class TableTask(Task):
         found = self._network(weights).eval()(torch.as_tensor(x))
         return np.asarray(found if self.schema.classes is None else found.softmax(1))
 
+    def model(self, weights: Weights) -> nn.Module:
+        """The network with these weights; its inputs are scaled already."""
+        return self._network(weights).eval()
+
     def answers(self, weights: Weights, x: np.ndarray) -> np.ndarray:
         """The class of each row as a number, int64 [N], or its estimate, float32 [N], scaled."""
         found = self.outputs(weights, x)

@@ -199,6 +199,19 @@ def test_bad_pictures_and_bad_models_are_named(digits_model, tmp_path):
             predict.predict([tmp_path / image], model)
 
 
+def test_a_folder_stands_for_its_pictures(digits_model, tmp_path):
+    (tmp_path / "in" / "deeper").mkdir(parents=True)
+    for place in ("in/b.png", "in/deeper/c.png", "in/a.jpg", "one.png"):
+        Image.new("L", (8, 8)).save(tmp_path / place)
+    (tmp_path / "in" / "notes.txt").write_text("no picture", encoding="utf-8")
+    found = predict.predict([tmp_path / "in", tmp_path / "one.png"], digits_model)
+    names = [p.path.relative_to(tmp_path).as_posix() for p in found]
+    assert names == ["in/a.jpg", "in/b.png", "in/deeper/c.png", "one.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty has no images"):
+        predict.predict([tmp_path / "empty"], digits_model)
+
+
 def test_the_command_prints_class_and_probability(digits, digits_model, tmp_path):
     paths = []
     for index in (0, 1):
