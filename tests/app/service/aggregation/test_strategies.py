@@ -9,6 +9,7 @@ import safetensors.numpy
 from app.service.coordinator import Limits
 from client_sdk.errors import NotThere, RequestRefused
 from client_sdk.tools.verify import verify
+from serverless_fl.aggregation.qfedavg import QFedAvg
 from serverless_fl.weights.deltas import decompress_model, encode_update
 from serverless_fl.wire.schema import BlobInfo
 from tests.support.federation import BOTH_STORES, Federation
@@ -219,8 +220,12 @@ async def test_an_update_without_a_needed_metric_is_refused(federation):
     await member.upload(1, 2.0, loss_before=1.0)
 
 
-async def test_an_update_that_cannot_be_weighed_is_refused(federation):
-    made, members = await federation.start(strategy={"name": "qfedavg", "q": 15}, rounds=1)
+@pytest.mark.parametrize("weight", [0.0, -1.0, 1e300, float("inf"), float("nan")])
+async def test_an_update_that_cannot_be_weighed_is_refused(federation, monkeypatch, weight):
+    made, members = await federation.start(strategy="qfedavg", rounds=1)
     member = members[(await federation.cohort(made))[0]]
-    with pytest.raises(RequestRefused, match="check its metrics"):
-        await member.upload(1, 2.0, loss_before=1e9)
+    with monkeypatch.context() as patched:  # a strategy of somebody's own may give any weight
+        patched.setattr(QFedAvg, "weight", lambda self, update: weight)
+        with pytest.raises(RequestRefused, match="check its metrics") as refused:
+            await member.upload(1, 2.0, loss_before=1.0)
+    assert refused.value.code == "strategy-refuses"
