@@ -1,4 +1,4 @@
-"""Alternatives: what a choice chooses from, such as a strategy. Each is a model of its settings.
+"""The alternatives of a choice, such as the strategies. Each is a model of its settings.
 
 Whatever needs settings of its own is one of the alternatives of a choice: `wire.config` declares
 the choice (`wire.choices.OneOf`), `domain.choice` keeps what was chosen, and `chosen` gives the

@@ -1,4 +1,4 @@
-"""What a run begins from: a model's file, or a model of an earlier experiment.
+"""The beginning of a run: a model's file, or a model of an earlier experiment.
 
 The run's folder keeps it, so that `--resume` needs neither the file nor the earlier experiment.
 """

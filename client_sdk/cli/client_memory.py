@@ -1,4 +1,4 @@
-"""Where `join` keeps what a strategy makes the client remember: beside the file of its key."""
+"""The file of what a strategy makes the client of `join` remember: beside that of its key."""
 
 from __future__ import annotations
 

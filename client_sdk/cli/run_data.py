@@ -1,4 +1,4 @@
-"""What a run trains and on what: a set of pictures, or a user's own task and data."""
+"""The task and the data of a run: a set of pictures, a table, or a user's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a party trains on: anything with a length of which a part can be taken by positions.
+"""A party's data: anything with a length of which a part can be taken by positions.
 
 A task says what it takes. `as_data` makes a data set of what people have: arrays, tensors, a torch
 Dataset or DataLoader, a list. This module does not import PyTorch.

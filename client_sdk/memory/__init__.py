@@ -1,1 +1,1 @@
-"""What a client keeps between rounds for its strategy, and its half of the strategy."""
+"""A client's half of a strategy, and the file that it keeps between rounds for it."""

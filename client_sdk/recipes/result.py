@@ -1,4 +1,4 @@
-"""What a simulation gives a script or a notebook."""
+"""The result of a simulation, for scripts and notebooks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serverless_fl.domain.records import client_id
 
 @dataclass(frozen=True)
 class SimulationResult:
-    """How a simulation went: a row for each round, and the last global model.
+    """The course of a simulation: a row for each round, and the last global model.
 
     `outcome` has all that the coordinator recorded, also the best model's file. `drawn` says who
     had what; it is None where the coordinator shared the data out equally.

@@ -1,4 +1,4 @@
-"""Who has what in a simulation: equal shares, a split, or sites with data of their own."""
+"""The shares of a simulation's clients: equal, by a split, or sites with data of their own."""
 
 from __future__ import annotations
 

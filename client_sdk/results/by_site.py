@@ -1,4 +1,4 @@
-"""What the last model is worth at each client: on the examples that it held out, by its own report.
+"""The last model's worth at each client: on the examples that it held out, by its own report.
 
 A mean over all examples hides a client at which the model is poor. Mohri et al., "Agnostic
 Federated Learning", arXiv:1902.00146; Li et al., "Fair Resource Allocation in Federated Learning",

@@ -1,4 +1,4 @@
-"""How people read metrics: in which order, and as what number."""
+"""The metrics that people read: their order, and the form of their numbers."""
 
 from __future__ import annotations
 

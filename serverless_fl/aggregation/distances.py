@@ -1,4 +1,4 @@
-"""What Krum's family reads of the Gram matrix: distances between updates, and Krum's choice."""
+"""The distances between updates, made of their Gram matrix, and Krum's choice by them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What strategies learn of a round, out of its records."""
+"""The facts of a round that strategies read, made of its records."""
 
 from __future__ import annotations
 

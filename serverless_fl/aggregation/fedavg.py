@@ -1,3 +1,5 @@
+"""FedAvg: the mean of the clients' weights."""
+
 from __future__ import annotations
 
 from typing import Literal

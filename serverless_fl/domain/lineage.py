@@ -1,4 +1,4 @@
-"""What an experiment continues: an earlier model, or its own rounds after its end."""
+"""The lineage of an experiment: the model that it begins from, and raises of its rounds."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from itertools import islice
 from serverless_fl.domain.confidence import least_examples, lower_bound, risk_after_round
 from serverless_fl.domain.draws import shard_bounds
 from serverless_fl.domain.experiment import Config
-from serverless_fl.domain.goal import ACCURACY, Goal
+from serverless_fl.domain.goal import Goal
 from serverless_fl.domain.records import Update
 from serverless_fl.domain.round import Round
 
@@ -176,11 +176,6 @@ def agreed_rate(goal: Goal, updates: Sequence[Update]) -> float | None:
         if 2 * agreeing > total:
             return rate
     return None
-
-
-def agreed_accuracy(updates: Sequence[Update]) -> float | None:
-    """Give the accuracy on held-out examples as `agreed_rate`."""
-    return agreed_rate(ACCURACY, updates)
 
 
 def mean(goal: Goal, updates: Sequence[Update]) -> float | None:

@@ -1,4 +1,4 @@
-"""Which tasks are left where a strategy needs all updates' values of an element at once.
+"""The tasks that are left where a strategy needs all updates' values of an element at once.
 
 A call cannot hold a span of every update. So tasks stack a few updates at a time: they cut the rows
 [updates, elements] of a span into slices, and store each slice as a part. This is done as groups

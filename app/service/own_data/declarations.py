@@ -1,4 +1,4 @@
-"""What a party declares of its own data when it enrols, and how the coordinator checks it."""
+"""A party's declaration of its own data at its enrolment, and the coordinator's checks of it."""
 
 from __future__ import annotations
 

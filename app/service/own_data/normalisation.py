@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from app.service.context import Context
 from app.service.own_data.declarations import agreement
-from app.service.records.keys import client_key
 from app.telemetry.logs import log_event
 from serverless_fl.domain.agreement import Normalisation
 from serverless_fl.domain.experiment import FEDERATED, Experiment
-from serverless_fl.domain.records import Client
-
-_PAGE = 1000  # clients that one read brings
 
 
 async def fix_normalisation(context: Context, experiment: Experiment) -> None:
@@ -28,7 +24,8 @@ async def fix_normalisation(context: Context, experiment: Experiment) -> None:
     from serverless_fl.domain.scales import scales_of
 
     agreed = await agreement(context, experiment)
-    clients = [c for c in await _clients(context, experiment) if c.slot not in experiment.revoked]
+    every = repo.each_client(experiment.id)
+    clients = [client async for client in every if client.slot not in experiment.revoked]
     fixed = Normalisation(
         experiment_id=experiment.id,
         scales=tuple(scales_of(agreed.normalise, (client.sums for client in clients))),
@@ -37,12 +34,3 @@ async def fix_normalisation(context: Context, experiment: Experiment) -> None:
     )
     if await repo.add_normalisation(fixed):
         log_event("normalisation fixed", experiment=experiment.id, clients=len(clients))
-
-
-async def _clients(context: Context, experiment: Experiment) -> list[Client]:
-    found: list[Client] = []
-    place = ""
-    while page := await context.repo.clients(experiment.id, place, _PAGE):
-        found += page
-        place = client_key(experiment.id, page[-1].slot)
-    return found

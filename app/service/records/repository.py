@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from app.service.records import mapping
-from app.service.records.keys import key_of
+from app.service.records.keys import client_key, key_of
 from app.service.records.mapping import body_of
-from app.service.records.scans import scan_all, scan_to
+from app.service.records.scans import PAGE, scan_all, scan_to
 from app.service.records.sums import SumRecords
 from app.store.port import Documents
 from app.telemetry import ids
@@ -151,6 +151,14 @@ class Repository:
         prefix = f"{experiment_id}/"
         found = await self.documents.scan("clients", prefix, after=after, limit=limit)
         return [mapping.client(d) for d in found]
+
+    async def each_client(self, experiment_id: str) -> AsyncIterator[Client]:
+        """All clients in the order of their slots, read page by page."""
+        place = ""
+        while page := await self.clients(experiment_id, place, PAGE):
+            for client in page:
+                yield client
+            place = client_key(experiment_id, page[-1].slot)
 
     async def save_client(self, client: Client) -> bool:
         """Compare-and-set on the revision that was read."""

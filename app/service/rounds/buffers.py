@@ -1,4 +1,4 @@
-"""Which round takes an update that its client trained for an earlier one (docs/decisions/0038)."""
+"""Finds the round that takes an update trained for an earlier one (docs/decisions/0038)."""
 
 from __future__ import annotations
 

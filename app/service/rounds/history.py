@@ -1,4 +1,4 @@
-"""What the store holds of an experiment's clients, for the selection of a cohort.
+"""Reads the clients' earlier rounds and their examples, for the selection of a cohort.
 
 It reads a bounded number of rounds and updates, the newest ones, whatever the length of the
 experiment. Where parties have data of their own, and a selection asks for its size, it reads the
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from app.service.context import Context
-from app.service.records import keys
 from serverless_fl.domain import draws
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.records import Update
@@ -20,7 +19,6 @@ from serverless_fl.schedule.selection import Known, Reads, Turn
 ROUNDS = 100  # the newest rounds, but no more than have
 INVITED = 20_000  # invited clients together
 UPDATES = 2_000  # updates of the newest of them
-_PAGE = 1000  # clients' records
 _LOSSES = ("loss_before", "train_loss", "loss")  # the first one that an update has
 
 
@@ -81,9 +79,5 @@ async def _examples(
     if not config.own_data:
         bounds = {s: draws.shard_bounds(config.shared_out, config.clients, s) for s in slots}
         return {slot: stop - start for slot, (start, stop) in bounds.items()}
-    declared: dict[int, int] = {}
-    place = ""
-    while page := await context.repo.clients(experiment.id, place, _PAGE):
-        declared |= {client.slot: client.examples or 1 for client in page}
-        place = keys.client_key(experiment.id, page[-1].slot)
-    return declared
+    clients = context.repo.each_client(experiment.id)
+    return {client.slot: client.examples or 1 async for client in clients}

@@ -1,3 +1,5 @@
+"""The split `by-column`: the sites that a column names."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

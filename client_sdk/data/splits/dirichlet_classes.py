@@ -1,3 +1,5 @@
+"""The split `dirichlet-classes`: the examples of each class, in Dirichlet shares."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,3 +1,5 @@
+"""The split `dirichlet-clients`: a Dirichlet mix of classes for each client."""
+
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right

@@ -1,3 +1,5 @@
+"""The split `equal`: the same number of examples, drawn at random, for each client."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

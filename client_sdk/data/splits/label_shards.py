@@ -1,3 +1,5 @@
+"""The split `label-shards`: a few shards of the examples in the order of their labels."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

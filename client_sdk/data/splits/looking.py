@@ -1,4 +1,4 @@
-"""What a split may look at: of pictures, of a table, of any data set."""
+"""Makes the `Examples` that splits look at: of pictures, of a table, of any data set."""
 
 from __future__ import annotations
 

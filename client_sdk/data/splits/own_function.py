@@ -1,3 +1,5 @@
+"""The split `own-function`: a function of the user's own draws it."""
+
 from __future__ import annotations
 
 import importlib

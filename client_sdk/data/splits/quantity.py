@@ -1,3 +1,5 @@
+"""The split `quantity`: numbers of examples that differ, drawn at random."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -27,10 +27,10 @@ class Examples:
     labels: np.ndarray | None = None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def by_class(self, who: str) -> list[np.ndarray]:
+    def by_class(self, split: str) -> list[np.ndarray]:
         """The examples of each class that has some, ascending. Raises DataError without classes."""
         if self.labels is None:
-            raise DataError(f"The split {who} is by classes, and the data have none.")
+            raise DataError(f"The split {split} is by classes, and the data have none.")
         return [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
 
 

@@ -1,4 +1,4 @@
-"""What the cell of a table may say: nothing, a number, yes or no, a date, or any other word."""
+"""Reads the cells of a table: nothing, a number, yes or no, a date, or any other word."""
 
 from __future__ import annotations
 

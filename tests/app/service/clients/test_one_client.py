@@ -10,9 +10,10 @@ import pytest
 from app.service.coordinator import Limits, Subscriber
 from client_sdk.errors import NotAuthorised, RequestRefused, StateConflict
 from serverless_fl.domain.errors import Conflict, Revoked
+from serverless_fl.domain.goal import ACCURACY
 from serverless_fl.domain.metrics import metric_fault
 from serverless_fl.domain.records import Blob, Update
-from serverless_fl.domain.stopping import agreed_accuracy
+from serverless_fl.domain.stopping import agreed_rate
 from tests.support.federation import config, value_of, weights
 from tests.support.leases import Slow
 from tests.support.plain_http import bearer
@@ -53,7 +54,7 @@ def updates(*reports):
 )
 def test_the_accuracy_that_more_than_half_agree_on(reports, expected):
     for order in itertools.islice(itertools.permutations(reports), 24):
-        assert agreed_accuracy(updates(*order)) == expected
+        assert agreed_rate(ACCURACY, updates(*order)) == expected
 
 
 @pytest.mark.parametrize(
