@@ -1,5 +1,6 @@
 """Federated learning as a client: enrol, train locally, upload; or run all clients here.
 
+    from client_sdk import TorchTask, simulate
     from client_sdk import Participant, CoordinatorClient, LocalTrainer, Processes, load
 
 `python -m client_sdk --help` does the same from a terminal. The names below are the public ones.
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         StateConflict,
         TrainingFailed,
     )
+    from client_sdk.memory.memory import Memory
     from client_sdk.participant import Event, Participant, Turn
     from client_sdk.recipes.result import SimulationResult
     from client_sdk.recipes.simulate import simulate, simulate_async
@@ -74,6 +76,7 @@ __all__ = [
     "InLine",
     "Items",
     "LocalTrainer",
+    "Memory",
     "ModelSpec",
     "NotAuthorised",
     "NotThere",
@@ -125,10 +128,11 @@ _MODULES = {
         *("DataError", "DirectRefused", "NotAuthorised", "NotThere", "RequestRefused"),
         *("StateConflict", "TrainingFailed"),
     ),
+    "client_sdk.memory.memory": ("Memory",),
     "client_sdk.participant": ("Event", "Participant", "Turn"),
     "client_sdk.recipes.result": ("SimulationResult",),
-    "client_sdk.recipes.site_tables": ("SiteTables", "read_sites"),
     "client_sdk.recipes.simulate": ("simulate", "simulate_async"),
+    "client_sdk.recipes.site_tables": ("SiteTables", "read_sites"),
     "client_sdk.simulation.embedded": ("EmbeddedCoordinator",),
     "client_sdk.simulation.outcome": ("Outcome", "Row"),
     "client_sdk.simulation.simulate": ("Simulation", "Watchers", "initial_model"),
@@ -139,8 +143,8 @@ _MODULES = {
     "client_sdk.task.pictures": ("PictureTask", "picture_task"),
     "client_sdk.task.settings": ("TrainSettings",),
     "client_sdk.task.sklearn_task": ("SklearnTask",),
-    "client_sdk.task.torch_task": ("TorchTask",),
     "client_sdk.task.task": ("Result", "Task", "fingerprint"),
+    "client_sdk.task.torch_task": ("TorchTask",),
     "client_sdk.tools.export": ("export",),
     "client_sdk.tools.predict": ("predict",),
     "client_sdk.tools.verify": ("verify",),

@@ -11,7 +11,7 @@ PUBLIC = [
     *("Answer", "Arrays", "BadAnswer", "BadSettings", "ClientError", "CoordinatorClient"),
     *("CoordinatorUnreachable", "CorruptDownload", "Data", "DataError", "Dataset"),
     *("DirectRefused", "EmbeddedCoordinator", "Engine", "Event", "FunctionTask", "InLine"),
-    *("Items", "LocalTrainer", "ModelSpec", "NotAuthorised", "NotThere", "Outcome"),
+    *("Items", "LocalTrainer", "Memory", "ModelSpec", "NotAuthorised", "NotThere", "Outcome"),
     *("Participant", "PartlyShared", "PictureTask", "Processes", "RequestRefused", "Result"),
     *("Row", "Simulation", "SimulationResult", "SiteTables", "SklearnTask", "StateConflict"),
     *("Task", "TorchTask", "TrainSettings", "TrainingFailed", "Turn", "TwoLayerCNN", "Watchers"),
