@@ -32,10 +32,11 @@ from serverless_fl.privacy.norm_bound import NormBound
 from serverless_fl.privacy.sending import Sending
 from serverless_fl.weights.deltas import decompress_model
 from serverless_fl.weights.encodings import MODEL_ENCODINGS, UPDATE_ENCODINGS, part_bytes
-from serverless_fl.wire.turns import Done, Train, Wait
+from serverless_fl.wire.turns import Done, Train, Training, Wait
 from serverless_fl.wire.views import AgreementView
 
 GZIP_ENCODINGS = ("delta-int8",)  # gzip saves nothing of the others (docs/decisions/0018)
+FINE_TUNE_SECONDS = 3600.0
 EVALUATE_SECONDS = 120.0  # for the last model: a client whose experiment ended leaves soon
 SENDS = 30  # of an update that a buffered round was closed over
 PAUSE_SECONDS = 1.0  # between two questions in an attempt that this client has given up
@@ -59,6 +60,17 @@ class Evaluator(Protocol):
         self, client_id: str, indices: Sequence[int], weights: bytes, seed: int
     ) -> Evaluation:
         """Metrics of weights (safetensors); `seed` is the experiment's, as in `train`."""
+        ...
+
+
+@runtime_checkable
+class FineTuner(Protocol):
+    """A trainer that can also make a model a client's own."""
+
+    async def fine_tune(
+        self, client_id: str, indices: Sequence[int], weights: bytes, training: Training
+    ) -> Evaluation:
+        """Metrics of weights (safetensors) before and after a training on the client's data."""
         ...
 
 
@@ -100,6 +112,7 @@ class Terms:
     seed: int
     part_bytes: int
     direct: bool
+    fine_tune_epochs: int = 0
 
 
 class Participant:
@@ -198,7 +211,8 @@ class Participant:
     async def _known_terms(self) -> Terms:
         if self._terms is None:  # the client never trained
             view = await self._client.experiment(self.experiment_id)
-            self._terms = Terms(view.config.seed, view.part_bytes, view.direct)
+            epochs = view.config.fine_tune_epochs
+            self._terms = Terms(view.config.seed, view.part_bytes, view.direct, epochs)
         return self._terms
 
     async def run(self) -> Done:
@@ -269,7 +283,8 @@ class Participant:
         if not done.model_version or not isinstance(self._trainer, Evaluator):
             return
         try:
-            async with asyncio.timeout(EVALUATE_SECONDS):
+            epochs = (await self._known_terms()).fine_tune_epochs
+            async with asyncio.timeout(FINE_TUNE_SECONDS if epochs else EVALUATE_SECONDS):
                 examples, found = await self._measure(self._trainer, done.model_version)
         except (ClientError, DataError, TrainingFailed, TimeoutError, ValueError) as error:
             self._report("unevaluated", 0, str(error) or type(error).__name__)
@@ -278,21 +293,39 @@ class Participant:
                 shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
                 if "accuracy" in found:
                     shown = f"accuracy {found['accuracy']:.2%}"
+                    if "accuracy_after" in found:
+                        shown += f", and {found['accuracy_after']:.2%} after fine-tuning,"
                 self._report("evaluated", 0, f"{shown} of {examples} held-out examples")
 
     async def _measure(self, trainer: Evaluator, version: int) -> tuple[int, dict[str, float]]:
         """The number of held-out examples, and the metrics that the client reported of them."""
         terms, weights = await self._known_terms(), await self.model(version)
-        result = await trainer.evaluate(self.id, self._indices, weights, terms.seed)
+        if terms.fine_tune_epochs:
+            result = await self._fine_tune(weights)
+        else:
+            result = await trainer.evaluate(self.id, self._indices, weights, terms.seed)
         examples = metrics.whole(result.examples, "number of held-out examples")
         found = self._sendable(result.metrics, 0)
         if examples:
             await self._client.report_evaluation(self.experiment_id, version, examples, found)
         return examples, found
 
+    async def _fine_tune(self, weights: bytes) -> Evaluation:
+        """Make the last model this client's own. Raises TrainingFailed for a trainer that cannot.
+
+        It trains as in the first round, also with the first round's learning rate.
+        """
+        if not isinstance(self._trainer, FineTuner):
+            raise TrainingFailed("This trainer does not fine-tune: give it a method fine_tune.")
+        config = (await self._client.experiment(self.experiment_id)).config
+        told = {name: getattr(config, name) for name in Training.model_fields}
+        training = Training(**told | {"local_epochs": config.fine_tune_epochs})
+        return await self._trainer.fine_tune(self.id, self._indices, weights, training)
+
     async def _take_part(self, task: Train) -> None:
         """Train for one round and upload the update. Raises what no other round could mend."""
-        self._terms = Terms(task.training.seed, task.part_bytes, task.direct)
+        told = task.training
+        self._terms = Terms(told.seed, task.part_bytes, task.direct, told.fine_tune_epochs)
         if task.update_encoding not in (WEIGHTS, *UPDATE_ENCODINGS):
             raise DataError(_unknown(f"takes updates as {task.update_encoding}"))
         if task.download_encoding not in (WEIGHTS, *MODEL_ENCODINGS):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.task.task import Evaluation, LocalUpdate
-from serverless_fl.wire.turns import Train
+from serverless_fl.wire.turns import Train, Training
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +42,12 @@ class LaterTrainer:
         """Train as `train`, and add the offset to each gradient."""
         trainer = await self._trainer()
         return await trainer.train_corrected(client_id, indices, weights, order, offset)
+
+    async def fine_tune(
+        self, client_id: str, indices: Sequence[int], weights: bytes, training: Training
+    ) -> Evaluation:
+        """Train a model on the client's own data, and measure it before and after."""
+        return await (await self._trainer()).fine_tune(client_id, indices, weights, training)
 
     async def evaluate(
         self, client_id: str, indices: Sequence[int], weights: bytes, seed: int

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Self
 
 from client_sdk.data.data import Data
 from client_sdk.engines.engine import Engine
-from client_sdk.task.local import evaluate_client, train_client
+from client_sdk.task.local import evaluate_client, fine_tune_client, train_client
 from client_sdk.task.task import Evaluation, LocalUpdate, Task
-from serverless_fl.wire.turns import Train
+from serverless_fl.wire.turns import Train, Training
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +70,12 @@ class LocalTrainer:
         return await self.engine.run(
             train_client, client_id, list(indices), weights, order, dict(offset)
         )
+
+    async def fine_tune(
+        self, client_id: str, indices: Sequence[int], weights: bytes, training: Training
+    ) -> Evaluation:
+        """Train a model on one client's own data, and measure it before and after."""
+        return await self.engine.run(fine_tune_client, client_id, list(indices), weights, training)
 
     async def evaluate(
         self, client_id: str, indices: Sequence[int], weights: bytes, seed: int

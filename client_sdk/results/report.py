@@ -14,6 +14,7 @@ import torch
 from client_sdk.results import plots
 from client_sdk.results.by_site import BySite
 from client_sdk.results.files import replace_file
+from client_sdk.results.personal import personal
 from client_sdk.results.training_faults import warnings_of
 from client_sdk.results.version_figures import VersionFigures, figures
 from client_sdk.simulation.outcome import Outcome, Row
@@ -57,6 +58,7 @@ def build_report(
         "models": [_figures_of(found) for found in versions],
         "evaluation": _evaluation(classes) if classes else None,
         "sites": sites.as_json() if sites else None,
+        "personal": personal(outcome.models, experiment.config.fine_tune_epochs),
         "cost": cost,
         "totals": {
             "rounds": len(rows),

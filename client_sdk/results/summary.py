@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from client_sdk import hints
-from client_sdk.results import by_site, cost, figures
+from client_sdk.results import by_site, cost, figures, personal
 from client_sdk.results.console import Output, human_bytes
 from client_sdk.results.progress import rounds_table
 from client_sdk.simulation.outcome import Row
@@ -68,6 +68,8 @@ def _quality(result: dict[str, Any], classes: Classes | None) -> Iterator[str]:
         )
     if result.get("sites"):
         yield by_site.sentence(result["sites"])
+    if result.get("personal"):
+        yield personal.sentence(result["personal"])
 
 
 def _worth(totals: dict[str, Any]) -> str:

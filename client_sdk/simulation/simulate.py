@@ -190,7 +190,12 @@ class Simulation:
             on_event=self._on_event,
             pause=self._waker.sleep,
             keep_bytes=KEEP_BYTES // self.config.clients,
-            terms=Terms(self.config.seed, self._created.part_bytes, self._created.direct),
+            terms=Terms(
+                self.config.seed,
+                self._created.part_bytes,
+                self._created.direct,
+                self.config.fine_tune_epochs,
+            ),
             examples=self.config.dataset_size,
             own=None if self._shares is None else self._shares[number],
             memory=Memory(self._memory / f"{number}.memory" if self._memory else None),

@@ -19,7 +19,7 @@ from client_sdk.task.metrics import number_of
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Evaluation, LocalUpdate, Result, Task, Weights
 from serverless_fl.aggregation.fednova import STEPS
-from serverless_fl.wire.turns import Train
+from serverless_fl.wire.turns import Train, Training
 
 T = TypeVar("T")
 
@@ -69,6 +69,33 @@ def evaluate_client(
     own = task.for_client(client_id)
     found = measure(own, weights_file.read(weights), data.subset(held_out))
     return Evaluation(found, len(held_out))
+
+
+def fine_tune_client(
+    task: Task,
+    data: Data,
+    client_id: str,
+    indices: Sequence[int],
+    weights: bytes,
+    training: Training,
+) -> Evaluation:
+    """Train a model on one client's own examples, and measure it on those that it holds out.
+
+    Metrics after the training are named `..._after`; the others are those of `weights`. FedProx's
+    term and a strategy's are left out, because they hold the client near the global model.
+    """
+    seed = training.seed
+    mine, held_out = hold_out(indices, derive_seed(seed, "holdout", client_id))
+    if not held_out:
+        return Evaluation({}, 0)
+    own, base, test = task.for_client(client_id), weights_file.read(weights), data.subset(held_out)
+    settings = replace(TrainSettings.of(training), proximal_mu=0.0)
+    require_taken(own, settings)
+    before = measure(own, base, test)
+    seed = derive_seed(seed, "fine-tuning", client_id)
+    tuned = _call(own, "train", lambda: own.train(base, data.subset(mine), settings, seed))
+    after = measure(own, tuned.weights, test)
+    return Evaluation(before | {f"{n}_after": value for n, value in after.items()}, len(held_out))
 
 
 def local_update(

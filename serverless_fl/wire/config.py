@@ -22,6 +22,7 @@ from serverless_fl.wire.bounds import (
     MAX_ATTEMPTS,
     MAX_CLIENTS,
     MAX_DEADLINE,
+    MAX_EPOCHS,
     MAX_EXAMPLES,
     MAX_ROUNDS,
     BatchSize,
@@ -165,6 +166,14 @@ class ExperimentConfig(Body):
     learning_rate_factor: RateFactor = Field(
         _D.learning_rate_factor,
         description="Multiplies the learning rate after each round",
+        json_schema_extra=_of("training"),
+    )
+    fine_tune_epochs: int = Field(
+        0,
+        ge=0,
+        le=MAX_EPOCHS,
+        description="After the end each client trains the last model for so many passes over its "
+        "own data, and reports what it is worth before and after; the global model stays as it is",
         json_schema_extra=_of("training"),
     )
     seed: Seed = Field(

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from client_sdk.data.holdout import hold_out
+from client_sdk.data.seeds import derive_seed
 from client_sdk.errors import DataError, TrainingFailed
 from client_sdk.memory.memory import Memory
 from client_sdk.participant import Participant
+from client_sdk.task import weights_file
+from client_sdk.task.settings import TrainSettings
 from serverless_fl.aggregation.fednova import effective_steps
 from tests.support.dying import Died
-from tests.support.learners import CLIENTS, digests, learn, learning, require_verified
+from tests.support.learners import CLIENTS, DATA, TASK, digests, learn, learning, require_verified
 from tests.support.participants import Adding
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -254,3 +258,48 @@ async def test_a_damaged_file_is_named(quick, tmp_path, content):
     with pytest.raises(DataError, match=r"memory is not what this client has kept: .* Delete it"):
         await client.run()
     found.trainer.close()
+
+
+async def evaluations(quick, found):
+    (*_, last) = await quick.admin.models(found.experiment)
+    return {one.source: one.metrics for one in last.evaluations}
+
+
+async def test_fine_tuning_at_the_end_changes_no_model_and_is_reported(quick):
+    """Before and after, by each client, also by those that were in no cohort of the last round."""
+    plain, tuned = await learn(quick), await learn(quick, fine_tune_epochs=20)
+    assert await digests(tuned) == await digests(plain)
+    before, after = await evaluations(quick, plain), await evaluations(quick, tuned)
+    assert before.keys() == after.keys() and len(after) == CLIENTS
+    for client, metrics in after.items():
+        assert metrics.keys() == {"accuracy", "loss", "accuracy_after", "loss_after"}
+        assert metrics.items() >= before[client].items()
+        assert metrics["loss_after"] != metrics["loss"]
+
+
+async def test_fine_tuning_is_the_task_s_training_of_the_last_model(quick):
+    """FedProx would hold it near that model."""
+    found = await learn(quick, fine_tune_epochs=5, proximal_mu=1.0)
+    model = weights_file.read(await quick.admin.download_model(found.experiment))
+    (client, *_) = found.clients
+    mine, held_out = hold_out(client._indices, derive_seed(0, "holdout", client.id))
+    training = TrainSettings(5, 4, 0.2)
+    seed = derive_seed(0, "fine-tuning", client.id)
+    own = TASK.train(model, DATA.subset(mine), training, seed)
+    expected = TASK.evaluate(own.weights, DATA.subset(held_out))
+    metrics = (await evaluations(quick, found))[client.id]
+    assert metrics["loss_after"] == pytest.approx(expected["loss"])
+
+
+async def test_a_trainer_that_does_not_fine_tune_says_so(quick):
+    class Measuring(Adding):
+        async def evaluate(self, client_id, indices, data, seed):
+            raise AssertionError("it would hide that nothing is tuned")
+
+    made, key = await quick.create(clients=1, clients_per_round=1, fine_tune_epochs=1)
+    told = []
+    client = Participant(quick.admin, made, "0" * 40, Measuring(), on_event=told.append)
+    await client.enrol(key)
+    await client.run()
+    (reason,) = [event.message for event in told if event.kind == "unevaluated"]
+    assert reason == "This trainer does not fine-tune: give it a method fine_tune."
