@@ -1,20 +1,27 @@
-// The enrolled clients, each with the number of rounds that took its update.
+// The enrolled clients: their data, what they have added to the model, and what was refused.
 import { experimentPath, get, post } from "./api.js";
+import { choiceName } from "./config.js";
 import { confirm } from "./confirm.js";
 import { card, h, keyed, say } from "./dom.js";
-import { count, when } from "./format.js";
+import { count, percent, when } from "./format.js";
 import { adminKey } from "./key.js";
+import { metricNames, titleOf, valueText } from "./metrics.js";
+import { figuresOf, roundsOf } from "./rounds.js";
 
 const PAGE = 1000;
+const BY_COLUMN = new Set(["median", "trimmed-mean", "bulyan"]); // no update has a weight of its own in them
 
 export function clientsSection(id) {
   const body = h("tbody");
   const note = h("p.muted");
+  const measured = h("th", { scope: "col" });
+  const column = (name) => h("th", { scope: "col" }, name || h("span.sr", {}, "Actions"));
   const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Clients" },
-    h("table", {}, h("thead", {}, h("tr", {},
-      ["Client", "Name", "Examples", "Rounds", "Enrolled", ""].map((name) =>
-        h("th", { scope: "col" }, name || h("span.sr", {}, "Actions"))))), body));
-  const node = card("Clients", note, table);
+    h("table", {}, h("thead", {}, h("tr", {}, ["Client", "Name", "Examples", "Rounds", "Refused", "Weight"].map(column),
+      measured, ["Last update", "Enrolled", ""].map(column))), body));
+  const about = h("p.muted.small");
+  const node = card("Clients", note, table, about);
+  const past = roundsOf(id);
   let clients = [];
   let seen = "0 0"; // no client enrolled, none revoked
 
@@ -32,15 +39,30 @@ export function clientsSection(id) {
   };
   const update = (view) => {
     const rounds = contributions(view.history);
+    const [metric] = metricNames(view, []);
+    const always = new Set((view.always_refused ?? []).map(({ client }) => client));
+    const strategy = choiceName(view.config.strategy);
     const show = () => {
+      const figures = figuresOf(past.rounds, view.current_round?.state === "closed" ? null : view.current_round);
+      measured.textContent = `${titleOf(metric)} on its data`;
+      const several = past.rounds.length === 1 ? "the last round" : `the last ${past.rounds.length} rounds`;
+      about.textContent = past.rounds.length ? `Refused and weight are of ${several}. ${titleOf(metric)}: the global model, before it trained.` : "";
       note.textContent = clients.length ? "" : "Nobody has enrolled yet.";
       table.classList.toggle("hidden", !clients.length);
       const revocable = Boolean(adminKey()) && !view.ended_at;
-      const rows = clients.map((c) => ({ ...c, rounds: rounds.get(c.id) ?? 0, revocable }));
+      const rows = clients.map((c) => {
+        const { share = null, refused = 0, reason, last, metrics = {} } = figures.get(c.id) ?? {};
+        const value = metrics[`${metric}_before`] ?? metrics[metric];
+        return {
+          ...c, rounds: rounds.get(c.id) ?? 0, revocable, refused, reason, last, always: always.has(c.id),
+          share: BY_COLUMN.has(strategy) ? null : share, value: value === undefined ? null : valueText(metric, value),
+        };
+      });
       keyed(body, rows, (c) => c.id, (client) => row(client, revoke));
     };
     const revoke = (client) => confirmRevoke(id, client, () => fetchAll("again").then(show));
     show();
+    past.refresh(view).then((changed) => changed && show(), (error) => (note.textContent = error.message));
     fetchAll(`${view.enrolled} ${view.current_round?.revoked.length ?? 0}`).then(show, (error) => {
       seen = ""; // try again with the next view
       note.textContent = error.message;
@@ -66,7 +88,10 @@ function row(client, revoke) {
     { type: "button", "aria-label": `Revoke ${client.id}`, onclick: () => revoke(client) }, "Revoke …");
   const end = client.revoked_at ? h("span.muted", {}, "revoked") : client.revocable && button;
   return h("tr", {}, h("td", {}, client.id), h("td", {}, client.name || "–"), h("td", {}, count(client.shard_size)),
-    h("td", {}, count(client.rounds)), h("td", {}, when(client.enrolled_at)), h("td.right", {}, end));
+    h("td", {}, count(client.rounds)), h(client.refused ? "td.bad" : "td", { title: client.reason || null },
+      client.always ? "always" : count(client.refused)),
+    h("td", {}, client.share === null ? "–" : percent(client.share)), h("td", {}, client.value ?? "–"),
+    h("td", {}, client.last ? when(client.last) : "–"), h("td", {}, when(client.enrolled_at)), h("td.right", {}, end));
 }
 
 function confirmRevoke(id, { id: client, name }, done) {

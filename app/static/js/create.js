@@ -1,12 +1,14 @@
-// The form for a new experiment: the settings that the API describes, and the initial weights' file.
+// The form for a new experiment: the settings that the API describes, and the initial weights.
+import { adaptCohort, showWhoseData } from "./adapting.js";
 import { get, post } from "./api.js";
+import { beginning } from "./beginning.js";
 import { fieldsOf, formField, readFields, showFaults } from "./fields.js";
 import { h, say } from "./dom.js";
 import { adminKey, askForKey, onKeyChange } from "./key.js";
-import { describe } from "./safetensors.js";
 import { uploadInitial } from "./upload.js";
 
-const FIRST = ["dataset", "dataset_size", "model", "clients", "clients_per_round", "rounds", "local_epochs",
+const FOUND = new Set(["data", "dataset", "dataset_size", "model"]); // by the command `create`
+const FIRST = ["data", "dataset", "dataset_size", "model", "clients", "clients_per_round", "rounds", "local_epochs",
   "batch_size", "learning_rate", "momentum"];
 
 export function createView(main) {
@@ -45,39 +47,37 @@ function createForm(fields) {
   const button = h("button.primary", { type: "submit" }, "Create experiment");
   const progress = h("progress.hidden", { max: 1, value: 0, "aria-label": "Upload" });
   const name = { name: "name", label: "name", help: "For people; may stay empty.", type: "text" };
-  const file = h("input", { type: "file", id: "f-file", accept: ".safetensors", required: true, "aria-describedby": "f-file-help" });
+  const begin = beginning(fault);
   const byName = new Map(fields.map((field) => [field.name, field]));
   const first = FIRST.filter((n) => byName.has(n)).map((n) => byName.get(n));
   const others = fields.filter((field) => !FIRST.includes(field.name));
-  const form = h("form.card", { novalidate: true },
-    h("div.field", {}, h("label", { for: "f-file" }, "initial weights"), file,
-      h("p.muted.small", { id: "f-file-help" }, "A .safetensors file. Every update must hold its tensors; it stays version 0.")),
+  const form = h("form.card", { novalidate: true }, begin.node,
     h("div.fields", {}, [name, ...first].flatMap(formField)),
     h("details", {}, h("summary", {}, "More settings"), groupsOf(others)),
     fault, progress, h("div.row.end", {}, button));
 
-  file.addEventListener("change", async () => {
-    const about = await describe(file.files[0]).catch((error) => (fault.textContent = error.message) && null);
-    if (about === null) return;
-    fault.textContent = "";
-    for (const field of ["dataset", "model"]) {
-      const input = form.elements[field];
-      if (!input.value && about[field]) input.value = about[field];
-    }
-  });
+  const changed = () => {
+    showWhoseData(form);
+    begin.showCommand(form.elements.name.value, changedSettings(form, fields));
+  };
+  begin.connect(form, changed);
+  adaptCohort(form);
+  form.addEventListener("input", changed);
+  form.addEventListener("change", changed);
+  changed();
 
   // The key stays while the form stays, so a repeated call makes no second experiment.
   let once = null;
   form.addEventListener("input", () => (once = null));
+  form.addEventListener("change", () => (once = null));
   const send = async () => {
-    if (!file.files[0]) throw new Error("Choose the file of the initial weights.");
-    await describe(file.files[0]);
+    const config = readFields(form, fields);
+    const weights = await begin.weights(config.seed ?? 0);
     once ??= [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
-    const body = { name: form.elements.name.value, config: readFields(form, fields) };
-    const made = await post("v1/experiments", body, { "Idempotency-Key": once });
+    const made = await post("v1/experiments", { name: form.elements.name.value, config }, { "Idempotency-Key": once });
     progress.classList.remove("hidden");
-    await uploadInitial(made, file.files[0], (share) => (progress.value = share));
-    say("Created. Hand the enrolment key to the parties.");
+    await uploadInitial(made, weights, (share) => (progress.value = share));
+    say("Created. Hand the parties what “Take part” shows.");
     location.hash = `#/experiments/${encodeURIComponent(made.id)}`;
   };
   form.addEventListener("submit", async (event) => {
@@ -95,4 +95,17 @@ function createForm(fields) {
     button.disabled = false;
   });
   return form;
+}
+
+/** `[name, value]` of the settings that differ from their defaults, but for those that `create` finds itself. */
+function changedSettings(form, fields) {
+  const usual = new Map();
+  const note = ({ name, initial, alternatives }) => {
+    usual.set(name, String(initial));
+    for (const { fields: inner } of Object.values(alternatives ?? {})) inner.forEach(note);
+  };
+  fields.forEach(note);
+  const flat = Object.entries(readFields(form, fields)).flatMap(([name, value]) => (typeof value !== "object" ? [[name, value]]
+    : Object.entries(value).map(([inner, one]) => [inner === "name" ? name : inner, one])));
+  return flat.filter(([name, value]) => name === "clients" || (!FOUND.has(name) && String(value) !== usual.get(name)));
 }

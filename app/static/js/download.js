@@ -25,7 +25,12 @@ export async function fetchModel(id, { version, sha256, size }) {
 
 /** Saves a model version as a file. */
 export async function download(id, model) {
-  const url = URL.createObjectURL(new Blob([await fetchModel(id, model)]));
-  h("a", { href: url, download: `${id}-model-${model.version}.safetensors` }).click();
+  saveFile(`${id}-model-${model.version}.safetensors`, await fetchModel(id, model));
+}
+
+/** Saves bytes or a text as a file. */
+export function saveFile(name, content) {
+  const url = URL.createObjectURL(new Blob([content]));
+  h("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }

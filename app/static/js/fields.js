@@ -63,17 +63,18 @@ function chosenFields(choice, control) {
     node.replaceChildren(h("legend", {}, control.value), h("p.muted.small", {}, about),
       h("div.fields", {}, fields.flatMap(formField)));
   };
-  control.addEventListener("change", show);
+  control.addEventListener("input", show); // before the form hears of it
   show();
   return node;
 }
 
-/** The values of the form. An empty field keeps the coordinator's default. */
+/** The values of the form. An empty field keeps the coordinator's default, and so does a disabled one. */
 export function readFields(form, fields) {
   const found = {};
   for (const { name, type, alternatives } of fields) {
-    const text = form.elements[name].value.trim();
-    if (text === "") continue;
+    const control = form.elements[name];
+    const text = control.value.trim();
+    if (text === "" || control.disabled) continue;
     if (alternatives) found[name] = { name: text, ...readFields(form, alternatives[text].fields) };
     else if (type === "boolean") found[name] = text === "true";
     else found[name] = type === "integer" || type === "number" ? Number(text) : text;

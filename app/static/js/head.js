@@ -23,11 +23,22 @@ export function headSection() {
     show({ id, name, state, created_at, actions: actionsFor(view), budget: view.cost.budget_usd });
     // The round's own section counts the time down, so this sentence leaves it out.
     const text = view.progress.replace(/, \d+ s left/, "");
-    if (sentence.textContent !== text) sentence.textContent = text;
+    const wrong = troubles(view);
+    sentence.classList.toggle("wrong", wrong.length > 0 || view.always_refused?.length > 0 || state === "failed");
+    const whole = [text, ...wrong].join(" ");
+    if (sentence.textContent !== whole) sentence.textContent = whole;
     bar.max = view.config.rounds;
     bar.value = state === "completed" ? view.config.rounds : (view.model_version ?? 0);
   };
   return { node, update };
+}
+
+/** What goes wrong now, beside the refusals that the coordinator's own sentence names. */
+function troubles({ current_round: round, config, ended_at }) {
+  if (ended_at || !round || round.attempt < 2) return [];
+  const { reported, cohort, missing } = round.earlier_attempts.at(-1);
+  const whom = missing.length ? ` Missing: ${missing.slice(0, 5).join(", ")}${missing.length > 5 ? " and more" : ""}.` : "";
+  return [`This is attempt ${round.attempt} of ${config.max_attempts}: before, ${reported.length} of ${cohort.length} updates came in time.${whom}`];
 }
 
 /** The names of the actions that the admin may take now. */

@@ -1,36 +1,53 @@
-// The command that a party runs on its own machine to take part.
+// The whole recipe by which a party takes part: what it installs, and the command that it runs.
 import { experimentPath, get, here } from "./api.js";
 import { card, copyButton, h, once } from "./dom.js";
+import { saveFile } from "./download.js";
 import { adminKey } from "./key.js";
 
-const quote = (text) => (/^[\w.:/@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
+/** What somebody types once to have the SDK. */
+export const INSTALL = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt '.[client]'";
+
+/** A word of a command, quoted for a shell where it must be. */
+export const quote = (text) => (/^[\w.:/@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
 
 export function joinSection(id) {
   const about = h("p.muted.small");
+  const install = h("div.recipe", {}, h("code", {}, INSTALL), copyButton(INSTALL, "install line"));
   const place = h("div.command");
-  const node = card("Take part", about, place);
+  const note = h("p.muted.small");
+  const save = h("button.tiny", { type: "button" }, "Save as a file");
+  const node = card("Take part", about, h("p.small", {}, "Once, in a copy of this project’s repository:"), install,
+    h("p.small", {}, "Then, and again after any interruption:"), place, note, h("div.row", {}, save));
   let key = null;
   let asked = null;
-  const show = once(({ key, open }) => {
+  let command = "";
+  save.addEventListener("click", () =>
+    saveFile(`${id}-join.sh`, `# ${about.textContent}\n# ${note.textContent}\n${INSTALL}\n${command}\n`));
+  const show = once(({ key, open, own }) => {
     node.classList.toggle("hidden", !open);
     about.textContent = key
       ? "Each party types this on its own machine. The enrolment key is shown to you as the admin: hand it on in private."
       : "Each party types this on its own machine, with the enrolment key that the experiment’s creator gives out.";
-    const command = `FL_ENROL_KEY=${quote(key ?? "...")} .venv/bin/python -m client_sdk join `
-      + `--server ${quote(here())} --experiment ${quote(id)}`;
+    note.textContent = own
+      ? "NAME is how the others see the party. PATH is its own table (.csv, .tsv, .npz, .parquet) or folder of pictures (CLASS/*.png), which stays there."
+      : "Each party holds the whole data set: --data-dir says where, if it cannot be downloaded.";
+    note.textContent += " A task of somebody’s own needs --task MODULE:NAME, too.";
+    command = `FL_ENROL_KEY=${quote(key ?? "...")} .venv/bin/python -m client_sdk join `
+      + `--server ${quote(here())} --experiment ${quote(id)}${own ? " --name NAME --data PATH" : ""}`;
     place.replaceChildren(h("code", {}, command), copyButton(command, "command"));
   });
   const update = async (view) => {
     const open = !view.ended_at;
+    const own = view.config.data === "own";
     if (!adminKey()) key = null;
-    show({ key, open });
+    show({ key, open, own });
     const now = open ? adminKey() : null;
     if (now === asked) return;
     asked = now;
     if (!now) return;
     try {
       key = (await get(`${experimentPath(id)}/enrolment-key`)).enrolment_key;
-      if (adminKey()) show({ key, open });
+      if (adminKey()) show({ key, open, own });
     } catch {
       asked = null; // try again with the next view
     }

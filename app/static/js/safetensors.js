@@ -39,3 +39,25 @@ export function tensorsOf(data) {
   });
   return Object.fromEntries(found);
 }
+
+/** Writes a file of F32 tensors `{name: {shape, values}}`, byte for byte as the SDK does. */
+export function writeFile(tensors, metadata) {
+  const names = Object.keys(tensors).sort();
+  let end = 0;
+  const entries = names.map((name) => {
+    const start = end;
+    end += tensors[name].values.byteLength;
+    return [name, { dtype: "F32", shape: tensors[name].shape, data_offsets: [start, end] }];
+  });
+  const sorted = Object.fromEntries(Object.entries(metadata).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const text = JSON.stringify({ __metadata__: sorted, ...Object.fromEntries(entries) });
+  const header = new TextEncoder().encode(text.padEnd(text.length + ((8 - (text.length % 8)) % 8)));
+  const file = new Uint8Array(8 + header.length + end);
+  new DataView(file.buffer).setBigUint64(0, BigInt(header.length), true);
+  file.set(header, 8);
+  names.forEach((name, at) => {
+    const { values } = tensors[name];
+    file.set(new Uint8Array(values.buffer), 8 + header.length + entries[at][1].data_offsets[0]);
+  });
+  return file;
+}

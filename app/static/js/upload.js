@@ -2,9 +2,8 @@
 import { experimentPath, post, send } from "./api.js";
 import { sha256Hex } from "./sha256.js";
 
-/** Uploads an experiment's initial weights and opens its enrolment; calls `told(share)` meanwhile. */
-export async function uploadInitial({ id, part_bytes }, file, told) {
-  const data = new Uint8Array(await file.arrayBuffer());
+/** Uploads an experiment's initial weights, as bytes, and opens its enrolment; calls `told(share)` meanwhile. */
+export async function uploadInitial({ id, part_bytes }, data, told) {
   const path = `${experimentPath(id)}/initial-model`;
   const parts = [];
   for (let at = 0; at < data.length; at += part_bytes) {

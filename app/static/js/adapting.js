@@ -1,0 +1,39 @@
+// Settings of the form that follow others, visibly: no choice of one makes another one impossible.
+import { h } from "./dom.js";
+
+const ONLY_OWN = ["max_examples_per_client", "normalisation"];
+const ONLY_COMMON = ["dataset_size"];
+
+/** Hides and disables the fields that do not apply to whose data it is: they are not sent. */
+export function showWhoseData(form) {
+  const own = form.elements.data?.value === "own";
+  const toggle = (name, hidden) => {
+    const control = form.elements[name];
+    if (!control) return;
+    control.disabled = hidden;
+    control.closest(".field").classList.toggle("hidden", hidden);
+  };
+  for (const name of ONLY_OWN) toggle(name, !own);
+  for (const name of ONLY_COMMON) toggle(name, own);
+}
+
+/** Keeps the cohort within the number of clients, and says so beside it. */
+export function adaptCohort(form) {
+  const { clients, clients_per_round: cohort } = form.elements;
+  const usual = Number(cohort.value);
+  const note = h("p.small.adapted", { role: "status" });
+  cohort.after(note);
+  let own = false; // somebody has typed a cohort
+  cohort.addEventListener("input", () => {
+    own = true;
+    note.textContent = "";
+  });
+  clients.addEventListener("input", () => {
+    const most = Number(clients.value);
+    if (!(most >= 1)) return;
+    const wanted = own ? Math.min(Number(cohort.value), most) : Math.min(usual, most);
+    if (wanted === Number(cohort.value)) return;
+    cohort.value = wanted;
+    note.textContent = wanted < usual ? `Now ${wanted}: there are ${most} clients.` : "";
+  });
+}

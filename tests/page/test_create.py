@@ -1,0 +1,130 @@
+"""A new experiment from the page alone: presets, the parties' own data, settings that adapt."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from playwright.sync_api import expect
+
+from client_sdk.cli.arguments import make_parser
+from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll
+from tests.support.here import run_here
+
+
+@pytest.fixture
+def form(server, open_page):
+    page = open_page().page
+    page.goto(f"{server.url}/#/new")
+    give_key(page)
+    expect(page.get_by_label("what is learnt")).to_be_visible()
+    return page
+
+
+def shown_config(page):
+    """The settings of the experiment that the page has just created."""
+    expect(page.get_by_role("heading", name="Take part")).to_be_visible()
+    return page.evaluate(
+        "async () => (await fetch('v1/experiments/' + location.hash.split('/').at(-1))).json()"
+    )["config"]
+
+
+def test_the_default_experiment_needs_one_press_and_no_file(form):
+    form.get_by_role("button", name="Create experiment").click()
+    config = shown_config(form)
+    assert (config["dataset"], config["dataset_size"], config["model"]) == (
+        *("mnist", 60000, "mnist-cnn"),
+    )
+    assert (config["clients"], config["clients_per_round"]) == (20, 10)
+    expect(form.get_by_role("status").first).to_contain_text("0 of 20 clients enrolled")
+
+
+@pytest.mark.timeout(300)
+def test_from_the_page_to_a_trained_model_without_any_file(form, server, tmp_path):
+    form.get_by_label("what is learnt").select_option("digits")
+    expect(form.get_by_label("dataset size")).to_have_value("1438")
+    form.get_by_label("clients", exact=True).fill("1")
+    form.get_by_label("local epochs").fill("1")
+    form.get_by_label("rounds", exact=True).fill("2")
+    form.get_by_role("button", name="Create experiment").click()
+    expect(form.locator(".command code")).to_contain_text("FL_ENROL_KEY=enrol")
+    command = form.locator(".command code").inner_text()
+    key, rest = re.search(r"FL_ENROL_KEY=(\S+) \S+ -m client_sdk (join .*)", command).groups()
+    to = [*shlex.split(rest), "--key-file", str(tmp_path / "key")]
+    with ThreadPoolExecutor(1) as beside:  # Playwright has the event loop of this thread
+        done = beside.submit(run_here, *to, FL_ENROL_KEY=key).result(200)
+    assert done.returncode == 0, done.stderr
+    expect(form.locator(".sentence", has_text="Completed")).to_be_visible()
+    with form.expect_download() as download:
+        form.get_by_role("button", name="Download model 2").click()
+    assert download.value.path().stat().st_size > 50_000
+
+
+def test_fewer_clients_make_a_smaller_cohort_visibly(form):
+    cohort = form.get_by_label("clients per round")
+    form.get_by_label("clients", exact=True).fill("3")
+    expect(cohort).to_have_value("3")
+    expect(form.get_by_text("Now 3: there are 3 clients.")).to_be_visible()
+    form.get_by_label("clients", exact=True).fill("40")
+    expect(cohort).to_have_value("10")
+    cohort.fill("8")
+    form.get_by_label("clients", exact=True).fill("12")
+    expect(cohort).to_have_value("8")  # somebody's own choice stays where it can
+    form.get_by_label("clients", exact=True).fill("5")
+    form.get_by_role("button", name="Create experiment").click()
+    config = shown_config(form)
+    assert (config["clients"], config["clients_per_round"]) == (5, 5)
+
+
+def test_parties_with_data_of_their_own_get_the_whole_recipe(form, server, digits_model):
+    form.get_by_label("what is learnt").select_option("own")
+    expect(form.get_by_label("dataset size")).to_be_hidden()
+    form.get_by_text("More settings").click()
+    expect(form.get_by_label("max examples per client")).to_be_visible()
+    form.get_by_label("name", exact=True).fill("St. Mary's and others")
+    form.get_by_label("clients", exact=True).fill("3")
+    form.get_by_label("strategy", exact=True).select_option("median")
+    command = form.locator(".command code").inner_text()
+    # The SDK takes the command as it stands.
+    words = shlex.split(command.split(" -m client_sdk ")[1])
+    arguments = make_parser().parse_args(words)
+    assert (arguments.command, arguments.server) == ("create", server.url)
+    assert arguments.name == "St. Mary's and others"
+    settings = arguments.settings.values
+    assert (settings["clients"], settings["clients_per_round"]) == (3, 3)
+    assert axe(form) == []
+
+    form.get_by_role("button", name="Create experiment").click()
+    expect(form.get_by_text("Choose the file of the initial weights.")).to_be_visible()
+    form.get_by_label("initial weights").set_input_files(digits_model[0])
+    form.get_by_role("button", name="Create experiment").click()
+    config = shown_config(form)
+    assert (config["data"], config["dataset_size"], config["clients"]) == ("own", None, 3)
+    expect(form.locator(".recipe code")).to_contain_text("pip install")
+    expect(form.locator(".command code")).to_contain_text("--name NAME --data PATH")
+    for name in ("Copy install line", "Copy command"):
+        expect(form.get_by_role("button", name=name)).to_be_visible()
+    with form.expect_download() as download:
+        form.get_by_role("button", name="Save as a file").click()
+    saved = download.value.path().read_text(encoding="utf-8")
+    assert form.locator(".command code").inner_text() in saved
+
+
+def test_a_file_of_ones_own_takes_the_place_of_a_preset(form, digits_model):
+    form.get_by_label("initial weights").set_input_files(digits_model[0])
+    expect(form.get_by_label("what is learnt")).to_have_value("file")
+    expect(form.get_by_label("model", exact=True)).to_have_value("digits-cnn")
+    expect(form.get_by_label("dataset size")).to_have_value("")
+    form.get_by_label("data", exact=True).select_option("own")
+    expect(form.get_by_label("dataset size")).to_be_hidden()
+
+
+def test_the_form_fits_a_phone(server, open_page):
+    page = open_page(**PHONE).page
+    page.goto(f"{server.url}/#/new")
+    give_key(page)
+    for kind in ("mnist", "own", "file"):
+        page.get_by_label("what is learnt").select_option(kind)
+        assert (axe(page), no_sideways_scroll(page)) == ([], True)
