@@ -15,8 +15,9 @@ from serverless_fl.domain.errors import NotFound
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import ADMIN_KEY, BOTH_STORES, Federation, config, weights
 
-# Small cohorts have no groups, and only a bucket's URLs are announced.
+# Small cohorts have no groups, only a bucket's URLs are announced, and no round is buffered.
 UNUSED = {"sums", "claims", "groups", "announced", "announced_initial", "normalisations"}
+UNUSED |= {"buffered"}
 SETTLED = 20 * 30 + 1  # seconds: the leases after which no stale call writes any more
 
 
@@ -59,6 +60,16 @@ async def left_of(store, experiment, tmp_path):
         raw.close()
         found = [(kind, key) for kind, key, *rest in rows if experiment in f"{key}{rest}"]
     return sorted(found) + blobs
+
+
+@BOTH_STORES
+async def test_what_buffered_rounds_keep_is_gone_too(federation, store, tmp_path):
+    made, members = await federation.start(schedule="buffered", rounds=2, clients_per_round=2)
+    for member in list(members.values())[:2]:
+        await member.upload(1, 1.0)
+    assert "buffered" in {place[0] for place in await left_of(store, made, tmp_path)}
+    await federation.admin.delete_experiment(made, stop=True)
+    assert await left_of(store, made, tmp_path) == [("experiments", made)]
 
 
 async def refused_as(status, call):
