@@ -302,6 +302,13 @@ def _add_create(parser: _Parser) -> None:
         help="a table or a folder of pictures like those of the parties; none of it leaves here "
         "but its name, columns, kinds, categories, classes, and (given) means and deviations",
     )
+    look.add_argument(
+        "--initial-model",
+        type=Path,
+        metavar="FILE",
+        help="begin from this model, for parties like those that it was trained by (with --task: "
+        "a model of that task)",
+    )
     look.add_argument("--label", metavar="COLUMN", help="of a table: the column to predict")
     _add_kinds(look)
     look.add_argument(

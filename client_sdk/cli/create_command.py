@@ -16,8 +16,11 @@ from client_sdk.cli.settings import effective
 from client_sdk.data.preparation import parse_size
 from client_sdk.errors import UsageError
 from client_sdk.results.console import Output
+from client_sdk.task import weights_file
 from client_sdk.task.agreeing import facts_of
-from client_sdk.task.own_data.describing import Look, Plan, plan_of
+from client_sdk.task.initial import initial_file
+from client_sdk.task.model_file import read_file
+from client_sdk.task.own_data.describing import Look, Plan, plan_of, plan_of_model
 from serverless_fl.domain.agreement import Agreement
 from serverless_fl.domain.experiment import FEDERATED
 
@@ -32,11 +35,7 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     if federated:
         flags = {**arguments.settings.flags, "normalisation": FEDERATED}
         arguments.settings = replace(arguments.settings, flags=flags)
-    if arguments.task is not None:
-        task = own_task.load_task(arguments.task)
-        plan = Plan(task, Agreement(facts_of(task)), task.name)
-    else:
-        plan = await asyncio.to_thread(plan_of, _look(arguments), federated=federated)
+    plan = await asyncio.to_thread(_plan, arguments, federated)
     for note in plan.notes:
         console.say(note)
     config = effective(
@@ -62,6 +61,24 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     return 0
 
 
+def _plan(arguments: argparse.Namespace, federated: bool) -> Plan:
+    """What the parties learn, and from what data. Raises UsageError, DataError."""
+    path = arguments.initial_model
+    if arguments.task is not None:
+        task = own_task.load_task(arguments.task)
+        begun = None
+        if path is not None:
+            begun = weights_file.read(initial_file(task, path, str(path)))
+        return Plan(task, Agreement(facts_of(task)), task.name, begun=begun)
+    if path is None:
+        return plan_of(_look(arguments), federated=federated)
+    if _look(arguments) != Look():
+        raise UsageError(
+            "The --initial-model says what the parties' data look like: leave out the other words."
+        )
+    return plan_of_model(read_file(path), str(path), federated=federated)
+
+
 def _is_federated(arguments: argparse.Namespace) -> bool:
     """Whether the parties' sums fix the scales: those of tables, unless somebody says otherwise.
 
@@ -69,6 +86,8 @@ def _is_federated(arguments: argparse.Namespace) -> bool:
     """
     is_table = arguments.label is not None or bool(arguments.columns)
     said = arguments.settings.values.get("normalisation")
+    if arguments.initial_model is not None and not is_table:
+        return bool(said == FEDERATED)
     if said == FEDERATED and not is_table:
         raise UsageError("--normalisation federated is for tables: give --label.")
     return is_table and said in (None, FEDERATED)
@@ -84,12 +103,12 @@ def join_command(server: str, experiment: str, label: str | None, task: str | No
 
 
 def _look(arguments: argparse.Namespace) -> Look:
-    classes = [word.strip() for word in (arguments.classes or "").split(",") if word.strip()]
+    classes = tuple(w.strip() for w in (arguments.classes or "").split(",") if w.strip())
     return Look(
         like=arguments.like,
         label=arguments.label,
         kinds=parse_kinds(arguments.kinds),
-        columns=arguments.columns,
+        columns=tuple(arguments.columns),
         classes=classes,
         size=parse_size(arguments.image_size) if arguments.image_size else None,
         grey=arguments.grey,

@@ -14,13 +14,15 @@ from client_sdk.data.tables.table import KINDS
 from client_sdk.data.tables.words import plain, shown
 from client_sdk.errors import DataError
 from client_sdk.task import weights_file
+from client_sdk.task.agreeing import require_form
+from client_sdk.task.initial import described_pictures, described_table
 from client_sdk.task.model_file import Description
 from client_sdk.task.models import spec_for
 from client_sdk.task.own_data import picture_site, table_site
 from client_sdk.task.own_data.picture_site import read_pictures
 from client_sdk.task.own_data.table_task import NETWORKS, TableTask
 from client_sdk.task.pictures import PictureTask
-from client_sdk.task.task import Task
+from client_sdk.task.task import Task, Weights
 from serverless_fl.domain.agreement import MAX_COLUMNS, Agreement, metadata_of
 
 
@@ -50,11 +52,13 @@ class Plan:
     agreement: Agreement
     data: str
     notes: Sequence[str] = ()
+    begun: Weights | None = None  # of a given model; None: the task's own
 
     def initial(self, seed: int) -> bytes:
         """The initial model's file, with the terms in its metadata."""
         metadata = self.task.metadata() | metadata_of(self.agreement)
-        return weights_file.write(self.task.initial(seed), metadata)
+        weights = self.task.initial(seed) if self.begun is None else self.begun
+        return weights_file.write(weights, metadata)
 
 
 def plan_of(look: Look, *, federated: bool) -> Plan:
@@ -66,6 +70,35 @@ def plan_of(look: Look, *, federated: bool) -> Plan:
     if look.like is not None and is_table(look.like) and look.like.suffix.lower() != ".npz":
         raise DataError(f"{look.like} is a table: say with --label which column is to be learnt.")
     return _of_pictures(look)
+
+
+def plan_of_model(data: bytes, whose: str, *, federated: bool) -> Plan:
+    """The plan for parties like those of a given model, which begins from it. Raises DataError.
+
+    `data` is the model's file. It says what the parties' data look like; the scales are its own,
+    or are fixed anew by the parties' sums if `federated`.
+    """
+    weights = weights_file.read(data, whose)
+    if (table := described_table(data)) is not None:
+        schema = without_scales(table.schema) if federated else table.schema
+        task: Task = (made := TableTask(schema, table.network))
+        if not federated and any(c.scale is None for c in schema.columns if c.kind != "category"):
+            raise DataError(
+                f"{whose} lacks means and deviations: give --normalisation federated, or the file "
+                "that join --out wrote."
+            )
+        if federated:
+            _require_few_columns(schema)
+        agreement, name = table_site.agreement_of(made, federated=federated), "tables"
+    elif (about := described_pictures(data)) is not None:
+        if federated:
+            raise DataError("--normalisation federated is for tables.")
+        task = (pictures := PictureTask(about))
+        agreement, name = picture_site.agreement_of(pictures), about.dataset
+    else:
+        raise DataError(f"{whose} does not say what data it learns from: give its --task.")
+    require_form(task, data, whose)
+    return Plan(task, agreement, name, begun=weights)
 
 
 def _of_tables(look: Look, federated: bool) -> Plan:
@@ -90,11 +123,7 @@ def _of_tables(look: Look, federated: bool) -> Plan:
         Schema.from_json(schema.to_json())  # checks it
     if federated:
         schema = without_scales(schema)
-        if len(schema.numeric) > MAX_COLUMNS:
-            raise DataError(
-                f"The parties' sums can fix {MAX_COLUMNS} columns, and there are "
-                f"{len(schema.numeric)}: --normalisation given takes those of --like."
-            )
+        _require_few_columns(schema)
     elif look.like is None:
         raise DataError("--normalisation given needs the means and deviations of a --like.")
     network = "linear" if look.model == "auto" else look.model
@@ -103,6 +132,15 @@ def _of_tables(look: Look, federated: bool) -> Plan:
         raise DataError(f"--model of tables is one of auto, {', '.join(NETWORKS)}.")
     task = TableTask(schema, found)
     return Plan(task, table_site.agreement_of(task, federated=federated), name, notes)
+
+
+def _require_few_columns(schema: Schema) -> None:
+    """Raises DataError for more columns than sums can fix."""
+    if len(schema.numeric) > MAX_COLUMNS:
+        raise DataError(
+            f"The parties' sums can fix {MAX_COLUMNS} columns, and there are "
+            f"{len(schema.numeric)}: --normalisation given takes those of --like."
+        )
 
 
 def _with_classes(schema: Schema, classes: Sequence[str]) -> Schema:

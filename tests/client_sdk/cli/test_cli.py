@@ -36,6 +36,7 @@ def command(capsys, monkeypatch, tmp_path):
 
 DIGITS = ("--dataset", "digits")
 AWAY = ("--server", "http://127.0.0.1:9")
+CREATE = ("create", *AWAY, "--admin-key", "k" * 20, "--clients", "2")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,8 @@ AWAY = ("--server", "http://127.0.0.1:9")
         ([*DIGITS, "--from-experiment", "x:3"], "--from-experiment needs the --server"),
         ([*DIGITS, "--from-experiment", "a/../b"], "is no experiment's id"),
         ([*DIGITS, "--from-run", "a", "--initial-model", "b"], "not allowed with"),
+        ([*CREATE, "--initial-model", "no.safetensors"], "The model no.safetensors cannot be"),
+        ([*CREATE, "--initial-model", "x", "--label", "y"], "leave out the other words"),
         ([*DIGITS, "--out", "/proc/nowhere"], "Cannot write to /proc/nowhere"),
         (["--server", "localhost:1", "--admin-key", "k" * 20], "is no http"),
         (["--server", "http://localhost:80a"], "is no "),
