@@ -18,7 +18,8 @@ to try when it falls short, and each strategy's section has its paper, its setti
 Clipping is no strategy of its own: with `max_update_norm` ([settings](settings.md)) an update that
 moves further from the global model than that is shortened or refused, whatever the strategy. It
 bounds what one client can do, and the mean stays a mean; the robust strategies below leave out what
-looks malicious, and lose more of the honest clients' work.
+looks malicious, and lose more of the honest clients' work. It bounds an update's weights, and not
+the controls that SCAFFOLD's updates carry beside them: choose SCAFFOLD if you trust the clients.
 """
 _FAMILIES = {
     "Means": "One pass over the updates, and nothing to keep between rounds.",

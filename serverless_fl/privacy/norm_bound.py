@@ -21,7 +21,8 @@ class NormBound(Mechanism):
 
     Sun et al., "Can You Really Backdoor Federated Learning?", 2019, arXiv:1911.07963: with it no
     single client can move the mean further than the bound times its share of the examples. An
-    update beyond the bound is scaled down to it, or refused if `action` is `reject`. Then clients
+    update beyond the bound is scaled down to it, or refused if `action` is `reject`. The companions
+    of an update (`Strategy.companions`) are not bounded. Then clients
     scale their updates down themselves, so that none of an honest client is refused.
     """
 

@@ -11,7 +11,6 @@ import safetensors.numpy
 
 from app.service.coordinator import Limits, Subscriber
 from client_sdk.tools.recompute import Contributed, Recomputed, trained
-from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.aggregation.facts import round_facts, update_facts
 from serverless_fl.aggregation.scaffold import Scaffold
 from serverless_fl.domain.choice import Choice
@@ -99,11 +98,6 @@ class Running:
     async def bytes_of(self, blob):
         parts = [await self.federation.blobs.get(blob.key(n)) for n in range(len(blob.parts))]
         return b"".join(parts)
-
-
-@pytest.fixture(autouse=True)
-def scaffold(monkeypatch):
-    monkeypatch.setattr("serverless_fl.aggregation.STRATEGIES", (*STRATEGIES, Scaffold))
 
 
 @pytest.mark.parametrize("encoding", ["weights", "delta-float16"])
