@@ -53,6 +53,12 @@ class Linear:
         is_number = np.ndim(estimator.intercept_) == 0
         found = weights["intercept"]
         estimator.intercept_ = float(found[0]) if is_number else found.copy()
+        if hasattr(estimator, "_average_coef"):  # the mean of an SGD's steps, which begins anew
+            estimator._standard_coef = estimator.coef_.copy()
+            estimator._standard_intercept = found.copy()
+            estimator._average_coef = np.zeros_like(estimator.coef_)
+            estimator._average_intercept = np.zeros_like(found)
+            estimator.t_ = 1.0
 
     def train(
         self, estimator: Any, x: Any, y: Any, classes: Any, training: TrainSettings, seed: int
@@ -71,6 +77,11 @@ class Linear:
         # Examples of no weight stand for the classes that this client lacks.
         more = np.concatenate([x, np.zeros((missing.size, x.shape[1]))])
         weight = np.concatenate([np.ones(len(y)), np.zeros(missing.size)])
+        if known.get("class_weight") == "balanced":  # of the classes that it has
+            present, counts = np.unique(y, return_counts=True)
+            balanced = dict.fromkeys(missing.tolist(), 1.0)
+            balanced |= zip(present.tolist(), len(y) / (len(present) * counts), strict=True)
+            estimator.set_params(class_weight=balanced)
         estimator.fit(more, np.concatenate([y, missing]), sample_weight=weight)
 
 

@@ -134,11 +134,14 @@ class SklearnTask(Task):
             x = np.linspace(0, 1, len(y) * self.features).reshape(len(y), self.features)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                if hasattr(estimator, "partial_fit"):
-                    known = {"classes": self.classes} if self.is_classifier else {}
-                    estimator.partial_fit(x, y, **known)
-                else:
-                    estimator.fit(x, y)
+                try:
+                    if hasattr(estimator, "partial_fit"):
+                        known = {"classes": self.classes} if self.is_classifier else {}
+                        estimator.partial_fit(x, y, **known)
+                    else:
+                        estimator.fit(x, y)
+                except ValueError as error:  # such as early_stopping, or folds of its own
+                    raise BadSettings(f"A {self.name} cannot be trained so: {error}") from error
             if isinstance(self._kind, Linear) and not hasattr(estimator, "coef_"):
                 raise BadSettings(f"A {self.name} has no coefficients that can be averaged.")
             self._form = estimator
@@ -152,4 +155,6 @@ def _columns(data: Data) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(data, Arrays):
         raise DataError(f"An estimator cannot train on a {type(data).__name__}: give (x, y).")
     x, y = np.asarray(data.x, float), np.asarray(data.y)
+    if y.size != len(y):
+        raise DataError(f"An estimator learns one number or class of each example, not {y.shape}.")
     return x.reshape(len(x), -1), y.reshape(len(y))

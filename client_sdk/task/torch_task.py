@@ -128,7 +128,7 @@ class TorchTask(Task):
                 order = draws.permutation(len(data))
                 for batch in _cut(order.tolist(), training.batch_size, at_least=1 + needs_two):
                     optimiser.zero_grad(set_to_none=True)
-                    outputs, targets = _call(model, _batch(data, batch))
+                    outputs, targets = self._call(model, _batch(data, batch))
                     loss = self.loss(outputs, targets)
                     loss.backward()
                     steps.take()
@@ -175,7 +175,19 @@ class TorchTask(Task):
 
     def _outputs(self, model: nn.Module, data: Data) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for batch in _cut(range(len(data)), EVALUATION_BATCH):
-            yield _call(model, _batch(data, batch))
+            yield self._call(model, _batch(data, batch))
+
+    def _call(
+        self, model: nn.Module, batch: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The outputs and targets of a batch. Raises DataError where the loss is always 0."""
+        outputs, targets = _call(model, batch)
+        if self._by_class and isinstance(outputs, torch.Tensor) and outputs.shape[1:2] == (1,):
+            raise DataError(
+                f"{self.name} has one output for an example, whose cross entropy is always 0: give "
+                "it an output for each class, or another loss, such as nn.BCEWithLogitsLoss()."
+            )
+        return outputs, targets
 
     def _copy(self) -> nn.Module:
         """A module of the network; making a new one each time would draw random numbers."""

@@ -10,6 +10,7 @@ from sklearn.linear_model import (
     LinearRegression,
     LogisticRegression,
     RANSACRegressor,
+    RidgeClassifier,
     SGDClassifier,
     SGDRegressor,
 )
@@ -17,7 +18,7 @@ from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from client_sdk.data.data import as_data
-from client_sdk.errors import BadSettings
+from client_sdk.errors import BadSettings, DataError
 from client_sdk.task import weights_file
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.sklearn_task import SklearnTask
@@ -117,3 +118,35 @@ def test_what_has_no_form_is_refused():
         SklearnTask(LogisticRegression()).initial(0)
     with pytest.raises(BadSettings, match="no coefficients"):
         SklearnTask(RANSACRegressor(), features=3).initial(0)
+
+
+@pytest.mark.parametrize("average", [False, True, 10])
+def test_an_averaged_descent_goes_on_from_the_global_model(average):
+    far = as_data((NUMBERS.x, NUMBERS.y + 50))  # no round gets there by itself
+    task, weights = federated(SGDRegressor(average=average, random_state=0), far, rounds=15)
+    best = np.mean((LinearRegression().fit(far.x, far.y).predict(far.x) - far.y) ** 2)
+    assert task.evaluate(weights, far)["loss"] < 1.2 * best
+
+
+@pytest.mark.parametrize("estimator", [LogisticRegression, RidgeClassifier])
+def test_balanced_weights_of_a_party_with_one_class_are_of_that_class(estimator):
+    one = CLASSES.subset(np.flatnonzero(CLASSES.y == "benign")[:50].tolist())
+    found = {}
+    for weight in (None, "balanced"):
+        task = SklearnTask(estimator(class_weight=weight))
+        task.meet(CLASSES)
+        found[weight] = task.train(task.initial(0), one, SETTINGS, 0).weights
+    assert np.abs(found[None]["intercept"]).max() > 0.5
+    for name, values in found[None].items():
+        np.testing.assert_allclose(found["balanced"][name], values, rtol=1e-6, atol=1e-9)
+
+
+def test_an_estimator_that_cannot_be_trained_in_rounds_is_a_bad_setting():
+    task = SklearnTask(MLPClassifier(early_stopping=True), features=2, classes=[0, 1])
+    with pytest.raises(BadSettings, match="MLPClassifier cannot be trained so: partial_fit"):
+        task.initial(0)
+
+
+def test_more_than_one_target_of_an_example_is_refused_in_words():
+    with pytest.raises(DataError, match=r"one number or class of each example, not \(4, 2\)"):
+        SklearnTask(LinearRegression()).meet(as_data((np.ones((4, 3)), np.ones((4, 2)))))

@@ -191,3 +191,17 @@ def test_what_cannot_be_a_network_is_refused_in_words():
         trained(TorchTask(Everything), (X[:1], Y[:1]))
     with pytest.raises(DataError, match=r"must be \(x, y\)"):
         trained(TorchTask(Everything), [1.0, 2.0])
+
+
+@pytest.mark.parametrize("loss", [None, nn.CrossEntropyLoss()])
+def test_one_output_is_no_network_for_cross_entropy(loss):
+    task = TorchTask(lambda: nn.Linear(6, 1), loss=loss, name="Net")
+    weights = task.initial(0)
+    for work in (
+        lambda: task.train(weights, as_data((X, Y)), SETTINGS, 0),
+        lambda: task.evaluate(weights, as_data((X, Y))),
+    ):
+        with pytest.raises(
+            DataError, match=r"one output .* cross entropy is always 0"
+        ):
+            work()
