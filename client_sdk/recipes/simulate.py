@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,16 +22,17 @@ from client_sdk.data.splits.drawing import Law
 from client_sdk.engines.engine import Engine
 from client_sdk.engines.in_line import InLine
 from client_sdk.engines.trainer import LocalTrainer
-from client_sdk.errors import BadSettings
+from client_sdk.errors import BadSettings, TrainingFailed
+from client_sdk.participant import Event
 from client_sdk.recipes.result import SimulationResult
 from client_sdk.recipes.sharing import Shared, share_out
 from client_sdk.simulation.defaults import derived
 from client_sdk.simulation.embedded import EmbeddedCoordinator
-from client_sdk.simulation.outcome import Row
+from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.simulation.simulate import Simulation, Watchers
 from client_sdk.task.task import Task
 from serverless_fl.domain.errors import InvalidConfig
-from serverless_fl.domain.experiment import OWN
+from serverless_fl.domain.experiment import OWN, ExperimentState
 from serverless_fl.wire.config import ExperimentConfig
 
 if TYPE_CHECKING:
@@ -78,14 +80,16 @@ async def simulate_async(
     when it is closed. `initial_model`, a model's file or tensors by name, takes the place of random
     weights. The coordinator is a process of its own, which keeps its state in a temporary folder.
 
-    Raises BadSettings, DataError, TrainingFailed, ClientError.
+    It warns of clients whose every update was refused, and of metrics that cannot be kept.
+
+    Raises BadSettings, DataError, TrainingFailed (also where no round succeeded), ClientError.
     """
     shared = share_out(train, test, clients, split, settings.get("seed", 0))
     task.meet(shared.train)
     config = _config(task, shared, settings)
     initial = None if initial_model is None else _initial(task, initial_model)
     drawn = shared.drawn
-    watchers = Watchers(on_row=on_row)
+    watchers = Watchers(on_row=on_row, on_event=_warn_of_dropped)
     secret = secrets.token_hex(16)
     with (
         tempfile.TemporaryDirectory(prefix="serverless-fl-") as folder,
@@ -106,13 +110,35 @@ async def simulate_async(
                 initial=initial,
             )
             await simulation.create()
-            return SimulationResult(task, await simulation.run(), drawn)
+            outcome = await simulation.run()
+            _require_learnt(outcome)
+            return SimulationResult(task, outcome, drawn)
 
 
 def _initial(task: Task, given: Given) -> bytes:
     from client_sdk.task.initial import initial_file  # brings PyTorch, which few tasks need here
 
     return initial_file(task, given)
+
+
+def _warn_of_dropped(event: Event) -> None:
+    if event.kind == "dropped" and not event.client_id:  # each client would say the same
+        warnings.warn(event.message, stacklevel=2)
+
+
+def _require_learnt(outcome: Outcome) -> None:
+    """Warn of what is not in the model. Raises TrainingFailed where nothing is."""
+    experiment, rounds = outcome.experiment, len(outcome.rows)
+    found = [
+        f"Every update of {one.client} was refused: {one.reason}"
+        for one in experiment.always_refused
+    ]
+    if experiment.state is ExperimentState.FAILED:
+        if not rounds:
+            raise TrainingFailed(" ".join(["No round succeeded.", experiment.reason, *found[:1]]))
+        found.append(f"The experiment failed after {rounds} rounds: {experiment.reason}")
+    for sentence in found:
+        warnings.warn(sentence, stacklevel=2)
 
 
 def _config(task: Task, shared: Shared, settings: dict[str, Any]) -> ExperimentConfig:

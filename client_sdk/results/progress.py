@@ -65,7 +65,8 @@ def absentees(row: Row) -> str:
 def fault_line(event: Event) -> str:
     """A line about an event that is no part of a good run; empty for the others."""
     if event.kind in ("refused", "late", "dropped"):
-        return f"round {event.round}: {event.client_id} {event.kind}: {event.message}"
+        who = event.client_id or "of the test set's figures"
+        return f"round {event.round}: {who} {event.kind}: {event.message}"
     if event.kind == "unmeasured":
         return f"round {event.round}: its model is not measured: {event.message}"
     if event.kind == "unevaluated":

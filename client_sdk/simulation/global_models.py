@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.data.data import Data
@@ -13,9 +12,10 @@ from client_sdk.errors import BadAnswer, NotThere
 from client_sdk.simulation.outcome import Row, best_of
 from client_sdk.task import weights_file
 from client_sdk.task.local import measure
+from client_sdk.task.metrics import clean
 from client_sdk.task.task import Task
 from serverless_fl.domain.goal import ACCURACY, Goal
-from serverless_fl.domain.metrics import MAX_METRIC
+from serverless_fl.domain.metrics import MAX_METRIC, is_loss
 from serverless_fl.domain.records import CENTRAL
 from serverless_fl.wire.schema import CreatedExperiment
 from serverless_fl.wire.views import ModelView, RoundSummary, RoundView
@@ -32,8 +32,10 @@ class GlobalModels:
         test: Data,
         goal: Goal = ACCURACY,
         broadcast: Sequence[str] = (),
+        on_dropped: Callable[[int, str], None] = lambda version, note: None,
     ) -> None:
         self.rows: list[Row] = []
+        self._on_dropped = on_dropped
         self._client = client
         self._experiment = experiment
         self._task, self._test, self._goal = task, test, goal
@@ -119,7 +121,9 @@ class GlobalModels:
         weights = await self.download(model.version)
         self._last_version = model.version
         result = await asyncio.to_thread(self._measure, weights)
-        metrics = {name: _finite(value) for name, value in result.items()}
+        metrics, dropped = clean({name: _finite(name, value) for name, value in result.items()})
+        for note in dropped:
+            self._on_dropped(model.version, note)
         await self._client.report_evaluation(
             self._experiment.id, model.version, len(self._test), metrics
         )
@@ -129,9 +133,9 @@ class GlobalModels:
         return measure(self._task, weights_file.read(weights), self._test)
 
 
-def _finite(value: float) -> float:
+def _finite(name: str, value: float) -> float:
     """The loss of a model that diverged is no JSON number: it becomes the largest there is."""
-    return max(-MAX_METRIC, min(value, MAX_METRIC)) if math.isfinite(value) else MAX_METRIC
+    return value if abs(value) <= MAX_METRIC or not is_loss(name) else MAX_METRIC
 
 
 def _seconds(round_: RoundView) -> float:

@@ -127,7 +127,10 @@ class Simulation:
         self.experiment_id = created.id
         self._created = created
         goal, broadcast = self.config.goal, self.config.strategy.broadcast
-        self._models = GlobalModels(self.client, created, self.task, self.test, goal, broadcast)
+        self._models = GlobalModels(
+            *(self.client, created, self.task, self.test, goal, broadcast),
+            on_dropped=lambda n, note: self.watchers.on_event(Event("dropped", "", n, note)),
+        )
         return created.id
 
     async def resume(self) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,3 +132,43 @@ def test_a_simulation_without_networks_does_not_import_pytorch():
 def test_a_correction_that_the_task_does_not_make_is_refused_at_once(settings, words):
     with pytest.raises(BadSettings, match=f"The task line does not train with {words}"):
         simulate(toy.Line(), toy.POINTS, toy.POINTS, **SETTINGS, **settings)
+
+
+class Spoilt(toy.Line):
+    """Clients whose positions are all above `limit` send weights that are no numbers."""
+
+    def __init__(self, limit):
+        self.limit = limit
+
+    def train(self, weights, data, training, seed):
+        result = super().train(weights, data, training, seed)
+        if data.x.min() >= self.limit:
+            result = replace(result, weights={"line": np.full(2, np.nan)})
+        return result
+
+
+SITES = {"north": toy.POINTS.subset(range(20)), "south": toy.POINTS.subset(range(20, 40))}
+
+
+def test_a_simulation_that_learns_nothing_is_no_result():
+    with pytest.raises(TrainingFailed, match="No round succeeded") as failed:
+        simulate(Spoilt(0), SITES, toy.POINTS, rounds=1)
+    assert "Every update of client-0" in str(failed.value)
+
+
+def test_a_client_of_which_the_model_has_nothing_is_named():
+    with pytest.warns(UserWarning, match="Every update of client-01 was refused"):
+        result = simulate(Spoilt(20), SITES, toy.POINTS, rounds=1, quorum=1)
+    assert len(result.rows) == 1
+
+
+class OddFigures(toy.Line):
+    def evaluate(self, weights, data):
+        return super().evaluate(weights, data) | {"AUC (%)": 1.0, "f1": float("nan")}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_figures_that_cannot_be_kept_are_left_out_with_a_warning():
+    with pytest.warns(UserWarning, match=r"'AUC \(%\)' is left out: a name has 1 to 64 letters"):
+        result = simulate(OddFigures(), SITES, toy.POINTS, rounds=1)
+    assert result.metrics.keys() == {"loss", "bias"}

@@ -201,7 +201,5 @@ def test_one_output_is_no_network_for_cross_entropy(loss):
         lambda: task.train(weights, as_data((X, Y)), SETTINGS, 0),
         lambda: task.evaluate(weights, as_data((X, Y))),
     ):
-        with pytest.raises(
-            DataError, match=r"one output .* cross entropy is always 0"
-        ):
+        with pytest.raises(DataError, match=r"one output .* cross entropy is always 0"):
             work()
