@@ -180,13 +180,22 @@ def cifar() -> Table:
             [
                 words,
                 str(len(finals)),
-                f"{statistics.mean(finals.values()):.2%}",
+                _mean_of(list(finals.values())),
                 _losses(found["runs"]),
                 f"{images / 1e6:.2f} million",
                 compared,
             ]
         )
     return rows
+
+
+def _mean_of(finals: list[float]) -> str:
+    """The mean; of several seeds with its standard deviation and its 95% interval."""
+    mean = f"{statistics.mean(finals):.2%}"
+    if len(finals) < 2:
+        return mean
+    low, high = mean_interval(finals)
+    return f"{mean} ± {100 * statistics.stdev(finals):.2f} points ({low:.2%} to {high:.2%})"
 
 
 def _losses(runs: Runs) -> str:
