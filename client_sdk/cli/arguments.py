@@ -173,7 +173,10 @@ def _add_data(data: Group, machine: Group, default: str | None, of: str) -> None
         help="where mnist and cifar10 lie or are downloaded to (default: data)",
     )
     machine.add_argument(
-        "--workers", metavar="N", type=values.positive, help="training processes (default: cores)"
+        "--workers",
+        metavar="N",
+        type=values.positive,
+        help="training processes (default: cores, or a round's clients if these are fewer)",
     )
     machine.add_argument(
         "--kernel",

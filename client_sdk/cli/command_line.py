@@ -14,6 +14,7 @@ from client_sdk import errors, exit_codes, hints, interrupts
 from client_sdk.cli.arguments import COMMANDS, make_parser
 from client_sdk.cli.error_log import describe_os_error, log_unexpected
 from client_sdk.cli.settings import Given
+from client_sdk.engines import fork_server
 from client_sdk.results.console import MAX_LINE, Output, discard_stdout, escape_unprintable
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.wire.text import clean
@@ -78,6 +79,10 @@ def _dispatch(arguments: argparse.Namespace, console: Output) -> int:
     Only that module is imported: `--help`, a mistyped option, verify and delete do not wait for
     PyTorch.
     """
+    # This process and the fork server import PyTorch side by side. A coordinator elsewhere may
+    # refuse the run.
+    if arguments.command == "run" and not arguments.server:
+        fork_server.start(fork_server.PICTURES)
     module = importlib.import_module(f"client_sdk.cli.{arguments.command}_command")
     code: int = asyncio.run(module.execute(arguments, console))
     return code

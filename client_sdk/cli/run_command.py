@@ -24,7 +24,7 @@ from client_sdk.cli.run_settings import RunSettings, draw_split, experiment_of, 
 from client_sdk.data.data import Arrays
 from client_sdk.data.splits.drawing import Drawn
 from client_sdk.data.splits.equal import Equal
-from client_sdk.engines.processes import Processes
+from client_sdk.engines.processes import Processes, usable_cores
 from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import UsageError
 from client_sdk.results import cost, progress, report, run_folder, trackers
@@ -166,7 +166,8 @@ def _make_trainer(
     stack: AsyncExitStack, arguments: argparse.Namespace, plan: _Plan
 ) -> LocalTrainer:
     """The trainer, whose processes `stack` ends."""
-    trainer = LocalTrainer(plan.data.task, plan.data.train, Processes(arguments.workers))
+    workers = arguments.workers or min(usable_cores(), plan.config.clients_per_round)
+    trainer = LocalTrainer(plan.data.task, plan.data.train, Processes(workers))
     stack.callback(trainer.close)
     if not arguments.server:  # a distant coordinator may refuse the key: it is asked first
         trainer.start()  # the processes import PyTorch while the coordinator starts

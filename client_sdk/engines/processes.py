@@ -2,7 +2,7 @@
 
 Each worker trains one client at a time on one core: the threads of PyTorch and of twenty clients
 would fight for the cores. A torch tensor of the data lies in shared memory, and all else is copied
-to each worker once.
+to each worker once. On Linux the workers are forks of one server (`fork_server`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from client_sdk import interrupts
 from client_sdk.data.data import Arrays, Data
+from client_sdk.engines import fork_server
 from client_sdk.engines.engine import lacks_memory, too_little_memory
 from client_sdk.errors import BadSettings, DataError, TrainingFailed
 from client_sdk.task.task import Task
@@ -39,7 +40,7 @@ def usable_cores() -> int:
 
 
 class Processes:
-    """Trains clients side by side in spawned processes, `workers` of them: by default one a core.
+    """Trains clients side by side in processes, `workers` of them: by default one a core.
 
     The task and the data must be picklable: `start` and `use` raise BadSettings where they are not.
     A script that starts processes needs `if __name__ == "__main__":`, because each process imports
@@ -52,7 +53,7 @@ class Processes:
         self._task = b""
 
     def start(self, data: Data) -> None:
-        """Start the processes, which import their libraries for seconds; once.
+        """Start the import of the libraries, which takes seconds; once.
 
         Raises DataError where shared memory has no room for the data, and BadSettings.
         """
@@ -63,20 +64,36 @@ class Processes:
                 "A training process imports this script again: put its last lines below `if "
                 '__name__ == "__main__":`, or train in this process, with engine=InLine().'
             )
-        context = _spawning()
+        fork_server.start(fork_server.loaded_libraries())
+        context = fork_server.context()
         _share(data)
         _pickled(data, "data set")
-        # Spawned, not forked: a fork would copy PyTorch's thread pool in an unknown state.
         self._pool = ProcessPoolExecutor(
             self.workers, mp_context=context, initializer=_start_worker, initargs=(data,)
         )
-        with interrupts.kept_from_children():
-            for _ in range(self.workers):  # the executor starts a process when a job arrives
-                self._pool.submit(_do_nothing)
+        if not fork_server.AVAILABLE:
+            self._start_processes()
 
     def use(self, task: Task) -> None:
-        """Give the workers the task. Raises BadSettings where it cannot be pickled."""
+        """Give the workers the task, once they run.
+
+        Raises BadSettings where it cannot be pickled, and TrainingFailed where no worker starts.
+        """
         self._task = _pickled(task, "task")
+        if fork_server.AVAILABLE:  # its first fork waits for the import
+            self._start_processes()
+
+    def _start_processes(self) -> None:
+        """Start the processes. The executor starts one when a job arrives."""
+        assert self._pool is not None  # noqa: S101
+        try:
+            with interrupts.kept_from_children():
+                for _ in range(self.workers):
+                    self._pool.submit(_do_nothing)
+        except (EOFError, OSError) as error:
+            raise TrainingFailed(
+                "The training processes did not start; is the machine out of memory?"
+            ) from error
 
     async def run(self, job: Callable[..., T], *arguments: Any) -> T:
         """Run a job on the next free core."""
@@ -104,15 +121,6 @@ class Processes:
             process.terminate()
         for process in processes:
             process.join(5)
-
-
-def _spawning() -> Any:
-    """The way to start processes. PyTorch's own passes tensors in shared memory by reference."""
-    if "torch" in sys.modules:
-        import torch.multiprocessing
-
-        return torch.multiprocessing.get_context("spawn")
-    return multiprocessing.get_context("spawn")
 
 
 def _share(data: Data) -> None:

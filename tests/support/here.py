@@ -12,6 +12,7 @@ from PIL import Image
 
 from client_sdk.cli import command_line, join_command, run_command
 from client_sdk.engines.in_line import InLine
+from client_sdk.engines.processes import Processes
 from client_sdk.results import plots
 
 
@@ -47,6 +48,8 @@ def run_here(*arguments, training=TrainingHere, **more):
     ):
         for module in (run_command, join_command):
             here.setattr(module, "Processes", training)
+        if training is not Processes:
+            here.setattr(command_line.fork_server, "start", lambda libraries: None)
         for plot in ("rounds", "evaluation"):
             here.setattr(plots, plot, dot)
         for name, value in more.items():

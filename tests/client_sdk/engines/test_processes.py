@@ -1,13 +1,17 @@
 """Training processes that die, and what cannot be sent to them."""
 
 import asyncio
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from client_sdk.data.data import Items
+from client_sdk.data.data import Arrays, Items
+from client_sdk.engines import fork_server
 from client_sdk.engines.in_line import InLine
 from client_sdk.engines.processes import Processes
 from client_sdk.engines.trainer import LocalTrainer
@@ -15,6 +19,7 @@ from client_sdk.errors import BadSettings, TrainingFailed
 from client_sdk.task import weights_file
 from serverless_fl.wire.turns import Train, Training
 from tests.support import toy
+from tests.support.processes import alive, descendants, wait_for
 
 BASE = weights_file.write({"line": np.array([1.0, 2.0])})
 
@@ -67,3 +72,69 @@ def test_a_class_of_a_notebook_is_refused_and_numpy_alone_does_without_pytorch()
     assert "a class or function of a notebook" in refusal
     assert "engine=InLine()" in refusal
     assert has_torch == "False"
+
+
+def fill(task, data):
+    data.x.fill_(7)
+    return os.getpid(), os.getppid(), torch.get_num_threads()
+
+
+def test_a_tensor_lies_in_memory_that_all_processes_share():
+    data = Arrays(torch.zeros(3), torch.zeros(3))
+    with LocalTrainer(toy.Line(), data, Processes(1)) as trainer:
+        pid, parent, threads = asyncio.run(trainer.engine.run(fill))
+    assert data.x.tolist() == [7, 7, 7]
+    assert threads == 1
+    assert pid != os.getpid()
+    assert (parent == os.getpid()) is not fork_server.AVAILABLE
+
+
+@pytest.mark.skipif(not fork_server.AVAILABLE, reason="only Linux forks training processes")
+def test_engines_after_each_other_have_processes_of_one_server():
+    parents = set()
+    for _ in range(2):
+        data = Arrays(torch.zeros(3), torch.zeros(3))
+        with LocalTrainer(toy.Line(), data, Processes(1)) as trainer:
+            parents.add(asyncio.run(trainer.engine.run(fill))[1])
+    assert len(parents) == 1
+
+
+def test_the_server_changes_no_variable_of_this_process(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    before = dict(os.environ)
+    fork_server.start(())
+    assert dict(os.environ) == before
+
+
+KILLED = """
+import asyncio, time
+from client_sdk import LocalTrainer, Processes
+from tests.client_sdk.engines.test_processes import ids
+from tests.support import toy
+if __name__ == "__main__":
+    with LocalTrainer(toy.Line(), toy.POINTS, Processes(1)) as trainer:
+        print(*asyncio.run(trainer.engine.run(ids)), flush=True)
+        time.sleep(600)
+"""
+
+
+def ids(task, data):
+    return os.getpid(), os.getppid()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_no_process_outlives_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    parent = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    worker, its_parent = map(int, parent.stdout.readline().split())
+    family = descendants(parent.pid)
+    assert {worker, its_parent} - {parent.pid} <= family
+    parent.kill()
+    parent.communicate()
+    wait_for(lambda: not alive(family))
