@@ -7,11 +7,12 @@ print(result.metrics, result.model)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +31,7 @@ from client_sdk.simulation.defaults import derived
 from client_sdk.simulation.embedded import EmbeddedCoordinator
 from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.simulation.simulate import Simulation, Watchers
+from client_sdk.task.partly_shared import PartlyShared
 from client_sdk.task.task import Task
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import OWN, ExperimentState
@@ -57,6 +59,7 @@ async def simulate_async(
     *,
     clients: int | None = None,
     split: Law = "equal",
+    shared: Sequence[str] = ("*",),
     engine: Engine | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
     name: str = "",
@@ -75,6 +78,9 @@ async def simulate_async(
     drawn by the seed. Data are what the task takes: (x, y) arrays or tensors, a list, a torch
     Dataset (see `as_data`), or pictures from `load`, with their own test set.
 
+    Tensors whose names the patterns of `shared` leave out stay with their client until the end (see
+    `PartlyShared`): ["*", "!head.*"] for a head of each client's own.
+
     `settings` are those of an experiment, such as `rounds=20` or `seed=1` (docs/settings.md).
     Clients train in this process; `engine=Processes()` uses all cores. `on_row` gets each round
     when it is closed. `initial_model`, a model's file or tensors by name, takes the place of random
@@ -84,24 +90,25 @@ async def simulate_async(
 
     Raises BadSettings, DataError, TrainingFailed (also where no round succeeded), ClientError.
     """
-    shared = share_out(train, test, clients, split, settings.get("seed", 0))
-    task.meet(shared.train)
-    config = _config(task, shared, settings)
-    initial = None if initial_model is None else _initial(task, initial_model)
-    drawn = shared.drawn
+    parts = share_out(train, test, clients, split, settings.get("seed", 0))
+    task.meet(parts.train)
+    config = _config(task, parts, settings)
+    drawn = parts.drawn
     watchers = Watchers(on_row=on_row, on_event=_warn_of_dropped)
     secret = secrets.token_hex(16)
-    with (
-        tempfile.TemporaryDirectory(prefix="serverless-fl-") as folder,
-        LocalTrainer(task, shared.train, engine or InLine()) as trainer,
-    ):
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="serverless-fl-"))
+        if list(shared) != ["*"]:
+            task = PartlyShared(task, shared, Path(folder) / "clients")
+        initial = None if initial_model is None else _initial(task, initial_model)
+        trainer = stack.enter_context(LocalTrainer(task, parts.train, engine or InLine()))
         async with (
             EmbeddedCoordinator(Path(folder), secrets.token_hex(16)) as coordinator,
             CoordinatorClient(coordinator.url, coordinator.admin_key) as client,
         ):
             simulation = Simulation(
                 *(client, task, config, trainer),
-                test=shared.test,
+                test=parts.test,
                 secret=secret,
                 name=name,
                 watchers=watchers,
@@ -141,14 +148,14 @@ def _require_learnt(outcome: Outcome) -> None:
         warnings.warn(sentence, stacklevel=2)
 
 
-def _config(task: Task, shared: Shared, settings: dict[str, Any]) -> ExperimentConfig:
+def _config(task: Task, parts: Shared, settings: dict[str, Any]) -> ExperimentConfig:
     """The settings of the experiment. Raises BadSettings, which names the one at fault."""
-    clients, examples = shared.clients, len(shared.train)
+    clients, examples = parts.clients, len(parts.train)
     own = {"dataset": "own", "model": task.name, "clients": clients}
-    if shared.drawn is None:
+    if parts.drawn is None:
         own["dataset_size"] = examples
     else:
-        own |= {"data": OWN, "max_examples_per_client": max(map(len, shared.drawn.parts))}
+        own |= {"data": OWN, "max_examples_per_client": max(map(len, parts.drawn.parts))}
     if twice := own.keys() & settings.keys():
         raise BadSettings(f"simulate sets {', '.join(sorted(twice))} by itself: leave it out.")
     try:

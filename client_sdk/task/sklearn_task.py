@@ -5,9 +5,11 @@ scikit-learn is imported when a task is made (`pip install scikit-learn`).
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from client_sdk.task.answers import Answer, Reader, answers_of, read_inputs
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.sklearn_kinds import Linear, kind_of
 from client_sdk.task.task import Result, Task, Weights
+
+_filters = threading.RLock()
 
 
 class SklearnTask(Task):
@@ -81,8 +85,7 @@ class SklearnTask(Task):
         estimator = self.model(weights)
         if "random_state" in estimator.get_params():
             estimator.set_params(random_state=seed % 2**32)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a few iterations need not converge
+        with _no_warnings():  # a few iterations need not converge
             self._kind.train(estimator, x, y, self.classes, training, seed)
         return Result(self._kind.weights(estimator), len(y))
 
@@ -132,8 +135,7 @@ class SklearnTask(Task):
             labels = np.array([0.0, 1.0]) if self.classes is None else self.classes
             y = np.repeat(labels, 2)
             x = np.linspace(0, 1, len(y) * self.features).reshape(len(y), self.features)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with _no_warnings():
                 try:
                     if hasattr(estimator, "partial_fit"):
                         known = {"classes": self.classes} if self.is_classifier else {}
@@ -146,6 +148,14 @@ class SklearnTask(Task):
                 raise BadSettings(f"A {self.name} has no coefficients that can be averaged.")
             self._form = estimator
         return self._form
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Python's filters of warnings are one for all threads: two must not change them at once."""
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _columns(data: Data) -> tuple[np.ndarray, np.ndarray]:

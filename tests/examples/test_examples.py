@@ -26,7 +26,7 @@ def shares(text):
     ]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("name", "expected"), ROWS)
 def test_an_example_prints_what_the_page_says(name, expected, capsys, monkeypatch):
     if (needed := NEEDS.get(name)) and importlib.util.find_spec(needed) is None:

@@ -1,6 +1,9 @@
 """Estimators of scikit-learn as tasks, trained in rounds here without a coordinator."""
 
 import pickle
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -150,3 +153,21 @@ def test_an_estimator_that_cannot_be_trained_in_rounds_is_a_bad_setting():
 def test_more_than_one_target_of_an_example_is_refused_in_words():
     with pytest.raises(DataError, match=r"one number or class of each example, not \(4, 2\)"):
         SklearnTask(LinearRegression()).meet(as_data((np.ones((4, 3)), np.ones((4, 2)))))
+
+
+def test_trainings_in_threads_at_once_keep_their_warnings_to_themselves():
+    """A few iterations need not converge, and Python's filters are one for all threads."""
+    x = np.random.default_rng(0).normal(size=(60, 5)) * 50
+    data = as_data((x, (x[:, 0] + x[:, 1] ** 2 > 9).astype(int)))
+    task = SklearnTask(LogisticRegression(), features=5, classes=[0, 1])
+    settings = TrainSettings(1, 20, 0.1)
+    start = threading.Barrier(4)
+
+    def train(seed):
+        start.wait()
+        for _ in range(30):
+            task.train(task.initial(0), data, settings, seed)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(train, range(4)))
+    assert warnings.filters[0][0] != "ignore"

@@ -1,0 +1,39 @@
+"""The code of docs/own-model.md and docs/notebook.md runs, in its order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.cells import run_cells
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def cells(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.timeout(600)  # five simulations
+async def test_own_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    await run_cells(cells("own-model.md"), names)
+    told = capsys.readouterr().out.splitlines()
+    assert (tmp_path / "model.safetensors").is_file()
+    assert (tmp_path / "rounds.png").is_file()
+    assert "'accuracy': " in told[0]
+    assert float(told[1]) > 0.5  # near
+    assert "'body.0.bias', " in told[4]
+    assert "head" not in told[4]
+
+
+@pytest.mark.timeout(600)
+async def test_notebook(capsys):
+    _, result, metrics = await run_cells(cells("notebook.md"))
+    assert re.findall(r"^round (\d): \d+\.\d+%$", capsys.readouterr().out, re.M) == list("123")
+    assert result.metrics["accuracy"] > 0.8
+    assert len(metrics) == 2
