@@ -233,6 +233,7 @@ async def _create(
     if isinstance(plan.data.task, PictureTask):
         for note in plan.data.task.notes(TrainSettings.of_experiment(plan.config)):
             view.say(note)
+            trainer.loop = "PyTorch on cpu"
     tracking.begin(simulation.experiment_id, values_of(plan.config))
     url = client.connection.base_url
     view.say(

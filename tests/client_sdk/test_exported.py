@@ -15,8 +15,8 @@ PUBLIC = [
     *("Participant", "PartlyShared", "PictureTask", "Processes", "RequestRefused", "Result"),
     *("Row", "Simulation", "SimulationResult", "SiteTables", "SklearnTask", "StateConflict"),
     *("Task", "TorchTask", "TrainSettings", "TrainingFailed", "Turn", "TwoLayerCNN", "Watchers"),
-    *("as_data", "export", "fingerprint", "initial_model", "load", "picture_task", "predict"),
-    *("read_sites", "simulate", "simulate_async", "spec_for", "verify"),
+    *("as_data", "ditto", "export", "fingerprint", "initial_model", "load", "picture_task"),
+    *("predict", "read_sites", "simulate", "simulate_async", "spec_for", "verify"),
 ]
 
 

@@ -27,9 +27,8 @@ def test_each_client_counts_alike():
     assert found["after"] == {"mean": 0.75, "worst": 0.75, "spread": 0.0}
     assert [one["client"] for one in found["clients"]] == ["a", "b"]
     assert sentence(found) == (
-        "accuracy of 2 clients that fine-tuned the last model on their own data, 3 epochs: mean "
-        "62.50% before and 75.00% after, worst 50.00% before and 75.00% after, spread 12.50% "
-        "before and 0.00% after"
+        "accuracy of 2 clients, of the last model and of the model that each made its own: mean "
+        "62.50% and 75.00%, worst 50.00% and 75.00%, spread 12.50% and 0.00%"
     )
 
 
@@ -43,3 +42,8 @@ def test_the_worst_loss_is_the_largest():
 
 def test_without_fine_tuning_there_is_nothing_to_say():
     assert personal(models(a={"accuracy": 0.5}), 0) is None
+
+
+def test_a_model_beside_the_global_one_counts_too():
+    found = personal(models(a={"loss": 2.0, "personal_loss": 0.5}), 0)
+    assert (found["before"]["mean"], found["after"]["mean"]) == (2.0, 0.5)
