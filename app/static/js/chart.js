@@ -39,6 +39,13 @@ export function lineChart(title, { format, bounds = [null, null], tick = format,
   const at = () => cursor ?? xs().at(-1);
   const valueAt = (s, x) => s.points.find(([px]) => px === x)?.[1];
 
+  /** The value at x; without a cursor, of a series that ends before x, its own last one. */
+  const valueText = (s, x) => {
+    const value = valueAt(s, x);
+    if (value !== undefined) return format(value);
+    const [last, own] = s.points.at(-1);
+    return cursor === null ? `${format(own)} (${what.toLowerCase()} ${last})` : "–";
+  };
   const newestNote = (x) => (newest === null || newest <= x ? " (newest)"
     : ` (the newest measured; ${what.toLowerCase()} ${newest} is newer)`);
   const bestNote = () => (best ? ` · best: ${format(best[1])} of ${what.toLowerCase()} ${best[0]} ★` : "");
@@ -52,7 +59,7 @@ export function lineChart(title, { format, bounds = [null, null], tick = format,
     const x = at();
     place.textContent = `${what} ${x}${cursor === null ? newestNote(x) : ""}${bestNote()}`;
     legend.replaceChildren(...series.map((s, i) => s.points.length > 0 && h(`li.s${i}`, {}, h("i.swatch"),
-      h("span", {}, s.name), h("b", {}, valueAt(s, x) === undefined ? "–" : format(valueAt(s, x))))).filter(Boolean));
+      h("span", {}, s.name), h("b", {}, valueText(s, x)))).filter(Boolean));
     left = drawPlot(plot, frame.clientWidth, series, { last, x, tick, bounds, zero, best }) ?? left;
   };
   const move = (x) => {
