@@ -22,6 +22,7 @@ from serverless_fl.wire.text import clean
 Group = argparse._ActionsContainer  # a parser, or a group of its options
 COMMANDS = (
     *("run", "split", "create", "join", "compare", "predict", "export", "verify", "delete", "new"),
+    "open",
 )
 
 
@@ -133,6 +134,7 @@ def make_parser(declared: type[ExperimentConfig] = RunSettings) -> argparse.Argu
     _add_export(add("export", **_help("write a global model for other programs to read")))
     _add_verify(add("verify", **_help("recompute models from a coordinator's records")))
     _add_delete(add("delete", **_help("delete an experiment: models, clients, records")))
+    _add_open(add("open", **_help("show the page of a run that has ended")))
     _add_new(add("new", **_help("write a small project of your own: task, data, tests")))
     return parser
 
@@ -248,6 +250,11 @@ def _add_run(parser: _Parser) -> None:
         "--resume",
         action="store_true",
         help="go on with the run in --out; with more --rounds also after its last one",
+    )
+    run.add_argument(
+        "--keep-serving",
+        action="store_true",
+        help="keep the page and the coordinator after the end, until Ctrl-C",
     )
     begin = run.add_mutually_exclusive_group()
     begin.add_argument(
@@ -446,6 +453,12 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     )
     _add_admin_key(parser)
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+
+
+def _add_open(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run", type=Path, nargs="?", metavar="RUN", help="its folder (default: the last in runs/)"
+    )
 
 
 def _add_delete(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from client_sdk import exit_codes, hints, interrupts
 from client_sdk.api.client import CoordinatorClient
-from client_sdk.cli import beginning, config_file, run_data
+from client_sdk.cli import beginning, config_file, run_data, serving
 from client_sdk.cli.beginning import Beginning
 from client_sdk.cli.run_data import RunData
 from client_sdk.cli.run_settings import RunSettings, draw_split, experiment_of, settle
@@ -104,15 +104,21 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
         )
         files = report.write(folder.path, result, outcome, classes)
         tracking.end(result, files)
-    print_summary(console, result, outcome.rows, classes, files)
-    state = outcome.experiment.state
-    if state is ExperimentState.PAUSED:
-        console.say(
-            f"Paused: {outcome.experiment.reason} Nothing is lost. {again} goes on; where the "
-            "budget is reached, with a higher --budget-usd."
-        )
-    if arguments.json:
-        print(json.dumps(result, indent=2))
+        print_summary(console, result, outcome.rows, classes, files)
+        state = outcome.experiment.state
+        if state is ExperimentState.PAUSED:
+            console.say(
+                f"Paused: {outcome.experiment.reason} Nothing is lost. {again} goes on; where the "
+                "budget is reached, with a higher --budget-usd."
+            )
+        if arguments.json:
+            print(json.dumps(result, indent=2))
+        if arguments.keep_serving:
+            trainer.close()
+            page = serving.page_of(client.connection.base_url, simulation.experiment_id)
+            console.say(f"open {page} to look at the run")
+            console.say(serving.about_key(folder.path))
+            await serving.until_interrupted()
     return exit_codes.of_end(state, ignored=bool(result["always_refused"]))
 
 
@@ -120,6 +126,8 @@ def _require_usable(arguments: argparse.Namespace) -> None:
     """Raises UsageError for flags that miss something."""
     if arguments.server and not arguments.admin_key:
         raise UsageError("--server needs the coordinator's admin key: set FL_ADMIN_KEY.")
+    if arguments.server and arguments.keep_serving:
+        raise UsageError("--keep-serving is for a run that starts its coordinator: no --server.")
     for name in arguments.track:
         trackers.require(name)
 
@@ -236,6 +244,7 @@ async def _create(
             trainer.loop = "PyTorch on cpu"
     tracking.begin(simulation.experiment_id, values_of(plan.config))
     url = client.connection.base_url
+    view.say(f"open {serving.page_of(url, simulation.experiment_id)} to watch")
     view.say(
         f"experiment {simulation.experiment_id} at {url} (API docs: {url}/docs); "
         f"{trainer.engine.workers} training processes, {trainer.loop}; results in {folder.path}"

@@ -82,17 +82,20 @@ def new(path: Path | None) -> RunFolder:
     return RunFolder(path, made)
 
 
-def resume(path: Path | None) -> RunFolder:
-    """The folder of an earlier run, at `path` or the latest in runs/. Raises UsageError."""
-    path = path or _latest()
+def resume(path: Path | None, purpose: str = "resume") -> RunFolder:
+    """The folder of an earlier run, at `path` or the latest in runs/.
+
+    Raises UsageError, which says that there is none to `purpose`.
+    """
+    path = path or _latest(purpose)
     file = path / _FILE
     try:
         return RunFolder(path, Secrets.model_validate_json(file.read_bytes()))
     except OSError as error:
-        raise UsageError(f"There is no run in {path} to resume: {error.strerror}.") from error
+        raise UsageError(f"There is no run in {path} to {purpose}: {error.strerror}.") from error
     except ValidationError as error:
         raise UsageError(
-            f"There is no run in {path} to resume: {file} holds no secrets."
+            f"There is no run in {path} to {purpose}: {file} holds no secrets."
         ) from error
 
 
@@ -108,8 +111,8 @@ def _make_folder(wanted: Path) -> Path:
     return wanted
 
 
-def _latest() -> Path:
+def _latest(purpose: str) -> Path:
     found = sorted(RUNS.glob(f"*/{_FILE}"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise UsageError("There is no run under runs/ to resume.")
+        raise UsageError(f"There is no run under runs/ to {purpose}.")
     return found[-1].parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.digits import create_digits_experiment
@@ -74,11 +76,38 @@ def test_ctrl_c_is_one_sentence_at_any_moment(tmp_path, moment):
     os.killpg(run.pid, signal.SIGINT)
     output, _ = run.communicate(timeout=60)
     assert run.returncode == 130, output
-    usual = re.compile(r"digits: |experiment |\d of 4 clients enrolled|round \d")
+    usual = re.compile(r"digits: |open http|experiment |\d of 4 clients enrolled|round \d")
     rest = [line for line in output.splitlines() if not usual.match(line)]
     assert len(rest) == 1, output
     assert rest[0].startswith("error: Interrupted."), output
     wait_for(lambda: not alive(family))
+
+
+def test_the_page_of_a_run_is_there_after_its_end_and_again_with_open(tmp_path):
+    out = tmp_path / "out"
+    settings = ("--dataset", "digits", "--clients", "2", "--rounds", "1", "--workers", "1")
+    run = start("run", *settings, "--out", str(out), "--keep-serving")
+    told = read_until(run, "The page asks for a key")
+    watch, look = (line.split() for line in told if line.startswith("open http"))
+    assert watch[2:] == ["to", "watch"]
+    assert watch[1] == look[1]
+    serves_until_ctrl_c(run, told, out)
+    again = start("open", str(out))
+    serves_until_ctrl_c(again, read_until(again, "The page asks for a key"), out)
+
+
+def serves_until_ctrl_c(command: subprocess.Popen[str], told: list[str], out: Path) -> None:
+    """The page and the run's experiment are there, the key is in no output, and the end is good."""
+    page = next(line for line in told if line.startswith("open http")).split()[1]
+    server, _, experiment = page.partition("/#/experiments/")
+    assert httpx.get(server, trust_env=False).status_code == 200
+    found = httpx.get(f"{server}/v1/experiments/{experiment}", trust_env=False).json()
+    assert (found["id"], found["state"]) == (experiment, "completed")
+    key = json.loads((out / "run.json").read_bytes())["admin_key"]
+    os.killpg(command.pid, signal.SIGINT)
+    rest, _ = command.communicate(timeout=60)
+    assert (command.returncode, rest) == (0, "")
+    assert key not in "".join(told)
 
 
 def test_sigterm_while_a_coordinator_is_asked_is_one_sentence(tmp_path):

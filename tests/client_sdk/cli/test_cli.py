@@ -53,6 +53,8 @@ CREATE = ("create", *AWAY, "--admin-key", "k" * 20, "--clients", "2")
         ([*DIGITS, *AWAY], "FL_ADMIN_KEY"),
         ([*DIGITS, "--resume"], "There is no run under runs/"),
         ([*DIGITS, "--resume", "--out", "no/such/run"], "no run in no/such/run to resume"),
+        (["open", "no/such/run"], "no run in no/such/run to open"),
+        ([*DIGITS, "--server", "http://x", "--admin-key", "k" * 20, "--keep-serving"], "--keep"),
         ([*DIGITS, "--initial-model", "no.safetensors"], "The model no.safetensors cannot be"),
         ([*DIGITS, "--from-run", "no/such/run:3"], "There is no run in no/such/run"),
         ([*DIGITS, "--from-experiment", "x:3"], "--from-experiment needs the --server"),
