@@ -52,7 +52,11 @@ def chosen(choice: Choice, alternatives: Sequence[type[A]], what: str) -> A:
     try:
         return found[choice.name](**choice.settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        detail = f"{where}: {first['msg']}" if where else first["msg"]
-        raise InvalidConfig(f"The {what} {choice.name} refuses {detail}.") from error
+        raise InvalidConfig(f"The {what} {choice.name} refuses {first_fault(error)}.") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Give the place of the first fault that pydantic found, and its words."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]

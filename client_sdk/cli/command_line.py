@@ -16,6 +16,7 @@ from client_sdk.cli.error_log import describe_os_error, log_unexpected
 from client_sdk.cli.settings import Given
 from client_sdk.engines import fork_server
 from client_sdk.results.console import MAX_LINE, Output, discard_stdout, escape_unprintable
+from serverless_fl.alternatives import first_fault
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.wire.text import clean
 
@@ -53,8 +54,7 @@ def _run_guarded(arguments: argparse.Namespace, console: Output) -> int:
         _print_error(str(error))
         return exit_codes.TRAINING
     except ValidationError as error:
-        first = error.errors()[0]
-        _print_error(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        _print_error(first_fault(error))
     except (errors.UsageError, errors.DataError, errors.BadSettings, InvalidConfig) as error:
         _print_error(str(error))
     except ModuleNotFoundError as error:

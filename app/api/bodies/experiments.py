@@ -12,6 +12,7 @@ from app.service.coordinator import (
     ExperimentDetails,
     ListedExperiment,
 )
+from serverless_fl.alternatives import first_fault
 from serverless_fl.domain.audit import AuditEvent
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import Config, Experiment
@@ -31,11 +32,9 @@ def settings_body(config: Config) -> ExperimentConfig:
     try:
         return ExperimentConfig(**config.flat() | named)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise InvalidConfig(
             "Another release of the coordinator has stored settings that this one cannot read: "
-            f"{where}: {first['msg']}."
+            f"{first_fault(error)}."
         ) from error
 
 

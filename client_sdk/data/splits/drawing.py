@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from client_sdk.data.splits import SPLITS
 from client_sdk.data.splits.split import Examples, Split
 from client_sdk.errors import DataError
+from serverless_fl.alternatives import first_fault, name_of
 
 Law = Split | str | Mapping[str, Any] | Callable[[Examples, int, int], Sequence[Sequence[int]]]
 """A split, its name, its name and settings, or a function as `Split.draw`."""
@@ -39,7 +40,7 @@ def split_of(law: Law) -> Split | None:
     if not isinstance(law, str | Mapping):
         return None
     given = {"name": law} if isinstance(law, str) else dict(law)
-    known = {split.model_fields["name"].default: split for split in SPLITS}
+    known = {name_of(split): split for split in SPLITS}
     name = str(given.get("name"))
     if name not in known:
         near = get_close_matches(name, known, n=1)
@@ -48,9 +49,7 @@ def split_of(law: Law) -> Split | None:
     try:
         return known[name](**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        what = ".".join(map(str, first["loc"]))
-        raise DataError(f"The split {name} refuses {what}: {first['msg']}.") from error
+        raise DataError(f"The split {name} refuses {first_fault(error)}.") from error
 
 
 def described(split: Split) -> str:

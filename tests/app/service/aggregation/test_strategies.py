@@ -198,8 +198,14 @@ async def test_a_changed_state_is_found(store):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"strategy": "bulyan", "quorum": 6}, "Bulyan needs at least 7 updates"),
-        ({"strategy": {"name": "krum", "byzantine": 3}}, "Krum needs at least 9 updates"),
+        (
+            {"strategy": "bulyan", "quorum": 6},
+            r"Bulyan with byzantine \(1\) needs at least 7 updates",
+        ),
+        (
+            {"strategy": {"name": "krum", "byzantine": 3}},
+            r"Krum with byzantine \(3\) needs at least 9 updates",
+        ),
         (
             {"strategy": "krum", "clients": 2000, "clients_per_round": 1001, "dataset_size": 2000},
             "at most 1000 clients in a round, not 1001",
