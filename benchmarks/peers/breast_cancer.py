@@ -1,4 +1,4 @@
-"""The breast-cancer example beside the same in Flower: lines to write, seconds to run.
+"""The breast-cancer example beside the same in Flower and NVFlare: lines to write, seconds to run.
 
     python -m benchmarks.peers.breast_cancer [--full]
 
@@ -29,6 +29,7 @@ EXAMPLE = HERE.parent.parent / "examples" / "breast_cancer.py"
 MOST_LINES = 12
 PEERS = {  # by the name of their environment
     "flower_sklearn": ("Flower 1.42", HERE / "breast_cancer_flower_app.py"),
+    "nvflare": ("NVFlare 2.9", HERE / "breast_cancer_nvflare_app.py"),
 }
 _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
