@@ -123,7 +123,7 @@ async def test_the_classes_of_a_strangers_model(console, tmp_path):
     (tmp_path / "m.safetensors").write_bytes(data)
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     arguments = SimpleNamespace(
-        images=[tmp_path / "a.png"], model=tmp_path / "m.safetensors", top=3, json=False
+        images=[tmp_path / "a.png"], model=tmp_path / "m.safetensors", top=3, json=False, task=None
     )
     assert await predict_command.execute(arguments, console) == 0
     require_clean(console.file.getvalue())
