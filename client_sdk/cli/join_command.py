@@ -18,6 +18,7 @@ from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import UsageError
 from client_sdk.participant import Participant
 from client_sdk.results.console import Output
+from client_sdk.results.files import require_writable
 from client_sdk.results.join_progress import JoinProgress
 from client_sdk.task import joining
 from client_sdk.task.model_file import TABLE, read_metadata, spec_of
@@ -31,6 +32,8 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     """Be one client of an experiment until it ends."""
     if not arguments.enrol_key:
         raise UsageError("The experiment's enrolment key is missing: set FL_ENROL_KEY.")
+    if arguments.out is not None:
+        require_writable(arguments.out)
     owner = (arguments.server, arguments.experiment, arguments.name)
     interrupts.explain("Interrupted. The same command goes on where it stopped.")
     with key_file.hold(arguments.key_file, *owner) as key:
@@ -48,6 +51,10 @@ async def _participate(
     initial = await client.download_model(
         arguments.experiment, 0, experiment.part_bytes, direct=experiment.direct
     )
+    if arguments.out is not None and (arguments.task or experiment.config.data != OWN):
+        raise UsageError(
+            "--out goes with --data alone: `export --server` fetches the model of this experiment."
+        )
     if arguments.task is not None:
         return await task_join.participate(arguments, console, client, key, experiment, initial)
     about = read_metadata(initial)

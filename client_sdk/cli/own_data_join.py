@@ -20,7 +20,7 @@ from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import UsageError
 from client_sdk.participant import Participant
 from client_sdk.results.console import Output
-from client_sdk.results.files import replace_file
+from client_sdk.results.files import write_output
 from client_sdk.results.join_progress import JoinProgress
 from client_sdk.task import weights_file
 from client_sdk.task.own_data.reading import Source, read_site
@@ -85,7 +85,7 @@ async def participate(
 
 def write_model(path: Path, task: Task, model: bytes) -> None:
     """Write a model's file with the task's description, which has the scales."""
-    replace_file(path, weights_file.write(weights_file.read(model), task.metadata()))
+    write_output(path, weights_file.write(weights_file.read(model), task.metadata()))
 
 
 async def _ready(

@@ -11,7 +11,7 @@ from client_sdk.data.splits.drawing import described
 from client_sdk.errors import UsageError
 from client_sdk.results import split_plot, split_table
 from client_sdk.results.console import Output
-from client_sdk.results.files import replace_file
+from client_sdk.results.files import write_output
 
 _KINDS = (".png", ".svg")
 
@@ -28,12 +28,7 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     console.print(split_table.table(shares))
     for line in filter(None, (data.note, drawn.note, split_table.summary(shares))):
         console.say(line)
-    try:
-        replace_file(
-            arguments.out, split_plot.split(shares, title, arguments.out.suffix.lower()[1:])
-        )
-    except OSError as error:
-        raise UsageError(f"Cannot write {arguments.out}: {error.strerror}.") from error
+    write_output(arguments.out, split_plot.split(shares, title, arguments.out.suffix.lower()[1:]))
     console.say(f"wrote {arguments.out}")
     if arguments.json:
         print(json.dumps(split_table.as_json(shares), indent=2))

@@ -277,3 +277,12 @@ for command in ("verify", "delete"):
         "error: verify",
         "error: delete",
     ]
+
+
+@pytest.mark.parametrize("out", ["missing/model.safetensors", "."])
+def test_where_the_model_goes_is_tried_before_a_client_joins(tmp_path, capsys, out):
+    """Nobody listens at that address: the sentence comes before the first request."""
+    words = ["join", "--server", "http://127.0.0.1:9", "--experiment", "e", "--enrol-key", "k" * 20]
+    done = command_line.run([*words, "--data", "x.csv", "--out", str(tmp_path / out)])
+    assert done == exit_codes.USAGE
+    assert "Cannot write" in capsys.readouterr().err
