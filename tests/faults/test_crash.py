@@ -30,7 +30,7 @@ async def test_dying_at_any_write_changes_nothing_in_the_end(store, fresh_store,
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_dying_at_any_write_with_data_of_the_parties_own(store, fresh_store, after):
     deaths = await deaths_that_change_nothing(
-        store, fresh_store, Limits(), after=after, every=5, rounds=1, own=True
+        store, fresh_store, Limits(), after=after, every=15, sqlite=3, rounds=1, own=True
     )
     assert deaths > 15
 
@@ -44,7 +44,7 @@ async def test_dying_at_any_write_of_an_experiment_that_gets_more_rounds(store, 
     found = await whole_experiment(extended, [extended.coordinator()], rounds=1, more=2)
     assert found == expected
     deaths = await deaths_that_change_nothing(
-        store, fresh_store, Limits(), after=after, every=7, rounds=1, more=1
+        store, fresh_store, Limits(), after=after, every=21, sqlite=3, rounds=1, more=1
     )
     assert deaths > 25
 
@@ -66,7 +66,7 @@ async def test_dying_at_any_write_changes_nothing_under_other_rules(
     store, fresh_store, after, rules
 ):
     deaths = await deaths_that_change_nothing(
-        store, fresh_store, Limits(), after=after, every=9, rounds=3, **rules
+        store, fresh_store, Limits(), after=after, every=29, sqlite=5, rounds=3, **rules
     )
     assert deaths > 25
 
@@ -78,7 +78,7 @@ async def test_dying_at_any_write_of_buffered_rounds_with_slow_clients(store, fr
     updates = (await whole_experiment(quiet, [quiet.coordinator()], **run))[2]
     assert {u[2] is None for u in updates} == {True, False}  # some were trained from older models
     deaths = await deaths_that_change_nothing(
-        store, fresh_store, Limits(), after=after, every=9, **run
+        store, fresh_store, Limits(), after=after, every=29, sqlite=5, **run
     )
     assert deaths > 60
 

@@ -18,6 +18,6 @@ async def test_dying_at_any_write_of_its_aggregation(store, fresh_store, strateg
     limits = Limits(part_bytes=256, group_size=1, step_seconds=0.0)
     run = {"rounds": 2, "size": 80, "strategy": strategy}
     deaths = await deaths_that_change_nothing(
-        store, fresh_store, limits, after=after, lit=False, every=23, **run
+        store, fresh_store, limits, after=after, lit=False, every=37, sqlite=7, **run
     )
     assert deaths > least

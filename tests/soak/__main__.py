@@ -20,7 +20,11 @@ LONG = [
         "tests/faults/test_delivery.py",
         {"DELIVERY_EXAMPLES": 800},
     ),
-    ("death at every write", "tests/faults/test_crash.py", {}),
+    (
+        "death at every write",
+        "tests/faults/test_crash.py tests/faults/test_crash_strategies.py",
+        {"EVERY_WRITE": 1},
+    ),
     ("stores away, locked, full", "tests/faults/test_store_away.py", {}),
     ("answers against OpenAPI", "tests/fuzz/test_openapi.py", {"SCHEMA_EXAMPLES": 60}),
     ("uploads that are none", "tests/fuzz/test_uploads.py", {"UPLOAD_EXAMPLES": 10_000}),

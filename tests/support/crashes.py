@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from contextlib import suppress
 
@@ -130,13 +131,23 @@ async def whole_experiment(
     )
 
 
-async def deaths_that_change_nothing(store, fresh_store, limits, *, after, lit=True, every, **run):
-    """Die at each write in turn; the end is always that of an undisturbed run. Gives the deaths."""
+# `make soak` sets it: then each write of each run on SQLite is tried.
+EVERY_WRITE = "EVERY_WRITE"
+
+
+async def deaths_that_change_nothing(
+    store, fresh_store, limits, *, after, lit=True, every, sqlite=1, **run
+):
+    """Die at the writes in turn; the end is always that of an undisturbed run. Gives the deaths.
+
+    On SQLite each `sqlite`-th write is tried, on MongoDB each `every`-th.
+    """
     quiet = Federation(store.documents, store.blobs, limits=limits)
     expected = await whole_experiment(quiet, [quiet.coordinator()], **run)
     assert expected[0] == "completed"
     # MongoDB's writes are slower, and the service's code is the same: there, not every write.
-    step = 1 if isinstance(store.documents, SQLiteDocuments) else every
+    on_sqlite = 1 if os.environ.get(EVERY_WRITE) else sqlite
+    step = on_sqlite if isinstance(store.documents, SQLiteDocuments) else every
     for n in range(1, 500, step):
         other = await fresh_store()
         federation = Federation(other.documents, other.blobs, limits=limits)
