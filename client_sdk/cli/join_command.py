@@ -6,21 +6,20 @@ import argparse
 import asyncio
 import contextlib
 
-from client_sdk import exit_codes, interrupts
+from client_sdk import interrupts
 from client_sdk.api import key_file
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.cli import own_data_join, task_join
-from client_sdk.cli.client_memory import memory_of
+from client_sdk.cli.joining_client import JoiningClient
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
 from client_sdk.engines.processes import Processes
 from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import UsageError
-from client_sdk.participant import Participant
 from client_sdk.results.console import Output
 from client_sdk.results.files import require_writable
 from client_sdk.results.join_progress import JoinProgress
-from client_sdk.task import joining
+from client_sdk.task.joining import UNDESCRIBED, adapt, description_of
 from client_sdk.task.model_file import TABLE, read_metadata, spec_of
 from client_sdk.task.pictures import picture_task
 from serverless_fl.domain.experiment import OWN
@@ -55,8 +54,10 @@ async def _participate(
         raise UsageError(
             "--out goes with --data alone: `export --server` fetches the model of this experiment."
         )
+    progress = JoinProgress(console.say, experiment.config.rounds)
+    joining = JoiningClient(arguments, console, client, key, experiment, initial, progress)
     if arguments.task is not None:
-        return await task_join.participate(arguments, console, client, key, experiment, initial)
+        return await task_join.participate(joining)
     about = read_metadata(initial)
     if "task" in about and not about.keys() & {"model", TABLE}:
         raise UsageError(
@@ -64,7 +65,7 @@ async def _participate(
             "--task."
         )
     if experiment.config.data == OWN:
-        return await own_data_join.participate(arguments, console, client, key, experiment, initial)
+        return await own_data_join.participate(joining)
     if arguments.data is not None or arguments.label is not None:
         raise UsageError(
             "The experiment shares out a common data set, so it takes no --data and no --label: "
@@ -75,28 +76,13 @@ async def _participate(
     task = picture_task(dataset, spec.name, arguments.kernel)
     if spec != task.about.spec:
         raise UsageError(f"The experiment's model does not fit the data of {dataset.name}.")
-    progress = JoinProgress(console.say, experiment.config.rounds)
     trainer = LocalTrainer(task, dataset.train, Processes(arguments.workers or 1))
-    with interrupts.cancelling(), contextlib.ExitStack() as stack:
-        stack.callback(trainer.close)
+    with interrupts.cancelling(), contextlib.closing(trainer):
         trainer.start()
         await asyncio.to_thread(trainer.prepare)
-        participant = Participant(
-            client,
-            arguments.experiment,
-            key,
-            trainer,
-            name=arguments.name,
-            on_event=progress,
-            held=initial,
-            examples=len(dataset.train_y),
-            memory=memory_of(arguments, experiment),
-        )
-        await participant.enrol(arguments.enrol_key)
-        done = await participant.run()
-    if progress.ignored:
-        console.say(progress.ignored)
-    return exit_codes.of_end(done.state, ignored=bool(progress.ignored))
+        participant = joining.participant(trainer, examples=len(dataset.train_y))
+        done = await joining.take_part(participant)
+    return joining.exit_code(done)
 
 
 def _load_data(
@@ -104,7 +90,7 @@ def _load_data(
 ) -> Dataset:
     """This party's data with the experiment's labels and scale. Raises DataError, UsageError."""
     config = experiment.config
-    about = joining.description_of(initial)
+    about = description_of(initial)
     dataset = datasets.load(
         arguments.dataset or config.dataset,
         arguments.data_dir,
@@ -113,9 +99,9 @@ def _load_data(
     if dataset.note:
         console.say(dataset.note)
     if about is None:
-        console.say(joining.UNDESCRIBED)
+        console.say(UNDESCRIBED)
     else:
-        dataset = joining.adapt(dataset, about, map_classes=arguments.map_classes)
+        dataset = adapt(dataset, about, map_classes=arguments.map_classes)
     if len(dataset.train_y) != config.dataset_size:
         raise UsageError(
             f"{dataset.name} has {len(dataset.train_y)} training examples, but the experiment "

@@ -8,9 +8,8 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from client_sdk import exit_codes, interrupts
-from client_sdk.api.client import CoordinatorClient
-from client_sdk.cli.client_memory import memory_of
+from client_sdk import interrupts
+from client_sdk.cli.joining_client import JoiningClient
 from client_sdk.data.data import Data
 from client_sdk.engines.engine import Engine
 from client_sdk.engines.in_line import InLine
@@ -21,25 +20,17 @@ from client_sdk.errors import UsageError
 from client_sdk.participant import Participant
 from client_sdk.results.console import Output
 from client_sdk.results.files import write_output
-from client_sdk.results.join_progress import JoinProgress
 from client_sdk.task import weights_file
 from client_sdk.task.own_data.reading import Source, read_site
 from client_sdk.task.own_data.site import Site
 from client_sdk.task.pictures import PictureTask
 from client_sdk.task.task import Task
 from serverless_fl.domain.experiment import FEDERATED
-from serverless_fl.wire.views import ExperimentView
 
 
-async def participate(
-    arguments: argparse.Namespace,
-    console: Output,
-    client: CoordinatorClient,
-    key: str,
-    experiment: ExperimentView,
-    initial: bytes,
-) -> int:
-    """Be the client that owns the key, until the experiment ends. Raises UsageError, DataError."""
+async def participate(joining: JoiningClient) -> int:
+    """Take part until the experiment ends. Raises UsageError, DataError."""
+    arguments, console = joining.arguments, joining.console
     if arguments.data is None:
         raise UsageError(
             "The parties of this experiment bring data of their own: give yours with --data."
@@ -50,37 +41,23 @@ async def participate(
         map_classes=arguments.map_classes,
         kernel=arguments.kernel,
     )
-    federated = experiment.config.normalisation == FEDERATED
-    site = await asyncio.to_thread(read_site, source, initial, federated=federated)
+    federated = joining.experiment.config.normalisation == FEDERATED
+    site = await asyncio.to_thread(read_site, source, joining.initial, federated=federated)
     for note in site.notes:
         console.say(note)
     declared = site.declaration()
-    progress = JoinProgress(console.say, experiment.config.rounds)
     trainer = LaterTrainer(lambda: _trainer(participant, site, federated, arguments, console))
-    participant = Participant(
-        client,
-        arguments.experiment,
-        key,
-        trainer,
-        name=arguments.name,
-        on_event=progress,
-        held=initial,
-        own=range(declared.examples),
-        facts=declared.facts,
-        sums=declared.sums,
-        memory=memory_of(arguments, experiment),
+    participant = joining.participant(
+        trainer, own=range(declared.examples), facts=declared.facts, sums=declared.sums
     )
     with interrupts.cancelling(), contextlib.closing(trainer):
-        await participant.enrol(arguments.enrol_key)
-        done = await participant.run()
+        done = await joining.take_part(participant)
         if arguments.out is not None and done.model_version is not None:
             model = await participant.model(done.model_version)
             task, _, _ = await _ready(participant, site, federated)
             write_model(arguments.out, task, model)
             console.say(f"model {done.model_version} is in {arguments.out}")
-    if progress.ignored:
-        console.say(progress.ignored)
-    return exit_codes.of_end(done.state, ignored=bool(progress.ignored))
+    return joining.exit_code(done)
 
 
 def write_model(path: Path, task: Task, model: bytes) -> None:

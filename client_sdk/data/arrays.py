@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from client_sdk.data import npz
 from client_sdk.data.dataset import Part, Parts
 from client_sdk.data.pictures import fit_arrays, scale_values
 from client_sdk.data.preparation import Preparation, Range, guess_range
@@ -35,7 +34,7 @@ def read_arrays(
     1 (white), by the ranges of `like` or by those that the training images suggest; bytes stay
     bytes. Raises DataError.
     """
-    arrays = _load(path)
+    arrays = npz.load(path)
     found = {part: _find(path, arrays, part) for part in ("train", "test", "val")}
     if found["train"] is None:
         raise DataError(f"{path} has no array 'x_train'; it has {sorted(arrays)}.")
@@ -63,20 +62,6 @@ def read_arrays(
         images = [fit_arrays(x, wanted) for x in images]
     done = list(zip(images, labels, strict=True))
     return Parts(classes, done[0], done[1] if len(done) > 1 else None, wanted, " ".join(notes))
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of the file. Raises DataError, also for a pickled one."""
-    try:
-        # The file is opened here because NumPy leaves it open where the archive is broken.
-        with path.open("rb") as file, zipfile.ZipFile(file):
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as found:
-                return {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read as an .npz file of plain arrays: {error}"
-        ) from error
 
 
 def _find(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> Part | None:

@@ -8,12 +8,12 @@ whether that update counts (`client_sdk.memory.half`).
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from client_sdk.errors import DataError
+from client_sdk.task.durable_file import replace_durably
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,7 @@ class Memory:
             self._held[suffix] = data
             return
         with self._faults():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft = self._file(f"{suffix}.draft")
-            draft.unlink(missing_ok=True)  # of a process that died
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._file(suffix))
-            _make_durable(self.path.parent)
+            replace_durably(self._file(suffix), data)
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
@@ -107,14 +98,3 @@ class Memory:
                 f"Cannot keep in {self.path} what this client must remember: "
                 f"{error.strerror or error}."
             ) from error
-
-
-def _make_durable(folder: Path) -> None:
-    """Make a renaming survive a loss of power; Windows does so by itself."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from client_sdk.data.dataset import Dataset
-from client_sdk.data.tables.words import folded
+from client_sdk.data.tables.words import folded, listed
 from client_sdk.errors import DataError
 from client_sdk.task.model_file import Description, read_metadata
 from serverless_fl.wire.text import clean
@@ -109,5 +109,4 @@ def _composed(name: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(clean(name, 60) for name in names[:_SHOWN])
-    return f"[{shown}{f' and {len(names) - _SHOWN} more' if names[_SHOWN:] else ''}]"
+    return listed(names, most=_SHOWN, longest=60)

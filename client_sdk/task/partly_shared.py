@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -20,6 +18,7 @@ from typing import Any, Self
 from client_sdk.errors import BadSettings, DataError
 from client_sdk.task import weights_file
 from client_sdk.task.answers import Answer
+from client_sdk.task.durable_file import replace_durably
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Result, Task, Weights
 
@@ -120,10 +119,4 @@ class PartlyShared(Task):
             return
         both = {f"{_BEFORE}{name}": value for name, value in before.items()}
         both |= {f"{_AFTER}{name}": value for name, value in after.items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor, path = tempfile.mkstemp(dir=self.folder, prefix=self._client)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(weights_file.write(both, {_TRAINING: key}))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(path).replace(self._file)
+        replace_durably(self._file, weights_file.write(both, {_TRAINING: key}))

@@ -67,7 +67,7 @@ class Slicing:
 
 @dataclass(frozen=True)
 class Stack:
-    """Stored values of these updates; each part has one slice of all of them."""
+    """Stored values of some updates. Each part holds one slice of every update."""
 
     updates: tuple[Update, ...]
     digest: str
@@ -242,7 +242,7 @@ class ColumnPlan:
         return tuple(found)
 
     def _digest(self, what: str, rows: Rows) -> str:
-        """The digest of a result of these rows."""
+        """Give the digest that names what is computed from `rows`."""
         place = f"{rows.elements.start} {rows.elements.stop}"
         return digest_of(f"{what} {place} {self._updates_digest}")
 

@@ -70,7 +70,7 @@ class Stream:
                 return ln(d) + ln(v)
 
     def dirichlet(self, shapes: list[float]) -> list[float]:
-        """Shares that sum to 1, of a Dirichlet distribution of these shapes."""
+        """Draw shares that sum to 1 from a Dirichlet distribution with the given shapes."""
         return shares([self.log_gamma(shape) for shape in shapes])
 
     def _endless(self) -> Iterator[float]:

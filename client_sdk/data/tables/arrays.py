@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from client_sdk import hints
+from client_sdk.data import npz
 from client_sdk.data.tables.column_reader import ColumnReader
 from client_sdk.data.tables.delimited import MAX_COLUMNS, MakeReader
 from client_sdk.data.tables.words import plain, shown
@@ -24,7 +23,7 @@ def read_npz(path: Path, make: MakeReader) -> list[ColumnReader]:
 
     The columns of x are called as an array `columns` says, or x0, x1 and so on. Raises DataError.
     """
-    arrays = _loaded(path)
+    arrays = npz.load(path)
     names = arrays.pop("columns", None)
     columns: dict[str, np.ndarray] = {}
     for key, array in arrays.items():
@@ -73,19 +72,6 @@ def read_frame(frame: Any, make: MakeReader) -> list[ColumnReader]:
         for name, key in zip(names, frame.columns, strict=True)
     }
     return _read_all("the DataFrame", columns, make)
-
-
-def _loaded(path: Path) -> dict[str, np.ndarray]:
-    try:
-        # NumPy leaves the file open where the archive is broken.
-        with path.open("rb") as file, zipfile.ZipFile(file):
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as found:
-                return {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read as an .npz file of plain arrays: {error}"
-        ) from error
 
 
 def _of_arrow(column: Any) -> np.ndarray:

@@ -87,7 +87,7 @@ def number_fault(word: str, decimal: str = ".") -> str:
 
 
 def decimal_sign(words: Sequence[str]) -> str:
-    """The sign before decimals in most of these cells: a comma or a dot."""
+    """Give the sign that most cells have before their decimals: a comma or a dot."""
     commas = sum(_COMMAS.fullmatch(word.strip()) is not None for word in words)
     dots = sum(_DOTS.fullmatch(word.strip()) is not None for word in words)
     return "," if commas > dots else "."
@@ -128,7 +128,7 @@ def shown(word: str, longest: int = 60) -> str:
     return repr(clean(word, longest))
 
 
-def listed(words: Sequence[str], most: int = 12) -> str:
+def listed(words: Sequence[str], most: int = 12, longest: int = 40) -> str:
     """The first words of a list, for a message."""
-    text = ", ".join(clean(word, 40) for word in words[:most])
+    text = ", ".join(clean(word, longest) for word in words[:most])
     return f"[{text}{f' and {len(words) - most} more' if len(words) > most else ''}]"

@@ -1,0 +1,70 @@
+"""The client of `join`, whatever its data and its task: it enrols, takes part and ends."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from client_sdk import exit_codes
+from client_sdk.api.client import CoordinatorClient
+from client_sdk.cli.client_memory import memory_of
+from client_sdk.participant import Participant, Trainer
+from client_sdk.results.console import Output
+from client_sdk.results.join_progress import JoinProgress
+from serverless_fl.domain.agreement import ColumnSums
+from serverless_fl.wire.turns import Done
+from serverless_fl.wire.views import ExperimentView
+
+
+@dataclass(frozen=True)
+class JoiningClient:
+    """What `join` knows before it reads the party's data.
+
+    `key` is the client's secret, and `initial` the experiment's model 0 (safetensors).
+    """
+
+    arguments: argparse.Namespace
+    console: Output
+    client: CoordinatorClient
+    key: str
+    experiment: ExperimentView
+    initial: bytes
+    progress: JoinProgress
+
+    def participant(
+        self,
+        trainer: Trainer,
+        *,
+        examples: int | None = None,
+        own: Sequence[int] | None = None,
+        facts: Mapping[str, str] | None = None,
+        sums: Sequence[ColumnSums] = (),
+    ) -> Participant:
+        """Make the participant. What is given here is as `Participant` takes it."""
+        return Participant(
+            self.client,
+            self.arguments.experiment,
+            self.key,
+            trainer,
+            name=self.arguments.name,
+            on_event=self.progress,
+            held=self.initial,
+            examples=examples,
+            own=own,
+            facts=facts,
+            sums=sums,
+            memory=memory_of(self.arguments, self.experiment),
+        )
+
+    async def take_part(self, participant: Participant) -> Done:
+        """Enrol, and take part until the experiment ends."""
+        await participant.enrol(self.arguments.enrol_key)
+        return await participant.run()
+
+    def exit_code(self, done: Done) -> int:
+        """Say what was refused, and give the exit code of this end."""
+        ignored = self.progress.ignored
+        if ignored:
+            self.console.say(ignored)
+        return exit_codes.of_end(done.state, ignored=bool(ignored))
