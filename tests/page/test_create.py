@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,8 +9,9 @@ import pytest
 from playwright.sync_api import expect
 
 from client_sdk.cli.arguments import make_parser
-from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll
+from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll, recipe
 from tests.support.here import run_here
+from tests.support.processes import wait_for
 
 
 @pytest.fixture
@@ -41,6 +41,19 @@ def test_the_default_experiment_needs_one_press_and_no_file(form):
     expect(form.get_by_role("status").first).to_contain_text("0 of 20 clients enrolled")
 
 
+def test_no_command_is_shown_before_its_key(form):
+    held = []
+    form.route("**/enrolment-key", lambda route: held.append(route))  # noqa: PLW0108
+    form.get_by_label("what is learnt").select_option("digits")
+    form.get_by_role("button", name="Create experiment").click()
+    expect(form.get_by_role("heading", name="Take part")).to_be_visible()
+    expect(form.get_by_role("status").first).to_contain_text("0 of 20 clients enrolled")
+    wait_for(lambda: form.wait_for_timeout(50) or held)
+    assert form.locator(".command code").count() == 0
+    held[0].continue_()
+    expect(form.locator(".command code")).to_contain_text("FL_ENROL_KEY=enrol")
+
+
 @pytest.mark.timeout(300)
 def test_from_the_page_to_a_trained_model_without_any_file(form, server, tmp_path):
     form.get_by_label("what is learnt").select_option("digits")
@@ -49,10 +62,8 @@ def test_from_the_page_to_a_trained_model_without_any_file(form, server, tmp_pat
     form.get_by_label("local epochs").fill("1")
     form.get_by_label("rounds", exact=True).fill("2")
     form.get_by_role("button", name="Create experiment").click()
-    expect(form.locator(".command code")).to_contain_text("FL_ENROL_KEY=enrol")
-    command = form.locator(".command code").inner_text()
-    key, rest = re.search(r"FL_ENROL_KEY=(\S+) \S+ -m client_sdk (join .*)", command).groups()
-    to = [*shlex.split(rest), "--key-file", str(tmp_path / "key")]
+    key, words = recipe(form)
+    to = [*words, "--key-file", str(tmp_path / "key")]
     with ThreadPoolExecutor(1) as beside:  # Playwright has the event loop of this thread
         done = beside.submit(run_here, *to, FL_ENROL_KEY=key).result(200)
     assert done.returncode == 0, done.stderr

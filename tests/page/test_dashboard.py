@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll
+from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll, recipe
 from tests.support.here import run_here
 from tests.support.plain_http import create, enrol
 from tests.support.processes import KEY, join
@@ -43,9 +43,9 @@ def test_an_experiment_is_created_joined_and_watched_to_its_end(
 
     expect(page.get_by_role("heading", name="made in the page")).to_be_visible()
     expect(page.get_by_role("status").first).to_contain_text("0 of 2 clients enrolled")
-    command = page.locator(".command code").inner_text()
-    key, experiment = re.search(r"FL_ENROL_KEY=(\S+) .* --experiment (\S+)", command).groups()
-    assert f"--server {new_server.url} " in command
+    key, words = recipe(page)
+    assert words[:4] == ["join", "--server", new_server.url, "--experiment"]
+    experiment = words[4]
     first = join(new_server.url, experiment, key, "site 0", tmp_path / "0.key")
     to = (
         "--server",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-
 import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.test_add_a_strategy import add_halfway
 from tests.e2e.test_extending import copy  # noqa: F401  (a fixture)
-from tests.support.browser import give_key
+from tests.support.browser import give_key, recipe
 from tests.support.processes import Server, run
 
 
@@ -32,10 +29,8 @@ def test_it_is_chosen_with_its_setting_in_the_page(copy, open_page, monkeypatch)
         page.get_by_label("strategy", exact=True).select_option("halfway")
         page.get_by_label("share", exact=True).fill("0.25")
         page.get_by_role("button", name="Create experiment").click()
-        expect(page.locator(".command code")).to_contain_text("FL_ENROL_KEY=enrol")
-        command = page.locator(".command code").inner_text()
-        key, rest = re.search(r"FL_ENROL_KEY=(\S+) \S+ -m client_sdk (join .*)", command).groups()
-        done = run(*shlex.split(rest), "--key-file", str(folder / "key"), FL_ENROL_KEY=key)
+        key, words = recipe(page)
+        done = run(*words, "--key-file", str(folder / "key"), FL_ENROL_KEY=key)
         assert done.returncode == 0, done.stderr
         expect(page.locator(".sentence", has_text="Completed")).to_be_visible(timeout=60_000)
         experiment = page.evaluate("location.hash.split('/').at(-1)")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from playwright.sync_api import expect
 
 from client_sdk.simulation.simulate import initial_model
 from tests.support import toy
-from tests.support.browser import give_key
+from tests.support.browser import give_key, recipe
 from tests.support.processes import run
 
 
@@ -28,10 +26,9 @@ def test_a_users_task_is_created_in_the_page_and_joined(new_server, open_page, t
         page.get_by_label(label, exact=True).fill(str(value))
     page.get_by_role("button", name="Create experiment").click()
     expect(page.get_by_role("heading", name="a line")).to_be_visible()
-    command = page.locator(".command code").inner_text()
-    key, experiment = re.search(r"FL_ENROL_KEY=(\S+) .* --experiment (\S+)", command).groups()
+    key, words = recipe(page)
     done = run(
-        *("join", "--server", new_server.url, "--experiment", experiment),
+        *words,
         *("--task", "tests.support.toy:Line", "--dataset", "tests.support.toy:POINTS"),
         *("--key-file", str(tmp_path / "key")),
         FL_ENROL_KEY=key,

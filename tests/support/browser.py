@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,3 +84,13 @@ def give_key(page, key: str = KEY) -> None:
 
 def no_sideways_scroll(page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def recipe(page) -> tuple[str, list[str]]:
+    """The enrolment key and the words of ``join`` that the page tells a party to type."""
+    shown = page.locator(".command code")
+    expect(shown).to_contain_text("FL_ENROL_KEY=enrol")  # the page asks for the key first
+    key, rest = re.search(
+        r"FL_ENROL_KEY=(\S+) \S+ -m client_sdk (join .*)", shown.inner_text()
+    ).groups()
+    return key, shlex.split(rest)

@@ -20,6 +20,7 @@ export function joinSection(id) {
     h("p.small", {}, "Then, and again after any interruption:"), place, note, h("div.row", {}, save));
   let key = null;
   let asked = null;
+  let reading = null;
   let command = "";
   save.addEventListener("click", () =>
     saveFile(`${id}-join.sh`, `# ${about.textContent}\n# ${note.textContent}\n${INSTALL}\n${command}\n`));
@@ -36,21 +37,24 @@ export function joinSection(id) {
       + `--server ${quote(here())} --experiment ${quote(id)}${own ? " --name NAME --data PATH" : ""}`;
     place.replaceChildren(h("code", {}, command), copyButton(command, "command"));
   });
-  const update = async (view) => {
-    const open = !view.ended_at;
-    const own = view.config.data === "own";
-    if (!adminKey()) key = null;
-    show({ key, open, own });
-    const now = open ? adminKey() : null;
-    if (now === asked) return;
-    asked = now;
-    if (!now) return;
+  const read = async () => {
     try {
       key = (await get(`${experimentPath(id)}/enrolment-key`)).enrolment_key;
-      if (adminKey()) show({ key, open, own });
     } catch {
       asked = null; // try again with the next view
     }
+  };
+  // A command is shown, and can be copied, once it has its key: "..." is for who has no admin key.
+  const update = async (view) => {
+    const open = !view.ended_at;
+    const now = open ? adminKey() : null;
+    if (!now) key = null;
+    if (now !== asked) {
+      asked = now;
+      reading = now ? read() : null;
+    }
+    await reading;
+    show({ key: adminKey() ? key : null, open, own: view.config.data === "own" });
   };
   return { node, update };
 }
