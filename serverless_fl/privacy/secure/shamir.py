@@ -1,0 +1,78 @@
+"""Shamir's secret sharing (CACM 22, 1979) over the field of 2^521 - 1.
+
+A secret of up to 64 bytes is the value at 0 of a random polynomial; a share is its value at another
+place. `threshold` shares give the secret back, fewer say nothing about it. A share says its place
+nowhere: who hands it in is known.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+
+PRIME = 2**521 - 1
+SHARE_BYTES = 66
+
+
+class BadShares(ValueError):
+    """Shares that are too few, or of which one is not of the same secret."""
+
+
+def split(
+    secret: bytes,
+    threshold: int,
+    places: Collection[int],
+    draw: Callable[[int], int] = secrets.randbelow,
+) -> dict[int, bytes]:
+    """Split a secret into a share for each place. Places are whole numbers from 1 on.
+
+    `draw(limit)` gives a uniform number below the limit. Raises ValueError for fewer places than
+    the threshold, for a place that is below 1, or twice there, and for a longer secret.
+    """
+    if not 1 <= threshold <= len(set(places)) == len(places) or min(places) < 1:
+        raise ValueError(f"{len(places)} places cannot hold {threshold} shares each")
+    if len(secret) > SHARE_BYTES - 2:
+        raise ValueError(f"a secret of {len(secret)} bytes: at most {SHARE_BYTES - 2}")
+    highest_first = [draw(PRIME) for _ in range(threshold - 1)]
+    highest_first.append(int.from_bytes(secret, "big"))
+    return {place: _value(highest_first, place).to_bytes(SHARE_BYTES, "big") for place in places}
+
+
+def _value(highest_first: list[int], place: int) -> int:
+    """The value of a polynomial, by Horner's rule."""
+    value = 0
+    for coefficient in highest_first:
+        value = (value * place + coefficient) % PRIME
+    return value
+
+
+def combine(shares: Mapping[int, bytes], threshold: int, size: int = 32) -> bytes:
+    """Give the secret of `size` bytes back, from `threshold` of the shares by their places.
+
+    Raises BadShares if they are too few, or if they give no secret of this size. That is all that
+    tells a wrong share, and it misses one in 2^(521 - 8 size).
+    """
+    if len(shares) < threshold:
+        raise BadShares(f"{len(shares)} shares of the {threshold} that a secret needs")
+    places = tuple(sorted(shares)[:threshold])
+    secret = 0
+    for place, factor in zip(places, _factors(places), strict=True):
+        secret += factor * int.from_bytes(shares[place], "big")
+    secret %= PRIME
+    if secret >= 1 << (8 * size):
+        raise BadShares("the shares are not of one secret")
+    return secret.to_bytes(size, "big")
+
+
+@lru_cache(64)  # in one round the same holders hand in shares of many secrets
+def _factors(places: tuple[int, ...]) -> tuple[int, ...]:
+    """Lagrange's factors of the values at these places, for the value at 0."""
+    factors = []
+    for place in places:
+        over = under = 1
+        for other in places:
+            if other != place:
+                over, under = over * other % PRIME, under * (other - place) % PRIME
+        factors.append(over * pow(under, -1, PRIME) % PRIME)
+    return tuple(factors)
