@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll
 from tests.support.played import begin, finish_round
+from tests.support.processes import wait_for
 
 SPENT = 1e-9  # US dollars
 
@@ -74,8 +75,8 @@ def test_the_admin_pauses_and_resumes_by_hand(server, http, open_page):
     expect(page.get_by_role("status").first).to_contain_text("Completed")
     shown = http.get(f"/experiments/{experiment}").json()["cost"]["usd"]
     # What the page shows is what the coordinator says, in two digits.
-    text = cost.locator("strong").inner_text()
-    assert abs(float(text.removeprefix("$")) - shown) <= 0.06 * shown
+    figure = cost.locator("strong")
+    wait_for(lambda: abs(float(figure.inner_text().removeprefix("$")) - shown) <= 0.06 * shown)
 
 
 def test_the_budget_is_a_field_of_the_form(server, open_page):

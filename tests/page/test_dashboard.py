@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll, recipe
 from tests.support.here import run_here
 from tests.support.plain_http import create, enrol
-from tests.support.processes import KEY, join
+from tests.support.processes import KEY, join, wait_for
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -68,9 +68,10 @@ def test_an_experiment_is_created_joined_and_watched_to_its_end(
     for n in range(2):
         expect(page.get_by_role("cell", name=f"site {n}", exact=True)).to_be_visible()
     rounds = page.locator("section:has(h2:text-is('Clients')) tbody td:nth-child(4)")
-    assert sum(int(text) for text in rounds.all_inner_texts()) == 4  # two clients in two rounds
+    # Two clients in two rounds. The table comes after the sentence.
+    wait_for(lambda: sum(map(int, rounds.all_inner_texts())) == 4)
     expect(page.locator(".tiles")).to_contain_text("clients’ held-out data")
-    assert page.locator(".chart path").count() >= 2
+    wait_for(lambda: page.locator(".chart path").count() >= 2)
     expect(page.get_by_text("Take part")).to_be_hidden()
 
     with page.expect_download() as download:
@@ -107,7 +108,7 @@ def test_without_a_key_it_reads_only_and_a_wrong_key_is_named(server, http, open
     page.get_by_role("button", name="Stop it").click()
     expect(page.locator(".sentence", has_text="Stopped: Stopped by the admin.")).to_be_visible()
     page.get_by_role("button", name="Forget key").click()
-    assert page.evaluate("sessionStorage.length + localStorage.length") == 0
+    wait_for(lambda: page.evaluate("sessionStorage.length + localStorage.length") == 0)
     page.goto(f"{server.url}/#/new")
     expect(page.get_by_text("This needs the admin key.")).to_be_visible()
 

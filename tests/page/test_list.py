@@ -92,7 +92,7 @@ def test_chosen_experiments_are_seen_in_one_chart_by_a_metric_that_they_share(pa
     expect(legend.last).to_contain_text("houses: mlp, prices, median")
     assert legend.locator("b").all_inner_texts() == ["0.3333", "0.6667"]
     expect(page.get_by_text("Measured on: clients’ held-out data.")).to_be_visible()
-    assert page.locator(".chart path").count() == 2
+    expect(page.locator(".chart path")).to_have_count(2)
     table = page.get_by_role("group", name="The compared experiments")
     expect(table.get_by_role("row", name="houses")).to_contain_text("median")
     assert axe(page) == []
