@@ -20,13 +20,15 @@ async def round_for(repo: Repository, experiment: Experiment, slot: int, number:
     It is that round, unless the schedule takes older updates. Then it is the round that is open
     when the update comes first. A claim keeps that, so that an update sent again finds its round.
     Only where a frozen list lacks the update does the claim move to the round that is open now.
-    Raises OutOfTurn if the update is too old.
+    Raises OutOfTurn if the update is too old, or if no round will open any more.
     """
     most = schedule_of(experiment.config).max_age
     if most is None or not 0 < number <= experiment.round:
         return number
     claim = await repo.claim(experiment.id, number - 1, slot)
     while claim is None or await _left_out(repo, experiment, claim):
+        if experiment.ended:
+            raise OutOfTurn(f"The experiment is {experiment.state}; no round is open.")
         if experiment.round - number > most:
             raise OutOfTurn(
                 f"The update was trained from model {number - 1}, which is more than {most} "

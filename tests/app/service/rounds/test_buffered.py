@@ -61,6 +61,17 @@ async def test_an_update_that_is_too_old_is_told_to_train_again(federation):
     assert (await second.status()).base_version == 2
 
 
+@pytest.mark.parametrize("slot", [1, 2], ids=["in parts", "at once"])
+async def test_after_the_last_round_an_update_is_not_asked_for_again(federation, slot):
+    """A client would send it for half a minute."""
+    _, members = await federation.start(**{**ONE, "rounds": 1})
+    first, *others = members.values()
+    await first.upload(1, 1.0)
+    with pytest.raises(StateConflict, match="is completed") as refused:
+        await others[slot - 1].upload(1, 2.0)
+    assert refused.value.code == "out-of-turn"
+
+
 async def test_a_buffer_takes_one_update_of_a_client(federation):
     experiment, members = await federation.start(**{**ONE, "clients_per_round": 2})
     first, second, third = members.values()
