@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import secrets
+from collections.abc import Iterator
 from dataclasses import replace
 
 from client_sdk import hints
@@ -23,6 +24,9 @@ from client_sdk.task.model_file import read_file
 from client_sdk.task.own_data.describing import Look, Plan, plan_of, plan_of_model
 from serverless_fl.domain.agreement import Agreement
 from serverless_fl.domain.experiment import FEDERATED
+from serverless_fl.schedule.selection.responsive import Responsive
+from serverless_fl.schedule.synchronous import Synchronous
+from serverless_fl.wire.config import ExperimentConfig
 
 
 async def execute(arguments: argparse.Namespace, console: Output) -> int:
@@ -32,9 +36,8 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     if "clients" not in arguments.settings.values:
         raise UsageError("Say with --clients how many parties there are.")
     federated = _is_federated(arguments)
-    if federated:
-        flags = {**arguments.settings.flags, "normalisation": FEDERATED}
-        arguments.settings = replace(arguments.settings, flags=flags)
+    flags = {**arguments.settings.flags, **({"normalisation": FEDERATED} if federated else {})}
+    arguments.settings = replace(arguments.settings, flags=flags, own_data=True)
     plan = await asyncio.to_thread(_plan, arguments, federated)
     for note in plan.notes:
         console.say(note)
@@ -55,10 +58,32 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
         f"experiment {made.id}: {plan.task.name}, {config.rounds} rounds; begins when "
         f"{config.min_clients or config.clients} parties have joined"
     )
+    for line in _about_absent_parties(config):
+        console.say(line)
     console.say("Hand the enrolment key to each party by a safe way. A party joins with:")
     console.say(f"  export FL_ENROL_KEY={made.enrolment_key}")
     console.say(f"  {join}")
     return 0
+
+
+def _about_absent_parties(config: ExperimentConfig) -> Iterator[str]:
+    """What the settings do about parties that are slow or silent, with the flags that change it."""
+    rules, schedule, selection = config.to_config(), config.schedule, config.selection
+    if isinstance(schedule, Synchronous):
+        waits = f"{config.deadline_seconds:g} s (--deadline)"
+        if schedule.grace_seconds is not None:
+            grace = f"{schedule.grace_seconds:g} s for the others (--grace-seconds)"
+            waits = f"{grace}, and at most {waits}"
+        yield (
+            f"a round waits until all that it asks have reported; once {rules.updates_to_close} of "
+            f"{config.clients_per_round} have (--quorum), {waits}"
+        )
+    if isinstance(selection, Responsive):
+        rests = f"; a silent party rests for up to {selection.rest_rounds} rounds (--rest-rounds)"
+        yield (
+            "slow and silent parties are asked less often (--selection responsive)"
+            + rests * bool(selection.rest_rounds)
+        )
 
 
 def _plan(arguments: argparse.Namespace, federated: bool) -> Plan:

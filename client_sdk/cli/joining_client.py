@@ -13,6 +13,7 @@ from client_sdk.participant import Participant, Trainer
 from client_sdk.results.console import Output
 from client_sdk.results.join_progress import JoinProgress
 from serverless_fl.domain.agreement import ColumnSums
+from serverless_fl.domain.experiment import OWN
 from serverless_fl.wire.turns import Done
 from serverless_fl.wire.views import ExperimentView
 
@@ -67,4 +68,6 @@ class JoiningClient:
         ignored = self.progress.ignored
         if ignored:
             self.console.say(ignored)
+        if self.progress.left_out and self.experiment.config.data == OWN:
+            self.console.say(self.progress.left_out)
         return exit_codes.of_end(done.state, ignored=bool(ignored))

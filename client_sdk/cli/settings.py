@@ -20,8 +20,8 @@ from client_sdk.cli import values
 from client_sdk.errors import UsageError
 from serverless_fl.alternatives import NAME
 from serverless_fl.domain.errors import InvalidConfig
-from serverless_fl.domain.experiment import OWN
-from serverless_fl.wire.config import ExperimentConfig
+from serverless_fl.domain.experiment import OWN, SYNCHRONOUS
+from serverless_fl.wire.config import ExperimentConfig, own_data_choices
 from serverless_fl.wire.settings import GROUPS, Setting, fault, listed, settings_of
 
 FROM_DATA = frozenset({"dataset", "dataset_size", "model"})  # a run takes them from its data
@@ -54,6 +54,7 @@ class Given:
     in_file: Mapping[str, Any]
     file: Path | None = None
     declared: type[ExperimentConfig] = ExperimentConfig  # the settings that there are
+    own_data: bool = False  # parties bring data of their own, so some defaults are others
 
     @property
     def values(self) -> dict[str, Any]:
@@ -75,8 +76,17 @@ class Given:
 
     def chosen(self, choice: Setting) -> str:
         """The name of the alternative that was chosen, or that is the default."""
-        name: str = self.values.get(choice.name, choice.default)
+        usual = self._usual().get(choice.name, {NAME: choice.default})
+        name: str = self.values.get(choice.name, usual[NAME])
         return name
+
+    def _usual(self) -> Mapping[str, Mapping[str, Any]]:
+        """The choices that are made where nobody says more, as far as the data decide them."""
+        schedule = self.values.get("schedule", SYNCHRONOUS.name)
+        if not self.own_data or schedule != SYNCHRONOUS.name:
+            return {}
+        deadline = self.declared.model_fields["deadline_seconds"].default
+        return own_data_choices(self.values.get("deadline_seconds", deadline))
 
     def nested(self) -> dict[str, Any]:
         """What was set, with the settings of alternatives inside of their choices.
@@ -97,6 +107,8 @@ class Given:
                         f"{self.name(setting)} is a setting of {listed(takers)}; "
                         f"the {choice.name} is {name}."
                     )
+            usual = self._usual().get(choice.name, {})
+            own = {**usual, **own} if usual.get(NAME) == name else own
             if own or choice.name in found:
                 found[choice.name] = {NAME: name, **own}
         return found

@@ -16,12 +16,15 @@ class JoinProgress:
         self._last = ""
         self._accepted = 0
         self._refusal = ""
+        self._late = 0
 
     def __call__(self, event: Event) -> None:
         if event.kind == "uploaded":
             self._accepted += 1
         if event.kind == "refused":
             self._refusal = event.message
+        if event.kind == "late":
+            self._late += 1
         line = self._line(event)
         if line != self._last:  # most polls get the answer of the poll before
             self._say(line)
@@ -33,6 +36,17 @@ class JoinProgress:
             return f"{event.client_id}: {about}waiting. {event.message}"
         end = f" ({event.message})" if event.message else ""
         return f"{event.client_id}: {about}{event.kind}{end}"
+
+    @property
+    def left_out(self) -> str:
+        """A sentence where updates came when their round was closed, else empty."""
+        if not self._late:
+            return ""
+        return (
+            f"{self._late} of {self._late + self._accepted} updates of this client came when their "
+            "round was closed, and are not in the model: a longer --deadline or --grace-seconds of "
+            "the experiment would have waited for them."
+        )
 
     @property
     def ignored(self) -> str:

@@ -46,6 +46,7 @@ def build_report(
         "state": experiment.state,
         "reason": experiment.reason,
         "always_refused": [refusal.model_dump() for refusal in experiment.always_refused],
+        "left_out": [one.model_dump() for one in experiment.left_out],
         "warnings": warnings_of(rows, classes),
         "dataset": dataset,
         "dataset_note": note,

@@ -40,8 +40,10 @@ def print_summary(
 
 
 def headline(result: dict[str, Any]) -> Iterator[str]:
-    """How the run ended, and the clients whose every update was refused."""
+    """How the run ended, and the clients that are missing in models, with the reason."""
     yield f"{result['state']}: {result['reason']}"
+    for left in result.get("left_out", ()):  # older reports have none
+        yield f"{left['client']}: {left['reason'][0].lower()}{left['reason'][1:]}"
     for refusal in result["always_refused"]:
         yield (
             f"{refusal['client']} took part for nothing: each of its updates was refused "

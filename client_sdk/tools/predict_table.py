@@ -49,8 +49,8 @@ def predict_table(path: Path, model: Path) -> list[RowPrediction]:
     schema = task.schema
     if any(column.scale is None for column in schema.columns if column.kind != "category"):
         raise DataError(
-            f"{model} lacks the means and deviations that the parties agreed on: take the file "
-            "that join --out wrote."
+            f"{model} lacks the means and deviations that the parties agreed on: take a model of a "
+            "later round, or the file that join --out wrote."
         )
     prepared = preparing.prepare(read_table(path, like=schema), schema)
     found = task.outputs(weights_file.read(data), prepared.x)

@@ -46,7 +46,8 @@ class Recomputed:
 
     `base` is the model that the round began with, `start` the one that its clients trained from
     (both safetensors), and `state` the files of the state before, by name. `mechanism` may wrap the
-    strategy's step. Raises BadWeights for files that do not fit together.
+    strategy's step. The files get the header of `written`, or the base model's. Raises BadWeights
+    for files that do not fit together.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class Recomputed:
         state: Mapping[str, bytes],
         groups: Sequence[Sequence[Contributed]],
         mechanism: Mechanism | None = None,
+        written: Layout | None = None,
     ) -> None:
         self._mechanism = mechanism or Mechanism()
         self._strategy, self._facts, self._groups = strategy, facts, groups
         self._layout = layout_of(base)
+        self._written = written or self._layout
         self._start = dict(codec.arrays(layout_of(start), start))
         self._before = {
             name: dict(codec.arrays(layout_of(data), data)) for name, data in state.items()
@@ -110,7 +113,7 @@ class Recomputed:
         return self._file(new), {name: self._file(arrays) for name, arrays in after.items()}
 
     def _file(self, values: Arrays) -> bytes:
-        return self._layout.header + bytes(codec.pack(spans.whole(self._layout), values))
+        return self._written.header + bytes(codec.pack(spans.whole(self._layout), values))
 
     def _reduce(self, name: str) -> np.ndarray:
         if not self._strategy.reduction.takes_columns:
@@ -220,7 +223,7 @@ def difference(ours: bytes, theirs: bytes) -> str | None:
         return None
     mine, found = layout_of(ours), layout_of(theirs)
     if mine.header != found.header:
-        return "its header is not the initial model's"
+        return "its header is not the initial model's, with the scales that were agreed"
     for (name, a), (_, b) in zip(
         codec.arrays(mine, ours), codec.arrays(found, theirs), strict=True
     ):

@@ -17,13 +17,14 @@ from serverless_fl.aggregation import strategy_of
 from serverless_fl.aggregation.facts import round_facts, update_facts
 from serverless_fl.aggregation.strategy import UpdateFacts
 from serverless_fl.domain import provenance
+from serverless_fl.domain.agreement import SCALES, published
 from serverless_fl.domain.errors import BadWeights
-from serverless_fl.domain.experiment import WEIGHTS
+from serverless_fl.domain.experiment import FEDERATED, WEIGHTS
 from serverless_fl.domain.lineage import rounds_of
 from serverless_fl.domain.round import RoundState
 from serverless_fl.privacy import mechanism_of
 from serverless_fl.weights import deltas
-from serverless_fl.weights.header import layout_of
+from serverless_fl.weights.header import Layout, layout_of
 from serverless_fl.wire import views
 from serverless_fl.wire.schema import BlobInfo
 
@@ -131,7 +132,7 @@ class _Check:
             self._note(model.version, False, str(error))
             return
         try:
-            again = await self._again(parent, round_, updates)
+            again = await self._again(parent, model, round_, updates)
             fault = again.weights_differ() or await self._difference(again, model)
         except (BadWeights, CorruptDownload, BadAnswer) as error:
             self._note(model.version, False, f"it cannot be recomputed: {error}")
@@ -139,7 +140,11 @@ class _Check:
         self._note(model.version, fault is None, fault or f"recomputed of {len(updates)} updates")
 
     async def _again(
-        self, parent: views.ModelView, round_: views.RoundView, files: dict[str, bytes]
+        self,
+        parent: views.ModelView,
+        model: views.ModelView,
+        round_: views.RoundView,
+        files: dict[str, bytes],
     ) -> Recomputed:
         """The round, computed again of the updates' files. Raises BadWeights, CorruptDownload."""
         base = await self._model(parent)
@@ -165,7 +170,20 @@ class _Check:
         facts = round_facts(self._config, round_.number, round_.clients, known)
         state = {name: await self._state(parent, name) for name in parent.state}
         mechanism = mechanism_of(self._config)
-        return Recomputed(self._strategy, facts, base, start, state, groups, mechanism)
+        written = await self._written(layout, model)
+        return Recomputed(self._strategy, facts, base, start, state, groups, mechanism, written)
+
+    async def _written(self, layout: Layout, model: views.ModelView) -> Layout:
+        """The layout with which a model should have been written. Raises BadWeights.
+
+        Where the parties' sums fix scales, its metadata have them; earlier releases left them out.
+        """
+        if self._config.normalisation != FEDERATED:
+            return layout
+        if SCALES not in layout_of(await self._model(model)).metadata:
+            return layout
+        agreed = await self._client.agreement(self._experiment.id)
+        return layout.with_metadata(published(layout.metadata, agreed.scales))
 
     async def _older_starts(self, round_: views.RoundView) -> dict[int, bytes]:
         """The weights that clients trained from, by version, where they are not the round's own."""

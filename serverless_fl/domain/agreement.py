@@ -3,19 +3,22 @@
 The metadata of the initial model hold the terms, so the file that everybody trains from says what
 its inputs and outputs mean. `facts` are words about the data that must be the same everywhere, such
 as the name of class 0 or the type of a column. `normalise` names the columns whose mean and
-deviation the parties' sums fix.
+deviation the parties' sums fix. Each later model also has what they have fixed, under `scales`: a
+mean and a deviation for each name of `normalise`, in its order.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from serverless_fl.domain.characters import CONTROLS
 from serverless_fl.domain.errors import BadEnrolment, BadWeights
 
-FACTS, NORMALISE = "facts", "normalise"  # the keys of the metadata; both values are JSON
+FACTS, NORMALISE = "facts", "normalise"  # the keys of the metadata; their values are JSON
+SCALES = "scales"
 MAX_FACTS = 1000
 MAX_FACT_NAME, MAX_FACT = 220, 200  # characters
 MAX_COLUMNS = 500  # whose sums the parties send
@@ -101,6 +104,48 @@ def metadata_of(agreement: Agreement) -> dict[str, str]:
     if agreement.normalise:
         found[NORMALISE] = json.dumps(list(agreement.normalise), ensure_ascii=False)
     return found
+
+
+class Scaled(Protocol):
+    """A column with its mean and its deviation, as the coordinator or the SDK has it."""
+
+    @property
+    def column(self) -> str: ...
+    @property
+    def mean(self) -> float: ...
+    @property
+    def deviation(self) -> float: ...
+
+
+def published(metadata: Mapping[str, str], scales: Iterable[Scaled]) -> dict[str, str]:
+    """Give the metadata of later models: those of the initial one, with the fixed scales.
+
+    Raises BadWeights (`bad-facts`) unless each column to normalise has a scale.
+    """
+    found = {scale.column: [scale.mean, scale.deviation] for scale in scales}
+    columns = agreement_of(metadata).normalise
+    if missing := [name for name in columns if name not in found]:
+        raise _bad(f"{missing[0][:40]!r} has no scale")
+    ordered = [found[name] for name in columns]
+    return {**metadata, SCALES: json.dumps(ordered, separators=(",", ":"))}
+
+
+def scales_in(metadata: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    """Read the mean and the deviation of each column from a model's metadata; none: no scales.
+
+    A stranger may have written them, so a caller checks the numbers. Raises BadWeights
+    (`bad-facts`) for what is not two numbers for each column.
+    """
+    if SCALES not in metadata:
+        return {}
+    columns = agreement_of(metadata).normalise
+    try:
+        found = [
+            (float(mean), float(deviation)) for mean, deviation in json.loads(metadata[SCALES])
+        ]
+        return dict(zip(columns, found, strict=True))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise _bad(f"`{SCALES}` must have a mean and a deviation for each column") from error
 
 
 def require_same_facts(agreed: Mapping[str, str], declared: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ def slot_named(name: str) -> int | None:
     return slot if slot >= 0 and client_id(slot) == name else None
 
 
+LATE = "late"  # the code of a refusal: the update came when its round had closed
 MAX_ANNOUNCED = 256  # parts in one call; the answer holds a long URL for each of them
 MAX_PARTS = 20_000  # in one file
 MAX_TOKEN_CHANGES = 100  # the newest ones that a record keeps; `token_generation` counts all
@@ -155,7 +156,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """An upload that the coordinator refused for its contents."""
+    """An upload that the coordinator refused for its contents, or that came too late (`LATE`)."""
 
     experiment_id: str
     round: int

@@ -64,12 +64,6 @@ class Synchronous(Schedule):
 
         Clients that were absent from the last attempt come in only when no others are left.
         """
-        draw = Draw(
-            seed=config.seed,
-            number=asked.number,
-            attempt=asked.attempt,
-            deadline_seconds=config.deadline_seconds,
-        )
         selection, kept = selection_of(config), set(asked.reported)
         for were_absent in (False, True):
             free = [
@@ -78,6 +72,13 @@ class Synchronous(Schedule):
                 if slot not in asked.reported and (slot in asked.absent) == were_absent
             ]
             missing = max(0, self.size(config) - len(kept))
+            draw = Draw(
+                seed=config.seed,
+                number=asked.number,
+                attempt=asked.attempt,
+                deadline_seconds=config.deadline_seconds,
+                least=max(0, config.updates_to_close - len(kept)),
+            )
             kept.update(selection.draw(draw, free, missing, asked.known))
         return tuple(sorted(kept))
 

@@ -97,6 +97,11 @@ class Layout:
                     code="layout-mismatch",
                 )
 
+    def with_metadata(self, metadata: Mapping[str, str]) -> Layout:
+        """Give the layout of the same tensors in the same order, with other metadata."""
+        kinds = [(tensor.name, *tensor.kind) for tensor in self.tensors]
+        return Layout(write_header(kinds, metadata), self.tensors, metadata)
+
     def same_order(self, other: Layout) -> bool:
         """Say whether both files hold the same tensors in the same order."""
         mine, theirs = self.tensors, other.tensors

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, JsonValue
 
 from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.aggregation.fedavg import FedAvg
 from serverless_fl.aggregation.strategy import Strategy
-from serverless_fl.alternatives import Alternative
+from serverless_fl.alternatives import NAME, Alternative
 from serverless_fl.domain.errors import InvalidConfig
-from serverless_fl.domain.experiment import Config
+from serverless_fl.domain.experiment import OWN, Config
 from serverless_fl.domain.goal import Goal, goal_of
 from serverless_fl.schedule import SCHEDULES, Schedule
 from serverless_fl.schedule.selection import SELECTIONS, Selection
@@ -203,12 +203,14 @@ class ExperimentConfig(Body):
     )
     schedule: Annotated[Schedule, OneOf(SCHEDULES)] = Field(
         Synchronous(),
-        description="When a round is due, and whose updates it takes",
+        description="When a round is due, and whose updates it takes. Where parties bring data of "
+        "their own, and nothing is said, a synchronous round has a grace of half the deadline",
         json_schema_extra=_choice("schedule", Synchronous()),
     )
     selection: Annotated[Selection, OneOf(SELECTIONS)] = Field(
         Uniform(),
-        description="How the clients of a cohort are selected",
+        description="How the clients of a cohort are selected. Where parties bring data of their "
+        "own, and nothing is said, it is responsive with 4 rest_rounds",
         json_schema_extra=_choice("schedule", Uniform()),
     )
     target_accuracy: FiniteFloat | None = Field(
@@ -305,6 +307,16 @@ class ExperimentConfig(Body):
         """The metric that tells better models from worse ones."""
         return goal_of(self.target_metric, self.target_better)
 
+    def completed(self) -> Self:
+        """Give the settings of a new experiment: those that were not given may follow others.
+
+        The selection and the schedule do, where parties bring data of their own.
+        """
+        if self.data != OWN or not isinstance(self.schedule, Synchronous):
+            return self
+        given = self.model_dump(exclude_unset=True)
+        return type(self)(**own_data_choices(self.deadline_seconds) | given)
+
     def to_config(self) -> Config:
         """The settings as the coordinator's rules read them.
 
@@ -314,3 +326,16 @@ class ExperimentConfig(Body):
         if fault := self.schedule.fault(config):
             raise InvalidConfig(fault)
         return config
+
+
+def own_data_choices(deadline_seconds: float) -> dict[str, dict[str, Any]]:
+    """Give the choices of an experiment whose parties bring data of their own, unless it says more.
+
+    Clients of a simulation are all there; parties elsewhere die, or sleep for a night. So silent
+    parties rest, and do not cost each round its deadline; a party that needs half of the deadline
+    is waited for (docs/decisions/0044).
+    """
+    return {
+        "selection": {NAME: "responsive", "rest_rounds": 4},
+        "schedule": {NAME: "synchronous", "grace_seconds": deadline_seconds / 2},
+    }

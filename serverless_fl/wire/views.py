@@ -87,6 +87,16 @@ class RefusalView(Answer):
     reason: Shown
 
 
+class LeftOutView(Answer):
+    """A party with data of its own that closed rounds were made without."""
+
+    client: ClientId = Field(examples=["client-03"])
+    rounds: RoundNumber = Field(description="The rounds that it was left out of")
+    asked: RoundNumber = Field(description="The rounds that asked it, of the newest hundred")
+    late: RoundNumber = Field(description="How often its update came when the round had closed")
+    reason: Shown
+
+
 class AttemptView(Answer):
     attempt: Attempt
     cohort: Clients
@@ -310,6 +320,10 @@ class ExperimentView(Answer):
         [],
         description="Clients whose updates were refused in every round of theirs, each with the "
         "last refusal",
+    )
+    left_out: Listed[LeftOutView] = Field(
+        [],
+        description="Parties with data of their own that closed rounds were made without, and why",
     )
     history: Listed[RoundSummary]
     evaluations: Examples = Field(

@@ -4,12 +4,14 @@ import asyncio
 
 import numpy as np
 
+from client_sdk.data.tables.reading import read_table
 from client_sdk.engines.in_line import InLine
 from client_sdk.engines.later_trainer import LaterTrainer
 from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.participant import Participant
 from client_sdk.task.own_data.describing import Look, plan_of
 from client_sdk.task.own_data.reading import Source, read_site
+from client_sdk.tools.predict_table import predict_table
 from tests.support.federation import config
 from tests.support.own_data import OWN
 from tests.support.own_files import LABEL, hospitals
@@ -55,6 +57,15 @@ async def test_a_party_that_comes_late_uses_the_scales_that_are_fixed(quick, tmp
     for party in parties:
         party.trainer.close()
     assert {end.state for end in ends} == {"completed"}
+    # Whoever downloads the last model predicts on raw rows with it.
+    model = tmp_path / "global.safetensors"
+    model.write_bytes(await quick.admin.download_model(made.id, 4))
+    rows = predict_table(paths[2], model)
+    labels = read_table(paths[2], LABEL).label
+    right = [
+        row.answer == labels.categories[int(c)] for row, c in zip(rows, labels.values, strict=True)
+    ]
+    assert np.mean(right) > 0.8
     # Mean 0 and deviation 1 over the two that were there at the start, not over all three.
     first = np.concatenate([party.x for party in parties[:2]])
     assert np.abs(first[:, 0].mean()) < 0.05

@@ -18,6 +18,7 @@ from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import Config, Experiment
 from serverless_fl.domain.goal import BEFORE
 from serverless_fl.domain.lineage import Origin
+from serverless_fl.domain.records import client_id
 from serverless_fl.wire import schema, views
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import clean
@@ -104,6 +105,16 @@ def experiment_body(found: ExperimentDetails) -> views.ExperimentView:
         direct=found.direct,
         current_round=round_body(found.current) if found.current else None,
         always_refused=[refusal_body(refusal) for refusal in found.always_refused],
+        left_out=[
+            views.LeftOutView(
+                client=client_id(f.slot),
+                rounds=f.rounds,
+                asked=f.asked,
+                late=f.late,
+                reason=f.reason(experiment.config),
+            )
+            for f in found.left_out
+        ],
         history=[summary_body(past) for past in found.history],
         evaluations=found.evaluations,
         goal=_goal_body(experiment.config),

@@ -54,8 +54,9 @@ async def create_experiment(
     """The experiment awaits its initial weights: upload them in parts, then commit them. Clients
     can enrol only after that.
     """
+    config = request.config.completed().to_config()
     experiment, key = await service.experiments.create(
-        request.name, request.config.to_config(), idempotency_key, by, origin_of(request.origin)
+        request.name, config, idempotency_key, by, origin_of(request.origin)
     )
     return created_body(experiment, key, service)
 

@@ -199,7 +199,9 @@ async def _compress(
     if (encoding := experiment.config.download_encoding) == WEIGHTS:
         return None
     prefix = keys.compressed_blob(experiment.id, held.record.number)
-    made = CompressedModel(context.blobs, model, aggregation.layout, encoding, prefix, again=again)
+    made = CompressedModel(
+        context.blobs, model, aggregation.new_layout, encoding, prefix, again=again
+    )
     async for _ in made.steps(context.limits.part_bytes):
         await held.renew_if_old()
     return made.blob

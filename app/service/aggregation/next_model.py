@@ -27,8 +27,9 @@ from serverless_fl.weights.header import Layout
 class NextModel:
     """The files of the version that a round makes, under `prefix`.
 
-    `base`: the model of the version before, whose state is the state before; `start` reads the
-    weights that the clients trained from. `mechanism` may wrap the strategy's step.
+    `layout` is that of the new model. `base`: the model of the version before, whose state is the
+    state before; `start` reads the weights that the clients trained from. `mechanism` may wrap the
+    strategy's step.
     """
 
     def __init__(
@@ -49,9 +50,8 @@ class NextModel:
         self._state = {
             name: NewFile(blobs, keys.state_blob(prefix, name)) for name in strategy.state
         }
-        offset = len(layout.header)
         self._before = {
-            name: FileReader(blobs, blob, layout, offset=offset)
+            name: FileReader(blobs, blob, layout)
             for name, blob in base.state.items()
             if name in self._state
         }

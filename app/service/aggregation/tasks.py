@@ -36,8 +36,9 @@ from serverless_fl.aggregation.facts import facts_of, round_facts
 from serverless_fl.aggregation.gram import add_products, rounded
 from serverless_fl.aggregation.mean import WeightedMean
 from serverless_fl.aggregation.strategy import Reduction
+from serverless_fl.domain.agreement import published
 from serverless_fl.domain.errors import DigestMismatch
-from serverless_fl.domain.experiment import Experiment
+from serverless_fl.domain.experiment import FEDERATED, Experiment
 from serverless_fl.domain.records import Blob, Cell, ModelVersion, Update
 from serverless_fl.domain.round import Round
 from serverless_fl.privacy import mechanism_of
@@ -58,6 +59,14 @@ class LostUpdate(Exception):
         self.update = update
 
 
+async def _new_layout(context: Context, experiment: Experiment, layout: Layout) -> Layout:
+    """The layout of a new model: its metadata have the scales that the parties' sums fixed."""
+    if experiment.config.normalisation != FEDERATED:
+        return layout
+    fixed = await context.repo.normalisation(experiment.id)
+    return layout.with_metadata(published(layout.metadata, fixed.scales)) if fixed else layout
+
+
 class Aggregation:
     """The aggregation of some updates of a round, as this process sees it."""
 
@@ -73,7 +82,8 @@ class Aggregation:
             found = await context.repo.model(experiment.id, version)
             assert found is not None  # noqa: S101  (its client trained from it)
             older[version] = found
-        return cls(context, experiment, round_, updates, layout, base, older)
+        new = await _new_layout(context, experiment, layout)
+        return cls(context, experiment, round_, updates, layout, new, base, older)
 
     def __init__(
         self,
@@ -82,12 +92,15 @@ class Aggregation:
         round_: Round,
         updates: list[Update],
         layout: Layout,
+        new_layout: Layout,
         base: ModelVersion,
         older: Mapping[int, ModelVersion],
     ) -> None:
         assert round_.cut is not None  # noqa: S101  (set before anything is aggregated)
         self.context, self.experiment, self.round = context, experiment, round_
-        self.layout, self.base = layout, base
+        # The new model's header may have more metadata than the initial one's. Spans are cut by the
+        # latter, so that they are the same in every process and release.
+        self.layout, self.new_layout, self.base = layout, new_layout, base
         self.strategy = strategy_of(experiment.config)
         self.spans = spans.cut(layout, round_.cut.span_bytes)
         self.tasks_done = self.bytes_added = 0  # by this process
@@ -118,7 +131,7 @@ class Aggregation:
         prefix = keys.model_parts(round_)
         mechanism = mechanism_of(config)
         self.next = NextModel(
-            blobs, prefix, layout, self.spans, self.strategy, mechanism, base, self._start
+            blobs, prefix, new_layout, self.spans, self.strategy, mechanism, base, self._start
         )
 
     # The weights of the updates in the mean

@@ -23,7 +23,7 @@ from serverless_fl.domain.errors import (
     TooLarge,
 )
 from serverless_fl.domain.experiment import Experiment, ExperimentState
-from serverless_fl.domain.records import Client, Part, Refusal, Update, UpdateCommit
+from serverless_fl.domain.records import LATE, Client, Part, Refusal, Update, UpdateCommit
 from serverless_fl.domain.round import Round, RoundState
 from serverless_fl.schedule import schedule_of
 
@@ -111,8 +111,16 @@ class Updates:
     async def _require_turn(self, experiment: Experiment, client: Client, number: int) -> Round:
         """The open round, if it collects and the client is in its cohort.
 
-        Raises OutOfTurn, Revoked.
+        Raises OutOfTurn, Revoked. It records that an update of a party's own data came too late.
         """
+        try:
+            return await self._turn(experiment, client, number)
+        except OutOfTurn:
+            await self._record_late(experiment, client, number)
+            raise
+
+    async def _turn(self, experiment: Experiment, client: Client, number: int) -> Round:
+        """As `_require_turn`, without a record."""
         self._require_open(experiment, client, number)
         round_ = await self.repo.round(experiment.id, number)
         if round_ is None or round_.state is not RoundState.COLLECTING:
@@ -180,6 +188,36 @@ class Updates:
         # The round may have waited for this client only.
         await self.rounds.advance(experiment.id, check_after(client.slot))
 
+    async def _record_late(self, experiment: Experiment, client: Client, number: int) -> None:
+        """Record that a party with data of its own trained for a round which closed without it.
+
+        So a party that is slow can be told from one that is silent. Of a common data set, which
+        may ask more clients than it waits for, nothing is recorded.
+        """
+        if not experiment.config.own_data or number > experiment.round:
+            return
+        if schedule_of(experiment.config).max_age is not None:
+            return
+        round_ = await self.repo.round(experiment.id, number)
+        if round_ is None or round_.state not in (RoundState.AGGREGATING, RoundState.CLOSED):
+            return
+        asked = {*round_.cohort, *(slot for a in round_.earlier for slot in a.cohort)}
+        if client.slot not in asked - {*round_.accepted, *round_.lost, *round_.revoked}:
+            return
+        now = self.context.clock()
+        open_for = (round_.closed_at or round_.deadline) - round_.opened_at
+        await self.repo.add_refusal(
+            Refusal(
+                experiment_id=experiment.id,
+                round=number,
+                slot=client.slot,
+                code=LATE,
+                reason=f"The update came {now - round_.opened_at:.0f} s after the round was "
+                f"opened, which was closed after {open_for:.0f} s.",
+                refused_at=now,
+            )
+        )
+
     async def _require_counted(self, experiment: Experiment, client: Client, number: int) -> None:
         """Raise OutOfTurn unless the aggregation takes the stored update.
 
@@ -195,6 +233,7 @@ class Updates:
         if client.slot in round_.lost:
             raise OutOfTurn(f"The store lost the update for round {number}: it does not count.")
         if round_.state is not RoundState.COLLECTING and client.slot not in round_.accepted:
+            await self._record_late(experiment, client, number)
             raise OutOfTurn(
                 f"Round {number} was closed before the update arrived.",
                 code=_late_code(experiment),

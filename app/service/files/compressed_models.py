@@ -37,7 +37,7 @@ class CompressedModel:
         again: bool = False,
     ) -> None:
         self._blobs, self._layout, self._again = blobs, layout, again
-        self._source = FileReader(blobs, model, layout, offset=len(layout.header))
+        self._source = FileReader(blobs, model, layout)
         self._target = encodings.encoded_layout(layout, encoding)
         self._tensors = {tensor.name: tensor for tensor in self._target.tensors}
         self._dtype = encodings.MODEL_ENCODINGS[encoding]

@@ -72,9 +72,9 @@ def _weights_reader(
 def base_reader(blobs: Blobs, model: ModelVersion, layout: Layout, encoding: str) -> Reader:
     """A reader of the weights that clients train from: the model, or its compressed model."""
     if model.compressed is None:
-        return LastSpan(FileReader.of_model(blobs, model, layout))
+        return LastSpan(FileReader(blobs, model.blob, layout))
     target = encodings.encoded_layout(layout, encoding)
-    file = FileReader(blobs, model.compressed, target, offset=len(target.header))
+    file = FileReader(blobs, model.compressed, target)
     return LastSpan(CompressedReader(file, encodings.float_names(layout)))
 
 
@@ -82,21 +82,23 @@ class FileReader(Reader):
     """Reads a file of weights, whose tensors may have another order than the model's.
 
     `layout` is the file's own, with dtypes that may differ from the model's. Its tensor data begins
-    at `offset`.
+    at `offset`; without one, they are the end of the file, behind a header of any length.
     """
 
     def __init__(
-        self, blobs: Blobs, blob: Blob, layout: Layout, *, offset: int, header: str = ""
+        self,
+        blobs: Blobs,
+        blob: Blob,
+        layout: Layout,
+        *,
+        offset: int | None = None,
+        header: str = "",
     ) -> None:
-        self._blobs, self._blob, self._offset = blobs, blob, offset
+        self._blobs, self._blob = blobs, blob
+        self._offset = blob.size - layout.data_bytes if offset is None else offset
         theirs = read_header(base64.b64decode(header)) if header else layout
         self._tensors = {tensor.name: tensor for tensor in theirs.tensors}
         self._scales: np.ndarray | None = None
-
-    @classmethod
-    def of_model(cls, blobs: Blobs, model: ModelVersion, layout: Layout) -> FileReader:
-        """A reader of a global model. Every version has the layout's own header."""
-        return cls(blobs, model.blob, layout, offset=len(layout.header))
 
     @classmethod
     def of_update(cls, blobs: Blobs, update: Update, layout: Layout) -> FileReader:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.service.cost.metering import Estimate
+from app.service.reading.left_out import LeftOut
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.prices import Prices
 from serverless_fl.domain.records import Evaluation, ModelVersion, Refusal, Update
@@ -49,7 +50,8 @@ class ListedExperiment:
 class ExperimentDetails:
     """An experiment as it stands at the time `now`.
 
-    `always_refused` is the last refusal of each client whose every update was refused.
+    `always_refused` is the last refusal of each client whose every update was refused, and
+    `left_out` are the clients that are missing in closed rounds.
     `retry_after` is the advised pause before the next look, in seconds.
     """
 
@@ -59,6 +61,7 @@ class ExperimentDetails:
     current: RoundDetails | None
     history: list[PastRound]
     always_refused: list[Refusal]
+    left_out: list[LeftOut]
     evaluations: int
     estimate: Estimate
     prices: Prices

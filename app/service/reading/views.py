@@ -13,6 +13,7 @@ from app.service.reading.details import (
     RoundDetails,
 )
 from app.service.reading.headline import always_refused, describe_always_refused, headline
+from app.service.reading.left_out import describe_left_out, left_out
 from app.service.records.keys import client_key
 from app.service.rounds.machine import Rounds
 from serverless_fl.domain.errors import NotFound
@@ -64,7 +65,9 @@ class Views:
             ended=experiment.ended,
             reported=[update.slot for update in current.updates] if current else [],
         )
-        progress = headline(experiment, enrolled, current, now) + describe_always_refused(refused)
+        absent = await left_out(self.repo, experiment)
+        progress = headline(experiment, enrolled, current, now)
+        progress += describe_always_refused(refused) + describe_left_out(absent)
         return ExperimentDetails(
             experiment=experiment,
             progress=progress,
@@ -72,6 +75,7 @@ class Views:
             current=current,
             history=[self._past(r) for r in history],
             always_refused=refused,
+            left_out=absent,
             evaluations=await self.repo.count_evaluations(experiment_id),
             estimate=estimate,
             prices=self.context.prices,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from app.service.context import Context
 from serverless_fl.domain import draws
 from serverless_fl.domain.experiment import Experiment
-from serverless_fl.domain.records import Update
+from serverless_fl.domain.records import LATE, Update
 from serverless_fl.domain.round import Round, RoundState
 from serverless_fl.schedule.selection import Known, Reads, Turn
 
@@ -28,13 +28,14 @@ async def known_clients(
     """Give what a selection that `reads` so much has to know of the clients in these slots."""
     turns: dict[int, list[Turn]] = {}
     if Reads.ROUNDS in reads:
+        late = await _late(context, experiment)
         left = UPDATES if Reads.UPDATES in reads else 0
         for round_ in await _newest_rounds(context, experiment):
             updates: Sequence[Update] = ()
             if len(round_.accepted) <= left:
                 left -= len(round_.accepted)
                 updates = await context.repo.accepted_updates(round_)
-            for slot, turn in _turns(round_, updates).items():
+            for slot, turn in _turns(round_, updates, late).items():
                 turns.setdefault(slot, []).append(turn)
     examples: dict[int, int] = {}
     if Reads.EXAMPLES in reads:
@@ -45,6 +46,14 @@ async def known_clients(
     }
 
 
+async def _late(context: Context, experiment: Experiment) -> Mapping[tuple[int, int], float]:
+    """When an update came that was too late, by round and slot."""
+    if not experiment.config.own_data:
+        return {}
+    refusals = await context.repo.refusals(experiment.id)
+    return {(r.round, r.slot): r.refused_at for r in refusals if r.code == LATE}
+
+
 async def _newest_rounds(context: Context, experiment: Experiment) -> list[Round]:
     """The newest closed rounds, the newest first."""
     most = max(1, min(ROUNDS, INVITED // experiment.config.clients_per_round))
@@ -53,7 +62,9 @@ async def _newest_rounds(context: Context, experiment: Experiment) -> list[Round
     return [round_ for round_ in reversed(found) if round_.state is RoundState.CLOSED]
 
 
-def _turns(round_: Round, updates: Sequence[Update]) -> dict[int, Turn]:
+def _turns(
+    round_: Round, updates: Sequence[Update], late: Mapping[tuple[int, int], float]
+) -> dict[int, Turn]:
     """The turns of all clients that any attempt at a round invited."""
     came = {update.slot: update for update in updates}
     heard = {*round_.accepted, *round_.lost}
@@ -67,6 +78,8 @@ def _turns(round_: Round, updates: Sequence[Update]) -> dict[int, Turn]:
             seconds = max(0.0, update.received_at - start)
             losses = (update.metrics[name] for name in _LOSSES if name in update.metrics)
             loss = next(losses, None)
+        elif (came_at := late.get((round_.number, slot))) is not None:
+            seconds = max(0.0, came_at - round_.opened_at)
         turns[slot] = Turn(round=round_.number, reported=slot in heard, seconds=seconds, loss=loss)
     return turns
 

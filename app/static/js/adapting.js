@@ -3,6 +3,7 @@ import { h } from "./dom.js";
 
 const ONLY_OWN = ["max_examples_per_client", "normalisation"];
 const ONLY_COMMON = ["dataset_size"];
+const DECIDED = ["selection", "schedule"]; // by the coordinator, for parties with data of their own
 
 /** Hides and disables the fields that do not apply to whose data it is: they are not sent. */
 export function showWhoseData(form) {
@@ -15,6 +16,20 @@ export function showWhoseData(form) {
   };
   for (const name of ONLY_OWN) toggle(name, !own);
   for (const name of ONLY_COMMON) toggle(name, own);
+  for (const name of DECIDED) {
+    const control = form.elements[name];
+    if (control && !control.dataset.chosen) control.toggleAttribute("data-unsent", own);
+  }
+}
+
+/** Leaves choices that nobody has touched to the coordinator, where it decides by whose data it is. */
+export function leaveUntouched(form) {
+  form.addEventListener("input", ({ target }) => {
+    const group = target.closest("fieldset.chosen")?.previousElementSibling?.querySelector("select") ?? target;
+    if (!DECIDED.includes(group.name)) return;
+    group.dataset.chosen = "1";
+    group.removeAttribute("data-unsent");
+  });
 }
 
 /** Keeps the cohort within the number of clients, and says so beside it. */

@@ -41,6 +41,7 @@ export function clientsSection(id) {
     const rounds = contributions(view.history);
     const [metric] = metricNames(view, []);
     const always = new Set((view.always_refused ?? []).map(({ client }) => client));
+    const missing = new Map((view.left_out ?? []).map((out) => [out.client, out]));
     const strategy = choiceName(view.config.strategy);
     const show = () => {
       const figures = figuresOf(past.rounds, view.current_round?.state === "closed" ? null : view.current_round);
@@ -54,7 +55,7 @@ export function clientsSection(id) {
         const { share = null, refused = 0, reason, last, metrics = {} } = figures.get(c.id) ?? {};
         const value = metrics[`${metric}_before`] ?? metrics[metric];
         return {
-          ...c, rounds: rounds.get(c.id) ?? 0, revocable, refused, reason, last, always: always.has(c.id),
+          ...c, rounds: rounds.get(c.id) ?? 0, revocable, refused, reason, last, always: always.has(c.id), out: missing.get(c.id),
           share: BY_COLUMN.has(strategy) ? null : share, value: value === undefined ? null : valueText(metric, value),
         };
       });
@@ -88,7 +89,9 @@ function row(client, revoke) {
     { type: "button", "aria-label": `Revoke ${client.id}`, onclick: () => revoke(client) }, "Revoke …");
   const end = client.revoked_at ? h("span.muted", {}, "revoked") : client.revocable && button;
   return h("tr", {}, h("td", {}, client.id), h("td", {}, client.name || "–"), h("td", {}, count(client.shard_size)),
-    h("td", {}, count(client.rounds)), h(client.refused ? "td.bad" : "td", { title: client.reason || null },
+    h(client.out ? "td.bad" : "td", { title: client.out?.reason || null },
+      count(client.rounds), client.out && h("span.small", {}, `, left out of ${count(client.out.rounds)}`)),
+    h(client.refused ? "td.bad" : "td", { title: client.reason || null },
       client.always ? "always" : count(client.refused)),
     h("td", {}, client.share === null ? "–" : percent(client.share)), h("td", {}, client.value ?? "–"),
     h("td", {}, client.last ? when(client.last) : "–"), h("td", {}, when(client.enrolled_at)), h("td.right", {}, end));

@@ -1,5 +1,5 @@
 // The form for a new experiment: the settings that the API describes, and the initial weights.
-import { adaptCohort, showWhoseData } from "./adapting.js";
+import { adaptCohort, leaveUntouched, showWhoseData } from "./adapting.js";
 import { get, post } from "./api.js";
 import { beginning } from "./beginning.js";
 import { fieldsOf, formField, readFields, showFaults } from "./fields.js";
@@ -62,6 +62,7 @@ function createForm(fields) {
   };
   begin.connect(form, changed);
   adaptCohort(form);
+  leaveUntouched(form);
   form.addEventListener("input", changed);
   form.addEventListener("change", changed);
   changed();

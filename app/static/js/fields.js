@@ -68,13 +68,13 @@ function chosenFields(choice, control) {
   return node;
 }
 
-/** The values of the form. An empty field keeps the coordinator's default, and so does a disabled one. */
+/** The values of the form. An empty field keeps the coordinator's default, and so do a disabled one and one marked as unsent. */
 export function readFields(form, fields) {
   const found = {};
   for (const { name, type, alternatives } of fields) {
     const control = form.elements[name];
     const text = control.value.trim();
-    if (text === "" || control.disabled) continue;
+    if (text === "" || control.disabled || control.hasAttribute("data-unsent")) continue;
     if (alternatives) found[name] = { name: text, ...readFields(form, alternatives[text].fields) };
     else if (type === "boolean") found[name] = text === "true";
     else found[name] = type === "integer" || type === "number" ? Number(text) : text;

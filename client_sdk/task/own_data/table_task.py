@@ -14,6 +14,7 @@ from torch import nn
 
 from client_sdk.data.data import Arrays
 from client_sdk.data.seeds import SeededRandom
+from client_sdk.data.tables.preparing import with_scales
 from client_sdk.data.tables.schema import Schema
 from client_sdk.errors import DataError
 from client_sdk.task.model_file import TABLE, read_metadata
@@ -21,6 +22,8 @@ from client_sdk.task.settings import TrainSettings
 from client_sdk.task.steps import Steps
 from client_sdk.task.task import ALL_CORRECTIONS, Result, Task, Weights
 from client_sdk.task.tensors import put_weights, weights_of
+from serverless_fl.domain.agreement import Scale, scales_in
+from serverless_fl.domain.errors import BadWeights
 
 Network = Literal["linear", "mlp"]
 NETWORKS: tuple[Network, ...] = get_args(Network)
@@ -36,6 +39,24 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _described(metadata: Mapping[str, str]) -> Schema:
+    """The table that a model's metadata describe, with the scales that its parties' sums fixed.
+
+    The coordinator writes these beside the description. Raises DataError.
+    """
+    schema = Schema.from_json(metadata.get(TABLE, ""))
+    try:
+        found = scales_in(metadata)
+    except BadWeights as error:
+        raise DataError(error.message) from error
+    if not found or set(schema.numeric) - found.keys():
+        return schema
+    return with_scales(
+        schema,
+        [Scale(column=n, mean=m, deviation=d, count=0) for n, (m, d) in found.items()],
+    )
 
 
 class TableTask(Task):
@@ -75,7 +96,7 @@ class TableTask(Task):
         found = next((name for name in NETWORKS if name == network), None)
         if found is None:
             raise DataError("The model is of a kind of network that this version does not know.")
-        task = cls(Schema.from_json(metadata.get(TABLE, "")), found)
+        task = cls(_described(metadata), found)
         # A described network could exceed the memory, but the file is here: nothing is built yet.
         if 4 * task.count() > len(model):
             raise DataError("The file holds fewer weights than the model that it describes.")

@@ -33,7 +33,8 @@ class Turn:
 
     `seconds` is the time from the beginning of the attempt to the update. `loss` is the loss that
     the client reported: of the model before its training, or else of the training. Both are None
-    where nothing is known.
+    where nothing is known. One whose update came after the round had closed has not `reported`,
+    and its `seconds` are known where parties have data of their own.
     """
 
     round: int
@@ -55,12 +56,17 @@ UNKNOWN = Known()  # a client of which the store holds nothing
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """The draw of one attempt at a round, which may take `deadline_seconds`."""
+    """The draw of one attempt at a round, which may take `deadline_seconds`.
+
+    A selection may give fewer clients than it was asked for, but not fewer than `least`: so many
+    updates are missing for the quorum.
+    """
 
     seed: int
     number: int
     attempt: int
     deadline_seconds: float
+    least: int = 0
 
     def ticket(self, slot: int) -> float:
         """Draw a number in [0, 1) for a slot."""
@@ -94,6 +100,7 @@ class Selection(Alternative):
     ) -> list[int]:
         """Give `size` of the slots, or all of them if there are fewer; ascending.
 
+        It may give fewer, but not less than `draw.least`, where it lets clients rest.
         `known` lacks clients of which the store holds nothing.
         """
         raise NotImplementedError

@@ -97,3 +97,10 @@ def test_the_picture_counts_uploads_as_the_coordinator_does_and_cuts_nothing():
     assert "(1 training, 1 uploaded)" in drawn
     assert "1 of 3 updates" in drawn
     assert "END" in drawn
+
+
+def test_updates_that_came_late_are_counted_at_the_end(narration):
+    assert narration.left_out == ""
+    narration(Event("uploaded", "client-01", 1))
+    narration(Event("late", "client-01", 2, "Round 2 is closed."))
+    assert narration.left_out.startswith("1 of 2 updates of this client came when their round was")

@@ -58,7 +58,7 @@ def test_a_number_is_estimated_on_its_own_scale(model, table):
 
 def test_a_model_without_its_scales_says_where_they_are(model, table):
     path = model(ROWS, [[-2.0], [2.0]], [0.0, 0.0], change=without_scales)
-    with pytest.raises(DataError, match="take the file that join --out wrote"):
+    with pytest.raises(DataError, match="the file that join --out wrote"):
         predict_table(table, path)
 
 

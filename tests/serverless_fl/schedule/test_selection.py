@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -133,3 +134,34 @@ def test_a_client_that_was_dead_for_long_still_comes_back_and_counts_in_full_aga
     assert found[1] > 0
     back = Known(turns=turns(True, *[False] * 50))
     assert shares(Responsive(), {0: Known(), 1: back})[1] == pytest.approx(0.5, abs=0.04)
+
+
+def missed(*rounds, late=False):
+    """A client that missed these rounds, the newest first."""
+    seconds = 70.0 if late else None
+    return Known(turns=tuple(Turn(round=n, reported=False, seconds=seconds) for n in rounds))
+
+
+@pytest.mark.parametrize(
+    ("client", "back"),
+    [
+        (missed(10), 12),  # one round later
+        (missed(10, 8), 13),
+        (missed(10, 7, 5), 15),
+        (missed(10, 5, 2, 1), 15),  # no longer than rest_rounds
+        (missed(10, late=True), 11),  # one that came late is not silent
+    ],
+)
+def test_a_silent_client_rests_for_longer_each_time_where_all_are_asked(client, back):
+    selection, known = Responsive(rest_rounds=4), {2: client}
+    asked = [n for n in range(11, 20) if 2 in selection.draw(draw(n), [0, 1, 2], 3, known)]
+    assert asked == list(range(back, 20))
+
+
+def test_clients_do_not_rest_where_the_quorum_needs_them_or_in_another_attempt():
+    selection, known = Responsive(rest_rounds=4), {1: missed(10), 2: missed(10)}
+    few = replace(draw(11), least=2)
+    assert selection.draw(few, [0, 1, 2], 3, known) == [0, 1, 2]
+    assert selection.draw(replace(few, least=1), [0, 1, 2], 3, known) == [0]
+    assert selection.draw(draw(11, attempt=2), [0, 1, 2], 3, known) == [0, 1, 2]
+    assert Responsive().draw(draw(11), [0, 1, 2], 3, known) == [0, 1, 2]
