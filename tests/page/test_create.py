@@ -113,6 +113,9 @@ def test_parties_with_data_of_their_own_get_the_whole_recipe(form, server, digit
     form.get_by_role("button", name="Create experiment").click()
     config = shown_config(form)
     assert (config["data"], config["dataset_size"], config["clients"]) == ("own", None, 3)
+    # Nobody has touched these, so the coordinator chooses for parties that may die.
+    assert config["selection"] == {"name": "responsive", "rest_rounds": 4}
+    assert config["schedule"] == {"name": "synchronous", "grace_seconds": 300}
     expect(form.locator(".recipe code")).to_contain_text("pip install")
     expect(form.locator(".command code")).to_contain_text("--name NAME --data PATH")
     for name in ("Copy install line", "Copy command"):

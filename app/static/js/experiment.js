@@ -1,4 +1,5 @@
 // The view of one experiment, made of sections; each section takes the newest data.
+import { agreementSection } from "./agreement.js";
 import { auditSection } from "./audit.js";
 import { chartsSection } from "./charts.js";
 import { clientsSection } from "./clients.js";
@@ -24,10 +25,11 @@ export function experimentView(main, id) {
   const predict = predictSection(id);
   const models = modelsSection(id);
   const clients = clientsSection(id);
+  const agreement = agreementSection(id);
   const cost = costSection();
   const config = configSection();
   const audit = auditSection(id);
-  const sections = [head, tiles, charts, round, join, predict, models, clients, cost, config, audit];
+  const sections = [head, tiles, charts, round, join, predict, models, clients, agreement, cost, config, audit];
   main.append(h("a", { href: "#/" }, "← All experiments"), problem, h("p.muted", {}, "Loading …"));
 
   const catalogue = modelsOf(id);
@@ -41,7 +43,7 @@ export function experimentView(main, id) {
     if (!view) {
       document.title = `${news.name} · Federated learning`;
       main.lastChild.replaceWith(head.node, tiles.node, charts.node,
-        h("div.pair", {}, round.node, join.node), predict.node, models.node, clients.node, cost.node, config.node, audit.node);
+        h("div.pair", {}, round.node, join.node), predict.node, models.node, clients.node, agreement.node, cost.node, config.node, audit.node);
     }
     view = news;
     showAll();

@@ -9,18 +9,18 @@ export function headSection() {
   const node = h("div.head");
   const sentence = h("p.sentence", { role: "status" });
   const bar = h("progress", { "aria-label": "Rounds done" });
-  const show = once(({ id, name, state, created_at, actions, budget }) => {
+  const show = once(({ id, name, state, created_at, actions, budget, origin }) => {
     node.replaceChildren(
       h("div.title", {},
         h("h1", {}, name), h(`span.badge.${state}`, {}, stateName(state)),
         h("span.spacer"), h("div.row", {}, actions.map((action) => button(action, { id, name, budget })))),
       h("div.row.small.muted", {}, h("code", {}, id), copyButton(id, "experiment id"),
-        h("span", {}, `created ${when(created_at)}`)),
+        h("span", {}, `created ${when(created_at)}`), origin && beginning(origin)),
       sentence, bar);
   });
   const update = (view) => {
-    const { id, name, state, created_at } = view;
-    show({ id, name, state, created_at, actions: actionsFor(view), budget: view.cost.budget_usd });
+    const { id, name, state, created_at, origin = null } = view;
+    show({ id, name, state, created_at, origin, actions: actionsFor(view), budget: view.cost.budget_usd });
     // The round's own section counts the time down, so this sentence leaves it out.
     const text = view.progress.replace(/, \d+ s left/, "");
     const wrong = troubles(view);
@@ -31,6 +31,12 @@ export function headSection() {
     bar.value = state === "completed" ? view.config.rounds : (view.model_version ?? 0);
   };
   return { node, update };
+}
+
+/** The model that a fork began from; its experiment may be another coordinator's. */
+function beginning({ experiment, version, sha256 }) {
+  return h("span", { title: `SHA-256 ${sha256}` }, `begins from model ${version} of `,
+    h("a", { href: `#/experiments/${encodeURIComponent(experiment)}` }, experiment));
 }
 
 /** What goes wrong now, beside the refusals that the coordinator's own sentence names. */
