@@ -7,7 +7,7 @@ alternative that is meant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -40,7 +40,7 @@ def name_of(alternative: type[Alternative]) -> str:
     return name
 
 
-def chosen(choice: Choice, alternatives: Sequence[type[A]], what: str) -> A:
+def chosen(choice: Choice, alternatives: tuple[type[A], ...], what: str) -> A:
     """Give the chosen alternative. `what` is the name of the choice, such as "strategy".
 
     Raises InvalidConfig if there is no such alternative, or if it refuses a setting: another
@@ -48,11 +48,29 @@ def chosen(choice: Choice, alternatives: Sequence[type[A]], what: str) -> A:
     """
     found = {name_of(alternative): alternative for alternative in alternatives}
     if choice.name not in found:
-        raise InvalidConfig(f"There is no {what} {choice.name!r}; there are {', '.join(found)}.")
+        from difflib import get_close_matches  # a coordinator needs it for nothing else
+
+        near = get_close_matches(choice.name, found, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        known = ", ".join(found)
+        raise InvalidConfig(f"There is no {what} {choice.name!r}{hint}; there are {known}.")
     try:
         return found[choice.name](**choice.settings)
     except ValidationError as error:
         raise InvalidConfig(f"The {what} {choice.name} refuses {first_fault(error)}.") from error
+
+
+def stored(choice: Choice, alternatives: tuple[type[A], ...], what: str) -> A:
+    """As `chosen`, for a choice of a stored experiment, which each poll and upload asks for.
+
+    Equal choices have the same object. It never changes. (`True` equals 1, but the settings were
+    checked before they were stored.)
+    """
+    found: A = _remembered(choice, alternatives, what)
+    return found
+
+
+_remembered = lru_cache(256)(chosen)
 
 
 def first_fault(error: ValidationError) -> str:

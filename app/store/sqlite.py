@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic_core import from_json
 
 from app.store.port import Body, Document
 from app.store.sqlite_file import Database
-from app.store.sqlite_known import KnownDocuments
+from app.store.sqlite_known import KnownDocuments, Row, document_of
 from serverless_fl.domain.errors import StoreRefused
 
 # The event loop reads a blob, or rows, up to these sizes faster than it wakes a thread.
@@ -41,16 +42,12 @@ _GET = "SELECT key, revision, body FROM documents WHERE kind = ? AND key = ?"
 _FIND = "SELECT key, revision, body FROM documents WHERE kind = ? AND second = ?"
 
 
-def _document(row: tuple[str, int, str] | None) -> Document | None:
-    return None if row is None else Document(row[0], row[1], from_json(row[2]))
-
-
 class SQLiteDocuments:
     """`app.store.port.Documents` in a SQLite file."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known = KnownDocuments(database, self._get)
+        self._known = KnownDocuments(database, self._row)
 
     async def insert(self, kind: str, key: str, body: Body, *, unique: str | None = None) -> bool:
         row = (kind, key, unique, _dump(body))
@@ -65,16 +62,17 @@ class SQLiteDocuments:
 
         return await self._database.write(work)
 
-    async def get(self, kind: str, key: str) -> Document | None:
-        return await self._known.get(kind, key)
+    def get(self, kind: str, key: str) -> Coroutine[Any, Any, Document | None]:
+        return self._known.get(kind, key)
 
-    async def _get(self, kind: str, key: str) -> Document | None:
-        return _document(
-            await self._database.read(lambda c: c.execute(_GET, (kind, key)).fetchone())
+    async def _row(self, kind: str, key: str) -> Row | None:
+        found: Row | None = await self._database.read(
+            lambda c: c.execute(_GET, (kind, key)).fetchone()
         )
+        return found
 
     async def find(self, kind: str, unique: str) -> Document | None:
-        return _document(
+        return document_of(
             await self._database.read(lambda c: c.execute(_FIND, (kind, unique)).fetchone())
         )
 

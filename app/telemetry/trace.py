@@ -15,6 +15,11 @@ _provider: Any = None
 _tracer: Any = None
 
 
+def is_on() -> bool:
+    """Say whether spans are sent."""
+    return _tracer is not None
+
+
 def span(name: str, **attributes: str | int | float) -> AbstractContextManager[Any]:
     """Open a span around the block. Gives the span, or None if traces are off."""
     if _tracer is None:

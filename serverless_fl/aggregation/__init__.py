@@ -21,7 +21,7 @@ from serverless_fl.aggregation.qfedavg import QFedAvg
 from serverless_fl.aggregation.scaffold import Scaffold
 from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.aggregation.trimmed_mean import TrimmedMean
-from serverless_fl.alternatives import chosen
+from serverless_fl.alternatives import stored
 from serverless_fl.domain.experiment import Config
 
 STRATEGIES: tuple[type[Strategy], ...] = (
@@ -49,4 +49,4 @@ def strategy_of(config: Config) -> Strategy:
     Raises InvalidConfig if there is no such strategy, or if it refuses a setting: another release
     may have stored the experiment.
     """
-    return chosen(config.strategy, STRATEGIES, "strategy")
+    return stored(config.strategy, STRATEGIES, "strategy")

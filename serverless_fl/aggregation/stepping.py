@@ -12,13 +12,12 @@ from serverless_fl.weights import spans
 from serverless_fl.weights.deltas import LARGEST
 from serverless_fl.weights.header import FLOATS
 
-Step = Callable[..., tuple[np.ndarray, dict[str, np.ndarray]]]
-Wrap = Callable[[Step, spans.Piece], Step]
+Wrap = Callable[[spans.Step, spans.Piece], spans.Step]
 
 _CHUNK = 1 << 18  # elements of one call of `step`; each of its arrays takes 2 MiB
 
 
-def unwrapped(step: Step, elements: spans.Piece) -> Step:
+def unwrapped(step: spans.Step, elements: spans.Piece) -> spans.Step:
     """Give the strategy's step itself."""
     return step
 

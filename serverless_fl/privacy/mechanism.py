@@ -11,17 +11,12 @@ loads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
 
     from serverless_fl.privacy.sending import Sending
-    from serverless_fl.weights.spans import Piece
-
-Step = Callable[..., tuple["np.ndarray", dict[str, "np.ndarray"]]]
-"""A strategy's step over some elements; see `serverless_fl.aggregation.strategy.Strategy.step`."""
+    from serverless_fl.weights.spans import Piece, Step
 
 
 class Mechanism:

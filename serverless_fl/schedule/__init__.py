@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from serverless_fl.alternatives import chosen
+from serverless_fl.alternatives import stored
 from serverless_fl.domain.experiment import Config
 from serverless_fl.schedule.buffered import Buffered
 from serverless_fl.schedule.schedule import Due, Heard, Invitation, Schedule
@@ -21,4 +21,4 @@ def schedule_of(config: Config) -> Schedule:
 
     Another release may have stored a schedule that this one does not know.
     """
-    return chosen(config.schedule, SCHEDULES, "schedule")
+    return stored(config.schedule, SCHEDULES, "schedule")

@@ -6,6 +6,7 @@ coordinator reads one part of an update for one span.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,8 @@ class Piece:
 
 
 Span = tuple[Piece, ...]
+Step = Callable[..., tuple["np.ndarray", dict[str, "np.ndarray"]]]
+"""A strategy's step over some elements; see `serverless_fl.aggregation.strategy.Strategy.step`."""
 
 
 def cut(layout: Layout, part_bytes: int) -> list[Span]:

@@ -144,7 +144,7 @@ def _plain(value: Any) -> Any:
 
 # For reads of single documents. Lists are read too seldom to remember their objects.
 known_experiment = Memo(experiment, 64)
-known_client = Memo(client, 1024)
+known_client = Memo(client, 4096)
 known_round = Memo(round, 64)
-known_update = Memo(update, 1024)
+known_update = Memo(update, 4096)
 known_model = Memo(model, 16)

@@ -37,4 +37,4 @@ class Memo(Generic[T]):
 
 
 def _same(one: Document, other: Document) -> bool:
-    return one.revision == other.revision and one.body == other.body
+    return one is other or (one.revision == other.revision and one.body == other.body)

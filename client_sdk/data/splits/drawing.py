@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from client_sdk.data.splits import SPLITS
 from client_sdk.data.splits.split import Examples, Split
 from client_sdk.errors import DataError
-from serverless_fl.alternatives import first_fault, name_of
+from serverless_fl.alternatives import chosen
+from serverless_fl.domain.choice import Choice
+from serverless_fl.domain.errors import InvalidConfig
 
 Law = Split | str | Mapping[str, Any] | Callable[[Examples, int, int], Sequence[Sequence[int]]]
 """A split, its name, its name and settings, or a function as `Split.draw`."""
@@ -39,17 +39,10 @@ def split_of(law: Law) -> Split | None:
         return law
     if not isinstance(law, str | Mapping):
         return None
-    given = {"name": law} if isinstance(law, str) else dict(law)
-    known = {name_of(split): split for split in SPLITS}
-    name = str(given.get("name"))
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise DataError(f"There is no split {name!r}{hint}; there are {', '.join(known)}.")
     try:
-        return known[name](**given)
-    except ValidationError as error:
-        raise DataError(f"The split {name} refuses {first_fault(error)}.") from error
+        return chosen(Choice.of(law), SPLITS, "split")
+    except InvalidConfig as error:
+        raise DataError(error.message) from error
 
 
 def described(split: Split) -> str:

@@ -6,7 +6,7 @@ there.
 
 from __future__ import annotations
 
-from serverless_fl.alternatives import chosen
+from serverless_fl.alternatives import stored
 from serverless_fl.domain.experiment import Config
 from serverless_fl.schedule.selection.by_loss import ByLoss
 from serverless_fl.schedule.selection.by_size import BySize
@@ -25,4 +25,4 @@ def selection_of(config: Config) -> Selection:
 
     Another release may have stored a selection that this one does not know.
     """
-    return chosen(config.selection, SELECTIONS, "selection")
+    return stored(config.selection, SELECTIONS, "selection")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from app.store import sqlite_known
-from app.store.port import Document
 from app.store.sqlite import open_sqlite
 from app.store.sqlite_file import Database
+from app.store.sqlite_known import Row
 from serverless_fl.domain.errors import StoreUnavailable
 
 
@@ -25,7 +25,7 @@ def counted(documents, monkeypatch) -> list[str]:
     keys: list[str] = []
     read = documents._known._read
 
-    async def counting(kind: str, key: str) -> Document | None:
+    async def counting(kind: str, key: str) -> Row | None:
         keys.append(key)
         return await read(kind, key)
 
@@ -77,7 +77,7 @@ async def test_the_version_is_asked_for_before_the_row(documents, tmp_path, monk
     other = sqlite3.connect(tmp_path / "f", isolation_level=None)
     read = documents._known._read
 
-    async def interrupted(kind: str, key: str) -> Document | None:
+    async def interrupted(kind: str, key: str) -> Row | None:
         found = await read(kind, key)
         other.execute("UPDATE documents SET revision = 2, body = '{\"n\":2}'")
         return found
@@ -94,7 +94,7 @@ async def test_a_read_that_others_overtook_is_not_remembered(documents, monkeypa
     await documents.insert("rounds", "a", {"n": 1})
     read, late = documents._known._read, asyncio.Event()
 
-    async def slow(kind: str, key: str) -> Document | None:
+    async def slow(kind: str, key: str) -> Row | None:
         found = await read(kind, key)
         await late.wait()
         return found
@@ -119,11 +119,28 @@ async def test_a_busy_file_is_read_and_not_remembered(documents, monkeypatch):
     assert keys == ["a", "a"]
 
 
-async def test_a_bounded_number_is_remembered(documents, monkeypatch):
-    monkeypatch.setattr(sqlite_known, "MOST", 20)
+async def test_a_document_is_parsed_again_only_if_its_row_is_another_one(documents, tmp_path):
+    await documents.insert("rounds", "a", {"n": 1})
+    await documents.insert("rounds", "b", {"n": 1})
+    one, two = [await documents.get("rounds", key) for key in "ab"]
+    assert await documents.replace("rounds", "b", 1, {"n": 2})
+    assert await documents.get("rounds", "a") is one
+    assert (await documents.get("rounds", "b")).body == {"n": 2}
+    await documents.delete("rounds", "a")
+    await documents.insert("rounds", "a", {"n": 3})  # the revision is the deleted document's
+    assert (await documents.get("rounds", "a")).body == {"n": 3}
+    assert (one.body, two.body) == ({"n": 1}, {"n": 1})
+
+
+async def test_what_is_remembered_is_bounded_in_bytes(documents, monkeypatch):
+    monkeypatch.setattr(sqlite_known, "MOST_BYTES", 20_000)
+    await documents.insert("rounds", "large", {"n": "x" * 15_000})
     for n in range(50):
         assert await documents.get("rounds", str(n)) is None
-        assert len(documents._known._known) <= 20
+        assert (await documents.get("rounds", "large")).revision == 1
+        known = documents._known
+        assert 15_000 < known._bytes == sum(map(sqlite_known._size, known._known.values()))
+        assert known._bytes <= 20_000
 
 
 async def test_a_database_in_memory_remembers_nothing():

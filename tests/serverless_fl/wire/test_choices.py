@@ -116,6 +116,13 @@ def test_a_stored_strategy_of_another_release(with_toy, stored, says):
         strategy_of(Config.of({**NEEDED, "strategy": stored}))
 
 
+def test_equal_stored_choices_are_one_object(with_toy):
+    one, same = (Config.of({**NEEDED, "strategy": {"name": "toy", "toy_steps": 2}}) for _ in "ab")
+    other = Config.of({**NEEDED, "strategy": {"name": "toy", "toy_steps": 3}})
+    assert strategy_of(one) is strategy_of(same)
+    assert strategy_of(other) == Toy(toy_steps=3)
+
+
 def test_settings_of_another_release_are_not_shown():
     kept = Config.of({**NEEDED, "strategy": {"name": "fedavg", "gone": 1}})
     with pytest.raises(

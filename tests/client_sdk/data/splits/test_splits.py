@@ -206,7 +206,7 @@ MISTAKES = {
     "a name": ("dirichlet-class", r"no split 'dirichlet-class' \(did you mean dirichlet-classes\?"),
     "a setting": ({"name": "equal", "alpha": 1.0}, "split equal refuses alpha"),
     "a value": ({"name": "dirichlet-classes", "alpha": 0.0}, "refuses alpha"),
-    "no name": ({"alpha": 0.0}, "There is no split"),
+    "no name": ({"alpha": 0.0}, "an object with a name"),
     "shards": ({"name": "label-shards", "shards_per_client": 1000}, "too few for 20000 shards"),
     "no column": (
         {"name": "by-column", "site_column": "ward"},
