@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-
     from serverless_fl.privacy.sending import Sending
     from serverless_fl.weights.spans import Piece, Step
 
