@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 from client_sdk import interrupts
@@ -37,6 +39,7 @@ def start(libraries: Iterable[str]) -> None:
         return
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(libraries))
     path = os.pathsep.join(folder for folder in sys.path if folder)
+    resource_tracker.ensure_running()  # started within the context, it would let Ctrl-C through
     # Without the working folder, which may hold a random.py of the user's own.
     variables = _ONE_THREAD | {"PYTHONSAFEPATH": "1", "PYTHONPATH": path}
     with _environment(variables), interrupts.kept_from_children():
@@ -60,6 +63,27 @@ def context() -> Any:
     if "torch" in sys.modules:
         import torch.multiprocessing  # noqa: F401
     return multiprocessing.get_context("forkserver" if AVAILABLE else "spawn")
+
+
+@contextmanager
+def killed_after(seconds: float) -> Iterator[None]:
+    """End the server if the context takes longer: its start of a process raises EOFError then.
+
+    The next engine starts a new server.
+    """
+    timer = threading.Timer(seconds, _kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _kill() -> None:
+    server: Any = forkserver._forkserver
+    if server._forkserver_pid is not None:
+        os.kill(server._forkserver_pid, signal.SIGKILL)
 
 
 @contextmanager

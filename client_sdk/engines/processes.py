@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import multiprocessing
+import multiprocessing.connection
 import os
 import pickle  # nosec B403  (bytes of this process, for its own children)
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from client_sdk import interrupts
@@ -28,6 +29,8 @@ from client_sdk.errors import BadSettings, DataError, TrainingFailed
 from client_sdk.task.task import Task
 
 T = TypeVar("T")
+
+START_SECONDS = 300.0  # until the first process answers; a busy machine needs a while
 
 _state: dict[str, Data] = {}  # of a worker
 
@@ -50,6 +53,7 @@ class Processes:
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or usable_cores()
         self._pool: ProcessPoolExecutor | None = None
+        self._first: Future[None] | None = None  # a job that any process can do at once
         self._task = b""
 
     def start(self, data: Data) -> None:
@@ -87,19 +91,24 @@ class Processes:
         """Start the processes. The executor starts one when a job arrives."""
         assert self._pool is not None  # noqa: S101
         try:
-            with interrupts.kept_from_children():
-                for _ in range(self.workers):
+            with interrupts.kept_from_children(), fork_server.killed_after(START_SECONDS):
+                self._first = self._pool.submit(_do_nothing)
+                for _ in range(1, self.workers):
                     self._pool.submit(_do_nothing)
         except (EOFError, OSError) as error:
-            raise TrainingFailed(
-                "The training processes did not start; is the machine out of memory?"
-            ) from error
+            raise _did_not_start() from error
+        running: Any = self._pool
+        parts = (running._processes, running._result_queue)
+        threading.Thread(target=_end_after_a_death, args=parts, daemon=True, name="deaths").start()
 
     async def run(self, job: Callable[..., T], *arguments: Any) -> T:
         """Run a job on the next free core."""
         assert self._pool is not None  # noqa: S101
+        assert self._first is not None  # noqa: S101
         loop = asyncio.get_running_loop()
         try:
+            if not self._first.done():
+                await _answer(self._first)
             return await loop.run_in_executor(self._pool, _run, job, self._task, *arguments)
         except BrokenProcessPool as error:
             raise TrainingFailed(
@@ -114,13 +123,50 @@ class Processes:
         """End the processes, also in the middle of a job."""
         if self._pool is None:
             return
-        processes = list((getattr(self._pool, "_processes", None) or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool = None
-        for process in processes:  # one may be in the middle of ten epochs
-            process.terminate()
-        for process in processes:
+        pool, self._pool = self._pool, None
+        running: Any = pool
+        processes, answers = running._processes, running._result_queue
+        pool.shutdown(wait=False, cancel_futures=True)
+        _kill(processes, answers)
+        for process in list(processes.values()):
             process.join(5)
+
+
+def _kill(processes: Mapping[int, BaseProcess], answers: Any) -> None:
+    """End an executor's processes at once, also in the middle of a job or an answer.
+
+    The executor's thread waits for the rest of an answer until all writing ends of the pipe are
+    closed, and the interpreter waits for the thread when it exits. This process writes no answers.
+    """
+    for process in list(processes.values()):
+        process.kill()
+    answers._writer.close()
+
+
+def _end_after_a_death(processes: Mapping[int, BaseProcess], answers: Any) -> None:
+    """End all of an executor's processes once one has died.
+
+    A process that dies in the middle of an answer holds a lock that the others need to answer. The
+    executor waits for the rest of the answer then, and notices nothing.
+    """
+    while not multiprocessing.connection.wait([p.sentinel for p in list(processes.values())], 1.0):
+        pass  # the executor may have started another process
+    _kill(processes, answers)
+
+
+async def _answer(first: Future[None]) -> None:
+    """Wait until a process has done its first job. Raises TrainingFailed where none does."""
+    done = asyncio.wrap_future(first)
+    if not (await asyncio.wait([done], timeout=START_SECONDS))[0]:
+        raise _did_not_start()
+    done.result()
+
+
+def _did_not_start() -> TrainingFailed:
+    return TrainingFailed(
+        "The training processes did not start; is the machine out of memory, or its disk slow? "
+        "engine=InLine() trains in this process."
+    )
 
 
 def _share(data: Data) -> None:

@@ -2,8 +2,14 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +17,7 @@ import pytest
 import torch
 
 from client_sdk.data.data import Arrays, Items
-from client_sdk.engines import fork_server
+from client_sdk.engines import fork_server, processes
 from client_sdk.engines.in_line import InLine
 from client_sdk.engines.processes import Processes
 from client_sdk.engines.trainer import LocalTrainer
@@ -34,6 +40,63 @@ def one_update(task, engine, data=toy.POINTS, indices=range(20)):
 def test_a_process_that_dies_is_an_error_in_words():
     with pytest.raises(TrainingFailed, match="A training process died"):
         one_update(toy.Failing(), Processes(1))
+
+
+def stop_in_the_middle_of_the_answer(task, data, seconds):
+    def send(self, content):
+        os.write(self.fileno(), bytes(content)[: len(content) // 2])
+        time.sleep(seconds)
+        os._exit(1)
+
+    Connection._send = send  # of this worker
+
+
+@contextmanager
+def a_worker_that_stops_in_the_middle_of_its_answer(seconds):
+    with LocalTrainer(toy.Line(), toy.POINTS, Processes(1)) as trainer:
+        yield trainer.engine.run(stop_in_the_middle_of_the_answer, seconds)
+
+
+def test_a_process_that_dies_in_the_middle_of_its_answer_is_an_error_in_words():
+    async def wait_for_it():
+        with a_worker_that_stops_in_the_middle_of_its_answer(0) as job:
+            await asyncio.wait_for(job, 60)
+
+    with pytest.raises(TrainingFailed, match="A training process died"):
+        asyncio.run(wait_for_it())
+
+
+def test_the_end_in_the_middle_of_an_answer_leaves_no_thread_for_which_an_exit_waits():
+    before = set(threading.enumerate())
+
+    async def leave():
+        with a_worker_that_stops_in_the_middle_of_its_answer(600) as job:
+            running = asyncio.ensure_future(job)
+            await asyncio.sleep(1)
+        running.cancel()
+
+    asyncio.run(leave())
+    wait_for(lambda: not {t for t in set(threading.enumerate()) - before if "Executor" in repr(t)})
+
+
+@pytest.mark.skipif(not fork_server.AVAILABLE, reason="only Linux forks training processes")
+def test_nobody_waits_for_ever_for_a_server_that_stands_still(monkeypatch):
+    fork_server.start(())
+    server = forkserver._forkserver._forkserver_pid
+    os.kill(server, signal.SIGSTOP)
+    monkeypatch.setattr(processes, "START_SECONDS", 0.2)
+    with pytest.raises(TrainingFailed, match="did not start"):
+        one_update(toy.Line(), Processes(1))
+    monkeypatch.undo()
+    assert one_update(toy.Line(), Processes(1)).num_examples == 18
+
+
+@pytest.mark.skipif(not fork_server.AVAILABLE, reason="only Linux forks training processes")
+def test_ctrl_c_does_not_reach_the_server_while_it_imports():
+    fork_server.start(())
+    status = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read_text()
+    blocked = next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
+    assert int(blocked, 16) & 1 << signal.SIGINT - 1
 
 
 class Unpicklable(toy.Line):
