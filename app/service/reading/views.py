@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.service.clients.enrolment import Enrolled
 from app.service.clients.shards import examples_of
 from app.service.context import Context
+from app.service.own_data.left_out import describe_left_out, left_out
 from app.service.reading.details import (
     ExperimentDetails,
     ListedExperiment,
@@ -13,7 +14,6 @@ from app.service.reading.details import (
     RoundDetails,
 )
 from app.service.reading.headline import always_refused, describe_always_refused, headline
-from app.service.reading.left_out import describe_left_out, left_out
 from app.service.records.keys import client_key
 from app.service.rounds.machine import Rounds
 from serverless_fl.domain.errors import NotFound
