@@ -19,8 +19,9 @@ from client_sdk.errors import UsageError
 from client_sdk.results.console import Output
 from client_sdk.results.files import require_writable
 from client_sdk.results.join_progress import JoinProgress
+from client_sdk.task.agreeing import require_no_other
 from client_sdk.task.joining import UNDESCRIBED, adapt, description_of
-from client_sdk.task.model_file import TABLE, read_metadata, spec_of
+from client_sdk.task.model_file import is_own_task, read_metadata, spec_of
 from client_sdk.task.pictures import picture_task
 from serverless_fl.domain.experiment import OWN
 from serverless_fl.wire.text import clean
@@ -59,7 +60,7 @@ async def _participate(
     if arguments.task is not None:
         return await task_join.participate(joining)
     about = read_metadata(initial)
-    if "task" in about and not about.keys() & {"model", TABLE}:
+    if is_own_task(about):
         raise UsageError(
             f"The experiment trains a task of somebody's own, {clean(about['task'], 80)}: give "
             "--task."
@@ -76,6 +77,7 @@ async def _participate(
     task = picture_task(dataset, spec.name, arguments.kernel)
     if spec != task.about.spec:
         raise UsageError(f"The experiment's model does not fit the data of {dataset.name}.")
+    require_no_other(task, initial)
     trainer = LocalTrainer(task, dataset.train, Processes(arguments.workers or 1))
     with interrupts.cancelling(), contextlib.closing(trainer):
         trainer.start()

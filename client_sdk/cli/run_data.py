@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from client_sdk.cli import own_task, run_table
@@ -17,6 +17,7 @@ from client_sdk.data.tables.reading import is_table
 from client_sdk.errors import UsageError
 from client_sdk.recipes.sharing import hold_out_test
 from client_sdk.task.initial import described_pictures, described_table
+from client_sdk.task.joining import scaled_like
 from client_sdk.task.pictures import picture_task
 from client_sdk.task.task import Task
 
@@ -67,7 +68,7 @@ def load(arguments: argparse.Namespace, initial: bytes | None = None) -> RunData
     if arguments.task is None:
         model = arguments.model
         if about is not None:
-            dataset = replace(dataset, mean=about.mean, std=about.std)
+            dataset = scaled_like(dataset, about)
             model = about.spec.name if model == "auto" else model
         made: Task = picture_task(dataset, model, arguments.kernel)
     else:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from client_sdk.data.data import Data
 from client_sdk.engines.engine import Engine
+from client_sdk.task import weights_file
+from client_sdk.task.agreeing import require_no_other
 from client_sdk.task.local import evaluate_client, fine_tune_client, train_client
 from client_sdk.task.task import Evaluation, LocalUpdate, Task
 from serverless_fl.wire.turns import Train, Training
@@ -26,6 +29,7 @@ class LocalTrainer:
 
     def __init__(self, task: Task, data: Data, engine: Engine) -> None:
         self.task, self.data, self.engine = task, data, engine
+        self._compared: bytes | None = None  # the header of a model that is of this task
 
     def start(self) -> None:
         """Start the engine, which returns at once; once. Raises DataError, BadSettings."""
@@ -55,7 +59,8 @@ class LocalTrainer:
     async def train(
         self, client_id: str, indices: Sequence[int], weights: bytes, order: Train
     ) -> LocalUpdate:
-        """Train one client for one round."""
+        """Train one client for one round. Raises DataError for a model of another task."""
+        await self._compare(weights)
         return await self.engine.run(train_client, client_id, list(indices), weights, order)
 
     async def train_corrected(
@@ -67,6 +72,7 @@ class LocalTrainer:
         offset: Mapping[str, np.ndarray],
     ) -> LocalUpdate:
         """Train as `train`, and add the offset to each gradient."""
+        await self._compare(weights)
         return await self.engine.run(
             train_client, client_id, list(indices), weights, order, dict(offset)
         )
@@ -82,3 +88,10 @@ class LocalTrainer:
     ) -> Evaluation:
         """Measure a model on the examples that one client holds out."""
         return await self.engine.run(evaluate_client, client_id, list(indices), weights, seed)
+
+    async def _compare(self, weights: bytes) -> None:
+        """Raise DataError, with both sides' words, for a model of another task."""
+        header = weights_file.read_layout(weights, "The model").header
+        if header != self._compared:  # all models of an experiment have the same one
+            await asyncio.to_thread(require_no_other, self.task, weights)
+            self._compared = header

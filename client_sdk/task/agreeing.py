@@ -10,6 +10,7 @@ from client_sdk.task import weights_file
 from client_sdk.task.own_data.site import bounded
 from client_sdk.task.task import Task, fingerprint, form_of
 from serverless_fl.domain.agreement import Agreement
+from serverless_fl.domain.task_name import FINGERPRINT
 from serverless_fl.weights.header import Layout
 from serverless_fl.wire.text import clean
 
@@ -18,7 +19,7 @@ _WORD = 80  # characters of each side's word
 
 def facts_of(task: Task) -> dict[str, str]:
     """What a party says of its task when it enrols with data of its own."""
-    said = {"task": task.name, "fingerprint": fingerprint(task), **task.terms()}
+    said = {"task": task.name, FINGERPRINT: fingerprint(task), **task.terms()}
     return dict(bounded(Agreement(said)).facts)
 
 
@@ -32,10 +33,20 @@ def require_same(task: Task, model: bytes, whose: str = "the experiment") -> Non
     theirs = {"task": about.get("task", "none"), **_terms(about)}
     ours = {"task": task.name, **task.terms()}
     found = [*_differences(theirs, ours), *_of_form(task, layout)]
-    if not found and about.get("fingerprint") != fingerprint(task):
-        found = ["the fingerprint"]
+    if not found:
+        there, here = ({FINGERPRINT: of} for of in (about.get(FINGERPRINT, ""), fingerprint(task)))
+        found = _differences(there, here)
     if found:
         raise DataError(f"The task here is not {whose}'s: {_shown(found)}.")
+
+
+def require_no_other(task: Task, model: bytes) -> None:
+    """As `require_same`, but a model whose file has no fingerprint may be of any task.
+
+    Earlier versions wrote none for pictures and tables, and other programs write none.
+    """
+    if FINGERPRINT in weights_file.read_layout(model, "The experiment's model").metadata:
+        require_same(task, model)
 
 
 def require_form(task: Task, model: bytes, whose: str) -> None:

@@ -42,7 +42,7 @@ def initial_file(task: Task, given: Given, whose: str = "the initial model") -> 
 def described_pictures(data: bytes | None) -> Description | None:
     """What a model's file says of its pictures; None for other models. Raises DataError."""
     about = {} if data is None else weights_file.read_layout(data).metadata
-    return description_of(data) if data is not None and about and "task" not in about else None
+    return description_of(data) if data is not None and about else None
 
 
 def described_table(data: bytes | None) -> TableTask | None:
@@ -55,7 +55,7 @@ def described_table(data: bytes | None) -> TableTask | None:
 
 def _require_described(task: Task, data: bytes, about: Mapping[str, str], whose: str) -> None:
     """Raises DataError."""
-    if isinstance(task, PictureTask) and "task" not in about:
+    if isinstance(task, PictureTask) and "model" in about and TABLE not in about:
         require_form(task, data, whose)
         found = description_of(data)
         if found is not None and found.classes != task.about.classes:

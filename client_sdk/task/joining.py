@@ -37,6 +37,11 @@ def description_of(model: bytes) -> Description | None:
     return Description.read(model, "The experiment's model")
 
 
+def scaled_like(dataset: Dataset, about: Description) -> Dataset:
+    """The data set with a model's scale of pixels, and its way to prepare other pictures."""
+    return replace(dataset, mean=about.mean, std=about.std, preparation=about.preparation)
+
+
 def adapt(dataset: Dataset, about: Description, *, map_classes: bool) -> Dataset:
     """Give a party's data set the experiment's labels and its scale of pixels.
 
@@ -44,7 +49,7 @@ def adapt(dataset: Dataset, about: Description, *, map_classes: bool) -> Dataset
     instead: in any order, without some of the experiment's classes, and without regard to capitals
     where that is unambiguous. Raises DataError, with both lists.
     """
-    dataset = replace(dataset, mean=about.mean, std=about.std)
+    dataset = scaled_like(dataset, about)
     places = places_of(dataset.name, dataset.classes, about.classes, map_classes=map_classes)
     if places == list(range(len(about.classes))):
         return replace(dataset, classes=about.classes)

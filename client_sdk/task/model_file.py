@@ -133,6 +133,11 @@ def read_metadata(data: bytes) -> dict[str, str]:
     return dict(found)
 
 
+def is_own_task(about: Mapping[str, str]) -> bool:
+    """Whether a model's metadata are of a task that only its author's code can make."""
+    return "task" in about and not about.keys() & {"model", TABLE}
+
+
 def read_file(path: Path) -> bytes:
     """The bytes of a model file. Raises DataError where it cannot be read."""
     try:

@@ -41,14 +41,14 @@ class PictureTask(Task):
         self._compiled: Kernel | None = None
 
     def terms(self) -> Mapping[str, str]:
-        """The classes, the network and the scaling; `metadata` has them for machines."""
+        """The classes, the network and the scaling; `description` has them for machines."""
         about = self.about.metadata()
         return {"classes": ", ".join(self.about.classes)} | {
             subject: about[subject] for subject in ("model", "mean", "std", "ranges")
         }
 
-    def metadata(self) -> dict[str, str]:
-        """The description, which has all that is needed to make the task again."""
+    def description(self) -> dict[str, str]:
+        """The network, the classes, and how pictures become its input."""
         return self.about.metadata()
 
     def prepare(self) -> str:

@@ -18,6 +18,7 @@ from client_sdk.errors import DataError
 from client_sdk.task import weights_file
 from client_sdk.task.answers import Answer
 from client_sdk.task.settings import TrainSettings
+from serverless_fl.domain.task_name import FINGERPRINT, TASK
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,12 +99,20 @@ class Task(ABC):
         """Do what takes time before the first training; gives in words what will train."""
         return self.name
 
+    def description(self) -> Mapping[str, str]:
+        """What the SDK needs to make the task again from a model's file, by subject.
+
+        By default nothing: only its author's code knows the task.
+        """
+        return {}
+
     def metadata(self) -> dict[str, str]:
-        """What a model file says of itself: the task's name, its terms and their fingerprint."""
+        """What a model's file says of itself: name, terms, their fingerprint, and `description`."""
         return {
-            "task": self.name,
+            TASK: self.name,
             "terms": json.dumps(dict(self.terms()), sort_keys=True),
-            "fingerprint": fingerprint(self),
+            FINGERPRINT: fingerprint(self),
+            **self.description(),
         }
 
 

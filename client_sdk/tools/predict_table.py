@@ -9,7 +9,7 @@ from client_sdk.data.tables import preparing
 from client_sdk.data.tables.reading import read_table
 from client_sdk.errors import DataError
 from client_sdk.task import weights_file
-from client_sdk.task.model_file import TABLE, read_file, read_metadata
+from client_sdk.task.model_file import TABLE, is_own_task, read_file, read_metadata
 from client_sdk.task.own_data.table_task import TableTask
 from serverless_fl.wire.text import clean
 
@@ -38,8 +38,7 @@ def task_of_somebody(model: Path) -> str | None:
     None for pictures and tables.
     """
     about = read_metadata(read_file(model))
-    described = about.keys() & {TABLE, "model"}
-    return clean(about["task"], 80) if "task" in about and not described else None
+    return clean(about["task"], 80) if is_own_task(about) else None
 
 
 def predict_table(path: Path, model: Path) -> list[RowPrediction]:

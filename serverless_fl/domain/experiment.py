@@ -14,6 +14,7 @@ from serverless_fl.domain.errors import Conflict, InvalidConfig
 from serverless_fl.domain.goal import Goal, goal_of, target_fault
 from serverless_fl.domain.lineage import MAX_EXTENSIONS, Extension, Origin, rounds_of
 from serverless_fl.domain.prices import Usage
+from serverless_fl.domain.task_name import TaskName
 
 WEIGHTS = "weights"  # the encoding of plain weights
 FEDAVG, SYNCHRONOUS, UNIFORM = Choice("fedavg"), Choice("synchronous"), Choice("uniform")
@@ -325,6 +326,7 @@ class Experiment:
     budgets: tuple[BudgetChange, ...] = ()
     extensions: tuple[Extension, ...] = ()
     origin: Origin | None = None  # of the initial model, if it is another experiment's
+    task: TaskName | None = None  # that the initial model's file names
     draw_version: int = 1
     models_from: int = 1
     best_held_out: Best | None = None  # measured by the cohorts, on held-out examples

@@ -254,6 +254,19 @@ class OriginView(Answer):
     sha256: Sha256
 
 
+class TaskView(Answer):
+    """What the experiment learns, in the words of its initial model's file.
+
+    The coordinator knows no task: it keeps these words, and clients compare them with their own.
+    """
+
+    name: Shown = Field(examples=["mnist-cnn"])
+    fingerprint: Shown = Field(
+        description="SHA-256 of the task's name, of its terms and of the weights' form; empty if "
+        "the file has none"
+    )
+
+
 class ExtensionView(Answer):
     """A raise of the number of rounds; models up to `after_round` were made before it."""
 
@@ -331,6 +344,7 @@ class ExperimentView(Answer):
     )
     goal: GoalView | None = None
     origin: OriginView | None = None
+    task: TaskView | None = None
     extensions: Listed[ExtensionView] = Field(
         [], max_length=MAX_EXTENSIONS, description="How often and when it got more rounds"
     )

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from client_sdk.simulation.simulate import initial_model
+from client_sdk.task.task import fingerprint
 from tests.support import toy
 from tests.support.browser import give_key, recipe
 from tests.support.processes import run
@@ -26,6 +27,9 @@ def test_a_users_task_is_created_in_the_page_and_joined(new_server, open_page, t
         page.get_by_label(label, exact=True).fill(str(value))
     page.get_by_role("button", name="Create experiment").click()
     expect(page.get_by_role("heading", name="a line")).to_be_visible()
+    settings = page.get_by_role("region", name="Strategy and settings")
+    expect(settings.locator("dd").first).to_have_text("line")
+    expect(settings.locator("code")).to_have_attribute("title", fingerprint(toy.Line()))
     key, words = recipe(page)
     done = run(
         *words,

@@ -19,6 +19,7 @@ from serverless_fl.domain.experiment import Config, Experiment
 from serverless_fl.domain.goal import BEFORE
 from serverless_fl.domain.lineage import Origin
 from serverless_fl.domain.records import client_id
+from serverless_fl.domain.task_name import TaskName
 from serverless_fl.wire import schema, views
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import clean
@@ -119,6 +120,7 @@ def experiment_body(found: ExperimentDetails) -> views.ExperimentView:
         evaluations=found.evaluations,
         goal=_goal_body(experiment.config),
         origin=_origin_body(experiment.origin),
+        task=_task_body(experiment.task),
         extensions=[
             views.ExtensionView(
                 before=e.before,
@@ -145,6 +147,10 @@ def _origin_body(origin: Origin | None) -> views.OriginView | None:
     return views.OriginView(
         experiment=origin.experiment, version=origin.version, sha256=origin.sha256
     )
+
+
+def _task_body(task: TaskName | None) -> views.TaskView | None:
+    return None if task is None else views.TaskView(name=task.name, fingerprint=task.fingerprint)
 
 
 def _cost_body(found: ExperimentDetails) -> views.CostView:

@@ -27,6 +27,7 @@ from serverless_fl.domain.experiment import WEIGHTS, Config, Experiment, Experim
 from serverless_fl.domain.lineage import Origin
 from serverless_fl.domain.provenance import config_digest
 from serverless_fl.domain.records import Blob, ModelVersion, Part, WeightsCommit
+from serverless_fl.domain.task_name import task_named
 from serverless_fl.schedule import schedule_of
 from serverless_fl.weights.encodings import encoded_layout, encoding_of, update_layout
 from serverless_fl.weights.header import Layout
@@ -186,7 +187,8 @@ class Experiments:
             others = cleanup.delete_other_parts(self.context, model.blob)
             await cleanup.try_deletion(experiment_id, others)
             # The write fails if another call did the same, changed the key, or stopped it.
-            enrolling = experiment.move(ExperimentState.ENROLLING, model_version=0)
+            task = task_named((await self.repo.layout(experiment_id)).metadata)
+            enrolling = experiment.move(ExperimentState.ENROLLING, model_version=0, task=task)
             if await self.repo.save_experiment(enrolling):
                 log_event("enrolment opened", experiment=experiment_id, bytes=model.blob.size)
         if experiment.model_version is None:

@@ -20,6 +20,7 @@ from serverless_fl.domain.lineage import Extension, Origin
 from serverless_fl.domain.prices import Usage
 from serverless_fl.domain.records import Blob, Client, ModelVersion, Update
 from serverless_fl.domain.round import Attempt, Cut, FullGroup, Lease, Round, RoundState
+from serverless_fl.domain.task_name import TaskName
 
 
 def experiment(found: Document) -> Experiment:
@@ -37,6 +38,7 @@ def experiment(found: Document) -> Experiment:
             "budgets": tuple(BudgetChange(**b) for b in body.get("budgets", ())),
             "extensions": tuple(Extension(**e) for e in body.get("extensions", ())),
             "origin": Origin(**body["origin"]) if body.get("origin") else None,
+            "task": TaskName(**body["task"]) if body.get("task") else None,
             "garbage": tuple(body.get("garbage", ())),
             **{
                 name: _best(body[name])

@@ -1,16 +1,25 @@
-// The experiment's settings, the strategy first.
-import { card, h, once } from "./dom.js";
+// What the experiment learns, and its settings, the strategy first.
+import { card, copyButton, h, once } from "./dom.js";
 import { count, seconds, words } from "./format.js";
 
 export function configSection() {
   const facts = h("dl.facts");
   const node = card("Strategy and settings", facts);
-  const show = once(({ strategy, ...others }) => {
-    facts.replaceChildren(...Object.entries({ strategy, ...others })
+  const show = once(({ task, config: { strategy, ...others } }) => {
+    const settings = Object.entries({ strategy, ...others })
       .filter(([, value]) => value !== null)
-      .map(([name, value]) => h("div", {}, h("dt", {}, words(name.replace(/_seconds$/, ""))), h("dd.num", {}, display(name, value)))));
+      .map(([name, value]) => fact(words(name.replace(/_seconds$/, "")), display(name, value)));
+    facts.replaceChildren(...(task ? taskFacts(task) : []), ...settings);
   });
-  return { node, update: (view) => show(view.config) };
+  return { node, update: ({ task, config }) => show({ task, config }) };
+}
+
+const fact = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd.num", {}, ...value));
+
+/** The name and the fingerprint that the initial model's file carries; clients compare them with their own. */
+function taskFacts({ name, fingerprint }) {
+  const short = h("code", { title: fingerprint }, `${fingerprint.slice(0, 10)}…`);
+  return [fact("task", name), ...(fingerprint ? [fact("fingerprint", short, copyButton(fingerprint, "fingerprint"))] : [])];
 }
 
 function display(name, value) {

@@ -1,6 +1,7 @@
 // The data sets that the SDK knows by name, with the two-layer CNN for each, and its initial weights.
 import { deriveSeed, seededUniform } from "./random.js";
 import { writeFile } from "./safetensors.js";
+import { hex, sha256 } from "./sha256.js";
 
 const DIGITS = Array.from({ length: 10 }, (_, digit) => String(digit));
 const THINGS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
@@ -34,7 +35,7 @@ export function initialModel(preset, seed) {
     tensors[`${name}.weight`] = { shape, values: uniform(shape[0] * inputs, bound) };
     tensors[`${name}.bias`] = { shape: [shape[0]], values: uniform(shape[0], bound) };
   }
-  return writeFile(tensors, metadataOf(preset));
+  return writeFile(tensors, metadataOf(preset, tensors));
 }
 
 /** The layers in the order of their draws: name and shape of the weights. */
@@ -47,13 +48,18 @@ function layersOf({ shape: [channels, height, width], conv: [first, second], ker
   ];
 }
 
-/** What client_sdk/task/model_file.py reads of a model. */
-function metadataOf({ model, dataset, shape: [channels, height, width], conv, kernel, padding, hidden, classes, fit, mean, std }) {
+/** What client_sdk/task/model_file.py reads of a model, and what client_sdk/task/task.py says of each task. */
+function metadataOf({ model, dataset, shape: [channels, height, width], conv, kernel, padding, hidden, classes, fit, mean, std }, tensors) {
   const spec = { name: model, in_channels: channels, height, width, classes: classes.length, conv, kernel, padding, hidden };
-  return {
-    format: "pt", model: json(spec), dataset, classes: json(classes), mean: json(mean), std: json(std), fit, ranges: "{}",
-  };
+  const about = { model: json(spec), mean: json(mean), std: json(std), ranges: "{}" };
+  const terms = ordered({ ...about, classes: classes.join(", ") });
+  const form = ordered(Object.fromEntries(Object.entries(tensors).map(([name, { shape }]) => [name, ["F32", shape]])));
+  const fingerprint = hex(sha256(new TextEncoder().encode(json([model, terms, form]))));
+  return { format: "pt", task: model, terms: json(terms), fingerprint, dataset, ...about, classes: json(classes), fit };
 }
+
+/** The object with its keys in their order. */
+const ordered = (found) => Object.fromEntries(Object.entries(found).sort(([a], [b]) => (a < b ? -1 : 1)));
 
 /** JSON with a space after commas and colons, as Python writes it. */
 function json(value) {

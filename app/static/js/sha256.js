@@ -4,8 +4,11 @@
 export async function sha256Hex(data) {
   const subtle = globalThis.crypto?.subtle;
   const digest = subtle ? new Uint8Array(await subtle.digest("SHA-256", data)) : sha256(data);
-  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex(digest);
 }
+
+/** Gives bytes as hexadecimal digits. */
+export const hex = (bytes) => [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** The first 32 bits of the fractional parts of the square or cube roots of the first primes. */
 function roots(many, power) {

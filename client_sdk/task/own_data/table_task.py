@@ -80,13 +80,9 @@ class TableTask(Task):
         columns = ", ".join(f"{c.name} ({c.kind})" for c in self.schema.columns)
         return {"network": self.network, "columns": columns, self.schema.label: kind}
 
-    def metadata(self) -> dict[str, str]:
-        """All that is needed to make the task again."""
-        return {
-            "task": self.name,
-            "model": json.dumps({"network": self.network}),
-            TABLE: self.schema.to_json(),
-        }
+    def description(self) -> dict[str, str]:
+        """The network, the columns with their scales, and the label."""
+        return {"model": json.dumps({"network": self.network}), TABLE: self.schema.to_json()}
 
     @classmethod
     def read(cls, model: bytes) -> TableTask:

@@ -1,14 +1,23 @@
 """A party's task beside the experiment's, in both sides' words."""
 
+import asyncio
 import json
 
 import numpy as np
 import pytest
 
+from client_sdk.data.preparation import Preparation
+from client_sdk.data.tables.schema import ColumnSchema, Schema
+from client_sdk.engines.in_line import InLine
+from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import DataError
 from client_sdk.simulation.simulate import initial_model
 from client_sdk.task import weights_file
-from client_sdk.task.agreeing import facts_of, require_same
+from client_sdk.task.agreeing import facts_of, require_no_other, require_same
+from client_sdk.task.model_file import Description
+from client_sdk.task.models import spec_for
+from client_sdk.task.own_data.table_task import TableTask
+from client_sdk.task.pictures import PictureTask
 from client_sdk.task.task import fingerprint
 from tests.support import toy
 
@@ -71,6 +80,39 @@ def test_the_form_counts_also_where_the_fingerprint_is_copied():
     with pytest.raises(DataError, match=r"tensor line is F64 \[3\] there and F64 \[2\] here"):
         require_same(toy.Line(), data)
     lying = weights_file.write({"line": np.zeros(2)}, about | {"fingerprint": "0" * 64})
-    with pytest.raises(DataError, match="the fingerprint"):
+    with pytest.raises(DataError, match=r"fingerprint is 0+ there and 7c03"):
         require_same(toy.Line(), lying)
     assert json.loads(about["terms"]) == {"loss": "mean squared error"}
+
+
+PICTURES = Description(
+    *(spec_for("digits-cnn", (1, 8, 8), 2), "mine", ("a", "b"), (0.5,), (0.25,)),
+    Preparation(1, 8, 8),
+)
+TABLE = Schema((ColumnSchema("age", "number"),), "sick", ("no", "yes"))
+TASKS = [toy.Line(), PictureTask(PICTURES), TableTask(TABLE)]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_the_file_of_each_kind_of_task_carries_its_name_and_its_fingerprint(task):
+    data = initial_model(task, 0)
+    about = weights_file.read_layout(data).metadata
+    assert (about["task"], about["fingerprint"]) == (task.name, fingerprint(task))
+    assert json.loads(about["terms"]) == task.terms()
+    require_same(task, data)
+    for other in TASKS:
+        if other is not task:
+            with pytest.raises(DataError, match=f"task is {task.name} there and {other.name}"):
+                require_no_other(other, data)
+
+
+def test_a_trainer_refuses_the_model_of_another_task():
+    with LocalTrainer(Other(), toy.POINTS, InLine()) as trainer:
+        training = trainer.train("c-1", range(9), initial_model(toy.Line(), 0), None)
+        with pytest.raises(DataError, match="task is line there and curve here"):
+            asyncio.run(training)
+
+
+def test_a_file_without_a_fingerprint_may_be_of_any_task():
+    for about in ({}, {"task": "somebody's", "terms": "{}"}, PICTURES.metadata()):
+        require_no_other(Other(), weights_file.write(toy.Line().initial(0), about))
