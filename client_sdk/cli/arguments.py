@@ -16,6 +16,7 @@ from client_sdk.cli import config_file, settings, values
 from client_sdk.cli.run_settings import RunSettings
 from client_sdk.results.console import MAX_LINE
 from client_sdk.results.trackers import TRACKERS
+from client_sdk.tools.exporters import EXPORTERS
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import clean
 
@@ -519,9 +520,10 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        type=values.one_of("onnx", "torchscript", "safetensors"),
-        metavar="{onnx,torchscript,safetensors}",
-        help="default: by the name of --out (.onnx, .pt, .safetensors)",
+        type=values.one_of(*EXPORTERS),
+        metavar="{" + ",".join(EXPORTERS) + "}",
+        help="default: by the name of --out "
+        f"({', '.join(exporter.suffix for exporter in EXPORTERS.values())})",
     )
     parser.add_argument(
         "--normalise",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import torch
 
@@ -12,15 +13,14 @@ from client_sdk.errors import UsageError
 from client_sdk.results.console import Output, human_bytes
 from client_sdk.results.files import write_output
 from client_sdk.task.model_file import read_file
-from client_sdk.tools.export import FORMATS, export, export_task
+from client_sdk.tools.export import export, export_task
+from client_sdk.tools.exporters import format_of
 
 
 async def execute(arguments: argparse.Namespace, console: Output) -> int:
     """Write a model from a file or from a coordinator in another format."""
     torch.set_num_threads(1)
-    form = arguments.format or next(
-        (f for f, suffix in FORMATS.items() if suffix == arguments.out.suffix), None
-    )
+    form = arguments.format or format_of(arguments.out)
     if form is None:
         raise UsageError(f"The name {arguments.out} leaves open which --format: give one.")
     if arguments.server:
@@ -42,11 +42,15 @@ def _of_own_task(arguments: argparse.Namespace, data: bytes, form: str) -> bytes
     reads = getattr(task, "reads", None)
     if arguments.normalise:
         raise UsageError("--normalise is for pictures and tables, not for a --task.")
-    if form == "safetensors":
-        return export_task(task, data, form, ())
-    if arguments.like is None or reads is None:
-        raise UsageError("--task needs --like, two inputs or more in a file that the task reads.")
-    return export_task(task, data, form, reads(arguments.like))
+
+    def example() -> Any:
+        if arguments.like is None or reads is None:
+            raise UsageError(
+                "--task needs --like, two inputs or more in a file that the task reads."
+            )
+        return reads(arguments.like)
+
+    return export_task(task, data, form, example)
 
 
 def _read(arguments: argparse.Namespace) -> tuple[bytes, str]:

@@ -1,6 +1,6 @@
-"""Converts a global model's file for other programs: ONNX, TorchScript, safetensors.
+"""Converts a global model's file for other programs, in a format of `client_sdk.tools.exporters`.
 
-An ONNX or TorchScript file holds the graph, the weights, and metadata as strings: those of the
+A format with a graph holds the graph, the weights, and metadata as strings: those of the
 model's file, such as `classes`, the `mean` and `std` of a channel or the columns of a table, and
 descriptions of the `input` and the `output`.
 """
@@ -8,6 +8,7 @@ descriptions of the `input` and the `output`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,10 +20,10 @@ from client_sdk.task.agreeing import require_same
 from client_sdk.task.model_file import TABLE, read_metadata
 from client_sdk.task.task import Task
 from client_sdk.tools.export_table import table_graph
-from client_sdk.tools.graph_files import Graph, write_graph
+from client_sdk.tools.exporters import exporter_named
+from client_sdk.tools.exporters.exporter import Graph
 from client_sdk.tools.predict import Classifier
 
-FORMATS = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
 _INPUT = "images: float32 [batch, {}, {}, {}] in [0, 1], {}"
 _RAW = "as they are: the graph normalises them"
 _SCALED = "then (x * white - mean) / std a channel"
@@ -54,22 +55,32 @@ def export(data: bytes, form: str, *, normalise: bool = False, whose: str = "The
     """
     about = read_metadata(data)
     graph = table_graph(data, normalise) if TABLE in about else _of_pictures(data, normalise, whose)
-    if form == "safetensors":
-        if normalise:
-            raise DataError("A safetensors file holds weights only: --normalise needs a graph.")
-        return data
-    return write_graph(graph, form)
+    if normalise and not exporter_named(form).has_graph:
+        raise DataError(f"A {form} file holds weights only: --normalise needs a graph.")
+    return _write(data, form, lambda: graph)
 
 
-def export_task(task: Task, data: bytes, form: str, example: Any) -> bytes:
+def export_task(task: Task, data: bytes, form: str, example: Callable[[], Any]) -> bytes:
     """The network of a user's own task, whose `model` gives a torch module.
 
-    `example` are some of its inputs, [N, ...]. Raises DataError as `export`, and where the file is
-    of another task.
+    `example` gives some of its inputs, [N, ...]; a format without a graph does not call it. Raises
+    DataError as `export`, and where the file is of another task.
     """
     require_same(task, data, "the model's file")
-    if form == "safetensors":
-        return data
+    return _write(data, form, lambda: _of_task(task, data, example()))
+
+
+def _write(data: bytes, form: str, trace: Callable[[], Graph]) -> bytes:
+    """Raises DataError."""
+    try:
+        return exporter_named(form).write(data, trace)
+    except (RuntimeError, ValueError, TypeError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise DataError(f"PyTorch cannot export this network as {form}: {first}") from error
+
+
+def _of_task(task: Task, data: bytes, example: Any) -> Graph:
+    """Raises DataError."""
     network = task.model(weights_file.read(data))
     if not isinstance(network, nn.Module):
         raise DataError(f"The model of {task.name} is a {type(network).__name__}, no torch module.")
@@ -81,7 +92,7 @@ def export_task(task: Task, data: bytes, form: str, example: Any) -> bytes:
     kind = str(inputs.dtype).removeprefix("torch.")
     shape = "".join(f", {n}" for n in inputs.shape[1:])
     about = read_metadata(data) | {"input": f"input: {kind} [batch{shape}]", "output": "output"}
-    return write_graph(Graph(network, inputs, about, "input", "output"), form)
+    return Graph(network.eval(), inputs, about, "input", "output")
 
 
 def _of_pictures(data: bytes, normalise: bool, whose: str) -> Graph:
@@ -90,7 +101,7 @@ def _of_pictures(data: bytes, normalise: bool, whose: str) -> Graph:
     network: nn.Module = FromPixels(known) if normalise else known.model
     spec = known.about.spec
     example = torch.rand(2, spec.in_channels, spec.height, spec.width)
-    return Graph(network, example, about, "images", "logits")
+    return Graph(network.eval(), example, about, "images", "logits")
 
 
 def describe(found: dict[str, str], known: Classifier, normalise: bool) -> dict[str, str]:

@@ -13,7 +13,7 @@ from client_sdk.errors import DataError
 from client_sdk.task import weights_file
 from client_sdk.task.model_file import read_metadata
 from client_sdk.task.own_data.table_task import TableTask
-from client_sdk.tools.graph_files import Graph
+from client_sdk.tools.exporters.exporter import Graph
 
 _RAW = "as they are, NaN where one is missing: the graph scales them"
 _SCALED = "numbers scaled by their mean and deviation, and 0 where one is missing"
@@ -67,4 +67,4 @@ def table_graph(data: bytes, normalise: bool) -> Graph:
     if schema.classes is not None:
         about["classes"] = json.dumps(schema.classes, ensure_ascii=False)
     example = torch.rand(2, len(schema.inputs))
-    return Graph(network, example, about, "rows", "logits" if schema.classes else "numbers")
+    return Graph(network.eval(), example, about, "rows", "logits" if schema.classes else "numbers")

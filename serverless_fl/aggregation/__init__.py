@@ -1,45 +1,33 @@
 """Strategies: how a round's updates become the next global model. One algorithm a file.
 
-`strategy` has the contract, `STRATEGIES` all strategies: a new one is a file here and a line there.
+`strategy` has the contract, `STRATEGIES` the modules: a new one is a file here and a line there.
 """
 
 from __future__ import annotations
 
-from serverless_fl.aggregation.bulyan import Bulyan
-from serverless_fl.aggregation.fedadagrad import FedAdagrad
-from serverless_fl.aggregation.fedadam import FedAdam
-from serverless_fl.aggregation.fedavg import FedAvg
-from serverless_fl.aggregation.fedavgm import FedAvgM
-from serverless_fl.aggregation.feddyn import FedDyn
-from serverless_fl.aggregation.fednova import FedNova
-from serverless_fl.aggregation.fedyogi import FedYogi
-from serverless_fl.aggregation.geometric_median import GeometricMedian
-from serverless_fl.aggregation.krum import Krum
-from serverless_fl.aggregation.median import Median
-from serverless_fl.aggregation.multi_krum import MultiKrum
-from serverless_fl.aggregation.qfedavg import QFedAvg
-from serverless_fl.aggregation.scaffold import Scaffold
 from serverless_fl.aggregation.strategy import Strategy
-from serverless_fl.aggregation.trimmed_mean import TrimmedMean
 from serverless_fl.alternatives import stored
 from serverless_fl.domain.experiment import Config
+from serverless_fl.registry import registered
 
-STRATEGIES: tuple[type[Strategy], ...] = (
-    FedAvg,
-    FedAvgM,
-    FedAdagrad,
-    FedAdam,
-    FedYogi,
-    FedNova,
-    Scaffold,
-    FedDyn,
-    QFedAvg,
-    Median,
-    TrimmedMean,
-    Krum,
-    MultiKrum,
-    Bulyan,
-    GeometricMedian,
+STRATEGIES = registered(
+    Strategy,
+    __name__,
+    "fedavg",
+    "fedavgm",
+    "fedadagrad",
+    "fedadam",
+    "fedyogi",
+    "fednova",
+    "scaffold",
+    "feddyn",
+    "qfedavg",
+    "median",
+    "trimmed_mean",
+    "krum",
+    "multi_krum",
+    "bulyan",
+    "geometric_median",
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.e2e.test_extending import ROOT, copy, section  # noqa: F401  (a fixture)
+from tests.e2e.test_extending import ROOT, add_line, copy, section  # noqa: F401  (a fixture)
 
 RUN = """
 import asyncio, json
@@ -39,18 +39,10 @@ asyncio.run(main())
 
 def add_halfway(folder):
     """Do what the page says in a copy of the packages; give the commands that it shows then."""
-    (_, strategy), (_, commands) = section("Add a strategy")
-    rooms = folder / "serverless_fl" / "aggregation"
-    (rooms / "halfway.py").write_text(strategy, encoding="utf-8")
-    registry = (rooms / "__init__.py").read_text(encoding="utf-8")
-    imported = "from serverless_fl.aggregation.halfway import Halfway\n"
-    before = "from serverless_fl.aggregation.krum import"
-    opening = "STRATEGIES: tuple[type[Strategy], ...] = (\n"
-    assert before in registry and opening in registry
-    registry = registry.replace(before, imported + before).replace(
-        opening, f"{opening}    Halfway,\n"
-    )
-    (rooms / "__init__.py").write_text(registry, encoding="utf-8")
+    (_, strategy), (_, line), (_, commands) = section("Add a strategy")
+    file = folder / "serverless_fl" / "aggregation" / "halfway.py"
+    file.write_text(strategy, encoding="utf-8")
+    add_line(folder, "serverless_fl/aggregation/__init__.py:STRATEGIES", line)
     return commands
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,18 @@ from tests.support.processes import Server
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+
+
+def add_line(folder, registry, line):
+    """Add the line to a registry, `folder/package/__init__.py:NAME`, which it must change alone."""
+    place, name = registry.split(":")
+    file = folder / place
+    text = file.read_text(encoding="utf-8")
+    opening = re.search(rf"\b{name} = .*?__name__,\n", text, re.DOTALL)
+    assert opening and line.count("\n") == 1
+    indent = re.search(r"^ *", text[opening.end() :])[0]
+    added = f"{indent}{line.strip()}\n"
+    file.write_text(text[: opening.end()] + added + text[opening.end() :], encoding="utf-8")
 
 
 def section(title):
@@ -101,11 +114,7 @@ def test_add_a_selection(copy):
     (_, file), (_, line), (_, commands) = section("Add a selection")
     room = folder / "serverless_fl" / "schedule" / "selection"
     (room / "round_robin.py").write_text(file, encoding="utf-8")
-    before, after = (room / "__init__.py").read_text(encoding="utf-8").split("\n\ndef ", 1)
-    imported = "from serverless_fl.schedule.selection.round_robin import RoundRobin"
-    (room / "__init__.py").write_text(
-        f"{before}\n{imported}\n{line}\n\ndef {after}", encoding="utf-8"
-    )
+    add_line(folder, "serverless_fl/schedule/selection/__init__.py:SELECTIONS", line)
     for command in commands.splitlines():
         run(command.replace(".venv/bin/python", f'"{sys.executable}"', 1))
 
@@ -124,10 +133,7 @@ def test_add_a_split(copy):
     (_, module), (_, line), (_, commands) = section("Add a split")
     splits = folder / "client_sdk" / "data" / "splits"
     (splits / "every_nth.py").write_text(module, encoding="utf-8")
-    registry = splits / "__init__.py"
-    imported = "from client_sdk.data.splits.every_nth import EveryNth\n"
-    text = registry.read_text(encoding="utf-8") + imported + line
-    registry.write_text(text, encoding="utf-8")
+    add_line(folder, "client_sdk/data/splits/__init__.py:SPLITS", line)
     shown, _ = [
         run(command.replace(".venv/bin/python", f'"{sys.executable}"', 1))
         for command in commands.splitlines()
@@ -138,6 +144,60 @@ def test_add_a_split(copy):
     assert written["data"]["dealt_at_once"] == 5
     report = json.loads((folder / "runs/dealt/report.json").read_text(encoding="utf-8"))
     assert [site["examples"] for site in report["sites"]["sites"]] == [480, 480, 478]
+
+
+ROWS = '{"age": 61.5, "smokes": "yes", "sick": 1}\n{"age": 40, "smokes": "no", "sick": 0}\n'
+READ = """
+from client_sdk.data.tables.reading import read_table
+table = read_table("patients.jsonl", "sick")
+print([(c.name, c.kind, c.values.tolist()) for c in table.columns], table.label.categories)
+"""
+EXPORT = """
+import sys, numpy as np
+from client_sdk import initial_model
+from client_sdk.__main__ import main
+from line import Line
+open("line.safetensors", "wb").write(initial_model(Line(), 0))
+sys.argv[1:] = "export --model line.safetensors --task line:Line --out model.npz".split()
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+print(np.load("model.npz")["line"].tolist())
+"""
+
+
+def test_add_a_reader_and_an_exporter(copy):
+    folder, run = copy
+    (_, reader), (_, read_line) = section("Add a reader of tables")
+    (_, exporter), (_, export_line), _ = section("Add an exporter")
+    (folder / "client_sdk/data/tables/readers/jsonl.py").write_text(reader, encoding="utf-8")
+    add_line(folder, "client_sdk/data/tables/readers/__init__.py:READERS", read_line)
+    (folder / "client_sdk/tools/exporters/npz.py").write_text(exporter, encoding="utf-8")
+    add_line(folder, "client_sdk/tools/exporters/__init__.py:EXPORTERS", export_line)
+    (folder / "patients.jsonl").write_text(ROWS, encoding="utf-8")
+    (folder / "line.py").write_text(section("Add a task")[0][1], encoding="utf-8")
+    (folder / "try.py").write_text(READ + EXPORT, encoding="utf-8")
+    *_, table, _, weights = run(f'"{sys.executable}" try.py').splitlines()
+    assert table == (
+        "[('age', 'number', [61.5, 40.0]), ('smokes', 'boolean', [1.0, 0.0])] ('0', '1')"
+    )
+    assert weights == "[0.0, 0.0]"
+
+
+def test_add_an_engine(tmp_path, monkeypatch):
+    """In this process: the contract's suite (tests/client_sdk/engines) runs the same engine."""
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(section("Add a task")[0][1], found)
+    line = types.ModuleType("line")
+    line.Line, line.points = found["Line"], found["points"]
+    (_, engine), (_, script) = section("Add an engine")
+    threads = types.ModuleType("threads")
+    exec(engine, vars(threads))
+    monkeypatch.setitem(sys.modules, "line", line)
+    monkeypatch.setitem(sys.modules, "threads", threads)
+    exec(script, {})
 
 
 @pytest.mark.timeout(600)

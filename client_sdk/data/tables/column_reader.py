@@ -23,6 +23,7 @@ from client_sdk.data.tables.words import (
 )
 from client_sdk.errors import DataError
 
+MAX_COLUMNS = 10_000  # of a table
 MAX_CATEGORIES = 1000  # of a column; more of them are free text
 MAX_CLASSES = 8192
 _FEW_CLASSES = 20  # a label of whole numbers, with at most so many of them, is a class
@@ -210,3 +211,10 @@ def _count_up(values: np.ndarray) -> bool:
     if len(values) < _FEW or not np.all(values == np.floor(values)):  # false for NaN
         return False
     return len(np.unique(values)) == len(values)
+
+
+MakeReader = Callable[[str, str, bool], ColumnReader | None]
+"""Makes the reader of a column, by its name, the decimal sign and whether to read it as words.
+
+None ignores the column.
+"""

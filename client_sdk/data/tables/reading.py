@@ -1,33 +1,23 @@
-"""Reads a user's own file as a table; a new format is one function and one line of `READERS`."""
+"""Reads a user's own file, or a DataFrame, as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from client_sdk.data.tables import arrays, delimited
-from client_sdk.data.tables.column_reader import ColumnReader
+from client_sdk.data.tables import arrays
+from client_sdk.data.tables.column_reader import ColumnReader, MakeReader
+from client_sdk.data.tables.readers import READERS
+from client_sdk.data.tables.readers.reader import Found
 from client_sdk.data.tables.table import IGNORE, WANTED, Table, Wanted
 from client_sdk.data.tables.words import listed, plain, shown
 from client_sdk.errors import DataError
 
 if TYPE_CHECKING:
     from client_sdk.data.tables.schema import Schema
-
-Found = tuple[list[ColumnReader], list[str]]
-"""The readers of the file's columns, with all its cells, and notes on the file."""
-
-READERS: Mapping[str, Callable[[Path, delimited.MakeReader, str | None], Found]] = {
-    ".csv": delimited.read_delimited,
-    ".csv.gz": delimited.read_delimited,
-    ".tsv": delimited.read_delimited,
-    ".tsv.gz": delimited.read_delimited,
-    ".npz": lambda path, make, decimal: (arrays.read_npz(path, make), []),
-    ".parquet": lambda path, make, decimal: (arrays.read_parquet(path, make), []),
-}
 
 
 def is_table(path: Path) -> bool:
@@ -89,14 +79,14 @@ def _suffix(path: Path) -> str | None:
     return max((s for s in READERS if name.endswith(s)), key=len, default=None)
 
 
-def _read_file(path: Path, make: delimited.MakeReader, decimal: str | None) -> Found:
+def _read_file(path: Path, make: MakeReader, decimal: str | None) -> Found:
     suffix = _suffix(path)
     if suffix is None:
         raise DataError(f"{path}: a table's name ends in one of {', '.join(READERS)}.")
     if not path.is_file():
         raise DataError(f"There is no file {str(path)!r}.")
     try:
-        return READERS[suffix](path, make, decimal)
+        return READERS[suffix]().read(path, make, decimal)
     except MemoryError as error:
         raise DataError(f"{path} does not fit into the memory here.") from error
 

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from client_sdk.data.tables.column_reader import MAX_CATEGORIES, MAX_CLASSES
-from client_sdk.data.tables.delimited import MAX_COLUMNS
+from client_sdk.data.tables.column_reader import MAX_CATEGORIES, MAX_CLASSES, MAX_COLUMNS
 from client_sdk.data.tables.table import KINDS, Column, Kind, Table
 from client_sdk.data.tables.words import LARGEST, MAX_WORD, plain
 from client_sdk.errors import DataError

@@ -1,4 +1,6 @@
-"""Records a run in the tools with which people compare runs; one file for each tool.
+"""Records a run in the tools with which people compare runs. One tool a file.
+
+`tracker` has the contract, `TRACKERS` the modules: a new one is a file here and a line there.
 
 All tools get the same figures under the same names: the settings, each round's figures, and at the
 end the federated figures and the files. A separate thread calls them in order, so that a slow
@@ -8,32 +10,26 @@ tracking server does not delay a round. A tool that fails is reported once and g
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from client_sdk import hints
 from client_sdk.errors import UsageError
-from client_sdk.results.trackers.mlflow import MLflow
-from client_sdk.results.trackers.tensorboard import TensorBoard
+from client_sdk.results.trackers.tracker import Tracker
 from client_sdk.simulation.outcome import Row
+from serverless_fl.registry import registered
 
-
-class Tracker(Protocol):
-    """One tool. `begin` comes first, `close` last, also after an interruption."""
-
-    def begin(self, experiment_id: str, config: dict[str, Any]) -> None: ...
-    def metrics(self, values: dict[str, float], step: int) -> None: ...
-    def end(self, report: dict[str, Any], files: Sequence[Path]) -> None: ...
-    def close(self) -> None: ...
-
-
-# By the name for --track, which is also the name of the tool's package. The argument is the run's
-# folder.
-TRACKERS: Mapping[str, Callable[[Path], Tracker]] = {
-    "tensorboard": TensorBoard,
-    "mlflow": MLflow,
+# By the name for --track, which is also the name of the tool's package.
+TRACKERS = {
+    tracker.name: tracker
+    for tracker in registered(
+        Tracker,
+        __name__,
+        "tensorboard",
+        "mlflow",
+    )
 }
 
 

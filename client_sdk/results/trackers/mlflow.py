@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from client_sdk.results.trackers.tracker import Tracker
+
 _TAG = "serverless-fl.experiment"
 
 
-class MLflow:
+class MLflow(Tracker):
     """Records a run in the MLflow experiment MLFLOW_EXPERIMENT_NAME, or `serverless-fl`.
 
     A resumed run goes on in the same MLflow run. MLflow's telemetry to its makers is off, unless
     MLFLOW_DISABLE_TELEMETRY says otherwise.
     """
+
+    name = "mlflow"
 
     def __init__(self, out: Path) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from client_sdk.results.trackers.tracker import Tracker
 
-class TensorBoard:
+
+class TensorBoard(Tracker):
     """Writes event files into `tensorboard/` of the run's folder."""
+
+    name = "tensorboard"
 
     def __init__(self, out: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter

@@ -1,6 +1,7 @@
 """What every engine promises."""
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,18 @@ from client_sdk.task.settings import TrainSettings
 from serverless_fl.wire.turns import Train, Training
 from tests.support import toy
 
-ENGINES = {"in line": InLine, "processes": lambda: Processes(1)}
+PAGE = Path(__file__).parents[3] / "docs" / "extending.md"
+
+
+def of_the_page():
+    """The engine that docs/extending.md adds."""
+    text = PAGE.read_text(encoding="utf-8").split("\n## Add an engine\n")[1]
+    found = {}
+    exec(text.split("```python\n")[1].split("```")[0], found)
+    return found["Threads"]()
+
+
+ENGINES = {"in line": InLine, "processes": lambda: Processes(1), "of the page": of_the_page}
 BASE = weights_file.write({"line": np.array([1.0, 2.0])})
 
 

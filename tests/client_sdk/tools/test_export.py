@@ -21,7 +21,7 @@ from client_sdk.errors import DataError
 from client_sdk.results.console import Output
 from client_sdk.task import model_file, models
 from client_sdk.tools.export import export
-from client_sdk.tools.graph_files import METADATA
+from client_sdk.tools.exporters.torchscript import METADATA
 from client_sdk.tools.predict import Classifier
 from tests.support.federation import ADMIN_KEY
 

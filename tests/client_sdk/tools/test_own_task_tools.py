@@ -21,7 +21,7 @@ from client_sdk.task.own_data.table_task import TableTask
 from client_sdk.task.sklearn_task import SklearnTask
 from client_sdk.task.torch_task import TorchTask
 from client_sdk.tools.export import export, export_task
-from client_sdk.tools.graph_files import METADATA
+from client_sdk.tools.exporters.torchscript import METADATA
 from client_sdk.tools.predict_table import predict_table
 
 ROWS = "age,sex,size,sick\n10.5,f,1,no\n20.5,m,,no\n30.5,f,3,yes\n40.5,m,5,yes\n"
@@ -108,14 +108,14 @@ def test_a_network_of_ones_own_predicts_and_is_exported(tmp_path):
     shares = task.model(weights)(torch.tensor(x, dtype=torch.float32)).softmax(1)
     assert [a.answer for a in answers] == ["abc"[n] for n in shares.argmax(1)]
     assert [a.probability for a in answers] == pytest.approx(shares.max(1).values.tolist())
-    found, about = run_onnx(export_task(task, of(task), "onnx", x), x[:3])
+    found, about = run_onnx(export_task(task, of(task), "onnx", lambda: x), x[:3])
     assert torch.allclose(torch.from_numpy(found).softmax(1), shares[:3], atol=1e-6)
     assert about["task"] == task.name
     assert "stack_trace" not in str(about)
     with pytest.raises(DataError, match="two inputs or more"):
-        export_task(task, of(task), "onnx", x[:1])
+        export_task(task, of(task), "onnx", lambda: x[:1])
     with pytest.raises(DataError, match="not the model's file's: task is"):
-        export_task(TorchTask(lambda: nn.Linear(2, 3), name="other"), of(task), "onnx", x)
+        export_task(TorchTask(lambda: nn.Linear(2, 3), name="other"), of(task), "onnx", lambda: x)
 
 
 def test_a_number_of_a_network_and_of_an_estimator(tmp_path):

@@ -19,11 +19,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
-from client_sdk.data.tables.column_reader import ColumnReader
+from client_sdk.data.tables.column_reader import MAX_COLUMNS, ColumnReader, MakeReader
+from client_sdk.data.tables.readers.reader import Found, TableReader
 from client_sdk.data.tables.words import MAX_WORD, decimal_sign, listed, number, plain, shown
 from client_sdk.errors import DataError
 
-MAX_COLUMNS = 10_000
 MAX_ROWS = 100_000_000
 _MAX_LINE = 1 << 24  # characters
 _PIECE = 5000  # rows
@@ -39,12 +39,6 @@ _NO_TEXT = {
 }
 _BREAK = re.compile(r"\r\n|\r|\n")
 
-MakeReader = Callable[[str, str, bool], ColumnReader | None]
-"""Makes the reader of a column, by its name, the decimal sign and whether to read it as words.
-
-None ignores the column.
-"""
-
 
 @dataclass(frozen=True)
 class _Piece:
@@ -54,32 +48,35 @@ class _Piece:
     where: Callable[[int], str]
 
 
-def read_delimited(
-    path: Path, make: MakeReader, decimal: str | None = None
-) -> tuple[list[ColumnReader], list[str]]:
-    """Read a file into readers of its columns, and notes on it. Raises DataError.
+class Delimited(TableReader):
+    """Columns between commas, semicolons, tabs or bars, perhaps compressed with gzip."""
 
-    It is read once more where its encoding turns out to be another one, or where words appear in a
-    column after numbers.
-    """
-    try:
-        with _opened(path) as file:
-            start = file.read(_SAMPLE)
-        marked = next((e for mark, e in _MARKS.items() if start.startswith(mark)), None)
-        if marked is None:
-            _require_text(path, start)
-        for encoding in (marked,) if marked else _ENCODINGS:
-            try:
-                readers, notes = _read_again(path, encoding, make, decimal)
-            except UnicodeDecodeError:
-                continue
-            if encoding not in ("utf-8-sig", marked):
-                notes.append(f"The file is not UTF-8: it is read as {encoding}.")
-            return readers, notes
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{path} cannot be read: {reason}.") from error
-    raise DataError(f"{path} begins as {marked} does, but is no such text.")
+    suffixes = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+
+    def read(self, path: Path, make: MakeReader, decimal: str | None) -> Found:
+        """Read a file into readers of its columns, and notes on it. Raises DataError.
+
+        It is read once more where its encoding turns out to be another one, or where words appear
+        in a column after numbers.
+        """
+        try:
+            with _opened(path) as file:
+                start = file.read(_SAMPLE)
+            marked = next((e for mark, e in _MARKS.items() if start.startswith(mark)), None)
+            if marked is None:
+                _require_text(path, start)
+            for encoding in (marked,) if marked else _ENCODINGS:
+                try:
+                    readers, notes = _read_again(path, encoding, make, decimal)
+                except UnicodeDecodeError:
+                    continue
+                if encoding not in ("utf-8-sig", marked):
+                    notes.append(f"The file is not UTF-8: it is read as {encoding}.")
+                return readers, notes
+        except (OSError, EOFError, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise DataError(f"{path} cannot be read: {reason}.") from error
+        raise DataError(f"{path} begins as {marked} does, but is no such text.")
 
 
 def _opened(path: Path) -> BinaryIO:
