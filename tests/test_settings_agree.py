@@ -13,9 +13,10 @@ from app.config import Settings
 from app.main import create_app
 from client_sdk.cli import settings_table
 from client_sdk.cli.arguments import make_parser
-from client_sdk.cli.settings import default_text, effective, flag_of, shown_settings
+from client_sdk.cli.run_settings import RunSettings
+from client_sdk.cli.settings import TITLES, default_text, effective, flag_of, shown_settings
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.settings import GROUP_KEY, listed, settings_in, settings_of
+from serverless_fl.wire.settings import GROUP_KEY, GROUPS, listed, settings_in, settings_of
 from tests.support.choices import WithToys
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
@@ -40,11 +41,16 @@ def help_of_run(capsys, monkeypatch):
     return read
 
 
-@pytest.mark.parametrize("declared", [ExperimentConfig, WithToys])
+@pytest.mark.parametrize("declared", [RunSettings, WithToys])
 def test_help_says_what_is_declared(help_of_run, declared):
     told, text = help_of_run(declared)
+    titles = [f"\n{title}:\n" for title in [*TITLES.values(), "this machine"]]
+    starts = [text.index(title) for title in titles]
+    assert starts == sorted(starts)
     for setting in shown_settings(declared):
         words = told[flag_of(setting.name)]
+        place, group = text.index(f"\n  {flag_of(setting.name)} "), GROUPS.index(setting.group)
+        assert starts[group] < place < starts[group + 1]
         assert setting.description.casefold() in words
         assert default_text(setting) in words
         if setting.alternatives:
@@ -59,6 +65,26 @@ def test_help_says_what_is_declared(help_of_run, declared):
             assert text.index(f": settings of {listed(setting.taken_by)}:\n") < text.index(
                 f"\n  {flag_of(setting.name)} "
             )
+
+
+def test_the_page_and_the_help_have_the_same_settings(help_of_run):
+    """Those of each choice's alternatives, too: `run` takes no flag that the page does not have."""
+    told, _ = help_of_run(RunSettings)
+    page = settings_table.page()
+    parts = dict(re.findall(r"^(##.*)\n([^#]*)", page, re.MULTILINE))
+    assert [title for title in parts if title.startswith("## [")] == [
+        f"## [{group}]: {title}" for group, title in TITLES.items()
+    ]
+    shown = shown_settings(RunSettings)
+    for choice in (setting for setting in shown if setting.alternatives):
+        for alternative in choice.alternatives:
+            rows = re.findall(
+                r"^\| `(--[\w-]+)`", parts[f"### {choice.name} = {alternative.name}"], re.MULTILINE
+            )
+            assert rows == [flag_of(name) for name in alternative.settings]
+    on_page = set(re.findall(r"^\| `(--[\w-]+)`", page, re.MULTILINE))
+    assert on_page == {flag_of(setting.name) for setting in shown}
+    assert on_page <= told.keys()
 
 
 def test_the_page_is_what_the_command_prints():

@@ -37,8 +37,17 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         # A file's keys may be a stranger's: `clean` removes what moves a terminal's cursor.
-        message = clean(message, MAX_LINE)
+        message = clean(message.removesuffix("."), MAX_LINE)
         self.exit(exit_codes.USAGE, f"error: {message} (see {self.prog} --help)\n")
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """As argparse, but a word that belongs to no option is called so."""
+        found, others = self.parse_known_args(args, namespace)
+        if others:
+            self.error(f"{others[0][:40]!r} belongs to no option")
+        return found
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -62,7 +71,7 @@ class _Parser(argparse.ArgumentParser):
         try:
             found.settings.nested()
         except errors.UsageError as error:
-            self.error(str(error).removesuffix("."))
+            self.error(str(error))
         return found, others
 
     def _refuse_misspelt(self, words: list[str]) -> None:
@@ -76,11 +85,10 @@ class _Parser(argparse.ArgumentParser):
                 break
             name = word.partition("=")[0]
             if name.startswith("--") and not any(o.startswith(name) for o in options):
-                hint = values.suggestion(name, options)
-                self.error(f"there is no option {name[:40]}{hint}")
+                self.error(f"there is no option {name[:40]}{values.option_like(name, options)}")
             # With one dash it may be a value: only a word that is like an option is a mistake.
             one_dash = name[:1] == "-" and len(name) > 2 and name[1:3].isalpha()
-            if one_dash and (hint := values.suggestion("-" + name, options)):
+            if one_dash and (hint := values.option_like(name, options)):
                 self.error(f"there is no option {name[:40]}{hint}")
 
     def _read_file(self, path: Path) -> config_file.ConfigFile:
@@ -94,7 +102,8 @@ class _Parser(argparse.ArgumentParser):
         except errors.UsageError as error:
             self.error(str(error))
         except argparse.ArgumentTypeError as error:
-            self.error(f"{path}: {action.dest} {error}")
+            table = config_file.RUN_KEYS[action.dest]
+            self.error(f"{path}: {table}.{action.dest} {error}")
         return file
 
 
@@ -124,7 +133,9 @@ def make_parser(declared: type[ExperimentConfig] = RunSettings) -> argparse.Argu
     split.declared = declared
     _add_split(split)
     create: _Parser = add(
-        "create", **_help("create an experiment whose parties bring data of their own")
+        "create",
+        usage="%(prog)s --server URL --clients N [OPTION ...]",
+        **_help("create an experiment whose parties bring data of their own"),
     )
     _add_create(create)
     _add_join(add("join", **_help("take part in an experiment as one client")))
@@ -165,13 +176,14 @@ def _version() -> dict[str, Any]:
 def _add_data(data: Group, machine: Group, default: str | None, of: str) -> None:
     data.add_argument(
         "--dataset",
+        type=values.text,
         default=default,
         help="mnist, cifar10, digits, auto, a folder of images, an .npz file or a table "
         f"(default: {of})",
     )
     data.add_argument(
         "--data-dir",
-        type=Path,
+        type=values.path,
         default=Path("data"),
         help="where mnist and cifar10 lie or are downloaded to (default: data)",
     )
@@ -199,12 +211,16 @@ def _add_settings(parser: _Parser) -> Group:
     data = groups["data", ()]
     _add_data(data, machine, "auto", "auto: mnist where it can be had, else digits")
     data.add_argument(
-        "--label", metavar="COLUMN", help="of a table (.csv, .parquet ...): the column to predict"
+        "--label",
+        metavar="COLUMN",
+        type=values.text,
+        help="of a table (.csv, .parquet ...): the column to predict",
     )
     _add_kinds(data)
     data.add_argument(
         "--image-size",
         metavar="WxH",
+        type=values.size,
         help="of pictures of your own, such as 64 or 64x48 (default: the most common size, "
         "scaled to 64 where it is over 128)",
     )
@@ -216,14 +232,17 @@ def _add_settings(parser: _Parser) -> Group:
         "for folders, crop for .npz)",
     )
     groups["training", ()].add_argument(
-        "--model", default="auto", help="mnist-cnn, cifar10-cnn, digits-cnn, auto (default: auto)"
+        "--model",
+        type=values.text,
+        default="auto",
+        help="mnist-cnn, cifar10-cnn, digits-cnn, auto (default: auto)",
     )
     _add_task(groups["training", ()])
     settings.add_flags(groups, parser.declared)
     run = parser.add_argument_group("this run")
     run.add_argument(
         "--config",
-        type=Path,
+        type=values.path,
         metavar="FILE",
         help="read settings from a TOML file, such as a run's own config.toml; flags win over it",
     )
@@ -237,7 +256,7 @@ def _add_run(parser: _Parser) -> None:
         "--server", type=values.server, help="a coordinator's URL (default: start one here)"
     )
     _add_admin_key(run)
-    run.add_argument("--out", type=Path, help="results go here (default: runs/TIME)")
+    run.add_argument("--out", type=values.path, help="results go here (default: runs/TIME)")
     run.add_argument(
         "--track",
         type=values.one_of(*TRACKERS),
@@ -260,7 +279,7 @@ def _add_run(parser: _Parser) -> None:
     begin = run.add_mutually_exclusive_group()
     begin.add_argument(
         "--initial-model",
-        type=Path,
+        type=values.path,
         metavar="FILE",
         help="begin from this model instead of random weights",
     )
@@ -284,7 +303,7 @@ def _add_split(parser: _Parser) -> None:
     figure = _add_settings(parser)
     figure.add_argument(
         "--out",
-        type=Path,
+        type=values.path,
         default=Path("split.png"),
         metavar="FILE",
         help="the figure, a PNG or an SVG by its name (default: split.png in this folder)",
@@ -308,19 +327,21 @@ def _add_create(parser: _Parser) -> None:
     look = parser.add_argument_group("what every party's data look like")
     look.add_argument(
         "--like",
-        type=Path,
+        type=values.path,
         metavar="PATH",
         help="a table or a folder of pictures like those of the parties; none of it leaves here "
         "but its name, columns, kinds, categories, classes, and (given) means and deviations",
     )
     look.add_argument(
         "--initial-model",
-        type=Path,
+        type=values.path,
         metavar="FILE",
         help="begin from this model, for parties like those that it was trained by (with --task: "
         "a model of that task)",
     )
-    look.add_argument("--label", metavar="COLUMN", help="of a table: the column to predict")
+    look.add_argument(
+        "--label", metavar="COLUMN", type=values.text, help="of a table: the column to predict"
+    )
     _add_kinds(look)
     look.add_argument(
         "--column",
@@ -335,13 +356,17 @@ def _add_create(parser: _Parser) -> None:
         "--classes", metavar="A,B", help="the classes in order, instead of those of --like"
     )
     look.add_argument(
-        "--image-size", metavar="WxH", help="of pictures, such as 64 or 64x48 (default: --like's)"
+        "--image-size",
+        metavar="WxH",
+        type=values.size,
+        help="of pictures, such as 64 or 64x48 (default: --like's)",
     )
     look.add_argument(
         "--grey", action="store_true", help="with --classes and --image-size: pictures are grey"
     )
     look.add_argument(
         "--model",
+        type=values.text,
         default="auto",
         help="of tables: linear, or mlp with one hidden layer (auto: linear); of pictures: "
         "mnist-cnn, cifar10-cnn, digits-cnn, auto",
@@ -362,17 +387,18 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
     own = parser.add_argument_group("data of your own, if the experiment is of such")
     own.add_argument(
         "--data",
-        type=Path,
+        type=values.path,
         metavar="PATH",
         help="a table (.csv, .tsv, .npz, .parquet), a folder with CLASS/*.png, or pictures in .npz",
     )
     own.add_argument(
         "--label",
         metavar="COLUMN",
+        type=values.text,
         help="of a table: the column to predict (default: the experiment's)",
     )
     own.add_argument(
-        "--out", type=Path, metavar="FILE", help="write the last model here, with its scales"
+        "--out", type=values.path, metavar="FILE", help="write the last model here, with its scales"
     )
     parser.add_argument(
         "--enrol-key",
@@ -385,7 +411,7 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--key-file",
-        type=Path,
+        type=values.path,
         help="this client's secret; a restart with the same file goes on as the same client "
         "(default: one in .serverless-fl/ for this coordinator, experiment and name)",
     )
@@ -417,20 +443,20 @@ def _add_own_task(parser: argparse.ArgumentParser) -> None:
 
 def _add_new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="where it goes; it must not be there yet"
+        "folder", type=values.path, metavar="FOLDER", help="where it goes; it must not be there yet"
     )
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, such as runs/TIME"
+        "runs", nargs="+", type=values.path, metavar="RUN", help="a run's folder, such as runs/TIME"
     )
     parser.add_argument(
         "--metric", help="what to compare (default: accuracy where all runs have it, else loss)"
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=values.path,
         default=Path("compare.png"),
         metavar="FILE",
         help="the figure, a PNG (default: compare.png in this folder)",
@@ -458,7 +484,11 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 
 def _add_open(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run", type=Path, nargs="?", metavar="RUN", help="its folder (default: the last in runs/)"
+        "run",
+        type=values.path,
+        nargs="?",
+        metavar="RUN",
+        help="its folder (default: the last in runs/)",
     )
 
 
@@ -480,7 +510,7 @@ def _add_admin_key(parser: Group) -> None:
 def _add_model(parser: Group) -> None:
     parser.add_argument(
         "--model",
-        type=Path,
+        type=values.path,
         default=Path("global.safetensors"),
         metavar="FILE",
         help="the model that a run left (default: global.safetensors in this folder)",
@@ -491,7 +521,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images",
         nargs="+",
-        type=Path,
+        type=values.path,
         metavar="FILE",
         help="PNG or JPEG, a folder of them, a table; with --task, what it reads",
     )
@@ -533,8 +563,8 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     _add_own_task(parser)
     parser.add_argument(
         "--like",
-        type=Path,
+        type=values.path,
         metavar="FILE",
         help="with --task: two inputs or more for its model, to see what goes in",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--out", type=values.path, required=True, metavar="FILE")

@@ -53,6 +53,9 @@ def read(path: Path, model: type[ExperimentConfig] = ExperimentConfig) -> Config
                 f"{path} is no file of settings: it is longer than {_MAX_BYTES} bytes."
             )
         document = tomllib.loads(content.decode())
+    except IsADirectoryError as error:
+        inside = f": give {path / NAME}" if (path / NAME).is_file() else ""
+        raise UsageError(f"{path} is a folder, and no file of settings{inside}.") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
@@ -95,15 +98,15 @@ def _keys(path: Path, table: str, body: Any, known: Mapping[str, str]) -> list[t
     if not isinstance(body, dict):
         where = known.get(table)
         hint = f"; it belongs into [{where}]" if where else values.suggestion(table, known)
-        raise UsageError(f"{path}: the key {table} stands in no table{hint}.")
+        raise UsageError(_ended(f"{path}: the key {table} stands in no table{hint}"))
     if table not in tables:
         hint = values.suggestion(table, tables) or f"; there are {', '.join(tables)}"
-        raise UsageError(f"{path}: there is no table [{table}]{hint}.")
+        raise UsageError(_ended(f"{path}: there is no table [{table}]{hint}"))
     for key in body:
         if known.get(key) != table:
             hint = f"; it belongs into [{known[key]}]" if key in known else ""
             hint = hint or values.suggestion(key, known)
-            raise UsageError(f"{path}: there is no key {table}.{key}{hint}.")
+            raise UsageError(_ended(f"{path}: there is no key {table}.{key}{hint}"))
     return list(body.items())
 
 
@@ -118,7 +121,12 @@ def _check(
         if wrong is not None and isinstance(value, str):
             wrong += values.suggestion(value, setting.choices)
     if wrong is not None:
-        raise UsageError(f"{path}: {shown} {wrong}{'' if wrong.endswith('?') else '.'}")
+        raise UsageError(_ended(f"{path}: {shown} {wrong}"))
+
+
+def _ended(sentence: str) -> str:
+    """The sentence with its full stop; a suggestion ends in a question mark."""
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def write(out: Path, config: ExperimentConfig, arguments: Namespace, dataset: str) -> None:

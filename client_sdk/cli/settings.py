@@ -34,6 +34,12 @@ DERIVED = {  # defaults that a run derives from its data
     "clients_per_round": "10, or all where there are fewer",
     "batch_size": f"50; 10 where shards are under {_SMALL_SHARD} examples",
 }
+DERIVED_OF_OWN = {  # the same, where each party brings data of its own
+    **DERIVED,
+    "clients": "none",
+    "batch_size": "10",
+    "normalisation": "federated for tables, else given",
+}
 TITLES = {
     "data": "data and clients",
     "training": "local training",
@@ -129,18 +135,19 @@ def shown_settings(model: type[ExperimentConfig], *, own_data: bool = False) -> 
     return sorted(found, key=lambda setting: GROUPS.index(setting.group))
 
 
-def default_text(setting: Setting) -> str:
+def default_text(setting: Setting, *, own_data: bool = False) -> str:
     """The default for people, as a run has it; empty where there is none."""
-    return DERIVED.get(setting.name, setting.default_text)
+    derived = DERIVED_OF_OWN if own_data else DERIVED
+    return derived.get(setting.name, setting.default_text)
 
 
-def help_text(setting: Setting) -> str:
+def help_text(setting: Setting, *, own_data: bool = False) -> str:
     """A setting's description with its bounds and its default."""
     text = setting.description
     if text.split(" ", 1)[0][1:].islower() or text.startswith("A "):  # else a name: FedProx
         text = text[0].lower() + text[1:]
     notes = [] if setting.choices else [setting.bounds]
-    if default := default_text(setting):
+    if default := default_text(setting, own_data=own_data):
         notes.append(f"default: {default}")
     note = "; ".join(filter(None, notes))
     return (f"{text} ({note})" if note else text).replace("%", "%%")
@@ -216,7 +223,7 @@ def add_flags(groups: Groups, model: type[ExperimentConfig], *, own_data: bool =
             default=argparse.SUPPRESS,
             type=_reader(setting, model),
             metavar=metavar,
-            help=help_text(setting),
+            help=help_text(setting, own_data=own_data),
         )
 
 

@@ -31,7 +31,8 @@ patience = 2
 
 Some settings choose an alternative that has settings of its own. Each alternative has a section
 below its group. A flag or key of an alternative that was not chosen is refused. In a file these
-settings stand in the table of their group; in the API they stand in an object with the name:
+settings stand in the table of their group; in the API they stand in an object with the name.
+`split` and its settings are of `run`, `split` and files alone: no coordinator knows splits.
 
 ```toml
 [strategy]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from client_sdk import errors
 from client_sdk.api import address
+from client_sdk.data.preparation import parse_size
 
 
 def server(text: str) -> str:
@@ -46,6 +47,29 @@ def name(text: str) -> str:
             f"{text!r} is not text in this machine's encoding (set LC_ALL to a UTF-8 locale)"
         ) from error
     return text
+
+
+def text(word: str) -> str:
+    """A word, which is not empty."""
+    if not word.strip():
+        raise ArgumentTypeError("must not be empty")
+    return word
+
+
+def path(word: str) -> Path:
+    """A file or a folder."""
+    return Path(text(word))
+
+
+def size(word: str) -> str:
+    """A picture's width and height, as a word."""
+    try:
+        parse_size(word)
+    except errors.DataError as error:
+        raise ArgumentTypeError(
+            f"must be a width and height such as 64 or 64x48, not {word[:40]!r}"
+        ) from error
+    return word
 
 
 def natural(text: str) -> int:
@@ -106,3 +130,9 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean ...?` where one of the known words is near; empty otherwise."""
     near = get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def option_like(word: str, options: Iterable[str]) -> str:
+    """As `suggestion`, for an option. Dashes do not count: all options have them."""
+    near = get_close_matches(word.lstrip("-"), [o.removeprefix("--") for o in options], n=1)
+    return f"; did you mean --{near[0]}?" if near else ""

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from serverless_fl.domain.metrics import METRIC_NAME
 from serverless_fl.wire.text import require_plain
@@ -24,6 +32,21 @@ Name = Annotated[
     AfterValidator(require_plain),
 ]
 MetricName = Annotated[str, StringConstraints(pattern=METRIC_NAME)]
+
+
+def require_metric_name(text: str) -> str:
+    """Give the text unchanged. Raises ValueError, in words, unless it is a metric's name."""
+    if not re.match(METRIC_NAME, text):
+        raise ValueError("must be 1 to 64 letters, digits and signs of _ . : -")
+    return text
+
+
+ChosenMetric = Annotated[
+    str,
+    AfterValidator(require_metric_name),
+    WithJsonSchema({"type": "string", "pattern": METRIC_NAME}),
+]
+"""As `MetricName`, for people: an error says what a name is instead of the pattern."""
 
 
 class Answer(BaseModel):

@@ -17,7 +17,7 @@ from serverless_fl.schedule import SCHEDULES, Schedule
 from serverless_fl.schedule.selection import SELECTIONS, Selection
 from serverless_fl.schedule.selection.uniform import Uniform
 from serverless_fl.schedule.synchronous import Synchronous
-from serverless_fl.wire.base import Body, MetricName, Name
+from serverless_fl.wire.base import Body, ChosenMetric, Name
 from serverless_fl.wire.bounds import (
     MAX_ATTEMPTS,
     MAX_CLIENTS,
@@ -222,7 +222,7 @@ class ExperimentConfig(Body):
         "the updates); at most one run in ten stops with a model below it",
         json_schema_extra=_of("stopping"),
     )
-    target_metric: MetricName | None = Field(
+    target_metric: ChosenMetric | None = Field(
         None,
         description="The metric by which models are better or worse, instead of the accuracy on "
         "held-out examples: any that the updates report, such as `loss_before`, `auc` or `f1` "

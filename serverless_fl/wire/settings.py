@@ -235,6 +235,8 @@ def fault(model: type[BaseModel], setting: Setting, value: Any) -> str | None:
         found = [e for e in error.errors() if not setting.choice or setting.name in e["loc"]]
         if not found:
             return None  # it contradicts another setting, which may be given, too
+        if found[0]["type"] == "value_error":  # a rule of this package, in its own words
+            return f"{found[0]['ctx']['error']}, not {value[:40]!r}"
         if setting.kind == "string" and not setting.choices and isinstance(value, str):
             return f"is not accepted: {found[0]['msg']}"
         shown = repr(value[:40]) if isinstance(value, str) else number_text(value)[:40]

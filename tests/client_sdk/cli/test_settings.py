@@ -108,6 +108,22 @@ def test_what_a_run_writes_makes_the_same_run(tmp_path):
         (["--round=5", "--cleints=5"], "there is no option --cleints; did you mean --clients?"),
         (["-rounds", "5"], "there is no option -rounds; did you mean --rounds?"),
         (["--zzz"], "there is no option --zzz"),
+        (["--rounds", "5", "extra"], "'extra' belongs to no option"),
+        (["-r", "5"], "'-r' belongs to no option"),
+        (["--split", "dirichlet"], "not 'dirichlet'; did you mean dirichlet-"),
+        (["--alpa", "1"], "there is no option --alpa; did you mean --alpha?"),
+        (["--alpha", "0"], "argument --alpha: must be a number, 0.001 to 1,000,000, not 0"),
+        (["--split", "label-shards", "--alpha", "1"], "; the split is label-shards"),
+        (["--schedule", "buffered", "--grace-seconds", "3"], "; the schedule is buffered"),
+        (["--selection", "by_loss"], "not 'by_loss'; did you mean by-loss?"),
+        (["--strategy", "fedadm"], "did you mean fedadam?"),
+        (["--target-metric", "f1!"], "--target-metric: must be 1 to 64 letters, digits and signs"),
+        (["--image-size", "big"], "--image-size: must be a width and height such as 64 or 64x48"),
+        (["--dataset", ""], "argument --dataset: must not be empty"),
+        (["--model", " "], "argument --model: must not be empty"),
+        (["--config", ""], "argument --config: must not be empty"),
+        (["--out", ""], "argument --out: must not be empty"),
+        (["--rounds", ""], "argument --rounds: must be a whole number, 1 to 1,000,000, not ''"),
     ],
 )
 def test_an_error_names_the_flag_and_its_bounds(refused, words, says):
@@ -118,6 +134,23 @@ def test_misspelt_words_of_other_commands(refused):
     assert "did you mean predict?" in refused("run", "predcit", "x.png")
     assert "did you mean --server?" in refused("join", "--sever", "http://localhost")
     assert "did you mean onnx?" in refused("export", "--format", "onxx", "--out", "x")
+    told = refused("create", "--server", "http://x", "--dp-epsilon", "3")
+    assert told == "there is no option --dp-epsilon"  # nothing is like it
+
+
+def test_create_says_what_it_does_without_a_flag(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["create", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for default in ("batch (1 to 1,000,000; default: 10)", "(1 to 100,000; default: none)"):
+        assert default in text
+    assert "(default: federated for tables, else given)" in text
+    created = settings.effective(
+        make_parser().parse_args(["create", "--server", "http://x", "--clients", "3"]).settings,
+        **{"dataset": "d", "dataset_size": None, "model": "m"},
+    )
+    assert created.batch_size == 10
 
 
 @pytest.mark.parametrize(
@@ -133,7 +166,12 @@ def test_misspelt_words_of_other_commands(refused):
         ("[shedule]\nrounds = 3", "there is no table [shedule]; did you mean schedule?"),
         ("[data]\ndataset_size = 3", "there is no key data.dataset_size"),
         ("[data]\ndataset = 3", "data.dataset must be text"),
-        ('[run]\nkernel = "natve"', "kernel must be one of auto, native, torch, not 'natve'"),
+        ('[run]\nkernel = "natve"', ": run.kernel must be one of auto, native, torch, not 'natve'"),
+        ('[data]\nimage_size = "big"', ": data.image_size must be a width and height such as 64"),
+        ('[data]\ndataset = ""', ": data.dataset must not be empty"),
+        ('[data]\nsplit = "equals"', "data.split must be one of equal, dirichlet-classes, "),
+        ('[schedule]\nselection = "uniforn"', "not 'uniforn'; did you mean uniform?"),
+        ('[strategy]\nstrategy = ["fedavg"]', "strategy.strategy must be one of fedavg"),
         ("[schedule\n", "is no TOML"),
         ("[schedule]\nrounds = " + 5000 * "9", "is no TOML"),
         ("[schedule]\nrounds = " + 5000 * "[", "is no TOML"),
@@ -148,13 +186,17 @@ def test_an_error_names_the_file_and_the_key(refused, file, text, says):
     told = refused("run", "--config", path)
     assert told.startswith(str(path))
     assert says in told
+    assert not told.endswith(("?.", "."))
 
 
 def test_a_file_that_is_none(refused, tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     assert "is no TOML" in refused("run", "--config", tmp_path / "binary")
     assert "cannot be read" in refused("run", "--config", tmp_path / "nowhere")
-    assert "cannot be read" in refused("run", "--config", tmp_path)
+    assert refused("run", "--config", tmp_path).endswith("is a folder, and no file of settings")
+    (tmp_path / config_file.NAME).touch()
+    told = refused("run", "--config", tmp_path)
+    assert told.endswith(f"no file of settings: give {tmp_path / config_file.NAME}")
 
 
 def test_a_contradiction_is_told_in_the_words_of_who_gave_it(file):
