@@ -7,6 +7,7 @@ alternative that is meant.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeVar
 
@@ -48,15 +49,18 @@ def chosen(choice: Choice, alternatives: tuple[type[A], ...], what: str) -> A:
     """
     found = {name_of(alternative): alternative for alternative in alternatives}
     if choice.name not in found:
-        from difflib import get_close_matches  # a coordinator needs it for nothing else
-
-        near = get_close_matches(choice.name, found, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        known = ", ".join(found)
-        raise InvalidConfig(f"There is no {what} {choice.name!r}{hint}; there are {known}.")
+        hint = suggestion(choice.name, found)
+        raise InvalidConfig(
+            f"There is no {what} {choice.name!r}{hint}; there are {', '.join(found)}."
+        )
     try:
         return found[choice.name](**choice.settings)
     except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            unknown = str(first["loc"][0])
+            hint = suggestion(unknown, found[choice.name].model_fields)
+            raise InvalidConfig(f"The {what} {choice.name} has no {unknown}{hint}.") from error
         raise InvalidConfig(f"The {what} {choice.name} refuses {first_fault(error)}.") from error
 
 
@@ -71,6 +75,14 @@ def stored(choice: Choice, alternatives: tuple[type[A], ...], what: str) -> A:
 
 
 _remembered = lru_cache(256)(chosen)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Give ` (did you mean ...?)` if one of the known words is near; empty otherwise."""
+    from difflib import get_close_matches  # only a mistake needs it
+
+    near = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def first_fault(error: ValidationError) -> str:

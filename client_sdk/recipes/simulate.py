@@ -33,6 +33,7 @@ from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.simulation.simulate import Simulation, Watchers
 from client_sdk.task.partly_shared import PartlyShared
 from client_sdk.task.task import Task
+from serverless_fl.alternatives import suggestion
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import OWN, ExperimentState
 from serverless_fl.wire.config import ExperimentConfig
@@ -165,8 +166,9 @@ def _config(task: Task, parts: Shared, settings: dict[str, Any]) -> ExperimentCo
         first = error.errors()[0]
         what = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
+            hint = suggestion(what, ExperimentConfig.model_fields)
             raise BadSettings(
-                f"There is no setting {what!r}: docs/settings.md lists them."
+                f"There is no setting {what!r}{hint}: docs/settings.md lists them."
             ) from error
         raise BadSettings(f"The setting {what}: {first['msg']}.") from error
     except InvalidConfig as error:

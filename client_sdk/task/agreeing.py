@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from client_sdk.errors import DataError
 from client_sdk.task import weights_file
-from client_sdk.task.own_data.site import bounded
+from client_sdk.task.own_data.site import bounded, facts_of_task
 from client_sdk.task.task import Task, fingerprint, form_of
 from serverless_fl.domain.agreement import Agreement
 from serverless_fl.domain.task_name import FINGERPRINT
@@ -19,8 +19,7 @@ _WORD = 80  # characters of each side's word
 
 def facts_of(task: Task) -> dict[str, str]:
     """What a party says of its task when it enrols with data of its own."""
-    said = {"task": task.name, FINGERPRINT: fingerprint(task), **task.terms()}
-    return dict(bounded(Agreement(said)).facts)
+    return dict(bounded(Agreement({**facts_of_task(task), **task.terms()})).facts)
 
 
 def require_same(task: Task, model: bytes, whose: str = "the experiment") -> None:

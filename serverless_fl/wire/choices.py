@@ -13,7 +13,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from serverless_fl.alternatives import NAME, Alternative, name_of
+from serverless_fl.alternatives import NAME, Alternative, name_of, suggestion
 from serverless_fl.wire.bounds import require_few
 
 
@@ -49,7 +49,8 @@ class OneOf:
         given = {NAME: value} if isinstance(value, str) else require_few(value)
         name = given.get(NAME) if isinstance(given, dict) else None
         if not isinstance(name, str) or name not in self._models:
-            raise PydanticCustomError("choice", "{rule}", {"rule": self._rule})
+            hint = suggestion(name[:100], self._models) if isinstance(name, str) else ""
+            raise PydanticCustomError("choice", "{rule}", {"rule": self._rule + hint})
         return self._models[name].model_validate(given)
 
 

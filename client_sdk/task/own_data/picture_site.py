@@ -13,9 +13,9 @@ from client_sdk.data.dataset import Parts
 from client_sdk.data.preparation import Preparation
 from client_sdk.errors import DataError
 from client_sdk.task.joining import places_of
-from client_sdk.task.own_data.site import Declaration, bounded, facts_of_classes
+from client_sdk.task.own_data.site import Declaration, bounded, facts_of_classes, facts_of_task
 from client_sdk.task.pictures import PictureTask
-from client_sdk.task.task import Task, fingerprint
+from client_sdk.task.task import Task
 from serverless_fl.domain.agreement import Agreement
 from serverless_fl.wire.views import ScaleView
 
@@ -24,8 +24,7 @@ def agreement_of(task: PictureTask) -> Agreement:
     """The terms for pictures: the classes, the network and its input."""
     about, preparation = task.about, task.about.preparation
     facts = {
-        "task": task.name,
-        "fingerprint": fingerprint(task),
+        **facts_of_task(task),
         "pictures": f"{preparation.channels} channels, {preparation.width}x{preparation.height}, "
         f"{preparation.fit}",
         **facts_of_classes(about.classes),

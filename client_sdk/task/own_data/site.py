@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from client_sdk.data.data import Data
-from client_sdk.task.task import Task
+from client_sdk.task.task import Task, fingerprint
 from serverless_fl.domain.agreement import MAX_FACT, MAX_FACT_NAME, MAX_FACTS, Agreement, ColumnSums
+from serverless_fl.domain.task_name import FINGERPRINT, TASK
 from serverless_fl.wire.text import clean
 from serverless_fl.wire.views import ScaleView
 
@@ -43,6 +44,11 @@ class Site(Protocol):
         Raises DataError.
         """
         ...
+
+
+def facts_of_task(task: Task) -> dict[str, str]:
+    """The facts that each party with data of its own declares of its task."""
+    return {TASK: task.name, FINGERPRINT: fingerprint(task)}
 
 
 def facts_of_classes(classes: Sequence[str]) -> dict[str, str]:

@@ -14,9 +14,9 @@ from client_sdk.data.tables.schema import Schema
 from client_sdk.data.tables.table import Column, Table
 from client_sdk.data.tables.words import shown
 from client_sdk.errors import DataError
-from client_sdk.task.own_data.site import Declaration, bounded, facts_of_classes
+from client_sdk.task.own_data.site import Declaration, bounded, facts_of_classes, facts_of_task
 from client_sdk.task.own_data.table_task import TableTask
-from client_sdk.task.task import Task, fingerprint
+from client_sdk.task.task import Task
 from serverless_fl.domain.agreement import Agreement, ColumnSums
 from serverless_fl.wire.views import ScaleView
 
@@ -28,8 +28,7 @@ _WIDE = 30.0  # times a party's deviation: parties with other units blow up that
 def agreement_of(task: TableTask, *, federated: bool) -> Agreement:
     """The terms for tables: the label, its classes, each column's kind, and what is scaled."""
     schema = task.schema
-    facts = {"task": task.name, "fingerprint": fingerprint(task), "label": schema.label}
-    facts |= facts_of_classes(schema.classes or ())
+    facts = facts_of_task(task) | {"label": schema.label} | facts_of_classes(schema.classes or ())
     for column in schema.columns:
         kind = ": ".join([column.kind, *([", ".join(column.categories)] * bool(column.categories))])
         facts[f"column {column.name}"] = kind

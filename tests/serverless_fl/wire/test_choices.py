@@ -75,7 +75,9 @@ def test_what_is_refused(given, where):
     [fault] = refused.value.errors()
     assert fault["loc"] == where
     if where == ("strategy",):
-        assert fault["msg"] == "must be one of fedavg, toy, other, or an object with such a `name`"
+        hint = " (did you mean toy?)" if given == "tyo" else ""
+        rule = "must be one of fedavg, toy, other, or an object with such a `name`"
+        assert fault["msg"] == rule + hint
 
 
 def test_the_schema_has_the_name_and_the_objects():
@@ -107,7 +109,7 @@ def test_a_digest_depends_on_what_differs_from_the_defaults():
             {"name": "toy", "toy_rate": 0},
             "The strategy toy refuses toy_rate: Input should",
         ),
-        ({"name": "toy", "old": 1}, "The strategy toy refuses old: Extra inputs"),
+        ({"name": "toy", "old": 1}, "The strategy toy has no old."),
     ],
     ids=str,
 )

@@ -204,7 +204,7 @@ def test_a_note_counts_examples_of_nobody():
 
 MISTAKES = {
     "a name": ("dirichlet-class", r"no split 'dirichlet-class' \(did you mean dirichlet-classes\?"),
-    "a setting": ({"name": "equal", "alpha": 1.0}, "split equal refuses alpha"),
+    "a setting": ({"name": "equal", "alpha": 1.0}, "split equal has no alpha"),
     "a value": ({"name": "dirichlet-classes", "alpha": 0.0}, "refuses alpha"),
     "no name": ({"alpha": 0.0}, "an object with a name"),
     "shards": ({"name": "label-shards", "shards_per_client": 1000}, "too few for 20000 shards"),
