@@ -19,7 +19,7 @@ const fact = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd.num", {},
 /** The name and the fingerprint that the initial model's file carries; clients compare them with their own. */
 function taskFacts({ name, fingerprint }) {
   const short = h("code", { title: fingerprint }, `${fingerprint.slice(0, 10)}…`);
-  return [fact("task", name), ...(fingerprint ? [fact("fingerprint", short, copyButton(fingerprint, "fingerprint"))] : [])];
+  return [fact("task", name), ...(fingerprint ? [fact("fingerprint", short, " ", copyButton(fingerprint, "fingerprint"))] : [])];
 }
 
 function display(name, value) {
