@@ -28,6 +28,7 @@ _TIMEOUTS: dict[type[httpx.TimeoutException], str] = {
     httpx.PoolTimeout: "no connection was free in time",
 }
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
+_EXTRA = "Extra inputs are not permitted"  # in pydantic's words
 _S3_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 
 
@@ -78,7 +79,23 @@ def refusal(response: httpx.Response) -> errors.RequestRefused:
     except ValidationError:
         text = clean(response.text.strip(), 200) or clean(response.reason_phrase, 200)
         return kind(response.status_code, "unknown", f"HTTP {response.status_code}: {text}")
-    return kind(response.status_code, problem.code, problem.detail)
+    detail = _unknown_settings(problem) or problem.detail
+    return kind(response.status_code, problem.code, detail)
+
+
+def _unknown_settings(problem: Problem) -> str:
+    """A sentence where a coordinator does not know what this package sends; else empty."""
+    names = [
+        clean(fault["where"].rpartition(".")[2], 60)
+        for fault in problem.errors or []
+        if fault.get("what") == _EXTRA and "where" in fault
+    ]
+    if not names or len(names) < len(problem.errors or []):
+        return ""
+    return (
+        f"The coordinator does not know {', '.join(names)}, which this version of the package "
+        "sends: it is older. Upgrade the coordinator, or use the package of its version."
+    )
 
 
 def _redirect(response: httpx.Response) -> errors.RequestRefused:

@@ -102,7 +102,11 @@ def _images(path: Path, x: np.ndarray, layout: str | None, notes: list[str]) -> 
         with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite
             x = x.astype(np.float32)
         if not np.isfinite(x).all():
-            raise DataError(f"{path}: images must be finite numbers.")
+            first = int(np.argwhere(~np.isfinite(x))[0][0])
+            raise DataError(
+                f"{path}: images must be finite numbers, but image {first} (from 0) has NaN or "
+                "infinity."
+            )
     return np.ascontiguousarray(x)
 
 
@@ -187,6 +191,12 @@ def _numbers(path: Path, y: np.ndarray) -> np.ndarray:
     if y.ndim == 2 and _one_hot(y):
         y = y.argmax(1)
     if y.ndim != 1 or y.dtype.kind not in "iu" or (len(y) and y.min() < 0):
+        if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "biu" and y.max(initial=0) < 2:
+            raise DataError(
+                f"{path}: {y.shape[1]} labels a picture, several of which may be true (as in "
+                "ChestMNIST), are not supported: these models learn one class a picture. Choose "
+                "one column (y[:, [0]]), or write a task of your own (docs/own-model.md)."
+            )
         hint = " (y.astype(int))" if y.dtype.kind == "f" else ""
         raise DataError(f"{path}: labels must be one non-negative whole number an image{hint}.")
     if len(y) and y.max() >= MAX_CLASSES:

@@ -5,12 +5,14 @@ These are the jobs that engines run. They are functions of their arguments alone
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from client_sdk.data.data import Data
+from client_sdk.data.finite import not_finite
 from client_sdk.data.holdout import hold_out
 from client_sdk.data.seeds import derive_seed
 from client_sdk.errors import BadSettings, DataError, TrainingFailed
@@ -41,15 +43,30 @@ def train_client(
     seed, strategy = order.training.seed, order.strategy
     task = task.for_client(client_id)
     mine, held_out = hold_out(indices, derive_seed(seed, "holdout", client_id))
-    return local_update(
-        task,
-        weights,
-        data.subset(mine),
-        data.subset(held_out) if held_out else None,
-        _settings(order, offset),
-        derive_seed(seed, "train", order.round, client_id),
-        strategy.needs if strategy else (),
-    )
+    try:
+        update = local_update(
+            task,
+            weights,
+            data.subset(mine),
+            data.subset(held_out) if held_out else None,
+            _settings(order, offset),
+            derive_seed(seed, "train", order.round, client_id),
+            strategy.needs if strategy else (),
+        )
+    except TrainingFailed as error:
+        _blame(data, indices, error)
+        raise
+    numbers = map(number_of, update.metrics.values())
+    is_sound = all(math.isfinite(number) for number in numbers if number is not None)
+    if not is_sound or not weights_file.is_finite(update.weights):
+        _blame(data, indices)
+    return update
+
+
+def _blame(data: Data, indices: Sequence[int], error: Exception | None = None) -> None:
+    """Raise DataError where a client's examples are the reason that it cannot learn from them."""
+    if fault := not_finite(data, indices):
+        raise DataError(fault) from error
 
 
 def _settings(order: Train, offset: Weights | None) -> TrainSettings:

@@ -22,6 +22,13 @@ from client_sdk.data.seeds import SeededRandom
 from client_sdk.errors import BadSettings, DataError
 from client_sdk.task.answers import Answer, Reader, answers_of, read_inputs
 from client_sdk.task.settings import TrainSettings
+from client_sdk.task.soundness import (
+    NoAccidentalPairs,
+    gradient_of,
+    labels_for,
+    one_number,
+    tensor_of,
+)
 from client_sdk.task.steps import Steps
 from client_sdk.task.task import ALL_CORRECTIONS, Result, Task, Weights
 from client_sdk.task.tensors import put_weights, weights_of
@@ -129,7 +136,7 @@ class TorchTask(Task):
                 for batch in _cut(order.tolist(), training.batch_size, at_least=1 + needs_two):
                     optimiser.zero_grad(set_to_none=True)
                     outputs, targets = self._call(model, _batch(data, batch))
-                    loss = self.loss(outputs, targets)
+                    loss = gradient_of(self._measured(outputs, targets), self._loss_name)
                     loss.backward()
                     steps.take()
                     total = total + loss.detach() * len(batch)
@@ -142,12 +149,24 @@ class TorchTask(Task):
         model = self.model(weights).to(pick_device())
         found = list(self._outputs(model, data))
         sizes = [len(targets) for _, targets in found]
-        losses = [float(self.loss(*pair)) for pair in found]
+        with NoAccidentalPairs(self._loss_name):
+            losses = [float(self._measured(*pair)) for pair in found]
         measured = {"loss": sum(a * b for a, b in zip(losses, sizes, strict=True)) / sum(sizes)}
         if self.metrics:
             outputs, targets = (torch.cat(parts) for parts in zip(*found, strict=True))
-            measured |= {name: float(of(outputs, targets)) for name, of in self.metrics.items()}
+            for name, of in self.metrics.items():
+                what = f"The metric {name!r} of {self.name}"
+                with NoAccidentalPairs(what):
+                    measured[name] = float(one_number(of(outputs, targets), what))
         return measured
+
+    @property
+    def _loss_name(self) -> str:
+        return f"The loss of {self.name}"
+
+    def _measured(self, outputs: torch.Tensor, targets: torch.Tensor) -> Any:
+        """The loss, which is one number. Raises BadSettings."""
+        return one_number(self.loss(outputs, targets), self._loss_name)
 
     @torch.no_grad()
     def predict(self, weights: Weights, data: Data) -> torch.Tensor:
@@ -181,12 +200,15 @@ class TorchTask(Task):
         self, model: nn.Module, batch: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The outputs and targets of a batch. Raises DataError where the loss is always 0."""
-        outputs, targets = _call(model, batch)
+        outputs, targets = _call(model, batch, self._by_class)
         if self._by_class and isinstance(outputs, torch.Tensor) and outputs.shape[1:2] == (1,):
             raise DataError(
                 f"{self.name} has one output for an example, whose cross entropy is always 0: give "
                 "it an output for each class, or another loss, such as nn.BCEWithLogitsLoss()."
             )
+        if self._by_class and isinstance(outputs, torch.Tensor) and torch.is_tensor(targets):
+            ignored = getattr(self.loss, "ignore_index", -100)
+            targets = labels_for(outputs, targets, ignored, self.name)
         return outputs, targets
 
     def _copy(self) -> nn.Module:
@@ -254,7 +276,7 @@ def _cut(order: Sequence[int], size: int, at_least: int = 1) -> Iterator[Sequenc
 def _batch(data: Data, indices: Sequence[int]) -> tuple[torch.Tensor, ...]:
     """The examples at these positions, as tensors: the inputs, then the target."""
     if isinstance(data, Arrays):
-        parts: Any = [_tensor(column) for column in data.subset(indices).columns]
+        parts: Any = [tensor_of(column) for column in data.subset(indices).columns]
     elif isinstance(data, Items):
         parts = (data.collate or default_collate)([data[i] for i in indices])
     else:
@@ -264,11 +286,9 @@ def _batch(data: Data, indices: Sequence[int]) -> tuple[torch.Tensor, ...]:
     return tuple(parts)
 
 
-def _tensor(column: Any) -> torch.Tensor:
-    return column if isinstance(column, torch.Tensor) else torch.as_tensor(column)
-
-
-def _call(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def _call(
+    model: nn.Module, batch: tuple[torch.Tensor, ...], by_class: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The network's outputs, and the targets in the form that a loss takes."""
     floats = [p for p in model.parameters() if p.is_floating_point()]
     weights = max(floats, key=torch.numel, default=torch.zeros(0))
@@ -283,7 +303,8 @@ def _call(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tens
             for part in inputs
         )
     )
-    if not isinstance(targets, torch.Tensor) or not isinstance(outputs, torch.Tensor):
+    is_plain = not isinstance(targets, torch.Tensor) or not isinstance(outputs, torch.Tensor)
+    if is_plain or by_class:  # labels have a form of their own
         return outputs, targets
     if targets.shape != outputs.shape and targets.numel() == outputs.numel():
         # [N] beside [N, 1]: a loss would compare each output with each target.

@@ -12,7 +12,7 @@ import numpy as np
 
 from client_sdk.errors import DataError
 from serverless_fl.domain.errors import BadWeights
-from serverless_fl.weights.header import NUMPY_TYPES, Layout, layout_of, write_header
+from serverless_fl.weights.header import FLOATS, NUMPY_TYPES, Layout, layout_of, write_header
 
 Form = dict[str, tuple[str, tuple[int, ...]]]
 """The dtype, as safetensors names it, and the shape of each tensor."""
@@ -57,6 +57,17 @@ def read(data: bytes, whose: str = "The file") -> dict[str, np.ndarray]:
         .copy()
         for tensor in layout.tensors
     }
+
+
+def is_finite(data: bytes) -> bool:
+    """Whether the floating-point tensors of a file hold finite numbers; BF16 is not looked at."""
+    layout = read_layout(data)
+    body = memoryview(data)[len(layout.header) :]
+    return all(
+        np.isfinite(np.frombuffer(body[t.start : t.end], NUMPY_TYPES[t.dtype])).all()
+        for t in layout.tensors
+        if t.dtype in FLOATS - {"BF16"}
+    )
 
 
 def read_layout(data: bytes, whose: str = "The file") -> Layout:

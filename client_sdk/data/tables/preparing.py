@@ -185,12 +185,15 @@ def _labels(whose: str, label: Column, schema: Schema, map_classes: bool) -> np.
         scale = schema.label_scale or Scale(0.0, 1.0)
         return ((label.values - scale.mean) / scale.deviation).astype(np.float32)
     label = as_category(label)
-    places = [_class_of(whose, word, schema.classes, map_classes) for word in label.categories]
+    own = label.categories
+    places = [_class_of(whose, word, own, schema.classes, map_classes) for word in own]
     found: np.ndarray = np.array(places, np.int64)[label.values]
     return found
 
 
-def _class_of(whose: str, word: str, classes: Sequence[str], map_classes: bool) -> int:
+def _class_of(
+    whose: str, word: str, own: Sequence[str], classes: Sequence[str], map_classes: bool
+) -> int:
     if word in classes:
         return classes.index(word)
     alike = [n for n, other in enumerate(classes) if folded(other) == folded(word)]
@@ -203,5 +206,5 @@ def _class_of(whose: str, word: str, classes: Sequence[str], map_classes: bool) 
     )
     raise DataError(
         f"{whose}: {shown(word)} is none of the experiment's classes{hint}: "
-        f"{listed(classes)} there."
+        f"{listed(classes)} there, {listed(own)} here."
     )

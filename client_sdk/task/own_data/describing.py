@@ -11,7 +11,7 @@ from client_sdk.data.preparation import Preparation
 from client_sdk.data.tables.reading import is_table, read_table
 from client_sdk.data.tables.schema import ColumnSchema, Schema, describe, without_scales
 from client_sdk.data.tables.table import KINDS
-from client_sdk.data.tables.words import plain, shown
+from client_sdk.data.tables.words import folded, listed, plain, shown
 from client_sdk.errors import DataError
 from client_sdk.task import weights_file
 from client_sdk.task.agreeing import require_form
@@ -114,6 +114,8 @@ def _of_tables(look: Look, federated: bool) -> Plan:
         schema = describe(table, indicators=True)
         if look.classes:
             schema = _with_classes(schema, look.classes)
+        if schema.classes is not None:
+            _require_classes(f"The label {shown(schema.label)}", schema.classes)
     else:
         schema = Schema(
             tuple(map(_column, look.columns)),
@@ -132,6 +134,24 @@ def _of_tables(look: Look, federated: bool) -> Plan:
         raise DataError(f"--model of tables is one of auto, {', '.join(NETWORKS)}.")
     task = TableTask(schema, found)
     return Plan(task, table_site.agreement_of(task, federated=federated), name, notes)
+
+
+def _require_classes(whose: str, classes: Sequence[str]) -> None:
+    """Raises DataError for fewer than two classes, and for names that look like mistakes."""
+    if len(classes) < 2:
+        raise DataError(
+            f"{whose} has the class {listed(classes)} only, so there is nothing to tell apart: "
+            "--classes A,B names all classes that the parties have."
+        )
+    by_folded: dict[str, list[str]] = {}
+    for name in classes:
+        by_folded.setdefault(folded(name), []).append(name)
+    for alike in by_folded.values():
+        if len(alike) > 1:
+            raise DataError(
+                f"{whose} has the classes {' and '.join(map(shown, alike))}, which differ by "
+                "capitals or blanks only: write them alike."
+            )
 
 
 def _require_few_columns(schema: Schema) -> None:
@@ -173,6 +193,7 @@ def _of_pictures(look: Look) -> Plan:
                 f"{look.like} has the classes {', '.join(dataset.classes)}: --classes must name "
                 "them all."
             )
+        _require_classes(str(look.like), classes)
         spec = spec_for(look.model, dataset.shape, len(classes))
         about = Description(
             spec, dataset.name, classes, dataset.mean, dataset.std, dataset.preparation

@@ -9,6 +9,7 @@ import pytest
 
 from app.service.coordinator import Limits
 from client_sdk import errors
+from client_sdk.api import faults as faults_of
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.api.connection import Retry
 from tests.support.federation import ADMIN_KEY, config, value_of, weights
@@ -241,3 +242,18 @@ async def test_a_model_that_is_succeeded_while_it_comes_still_comes_whole(federa
         assert value_of(await api.download_model(experiment, part_bytes=40)) == 0.0
         assert network.ranges > 2
         assert value_of(await api.download_model(experiment, part_bytes=40)) == 7.0
+
+
+def test_a_coordinator_that_is_older_is_said_to_be_so():
+    """It names each setting that it does not know; the words are pydantic's."""
+    faults = [
+        {"where": f"body.config.{name}", "what": "Extra inputs are not permitted"}
+        for name in ("patience", "rest_rounds")
+    ]
+    body = {"title": "x", "status": 422, "code": "invalid-request", "detail": "The request ..."}
+    for more, says in (
+        ([], "does not know patience, rest_rounds, which this version of the package sends"),
+        ([{"where": "body.config.rounds", "what": "too small"}], "The request"),
+    ):
+        response = httpx.Response(422, json=body | {"errors": faults + more})
+        assert says in faults_of.refusal(response).detail

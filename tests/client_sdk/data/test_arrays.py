@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from client_sdk.data import datasets
+from client_sdk.data.arrays import read_arrays
 from client_sdk.data.dataset import normalise
 from client_sdk.data.preparation import Preparation, Range
 from client_sdk.errors import DataError
@@ -257,3 +258,22 @@ def test_the_named_sets_have_a_size(name):
 
 def test_the_preparation_of_the_named_sets():
     assert datasets.load("digits", Path("nowhere")).preparation == Preparation(1, 8, 8, "digits")
+
+
+def test_several_labels_a_picture_are_named_as_what_they_are(tmp_path):
+    """ChestMNIST has 14 of them, of which several may be true."""
+    labels = np.zeros((6, 14), np.uint8)
+    labels[0, :3] = 1
+    path = tmp_path / "chestmnist.npz"
+    np.savez(path, train_images=np.zeros((6, 8, 8), np.uint8), train_labels=labels)
+    with pytest.raises(DataError, match=r"14 labels a picture.*are not supported"):
+        read_arrays(path)
+
+
+def test_the_picture_that_is_not_finite_is_named(tmp_path):
+    pictures = np.zeros((6, 8, 8))
+    pictures[4, 0, 0] = np.nan
+    path = tmp_path / "pictures.npz"
+    np.savez(path, x_train=pictures, y_train=np.arange(6) % 2)
+    with pytest.raises(DataError, match="but image 4 "):
+        read_arrays(path)

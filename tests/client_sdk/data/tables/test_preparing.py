@@ -92,16 +92,16 @@ DIFFERENT = {
     ),
     "another class": (
         "age,sex,smokes,sick\n1,f,yes,dead\n",
-        "own: 'dead' is none of the experiment's classes: [ill, well] there.",
+        "own: 'dead' is none of the experiment's classes: [ill, well] there, [dead] here.",
     ),
     "a class in capitals": (
         "age,sex,smokes,sick\n1,f,yes,ILL\n",
         "own: 'ILL' is none of the experiment's classes ('ill' is spelt otherwise: --map-classes): "
-        "[ill, well] there.",
+        "[ill, well] there, [ILL] here.",
     ),
     "a number in place of classes": (
         "age,sex,smokes,sick\n1,f,yes,1\n",
-        "own: '1' is none of the experiment's classes: [ill, well] there.",
+        "own: '1' is none of the experiment's classes: [ill, well] there, [1] here.",
     ),
 }
 

@@ -61,3 +61,27 @@ def test_a_given_model_of_pictures():
     assert plan_of_model(file, "it", federated=False).initial(0) == file
     with pytest.raises(DataError, match="is for tables"):
         plan_of_model(file, "it", federated=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (
+            ["benign"] * 6,
+            r"'sick' has the class \[benign\] only, so there is nothing to tell apart",
+        ),
+        (["Benign", "benign", "ill"] * 2, "Benign' and 'benign', which differ by capitals or blan"),
+    ],
+)
+def test_classes_that_cannot_be_meant_are_refused_at_once(tmp_path, labels, says):
+    path = tmp_path / "like.csv"
+    path.write_text("age,sick\n" + "".join(f"{n % 4},{word}\n" for n, word in enumerate(labels)))
+    with pytest.raises(DataError, match=says):
+        plan_of(Look(like=path, label="sick"), federated=True)
+
+
+def test_one_class_is_enough_where_the_others_are_named(tmp_path):
+    path = tmp_path / "like.csv"
+    path.write_text("age,sick\n1,no\n1,no\n2,no\n")
+    plan = plan_of(Look(like=path, label="sick", classes=("no", "yes")), federated=True)
+    assert plan.task.schema.classes == ("no", "yes")
