@@ -28,7 +28,7 @@ from client_sdk.engines.processes import Processes, usable_cores
 from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import UsageError
 from client_sdk.results import cost, progress, report, run_folder, trackers
-from client_sdk.results.by_site import BySite, by_site
+from client_sdk.results.by_site import BySite, by_site, by_test_site
 from client_sdk.results.console import Output
 from client_sdk.results.run_folder import RunFolder
 from client_sdk.results.summary import print_summary
@@ -91,6 +91,10 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
         with view:
             outcome = await simulation.run()
         classes = await _measure_classes(plan, outcome)
+        data, owners = plan.data, plan.data.test_sites if plan.drawn is not None else None
+        tested = await asyncio.to_thread(
+            by_test_site, data.task, outcome.weights, data.test, owners
+        )
         result = report.build_report(
             outcome,
             dataset=plan.data.name,
@@ -101,6 +105,7 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
             cost=cost.estimate(client.traffic, plan.prices, outcome.experiment.cost),
             loop=trainer.loop,
             sites=_by_site(plan, outcome),
+            test_sites=tested,
         )
         files = report.write(folder.path, result, outcome, classes)
         tracking.end(result, files)

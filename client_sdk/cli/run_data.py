@@ -6,6 +6,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from client_sdk.cli import own_task, run_table
 from client_sdk.data import datasets
 from client_sdk.data.data import Data
@@ -36,6 +38,7 @@ class RunData:
     test: Data
     examples: Examples
     classes: tuple[str, ...] = ()
+    test_sites: np.ndarray | None = None  # whose each test example is, where sites have names
 
 
 def load(arguments: argparse.Namespace, initial: bytes | None = None) -> RunData:
@@ -78,6 +81,7 @@ def load(arguments: argparse.Namespace, initial: bytes | None = None) -> RunData
         *(made, dataset.name, dataset.note, dataset.train, dataset.test),
         looking.of_dataset(dataset),
         dataset.classes,
+        dataset.test_sites,
     )
 
 
@@ -100,4 +104,5 @@ def _of_table(arguments: argparse.Namespace, path: Path, initial: bytes | None) 
     return RunData(
         *(task, found.table.name, found.note, found.train, found.test, found.examples),
         found.task.schema.classes or (),
+        found.test_sites,
     )

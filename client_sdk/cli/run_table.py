@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from client_sdk.data.data import Arrays
 from client_sdk.data.seeds import SeededRandom, derive_seed
 from client_sdk.data.splits import looking
@@ -31,6 +33,7 @@ class TableData:
     train: Arrays
     test: Arrays
     examples: Examples
+    test_sites: np.ndarray | None = None  # of a split by column: whose each test row is
 
     @property
     def note(self) -> str:
@@ -85,11 +88,13 @@ def load_table(
         raise DataError(f"{path} has no column to learn from beside the site.")
     schema = describe(learnt) if like is None else like.schema
     train = prepare(learnt, schema)
-    test = prepare(whole.take(sorted(order[:cut].tolist())), schema)
+    held_out = whole.take(sorted(order[:cut].tolist()))
+    test = prepare(held_out, schema)
     return TableData(
         TableTask(schema, network),
         learnt,
         Arrays(train.x, train.y),
         Arrays(test.x, test.y),
         looking.of_table(rows),
+        None if site is None else looking.of_table(held_out).columns[site],
     )

@@ -31,7 +31,7 @@ class Parts:
 
     `preparation` says how other pictures become like these. `note` says in sentences what the
     reader left out and what it scaled. `sites` says whose each training image is, [N] words; None
-    where nothing says so.
+    where nothing says so. `test_sites` says the same of the images of the test part.
     """
 
     classes: tuple[str, ...]
@@ -40,6 +40,7 @@ class Parts:
     preparation: Preparation
     note: str = ""
     sites: np.ndarray | None = None
+    test_sites: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Dataset:
     """A classification set: images [N, C, H, W] (uint8, or float32 in [0, 1]), labels [N] (int64).
 
     `mean` and `std` are those of the training images, one value a channel; bytes are scaled to
-    [0, 1] first. `preparation`, `note` and `sites` are the reader's (see `Parts`).
+    [0, 1] first. `preparation`, `note`, `sites` and `test_sites` are the reader's (see `Parts`).
     """
 
     name: str
@@ -61,6 +62,7 @@ class Dataset:
     preparation: Preparation
     note: str = ""
     sites: np.ndarray | None = None
+    test_sites: np.ndarray | None = None
 
     @property
     def train(self) -> Arrays:
@@ -103,19 +105,19 @@ def make_dataset(name: str, parts: Parts) -> Dataset:
             raise DataError(f"{name}: {len(x)} images, but {len(y)} labels.")
     train = _tensors(parts.train)
     test = _tensors(parts.test) if parts.test else None
-    sites = parts.sites
+    sites, test_sites = parts.sites, parts.test_sites
     if test is None:
         kept, held_out = _held_out(train[1])
         test = (train[0][held_out], train[1][held_out])
         train = (train[0][kept], train[1][kept])
-        sites = None if sites is None else sites[kept.numpy()]
+        if sites is not None:
+            sites, test_sites = sites[kept.numpy()], sites[held_out.numpy()]
     if not len(train[1]) or not len(test[1]):
         raise DataError(f"{name} has too few images to train and to test.")
     _check_variety(name, train[0])
     mean, std = _moments(train[0])
-    return Dataset(
-        name, parts.classes, *train, *test, mean, std, parts.preparation, parts.note, sites
-    )
+    about = mean, std, parts.preparation, parts.note, sites, test_sites
+    return Dataset(name, parts.classes, *train, *test, *about)
 
 
 def _tensors(part: Part) -> _Tensors:

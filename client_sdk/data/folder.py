@@ -98,12 +98,15 @@ def read_folder(
         mine = _files(site.train, train_folders[site.train], classes, left_out)
         train += mine
         owners += [site.name] * len(mine)
-    for part in (site.test for site in sites if site.test):
+    test_owners = list[str]()
+    for name, part in ((site.name, site.test) for site in sites if site.test):
         folders = _class_folders(part, left_out)
         unknown = sorted(set(folders) - set(classes))
         if unknown:
             raise DataError(f"{part} has classes that train/ lacks: {unknown}.")
-        test += _files(part, folders, classes, left_out)
+        theirs = _files(part, folders, classes, left_out)
+        test += theirs
+        test_owners += [name] * len(theirs)
     notes.append(left_out.sentence())
     trained = {label for _, label in train}
     if len(trained) < len(classes):
@@ -120,6 +123,7 @@ def read_folder(
         wanted,
         " ".join(filter(None, notes)),
         np.array(owners) if len(sites) > 1 else None,
+        np.array(test_owners) if len(sites) > 1 and test else None,
     )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from client_sdk.data.data import Data
 from client_sdk.data.splits.drawing import Drawn
 from client_sdk.results import plots
-from client_sdk.results.by_site import BySite, by_site
+from client_sdk.results.by_site import BySite, by_site, by_test_site
 from client_sdk.results.version_figures import figures
 from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.task import weights_file
@@ -27,6 +31,8 @@ class SimulationResult:
     task: Task = field(repr=False)
     outcome: Outcome = field(repr=False)
     drawn: Drawn | None = field(default=None, repr=False)
+    test: Data | None = field(default=None, repr=False)
+    test_owners: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def rows(self) -> list[Row]:
@@ -54,6 +60,17 @@ class SimulationResult:
         clients = range(len(self.drawn.parts))
         names = self.drawn.names or [client_id(slot) for slot in clients]
         return by_site(self.outcome.models, names, [len(part) for part in self.drawn.parts])
+
+    @cached_property
+    def test_sites(self) -> BySite | None:
+        """The last model on the test examples of each site: mean, worst, spread.
+
+        A site's test examples are those that it was given or that it holds out for the test set.
+        None where the test set names no sites.
+        """
+        if self.test is None:
+            return None
+        return by_test_site(self.task, self.outcome.weights, self.test, self.test_owners)
 
     @property
     def weights(self) -> Weights:

@@ -33,14 +33,17 @@ class Shared:
     test: Data
     clients: int
     drawn: Drawn | None
+    test_sites: np.ndarray | None = None  # whose each test example is, where sites have names
 
 
 def share_out(train: Any, test: Any, clients: int | None, split: Law, seed: int) -> Shared:
     """The data as `simulate` takes them. Raises BadSettings, DataError."""
+    owners = None
     if isinstance(train, Mapping) and train and all(map(_is_data, train.values())):
         return _sites(train, test, clients, split, seed)
     if _is_pictures(train):
         examples = looking.of_dataset(train)
+        owners = train.test_sites if test is None else None
         train, test = train.train, train.test if test is None else test
         data = as_data(train)
         held_out = _test_set(test)
@@ -56,7 +59,7 @@ def share_out(train: Any, test: Any, clients: int | None, split: Law, seed: int)
     if isinstance(law, Equal):
         return Shared(data, held_out, count, None)
     drawn = draw(split, examples, count, seed)
-    return Shared(data, held_out, len(drawn.parts), drawn)
+    return Shared(data, held_out, len(drawn.parts), drawn, owners)
 
 
 def hold_out_test(data: Data, seed: int) -> tuple[Data, Data]:
@@ -85,13 +88,18 @@ def _sites(
             for name, data in parts.items()
         }
         parts = {name: first for name, (first, _) in halves.items()}
-        held_out = join([second for _, second in halves.values()])
+        tests = {name: second for name, (_, second) in halves.items()}
+    elif _is_of_sites(test):
+        tests = {str(name): as_data(found) for name, found in test.items()}
     else:
-        held_out = _test_set(test)
+        tests = {"": _test_set(test)}
+    held_out = join(list(tests.values()))
+    owners = np.repeat(list(tests), [len(found) for found in tests.values()])
     starts = np.cumsum([0, *map(len, parts.values())])
     places = tuple(np.arange(a, b) for a, b in pairwise(starts))
     drawn = Drawn(places, tuple(range(len(parts))), tuple(parts))
-    return Shared(join(list(parts.values())), held_out, len(parts), drawn)
+    owned = owners if "" not in tests else None
+    return Shared(join(list(parts.values())), held_out, len(parts), drawn, owned)
 
 
 def _is_pictures(train: Any) -> bool:
@@ -104,9 +112,13 @@ def _test_set(test: Any) -> Data:
     """A data set, or those of several sites together."""
     if _is_pictures(test):
         return as_data(test.test)
-    if isinstance(test, Mapping) and test and all(map(_is_data, test.values())):
+    if _is_of_sites(test):
         return join([as_data(found) for found in test.values()])
     return as_data(test)
+
+
+def _is_of_sites(test: Any) -> bool:
+    return isinstance(test, Mapping) and bool(test) and all(map(_is_data, test.values()))
 
 
 def _is_data(found: Any) -> bool:

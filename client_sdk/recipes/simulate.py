@@ -120,7 +120,7 @@ async def simulate_async(
             await simulation.create()
             outcome = await simulation.run()
             _require_learnt(outcome)
-            return SimulationResult(task, outcome, drawn)
+            return SimulationResult(task, outcome, drawn, parts.test, parts.test_sites)
 
 
 def _initial(task: Task, given: Given) -> bytes:

@@ -12,6 +12,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+from client_sdk.data.data import Data
+from client_sdk.task import weights_file
+from client_sdk.task.local import measure
+from client_sdk.task.task import Task
 from serverless_fl.domain.metrics import is_rate
 from serverless_fl.domain.records import CENTRAL, client_id
 from serverless_fl.wire.views import ModelView
@@ -19,7 +25,10 @@ from serverless_fl.wire.views import ModelView
 
 @dataclass(frozen=True)
 class Site:
-    """One client's figures: `examples` are all its own, `held_out` those that it measured on."""
+    """One client's figures: `examples` are all its own, `held_out` those that it measured on.
+
+    Of a test set by site, both are the site's test examples, and there is no client.
+    """
 
     client: str
     site: str
@@ -62,6 +71,16 @@ class BySite:
         }
 
 
+def test_sentence(found: dict[str, Any]) -> str:
+    """The same on the test set, from a report."""
+    write = "{:.2%}".format if is_rate(found["metric"]) else "{:.4f}".format
+    return (
+        f"{found['metric']} on the test set by site, of {len(found['sites'])}: mean "
+        f"{write(found['mean'])}, worst {write(found['worst'])} ({found['worst_site']}), "
+        f"spread {write(found['spread'])}"
+    )
+
+
 def sentence(found: dict[str, Any]) -> str:
     """The mean, the worst client and the spread, from a report."""
     write = "{:.2%}".format if is_rate(found["metric"]) else "{:.4f}".format
@@ -70,6 +89,25 @@ def sentence(found: dict[str, Any]) -> str:
         f"{write(found['mean'])}, worst {write(found['worst'])} ({found['worst_site']}), "
         f"spread {write(found['spread'])}"
     )
+
+
+def by_test_site(
+    task: Task, weights: bytes, test: Data, owners: np.ndarray | None
+) -> BySite | None:
+    """A model on the test examples of each site, which `owners` [N] names; None without sites."""
+    if owners is None:
+        return None
+    found: list[tuple[str, int, dict[str, float]]] = []
+    read = weights_file.read(weights)
+    for name in sorted(set(owners.tolist())):
+        places = np.flatnonzero(owners == name).tolist()
+        found.append((str(name), len(places), measure(task, read, test.subset(places))))
+    names = set.intersection(*(set(metrics) for _, _, metrics in found))
+    metric = next((name for name in ("accuracy", "loss", *sorted(names)) if name in names), "")
+    sites = [
+        Site("", name, count, count, metrics[metric]) for name, count, metrics in found if metric
+    ]
+    return BySite(metric, tuple(sites)) if sites else None
 
 
 def by_site(

@@ -32,12 +32,14 @@ def build_report(
     cost: dict[str, Any] | None = None,
     loop: str = "",
     sites: BySite | None = None,
+    test_sites: BySite | None = None,
 ) -> dict[str, Any]:
     """The report's content. Seconds and bytes; accuracies are fractions of the test set.
 
     The best round is chosen by the test set, so its accuracy flatters a little. `classes` counts
     the last model's answers on the test set, `cost` is an estimate of `client_sdk.results.cost`,
-    `loop` says what trained, and `sites` has the last model's figures at each client.
+    `loop` says what trained, `sites` has the last model's figures at each client, and `test_sites`
+    those on the test examples of each site.
     """
     experiment, rows = outcome.experiment, outcome.rows
     versions = figures(experiment.history, outcome.models)
@@ -59,6 +61,7 @@ def build_report(
         "models": [_figures_of(found) for found in versions],
         "evaluation": _evaluation(classes) if classes else None,
         "sites": sites.as_json() if sites else None,
+        "test_sites": test_sites.as_json() if test_sites else None,
         "personal": personal(outcome.models, experiment.config.fine_tune_epochs),
         "cost": cost,
         "totals": {

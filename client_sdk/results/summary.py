@@ -70,6 +70,8 @@ def _quality(result: dict[str, Any], classes: Classes | None) -> Iterator[str]:
         )
     if result.get("sites"):
         yield by_site.sentence(result["sites"])
+    if result.get("test_sites"):
+        yield by_site.test_sentence(result["test_sites"])
     if result.get("personal"):
         yield personal.sentence(result["personal"])
 

@@ -42,7 +42,7 @@ def enrol(http, experiment, key, *ages):
     facts = FACTS | {"column sex": "category: f, m"}
     body = {"client_key": secrets.token_hex(16), "examples": 10, "facts": facts, "sums": sums}
     answer = http.post(f"/experiments/{experiment}/clients", json=body, headers=bearer(key))
-    answer.raise_for_status()
+    return answer.raise_for_status().json()["token"]
 
 
 def test_the_terms_the_scales_and_the_origin_are_shown(server, http, open_page):
@@ -53,11 +53,23 @@ def test_the_terms_the_scales_and_the_origin_are_shown(server, http, open_page):
     expect(page.get_by_text(f"begins from model 7 of {ORIGIN['experiment']}")).to_be_visible()
     give_key(page)
     expect(page.get_by_text("will be fixed from the parties’ sums")).to_be_visible()
-    enrol(http, experiment, key, 1.0, 3.0)
-    enrol(http, experiment, key, 5.0, 7.0)
+    first = enrol(http, experiment, key, 1.0, 3.0)
+    second = enrol(http, experiment, key, 5.0, 7.0)
     table = page.get_by_role("group", name="Agreed columns")
     expect(table.get_by_role("row", name="age number 4 2.236 4")).to_be_visible()
     expect(table.get_by_role("row", name="sex category: f, m – – –")).to_be_visible()
     expect(page.get_by_text("benign, malignant")).to_be_visible()
+    http.post(
+        f"/experiments/{experiment}/models/0/evaluations",
+        json={"num_examples": 4, "metrics": {"accuracy": 0.5}},
+        headers=bearer(first),
+    ).raise_for_status()
+    http.post(
+        f"/experiments/{experiment}/models/0/evaluations",
+        json={"num_examples": 1, "metrics": {"accuracy": 1.0}},
+        headers=bearer(second),
+    ).raise_for_status()
+    said = "Accuracy of model 0 on each client’s own held-out data: mean 75.0%, worst 50.0% "
+    expect(page.get_by_text(f"{said}(client-00), spread 25.0% (2 clients).")).to_be_visible()
     assert axe(page) == []
     assert no_sideways_scroll(page)

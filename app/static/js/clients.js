@@ -20,7 +20,8 @@ export function clientsSection(id) {
     h("table", {}, h("thead", {}, h("tr", {}, ["Client", "Name", "Examples", "Rounds", "Refused", "Weight"].map(column),
       measured, ["Last update", "Enrolled", ""].map(column))), body));
   const about = h("p.muted.small");
-  const node = card("Clients", note, table, about);
+  const spread = h("p.small");
+  const node = card("Clients", note, spread, table, about);
   const past = roundsOf(id);
   let clients = [];
   let seen = "0 0"; // no client enrolled, none revoked
@@ -37,7 +38,8 @@ export function clientsSection(id) {
     } while (page.length === PAGE);
     clients = found;
   };
-  const update = (view) => {
+  const update = (view, models) => {
+    spread.textContent = byClient(view, models);
     const rounds = contributions(view.history);
     const [metric] = metricNames(view, []);
     const always = new Set((view.always_refused ?? []).map(({ client }) => client));
@@ -70,6 +72,23 @@ export function clientsSection(id) {
     });
   };
   return { node, update };
+}
+
+/** The newest model that clients have reported on: mean, worst and spread over the clients. */
+function byClient(view, models) {
+  const [metric] = metricNames(view, models);
+  const valuesOf = ({ evaluations }) => evaluations.filter((e) => e.source !== "central" && metric in e.metrics)
+    .map((e) => ({ source: e.source, value: e.metrics[metric] }));
+  const newest = models.findLast((model) => valuesOf(model).length > 1);
+  if (!newest) return "";
+  const values = valuesOf(newest);
+  const mean = values.reduce((sum, { value }) => sum + value, 0) / values.length;
+  const spread = Math.sqrt(values.reduce((sum, { value }) => sum + (value - mean) ** 2, 0) / values.length);
+  const higher = view.goal ? view.goal.better === "higher" : !/loss/.test(metric);
+  const worst = values.reduce((a, b) => ((higher ? b.value < a.value : b.value > a.value) ? b : a));
+  const text = (value) => valueText(metric, value);
+  return `${titleOf(metric)} of model ${newest.version} on each client’s own held-out data: mean ${text(mean)}, `
+    + `worst ${text(worst.value)} (${worst.source}), spread ${text(spread)} (${values.length} clients).`;
 }
 
 const slotOf = (id) => Number(id.replace("client-", ""));

@@ -40,6 +40,11 @@ def test_a_run_with_a_client_for_each_hospital_learns(table, tmp_path):
     assert report["totals"]["final_accuracy"] > 0.93  # 0.97; the largest class alone has 0.63
     assert report["evaluation"]["classes"] == ["benign", "malignant"]
     assert {site["site"] for site in report["sites"]["sites"]} == {"north", "south", "east"}
+    tested = report["test_sites"]
+    assert tested["worst"] <= tested["mean"]
+    assert sum(site["held_out"] for site in tested["sites"]) == 102  # all that it tests on
+    said = " ".join(done.stdout.split())
+    assert f"accuracy on the test set by site, of 3: mean {tested['mean']:.2%}" in said
     about = read_metadata((out / "global.safetensors").read_bytes())
     schema = Schema.from_json(about[TABLE])
     assert "hospital" not in [column.name for column in schema.columns]

@@ -173,3 +173,5 @@ def test_a_folder_for_each_site_is_a_client_for_each(tmp_path, capsys):
     assert found == SIZES
     assert report["sites"]["worst_site"] in SIZES
     assert report["evaluation"]["examples"] == 18
+    tested = {site["site"]: site["held_out"] for site in report["test_sites"]["sites"]}
+    assert tested == dict.fromkeys(SIZES, 6)

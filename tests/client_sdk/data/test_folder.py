@@ -177,6 +177,8 @@ def test_sites_without_a_test_part_keep_a_fifth_of_each_class_for_it(tmp_path):
     assert len(dataset.sites) == len(dataset.train_y) == 61
     assert len(dataset.test_y) == 16
     assert set(dataset.sites.tolist()) == set(SIZES)
+    all_sites = Counter(dataset.sites.tolist()) + Counter(dataset.test_sites.tolist())
+    assert all_sites == SIZES
 
 
 def test_sites_may_have_their_class_folders_at_once(tmp_path):

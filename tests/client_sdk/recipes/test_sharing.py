@@ -17,9 +17,14 @@ SITES = {"oslo": (np.arange(10.0), np.zeros(10)), "rome": (np.arange(30.0), np.o
 
 
 def test_each_site_is_a_client_with_its_own_examples_and_its_own_figure():
-    result = simulate(toy.Line(), SITES, toy.POINTS, rounds=1, local_epochs=1)
+    result = simulate(toy.Line(), SITES, SITES, rounds=1, local_epochs=1)
     assert [(s.site, s.examples) for s in result.sites.sites] == [("oslo", 10), ("rome", 30)]
     assert result.outcome.experiment.config.clients == 2
+    losses = [toy.Line().evaluate(result.weights, Arrays(*s))["loss"] for s in SITES.values()]
+    tested = result.test_sites
+    assert [(s.site, s.held_out) for s in tested.sites] == [("oslo", 10), ("rome", 30)]
+    assert [s.value for s in tested.sites] == pytest.approx(losses)
+    assert (tested.mean, tested.worst.value) == (pytest.approx(np.mean(losses)), max(losses))
 
 
 def test_without_a_test_set_each_site_holds_a_fifth_out():
@@ -58,6 +63,7 @@ def test_a_split_trains_like_any_other_run():
     result = simulate(task, data, data, clients=3, split="quantity", rounds=2)
     assert sum(site.examples for site in result.sites.sites) == 60
     assert result.metrics["accuracy"] > 0.9
+    assert result.test_sites is None
     assert simulate(task, data, data, clients=3, rounds=1).sites is None
 
 
