@@ -116,8 +116,11 @@ def make_dataset(name: str, parts: Parts) -> Dataset:
         raise DataError(f"{name} has too few images to train and to test.")
     _check_variety(name, train[0])
     mean, std = _moments(train[0])
-    about = mean, std, parts.preparation, parts.note, sites, test_sites
-    return Dataset(name, parts.classes, *train, *test, *about)
+    return Dataset(
+        *(name, parts.classes, *train, *test, mean, std, parts.preparation, parts.note),
+        sites=sites,
+        test_sites=test_sites,
+    )
 
 
 def _tensors(part: Part) -> _Tensors:

@@ -35,6 +35,10 @@ class SklearnTask(Task):
     loss) where they know probabilities; regressors by `loss` (the mean squared error) and `mae`.
     `reads` makes rows of a file, for `predict_file`: by default of a NumPy file.
 
+    A client that has one class only pulls the intercept away without end, for nothing penalises it,
+    and an estimator without `partial_fit` goes far in ten iterations. Where clients may lack
+    classes, take `local_epochs=1`, or SGDClassifier(loss="log_loss") with a constant rate.
+
     Data: x [N, features] and y [N]. Raises BadSettings for an estimator of another kind.
     """
 

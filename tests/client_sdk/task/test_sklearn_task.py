@@ -20,7 +20,7 @@ from sklearn.linear_model import (
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from client_sdk.data.data import as_data
+from client_sdk.data.data import Arrays, as_data
 from client_sdk.errors import BadSettings, DataError
 from client_sdk.task import weights_file
 from client_sdk.task.settings import TrainSettings
@@ -171,3 +171,26 @@ def test_trainings_in_threads_at_once_keep_their_warnings_to_themselves():
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(train, range(4)))
     assert warnings.filters[0][0] != "ignore"
+
+
+@pytest.mark.parametrize(
+    ("estimator", "epochs", "least", "most"),
+    [
+        (LogisticRegression(), 10, 0.5, 0.8),  # the documents warn of this
+        (LogisticRegression(), 1, 0.94, 1.0),
+        (SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.01), 10, 0.94, 1.0),
+    ],
+)
+def test_sites_with_one_class_each_need_few_iterations(estimator, epochs, least, most):
+    """docs/own-model.md says so; nothing penalises the intercept."""
+    x, y = load_breast_cancer(return_X_y=True)
+    x = (x - x.mean(0)) / x.std(0)
+    task = SklearnTask(estimator, features=30, classes=[0, 1])
+    weights = task.initial(0)
+    sites = [Arrays(x[y == label], y[y == label]) for label in (0, 1)]
+    for number in range(6):
+        settings = TrainSettings(epochs, 10, 0.1)
+        found = [task.train(weights, site, settings, number).weights for site in sites]
+        shares = [len(site) / len(y) for site in sites]
+        weights = {n: sum(s * f[n] for s, f in zip(shares, found, strict=True)) for n in weights}
+    assert least <= task.evaluate(weights, Arrays(x, y))["accuracy"] <= most
