@@ -25,6 +25,7 @@ from app.api.routes import (
     events,
     experiments,
     health,
+    masking,
     model_state,
     models,
     page,
@@ -134,6 +135,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         app,
         [
             participation.router,  # first, because nearly all requests go to these routes
+            masking.router,
             *(
                 *experiments.routers,
                 models.router,

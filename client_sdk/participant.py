@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.data.seeds import derive_seed
@@ -27,13 +27,24 @@ from client_sdk.task.task import Evaluation, LocalUpdate
 from serverless_fl.domain.agreement import ColumnSums
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
+from serverless_fl.domain.records import slot_named
 from serverless_fl.privacy import Mechanism
 from serverless_fl.privacy.norm_bound import NormBound
+from serverless_fl.privacy.secure.context import Refused
+from serverless_fl.privacy.secure.graph import FEWEST
 from serverless_fl.privacy.sending import Sending
 from serverless_fl.weights.deltas import decompress_model
-from serverless_fl.weights.encodings import MODEL_ENCODINGS, UPDATE_ENCODINGS, part_bytes
-from serverless_fl.wire.turns import Done, Train, Training, Wait
+from serverless_fl.weights.encodings import (
+    MASKED_ENCODINGS,
+    MODEL_ENCODINGS,
+    UPDATE_ENCODINGS,
+    part_bytes,
+)
+from serverless_fl.wire.turns import Done, Phase, Train, Training, Wait
 from serverless_fl.wire.views import AgreementView
+
+if TYPE_CHECKING:
+    from client_sdk.memory.masks import Masks
 
 GZIP_ENCODINGS = ("delta-int8",)  # gzip saves nothing of the others (docs/decisions/0018)
 FINE_TUNE_SECONDS = 3600.0
@@ -79,8 +90,9 @@ class Event:
     """What happened to a client.
 
     `kind` is one of enrolled, training, dropped (a metric that cannot be sent), uploaded, refused,
-    late, waiting, done, evaluated, unevaluated. `round` is 0 outside of rounds. A simulation adds
-    unmeasured: the coordinator no longer has the round's model. That event has no client.
+    late, waiting, masking (its part in a phase of secure aggregation), done, evaluated,
+    unevaluated. `round` is 0 outside of rounds. A simulation adds unmeasured: the coordinator no
+    longer has the round's model. That event has no client.
     """
 
     kind: str
@@ -126,7 +138,9 @@ class Participant:
     own, `own` are the places of this client's examples in the trainer's data, `facts` say in words
     what they look like, and `sums` fix the normalisation; sums are sent only while they are due.
     `memory` is where it keeps what a strategy such as SCAFFOLD makes it remember: without one in
-    this process, so that the next process begins again with 0.
+    this process, so that the next process begins again with 0. Under secure aggregation it keeps
+    its secrets of the newest attempt there. With `min_participants` it takes part under secure
+    aggregation alone, and helps to open no sum of fewer clients' updates.
 
     A simulation gives two more. `pause(client_id, wait)` returns when the next poll is worth while:
     it is called before the first poll, after an upload and after a Wait, and gives how the
@@ -151,6 +165,7 @@ class Participant:
         facts: Mapping[str, str] | None = None,
         sums: Sequence[ColumnSums] = (),
         memory: Memory | None = None,
+        min_participants: int | None = None,
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -167,6 +182,8 @@ class Participant:
         self._examples, self._own = examples, own
         self._facts, self._sums = facts, sums
         self._memory = memory or Memory()
+        self._masks_of: Masks | None = None
+        self._min_participants = min_participants
 
     async def enrol(self, enrolment_key: str) -> None:
         """Claim a slot of the experiment, and get the shard.
@@ -249,27 +266,58 @@ class Participant:
                 return Turn(trained=trained, done=status)
             case Wait():
                 return Turn(trained=trained, seconds=status.retry_after)
-            case Train():
+            case Train() | Phase():
                 pause = PAUSE_SECONDS if self._has_given_up(status) else 0.0
                 return Turn(trained=trained, seconds=pause)
 
-    async def _act(self, status: Train | Wait | Done) -> bool:
+    async def _act(self, status: Train | Wait | Phase | Done) -> bool:
         """Do what the status asks for; say whether this client trained."""
         if isinstance(status, Wait):
             self._report("waiting", status.round, status.message)
-        if not isinstance(status, Train) or self._has_given_up(status):
+        if not isinstance(status, Train | Phase) or self._has_given_up(status):
             return False
-        await self._take_part(status)
+        if isinstance(status, Phase):
+            await self._do_phase(status)
+        else:
+            await self._take_part(status)
         return True
 
-    def _has_given_up(self, task: Train) -> bool:
+    async def _do_phase(self, phase: Phase) -> None:
+        """Do this client's part of a phase of secure aggregation, or give the attempt up."""
+        try:
+            done = await self._masks.do(phase)
+        except StateConflict as error:
+            if error.code != "out-of-turn":
+                self._given_up.add((phase.round, phase.attempt))
+            self._report("late", phase.round, error.detail)
+        except Refused as error:
+            self._given_up.add((phase.round, phase.attempt))
+            self._report("refused", phase.round, str(error))
+        else:
+            self._report("masking", phase.round, done)
+
+    @property
+    def _masks(self) -> Masks:
+        if self._masks_of is None:
+            # Imported here: few experiments need the package of ciphers.
+            from client_sdk.memory.masks import Masks
+
+            slot = slot_named(self.id)
+            assert slot is not None  # noqa: S101  (`enrol` has it from the coordinator)
+            self._masks_of = Masks(
+                *(self._client, self.experiment_id, slot, self._memory),
+                self._min_participants or FEWEST,
+            )
+        return self._masks_of
+
+    def _has_given_up(self, task: Train | Phase) -> bool:
         return (task.round, task.attempt) in self._given_up
 
     async def _end(self, done: Done) -> None:
         self._report("done", 0, done.reason)
         await self._evaluate(done)
 
-    async def _next(self, wait: Wait | None = None) -> Train | Wait | Done:
+    async def _next(self, wait: Wait | None = None) -> Train | Wait | Phase | Done:
         """What to do now, or as soon as there is something else to do than `wait`."""
         if self._pause is not None:
             done = await self._pause(self.id, wait)
@@ -326,10 +374,7 @@ class Participant:
         """Train for one round and upload the update. Raises what no other round could mend."""
         told = task.training
         self._terms = Terms(told.seed, task.part_bytes, task.direct, told.fine_tune_epochs)
-        if task.update_encoding not in (WEIGHTS, *UPDATE_ENCODINGS):
-            raise DataError(_unknown(f"takes updates as {task.update_encoding}"))
-        if task.download_encoding not in (WEIGHTS, *MODEL_ENCODINGS):
-            raise DataError(_unknown(f"sends models as {task.download_encoding}"))
+        self._require_terms(task)
         self._report("training", task.round)
         half: Half = NoHalf(task)
         try:
@@ -337,13 +382,18 @@ class Participant:
             half = await self._half(task, weights)
             update = await half.train(self._trainer, self.id, self._indices, weights)
             data, most = update.weights, task.part_bytes
+            examples = metrics.whole(update.num_examples, "number of examples")
+            if task.update_encoding in MASKED_ENCODINGS:
+                await self._send_masked(task, weights, update, examples)
+                self._report("uploaded", task.round, _worth(update.metrics))
+                return
             if task.update_encoding != WEIGHTS or task.clip_norm is not None:
                 data = await asyncio.to_thread(self._to_send, weights, update.weights, task)
             data = await asyncio.to_thread(half.propose, update, weights, data)
             if task.update_encoding != WEIGHTS:
                 most = part_bytes(most, len(data), len(weights))
             facts = (
-                metrics.whole(update.num_examples, "number of examples"),
+                examples,
                 self._sendable(update.metrics, task.round),
             )
             await self._send(task, data, *facts, most)
@@ -352,6 +402,9 @@ class Participant:
                 self._given_up.add((task.round, task.attempt))
             half.discard()
             self._report("late", task.round, error.detail)
+        except Refused as error:
+            self._given_up.add((task.round, task.attempt))
+            self._report("refused", task.round, str(error))
         except (NotAuthorised, NotThere):
             raise
         except RequestRefused as error:
@@ -364,6 +417,18 @@ class Participant:
         else:
             await asyncio.to_thread(half.accept)
             self._report("uploaded", task.round, _worth(update.metrics))
+
+    def _require_terms(self, task: Train) -> None:
+        """Raise DataError for a task that this client does not know, or does not want."""
+        if task.update_encoding not in (WEIGHTS, *UPDATE_ENCODINGS, *MASKED_ENCODINGS):
+            raise DataError(_unknown(f"takes updates as {task.update_encoding}"))
+        if self._min_participants and task.update_encoding not in MASKED_ENCODINGS:
+            raise DataError(
+                "This client takes part under secure aggregation alone (min_participants), but the "
+                "experiment's updates are not masked."
+            )
+        if task.download_encoding not in (WEIGHTS, *MODEL_ENCODINGS):
+            raise DataError(_unknown(f"sends models as {task.download_encoding}"))
 
     async def _send(
         self, task: Train, data: bytes, examples: int, found: dict[str, float], part_bytes: int
@@ -383,6 +448,23 @@ class Participant:
                 if error.code != "send-again" or not left:
                     raise
             await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _send_masked(
+        self, task: Train, base: bytes, update: LocalUpdate, examples: int
+    ) -> None:
+        """Mask an update and upload it. Raises Refused, StateConflict."""
+        found = self._sendable(update.metrics, task.round)
+        seed = derive_seed(task.training.seed, "encode", task.round, self.id)
+        sent = replace(update, metrics=found)
+        masked = await self._masks.mask(task, base, sent, examples, seed)
+        await self._client.upload_update(
+            *(self.experiment_id, task.round, masked.data, 1, {}),
+            part_bytes(task.part_bytes, len(masked.data), len(base)),
+            direct=task.direct,
+            at_once=task.at_once,
+            most=task.max_update_bytes,
+            masked=(task.attempt, masked.counts),
+        )
 
     async def _half(self, task: Train, weights: bytes) -> Half:
         """This client's half of the strategy."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from app.service.clients.credentials import AdminKeys
 from app.service.clients.enrolment import Enrolled, Enrolment, Subscriber, Subscription
 from app.service.clients.long_poll import LongPolls
+from app.service.clients.masking import Masking, Maskings
 from app.service.clients.shards import Shard, ShardRule
-from app.service.clients.turn import Done, Train, Turn, Turns, Wait
+from app.service.clients.turn import Done, Phase, Train, Turn, Turns, Wait
 from app.service.clients.updates import Updates
 from app.service.context import Context
 from app.service.experiments.access import Access, EnrolmentKey
@@ -43,8 +44,10 @@ __all__ = [
     "FilePart",
     "Limits",
     "ListedExperiment",
+    "Masking",
     "PartPlan",
     "PastRound",
+    "Phase",
     "Repository",
     "RoundDetails",
     "Shard",
@@ -78,6 +81,7 @@ class Coordinator:
         self.long_polls = LongPolls(context, self.rounds)
         self.turns = Turns(context, self.rounds, self.long_polls)
         self.updates = Updates(context, self.rounds)
+        self.maskings = Maskings(context, self.rounds)
         self.models = Models(context)
         self.audit = Audit(context)
         self.views = Views(context, self.rounds)

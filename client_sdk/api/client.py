@@ -20,13 +20,15 @@ from client_sdk.api.parts import TRIES
 from client_sdk.api.traffic import Traffic
 from client_sdk.api.upload import Upload
 from serverless_fl.domain.agreement import ColumnSums
-from serverless_fl.wire import schema, turns, views
+from serverless_fl.wire import masking, schema, turns, views
 from serverless_fl.wire.bounds import Listed
 from serverless_fl.wire.config import ExperimentConfig
 
 MAX_HELD = 32  # connections that wait for answers which the coordinator holds back
 STATUS_BYTES = 64 * 1024  # of an answer that says what to do
-_STATUS: TypeAdapter[turns.Train | turns.Wait | turns.Done] = TypeAdapter(turns.RoundStatus)
+_STATUS: TypeAdapter[turns.Train | turns.Wait | turns.Phase | turns.Done] = TypeAdapter(
+    turns.RoundStatus
+)
 _MODELS: TypeAdapter[list[views.ModelView]] = TypeAdapter(Listed[views.ModelView])
 _EXPERIMENTS: TypeAdapter[list[views.ExperimentSummary]] = TypeAdapter(
     Listed[views.ExperimentSummary]
@@ -193,6 +195,11 @@ class CoordinatorClient:
         path = f"/experiments/{experiment_id}/rounds/{number}"
         return await self.connection.call(views.RoundView, "GET", path)
 
+    async def unmasking(self, experiment_id: str, number: int) -> masking.MaskingView:
+        """What a masked round was unmasked with; for the admin. Raises NotThere."""
+        path = f"/experiments/{experiment_id}/rounds/{number}/unmasking"
+        return await self.connection.call(masking.MaskingView, "GET", path)
+
     async def models(self, experiment_id: str, after: int = -1) -> list[views.ModelView]:
         """The versions above `after`."""
         query = f"?after={after}" if after >= 0 else ""
@@ -321,9 +328,37 @@ class CoordinatorClient:
             schema.Shard, "GET", f"/experiments/{experiment_id}/shard"
         )
 
+    # A client's calls under secure aggregation
+
+    async def masked_round(self, experiment_id: str, number: int) -> masking.MaskingView:
+        """What a client needs of the round's attempt."""
+        path = f"/experiments/{experiment_id}/rounds/{number}/masking"
+        return await self.connection.call(masking.MaskingView, "GET", path)
+
+    async def send_keys(
+        self, experiment_id: str, number: int, keys: masking.PhaseKeys
+    ) -> masking.PhaseReceipt:
+        return await self._send_phase(experiment_id, number, "keys", keys)
+
+    async def send_boxes(
+        self, experiment_id: str, number: int, boxes: masking.PhaseBoxes
+    ) -> masking.PhaseReceipt:
+        return await self._send_phase(experiment_id, number, "boxes", boxes)
+
+    async def send_answer(
+        self, experiment_id: str, number: int, answer: masking.PhaseAnswer
+    ) -> masking.PhaseReceipt:
+        return await self._send_phase(experiment_id, number, "answer", answer)
+
+    async def _send_phase(
+        self, experiment_id: str, number: int, what: str, body: BaseModel
+    ) -> masking.PhaseReceipt:
+        path = f"/experiments/{experiment_id}/rounds/{number}/masking/{what}"
+        return await self.connection.call(masking.PhaseReceipt, "POST", path, body=body)
+
     async def status(
         self, experiment_id: str, *, hold: float = 0.0, known: int | None = None
-    ) -> turns.Train | turns.Wait | turns.Done:
+    ) -> turns.Train | turns.Wait | turns.Phase | turns.Done:
         """What to do now.
 
         With `hold`, the coordinator may take so many seconds for the answer, until there is
@@ -344,7 +379,7 @@ class CoordinatorClient:
 
     async def next_status(
         self, experiment_id: str, last: turns.Wait
-    ) -> turns.Train | turns.Wait | turns.Done:
+    ) -> turns.Train | turns.Wait | turns.Phase | turns.Done:
         """What to do after `last`: the coordinator holds the answer back until it changes, or this
         client pauses and asks again.
         """
@@ -372,11 +407,13 @@ class CoordinatorClient:
         gzip: bool = False,
         at_once: bool = False,
         most: int | None = None,
+        masked: tuple[int, str] | None = None,
     ) -> schema.UpdateReceipt:
         """Upload an update and commit it.
 
         With `at_once`, an update of one part is uploaded and committed in one request. With `gzip`
         its parts are compressed on the way. An update of more than `most` bytes is not sent.
+        `masked` are the attempt and the masked counts of a masked update.
 
         Raises StateConflict where it is late, RequestRefused where the coordinator refuses its
         content.
@@ -387,12 +424,16 @@ class CoordinatorClient:
         if at_once and len(upload.parts) == 1:
             encoded = json.dumps(dict(metrics), allow_nan=False, separators=(",", ":"))
             facts = {"num_examples": str(num_examples), "metrics": encoded}
+            if masked is not None:
+                facts |= {"attempt": str(masked[0]), "counts": masked[1]}
             return parse(_RECEIPT, await upload.send_with_commit(facts))
         commit = schema.UpdateCommit(
             sha256=upload.sha256,
             parts=upload.parts,
             num_examples=num_examples,
             metrics=dict(metrics),
+            attempt=masked[0] if masked else None,
+            counts=masked[1] if masked else "",
         )
         return await self._send_and_commit(upload, schema.UpdateReceipt, path, commit)
 

@@ -416,6 +416,13 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
         "(default: one in .serverless-fl/ for this coordinator, experiment and name)",
     )
     parser.add_argument(
+        "--min-participants",
+        type=values.positive,
+        metavar="N",
+        help="take part under secure aggregation alone, and help to open no sum of fewer clients' "
+        "updates",
+    )
+    parser.add_argument(
         "--map-classes",
         action="store_true",
         help="match classes by name, where yours stand in another order or lack some",

@@ -56,6 +56,7 @@ class JoiningClient:
             facts=facts,
             sums=sums,
             memory=memory_of(self.arguments, self.experiment),
+            min_participants=self.arguments.min_participants,
         )
 
     async def take_part(self, participant: Participant) -> Done:

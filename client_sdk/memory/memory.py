@@ -69,6 +69,14 @@ class Memory:
             with self._faults():
                 self._file(".proposed").unlink(missing_ok=True)
 
+    def secrets(self) -> bytes | None:
+        """What the client keeps of its newest attempt under secure aggregation."""
+        return self._read(".masks")
+
+    def keep_secrets(self, data: bytes) -> None:
+        """Store it in place of what was kept; on return it survives a loss of power."""
+        self._write(".masks", data)
+
     def _file(self, suffix: str) -> Path:
         assert self.path is not None  # noqa: S101
         return self.path.with_name(self.path.name + suffix)

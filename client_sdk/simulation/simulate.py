@@ -214,7 +214,7 @@ class Simulation:
 
     def _on_event(self, event: Event) -> None:
         self.watchers.on_event(event)
-        if event.kind in ("uploaded", "refused", "late"):
+        if event.kind in ("uploaded", "masking", "refused", "late"):
             self._waker.finished(event.client_id)
 
     async def _follow(self, closed: asyncio.Queue[RoundSummary | None]) -> None:

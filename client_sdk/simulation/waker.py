@@ -32,10 +32,13 @@ class Waker:
     def update(self, experiment: ExperimentView) -> None:
         """Wake the clients that have something new to do, by the experiment's latest view."""
         now = experiment.current_round
-        turn = (experiment.state, now and now.number, now and now.attempt)
+        turn: tuple[object, ...] = (experiment.state, now and now.number, now and now.attempt)
+        if now is not None and now.masked:
+            turn = (*turn, now.state)
         if turn == self._turn:
             return
-        self._turn, self._cohort = turn, frozenset(now.cohort if now else ())
+        cohort = now.awaited if now is not None and now.masked else now.cohort if now else ()
+        self._turn, self._cohort = turn, frozenset(cohort)
         self._busy = set(self._cohort)
         if experiment.state in TERMINAL:
             self._cohort = None

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.errors import BadAnswer, CorruptDownload, NotThere
 from client_sdk.tools.recompute import Contributed, Recomputed, difference, trained
+from client_sdk.tools.unmask import unmasked_mean
 from serverless_fl.aggregation import strategy_of
 from serverless_fl.aggregation.facts import round_facts, update_facts
-from serverless_fl.aggregation.strategy import UpdateFacts
+from serverless_fl.aggregation.strategy import RoundFacts, UpdateFacts
 from serverless_fl.domain import provenance
 from serverless_fl.domain.agreement import SCALES, published
 from serverless_fl.domain.errors import BadWeights
@@ -137,7 +138,8 @@ class _Check:
         except (BadWeights, CorruptDownload, BadAnswer) as error:
             self._note(model.version, False, f"it cannot be recomputed: {error}")
             return
-        self._note(model.version, fault is None, fault or f"recomputed of {len(updates)} updates")
+        kind = "masked updates, none of which it shows" if round_.masked else "updates"
+        self._note(model.version, fault is None, fault or f"recomputed of {len(updates)} {kind}")
 
     async def _again(
         self,
@@ -149,6 +151,12 @@ class _Check:
         """The round, computed again of the updates' files. Raises BadWeights, CorruptDownload."""
         base = await self._model(parent)
         start, layout = self._start(parent, base), layout_of(base)
+        state = {name: await self._state(parent, name) for name in parent.state}
+        mechanism = mechanism_of(self._config)
+        written = await self._written(layout, model)
+        if round_.masked:
+            facts, groups = await self._masked(round_, layout, start, files)
+            return Recomputed(self._strategy, facts, base, start, state, groups, mechanism, written)
         encoding = self._config.update_encoding
         starts = await self._older_starts(round_)
         groups = [
@@ -168,9 +176,6 @@ class _Check:
         ]
         known = [update.facts for group in groups for update in group]
         facts = round_facts(self._config, round_.number, round_.clients, known)
-        state = {name: await self._state(parent, name) for name in parent.state}
-        mechanism = mechanism_of(self._config)
-        written = await self._written(layout, model)
         return Recomputed(self._strategy, facts, base, start, state, groups, mechanism, written)
 
     async def _written(self, layout: Layout, model: views.ModelView) -> Layout:
@@ -184,6 +189,24 @@ class _Check:
             return layout
         agreed = await self._client.agreement(self._experiment.id)
         return layout.with_metadata(published(layout.metadata, agreed.scales))
+
+    async def _masked(
+        self, round_: views.RoundView, layout: Layout, start: bytes, files: dict[str, bytes]
+    ) -> tuple[RoundFacts, list[list[Contributed]]]:
+        """What is known of a masked round, and the mean of its updates in place of these.
+
+        Raises BadWeights.
+        """
+        view = await self._client.unmasking(self._experiment.id, round_.number)
+        updates = [update for group in _groups(round_) for update in group]
+        masked = [(_slot(u.client), files[u.client], u.counts) for u in updates]
+        mean, counts = unmasked_mean(self._experiment.id, view, layout, start, masked)
+        if counts.examples != round_.num_examples or dict(counts.metrics) != round_.metrics:
+            raise BadWeights("the sum has other examples or metrics than the record.")
+        facts = round_facts(
+            self._config, round_.number, round_.clients, [_facts(update) for update in updates]
+        )
+        return facts, [[Contributed(_facts(updates[0]), 1, mean)]]
 
     async def _older_starts(self, round_: views.RoundView) -> dict[int, bytes]:
         """The weights that clients trained from, by version, where they are not the round's own."""
@@ -221,6 +244,7 @@ class _Check:
         return provenance.Contribution(
             *(update.client, update.sha256, update.num_examples, update.scale, weight),
             update.base_version,
+            update.counts,
         )
 
     def _start(self, parent: views.ModelView, base: bytes) -> bytes:

@@ -19,6 +19,7 @@ from serverless_fl.domain.task_name import TaskName
 WEIGHTS = "weights"  # the encoding of plain weights
 FEDAVG, SYNCHRONOUS, UNIFORM = Choice("fedavg"), Choice("synchronous"), Choice("uniform")
 COMMON, OWN = "common", "own"  # whose data the parties train on
+OFF, PAIRS = "off", "pairs"  # whether single updates are hidden from the coordinator
 GIVEN, FEDERATED = "given", "federated"  # who fixes the scales of columns
 
 
@@ -85,6 +86,11 @@ class Config:
     strategy: Choice = FEDAVG
     max_update_norm: float | None = None  # an update's distance from the base model
     norm_action: str = "clip"  # or "reject": for an update beyond max_update_norm
+    secure_aggregation: str = OFF  # or PAIRS: the coordinator learns sums of updates alone
+    mask_words: str = "uint32"  # or "uint16": the words of a masked update
+    max_weight_change: float = 1.0  # of one weight in a round, under secure aggregation
+    masked_metrics: str = "accuracy_before,accuracy_after,loss_before,loss_after"
+    phase_seconds: float = 60.0  # for each phase of secure aggregation but the training
     keep_updates: int = 0  # the number of rounds whose updates stay, for `verify`
     keep_models: int | None = None  # the number of newest versions that stay; None: all
     budget_usd: float | None = None  # the estimated cost that pauses the experiment
@@ -235,7 +241,38 @@ class Config:
     @property
     def updates_to_close(self) -> int:
         """The number of updates that a round needs to close at its deadline: its quorum."""
+        if self.secure:
+            return max(self.quorum or 0, secure_quorum(self.clients_per_round))
         return math.ceil(self.clients_per_round / 2) if self.quorum is None else self.quorum
+
+    @property
+    def secure(self) -> bool:
+        """Whether the coordinator learns sums of updates alone."""
+        return self.secure_aggregation != OFF
+
+    @property
+    def sent_encoding(self) -> str:
+        """The encoding of the updates: `update_encoding`, or that of masked words."""
+        return f"masked-{self.mask_words}" if self.secure else self.update_encoding
+
+    @property
+    def metrics_in_masks(self) -> tuple[str, ...]:
+        """The names of the metrics that masked updates carry."""
+        return tuple(name.strip() for name in self.masked_metrics.split(",") if name.strip())
+
+    @property
+    def most_examples(self) -> int:
+        """The most examples with which a client counts in a masked sum."""
+        if self.dataset_size is None:
+            return self.max_examples_per_client
+        return math.ceil(self.dataset_size / self.clients)
+
+
+def secure_quorum(cohort: int) -> int:
+    """Give the updates that a masked sum needs: more than two thirds of a cohort of up to 64
+    clients, whose secrets are shared among all, and more than half of a larger one.
+    """
+    return 2 * cohort // 3 + 1 if cohort <= 64 else cohort // 2 + 1
 
 
 _FIELDS = {f.name: f for f in fields(Config) if f.name != "others"}

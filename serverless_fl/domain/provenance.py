@@ -21,7 +21,8 @@ class Contribution:
 
     `scale` is the share of its distance from the base model that clipping left; 1.0 if the update
     was not clipped. `weight` is its weight in the mean; None if that is the number of its examples.
-    `base` is the version that the client trained from; None if that is the round's own.
+    `base` is the version that the client trained from; None if that is the round's own. `counts`
+    are the masked counts of a masked update.
     """
 
     client: str
@@ -30,6 +31,7 @@ class Contribution:
     scale: float = 1.0
     weight: float | None = None
     base: int | None = None
+    counts: str = ""
 
 
 def contribution(update: Update, weight: float | None = None) -> Contribution:
@@ -41,6 +43,7 @@ def contribution(update: Update, weight: float | None = None) -> Contribution:
         update.scale,
         weight,
         update.base_version,
+        update.counts,
     )
 
 
@@ -72,6 +75,7 @@ def updates_digest(contributions: Iterable[Contribution]) -> str:
                 *(c.client, c.sha256, c.num_examples, c.scale),
                 *([] if c.weight is None else [c.weight]),
                 *([] if c.base is None else [{"base": c.base}]),
+                *([{"counts": c.counts}] if c.counts else []),
             ]
             for c in contributions
         ]

@@ -91,9 +91,14 @@ class WeightsCommit:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateCommit(WeightsCommit):
-    """The parts of an update, its number of training examples, and its metrics."""
+    """The parts of an update, its number of training examples, and its metrics.
+
+    A masked update says its attempt, and `counts`: the masked words of its examples and metrics.
+    """
 
     num_examples: int
+    attempt: int | None = None
+    counts: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -124,11 +129,39 @@ class Update:
     declared: int | None = None
     header: str = ""  # in base64; set only if the tensors are in another order than the model's
     base_version: int | None = None  # None: the round's own
+    attempt: int = 0  # of a masked update; other updates count for all attempts
+    counts: str = ""  # of a masked update: the masked words of its examples and metrics
 
     @property
     def trained_from(self) -> int:
         """The version that the client trained from."""
         return self.round - 1 if self.base_version is None else self.base_version
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseKeys:
+    """The public keys (hexadecimal) that a client has made for an attempt."""
+
+    slot: int
+    box_key: str
+    mask_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseBoxes:
+    """The boxes (hexadecimal) of a client's shares, by the slots that can open them."""
+
+    slot: int
+    boxes: Mapping[int, str] = field(hash=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseAnswer:
+    """The shares (hexadecimal) that a client hands in, by the slots whose secrets they are of."""
+
+    slot: int
+    seeds: Mapping[int, str] = field(hash=False)
+    keys: Mapping[int, str] = field(hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)

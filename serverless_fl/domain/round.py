@@ -20,17 +20,24 @@ class RoundState(StrEnum):
     updates only after the seal, so the list holds every update that counts.
     """
 
+    ADVERTISING = "advertising"  # secure aggregation: the cohort makes keys for this attempt
+    SHARING = "sharing"  # secure aggregation: those with keys share their secrets out
     COLLECTING = "collecting"  # the cohort trains and uploads
     SEALED = "sealed"  # no further update counts; the list of accepted updates is not written yet
+    UNMASKING = "unmasking"  # secure aggregation: those in the list hand in shares of secrets
     AGGREGATING = "aggregating"  # the list is written; the holder of the lease averages it
     CLOSED = "closed"  # the store holds the new model version
     ABANDONED = "abandoned"  # the experiment ended before the round closed
 
 
 _S = RoundState
+PHASES = frozenset({_S.ADVERTISING, _S.SHARING, _S.UNMASKING})  # of secure aggregation alone
 MOVES: Mapping[RoundState, frozenset[RoundState]] = {
-    _S.COLLECTING: frozenset({_S.COLLECTING, _S.SEALED, _S.ABANDONED}),
-    _S.SEALED: frozenset({_S.AGGREGATING, _S.ABANDONED}),
+    _S.ADVERTISING: frozenset({_S.ADVERTISING, _S.SHARING, _S.ABANDONED}),
+    _S.SHARING: frozenset({_S.SHARING, _S.COLLECTING, _S.ADVERTISING, _S.ABANDONED}),
+    _S.COLLECTING: frozenset({_S.COLLECTING, _S.SEALED, _S.ADVERTISING, _S.ABANDONED}),
+    _S.SEALED: frozenset({_S.AGGREGATING, _S.UNMASKING, _S.ABANDONED}),
+    _S.UNMASKING: frozenset({_S.UNMASKING, _S.AGGREGATING, _S.ADVERTISING, _S.ABANDONED}),
     _S.AGGREGATING: frozenset({_S.AGGREGATING, _S.CLOSED, _S.ABANDONED}),
     _S.CLOSED: frozenset(),
     _S.ABANDONED: frozenset({_S.ABANDONED}),
@@ -110,6 +117,10 @@ class Round:
     is the number of those that could be drawn into its cohort. `weights` are the weights of the
     accepted updates in the mean, in their order, if the strategy takes them from all updates
     together.
+
+    `masked`: the updates are masked, and each attempt has its own. Then `invited` are the clients
+    that the attempt began with, `roster` those of them that made keys, and the cohort, from then on
+    that collects, are those that shared their secrets.
     """
 
     experiment_id: str
@@ -133,12 +144,27 @@ class Round:
     aggregation_seconds: float | None = None
     closed_at: float | None = None
     usage: Usage | None = None  # the estimated usage of a closed round
+    masked: bool = False
+    invited: tuple[int, ...] = ()
+    roster: tuple[int, ...] = ()
     swept: bool = False  # an abandoned round: the blob store holds nothing of it any more
     revision: int = field(default=0, compare=False)
 
     @property
     def base_version(self) -> int:
         return self.number - 1
+
+    @property
+    def updates_attempt(self) -> int:
+        """The attempt that the updates belong to; 0 where those of all attempts count."""
+        return self.attempt if self.masked else 0
+
+    @property
+    def awaited(self) -> tuple[int, ...]:
+        """The slots that the round's state waits for."""
+        if self.state is RoundState.SHARING:
+            return self.roster
+        return self.accepted if self.state is RoundState.UNMASKING else self.cohort
 
     @property
     def group_count(self) -> int:

@@ -33,6 +33,8 @@ UPDATE_ENCODINGS: Mapping[str, str] = {  # the safetensors dtype of a delta's va
     "delta-float16": "F16",
     "delta-int8": "I8",
 }
+# The safetensors dtype of a masked update's words (`serverless_fl.privacy.secure`).
+MASKED_ENCODINGS: Mapping[str, str] = {"masked-uint16": "U16", "masked-uint32": "U32"}
 # The safetensors dtype of a compressed model's values.
 MODEL_ENCODINGS: Mapping[str, str] = {"float16": "F16", "int8": "I8"}
 SCALED = frozenset({"F16", "I8"})
@@ -42,7 +44,8 @@ MAX_SCALE = 2.0**111  # the product with the largest float16, or int8, is still 
 def encoding_of(layout: Layout) -> str:
     """Give the encoding in a file's metadata; WEIGHTS if there is none, or an unknown one."""
     found = layout.metadata.get(KEY, WEIGHTS)
-    return found if found in UPDATE_ENCODINGS or found in MODEL_ENCODINGS else WEIGHTS
+    known = found in UPDATE_ENCODINGS or found in MODEL_ENCODINGS or found in MASKED_ENCODINGS
+    return found if known else WEIGHTS
 
 
 def float_names(layout: Layout) -> list[str]:
@@ -60,7 +63,8 @@ def encoded_layout(layout: Layout, encoding: str) -> Layout:
     """
     if encoding == WEIGHTS:
         return layout
-    dtype = UPDATE_ENCODINGS.get(encoding) or MODEL_ENCODINGS.get(encoding)
+    kinds_of = {**UPDATE_ENCODINGS, **MODEL_ENCODINGS, **MASKED_ENCODINGS}
+    dtype = kinds_of.get(encoding)
     if dtype is None:
         raise BadWeights(f"There is no encoding {encoding[:40]!r}.", code="encoding-mismatch")
     kinds = [(t.name, t.kind) for t in layout.tensors]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, FiniteFloat, JsonValue
+from pydantic import Field, FiniteFloat, JsonValue, StringConstraints
 
 from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.aggregation.fedavg import FedAvg
@@ -37,6 +37,7 @@ from serverless_fl.wire.bounds import (
     WeightDecay,
 )
 from serverless_fl.wire.choices import OneOf, plain
+from serverless_fl.wire.contradictions import masking_fault
 from serverless_fl.wire.settings import GROUP_KEY, Group
 
 # Config holds the defaults. A default of None, or of a choice, whose type is narrower here, stands
@@ -52,6 +53,11 @@ def _of(group: Group) -> dict[str, JsonValue]:
 def _choice(group: Group, default: Alternative) -> dict[str, JsonValue]:
     """The group of a choice, and its default in the form in which it travels."""
     return {GROUP_KEY: group, "default": plain(default)}
+
+
+MaskedMetrics = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}(,[A-Za-z0-9_.:-]{1,64}){0,31}$|^$")
+]
 
 
 class ExperimentConfig(Body):
@@ -267,6 +273,38 @@ class ExperimentConfig(Body):
         "(reject)",
         json_schema_extra=_of("privacy"),
     )
+    secure_aggregation: Literal["off", "pairs"] = Field(
+        "off",
+        description="Whether the coordinator learns sums of updates alone: pairs of clients agree "
+        "on masks that cancel in the sum, and a round survives the loss of some clients",
+        json_schema_extra=_of("privacy"),
+    )
+    mask_words: Literal["uint16", "uint32"] = Field(
+        "uint32",
+        description="Words in which a masked update travels, one for each weight",
+        json_schema_extra=_of("privacy"),
+    )
+    max_weight_change: FiniteFloat = Field(
+        _D.max_weight_change,
+        gt=0,
+        le=1e6,
+        description="The largest change of a single weight in a round that a masked update can "
+        "hold; a larger one is cut off, and a smaller bound makes finer steps",
+        json_schema_extra=_of("privacy"),
+    )
+    masked_metrics: MaskedMetrics = Field(
+        _D.masked_metrics,
+        description="Names of the metrics that masked updates carry, separated by commas; the "
+        "coordinator learns their means",
+        json_schema_extra=_of("privacy"),
+    )
+    phase_seconds: FiniteFloat = Field(
+        _D.phase_seconds,
+        gt=0,
+        le=MAX_DEADLINE,
+        description="Seconds for each phase of secure aggregation: keys, shares, unmasking",
+        json_schema_extra=_of("privacy"),
+    )
     keep_updates: int = Field(
         _D.keep_updates,
         ge=0,
@@ -324,6 +362,8 @@ class ExperimentConfig(Body):
         """
         config = Config.of(self.model_dump(exclude_defaults=True))
         if fault := self.schedule.fault(config):
+            raise InvalidConfig(fault)
+        if fault := masking_fault(self, config):
             raise InvalidConfig(fault)
         return config
 

@@ -28,6 +28,7 @@ from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.metrics import MAX_METRIC, MAX_METRICS, metric_fault
 from serverless_fl.wire.base import Answer, Body, Direct, MetricName, Name, Sha256
 from serverless_fl.wire.bounds import (
+    MAX_ATTEMPTS,
     MAX_CLIENTS,
     MAX_EXAMPLES,
     MAX_PARTS,
@@ -44,6 +45,7 @@ from serverless_fl.wire.bounds import (
     Seed,
 )
 from serverless_fl.wire.config import ExperimentConfig
+from serverless_fl.wire.masking import Counts
 from serverless_fl.wire.text import Shown, clean, require_plain
 
 MetricValue = Annotated[
@@ -136,9 +138,15 @@ TrainedOn = Annotated[
 ]
 
 
+_ATTEMPT = "Of a masked update: the attempt for which it is masked"
+_COUNTS = "Of a masked update: the masked words of its examples and metrics, hexadecimal"
+
+
 class UpdateCommit(WeightsCommit):
     num_examples: TrainedOn
     metrics: Metrics = Field(default_factory=dict)
+    attempt: int | None = Field(None, ge=0, le=MAX_ATTEMPTS, description=_ATTEMPT)
+    counts: Counts = Field("", description=_COUNTS)
 
 
 class UpdateFacts(BaseModel):
@@ -151,6 +159,8 @@ class UpdateFacts(BaseModel):
     metrics: Json[Metrics] = Field(
         default_factory=dict, examples=['{"loss":0.05}'], description="A JSON object"
     )
+    attempt: int | None = Field(None, ge=0, le=MAX_ATTEMPTS, description=_ATTEMPT)
+    counts: Counts = Field("", description=_COUNTS)
 
 
 ColumnName = Annotated[

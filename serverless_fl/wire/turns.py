@@ -10,6 +10,7 @@ from pydantic import Field, FiniteFloat, create_model
 from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.domain.experiment import ExperimentState
+from serverless_fl.domain.round import RoundState
 from serverless_fl.wire.base import Answer, Direct
 from serverless_fl.wire.bounds import (
     MAX_DEADLINE,
@@ -138,6 +139,20 @@ class Wait(Answer):
     )
 
 
+class Phase(Answer):
+    """The client does its part in a phase of secure aggregation.
+
+    It reads `GET .../rounds/{round}/masking` and sends a POST below that: `keys` while the round is
+    `advertising`, `boxes` while it is `sharing`, and `answer` while it is `unmasking`.
+    """
+
+    action: Literal["phase"] = "phase"
+    round: RoundNumber
+    attempt: Attempt
+    state: RoundState
+    seconds_left: float = Field(ge=0, le=MAX_DEADLINE)
+
+
 class Done(Answer):
     """The experiment has ended."""
 
@@ -147,4 +162,4 @@ class Done(Answer):
     model_version: RoundNumber | None
 
 
-RoundStatus = Annotated[Train | Wait | Done, Field(discriminator="action")]
+RoundStatus = Annotated[Train | Wait | Phase | Done, Field(discriminator="action")]

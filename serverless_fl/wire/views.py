@@ -31,6 +31,7 @@ from serverless_fl.wire.bounds import (
     Url,
 )
 from serverless_fl.wire.config import ExperimentConfig
+from serverless_fl.wire.masking import Counts
 from serverless_fl.wire.schema import BlobInfo, ColumnName, Facts
 from serverless_fl.wire.text import Shown
 
@@ -125,6 +126,7 @@ class UpdateView(Answer):
     base_version: RoundNumber | None = Field(
         None, description="The version that the client trained from, if not the round's own"
     )
+    counts: Counts = Field("", description="Of a masked update: its masked examples and metrics")
 
 
 class RoundView(Answer):
@@ -150,6 +152,15 @@ class RoundView(Answer):
     opened_at: datetime
     deadline: datetime
     closed_at: datetime | None
+    masked: bool = Field(
+        False, description="The updates are masked: the coordinator learns their sum alone"
+    )
+    invited: Clients = Field(
+        [], description="Under secure aggregation: the clients that the attempt began with"
+    )
+    awaited: Clients = Field(
+        [], description="Under secure aggregation: the clients that the round's state waits for"
+    )
     clients: int = Field(
         0, ge=0, le=MAX_CLIENTS, description="The clients that could be drawn; 0: not recorded"
     )

@@ -7,6 +7,7 @@ from app.service.coordinator import (
     Declaration,
     Done,
     Enrolled,
+    Phase,
     Shard,
     ShardRule,
     Subscriber,
@@ -23,7 +24,7 @@ from serverless_fl.wire import schema, turns, views
 _TOLD = tuple(turns.Training.model_fields)
 
 
-def turn_body(turn: Turn) -> turns.Train | turns.Wait | turns.Done:
+def turn_body(turn: Turn) -> turns.Train | turns.Wait | turns.Phase | turns.Done:
     """What the client has to do now."""
     match turn:
         case Train():
@@ -34,6 +35,13 @@ def turn_body(turn: Turn) -> turns.Train | turns.Wait | turns.Done:
                 retry_after=turn.retry_after,
                 message=turn.message,
                 hold=turn.long_poll_seconds,
+            )
+        case Phase():
+            return turns.Phase(
+                round=turn.round.number,
+                attempt=turn.round.attempt,
+                state=turn.round.state,
+                seconds_left=turn.seconds_left,
             )
         case Done():
             ended = turn.experiment
@@ -65,7 +73,7 @@ def _train_body(turn: Train) -> turns.Train:
         max_update_bytes=turn.max_update_bytes,
         content_codings=[] if turn.direct else ["gzip"],
         clip_norm=config.max_update_norm if config.norm_action == "reject" else None,
-        update_encoding=config.update_encoding,
+        update_encoding=config.sent_encoding,
         download_encoding=config.download_encoding,
     )
 
@@ -77,6 +85,8 @@ def commit_of(body: schema.UpdateCommit) -> UpdateCommit:
         parts=body.parts,
         num_examples=body.num_examples,
         metrics=body.metrics,
+        attempt=body.attempt,
+        counts=body.counts,
     )
 
 
@@ -87,6 +97,8 @@ def commit_of_facts(facts: schema.UpdateFacts) -> UpdateCommit:
         parts=[facts.sha256],
         num_examples=facts.num_examples,
         metrics=facts.metrics,
+        attempt=facts.attempt,
+        counts=facts.counts,
     )
 
 

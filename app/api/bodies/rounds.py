@@ -25,6 +25,9 @@ def round_body(found: RoundDetails) -> views.RoundView:
         revoked=ids_of(found.revoked),
         updates=[_update_body(update, weights.get(update.slot)) for update in found.updates],
         earlier_attempts=[_attempt_body(attempt) for attempt in round_.earlier],
+        masked=round_.masked,
+        invited=ids_of(round_.invited),
+        awaited=ids_of(round_.awaited if round_.masked else ()),
         group_size=round_.cut.group_size if round_.cut else None,
         opened_at=time_of(round_.opened_at),
         deadline=time_of(round_.deadline),
@@ -74,6 +77,7 @@ def _update_body(update: Update, weight: float | None) -> views.UpdateView:
         scale=update.scale,
         weight=weight,
         base_version=update.base_version,
+        counts=update.counts,
     )
 
 

@@ -91,7 +91,7 @@ class Call:
 Handler = Callable[[Call], Awaitable[BaseModel | None]]
 
 
-async def _status(call: Call) -> turns.Train | turns.Wait | turns.Done | None:
+async def _status(call: Call) -> turns.Train | turns.Wait | turns.Phase | turns.Done | None:
     wait, known = 0.0, None
     if call.query:
         asked = _HOLD_QUERY.fullmatch(call.query)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from app.service import journal
 from app.service.aggregation.leases import Held
 from app.service.aggregation.run import log_work, run_tasks
-from app.service.aggregation.tasks import Aggregation, LostUpdate
+from app.service.aggregation.tasks import Aggregation, CannotUnmask, LostUpdate
 from app.service.call_budget import CallBudget
 from app.service.cost.metering import Metering
 from app.service.files.compressed_models import CompressedModel
@@ -43,26 +43,27 @@ async def aggregate(held: Held[Round], experiment: Experiment, budget: CallBudge
     context, round_ = held.context, held.record
     started = context.monotonic()
     updates = await context.repo.accepted_updates(round_)
-    aggregation = await Aggregation.of(context, experiment, round_, updates)
     try:
+        aggregation = await Aggregation.of(context, experiment, round_, updates)
         with log_work(aggregation):
             version = await _make_version(held, aggregation, budget)
     except LostUpdate as error:
         await _leave_out(held, experiment, error)
         return await aggregate(held, experiment, budget)
-    except (Gone, DigestMismatch, StrategyFault) as error:
+    except (Gone, DigestMismatch, StrategyFault, CannotUnmask) as error:
         raise CannotAggregate(str(error)) from error
     seconds = (held.record.aggregation_seconds or 0.0) + context.monotonic() - started
     if version is None:
         await held.release(aggregation_seconds=seconds)
         return False
-    await _close(held, experiment, updates, version, seconds)
+    await _close(held, experiment, aggregation, updates, version, seconds)
     return True
 
 
 async def _close(
     held: Held[Round],
     experiment: Experiment,
+    aggregation: Aggregation,
     updates: list[Update],
     version: ModelVersion,
     seconds: float,
@@ -71,11 +72,15 @@ async def _close(
     context, round_, now = held.context, held.record, version.created_at
     await context.repo.add_model(version)
     early = sum(group.seconds for group in (await context.repo.sums.groups(round_)).values())
+    metrics = mean_metrics(updates)
+    examples = sum(update.num_examples for update in updates)
+    if (unmasking := aggregation.unmasking) is not None:
+        metrics, examples = dict(unmasking.counts.metrics), unmasking.counts.examples
     closed = round_.move(
         RoundState.CLOSED,
         closed_at=now,
-        metrics=mean_metrics(updates),
-        num_examples=sum(update.num_examples for update in updates),
+        metrics=metrics,
+        num_examples=examples,
         update_bytes=sum(update.blob.size for update in updates),
         aggregation_seconds=seconds + early,
     )
@@ -89,6 +94,8 @@ async def _leave_out(held: Held[Round], experiment: Experiment, error: LostUpdat
     context, round_, update = held.context, held.record, error.update
     left = tuple(slot for slot in round_.accepted if slot != update.slot)
     needed = experiment.config.updates_to_close
+    if round_.masked:  # its masks are in the sum, and the others' answers cannot take them off
+        needed = len(round_.accepted)
     reason = f"The file of {client_id(update.slot)}'s update is gone from the store, or altered."
     if len(left) < needed:
         too_few = f"{len(left)} of the {needed} that it needs are left."

@@ -67,7 +67,8 @@ async def _sum_group(
 
     async def work(held: Held[FullGroup]) -> bool:
         started, slots, done = context.monotonic(), round_.members(number), True
-        if updates := await context.repo.updates_of(experiment.id, round_.number, slots):
+        attempt = round_.updates_attempt
+        if updates := await context.repo.updates_of(experiment.id, round_.number, slots, attempt):
             aggregation = await Aggregation.of(context, experiment, round_, updates)
             with log_work(aggregation):
                 done = await run_tasks(held, aggregation, aggregation.group_tasks(), budget)

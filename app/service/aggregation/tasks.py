@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -40,12 +41,19 @@ from serverless_fl.domain.agreement import published
 from serverless_fl.domain.errors import DigestMismatch
 from serverless_fl.domain.experiment import FEDERATED, Experiment
 from serverless_fl.domain.records import Blob, Cell, ModelVersion, Update
-from serverless_fl.domain.round import Round
+from serverless_fl.domain.round import Round, RoundState
 from serverless_fl.privacy import mechanism_of
 from serverless_fl.weights import spans
 from serverless_fl.weights.header import FLOATS, Layout
 
+if TYPE_CHECKING:
+    from app.service.aggregation.unmasking import Unmasking
+
 Task = SumTask | StackTask | ReduceTask | JoinTask | GramTask
+
+
+class CannotUnmask(Exception):
+    """The shares that clients handed in do not open the sum of their updates."""
 
 
 class LostUpdate(Exception):
@@ -83,7 +91,13 @@ class Aggregation:
             assert found is not None  # noqa: S101  (its client trained from it)
             older[version] = found
         new = await _new_layout(context, experiment, layout)
-        return cls(context, experiment, round_, updates, layout, new, base, older)
+        aggregation = cls(context, experiment, round_, updates, layout, new, base, older)
+        if round_.masked and round_.state is RoundState.AGGREGATING:
+            # Imported here: few experiments need the package of ciphers.
+            from app.service.aggregation.unmasking import Unmasking
+
+            aggregation.unmasking = await Unmasking.of(context, experiment, round_, updates, layout)
+        return aggregation
 
     def __init__(
         self,
@@ -98,6 +112,7 @@ class Aggregation:
     ) -> None:
         assert round_.cut is not None  # noqa: S101  (set before anything is aggregated)
         self.context, self.experiment, self.round = context, experiment, round_
+        self.unmasking: Unmasking | None = None  # of masked updates, once they can be unmasked
         # The new model's header may have more metadata than the initial one's. Spans are cut by the
         # latter, so that they are the same in every process and release.
         self.layout, self.new_layout, self.base = layout, new_layout, base
@@ -121,7 +136,7 @@ class Aggregation:
         }
         self._readers = {
             update.slot: update_reader(
-                *(blobs, update, layout, config.update_encoding),
+                *(blobs, update, layout, config.sent_encoding),
                 bases.get(update.trained_from, self._start),
                 self.strategy.companions,
                 self._start if update.trained_from in bases else None,
@@ -249,10 +264,19 @@ class Aggregation:
                 await in_thread_if_large(size, partial(mean.add, values, next(weights)))
                 self.bytes_added += size
                 del values  # so that memory holds no more than two updates
-        if task.result is None:
-            await self._make(task.span, mean.result())
-        else:
+        if task.result is not None:
             await self._store(Cell(task.span, task.result), mean.partial())
+        elif self.unmasking is not None:
+            await self._make(task.span, await self._unmasked(task.span, mean.partial()))
+        else:
+            await self._make(task.span, mean.result())
+
+    async def _unmasked(self, number: int, sums: np.ndarray) -> np.ndarray:
+        """The mean of masked updates over a span, of their sums as whole numbers."""
+        assert self.unmasking is not None  # noqa: S101
+        span = self.spans[number]
+        base = await self._start.read(span)
+        return await asyncio.to_thread(self.unmasking.mean, span, sums, base)
 
     async def _stack(self, task: StackTask) -> None:
         slicing, cell = task.slicing, Cell(task.span, task.stack.digest)

@@ -43,7 +43,7 @@ async def check_update(
     require_examples(experiment, client, commit.num_examples)
     layout = await context.repo.layout(experiment.id)
     companions = strategy_of(experiment.config).companions
-    expected = update_layout(layout, experiment.config.update_encoding, companions)
+    expected = update_layout(layout, experiment.config.sent_encoding, companions)
     prefix = keys.update_blob(experiment.id, number, client.slot)
     limit = max_update_bytes(expected.total_bytes)
     if data is not None:
@@ -74,6 +74,8 @@ async def check_update(
         metrics=commit.metrics,
         received_at=context.clock(),
         base_version=base,
+        attempt=require_masked(experiment.config, commit),
+        counts=commit.counts,
     )
     config = experiment.config
     strategy, mechanism = strategy_of(config), mechanism_of(config)
@@ -87,6 +89,27 @@ async def check_update(
         update = replace(update, scale=update.scale * share)
     _require_weight(strategy, update, config)
     return update
+
+
+def require_masked(config: Config, commit: UpdateCommit) -> int:
+    """Give the attempt of a masked update; 0 if the experiment's updates are not masked.
+
+    Raises BadWeights for a commit of the other kind, and for one that says anything of its examples
+    and metrics in the clear.
+    """
+    if not config.secure:
+        if commit.attempt is None and not commit.counts:
+            return 0
+        raise BadWeights("The updates of this experiment are not masked.", code="not-masked")
+    digits = 16 * (1 + 2 * len(config.metrics_in_masks))
+    hidden = commit.num_examples == 1 and not commit.metrics
+    if commit.attempt and len(commit.counts) == digits and hidden:
+        return commit.attempt
+    raise BadWeights(
+        "The updates of this experiment are masked: an update has the attempt, masked counts of "
+        f"{digits} digits, 1 as the number of its examples, and no metrics.",
+        code="not-masked",
+    )
 
 
 def _require_weight(strategy: Strategy, update: Update, config: Config) -> None:
@@ -118,7 +141,7 @@ async def _norm(context: Context, config: Config, update: Update, layout: Layout
     start = base_reader(blobs, base, layout, config.download_encoding)
     try:
         return await distance(
-            update_reader(blobs, update, layout, config.update_encoding, start),
+            update_reader(blobs, update, layout, config.sent_encoding, start),
             start,
             spans.cut(layout, context.limits.part_bytes),
         )

@@ -19,18 +19,21 @@ from app.telemetry import ids
 from serverless_fl.domain.errors import CoordinatorError
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import Client
-from serverless_fl.domain.round import Round, RoundState
+from serverless_fl.domain.round import PHASES, Round, RoundState
 
 CHECK_SECONDS = 1.0
 MAX_WAITING = 500  # in one process, as each keeps a socket; later clients are told to poll
 MAX_OF_ONE = 4  # of one client: one, and what is left of connections that broke off
-State = tuple[str, int, int]
+State = tuple[str, int, int, str]
 Gone = Callable[[], Awaitable[None]]  # returns when the client has closed its connection
 
 
 def state_of(experiment: Experiment, round_: Round | None) -> State:
-    """The state, the round and the attempt: a client waits until one of them changes."""
-    return experiment.state, experiment.round, round_.attempt if round_ else 0
+    """The state, the round and the attempt, and the phase of a round under secure aggregation: a
+    client waits until one of them changes.
+    """
+    phase = str(round_.state) if round_ and round_.masked else ""
+    return experiment.state, experiment.round, round_.attempt if round_ else 0, phase
 
 
 class LongPolls:
@@ -149,8 +152,8 @@ class Watcher:
         experiment, round_ = await self.rounds.advance(self.experiment_id, check_sample)
         state = state_of(experiment, round_)
         # Between two rounds there is nothing to do yet.
-        collecting = round_ is not None and round_.state is RoundState.COLLECTING
-        settled = collecting or experiment.state is not ExperimentState.RUNNING
+        waiting = round_ is not None and round_.state in PHASES | {RoundState.COLLECTING}
+        settled = waiting or experiment.state is not ExperimentState.RUNNING
         if self.state is None or (settled and state != self.state):
             self.state = state
             self.wake_all()

@@ -16,7 +16,7 @@ from serverless_fl.aggregation import strategy_of
 from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import Blob, Client
-from serverless_fl.domain.round import Round, RoundState
+from serverless_fl.domain.round import PHASES, Round, RoundState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,14 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phase:
+    """The client has to do its part in the phase of secure aggregation that the round is in."""
+
+    round: Round
+    seconds_left: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wait:
     """The client has to ask again after `retry_after` seconds, or by a long poll at once.
 
@@ -59,7 +67,7 @@ class Done:
     experiment: Experiment
 
 
-Turn = Train | Wait | Done
+Turn = Train | Wait | Phase | Done
 
 
 class Turns:
@@ -105,16 +113,27 @@ class Turns:
         if round_ is None:
             enrolled = await self.repo.count_clients(experiment.id)
             return self._wait(experiment, round_, f"{enrolled} of {_needed(experiment)} enrolled.")
+        if round_.state in PHASES:
+            return await self._phase(client, experiment, round_)
         if round_.state is not RoundState.COLLECTING:
             return self._wait(experiment, round_, f"Round {round_.number} is being aggregated.")
         if client.slot not in round_.cohort:
             return self._wait(experiment, round_, f"Not in the cohort of round {round_.number}.")
-        if await self.repo.update(experiment.id, round_.number, client.slot):
+        attempt = round_.updates_attempt
+        if await self.repo.update(experiment.id, round_.number, client.slot, attempt):
             return self._wait(experiment, round_, "Your update is in; others are still training.")
         refusal = await self.repo.refusal(experiment.id, round_.number, client.slot)
         if refusal is not None:
             return self._wait(experiment, round_, f"Your update was refused: {refusal.reason}")
         return await self._train(experiment, round_)
+
+    async def _phase(self, client: Client, experiment: Experiment, round_: Round) -> Phase | Wait:
+        if client.slot not in round_.awaited:
+            return self._wait(experiment, round_, f"Not in round {round_.number} now.")
+        if await self.repo.has_done_phase(round_, client.slot):
+            return self._wait(experiment, round_, f"Your part is in; others are {round_.state}.")
+        left = max(0.0, round_.deadline - self.context.clock())
+        return Phase(round=round_, seconds_left=left)
 
     async def _train(self, experiment: Experiment, round_: Round) -> Train | Wait:
         base = await self.repo.model(experiment.id, round_.base_version)

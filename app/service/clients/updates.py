@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.service import journal
-from app.service.clients.checking import check_update
+from app.service.clients.checking import check_update, require_masked
 from app.service.clients.enrolment import require_part
 from app.service.context import Context
 from app.service.files.announcements import Ledger
@@ -90,9 +90,10 @@ class Updates:
         experiment = await self.repo.experiment(client.experiment_id)
         base = number - 1
         number = await round_for(self.repo, experiment, client.slot, number)
-        standing = await self.repo.update(experiment.id, number, client.slot)
+        attempt = require_masked(experiment.config, commit)
+        standing = await self.repo.update(experiment.id, number, client.slot, attempt)
         if standing is None:
-            await self._require_turn(experiment, client, number)
+            await self._require_turn(experiment, client, number, attempt)
             standing = await self._accept(experiment, client, number, commit, data, base)
         if standing.trained_from != base:
             raise OutOfTurn(
@@ -100,26 +101,33 @@ class Updates:
                 f"{standing.trained_from}: it takes one of each client.",
                 code="send-again",
             )
-        if (standing.blob.sha256, standing.num_examples) != (commit.sha256, commit.num_examples):
+        sent = commit.sha256, commit.num_examples, commit.counts
+        if (standing.blob.sha256, standing.num_examples, standing.counts) != sent:
             raise AlreadyUploaded(
                 f"Another update of {client.id} stands for round {number} (SHA-256 "
                 f"{standing.blob.sha256}, {standing.num_examples} examples)."
             )
-        await self._require_counted(experiment, client, number)
+        await self._require_counted(experiment, client, number, attempt)
         return standing
 
-    async def _require_turn(self, experiment: Experiment, client: Client, number: int) -> Round:
+    async def _require_turn(
+        self, experiment: Experiment, client: Client, number: int, attempt: int = 0
+    ) -> Round:
         """The open round, if it collects and the client is in its cohort.
+
+        `attempt` is that of a masked update.
 
         Raises OutOfTurn, Revoked. It records that an update of a party's own data came too late.
         """
         try:
-            return await self._turn(experiment, client, number)
+            return await self._turn(experiment, client, number, attempt)
         except OutOfTurn:
             await self._record_late(experiment, client, number)
             raise
 
-    async def _turn(self, experiment: Experiment, client: Client, number: int) -> Round:
+    async def _turn(
+        self, experiment: Experiment, client: Client, number: int, attempt: int
+    ) -> Round:
         """As `_require_turn`, without a record."""
         self._require_open(experiment, client, number)
         round_ = await self.repo.round(experiment.id, number)
@@ -130,6 +138,8 @@ class Updates:
             )
         if client.slot not in round_.cohort:
             raise OutOfTurn(f"{client.id} is not in the cohort of round {number}.")
+        if attempt and attempt != round_.attempt:
+            raise OutOfTurn(f"Attempt {attempt} at round {number} is over.")
         return round_
 
     def _require_open(self, experiment: Experiment, client: Client, number: int) -> None:
@@ -169,7 +179,7 @@ class Updates:
         if await self.repo.add_update(update):
             journal.log_update(client, update)
             return update
-        standing = await self.repo.update(experiment.id, number, client.slot)
+        standing = await self.repo.update(experiment.id, number, client.slot, update.attempt)
         return standing or update
 
     async def _refuse(
@@ -218,7 +228,9 @@ class Updates:
             )
         )
 
-    async def _require_counted(self, experiment: Experiment, client: Client, number: int) -> None:
+    async def _require_counted(
+        self, experiment: Experiment, client: Client, number: int, attempt: int = 0
+    ) -> None:
         """Raise OutOfTurn unless the aggregation takes the stored update.
 
         It does if the round still collects now that the update is stored: the list of updates is
@@ -230,6 +242,8 @@ class Updates:
             round_ = await self.repo.round(experiment.id, number)
         if round_ is None or round_.state is RoundState.ABANDONED:
             raise OutOfTurn(f"The experiment ended before round {number} was closed.")
+        if attempt and attempt != round_.attempt:
+            raise OutOfTurn(f"Attempt {attempt} at round {number} ended without this update.")
         if client.slot in round_.lost:
             raise OutOfTurn(f"The store lost the update for round {number}: it does not count.")
         if round_.state is not RoundState.COLLECTING and client.slot not in round_.accepted:

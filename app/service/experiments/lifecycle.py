@@ -217,7 +217,7 @@ class Experiments:
                 code="not-the-origin",
             )
         companions = strategy_of(experiment.config).companions  # raises if it is impossible:
-        update_layout(layout, experiment.config.update_encoding, companions)
+        update_layout(layout, experiment.config.sent_encoding, companions)
         if experiment.config.own_data:
             require_agreement(experiment.config, layout.metadata)
         model = ModelVersion(

@@ -16,7 +16,6 @@ import numpy as np
 
 from app.service.files import stored
 from app.store.port import Blobs
-from serverless_fl.domain.experiment import WEIGHTS
 from serverless_fl.domain.records import Blob, ModelVersion, Update
 from serverless_fl.privacy.clipping import clip, squared_distance
 from serverless_fl.weights import codec, deltas, encodings, spans
@@ -62,7 +61,7 @@ def _weights_reader(
     now: Reader | None,
 ) -> Reader:
     reader: Reader = file
-    if encoding != WEIGHTS:
+    if encoding in encodings.UPDATE_ENCODINGS:
         reader = DeltaReader(file, encodings.float_names(layout), base)
     if now is not None:
         reader = RebasedReader(reader, base, now)

@@ -30,7 +30,7 @@ def max_update_bytes(file_bytes: int) -> int:
 
 async def update_bytes(repo: Repository, experiment: Experiment, model: Blob) -> int:
     """The size in bytes of an update's file, without metadata of the client's own."""
-    encoding = experiment.config.update_encoding
+    encoding = experiment.config.sent_encoding
     companions = strategy_of(experiment.config).companions
     if encoding == WEIGHTS and not companions:
         return model.size

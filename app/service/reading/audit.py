@@ -33,6 +33,7 @@ _A = AuditAction
 # The order of what happened at one moment: a client is drawn after it has enrolled, and so on.
 _ORDER = {action: place for place, action in enumerate(AuditAction)}
 CLIENTS_A_PAGE = 1000
+_SEEN = "; the coordinator saw masked updates, their sum, and who took part and when"
 
 
 class Audit:
@@ -55,7 +56,7 @@ class Audit:
             found = _first(chain(found, *map(_of_client, clients)), after, limit)
             place = client_key(experiment_id, clients[-1].slot)
         rounds = await self.repo.rounds(experiment_id)
-        encoding = experiment.config.update_encoding
+        encoding = experiment.config.sent_encoding
         found = _first(chain(found, *(_of_round(r, encoding) for r in rounds)), after, limit)
         refusals = _of_refusals(await self.repo.refusals(experiment_id))
         evaluations = _of_evaluations(await self.repo.evaluations(experiment_id))
@@ -202,7 +203,7 @@ def _of_round(round_: Round, encoding: str) -> Iterator[AuditEvent]:
             COORDINATOR,
             _A.ROUND_CLOSED,
             f"Model version {number}, averaged from these clients' updates, {round_.update_bytes} "
-            f"bytes as {encoding}",
+            f"bytes as {encoding}{_SEEN if round_.masked else ''}",
             number=number,
             clients=round_.accepted,
         )

@@ -8,9 +8,9 @@ from app.service.reading.details import RoundDetails
 from app.service.records.repository import Repository
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import Refusal, client_id
-from serverless_fl.domain.round import Round, RoundState
+from serverless_fl.domain.round import PHASES, Round, RoundState
 
-_OPEN = frozenset({RoundState.COLLECTING, RoundState.SEALED, RoundState.AGGREGATING})
+_OPEN = PHASES | {RoundState.COLLECTING, RoundState.SEALED, RoundState.AGGREGATING}
 
 
 def end_of(experiment: Experiment) -> str:
@@ -32,6 +32,8 @@ def headline(
     if current is None:
         return f"{enrolled} of {config.clients_to_start} clients enrolled."
     round_ = current.round
+    if round_.state in PHASES:
+        return _phase(round_, config.rounds, current, now)
     if round_.state is not RoundState.COLLECTING:
         return f"Round {round_.number} of {config.rounds} is being aggregated."
     text = (
@@ -44,6 +46,26 @@ def headline(
         names = ", ".join(map(client_id, missing[:10])) + (" and more" if missing[10:] else "")
         text += f"; waiting for {names}, {max(0.0, round_.deadline - now):.0f} s left"
     return text + (". It pauses after this round." if experiment.pausing else ".")
+
+
+_IN_A_PHASE = {
+    RoundState.ADVERTISING: "have made keys for it",
+    RoundState.SHARING: "have shared their secrets",
+    RoundState.UNMASKING: "have handed in shares that open the sum",
+}
+
+
+def _phase(round_: Round, rounds: int, current: RoundDetails, now: float) -> str:
+    """A phase of secure aggregation: who has done its part, and who is awaited."""
+    done = [slot for slot in round_.awaited if slot not in current.missing]
+    names = ", ".join(map(client_id, current.missing[:10]))
+    names += " and more" if current.missing[10:] else ""
+    waiting = f"; waiting for {names}, {max(0.0, round_.deadline - now):.0f} s left"
+    return (
+        f"Round {round_.number} of {rounds}: {len(done)} of {len(round_.awaited)} clients "
+        f"{_IN_A_PHASE[round_.state]}{waiting if names else ''}. The coordinator sees masked "
+        "updates, and will see their sum."
+    )
 
 
 def describe_always_refused(refused: Sequence[Refusal]) -> str:

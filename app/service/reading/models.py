@@ -57,7 +57,9 @@ class Models:
     async def update(self, experiment_id: str, number: int, slot: int) -> Update:
         """A kept update. Raises NotFound."""
         experiment = await self.repo.experiment(experiment_id)
-        update = await self.repo.update(experiment_id, number, slot)
+        round_ = await self.repo.round(experiment_id, number)
+        attempt = round_.updates_attempt if round_ else 0
+        update = await self.repo.update(experiment_id, number, slot, attempt)
         blobs = self.context.blobs
         if update is None or update.blob.key(0) not in await blobs.sizes(update.blob.key(0)):
             raise NotFound(

@@ -19,7 +19,7 @@ from app.service.rounds.machine import Rounds
 from serverless_fl.domain.errors import NotFound
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.records import Evaluation
-from serverless_fl.domain.round import Round, RoundState
+from serverless_fl.domain.round import PHASES, Round, RoundState
 
 _UNSEALED = frozenset({RoundState.COLLECTING, RoundState.ABANDONED})
 
@@ -105,10 +105,11 @@ class Views:
         return await self._round(experiment, round_)
 
     async def _round(self, experiment: Experiment, round_: Round) -> RoundDetails:
-        if round_.state in (RoundState.AGGREGATING, RoundState.CLOSED):
+        if round_.state in (RoundState.UNMASKING, RoundState.AGGREGATING, RoundState.CLOSED):
             updates = await self.repo.accepted_updates(round_)
         else:
-            updates = await self.repo.updates(round_.experiment_id, round_.number)
+            attempt = round_.updates_attempt
+            updates = await self.repo.updates(round_.experiment_id, round_.number, attempt)
         refusals = await self.repo.refusals(round_.experiment_id, round_.number)
         reported = {u.slot for u in updates}
         refused = [r for r in refusals if r.slot not in reported]
@@ -117,12 +118,16 @@ class Views:
         out = experiment.revoked if round_.state in _UNSEALED else round_.revoked
         revoked = [s for s in round_.cohort if s in out and s not in settled]
         settled.update(revoked)
+        missing = [slot for slot in round_.cohort if slot not in settled]
+        if round_.state in PHASES:
+            done = {*await self.repo.phase_slots(round_), *experiment.revoked}
+            missing = [slot for slot in round_.awaited if slot not in done]
         return RoundDetails(
             round=round_,
             updates=updates,
             refusals=refused,
             revoked=revoked,
-            missing=[s for s in round_.cohort if s not in settled],
+            missing=missing,
         )
 
     async def clients(self, experiment_id: str, after: int | None, limit: int) -> list[Enrolled]:

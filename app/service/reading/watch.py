@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.service.context import Context
+from serverless_fl.domain.round import PHASES, Round
 
 Mark = tuple[int, ...]
 
@@ -24,7 +25,15 @@ class Watch:
             experiment.revision,
             round_.revision if round_ else 0,
             await self.repo.count_clients(experiment_id),
-            len(await self.repo.reported_slots(experiment_id, number)) if round_ else 0,
+            await self._reported(round_) if round_ else 0,
             len(await self.repo.refused_slots(experiment_id, number)) if round_ else 0,
             await self.repo.count_evaluations(experiment_id),
         )
+
+    async def _reported(self, round_: Round) -> int:
+        """How many clients have done what the round's state waits for."""
+        if round_.state in PHASES:
+            return len(await self.repo.phase_slots(round_))
+        attempt = round_.updates_attempt
+        found = await self.repo.reported_slots(round_.experiment_id, round_.number, attempt=attempt)
+        return len(found)

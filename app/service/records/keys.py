@@ -16,6 +16,22 @@ def key_of(experiment_id: str, *numbers: int) -> str:
     return "/".join([experiment_id, *(f"{n:0{SLOT_DIGITS}d}" for n in numbers)])
 
 
+def updates_of(experiment_id: str, number: int, attempt: int = 0) -> str:
+    """The prefix of the keys of a round's updates: of all attempts, or of one (`attempt`)."""
+    own = f".{attempt:0{SLOT_DIGITS}d}" if attempt else ""
+    return f"{key_of(experiment_id, number)}{own}/"
+
+
+def of_slot(prefix: str, slot: int) -> str:
+    """The key of a slot's document below a prefix."""
+    return f"{prefix}{slot:0{SLOT_DIGITS}d}"
+
+
+def attempt_key(round_: Round) -> str:
+    """The prefix of the keys of what belongs to a round's attempt."""
+    return f"{key_of(round_.experiment_id, round_.number, round_.attempt)}/"
+
+
 def client_key(experiment_id: str, slot: int) -> str:
     """The key of a client, from which a page of clients goes on."""
     return key_of(experiment_id, slot)

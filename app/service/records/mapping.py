@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from app.service.records.memo import Memo
@@ -81,6 +82,8 @@ def round(found: Document) -> Round:
             "revoked": tuple(body.get("revoked", ())),
             "lost": tuple(body.get("lost", ())),
             "weights": tuple(body.get("weights", ())),
+            "invited": tuple(body.get("invited", ())),
+            "roster": tuple(body.get("roster", ())),
             "lease": None if body["lease"] is None else Lease(**body["lease"]),
             "cut": Cut(**body["cut"]) if body.get("cut") else None,
             "usage": Usage(**body["usage"]) if body.get("usage") else None,
@@ -124,6 +127,16 @@ def body_of_model(version: ModelVersion) -> dict[str, Any]:
 def blob(body: dict[str, Any]) -> Blob:
     """The reference to a file, which lies inside other documents."""
     return Blob(**{**body, "parts": tuple(body["parts"]), "sizes": tuple(body["sizes"])})
+
+
+def by_texts(values: Mapping[int, str]) -> dict[str, str]:
+    """A mapping by slots in a document, whose names are texts."""
+    return {str(slot): value for slot, value in values.items()}
+
+
+def by_slots(body: Mapping[str, str]) -> dict[int, str]:
+    """The mapping of `by_texts`, back."""
+    return {int(slot): value for slot, value in body.items()}
 
 
 def body_of(value: Any) -> dict[str, Any]:

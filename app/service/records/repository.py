@@ -6,11 +6,17 @@ import base64
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from app.service.records import mapping
-from app.service.records.keys import client_key, key_of
-from app.service.records.mapping import body_of
+from app.service.records.keys import (
+    attempt_key,
+    client_key,
+    key_of,
+    of_slot,
+    updates_of,
+)
+from app.service.records.mapping import body_of, by_slots, by_texts
 from app.service.records.scans import PAGE, scan_all, scan_to
 from app.service.records.sums import SumRecords
-from app.store.port import Documents
+from app.store.port import Body, Documents
 from app.telemetry import ids
 from serverless_fl.domain.agreement import Normalisation
 from serverless_fl.domain.errors import NotFound
@@ -20,16 +26,25 @@ from serverless_fl.domain.records import (
     Client,
     Evaluation,
     ModelVersion,
+    PhaseAnswer,
+    PhaseBoxes,
+    PhaseKeys,
     Refusal,
     Update,
 )
-from serverless_fl.domain.round import Round
+from serverless_fl.domain.round import Round, RoundState
 from serverless_fl.weights.header import Layout, read_header
 
 KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with the experiment's id
     *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
     *("announced", "announced_initial", "groups", "normalisations", "buffered"),
+    *("phase_keys", "phase_boxes", "phase_answers"),
 )  # "claims" are in databases of earlier versions
+_PHASES = {  # the kind of what clients send in a phase
+    RoundState.ADVERTISING: "phase_keys",
+    RoundState.SHARING: "phase_boxes",
+    RoundState.UNMASKING: "phase_answers",
+}
 LAYOUTS = 64  # a process remembers the layouts of so many experiments
 
 
@@ -205,37 +220,95 @@ class Repository:
     # Updates and refusals
 
     async def add_update(self, update: Update) -> bool:
-        key = key_of(update.experiment_id, update.round, update.slot)
+        key = of_slot(updates_of(update.experiment_id, update.round, update.attempt), update.slot)
         return await self.documents.insert("updates", key, body_of(update))
 
-    async def update(self, experiment_id: str, number: int, slot: int) -> Update | None:
-        found = await self.documents.get("updates", key_of(experiment_id, number, slot))
+    async def update(
+        self, experiment_id: str, number: int, slot: int, attempt: int = 0
+    ) -> Update | None:
+        key = of_slot(updates_of(experiment_id, number, attempt), slot)
+        found = await self.documents.get("updates", key)
         return None if found is None else mapping.known_update(found)
 
-    async def updates(self, experiment_id: str, number: int) -> list[Update]:
-        """All stored updates of a round, by slot. The round's `accepted` says which ones count."""
-        found = await scan_all(self.documents, "updates", f"{key_of(experiment_id, number)}/")
-        return [mapping.update(d) for d in found]
+    async def updates(self, experiment_id: str, number: int, attempt: int = 0) -> list[Update]:
+        """All stored updates of a round, by slot. The round's `accepted` says which ones count.
+
+        Here and below, `attempt` is `Round.updates_attempt`.
+        """
+        prefix = updates_of(experiment_id, number, attempt)
+        return [mapping.update(d) for d in await scan_all(self.documents, "updates", prefix)]
 
     async def accepted_updates(self, round_: Round) -> list[Update]:
         """The updates that count in a round whose list is frozen, by slot."""
         accepted = set(round_.accepted)
-        stored = await self.updates(round_.experiment_id, round_.number)
+        attempt = round_.updates_attempt
+        stored = await self.updates(round_.experiment_id, round_.number, attempt)
         return [update for update in stored if update.slot in accepted]
 
     async def updates_of(
-        self, experiment_id: str, number: int, slots: Sequence[int]
+        self, experiment_id: str, number: int, slots: Sequence[int], attempt: int = 0
     ) -> list[Update]:
         """The stored updates of these ascending slots. One scan reads those in between, too."""
-        after = key_of(experiment_id, number, slots[0] - 1) if slots[0] else ""
-        last = key_of(experiment_id, number, slots[-1])
-        prefix = f"{key_of(experiment_id, number)}/"
+        prefix = updates_of(experiment_id, number, attempt)
+        after = of_slot(prefix, slots[0] - 1) if slots[0] else ""
+        last = of_slot(prefix, slots[-1])
         found = await scan_to(self.documents, "updates", prefix, after, last, len(slots))
         return [update for d in found if (update := mapping.update(d)).slot in slots]
 
-    async def reported_slots(self, experiment_id: str, number: int, leading: str = "") -> list[int]:
+    async def reported_slots(
+        self, experiment_id: str, number: int, leading: str = "", attempt: int = 0
+    ) -> list[int]:
         """The slots with an update, or those of them whose digits start with `leading`."""
-        return await self._slots("updates", f"{key_of(experiment_id, number)}/", leading)
+        return await self._slots("updates", updates_of(experiment_id, number, attempt), leading)
+
+    # Phases of secure aggregation
+
+    async def add_phase_keys(self, round_: Round, found: PhaseKeys) -> bool:
+        return await self._add_phase("phase_keys", round_, found.slot, body_of(found))
+
+    async def phase_keys(self, round_: Round) -> list[PhaseKeys]:
+        """The keys of an attempt, by slot."""
+        found = await scan_all(self.documents, "phase_keys", attempt_key(round_))
+        return [PhaseKeys(**d.body) for d in found]
+
+    async def add_phase_boxes(self, round_: Round, found: PhaseBoxes) -> bool:
+        body = {"slot": found.slot, "boxes": by_texts(found.boxes)}
+        return await self._add_phase("phase_boxes", round_, found.slot, body)
+
+    async def phase_boxes(self, round_: Round) -> list[PhaseBoxes]:
+        """The boxes of an attempt, by the slot that has made them."""
+        found = await scan_all(self.documents, "phase_boxes", attempt_key(round_))
+        return [PhaseBoxes(slot=d.body["slot"], boxes=by_slots(d.body["boxes"])) for d in found]
+
+    async def add_phase_answer(self, round_: Round, found: PhaseAnswer) -> bool:
+        body = {"slot": found.slot, "seeds": by_texts(found.seeds), "keys": by_texts(found.keys)}
+        return await self._add_phase("phase_answers", round_, found.slot, body)
+
+    async def phase_answers(self, round_: Round) -> list[PhaseAnswer]:
+        """The shares that were handed in, by slot."""
+        found = await scan_all(self.documents, "phase_answers", attempt_key(round_))
+        return [
+            PhaseAnswer(
+                slot=d.body["slot"], seeds=by_slots(d.body["seeds"]), keys=by_slots(d.body["keys"])
+            )
+            for d in found
+        ]
+
+    async def phase_slots(self, round_: Round) -> list[int]:
+        """The slots that have done their part of the phase that the attempt is in."""
+        return await self._slots(_PHASES[round_.state], attempt_key(round_))
+
+    async def has_done_phase(self, round_: Round, slot: int) -> bool:
+        key = of_slot(attempt_key(round_), slot)
+        return await self.documents.get(_PHASES[round_.state], key) is not None
+
+    async def forget_phases(self, experiment_id: str, number: int, *, boxes: bool = False) -> None:
+        """Delete the boxes of a closed round, or everything of its phases."""
+        for kind in ("phase_boxes",) if boxes else _PHASES.values():
+            await self.documents.delete(kind, f"{key_of(experiment_id, number)}/")
+
+    async def _add_phase(self, kind: str, round_: Round, slot: int, body: Body) -> bool:
+        return await self.documents.insert(kind, of_slot(attempt_key(round_), slot), body)
 
     async def add_claim(self, claim: Claim) -> bool:
         key = key_of(claim.experiment_id, claim.base, claim.slot)

@@ -36,6 +36,10 @@ async def delete_uploads(context: Context, experiment: Experiment, closed: int) 
     most = context.limits.drop_bytes
     await announcements.forget_round(context.repo.documents, experiment.id, closed)
     doomed = [keys.round_sums(experiment.id, closed)]
+    if experiment.config.secure:
+        await context.repo.forget_phases(experiment.id, closed, boxes=True)
+        if (expired := closed - experiment.config.keep_updates) > 0:
+            await context.repo.forget_phases(experiment.id, expired)
     if (expired := closed - experiment.config.keep_updates) > 0:
         doomed.append(keys.round_blobs(experiment.id, expired))
     for prefix in doomed:

@@ -61,10 +61,21 @@ class Closing:
 
     async def freeze(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
         """List the updates that came before the seal; if our list is stored first, aggregate it."""
-        accepted = await self.repo.reported_slots(experiment.id, round_.number)
+        accepted = await self.repo.reported_slots(
+            experiment.id, round_.number, attempt=round_.updates_attempt
+        )
         if schedule_of(experiment.config).max_age is not None:
             # All were invited: groups are made of those that came.
             round_ = replace(round_, cohort=tuple(accepted))
+        if round_.masked:
+            unmasking = round_.move(
+                RoundState.UNMASKING,
+                accepted=tuple(accepted),
+                deadline=self.context.clock() + experiment.config.phase_seconds,
+            )
+            if await self.repo.save_round(unmasking):
+                journal.log_round(unmasking, "unmasking", updates=len(accepted))
+            return True
         frozen = round_.move(
             RoundState.AGGREGATING,
             accepted=tuple(accepted),
@@ -72,6 +83,12 @@ class Closing:
             cut=round_.cut or cut(self.context.limits),
         )
         await self._aggregate(experiment, frozen, budget)
+        return True
+
+    async def unmask(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
+        """Aggregate masked updates whose masks can be taken off their sum now."""
+        unmasked = round_.move(RoundState.AGGREGATING, lease=new_lease(self.context))
+        await self._aggregate(experiment, unmasked, budget)
         return True
 
     async def take_over(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:

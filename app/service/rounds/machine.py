@@ -19,6 +19,7 @@ from app.service.own_data.normalisation import fix_normalisation
 from app.service.rounds import cleanup
 from app.service.rounds.closing import Closing, OutOfBudget, blobs_fault, cut, fail
 from app.service.rounds.history import known_clients
+from app.service.rounds.phases import Outcome, Phases
 from app.service.rounds.progress import Check, check_all
 from app.service.rounds.retention import delete_garbage, with_new_model
 from app.telemetry import trace
@@ -38,6 +39,7 @@ class Rounds:
         self.repo = context.repo
         self.metering = Metering(context)
         self.closing = Closing(context)
+        self.phases = Phases(context)
 
     async def advance(
         self, experiment_id: str, check: Check = check_all, budget: CallBudget | None = None
@@ -99,6 +101,8 @@ class Rounds:
         if round_ is None:
             return await self._open(experiment)
         match round_.state:
+            case RoundState.ADVERTISING | RoundState.SHARING | RoundState.UNMASKING:
+                return await self._phase(experiment, round_, budget)
             case RoundState.COLLECTING:
                 return await self._collect(experiment, round_, budget)
             case RoundState.SEALED:
@@ -122,9 +126,39 @@ class Rounds:
             clients=len(asked.enrolled),
             cut=cut(self.context.limits),
         )
+        if config.secure:
+            opened = replace(
+                opened,
+                state=RoundState.ADVERTISING,
+                masked=True,
+                invited=opened.cohort,
+                deadline=self.phases.deadline(experiment),
+            )
         if await self.repo.add_round(opened):
             journal.log_opening(opened)
         return True
+
+    async def _phase(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
+        """End a phase of secure aggregation if it is due; start over if too few took part."""
+        outcome, done = await self.phases.look(experiment, round_)
+        match outcome:
+            case Outcome.ANSWERED:
+                return await self.closing.unmask(experiment, round_, budget)
+            case Outcome.FAILED:
+                out = round_.silent(experiment.revoked, done)
+                heard = Heard(reported=tuple(done), revoked=out)
+                if schedule_of(experiment.config).repeats(experiment.config, round_):
+                    await self._retry(experiment, round_, heard)
+                else:
+                    needed = experiment.config.updates_to_close
+                    await fail(
+                        self.context,
+                        experiment,
+                        f"Only {len(done)} clients of the {needed} that round {round_.number} "
+                        f"needs did their part while it was {round_.state}, in {round_.attempt} "
+                        "attempts.",
+                    )
+        return outcome is not Outcome.WAITS
 
     async def _collect(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
         """Do what the schedule says: seal the round, repeat it, or fail the experiment.
@@ -152,7 +186,9 @@ class Rounds:
 
     async def _heard(self, experiment: Experiment, round_: Round) -> Heard:
         """Read which clients of the round are settled."""
-        reported = await self.repo.reported_slots(experiment.id, round_.number)
+        reported = await self.repo.reported_slots(
+            experiment.id, round_.number, attempt=round_.updates_attempt
+        )
         refused: list[int] = []
         if not set(round_.cohort) <= set(reported):
             refused = await self.repo.refused_slots(experiment.id, round_.number)
@@ -215,24 +251,33 @@ class Rounds:
             asked,
             enrolled=[slot for slot in asked.enrolled if slot not in heard.refused],
             reported=heard.reported,
-            absent=round_.cohort,
+            absent=round_.invited or round_.cohort,
         )
         ended = Attempt(
             attempt=round_.attempt,
-            cohort=round_.cohort,
+            cohort=round_.invited or round_.cohort,
             reported=heard.reported,
             refused=heard.refused,
             ended_at=now,
             revoked=heard.revoked,
         )
         again = round_.move(
-            RoundState.COLLECTING,
+            RoundState.ADVERTISING if round_.masked else RoundState.COLLECTING,
             attempt=asked.attempt,
             cohort=schedule.invite(config, asked),
             clients=len(asked.enrolled),
             deadline=schedule.deadline(config, now),
             earlier=(*round_.earlier, ended),
         )
+        if round_.masked:
+            again = replace(
+                again,
+                deadline=self.phases.deadline(experiment),
+                invited=again.cohort,
+                roster=(),
+                accepted=(),
+                revoked=(),
+            )
         if await self.repo.save_round(again):
             journal.log_new_attempt(again, len(heard.reported), config.updates_to_close)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from app.service.context import Context
 from app.service.records.keys import SLOT_DIGITS
 from serverless_fl.domain.experiment import Experiment, ExperimentState
-from serverless_fl.domain.round import Round, RoundState
+from serverless_fl.domain.round import PHASES, Round, RoundState
 from serverless_fl.schedule import schedule_of
 
 
@@ -30,6 +30,7 @@ class Progress:
     full_group: int | None = None
 
 
+_WAITING = PHASES | {RoundState.COLLECTING}
 COUNTED = 128  # keys of updates; a call counts so many on average at most
 NOTHING, STEP_DUE = Progress(), Progress(step_due=True)
 Check = Callable[[Context, Experiment, Round | None], Awaitable[Progress]]
@@ -71,9 +72,10 @@ def check_after(slot: int) -> Check:
         if slot not in round_.cohort:
             return NOTHING
         repo, number, revoked = context.repo, round_.number, set(experiment.revoked)
+        attempt = round_.updates_attempt
         for leading, members in blocks(round_.cohort, slot):
             silent = {*members} - revoked
-            silent -= {*await repo.reported_slots(experiment.id, number, leading)}
+            silent -= {*await repo.reported_slots(experiment.id, number, leading, attempt)}
             if silent:
                 silent -= {*await repo.refused_slots(experiment.id, number, leading)}
             if silent:
@@ -93,7 +95,9 @@ async def _has_counted_to(context: Context, experiment: Experiment, round_: Roun
     number = schedule_of(config).counts_to(config, round_, context.clock())
     if number is None or context.jitter() * len(round_.cohort) >= COUNTED:
         return False
-    return len(await context.repo.reported_slots(experiment.id, round_.number)) >= number
+    attempt = round_.updates_attempt
+    reported = await context.repo.reported_slots(experiment.id, round_.number, attempt=attempt)
+    return len(reported) >= number
 
 
 async def _check_group(
@@ -115,7 +119,9 @@ async def _check_group(
         return NOTHING
     unknown = {*members} - {*block, *experiment.revoked}
     if unknown:
-        updates = await context.repo.updates_of(experiment.id, round_.number, sorted(unknown))
+        updates = await context.repo.updates_of(
+            experiment.id, round_.number, sorted(unknown), round_.updates_attempt
+        )
         unknown -= {update.slot for update in updates}
     for other in sorted(unknown):
         if await context.repo.refusal(experiment.id, round_.number, other) is None:
@@ -146,8 +152,10 @@ def _waits_for_cohort(context: Context, experiment: Experiment, round_: Round) -
     """Whether only the rest of the cohort can move the round on: no call of the admin, no clock."""
     now = context.clock()
     latest = schedule_of(experiment.config).deadline(experiment.config, now)
+    if round_ is not None and round_.state in PHASES:
+        latest = now + experiment.config.phase_seconds
     return (
         experiment.state is ExperimentState.RUNNING
-        and round_.state is RoundState.COLLECTING
+        and round_.state in _WAITING
         and now < round_.deadline <= latest
     )

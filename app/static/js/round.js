@@ -50,12 +50,26 @@ function membersOf(round) {
   const refusals = new Map(round.refused.map((r) => [r.client, r]));
   const all = [...new Set([...round.cohort, ...round.reported])];
   return all.map((id) => {
-    if (updates.has(id)) return { id, what: "reported", note: `trained on ${count(updates.get(id).num_examples)} examples` };
+    if (round.masked && PHASES.includes(round.state)) return inPhase(round, id);
+    if (updates.has(id)) return { id, what: "reported", note: noteOf(round, updates.get(id)) };
     if (refusals.has(id)) return { id, what: "refused", note: `refused: ${refusals.get(id).reason}` };
     if (round.revoked.includes(id)) return { id, what: "refused", note: "revoked by the admin" };
     const open = round.state === "collecting";
     return { id, what: "missing", note: open ? "in training" : "did not report in time" };
   });
+}
+
+// Secure aggregation has phases before and after the training, in which clients send no updates.
+const PHASES = ["advertising", "sharing", "unmasking"];
+
+function inPhase(round, id) {
+  const awaited = round.missing.includes(id);
+  if (!awaited && !round.awaited.includes(id)) return { id, what: "missing", note: "not awaited" };
+  return awaited ? { id, what: "missing", note: "awaited" } : { id, what: "reported", note: "has done its part" };
+}
+
+function noteOf(round, update) {
+  return round.masked ? "sent a masked update" : `trained on ${count(update.num_examples)} examples`;
 }
 
 function member({ id, what, note }) {

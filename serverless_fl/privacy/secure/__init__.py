@@ -7,6 +7,7 @@ overhead", CCS 2020. These modules are pure: they read no file, no clock and no 
     agreement   keys, what two parties derive of them, and boxes that only one party can open
     shamir      a secret in shares, of which a threshold gives it back
     graph       who shares secrets and masks with whom, and how many shares a secret needs
+    terms       how a masked update is made
     context     the digest to which all keys of an attempt are bound
     fixed_point weights, counts and metrics as whole numbers modulo a power of two
     streams     pseudo-random words, of which masks are made

@@ -12,6 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from serverless_fl.privacy.secure.terms import Terms
+
+
+class Refused(Exception):
+    """What the coordinator asks for would tell it more than the sum of enough updates."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -35,6 +41,7 @@ class AttemptContext:
     attempt: int
     model_sha256: str  # of the model that they train from
     config_sha256: str  # `serverless_fl.domain.provenance.config_digest`
+    terms: Terms
     roster: Sequence[Member]
 
     @cached_property
@@ -42,7 +49,7 @@ class AttemptContext:
         """SHA-256 of everything above, 32 bytes."""
         roster = [[m.slot, m.box_key.hex(), m.mask_key.hex()] for m in self.roster]
         facts = [self.experiment, self.round, self.attempt, self.model_sha256, self.config_sha256]
-        text = json.dumps([*facts, roster], separators=(",", ":"))
+        text = json.dumps([*facts, self.terms.text, roster], separators=(",", ":"))
         return hashlib.sha256(text.encode()).digest()
 
     @property

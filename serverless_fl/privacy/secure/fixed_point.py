@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from serverless_fl.privacy.secure.terms import Terms
+
 BITS = (16, 32)
 METRIC_STEP = 2.0**-16  # of a metric in the sums
 MAX_METRIC = 2.0**12  # a metric beyond it counts as this much
@@ -30,6 +32,16 @@ class FixedPoint:
     reach: float
     parties: int
     most_examples: int
+
+    @classmethod
+    def of(cls, terms: Terms) -> FixedPoint:
+        """Give that of an attempt's terms."""
+        return cls(
+            bits=terms.bits,
+            reach=terms.max_weight_change,
+            parties=terms.parties,
+            most_examples=terms.most_examples,
+        )
 
     @property
     def levels(self) -> int:

@@ -17,13 +17,9 @@ import numpy as np
 
 from serverless_fl.privacy.secure import agreement, graph, shamir, streams
 from serverless_fl.privacy.secure.agreement import BadKey
-from serverless_fl.privacy.secure.context import AttemptContext, Member
+from serverless_fl.privacy.secure.context import AttemptContext, Member, Refused
 
 BOX_BYTES = 2 * shamir.SHARE_BYTES + agreement.TAG_BYTES
-
-
-class Refused(Exception):
-    """What the coordinator asks for would tell it more than the sum of enough updates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +31,7 @@ class Notes:
     those whose updates are in the sum. An empty one is not settled yet.
     """
 
+    experiment: str
     round: int
     attempt: int
     box_secret: str
@@ -61,12 +58,12 @@ class Notes:
             raise ValueError("these are not the notes of a party") from error
 
 
-def begin(round_: int, attempt: int, before: Notes | None = None) -> Notes:
+def begin(experiment: str, round_: int, attempt: int, before: Notes | None = None) -> Notes:
     """Give the notes of an attempt: those from before if it is the same, else with new keys.
 
     Raises Refused for an attempt that is older than the newest one known.
     """
-    if before is not None:
+    if before is not None and before.experiment == experiment:
         if (before.round, before.attempt) == (round_, attempt):
             return before
         if (before.round, before.attempt) > (round_, attempt):
@@ -76,7 +73,12 @@ def begin(round_: int, attempt: int, before: Notes | None = None) -> Notes:
             )
     drawn = [agreement.new_secret().hex() for _ in range(3)]
     return Notes(
-        round=round_, attempt=attempt, box_secret=drawn[0], mask_secret=drawn[1], seed=drawn[2]
+        experiment=experiment,
+        round=round_,
+        attempt=attempt,
+        box_secret=drawn[0],
+        mask_secret=drawn[1],
+        seed=drawn[2],
     )
 
 
@@ -230,7 +232,10 @@ class Party:
         secret = bytes.fromhex(self.notes.mask_secret)
         for slot in self.neighbours:
             if slot in within:
-                key = pair_mask_key(secret, self.context.member(slot).mask_key, self.context)
+                try:
+                    key = pair_mask_key(secret, self.context.member(slot).mask_key, self.context)
+                except BadKey as error:
+                    raise Refused(str(error)) from error
                 yield streams.Stream(key, pair_sign(self.slot, slot))
 
     def _box_key(self, sender: int, receiver: int) -> bytes:

@@ -178,6 +178,19 @@ ROWS: dict[tuple[str, str], Row] = {
     ("GET", f"{E}/shard"): Row(only(200, *CLIENTS)),
     ("GET", f"{E}/status"): Row(only(200, *CLIENTS)),
     # 409: not in the cohort.
+    # 404 and 409: the round has no masks.
+    ("GET", f"{E}/rounds/{{number}}/masking"): Row(only(404, *CLIENTS)),
+    ("GET", f"{E}/rounds/{{number}}/unmasking"): Row(admins(404)),
+    ("POST", f"{E}/rounds/{{number}}/masking/keys"): Row(
+        only(409, *CLIENTS),
+        json=lambda w: {"attempt": 1, "box_key": "a" * 64, "mask_key": "b" * 64},
+    ),
+    ("POST", f"{E}/rounds/{{number}}/masking/boxes"): Row(
+        only(409, *CLIENTS), json=lambda w: {"attempt": 1, "boxes": []}
+    ),
+    ("POST", f"{E}/rounds/{{number}}/masking/answer"): Row(
+        only(409, *CLIENTS), json=lambda w: {"attempt": 1, "seeds": [], "keys": []}
+    ),
     ("PUT", f"{E}/rounds/{{number}}/update"): Row(
         only(200, "own client", another_client=409), **AT_ONCE
     ),

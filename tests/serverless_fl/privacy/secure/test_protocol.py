@@ -9,18 +9,23 @@ import numpy as np
 import pytest
 
 from serverless_fl.privacy.secure import graph, party, recovery, streams
-from serverless_fl.privacy.secure.context import AttemptContext, Member
-from serverless_fl.privacy.secure.party import Notes, Party, Refused
+from serverless_fl.privacy.secure.context import AttemptContext, Member, Refused
+from serverless_fl.privacy.secure.party import Notes, Party
 from serverless_fl.privacy.secure.shamir import BadShares
+from serverless_fl.privacy.secure.terms import Terms
 
+TERMS = Terms(
+    bits=16, max_weight_change=1.0, parties=4, most_examples=10, metrics=("accuracy", "loss")
+)
 WORDS, COUNTS = 40, 3
 NEVER, SHARING, MASKING, ANSWERING = 3, 0, 1, 2  # the phase in which a party is lost
 
 
 def context_of(notes: dict[int, Notes], **changes) -> AttemptContext:
     roster = [party.advertised(found, slot) for slot, found in sorted(notes.items())]
-    facts = {"experiment": "e", "round": 1, "attempt": 1, "model_sha256": "m", "config_sha256": "c"}
-    return AttemptContext(**{**facts, "roster": roster, **changes})
+    facts = {"experiment": "e", "round": 1, "attempt": 1, "terms": TERMS}
+    digests = {"model_sha256": "m", "config_sha256": "c"}
+    return AttemptContext(**{**facts, **digests, "roster": roster, **changes})
 
 
 class Run:
@@ -28,7 +33,7 @@ class Run:
 
     def __init__(self, slots, lost=None, dtype=np.uint16):
         self.lost = dict.fromkeys(slots, NEVER) | (lost or {})
-        self.notes = {slot: party.begin(1, 1) for slot in slots}
+        self.notes = {slot: party.begin("e", 1, 1) for slot in slots}
         self.context = context_of(self.notes)
         self.parties = {s: Party(s, n, self.context) for s, n in self.notes.items()}
         draw = np.random.default_rng(7)
@@ -160,19 +165,19 @@ def test_damaged_notes_are_an_error(data):
 
 
 def test_a_new_attempt_has_new_keys_and_an_older_one_is_refused():
-    first = party.begin(2, 1)
-    assert party.begin(2, 1, first) is first
-    second = party.begin(2, 2, first)
+    first = party.begin("e", 2, 1)
+    assert party.begin("e", 2, 1, first) is first
+    second = party.begin("e", 2, 2, first)
     assert not {first.box_secret, first.mask_secret, first.seed} & {
         *(second.box_secret, second.mask_secret, second.seed)
     }
     for round_, attempt in ((2, 1), (1, 5)):
         with pytest.raises(Refused, match="is over"):
-            party.begin(round_, attempt, second)
+            party.begin("e", round_, attempt, second)
 
 
 def test_rosters_that_a_party_refuses():
-    notes = {slot: party.begin(1, 1) for slot in range(4)}
+    notes = {slot: party.begin("e", 1, 1) for slot in range(4)}
     context = context_of(notes)
     one, two, three, four = context.roster
     twice, copied = [one, two, two, three], [one, two, three, replace(three, slot=3)]
@@ -194,13 +199,18 @@ def test_rosters_that_a_party_refuses():
 
 
 @pytest.mark.parametrize(
-    "change", [{"model_sha256": "other"}, {"config_sha256": "other"}, {"experiment": "other"}]
+    "change",
+    [
+        {"model_sha256": "other"},
+        {"config_sha256": "other"},
+        {"terms": replace(TERMS, max_weight_change=2.0)},
+    ],
 )
 def test_a_party_that_has_shared_refuses_another_model_roster_or_settings(change):
     run, first = shared()
     with pytest.raises(Refused, match="another roster, model or settings"):
         Party(0, first.notes, replace(run.context, **change))
-    other = party.advertised(party.begin(1, 1), 3)
+    other = party.advertised(party.begin("e", 1, 1), 3)
     with pytest.raises(Refused, match="another roster, model or settings"):
         Party(0, first.notes, replace(run.context, roster=[*run.context.roster[:3], other]))
 

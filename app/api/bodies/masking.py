@@ -1,0 +1,85 @@
+"""Bodies of secure aggregation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from app.api.bodies.common import ids_of
+from app.service.coordinator import Masking
+from serverless_fl.domain.errors import Conflict
+from serverless_fl.domain.records import PhaseAnswer, PhaseBoxes, PhaseKeys, client_id, slot_named
+from serverless_fl.domain.round import Round
+from serverless_fl.privacy.secure.terms import Terms
+from serverless_fl.wire import masking
+
+
+def masking_body(found: Masking) -> masking.MaskingView:
+    """An attempt, as far as it has come."""
+    round_, terms = found.round, Terms.of(found.experiment.config)
+    return masking.MaskingView(
+        round=round_.number,
+        attempt=round_.attempt,
+        state=round_.state,
+        model_sha256=found.model_sha256,
+        config_sha256=found.config_sha256,
+        words=terms.bits,
+        max_weight_change=terms.max_weight_change,
+        parties=terms.parties,
+        most_examples=terms.most_examples,
+        metrics=list(terms.metrics),
+        roster=[
+            masking.MemberView(
+                client=client_id(keys.slot), box_key=keys.box_key, mask_key=keys.mask_key
+            )
+            for keys in found.roster
+        ],
+        sharers=ids_of(found.sharers),
+        summed=ids_of(round_.accepted),
+        boxes=[
+            masking.FromClient(client=client_id(slot), box=box)
+            for slot, box in sorted(found.boxes.items())
+        ],
+        answers=[
+            masking.SharesView(
+                client=client_id(answer.slot),
+                seeds=_shares(answer.seeds),
+                keys=_shares(answer.keys),
+            )
+            for answer in found.answers
+        ],
+    )
+
+
+def receipt_body(round_: Round) -> masking.PhaseReceipt:
+    """The round, after it has taken what a client sent."""
+    return masking.PhaseReceipt(round=round_.number, attempt=round_.attempt, state=round_.state)
+
+
+def keys_of(slot: int, body: masking.PhaseKeys) -> PhaseKeys:
+    return PhaseKeys(slot=slot, box_key=body.box_key, mask_key=body.mask_key)
+
+
+def boxes_of(slot: int, body: masking.PhaseBoxes) -> PhaseBoxes:
+    return PhaseBoxes(slot=slot, boxes={_slot(each.client): each.box for each in body.boxes})
+
+
+def answer_of(slot: int, body: masking.PhaseAnswer) -> PhaseAnswer:
+    return PhaseAnswer(slot=slot, seeds=_by_slots(body.seeds), keys=_by_slots(body.keys))
+
+
+def _shares(shares: Mapping[int, str]) -> list[masking.ShareOf]:
+    return [
+        masking.ShareOf(client=client_id(slot), share=share)
+        for slot, share in sorted(shares.items())
+    ]
+
+
+def _by_slots(shares: Sequence[masking.ShareOf]) -> dict[int, str]:
+    return {_slot(each.client): each.share for each in shares}
+
+
+def _slot(client: str) -> int:
+    slot = slot_named(client)
+    if slot is None:
+        raise Conflict(f"{client} is no client.", code="not-asked-for")
+    return slot

@@ -1,0 +1,184 @@
+"""Takes what clients send in the phases of secure aggregation, and shows them what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.service.clients.enrolment import require_part
+from app.service.context import Context
+from app.service.records.attempts import attempt_context
+from app.service.rounds.machine import Rounds
+from serverless_fl.domain.errors import Conflict, NotFound, OutOfTurn
+from serverless_fl.domain.experiment import Experiment
+from serverless_fl.domain.provenance import config_digest
+from serverless_fl.domain.records import Client, PhaseAnswer, PhaseBoxes, PhaseKeys, client_id
+from serverless_fl.domain.round import Round, RoundState
+from serverless_fl.privacy.secure.context import AttemptContext
+from serverless_fl.privacy.secure.graph import neighbours
+
+_S = RoundState
+_ROSTER_KNOWN = frozenset({_S.SHARING, _S.COLLECTING, _S.SEALED, _S.UNMASKING})
+_AFTER = frozenset({_S.AGGREGATING, _S.CLOSED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masking:
+    """An attempt as far as it has come. `boxes` are those that one client can open, by sender."""
+
+    experiment: Experiment
+    round: Round
+    model_sha256: str
+    config_sha256: str
+    roster: list[PhaseKeys]
+    sharers: tuple[int, ...]
+    boxes: Mapping[int, str]
+    answers: list[PhaseAnswer]
+
+
+class Maskings:
+    """The phases, as clients see them. A client's first word in a phase stands."""
+
+    def __init__(self, context: Context, rounds: Rounds) -> None:
+        self.context = context
+        self.repo = context.repo
+        self.rounds = rounds
+
+    async def read(self, experiment_id: str, number: int, client: Client | None) -> Masking:
+        """What a client needs to know of the round's attempt, or (None) what the admin may know.
+
+        Raises NotFound.
+        """
+        experiment = await self.repo.experiment(experiment_id)
+        round_ = await self.repo.round(experiment_id, number)
+        if round_ is None or not round_.masked:
+            raise NotFound(f"Round {number} has no masks.")
+        base = await self.repo.model(experiment_id, round_.base_version)
+        assert base is not None  # noqa: S101  (the round before was closed with it)
+        known = round_.state in _ROSTER_KNOWN | _AFTER
+        keys = await self.repo.phase_keys(round_) if known else []
+        shared = known and round_.state is not RoundState.SHARING
+        boxes = await self._boxes(round_, client) if shared and client is not None else {}
+        answers = []
+        if client is None and round_.state in _AFTER:
+            answers = await self.repo.phase_answers(round_)
+        return Masking(
+            experiment=experiment,
+            round=round_,
+            model_sha256=(base.compressed or base.blob).sha256,
+            config_sha256=config_digest(experiment.config_of(number)),
+            roster=[found for found in keys if found.slot in round_.roster],
+            sharers=round_.cohort if shared else (),
+            boxes=boxes,
+            answers=answers,
+        )
+
+    async def _boxes(self, round_: Round, client: Client) -> Mapping[int, str]:
+        found = await self.repo.phase_boxes(round_)
+        return {
+            sent.slot: sent.boxes[client.slot]
+            for sent in found
+            if sent.slot in round_.cohort and client.slot in sent.boxes
+        }
+
+    async def add_keys(self, client: Client, number: int, attempt: int, keys: PhaseKeys) -> Round:
+        """Take the public keys of a client. Raises OutOfTurn, Conflict."""
+        _, round_ = await self._require_turn(client, number, attempt, RoundState.ADVERTISING)
+        _require_keys(keys)
+        if not await self.repo.add_phase_keys(round_, keys):
+            standing = {found.slot: found for found in await self.repo.phase_keys(round_)}
+            if standing[client.slot] != keys:
+                raise _other("keys")
+        return await self._advanced(client, round_)
+
+    async def add_boxes(self, client: Client, number: int, attempt: int, sent: PhaseBoxes) -> Round:
+        """Take a client's boxes, one for each of its neighbours. Raises OutOfTurn, Conflict."""
+        experiment, round_ = await self._require_turn(client, number, attempt, RoundState.SHARING)
+        context = await attempt_context(self.repo, experiment, round_)
+        if set(sent.boxes) != set(_neighbours(context, client)):
+            raise Conflict(
+                "There must be a box for each neighbour, and no other.", code="not-asked-for"
+            )
+        if not await self.repo.add_phase_boxes(round_, sent):
+            standing = {found.slot: found for found in await self.repo.phase_boxes(round_)}
+            if standing[client.slot] != sent:
+                raise _other("boxes")
+        return await self._advanced(client, round_)
+
+    async def add_answer(
+        self, client: Client, number: int, attempt: int, answer: PhaseAnswer
+    ) -> Round:
+        """Take the shares that a client hands in. Raises OutOfTurn, Conflict."""
+        experiment, round_ = await self._require_turn(client, number, attempt, RoundState.UNMASKING)
+        context = await attempt_context(self.repo, experiment, round_)
+        near, within = {client.slot, *_neighbours(context, client)}, set(round_.accepted)
+        lost = set(round_.cohort) - within
+        if not (set(answer.seeds) <= near & within and set(answer.keys) <= near & lost):
+            raise Conflict("These are shares that the sum does not need.", code="not-asked-for")
+        if not await self.repo.add_phase_answer(round_, answer):
+            standing = {found.slot: found for found in await self.repo.phase_answers(round_)}
+            if standing[client.slot] != answer:
+                raise _other("shares")
+        return await self._advanced(client, round_)
+
+    async def _require_turn(
+        self, client: Client, number: int, attempt: int, state: RoundState
+    ) -> tuple[Experiment, Round]:
+        """The open round, if it is in this phase and waits for the client. Raises OutOfTurn."""
+        experiment, round_ = await self.repo.with_round(client.experiment_id)
+        require_part(experiment, client.slot)
+        if (
+            round_ is None
+            or experiment.ended
+            or (round_.number, round_.attempt)
+            != (
+                number,
+                attempt,
+            )
+        ):
+            raise OutOfTurn(f"Attempt {attempt} at round {number} is over, or not open yet.")
+        if round_.state is not state:
+            raise OutOfTurn(f"Round {number} is {round_.state}, no longer or not yet {state}.")
+        if client.slot not in round_.awaited:
+            raise OutOfTurn(f"Round {number} does not wait for {client_id(client.slot)}.")
+        return experiment, round_
+
+    async def _advanced(self, client: Client, before: Round) -> Round:
+        """Go on, perhaps with the next phase. Raises OutOfTurn if the client came too late.
+
+        What a client sends after the phase's list was frozen is in no list.
+        """
+        await self.rounds.advance(client.experiment_id)
+        now = await self.repo.round(client.experiment_id, before.number)
+        assert now is not None  # noqa: S101  (rounds stay)
+        if now.attempt == before.attempt and now.state is not before.state:
+            late = {
+                RoundState.ADVERTISING: client.slot not in now.roster,
+                RoundState.SHARING: client.slot not in (*now.cohort, *now.accepted),
+            }
+            if late.get(before.state, False):
+                raise OutOfTurn(f"Round {before.number} went on before this arrived.")
+        return now
+
+
+def _require_keys(keys: PhaseKeys) -> None:
+    """Raise Conflict for a key with which the other clients could agree on nothing."""
+    # Imported here: few calls need the package of ciphers.
+    from serverless_fl.privacy.secure.agreement import BadKey, agree, new_secret
+
+    try:
+        for key in (keys.box_key, keys.mask_key):
+            agree(new_secret(), bytes.fromhex(key))
+    except BadKey as error:
+        raise Conflict("A key gives no secret: make another one.", code="not-asked-for") from error
+
+
+def _neighbours(context: AttemptContext, client: Client) -> tuple[int, ...]:
+    return neighbours(context.slots, context.digest)[client.slot]
+
+
+def _other(what: str) -> Conflict:
+    return Conflict(
+        f"Other {what} of this client stand for the attempt: it sits the attempt out.",
+        code="already-sent",
+    )

@@ -1,0 +1,85 @@
+"""Recomputes the mean of a masked round: from the masked updates, and the shares that clients gave.
+
+It adds whole files in the integers modulo 2^bits, where the coordinator adds spans in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from client_sdk.memory.masks import terms_in
+from serverless_fl.domain.errors import BadWeights
+from serverless_fl.domain.records import slot_named
+from serverless_fl.privacy.secure.context import AttemptContext, Member
+from serverless_fl.privacy.secure.fixed_point import Counts, FixedPoint
+from serverless_fl.privacy.secure.party import Answer
+from serverless_fl.privacy.secure.recovery import left_over
+from serverless_fl.privacy.secure.streams import apply_streams
+from serverless_fl.privacy.secure.unmasking import Sum
+from serverless_fl.weights import codec, encodings
+from serverless_fl.weights.header import FLOATS, Layout, layout_of
+from serverless_fl.wire import masking
+
+
+def unmasked_mean(
+    experiment_id: str,
+    view: masking.MaskingView,
+    layout: Layout,
+    start: bytes,
+    masked: Sequence[tuple[int, bytes, str]],
+) -> tuple[dict[str, np.ndarray], Counts]:
+    """Give the mean of the updates by tensor, float64, and what their sum says beside it.
+
+    `start` is the model that they were trained from (safetensors of the `layout`); `masked` has a
+    slot, a file and masked counts for each update. Raises BadWeights.
+    """
+    terms = terms_in(view)
+    attempt = AttemptContext(
+        experiment=experiment_id,
+        round=view.round,
+        attempt=view.attempt,
+        model_sha256=view.model_sha256,
+        config_sha256=view.config_sha256,
+        terms=terms,
+        roster=tuple(
+            Member(_slot(m.client), bytes.fromhex(m.box_key), bytes.fromhex(m.mask_key))
+            for m in view.roster
+        ),
+    )
+    answers = {
+        _slot(found.client): Answer(_shares(found.seeds), _shares(found.keys))
+        for found in view.answers
+    }
+    sharers, summed = [_slot(c) for c in view.sharers], [slot for slot, _, _ in masked]
+    point, form = FixedPoint.of(terms), encodings.encoded_layout(layout, f"masked-uint{terms.bits}")
+    try:
+        streams = list(left_over(attempt, sharers, summed, answers))
+        counts = Sum(terms, layout, streams, [text for _, _, text in masked]).counts
+    except ValueError as error:
+        raise BadWeights(f"its masks cannot be taken off: {error}.") from error
+    floats = [tensor for tensor in layout.tensors if tensor.dtype in FLOATS]
+    words = np.zeros(sum(tensor.count for tensor in floats), point.dtype)
+    for _, data, _ in masked:
+        encodings.require_same_form(form, layout_of(data))
+        values = dict(codec.arrays(layout_of(data), data))
+        words += np.concatenate([np.empty(0, point.dtype), *(values[t.name] for t in floats)])
+    apply_streams(words, streams)
+    change, place = point.decode(words, counts.examples), 0
+    mean = {name: array.astype(np.float64) for name, array in codec.arrays(layout, start)}
+    for tensor in floats:
+        mean[tensor.name] = mean[tensor.name] + change[place : place + tensor.count]
+        place += tensor.count
+    return mean, counts
+
+
+def _shares(shares: Sequence[masking.ShareOf]) -> dict[int, bytes]:
+    return {_slot(each.client): bytes.fromhex(each.share) for each in shares}
+
+
+def _slot(client: str) -> int:
+    slot = slot_named(client)
+    if slot is None:
+        raise BadWeights(f"{client} is no client.")
+    return slot

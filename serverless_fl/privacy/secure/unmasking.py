@@ -1,0 +1,78 @@
+"""The sum of masked updates, once the streams that are left in it are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from serverless_fl.privacy.secure.fixed_point import Counts, FixedPoint, decode_counts
+from serverless_fl.privacy.secure.streams import COUNTS, Stream, apply_streams
+from serverless_fl.privacy.secure.terms import Terms
+from serverless_fl.weights import spans
+from serverless_fl.weights.header import FLOATS, Layout
+
+
+def places_of(layout: Layout) -> dict[str, int]:
+    """Give the place of each floating-point tensor's first word in the whole vector of words.
+
+    The tensors stand in the order of the model's file. Other tensors are not masked: they stay
+    those of the base model.
+    """
+    places, place = {}, 0
+    for tensor in layout.tensors:
+        if tensor.dtype in FLOATS:
+            places[tensor.name] = place
+            place += tensor.count
+    return places
+
+
+class Sum:
+    """The sum of masked updates of a model's layout. `masked_counts` are hexadecimal.
+
+    Raises ValueError if the streams leave counts that are not those of a round.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        layout: Layout,
+        streams: Sequence[Stream],
+        masked_counts: Sequence[str],
+    ) -> None:
+        self._point, self._streams = FixedPoint.of(terms), streams
+        self._places = places_of(layout)
+        words = np.zeros(1 + 2 * len(terms.metrics), "<u8")
+        for text in masked_counts:
+            words += counts_from_text(text)
+        apply_streams(words, streams, sequence=COUNTS)
+        self.counts: Counts = decode_counts(terms.metrics, words)
+
+    def mean(self, span: spans.Span, sums: np.ndarray, base: Sequence[np.ndarray]) -> np.ndarray:
+        """Give the mean of the updates over a span, float64 [elements].
+
+        `sums`: of their words, as whole numbers in float64 [elements]. `base`: the values that they
+        were trained from, an array for each piece of the span.
+        """
+        found, place = np.empty(sums.size), 0
+        for piece, before in zip(span, base, strict=True):
+            stop = place + before.size
+            found[place:stop] = before
+            first = self._places.get(piece.tensor.name)
+            if first is not None:
+                modulus = 1 << self._point.bits
+                words = np.fmod(sums[place:stop], modulus).astype(self._point.dtype)
+                apply_streams(words, self._streams, first=first + piece.first)
+                found[place:stop] += self._point.decode(words, self.counts.examples)
+            place = stop
+        return found
+
+
+def counts_to_text(words: np.ndarray) -> str:
+    """Write the words of counts, uint64, as 16 hexadecimal digits each."""
+    return words.astype(">u8").tobytes().hex()
+
+
+def counts_from_text(text: str) -> np.ndarray:
+    """Read the words of counts. Raises ValueError for other texts."""
+    return np.frombuffer(bytes.fromhex(text), ">u8").astype("<u8")

@@ -1,0 +1,94 @@
+"""Settings that contradict secure aggregation. Each is refused by its name, when an experiment is
+created.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from serverless_fl.aggregation.strategy import Reduction, Strategy
+from serverless_fl.domain.experiment import WEIGHTS, Config, secure_quorum
+from serverless_fl.privacy import Mechanism, mechanism_of
+from serverless_fl.schedule.selection import Reads
+
+if TYPE_CHECKING:
+    from serverless_fl.wire.config import ExperimentConfig
+
+FEWEST = 3  # clients; of the sum of two, each knows the other's update
+MOST = 200  # clients of a round, because a step of the unmasking is not cut further yet
+MOST_OF_16_BITS = 100  # clients; beyond, the steps of 16 bits are coarser than many a change
+
+
+def masking_fault(declared: ExperimentConfig, config: Config) -> str | None:
+    """Say which setting contradicts secure aggregation, and why; None if none does.
+
+    Without secure aggregation, its own settings contradict it unless they are at their defaults.
+    """
+    if not config.secure:
+        for name in ("mask_words", "max_weight_change", "masked_metrics", "phase_seconds"):
+            if getattr(config, name) != getattr(Config, name):
+                return (
+                    f"{name} ({getattr(config, name)}) is about masked updates: set "
+                    f"secure_aggregation to pairs, or leave {name} out."
+                )
+        return None
+    strategy, cohort = declared.strategy, config.clients_per_round
+    if not needs_sums_alone(strategy):
+        return _said(
+            "strategy", strategy.name, "needs more than the sum of the updates", "take fedavg"
+        )
+    if declared.schedule.max_age is not None or declared.schedule.size(config) != cohort:
+        what = "mixes or leaves out updates one by one"
+        return _said("schedule", declared.schedule.name, what, "take synchronous without more")
+    if Reads.UPDATES in declared.selection.reads:
+        what = "reads what single updates say"
+        return _said("selection", declared.selection.name, what, "take another one")
+    for name, otherwise, what in (
+        ("update_encoding", WEIGHTS, "is no form of masked words"),
+        ("max_update_norm", None, "is measured of single updates"),
+        ("target_accuracy", None, "is judged by single updates"),
+        ("target_metric", None, "is judged by single updates"),
+    ):
+        if (value := getattr(config, name)) != otherwise:
+            return _said(name, value, what, "leave it out")
+    mechanism = type(mechanism_of(config))
+    if mechanism is not Mechanism:
+        what = "changes single updates, or the step that is taken with them"
+        return _said("the privacy mechanism", mechanism.__name__, what, "leave it out")
+    return _size_fault(config)
+
+
+def _size_fault(config: Config) -> str | None:
+    """The contradiction of the numbers of clients."""
+    cohort = config.clients_per_round
+    if not FEWEST <= cohort <= MOST:
+        what = f"must lie between {FEWEST} and {MOST}"
+        return _said("clients_per_round", cohort, what, "change it")
+    if config.mask_words == "uint16" and cohort > MOST_OF_16_BITS:
+        what = f"is too coarse for more than {MOST_OF_16_BITS} clients a round"
+        return _said("mask_words", config.mask_words, what, "take uint32")
+    needed = secure_quorum(cohort)
+    if config.quorum is not None and config.quorum < needed:
+        what = f"is below the {needed} of {cohort} clients whose shares open a sum"
+        return _said("quorum", config.quorum, what, f"raise it to {needed}, or leave it out")
+    return None
+
+
+def needs_sums_alone(strategy: Strategy) -> bool:
+    """Say whether a strategy takes the mean by examples, and nothing else of the updates."""
+    own = type(strategy)
+    return (
+        strategy.reduction is Reduction.MEAN
+        and not strategy.companions
+        and not strategy.has_client_half
+        and not strategy.needs_norm
+        and own.weight is Strategy.weight
+        and own.update_fault is Strategy.update_fault
+    )
+
+
+def _said(name: str, value: object, why: str, remedy: str) -> str:
+    return (
+        f"{name} ({value}) contradicts secure_aggregation (pairs), because it {why}: {remedy}, or "
+        "set secure_aggregation to off."
+    )

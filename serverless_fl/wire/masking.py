@@ -1,0 +1,122 @@
+"""Bodies of secure aggregation: the keys, boxes and shares of an attempt, and its record."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, FiniteFloat, StringConstraints
+
+from serverless_fl.domain.metrics import MAX_METRICS
+from serverless_fl.domain.round import RoundState
+from serverless_fl.wire.base import Answer, Body, MetricName, Sha256
+from serverless_fl.wire.bounds import (
+    MAX_CLIENTS,
+    MAX_EXAMPLES,
+    Attempt,
+    ClientId,
+    Listed,
+    RoundNumber,
+)
+
+PublicKey = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{64}$"),
+    Field(description="A public key of X25519 (RFC 7748), 64 hexadecimal digits"),
+]
+Box = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{296}$"),
+    Field(description="Two shares, encrypted for one client: 296 hexadecimal digits"),
+]
+Share = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{132}$"),
+    Field(description="A share of a secret: 132 hexadecimal digits"),
+]
+# Masked counts: 16 hexadecimal digits for the examples, and 32 for each metric.
+MAX_COUNTS = 16 + 32 * MAX_METRICS
+Counts = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]*$", max_length=MAX_COUNTS)]
+
+
+class PhaseKeys(Body):
+    attempt: Attempt
+    box_key: PublicKey
+    mask_key: PublicKey
+
+
+class ForClient(Body):
+    client: ClientId
+    box: Box
+
+
+class PhaseBoxes(Body):
+    attempt: Attempt
+    boxes: list[ForClient] = Field(max_length=MAX_CLIENTS)
+
+
+class ShareOf(Body):
+    client: ClientId
+    share: Share
+
+
+class PhaseAnswer(Body):
+    """Shares of the seeds of clients whose updates are in the sum, and of the keys of others."""
+
+    attempt: Attempt
+    seeds: list[ShareOf] = Field(max_length=MAX_CLIENTS)
+    keys: list[ShareOf] = Field(max_length=MAX_CLIENTS)
+
+
+class PhaseReceipt(Answer):
+    """What the client has sent is stored; the first that it sends in an attempt stands."""
+
+    round: RoundNumber
+    attempt: Attempt
+    state: RoundState
+
+
+class MemberView(Answer):
+    client: ClientId
+    box_key: PublicKey
+    mask_key: PublicKey
+
+
+class FromClient(Answer):
+    client: ClientId
+    box: Box
+
+
+class SharesView(Answer):
+    client: ClientId = Field(description="The client that handed the shares in")
+    seeds: Listed[ShareOf] = Field(max_length=MAX_CLIENTS)
+    keys: Listed[ShareOf] = Field(max_length=MAX_CLIENTS)
+
+
+class MaskingView(Answer):
+    """An attempt under secure aggregation, as far as it has come. Lists ascend by client."""
+
+    round: RoundNumber
+    attempt: Attempt
+    state: RoundState
+    model_sha256: Sha256 = Field(description="SHA-256 of the file that clients train from")
+    config_sha256: Sha256
+    words: int = Field(ge=16, le=32, description="Bits of a masked word", examples=[32])
+    max_weight_change: FiniteFloat = Field(gt=0)
+    parties: int = Field(ge=1, le=MAX_CLIENTS, description="The most updates that a sum has")
+    most_examples: int = Field(ge=1, le=MAX_EXAMPLES)
+    metrics: Listed[MetricName] = Field(max_length=MAX_METRICS)
+    roster: Listed[MemberView] = Field(
+        max_length=MAX_CLIENTS, description="Complete once the clients share their secrets"
+    )
+    sharers: Listed[ClientId] = Field(
+        max_length=MAX_CLIENTS, description="Those that shared, once the round collects"
+    )
+    summed: Listed[ClientId] = Field(
+        max_length=MAX_CLIENTS, description="Those whose updates are in the sum, once sealed"
+    )
+    boxes: Listed[FromClient] = Field(
+        [], max_length=MAX_CLIENTS, description="The boxes that the calling client can open"
+    )
+    answers: Listed[SharesView] = Field(
+        [], max_length=MAX_CLIENTS, description="For the admin: what `verify` recomputes with"
+    )

@@ -1,0 +1,21 @@
+"""Whatever dies, a round under secure aggregation comes out as in a quiet run, or not at all."""
+
+import pytest
+
+from app.service.coordinator import Limits
+from tests.support.federation import BOTH_STORES
+from tests.support.masked_crashes import masked_deaths_that_change_nothing
+
+pytestmark = BOTH_STORES
+LIMITS = Limits(part_bytes=256, group_size=2, step_seconds=0.0)  # spans, groups, a task a call
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "silent", [{}, {2: "collecting"}], ids=["all", "one is lost while it trains"]
+)
+async def test_dying_at_any_write(store, fresh_store, silent, after):
+    deaths = await masked_deaths_that_change_nothing(
+        store, fresh_store, LIMITS, after=after, every=53, sqlite=17, silent=silent
+    )
+    assert deaths > 50

@@ -1,0 +1,91 @@
+"""Settings that contradict secure aggregation are refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from serverless_fl.aggregation import STRATEGIES
+from serverless_fl.domain.errors import InvalidConfig
+from serverless_fl.domain.experiment import secure_quorum
+from serverless_fl.privacy.norm_bound import NormBound
+from serverless_fl.privacy.secure.graph import COMPLETE, parameters
+from serverless_fl.wire import contradictions
+from serverless_fl.wire.contradictions import needs_sums_alone
+from tests.support.federation import config
+
+PAIRS = {"secure_aggregation": "pairs", "clients": 8, "clients_per_round": 4}
+
+
+def test_what_goes_with_it():
+    made = config(**PAIRS).to_config()
+    assert (made.secure, made.updates_to_close, made.sent_encoding) == (True, 3, "masked-uint32")
+    assert made.metrics_in_masks[0] == "accuracy_before"
+    assert made.most_examples == 5
+    assert config(**PAIRS, quorum=4, mask_words="uint16").to_config().updates_to_close == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"strategy": {"name": "median"}}, "strategy (median)"),
+        ({"strategy": {"name": "krum"}}, "strategy (krum)"),
+        ({"strategy": {"name": "qfedavg"}}, "strategy (qfedavg)"),
+        ({"strategy": {"name": "scaffold"}}, "strategy (scaffold)"),
+        ({"schedule": {"name": "buffered"}}, "schedule (buffered)"),
+        ({"schedule": {"name": "synchronous", "over_selection": 1}}, "schedule (synchronous)"),
+        ({"selection": {"name": "by-loss"}}, "selection (by-loss)"),
+        ({"update_encoding": "delta-int8"}, "update_encoding (delta-int8)"),
+        ({"max_update_norm": 1.0}, "max_update_norm (1.0)"),
+        ({"target_accuracy": 0.9}, "target_accuracy (0.9)"),
+        ({"target_metric": "loss"}, "target_metric (loss)"),
+        ({"clients_per_round": 2}, "clients_per_round (2)"),
+        ({"quorum": 2}, "quorum (2)"),
+        (
+            {"clients": 300, "clients_per_round": 201, "dataset_size": 300},
+            "clients_per_round (201)",
+        ),
+        (
+            {
+                **{"clients": 300, "clients_per_round": 101, "dataset_size": 300},
+                "mask_words": "uint16",
+            },
+            "mask_words (uint16)",
+        ),
+    ],
+)
+def test_contradictions(changes, named):
+    with pytest.raises(InvalidConfig) as found:
+        config(**PAIRS | changes).to_config()
+    assert named in found.value.message
+    assert "secure_aggregation" in found.value.message
+
+
+def test_any_other_privacy_mechanism(monkeypatch):
+    monkeypatch.setattr(contradictions, "mechanism_of", lambda config: NormBound(1.0))
+    with pytest.raises(InvalidConfig, match=r"the privacy mechanism \(NormBound\)"):
+        config(**PAIRS).to_config()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"mask_words": "uint16"},
+        {"max_weight_change": 2.0},
+        {"masked_metrics": "loss"},
+        {"phase_seconds": 5.0},
+    ],
+)
+def test_settings_of_masks_without_masks(setting):
+    (name,) = setting
+    with pytest.raises(InvalidConfig, match=f"{name} .* is about masked updates"):
+        config(**setting).to_config()
+
+
+def test_strategies_that_need_sums_alone():
+    found = {each().name for each in STRATEGIES if needs_sums_alone(each())}
+    assert found == {"fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi"}
+
+
+def test_the_quorum_is_no_smaller_than_what_parties_accept():
+    for cohort in range(3, COMPLETE + 1):
+        assert secure_quorum(cohort) == parameters(cohort).threshold

@@ -1,0 +1,76 @@
+"""Clients under secure aggregation that take one turn at a time, and may be lost in any phase."""
+
+from __future__ import annotations
+
+import numpy as np
+import safetensors.numpy
+
+from client_sdk.memory.memory import Memory
+from client_sdk.participant import Participant
+from client_sdk.task.task import LocalUpdate
+from serverless_fl.wire.turns import Train
+from tests.support.federation import key_of
+
+MASKED = {"secure_aggregation": "pairs", "clients_per_round": 4, "max_weight_change": 0.5}
+
+
+class Drifting:
+    """Trains by adding noise of the client and the round to each weight, at most 0.4."""
+
+    def __init__(self):
+        self.changes = {}  # by client and round
+        self.trained = 0
+
+    async def train(self, client_id, indices, data, task):
+        self.trained += 1
+        slot = int(client_id.rpartition("-")[2])
+        draw = np.random.default_rng([slot, task.round])
+        found = safetensors.numpy.load(data)
+        for name, array in sorted(found.items()):  # the reader's own order is any
+            if array.dtype.kind == "f":
+                change = draw.uniform(-0.4, 0.4, array.shape)
+                found[name] = (array + change).astype(array.dtype)
+                self.changes[slot, task.round, name] = change
+        metrics = {"accuracy_before": 0.25 * (1 + slot % 2), "loss_before": float(slot)}
+        return LocalUpdate(safetensors.numpy.save(found), len(indices), metrics)
+
+
+async def enrolled(federation, experiment_id, key, trainer, count, memory=None, told=None):
+    """Participants that have enrolled, by slot; `memory` is a folder for what they keep."""
+    clients = []
+    for number in range(count):
+        keeps = Memory(memory / f"{number}" if memory else None)
+        client = Participant(
+            *(federation.admin, experiment_id, key_of(number), trainer),
+            memory=keeps,
+            on_event=told.append if told is not None else None,
+        )
+        await client.enrol(key)
+        clients.append(client)
+    return clients
+
+
+async def take_turns(federation, clients, lost=None, most=200):
+    """Let clients take turns until the experiment ends; gives how it ended.
+
+    `lost` gives, for a slot, the state of round 1 in which the client falls silent for good. The
+    clock moves on while all others wait.
+    """
+    lost, gone = lost or {}, set()
+    for _ in range(most):
+        idle = True
+        for slot, client in enumerate(clients):
+            if slot in gone:
+                continue
+            status = await client._client.status(client.experiment_id)
+            state = "collecting" if isinstance(status, Train) else getattr(status, "state", None)
+            if state is not None and lost.get(slot) == state:
+                gone.add(slot)
+                continue
+            turn = await client.turn()
+            idle = idle and not turn.trained
+            if turn.done is not None:
+                return turn.done
+        if idle:
+            federation.clock.now += 1000.0
+    raise AssertionError("the experiment does not end")

@@ -1,0 +1,217 @@
+"""A whole experiment under secure aggregation, over coordinators that die at their writes.
+
+Keys are drawn anew in each run, so masked updates have other bytes. The models have the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+
+import numpy as np
+
+from app.service.coordinator import Declaration, Done, Phase, Subscriber, Train
+from app.store.sqlite import SQLiteDocuments
+from serverless_fl.domain.errors import OutOfTurn
+from serverless_fl.domain.records import (
+    PhaseAnswer,
+    PhaseBoxes,
+    PhaseKeys,
+    UpdateCommit,
+    WeightsCommit,
+)
+from serverless_fl.domain.round import RoundState
+from serverless_fl.privacy.secure import party
+from serverless_fl.privacy.secure.context import AttemptContext, Member
+from serverless_fl.privacy.secure.fixed_point import FixedPoint, encode_counts
+from serverless_fl.privacy.secure.party import Party
+from serverless_fl.privacy.secure.terms import Terms
+from serverless_fl.privacy.secure.unmasking import counts_to_text
+from serverless_fl.weights import codec, encodings, spans
+from serverless_fl.weights.header import layout_of
+from tests.support.crashes import EVERY_WRITE, noise
+from tests.support.dying import Died, DyingStore, Fuse
+from tests.support.federation import Federation, config
+
+SIZE = 40
+
+
+class Client:
+    """A client of the coordinator's own calls; a call is repeated until it is answered."""
+
+    def __init__(self, run, record):
+        self.run, self.record, self.notes, self.sent = run, record, None, {}
+
+    async def take_turn(self, silent):
+        """Do what there is to do; gives the turn. `silent` is the state in which it is silent."""
+        turn = await self.run.call(lambda c: c.turns.status(self.record))
+        if isinstance(turn, Phase) and turn.round.state != silent:
+            await self._phase(turn.round)
+        elif isinstance(turn, Train) and silent != "collecting":
+            await self._train(turn.round)
+        return turn
+
+    async def _party(self, round_):
+        found = await self.run.call(
+            lambda c: c.maskings.read(round_.experiment_id, round_.number, self.record)
+        )
+        context = AttemptContext(
+            experiment=round_.experiment_id,
+            round=round_.number,
+            attempt=found.round.attempt,
+            model_sha256=found.model_sha256,
+            config_sha256=found.config_sha256,
+            terms=Terms.of(found.experiment.config),
+            roster=tuple(
+                Member(k.slot, bytes.fromhex(k.box_key), bytes.fromhex(k.mask_key))
+                for k in found.roster
+            ),
+        )
+        return found, Party(self.record.slot, self.notes, context)
+
+    async def _phase(self, round_):
+        number, attempt = round_.number, round_.attempt
+        slot = self.record.slot
+        self.notes = party.begin(round_.experiment_id, number, attempt, self.notes)
+        if round_.state is RoundState.ADVERTISING:
+            own = party.advertised(self.notes, slot)
+            keys = PhaseKeys(slot=slot, box_key=own.box_key.hex(), mask_key=own.mask_key.hex())
+            await self.run.late(lambda c: c.maskings.add_keys(self.record, number, attempt, keys))
+            return
+        found, one = await self._party(round_)
+        if round_.state is RoundState.SHARING:
+            self.notes = one.share()
+            boxes = PhaseBoxes(slot=slot, boxes=self.notes.boxes)
+            await self.run.late(lambda c: c.maskings.add_boxes(self.record, number, attempt, boxes))
+            return
+        summed = found.round.accepted
+        self.notes = one.settle_summed(found.sharers, summed)
+        boxes = {sender: bytes.fromhex(box) for sender, box in found.boxes.items()}
+        shares = one.answer(boxes, found.sharers, summed)
+        answer = PhaseAnswer(
+            slot=slot,
+            seeds={s: share.hex() for s, share in shares.seeds.items()},
+            keys={s: share.hex() for s, share in shares.keys.items()},
+        )
+        await self.run.late(lambda c: c.maskings.add_answer(self.record, number, attempt, answer))
+
+    async def _train(self, round_):
+        slot, number = self.record.slot, round_.number
+        found, one = await self._party(round_)
+        self.notes = one.settle_sharers(found.sharers)
+        terms, draw = one.context.terms, np.random.default_rng([number, slot])
+        point = FixedPoint.of(terms)
+        words = point.encode(draw.uniform(-1, 1, SIZE), 5 + slot, draw)
+        counts = encode_counts(terms.metrics, 5 + slot, {"loss_before": float(slot)})
+        one.mask(words, counts, found.sharers)
+        form = encodings.encoded_layout(layout_of(noise(0, size=SIZE)), "masked-uint32")
+        data = form.header + bytes(codec.pack(spans.whole(form), {"w": words}))
+        sha = hashlib.sha256(data).hexdigest()
+        commit = UpdateCommit(
+            sha256=sha,
+            parts=[sha],
+            num_examples=1,
+            attempt=round_.attempt,
+            counts=counts_to_text(counts),
+        )
+        await self.run.late(lambda c: c.updates.commit(self.record, number, commit, data))
+
+
+class Run:
+    """Coordinators over one store; another takes over where one dies."""
+
+    def __init__(self, federation, coordinators):
+        self.federation, self.coordinators = federation, coordinators
+
+    async def call(self, work):
+        while True:
+            try:
+                return await work(self.coordinators[-1])
+            except Died:
+                self.coordinators.append(self.federation.coordinator())
+                self.federation.clock.now += self.federation.limits.lease_seconds
+
+    async def late(self, work):
+        """A call that a client repeats; the coordinator that died may have gone on already, and
+        then the client hears so.
+        """
+        with suppress(OutOfTurn):
+            await self.call(work)
+
+    async def whole(self, silent):
+        settings = config(
+            secure_aggregation="pairs",
+            clients_per_round=4,
+            rounds=2,
+            deadline_seconds=10**6,
+            phase_seconds=10**6,
+            keep_updates=1,
+        )
+        made, key = await self.call(
+            lambda c: c.experiments.create("x", settings.to_config(), "o" * 32)
+        )
+        initial = noise(0, size=SIZE)
+        sha = hashlib.sha256(initial).hexdigest()
+
+        async def settle(c):
+            if (await c.context.repo.experiment(made.id)).state == "awaiting_model":
+                await c.experiments.store_initial_part(made.id, 0, sha, initial)
+            await c.experiments.commit_initial(made.id, WeightsCommit(sha256=sha, parts=[sha]))
+
+        await self.call(settle)
+        clients = []
+        for n in range(4):
+            asked = Subscriber(client_key=f"{n}" * 40, declared=Declaration())
+            got = await self.call(lambda c, a=asked: c.enrolment.subscribe(made.id, key, a))
+            record = await self.call(lambda c, t=got.token: c.enrolment.client_of(made.id, t))
+            clients.append(Client(self, record))
+        idle = 0
+        for turn in range(2000):
+            client = clients[turn % 4]
+            found = await client.take_turn(silent.get(client.record.slot))
+            if isinstance(found, Done):
+                break
+            acts = isinstance(found, Phase | Train) and client.record.slot not in silent
+            idle = 0 if acts else idle + 1
+            if idle > 8:
+                self.federation.clock.now += 2 * 10**6
+                idle = 0
+        return await self.left(made.id)
+
+    async def left(self, experiment_id):
+        repo = self.coordinators[-1].context.repo
+        experiment = await repo.experiment(experiment_id)
+        return (
+            experiment.state,
+            [
+                (r.number, r.attempt, r.state, r.cohort, r.accepted, r.num_examples, r.metrics)
+                for r in await repo.rounds(experiment_id)
+            ],
+            [(m.version, m.blob.sha256) for m in await repo.models(experiment_id)],
+            [len(await repo.phase_boxes(r)) for r in await repo.rounds(experiment_id)],
+            len([k for k in await self.federation.blobs.sizes("") if experiment_id in k]),
+        )
+
+
+async def masked_deaths_that_change_nothing(
+    store, fresh_store, limits, *, after, every, sqlite, silent=()
+):
+    """As `crashes.deaths_that_change_nothing`; `silent` gives the state in which slots are lost."""
+    quiet = Federation(store.documents, store.blobs, limits=limits)
+    expected = await Run(quiet, [quiet.coordinator()]).whole(dict(silent))
+    assert expected[0] == "completed"
+    on_sqlite = 1 if os.environ.get(EVERY_WRITE) else sqlite
+    step = on_sqlite if isinstance(store.documents, SQLiteDocuments) else every
+    for n in range(step, 500, step):
+        other = await fresh_store()
+        federation = Federation(other.documents, other.blobs, limits=limits)
+        fuse = Fuse(n, after)
+        dying = federation.coordinator(
+            DyingStore(other.documents, fuse), DyingStore(other.blobs, fuse)
+        )
+        coordinators = [dying]
+        assert await Run(federation, coordinators).whole(dict(silent)) == expected, f"write {n}"
+        if len(coordinators) == 1:
+            return n - 1
+    raise AssertionError("the writes have no end")
