@@ -12,7 +12,7 @@ import secrets
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,6 +37,7 @@ from serverless_fl.alternatives import suggestion
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import OWN, ExperimentState
 from serverless_fl.wire.config import ExperimentConfig
+from serverless_fl.wire.settings import listed, settings_of
 
 if TYPE_CHECKING:
     from client_sdk.task.initial import Given
@@ -166,14 +167,32 @@ def _config(task: Task, parts: Shared, settings: dict[str, Any]) -> ExperimentCo
         first = error.errors()[0]
         what = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            hint = suggestion(what, ExperimentConfig.model_fields)
-            raise BadSettings(
-                f"There is no setting {what!r}{hint}: docs/settings.md lists them."
-            ) from error
+            raise BadSettings(_unknown(list(map(str, first["loc"])), settings)) from error
         raise BadSettings(f"The setting {what}: {first['msg']}.") from error
     except InvalidConfig as error:
         raise BadSettings(error.message) from error
     return config
+
+
+def _unknown(place: Sequence[str], settings: Mapping[str, Any]) -> str:
+    """Say of a setting that does not exist at this place where it does, or what is like it."""
+    declared, (*choices, name) = settings_of(ExperimentConfig), place
+    known = declared.get(name)
+    if choices:
+        choice = choices[0]
+        chosen = settings[choice]["name"]
+        if known is not None and known.choice == choice:
+            takers = listed(known.taken_by)
+            return f"{name} is a setting of {takers}; the {choice} is {chosen}."
+        own = next(one for one in declared[choice].alternatives if one.name == chosen)
+        return f"The {choice} {chosen} has no setting {name!r}{suggestion(name, own.settings)}."
+    if known is not None:
+        taker = next(iter(known.taken_by))
+        return (
+            f"{name} is a setting of a {known.choice}: give it inside, as "
+            f'{known.choice}={{"name": "{taker}", "{name}": ...}}.'
+        )
+    return f"There is no setting {name!r}{suggestion(name, declared)}: docs/settings.md lists them."
 
 
 def _wait_for(work: Coroutine[Any, Any, T]) -> T:

@@ -94,7 +94,17 @@ def test_what_a_task_raises_arrives_in_words(in_loop):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"round": 3}, "no setting 'round'"),
+        ({"round": 3}, r"no setting 'round' \(did you mean rounds\?\)"),
+        ({"strategy": "fedadm"}, r"The setting strategy: .* \(did you mean fedadam\?\)"),
+        (
+            {"strategy": {"name": "fedadam", "beta": 0.1}},
+            r"The strategy fedadam has no setting 'beta' \(did you mean beta.\?\)",
+        ),
+        (
+            {"schedule": {"name": "buffered", "grace_seconds": 3.0}},
+            "^grace_seconds is a setting of synchronous; the schedule is buffered",
+        ),
+        ({"q": 0.5}, 'q is a setting of a strategy: .* strategy={"name": "qfedavg", "q": ...}'),
         ({"rounds": 0}, "The setting rounds: .*greater than or equal to 1"),
         ({"clients": 41}, "40 examples cannot be shared among 41 clients"),
         ({"clients": 4, "clients_per_round": 5}, r"clients_per_round \(5\) is more than clients"),
