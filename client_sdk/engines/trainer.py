@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Self
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from client_sdk.data.data import Data
 from client_sdk.engines.engine import Engine
@@ -16,6 +17,8 @@ from serverless_fl.wire.turns import Train, Training
 
 if TYPE_CHECKING:
     import numpy as np
+
+T = TypeVar("T")
 
 
 class LocalTrainer:
@@ -30,6 +33,7 @@ class LocalTrainer:
     def __init__(self, task: Task, data: Data, engine: Engine) -> None:
         self.task, self.data, self.engine = task, data, engine
         self._compared: bytes | None = None  # the header of a model that is of this task
+        self._comparing = threading.Lock()  # so that clients at the same moment compare once
 
     def start(self) -> None:
         """Start the engine, which returns at once; once. Raises DataError, BadSettings."""
@@ -59,9 +63,11 @@ class LocalTrainer:
     async def train(
         self, client_id: str, indices: Sequence[int], weights: bytes, order: Train
     ) -> LocalUpdate:
-        """Train one client for one round. Raises DataError for a model of another task."""
-        await self._compare(weights)
-        return await self.engine.run(train_client, client_id, list(indices), weights, order)
+        """Train one client for one round.
+
+        Each of these methods raises DataError, with both sides' words, for a model of another task.
+        """
+        return await self._run(train_client, client_id, indices, weights, order)
 
     async def train_corrected(
         self,
@@ -72,26 +78,36 @@ class LocalTrainer:
         offset: Mapping[str, np.ndarray],
     ) -> LocalUpdate:
         """Train as `train`, and add the offset to each gradient."""
-        await self._compare(weights)
-        return await self.engine.run(
-            train_client, client_id, list(indices), weights, order, dict(offset)
-        )
+        return await self._run(train_client, client_id, indices, weights, order, dict(offset))
 
     async def fine_tune(
         self, client_id: str, indices: Sequence[int], weights: bytes, training: Training
     ) -> Evaluation:
         """Train a model on one client's own data, and measure it before and after."""
-        return await self.engine.run(fine_tune_client, client_id, list(indices), weights, training)
+        return await self._run(fine_tune_client, client_id, indices, weights, training)
 
     async def evaluate(
         self, client_id: str, indices: Sequence[int], weights: bytes, seed: int
     ) -> Evaluation:
         """Measure a model on the examples that one client holds out."""
-        return await self.engine.run(evaluate_client, client_id, list(indices), weights, seed)
+        return await self._run(evaluate_client, client_id, indices, weights, seed)
 
-    async def _compare(self, weights: bytes) -> None:
-        """Raise DataError, with both sides' words, for a model of another task."""
+    async def _run(
+        self,
+        job: Callable[..., T],
+        client_id: str,
+        indices: Sequence[int],
+        weights: bytes,
+        *more: object,
+    ) -> T:
+        """Run a job with a model of this task."""
         header = weights_file.read_layout(weights, "The model").header
-        if header != self._compared:  # all models of an experiment have the same one
-            await asyncio.to_thread(require_no_other, self.task, weights)
-            self._compared = header
+        if header != self._compared:  # the models of an experiment seldom differ in it
+            await asyncio.to_thread(self._compare, header, weights)
+        return await self.engine.run(job, client_id, list(indices), weights, *more)
+
+    def _compare(self, header: bytes, weights: bytes) -> None:
+        with self._comparing:
+            if header != self._compared:
+                require_no_other(self.task, weights)
+                self._compared = header

@@ -108,9 +108,13 @@ def test_the_file_of_each_kind_of_task_carries_its_name_and_its_fingerprint(task
 
 def test_a_trainer_refuses_the_model_of_another_task():
     with LocalTrainer(Other(), toy.POINTS, InLine()) as trainer:
-        training = trainer.train("c-1", range(9), initial_model(toy.Line(), 0), None)
-        with pytest.raises(DataError, match="task is line there and curve here"):
-            asyncio.run(training)
+        model = initial_model(toy.Line(), 0)
+        for asked in (
+            trainer.train("c-1", range(9), model, None),
+            trainer.evaluate("c-1", range(9), model, 0),
+        ):
+            with pytest.raises(DataError, match="task is line there and curve here"):
+                asyncio.run(asked)
 
 
 def test_a_file_without_a_fingerprint_may_be_of_any_task():
