@@ -16,6 +16,7 @@ from client_sdk.task.task import LocalUpdate
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.weights import codec
 from serverless_fl.weights.deltas import add_companions
+from serverless_fl.weights.encodings import state_layout
 from serverless_fl.weights.header import FLOATS, MAX_HEADER_BYTES, TensorSpec
 from serverless_fl.wire.turns import Train
 
@@ -116,7 +117,8 @@ class KeptHalf(Half):
         wanted = task.strategy.broadcast if task.strategy else ()
         for name in [name for name in wanted if name in task.state]:
             file = task.state[name]
-            if file.size > len(weights) + MAX_HEADER_BYTES:
+            # The state of a model of 16 bits is float32.
+            if file.size > 2 * len(weights) + MAX_HEADER_BYTES:
                 raise BadAnswer(f"The state {name} is announced with {file.size} bytes.")
             files[name] = await client.download_state(
                 experiment_id,
@@ -222,7 +224,7 @@ class KeptHalf(Half):
                 continue
             try:
                 theirs = weights_file.read_layout(state[name], f"The state {name}")
-                self._layout.require_same_tensors(theirs)
+                state_layout(self._layout).require_same_tensors(theirs)
             except (DataError, BadWeights) as error:
                 raise BadAnswer(f"The state {name} is not of the model's form: {error}") from error
             found[name] = self._arrays(state[name])

@@ -23,7 +23,7 @@ from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
 from serverless_fl.privacy import Mechanism
 from serverless_fl.weights import codec, deltas, encodings, spans
-from serverless_fl.weights.header import FLOATS, Layout, TensorSpec, layout_of
+from serverless_fl.weights.header import FLOATS, HALVES, Layout, TensorSpec, layout_of
 
 Arrays = dict[str, np.ndarray]
 _CLOSE = 1e-9  # of weights: Gram matrices of two machines differ in their last digits
@@ -110,10 +110,9 @@ class Recomputed:
                 state = dict.fromkeys(after, np.zeros(tensor.count))
             for array, arrays in after.items():
                 arrays[name] = state[array]
-        return self._file(new), {name: self._file(arrays) for name, arrays in after.items()}
-
-    def _file(self, values: Arrays) -> bytes:
-        return self._written.header + bytes(codec.pack(spans.whole(self._layout), values))
+        wide = encodings.state_layout(self._written)
+        files = {name: _file(wide, arrays) for name, arrays in after.items()}
+        return _file(self._written, new), files
 
     def _reduce(self, name: str) -> np.ndarray:
         if not self._strategy.reduction.takes_columns:
@@ -157,9 +156,14 @@ class Recomputed:
         everything = {"weights": reduced, **companions}
         step = self._mechanism.wrap_step(strategy.step, spans.Piece(tensor, 0, tensor.count))
         new, after = step(start, everything, before, self._facts)
+        most = deltas.LARGEST["F32" if tensor.dtype in HALVES else tensor.dtype]
         return np.clip(new, -top, top), {
-            array: np.clip(after[array], -top, top) for array in strategy.state
+            array: np.clip(after[array], -most, most) for array in strategy.state
         }
+
+
+def _file(layout: Layout, values: Arrays) -> bytes:
+    return layout.header + bytes(codec.pack(spans.whole(layout), values))
 
 
 def trained(

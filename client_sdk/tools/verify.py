@@ -20,7 +20,7 @@ from serverless_fl.aggregation.strategy import RoundFacts, UpdateFacts
 from serverless_fl.domain import provenance
 from serverless_fl.domain.agreement import SCALES, published
 from serverless_fl.domain.errors import BadWeights
-from serverless_fl.domain.experiment import FEDERATED, WEIGHTS
+from serverless_fl.domain.experiment import FEDERATED, WEIGHTS, Config
 from serverless_fl.domain.lineage import rounds_of
 from serverless_fl.domain.round import RoundState
 from serverless_fl.privacy import mechanism_of
@@ -86,8 +86,7 @@ class _Check:
     ) -> None:
         """Check that the recorded hashes are those of the records."""
         faults = []
-        rounds = rounds_of(model.version, self._config.rounds, self._experiment.extensions)
-        if model.config_sha256 != provenance.config_digest(replace(self._config, rounds=rounds)):
+        if model.config_sha256 != provenance.config_digest(self._config_of(model.version)):
             faults.append("the settings are not those that it was made with")
         origin = self._experiment.origin
         if not model.version and origin is not None and origin.sha256 != model.sha256:
@@ -105,6 +104,11 @@ class _Check:
             if model.updates_sha256 != updates:
                 faults.append("the updates on record are not those that it was made of")
         self._note(model.version, not faults, "; ".join(faults) or "hashes as recorded")
+
+    def _config_of(self, version: int) -> Config:
+        """The settings with which a model version is made: it may have had fewer rounds then."""
+        rounds = rounds_of(version, self._config.rounds, self._experiment.extensions)
+        return replace(self._config, rounds=rounds)
 
     async def recompute(
         self,
@@ -175,7 +179,8 @@ class _Check:
             for group in _groups(round_)
         ]
         known = [update.facts for group in groups for update in group]
-        facts = round_facts(self._config, round_.number, round_.clients, known)
+        config = self._config_of(round_.number)
+        facts = round_facts(config, round_.number, round_.clients, known)
         return Recomputed(self._strategy, facts, base, start, state, groups, mechanism, written)
 
     async def _written(self, layout: Layout, model: views.ModelView) -> Layout:
@@ -203,9 +208,8 @@ class _Check:
         mean, counts = unmasked_mean(self._experiment.id, view, layout, start, masked)
         if counts.examples != round_.num_examples or dict(counts.metrics) != round_.metrics:
             raise BadWeights("the sum has other examples or metrics than the record.")
-        facts = round_facts(
-            self._config, round_.number, round_.clients, [_facts(update) for update in updates]
-        )
+        config, known = self._config_of(round_.number), [_facts(update) for update in updates]
+        facts = round_facts(config, round_.number, round_.clients, known)
         return facts, [[Contributed(_facts(updates[0]), 1, mean)]]
 
     async def _older_starts(self, round_: views.RoundView) -> dict[int, bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from serverless_fl.aggregation.strategy import RoundFacts, TrainingFacts, UpdateFacts
 from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.records import Update
+from serverless_fl.learning_rate import learning_rate_in
 
 
 def training_facts(config: Config, number: int) -> TrainingFacts:
@@ -14,7 +15,7 @@ def training_facts(config: Config, number: int) -> TrainingFacts:
     return TrainingFacts(
         local_epochs=config.local_epochs,
         batch_size=config.batch_size,
-        learning_rate=config.learning_rate_in(number),
+        learning_rate=learning_rate_in(config, number),
         momentum=config.momentum,
     )
 

@@ -24,9 +24,9 @@ class FedDyn(Strategy):
     - g_k . y + alpha / 2 |y - x|^2, where g_k <- g_k - alpha (y_k - x).
 
     Choose it when the clients' data differ much, each takes part again and again, and you want to
-    send no more bytes than FedAvg does. A client that loses its g_k begins again at 0, and the
-    lost one's share stays in h. The server's correction moves all floating-point tensors: train
-    networks without batch normalisation.
+    send no more bytes than FedAvg does. The schedule has to be synchronous. A client that loses its
+    g_k begins again at 0, and the lost one's share stays in h. The server's correction moves all
+    floating-point tensors: train networks without batch normalisation.
 
     >>> from serverless_fl.aggregation.in_memory import aggregate
     >>> strategy = FedDyn(feddyn_alpha=0.5)
@@ -45,6 +45,12 @@ class FedDyn(Strategy):
     @property
     def state(self) -> Mapping[str, float]:
         return {CORRECTION: 0.0}
+
+    def staleness_fault(self) -> str | None:
+        return (
+            "FedDyn's clients keep their whole changes, whose mean h has to be, and a buffered "
+            "schedule counts a share of a change: choose the synchronous schedule, or SCAFFOLD"
+        )
 
     def weight(self, update: UpdateFacts) -> float:
         return 1.0

@@ -31,7 +31,8 @@ class Scaffold(Strategy):
     count alike. One that loses its c_i begins again at 0, and 1 / N of the lost one stays in c.
 
     Choose it when the clients' data differ much and each takes part again and again, so that its
-    control variate stays fresh. Its clients use plain SGD, and travel twice the bytes.
+    control variate stays fresh. Its clients use plain SGD, and travel twice the bytes. Under a
+    buffered schedule the control of a stale update counts in full, so c stays the mean of all c_i.
 
     >>> from serverless_fl.aggregation.in_memory import aggregate
     >>> controls = {"control": [[4.0], [2.0]]}

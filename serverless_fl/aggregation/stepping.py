@@ -10,7 +10,7 @@ import numpy as np
 from serverless_fl.aggregation.strategy import RoundFacts, Strategy
 from serverless_fl.weights import spans
 from serverless_fl.weights.deltas import LARGEST
-from serverless_fl.weights.header import FLOATS
+from serverless_fl.weights.header import FLOATS, HALVES
 
 Wrap = Callable[[spans.Step, spans.Piece], spans.Step]
 
@@ -55,8 +55,9 @@ def step_span(
     `base` has a flat array for each piece of the span, and so has each array of `state`; arrays
     that `state` lacks begin at their initial value. `reduced` has the reduced weights [elements],
     float64, and companions; the weights are overwritten.
-    Values beyond the finite ones of a tensor's dtype become the nearest finite ones. Tensors of
-    whole numbers keep their reduced values, and their state is 0.
+    Values beyond the finite ones of a tensor's dtype become the nearest finite ones; state has the
+    dtypes of `serverless_fl.weights.encodings.state_layout`. Tensors of whole numbers keep their
+    reduced values, and their state is 0.
     Raises StrategyFault if a new value is NaN.
     """
     new = reduced["weights"]
@@ -76,9 +77,11 @@ def step_span(
             before,
             facts,
         )
-        _store(strategy, piece, new[place], weights)
+        dtype = piece.tensor.dtype
+        _store(strategy, piece, new[place], weights, LARGEST[dtype])
         for name, values in found.state.items():
-            _store(strategy, piece, values[place], after[name])
+            top = LARGEST["F32" if dtype in HALVES else dtype]
+            _store(strategy, piece, values[place], after[name], top)
     return found
 
 
@@ -94,12 +97,13 @@ def _chunks(span: spans.Span) -> Iterator[tuple[int, slice, slice]]:
         place += count
 
 
-def _store(strategy: Strategy, piece: spans.Piece, out: np.ndarray, values: np.ndarray) -> None:
-    """Write values within the finite ones of the tensor's dtype. Raises StrategyFault."""
+def _store(
+    strategy: Strategy, piece: spans.Piece, out: np.ndarray, values: np.ndarray, top: float
+) -> None:
+    """Write values, none larger than `top`. Raises StrategyFault."""
     if np.isnan(values).any():
         raise StrategyFault(
             f"The strategy {strategy.name} computes NaN for tensor {piece.tensor.name[:80]!r}: "
             "lower its learning rate."
         )
-    top = LARGEST[piece.tensor.dtype]
     np.clip(values, -top, top, out=out)

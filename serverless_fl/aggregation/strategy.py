@@ -115,7 +115,8 @@ class Strategy(Alternative):
     def state(self) -> Mapping[str, float]:
         """The names of the state's arrays, each with the value that all its elements begin at.
 
-        Each array is stored as a file like the model, in the model's dtypes, with every version.
+        Each array is stored as a file like the model with every version, in the model's dtypes,
+        but float32 where those have 16 bits.
         """
         return {}
 
@@ -125,6 +126,13 @@ class Strategy(Alternative):
 
     def training_fault(self, training: TrainingFacts) -> str | None:
         """Say why clients of this strategy cannot train so; None if they can."""
+        return None
+
+    def staleness_fault(self) -> str | None:
+        """Say why a share of an update of an older model cannot be taken; None if it can.
+
+        A buffered schedule takes such shares, of the weights and not of the companions.
+        """
         return None
 
     def update_fault(self, update: UpdateFacts, training: TrainingFacts) -> str | None:

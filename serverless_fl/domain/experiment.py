@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
@@ -18,6 +17,7 @@ from serverless_fl.domain.task_name import TaskName
 
 WEIGHTS = "weights"  # the encoding of plain weights
 FEDAVG, SYNCHRONOUS, UNIFORM = Choice("fedavg"), Choice("synchronous"), Choice("uniform")
+CONSTANT = Choice("constant")
 COMMON, OWN = "common", "own"  # whose data the parties train on
 OFF, PAIRS = "off", "pairs"  # whether single updates are hidden from the coordinator
 GIVEN, FEDERATED = "given", "federated"  # who fixes the scales of columns
@@ -72,6 +72,7 @@ class Config:
     momentum: float = 0.5
     weight_decay: float = 0.0
     learning_rate_factor: float = 1.0  # multiplies the learning rate after each round
+    learning_rate_schedule: Choice = CONSTANT  # the share of it that each round has
     seed: int = 0
     deadline_seconds: float = 600.0
     quorum: int | None = None  # None: half of the cohort, rounded up
@@ -227,11 +228,6 @@ class Config:
     def without_budget(self) -> Config:
         """The settings that models depend on: all but the budget, which may change meanwhile."""
         return replace(self, budget_usd=None)
-
-    def learning_rate_in(self, number: int) -> float:
-        """Give the learning rate of a round, counted from 1. It never becomes 0."""
-        rate = self.learning_rate * self.learning_rate_factor ** (number - 1)
-        return max(rate, sys.float_info.min)
 
     @property
     def clients_to_start(self) -> int:

@@ -17,6 +17,7 @@ from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
 from serverless_fl.weights.header import (
     FLOATS,
+    HALVES,
     TYPE_SIZES,
     Kind,
     Layout,
@@ -85,6 +86,27 @@ def encoded_layout(layout: Layout, encoding: str) -> Layout:
     return _layout(kinds, metadata)
 
 
+def has_halves(layout: Layout) -> bool:
+    """Say whether the model has floating-point tensors of 16 bits."""
+    return any(tensor.dtype in HALVES for tensor in layout.tensors)
+
+
+def state_layout(layout: Layout) -> Layout:
+    """Give the layout of an array of a strategy's state from the layout of the model.
+
+    Floating-point tensors of 16 bits are float32 in it, because an array of state sums small values
+    over many rounds. For a model without such tensors the layout stays as it is.
+    """
+    if not has_halves(layout):
+        return layout
+    kinds = [(t.name, _state_kind(t)) for t in layout.tensors]
+    return _layout(kinds, dict(sorted(layout.metadata.items())))
+
+
+def _state_kind(tensor: TensorSpec) -> Kind:
+    return ("F32", tensor.shape) if tensor.dtype in HALVES else tensor.kind
+
+
 def companion_name(companion: str, tensor: str) -> str:
     """Give the name of a companion's tensor in an update."""
     return f"__{companion}__.{tensor}"
@@ -94,7 +116,8 @@ def update_layout(layout: Layout, encoding: str, companions: Sequence[str] = ())
     """Give the layout of an update from the layout of the model.
 
     Behind the encoded model it has, for each of the strategy's companions, the floating-point
-    tensors again: in the model's dtypes, or as float32 in an update that is a delta.
+    tensors again: in the dtypes of the strategy's state, or as float32 in an update that is a
+    delta.
     Raises BadWeights as `encoded_layout`, and if the model has a tensor with a companion's name.
     """
     encoded = encoded_layout(layout, encoding)
@@ -107,7 +130,8 @@ def update_layout(layout: Layout, encoding: str, companions: Sequence[str] = ())
                 name = companion_name(companion, tensor.name)
                 if name in kinds:
                     raise BadWeights(f"The model has a tensor {name[:80]!r}: rename it.")
-                kinds[name] = tensor.kind if encoding == WEIGHTS else ("F32", tensor.shape)
+                kind = _state_kind(tensor)
+                kinds[name] = kind if encoding == WEIGHTS else ("F32", tensor.shape)
     return _layout(list(kinds.items()), encoded.metadata)
 
 

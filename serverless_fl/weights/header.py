@@ -29,6 +29,7 @@ NUMPY_TYPES = {  # NumPy's names; it has no BF16 and reads the bits as integers
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+HALVES = frozenset({"F16", "BF16"})  # 16 bits: sums of many small values lose digits
 
 MAX_HEADER_BYTES = 4 * 1024 * 1024
 MAX_TENSORS = 10_000

@@ -13,6 +13,7 @@ from serverless_fl.alternatives import NAME, Alternative
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import OWN, Config
 from serverless_fl.domain.goal import Goal, goal_of
+from serverless_fl.learning_rate import RATE_SCHEDULES, ConstantRate, RateSchedule
 from serverless_fl.schedule import SCHEDULES, Schedule
 from serverless_fl.schedule.selection import SELECTIONS, Selection
 from serverless_fl.schedule.selection.uniform import Uniform
@@ -173,6 +174,11 @@ class ExperimentConfig(Body):
         _D.learning_rate_factor,
         description="Multiplies the learning rate after each round",
         json_schema_extra=_of("training"),
+    )
+    learning_rate_schedule: Annotated[RateSchedule, OneOf(RATE_SCHEDULES)] = Field(
+        ConstantRate(),
+        description="The share of the learning rate that each round has",
+        json_schema_extra=_choice("training", ConstantRate()),
     )
     fine_tune_epochs: int = Field(
         0,

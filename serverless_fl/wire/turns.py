@@ -29,8 +29,8 @@ from serverless_fl.wire.schema import BlobInfo
 from serverless_fl.wire.settings import GROUP_KEY
 from serverless_fl.wire.text import Shown
 
-# A client has no use for the model's name; the factor is in the round's learning rate.
-NOT_TOLD = frozenset({"model", "learning_rate_factor"})
+# A client has no use for the model's name; these two are in the round's learning rate.
+NOT_TOLD = frozenset({"model", "learning_rate_factor", "learning_rate_schedule"})
 # Every coordinator has told these. Others may be missing, and are at their defaults then.
 ALWAYS_TOLD = frozenset({"local_epochs", "batch_size", "learning_rate", "momentum", "seed"})
 _IN_A_TURN = {  # descriptions that differ from those of the experiment's settings

@@ -70,6 +70,17 @@ async def test_scaffolds_control_is_the_mean_of_what_its_clients_keep(quick, tmp
     assert np.abs(kept[0]["0.weight"] - kept[1]["0.weight"]).max() > 0.01
 
 
+async def test_scaffolds_control_is_that_mean_in_buffered_rounds_too(quick, tmp_path):
+    """Updates of older models come, and some come after the end and count nowhere."""
+    settings = {"strategy": "scaffold", "schedule": "buffered", "clients_per_round": 1}
+    found = await learn(quick, options=files(tmp_path), **settings)
+    state = arrays(await quick.admin.download_state(found.experiment, 4, "control"))
+    kept = [arrays(file.read_bytes()) for file in tmp_path.glob("*.memory")]
+    for name, control in state.items():
+        mean = np.sum([one[name] for one in kept], axis=0) / CLIENTS
+        np.testing.assert_allclose(control, mean, rtol=1e-4, atol=1e-5)
+
+
 async def test_feddyns_correction_is_the_mean_of_what_its_clients_keep(quick, tmp_path):
     """h = (alpha / m) sum of all changes, negated, is the mean of all g_k."""
     found = await learn(quick, options=files(tmp_path), strategy=FEDDYN)

@@ -14,14 +14,17 @@ from app.service.coordinator import Declaration, Done, Subscriber, Wait
 from app.store.sqlite import SQLiteDocuments
 from serverless_fl.domain.errors import OutOfTurn
 from serverless_fl.domain.records import UpdateCommit, WeightsCommit
+from serverless_fl.weights.encodings import companion_name
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import Federation, config
 from tests.support.own_data import FACTS, OWN, sums, with_terms
 
 
-def noise(*seed, size=6):
+def noise(*seed, size=6, companions=()):
     """A model of random weights: a wrong order or a wrong set of updates gives other bytes."""
-    return safetensors.numpy.save({"w": np.random.default_rng(seed).normal(size=size)})
+    names = ["w", *(companion_name(companion, "w") for companion in companions)]
+    draw = np.random.default_rng(seed)
+    return safetensors.numpy.save({name: draw.normal(size=size) for name in names})
 
 
 async def whole_experiment(
@@ -90,7 +93,9 @@ async def whole_experiment(
             if turn - since < 3 * len(clients):
                 continue
             del training[client.slot]
-        data = noise(status.round.number, client.slot, size=size)
+        data = noise(
+            *(status.round.number, client.slot), size=size, companions=settings.strategy.companions
+        )
         digest = hashlib.sha256(data).hexdigest()
         commit = UpdateCommit(
             sha256=digest,

@@ -19,6 +19,7 @@ from app.service.coordinator import (
 )
 from serverless_fl.domain.agreement import ColumnSums, Scale
 from serverless_fl.domain.records import Update, UpdateCommit, client_id
+from serverless_fl.learning_rate import learning_rate_in
 from serverless_fl.wire import schema, turns, views
 
 _TOLD = tuple(turns.Training.model_fields)
@@ -65,7 +66,7 @@ def _train_body(turn: Train) -> turns.Train:
         deadline=time_of(round_.deadline),
         seconds_left=turn.seconds_left,
         training=turns.Training(
-            **config.some(_TOLD) | {"learning_rate": config.learning_rate_in(round_.number)}
+            **config.some(_TOLD) | {"learning_rate": learning_rate_in(config, round_.number)}
         ),
         part_bytes=turn.part_bytes,
         direct=turn.direct,

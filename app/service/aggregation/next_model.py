@@ -21,6 +21,7 @@ from serverless_fl.aggregation.strategy import RoundFacts, Strategy
 from serverless_fl.domain.records import Blob, ModelVersion
 from serverless_fl.privacy import Mechanism
 from serverless_fl.weights import codec, spans
+from serverless_fl.weights.encodings import state_layout
 from serverless_fl.weights.header import Layout
 
 
@@ -50,8 +51,9 @@ class NextModel:
         self._state = {
             name: NewFile(blobs, keys.state_blob(prefix, name)) for name in strategy.state
         }
+        self._state_layout = state_layout(layout)
         self._before = {
-            name: FileReader(blobs, blob, layout)
+            name: FileReader(blobs, blob, self._state_layout)
             for name, blob in base.state.items()
             if name in self._state
         }
@@ -84,13 +86,11 @@ class NextModel:
             stepped = await asyncio.to_thread(
                 step, self._strategy, span, base, reduced, state, facts
             )
-        header = b"" if number else self._layout.header
         for name, values in stepped.state.items():
-            data = await asyncio.to_thread(_encode, header, span, values)
+            data = await asyncio.to_thread(_encode, self._state_layout, number, span, values)
             await self._state[name].put(number, data)
-        await self._model.put(
-            number, await asyncio.to_thread(_encode, header, span, stepped.weights)
-        )
+        data = await asyncio.to_thread(_encode, self._layout, number, span, stepped.weights)
+        await self._model.put(number, data)
 
     async def _state_before(self, span: spans.Span) -> Mapping[str, Values]:
         """The state's values of a span, by names; those that no version has yet are missing."""
@@ -107,7 +107,9 @@ class NextModel:
         return await self._model.finish(), state
 
 
-def _encode(header: bytes, span: spans.Span, values: np.ndarray) -> bytes:
-    """A header, and behind it the values of a span in their dtypes."""
-    rounded = codec.round_integers(span, spans.by_tensor(span, values))
-    return b"".join([header, codec.pack(span, rounded)])
+def _encode(layout: Layout, number: int, span: spans.Span, values: np.ndarray) -> bytes:
+    """A part of a file: the values of a span in the dtypes of `layout`; part 0 has the header."""
+    tensors = {tensor.name: tensor for tensor in layout.tensors}
+    own = tuple(piece.of(tensors[piece.tensor.name]) for piece in span)
+    rounded = codec.round_integers(own, spans.by_tensor(own, values))
+    return b"".join([b"" if number else layout.header, codec.pack(own, rounded)])

@@ -125,7 +125,8 @@ class Aggregation:
         self._everything = Plan.of(round_, updates, context.limits.step_updates)
         self.updates = [u for group in self._everything.groups for u in group.updates]
         self.facts = round_facts(
-            experiment.config, round_.number, round_.clients, list(map(facts_of, self.updates))
+            *(experiment.config_of(round_.number), round_.number, round_.clients),
+            list(map(facts_of, self.updates)),
         )
         self.weights = self._weights()
         blobs, config = context.blobs, experiment.config

@@ -286,5 +286,7 @@ def _require_trainable(config: Config) -> None:
             f"{sentence(fault)} The quorum is the fewest updates that close a round, and it is "
             f"{config.updates_to_close}: raise it."
         )
+    if schedule_of(config).max_age is not None and (fault := strategy.staleness_fault()):
+        raise InvalidConfig(sentence(fault))
     if fault := strategy.training_fault(training_facts(config, 1)):
         raise InvalidConfig(sentence(fault))

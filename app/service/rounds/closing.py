@@ -9,11 +9,12 @@ from app.service.aggregation.leases import Held, is_free, new_lease, work_under_
 from app.service.call_budget import CallBudget
 from app.service.context import Context
 from app.service.journal import COORDINATOR
-from app.service.limits import Limits
+from serverless_fl.aggregation import strategy_of
 from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.round import Cut, Lease, Round, RoundState
 from serverless_fl.schedule import schedule_of
+from serverless_fl.weights.encodings import has_halves
 
 MAX_DEATHS = 20  # so many calls may die over one round before the experiment fails
 
@@ -22,9 +23,17 @@ class OutOfBudget(Exception):
     """This call has spent its budget for aggregations; another call goes on."""
 
 
-def cut(limits: Limits) -> Cut:
-    """The spans and groups of a round that is opened under these limits."""
-    return Cut(span_bytes=limits.part_bytes, group_size=limits.group_size)
+async def cut_of(context: Context, experiment: Experiment) -> Cut:
+    """The spans and groups of a round that is opened now.
+
+    A part of state has the values of a span of the model. Where it needs twice the bytes, a span
+    has half of them, so that the store takes the part.
+    """
+    limits = context.limits
+    span_bytes = limits.part_bytes
+    if strategy_of(experiment.config).state:
+        span_bytes //= 1 + has_halves(await context.repo.layout(experiment.id))
+    return Cut(span_bytes=span_bytes, group_size=limits.group_size)
 
 
 async def fail(context: Context, experiment: Experiment, reason: str) -> None:
@@ -80,7 +89,7 @@ class Closing:
             RoundState.AGGREGATING,
             accepted=tuple(accepted),
             lease=new_lease(self.context),
-            cut=round_.cut or cut(self.context.limits),
+            cut=round_.cut or await cut_of(self.context, experiment),
         )
         await self._aggregate(experiment, frozen, budget)
         return True

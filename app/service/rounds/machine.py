@@ -17,7 +17,7 @@ from app.service.cost.metering import Metering
 from app.service.journal import COORDINATOR
 from app.service.own_data.normalisation import fix_normalisation
 from app.service.rounds import cleanup
-from app.service.rounds.closing import Closing, OutOfBudget, blobs_fault, cut, fail
+from app.service.rounds.closing import Closing, OutOfBudget, blobs_fault, cut_of, fail
 from app.service.rounds.history import known_clients
 from app.service.rounds.phases import Outcome, Phases
 from app.service.rounds.progress import Check, check_all
@@ -124,7 +124,7 @@ class Rounds:
             opened_at=now,
             deadline=schedule.deadline(config, now),
             clients=len(asked.enrolled),
-            cut=cut(self.context.limits),
+            cut=await cut_of(self.context, experiment),
         )
         if config.secure:
             opened = replace(

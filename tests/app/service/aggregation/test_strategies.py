@@ -235,3 +235,29 @@ async def test_an_update_that_cannot_be_weighed_is_refused(federation, monkeypat
         with pytest.raises(RequestRefused, match="check its metrics") as refused:
             await member.upload(1, 2.0, loss_before=1.0)
     assert refused.value.code == "strategy-refuses"
+
+
+async def test_the_state_of_a_model_of_16_bits_is_float32(store):
+    """A squared change of 0.001 has one digit in float16, and none once it is weighed."""
+    federation = Federation(store.documents, store.blobs, limits=CUTS["many spans"])
+    halves = {"w": np.zeros(300, np.float16), "n": np.zeros(2, np.int64)}
+    sent = halves | {"w": np.full(300, 0.001, np.float16)}
+    settings = {"clients": 1, "clients_per_round": 1, "rounds": 2, "keep_updates": 2}
+    async with federation.serving():
+        made, key = await federation.create(
+            safetensors.numpy.save(halves), strategy="fedadam", **settings
+        )
+        member = await federation.enrol(made, key, 0)
+        await member.upload_bytes(1, safetensors.numpy.save(sent))
+        await member.upload_bytes(2, safetensors.numpy.save(sent))
+        assert all(finding.good for finding in await verify(federation.admin, made))
+        data = await federation.admin.download_state(made, 1, "second_moment")
+    found = safetensors.numpy.load(data)
+    assert (found["w"].dtype, found["n"].dtype) == (np.float32, np.int64)
+    change = float(np.float16(0.001))
+    np.testing.assert_allclose(found["w"], 0.99 * 1e-6 + 0.01 * change**2, rtol=1e-6)
+    header = len(data) - 4 * 300 - 8 * 2
+    sizes = await store.blobs.sizes("")
+    parts = [size for key, size in sizes.items() if "second_moment" in key]
+    assert len(parts) > 2 * 600 // 256
+    assert max(parts) <= 256 + header

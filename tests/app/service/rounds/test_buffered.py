@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from client_sdk.errors import StateConflict
+from client_sdk.errors import RequestRefused, StateConflict
 from client_sdk.participant import Participant
 from client_sdk.tools.verify import verify
 from serverless_fl.domain.choice import Choice
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import Config
 from serverless_fl.schedule import schedule_of
-from tests.support.federation import BOTH_STORES, Federation, config, value_of
+from tests.support.federation import BOTH_STORES, Federation, config, value_of, weights
 from tests.support.leases import Meanwhile
 from tests.support.participants import Adding, take_part
 
@@ -61,6 +62,26 @@ async def test_an_update_that_is_too_old_is_told_to_train_again(federation):
     assert (await second.status()).base_version == 2
 
 
+@BOTH_STORES
+async def test_scaffolds_control_counts_in_full_however_late_an_update_is(federation):
+    """Its client keeps all of it, and c has to stay the mean of what clients keep."""
+    settings = {**ONE, "keep_updates": 9, "strategy": "scaffold", "momentum": 0.0}
+    experiment, members = await federation.start(**settings)
+    first, second, _ = members.values()
+
+    def sent(value, control):
+        return weights(value, **{"__control__.w": np.full((2, 3), control, np.float32)})
+
+    await first.upload_bytes(1, sent(4.0, 2.0))
+    await second.upload_bytes(1, sent(2.0, 3.0))  # trained from model 0, and comes into round 2
+    found = value_of(await federation.admin.download_model(experiment, 2))
+    assert found == pytest.approx(4.0 + 2.0 / math.sqrt(2))
+    control = value_of(await federation.admin.download_state(experiment, 2, "control"))
+    assert control == pytest.approx((2.0 + 3.0) / 3)
+    findings = await verify(federation.admin, experiment)
+    assert all(f.good for f in findings), findings
+
+
 @pytest.mark.parametrize("slot", [1, 2], ids=["in parts", "at once"])
 async def test_after_the_last_round_an_update_is_not_asked_for_again(federation, slot):
     """A client would send it for half a minute."""
@@ -99,6 +120,11 @@ async def test_a_buffer_takes_one_update_of_a_client(federation):
 def test_settings_that_do_not_suit(settings, says):
     with pytest.raises(InvalidConfig, match=says):
         config(schedule="buffered", **settings).to_config()
+
+
+async def test_feddyn_takes_no_share_of_a_change(federation):
+    with pytest.raises(RequestRefused, match="counts a share of a change: choose the synchronous"):
+        await federation.create(**{**ONE, "strategy": "feddyn"})
 
 
 async def test_participants_go_on_without_waiting_for_each_other(quick):

@@ -7,6 +7,7 @@ from app.service.coordinator import Limits
 from client_sdk.errors import RequestRefused, StateConflict
 from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.round import RoundState
+from serverless_fl.learning_rate import learning_rate_in
 from tests.support.federation import BOTH_STORES, config, value_of, weights
 from tests.support.plain_http import bearer
 from tests.support.some import some
@@ -250,8 +251,8 @@ async def test_the_learning_rate_falls_from_round_to_round_as_the_settings_say(f
 
 def test_a_learning_rate_never_becomes_nothing():
     settings = config(rounds=1_000_000, learning_rate_factor=0.5).model_dump()
-    assert Config.of(settings).learning_rate_in(1_000_000) > 0
-    assert Config.of(settings | {"learning_rate_factor": 1.0}).learning_rate_in(500) == 0.05
+    assert learning_rate_in(Config.of(settings), 1_000_000) > 0
+    assert learning_rate_in(Config.of(settings | {"learning_rate_factor": 1.0}), 500) == 0.05
 
 
 @BOTH_STORES
