@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.algorithms import norm_bounds, report
 from benchmarks.intervals import in_points, mean_interval, paired, sampling_error
 from benchmarks.peers.peers import FLOWER, OTHERS, OURS, PLAIN, POINTS
-from benchmarks.training import poisoning
 from benchmarks.training.accuracy import RESULTS
 from benchmarks.training.local_loop import SHAPES
 from benchmarks.words import translated
@@ -276,7 +276,26 @@ def breast_cancer() -> Table:
 
 
 def poison() -> Table:
-    return poisoning.table(result("poisoning-mnist"))
+    return norm_bounds.table(result("poisoning-mnist"))
+
+
+def memory() -> Table:
+    """Of the calls that aggregate a round: their peak memory, by strategy and updates."""
+    heads = ["strategy", "updates of 1.7 million weights", "peak memory", "all updates together"]
+    rows = [heads, ["---", *["---:"] * 3]]
+    for found in result("memory")["rounds"]:
+        together = found["clients"] * found["update_bytes"] / 1e6
+        peak = f"{found['peak'] / 1e6:.0f} MB"
+        rows.append([found["strategy"], f"{found['clients']:,}", peak, f"{together:,.0f} MB"])
+    return rows
+
+
+def studied(name: str, part: int = 0) -> Table:
+    """A table of a study of algorithms, or the command that makes it where nobody has run it."""
+    if (RESULTS / f"{name}.json").exists():
+        return report.tables(name, result(name))[part]
+    command = f"`{COMMAND}python -m benchmarks.algorithms {name} --data-dir DIR`"
+    return [["not measured yet"], ["---"], [command]]
 
 
 TABLES = {
@@ -288,6 +307,14 @@ TABLES = {
     "beside": beside,
     "cifar": cifar,
     "breast_cancer": breast_cancer,
+    "memory": memory,
+    "labels": lambda: studied("labels"),
+    "labels_costs": lambda: studied("labels", 1),
+    "malicious": lambda: studied("malicious"),
+    "backdoors": lambda: studied("malicious", 1),
+    "stragglers": lambda: studied("stragglers"),
+    "niid_bench": lambda: studied("niid-bench"),
+    "mcmahan": lambda: studied("mcmahan"),
 }
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import readme
-from benchmarks.training import poisoning
+from benchmarks.algorithms import norm_bounds
+from benchmarks.algorithms.attacks import JustBelow
 from benchmarks.words import translated
 from tests.support.some import some
 
@@ -44,7 +45,7 @@ def test_cells_in_portuguese():
 def test_an_adaptive_attacker_stays_just_below_the_bound():
     base = {"a": np.ones(3, np.float32), "b": np.zeros((2, 2), np.float32)}
     learned = {"a": np.array([1, 4, 1], np.float32), "b": np.full((2, 2), 2, np.float32)}
-    sent = poisoning.just_below(10.0)(base, learned)  # the honest distance is 5
+    sent = JustBelow(10.0).send(base, learned, np.random.default_rng(0))  # the honest distance is 5
     np.testing.assert_allclose(sent["a"], [1, 1 - 0.99 * 6, 1], rtol=1e-6)
     np.testing.assert_allclose(sent["b"], np.full((2, 2), -0.99 * 4), rtol=1e-6)
 
@@ -55,11 +56,11 @@ def test_of_poisoned_runs_it_is_told_whose_updates_were_refused_and_how_they_com
         return found | {"refused_poisoned": poisoned, "refused_honest": honest}
 
     by_seed = [
-        {poisoning.CONTROL: row(0.9), "attacked": row(0.5, 3, 1)},
-        {poisoning.CONTROL: row(0.92), "attacked": row(0.51, 2)},
+        {norm_bounds.CONTROL: row(0.9), "attacked": row(0.5, 3, 1)},
+        {norm_bounds.CONTROL: row(0.92), "attacked": row(0.51, 2)},
     ]
-    (control, attacked) = poisoning.table({"rows": poisoning.summary(by_seed)})[2:]
-    assert control == [poisoning.CONTROL, "91.00% (90.00%)", "", "10.00%", "0, 0"]
+    (control, attacked) = norm_bounds.table({"rows": norm_bounds.summary(by_seed)})[2:]
+    assert control == [norm_bounds.CONTROL, "91.00% (90.00%)", "", "10.00%", "0, 0"]
     assert attacked[1] == "50.50% (50.00%)"
     assert attacked[2].startswith("-40.50 points")
     assert attacked[2].endswith("n = 2): lower")

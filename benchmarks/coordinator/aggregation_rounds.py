@@ -1,13 +1,13 @@
 """One round of many updates through the coordinator's own service on SQLite, call by call.
 
     python -m benchmarks.coordinator.aggregation_rounds MODEL CLIENTS [--step-updates N]
-        [--strategy NAME]
+        [--strategy NAME] [--keep]
 
 Every client sends an update of its own, of random numbers; every call is a new coordinator, which
 knows nothing of those before. Prints JSON: what the round took to fold, from the last commit to the
 closed round, and the most that any one call read to fold it (updates, or sums of groups of them),
 as the store was asked for it. Memory is the peak during calls that fold, above that of the process
-before the first update.
+before the first update. With `--keep` the figures go into benchmarks/results/memory.json, too.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ from app.store.port import Blobs
 from app.store.sqlite import open_sqlite
 from app.telemetry import logs
 from benchmarks.coordinator.aggregation_average import MODELS, parameters, resident
+from benchmarks.training.accuracy import RESULTS, machine
 from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.domain.records import Client, UpdateCommit, WeightsCommit
 from serverless_fl.wire.config import ExperimentConfig
 
+MEMORY = RESULTS / "memory.json"
 TICKS = 2  # a step's time each: the rest of a large round goes with the file
 
 
@@ -72,6 +74,7 @@ class Figures:
     upload_seconds: float = 0.0
     fold_seconds: float = 0.0
     close_seconds: float = 0.0
+    processor_seconds: float = 0.0  # of the calls that folded something
     calls: int = 0
     most_updates: int = 0
     most_bytes: int = 0
@@ -145,11 +148,13 @@ class Run:
         """Do a call; count what it reads, and its peak. Gives its seconds."""
         reads = Reads(self.context.blobs, own)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM starts anew
-        started = time.perf_counter()
+        started, before = time.perf_counter(), time.process_time()
         await call(self.coordinator(reads))
+        processor = time.process_time() - before
         seconds, figures = time.perf_counter() - started, self.figures
         if reads.updates and self._before:
             figures.calls += 1
+            figures.processor_seconds += processor
             figures.most_updates = max(figures.most_updates, len(reads.updates))
             figures.most_bytes = max(figures.most_bytes, reads.bytes)
             figures.peak = max(figures.peak, resident("VmHWM") - self._before)
@@ -217,10 +222,24 @@ def main() -> None:
     parser.add_argument("--step-updates", type=int, default=Limits().step_updates)
     names = [kind.model_fields["name"].default for kind in STRATEGIES]
     parser.add_argument("--strategy", choices=names, default="fedavg")
+    parser.add_argument("--keep", action="store_true", help="in benchmarks/results/memory.json")
     given = parser.parse_args()
     logs.configure("json", "error")
     figures = asyncio.run(run(given.model, given.clients, given.step_updates, given.strategy))
     print(json.dumps(asdict(figures)))
+    if given.keep:
+        keep(given.model, figures)
+
+
+def keep(model: str, figures: Figures) -> None:
+    """Put the figures in the place of those of the same strategy and number of updates."""
+    found = json.loads(MEMORY.read_text(encoding="utf-8")) if MEMORY.exists() else {"rounds": []}
+    mine = {"model": model, **asdict(figures)}
+    key = ("model", "strategy", "clients")
+    others = [r for r in found["rounds"] if any(r[name] != mine[name] for name in key)]
+    rounds = sorted([*others, mine], key=lambda r: (r["strategy"], r["clients"]))
+    text = json.dumps({"machine": machine(), "rounds": rounds}, indent=1)
+    MEMORY.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

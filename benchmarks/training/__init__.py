@@ -1,1 +1,1 @@
-"""Accuracy, the local loop, and poisoned updates."""
+"""Accuracy, the local loop, and a start's seconds."""

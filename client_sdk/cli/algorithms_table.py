@@ -20,6 +20,9 @@ moves further from the global model than that is shortened or refused, whatever 
 bounds what one client can do, and the mean stays a mean; the robust strategies below leave out what
 looks malicious, and lose more of the honest clients' work. It bounds an update's weights, and not
 the controls that SCAFFOLD's updates carry beside them: choose SCAFFOLD if you trust the clients.
+
+[measurements.md](measurements.md#algorithms) compares them on MNIST: labels that differ between
+clients, malicious clients, stragglers under each schedule, and published tables.
 """
 _FAMILIES = {
     "Means": "One pass over the updates, and nothing to keep between rounds.",

@@ -1,0 +1,1 @@
+"""Strategies and schedules on MNIST: labels that differ, malicious clients, stragglers, papers."""
