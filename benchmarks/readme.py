@@ -298,7 +298,7 @@ def studied(name: str, part: int = 0) -> Table:
     return [["not measured yet"], ["---"], [command]]
 
 
-TABLES = {
+TABLES: dict[str, Callable[[], Table]] = {
     "accuracy": accuracy,
     "speed": speed,
     "load": load,

@@ -103,7 +103,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 
 
 def _labels(form: Form) -> Iterator[Case]:
-    settings = PLAIN | {"rounds": form.rounds} | form.more
+    settings = {**PLAIN, "rounds": form.rounds, **form.more}
     for column, split in SPLITS.items():
         for row, own in STRATEGIES.items():
             # Speeds differ, or no buffer would ever hold an update of an older model.
@@ -156,7 +156,7 @@ FLEETS = {
 
 def _stragglers(form: Form) -> Iterator[Case]:
     # A median client takes some seconds; the deadline is many times that.
-    settings = PLAIN | {"rounds": form.rounds, "deadline_seconds": 60.0} | form.more
+    settings = {**PLAIN, "rounds": form.rounds, "deadline_seconds": 60.0, **form.more}
     for column, fleet in FLEETS.items():
         for row, schedule in SCHEDULES.items():
             yield Case(row, column, settings | {"schedule": schedule}, fleet=fleet)
@@ -177,7 +177,7 @@ NIID_STRATEGIES: dict[str, dict[str, Any]] = {
 
 
 def _niid_bench(form: Form) -> Iterator[Case]:
-    settings = NIID_BENCH | {"rounds": form.rounds, "local_epochs": 10} | form.more
+    settings = {**NIID_BENCH, "rounds": form.rounds, "local_epochs": 10, **form.more}
     for column, split in NIID_SPLITS.items():
         for row, own in NIID_STRATEGIES.items():
             yield Case(row, column, settings | own, clients=10, split=split)
