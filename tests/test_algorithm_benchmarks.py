@@ -101,7 +101,8 @@ def test_attacks_on_data():
 def test_the_networks_of_the_papers():
     images = np.random.default_rng(0).integers(0, 255, (20, 1, 28, 28)).astype(np.uint8)
     labels = np.arange(20) % 10
-    parts = Parts(tuple("0123456789"), (images, labels), None, Preparation(1, 28, 28))
+    some = (images, labels)
+    parts = Parts(tuple("0123456789"), some, some, Preparation(1, 28, 28))
     found = make_dataset("toy", parts)
     weights = [
         sum(w.size for w in task(found).initial(0).values()) for task in (lenet, mcmahan_cnn)

@@ -129,9 +129,10 @@ class Clock:
                 group.create_task(self._counted(life))
             await self._still.wait()
             while self._due:
-                self.now, _, sleeper = heapq.heappop(self._due)
+                due, _, sleeper = heapq.heappop(self._due)
                 if sleeper.done():  # it was woken before
                     continue
+                self.now = due
                 self._still.clear()
                 self._awake += 1
                 sleeper.set_result(None)
