@@ -11,8 +11,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from client_sdk import errors, exit_codes, hints, interrupts
-from client_sdk.cli.arguments import COMMANDS, make_parser
+from client_sdk.cli.arguments import make_parser
 from client_sdk.cli.error_log import describe_os_error, log_unexpected
+from client_sdk.cli.parser import COMMANDS
 from client_sdk.cli.settings import Given
 from client_sdk.engines import fork_server
 from client_sdk.results.console import MAX_LINE, Output, discard_stdout, escape_unprintable
