@@ -67,6 +67,12 @@ def _size_fault(config: Config) -> str | None:
     if config.mask_words == "uint16" and cohort > MOST_OF_16_BITS:
         what = f"is too coarse for more than {MOST_OF_16_BITS} clients a round"
         return _said("mask_words", config.mask_words, what, "take uint32")
+    if config.mask_words == "uint16" and config.own_data:
+        name = "max_examples_per_client"
+        if (most := getattr(config, name)) == getattr(Config, name):
+            what = f"is counted against {most} examples, so the steps of 16 bits are too coarse"
+            remedy = f"set {name} to what the largest party has, or take uint32"
+            return _said("mask_words", config.mask_words, what, remedy)
     needed = secure_quorum(cohort)
     if config.quorum is not None and config.quorum < needed:
         what = f"is below the {needed} of {cohort} clients whose shares open a sum"

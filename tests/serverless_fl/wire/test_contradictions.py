@@ -60,6 +60,14 @@ def test_contradictions(changes, named):
     assert "secure_aggregation" in found.value.message
 
 
+def test_words_of_16_bits_and_data_of_the_parties_own():
+    """The share of the most examples that a party may have would be less than a step."""
+    own = PAIRS | {"data": "own", "dataset_size": None, "mask_words": "uint16"}
+    with pytest.raises(InvalidConfig, match="set max_examples_per_client to what the largest"):
+        config(**own).to_config()
+    assert config(**own, max_examples_per_client=500).to_config().most_examples == 500
+
+
 def test_any_other_privacy_mechanism(monkeypatch):
     monkeypatch.setattr(contradictions, "mechanism_of", lambda config: NormBound(1.0))
     with pytest.raises(InvalidConfig, match=r"the privacy mechanism \(NormBound\)"):
