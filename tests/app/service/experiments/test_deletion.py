@@ -14,10 +14,13 @@ from client_sdk.errors import NotThere, RequestRefused, StateConflict
 from serverless_fl.domain.errors import NotFound
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import ADMIN_KEY, BOTH_STORES, Federation, config, weights
+from tests.support.masked import MASKED, Drifting, enrolled
 
-# Small cohorts have no groups, only a bucket's URLs are announced, and no round is buffered.
+# Small cohorts have no groups, only a bucket's URLs are announced, and no round is buffered or has
+# masks.
+MASKS = {"phase_keys", "phase_boxes", "phase_answers"}
 UNUSED = {"sums", "claims", "groups", "announced", "announced_initial", "normalisations"}
-UNUSED |= {"buffered"}
+UNUSED |= {"buffered", *MASKS}
 SETTLED = 20 * 30 + 1  # seconds: the leases after which no stale call writes any more
 
 
@@ -68,6 +71,21 @@ async def test_what_buffered_rounds_keep_is_gone_too(federation, store, tmp_path
     for member in list(members.values())[:2]:
         await member.upload(1, 1.0)
     assert "buffered" in {place[0] for place in await left_of(store, made, tmp_path)}
+    await federation.admin.delete_experiment(made, stop=True)
+    assert await left_of(store, made, tmp_path) == [("experiments", made)]
+
+
+@BOTH_STORES
+async def test_what_masked_rounds_keep_is_gone_too(federation, store, tmp_path):
+    made, key = await federation.create(**MASKED, keep_updates=5)
+    clients = await enrolled(federation, made, key, Drifting(), 4)
+    while (await federation.admin.round(made, 1)).state != "closed":
+        for client in clients:
+            await client.turn()
+    while (await federation.admin.round(made, 2)).state != "collecting":
+        for client in clients:
+            await client.turn()
+    assert {place[0] for place in await left_of(store, made, tmp_path)} >= MASKS
     await federation.admin.delete_experiment(made, stop=True)
     assert await left_of(store, made, tmp_path) == [("experiments", made)]
 
