@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from client_sdk.data.data import Arrays, Data, Items, as_data
     from client_sdk.data.dataset import Dataset
     from client_sdk.data.datasets import load
+    from client_sdk.engines.batched import Batched
     from client_sdk.engines.engine import Engine
     from client_sdk.engines.in_line import InLine
     from client_sdk.engines.processes import Processes
@@ -62,6 +63,7 @@ __all__ = [
     "Arrays",
     "BadAnswer",
     "BadSettings",
+    "Batched",
     "ClientError",
     "CoordinatorClient",
     "CoordinatorUnreachable",
@@ -121,6 +123,7 @@ _MODULES = {
     "client_sdk.data.data": ("Arrays", "Data", "Items", "as_data"),
     "client_sdk.data.dataset": ("Dataset",),
     "client_sdk.data.datasets": ("load",),
+    "client_sdk.engines.batched": ("Batched",),
     "client_sdk.engines.engine": ("Engine",),
     "client_sdk.engines.in_line": ("InLine",),
     "client_sdk.engines.processes": ("Processes",),

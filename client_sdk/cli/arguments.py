@@ -151,6 +151,15 @@ def _add_settings(parser: Parser) -> Group:
         help="other proportions: the whole picture between bars, or its middle (default: letterbox "
         "for folders, crop for .npz)",
     )
+    machine.add_argument(
+        "--engine",
+        type=values.one_of("auto", "processes", "batched"),
+        metavar="{auto,processes,batched}",
+        default="auto",
+        help="where clients train: in processes, one a core, or a round's clients as one model "
+        "(batched), which pays on a GPU; auto: batched where there is a GPU and the model is small "
+        "(default: auto)",
+    )
     groups["training", ()].add_argument(
         "--model",
         type=values.text,

@@ -32,6 +32,7 @@ RUN_KEYS: Mapping[str, str] = {
     "task": "training",
     "name": "run",
     "kernel": "run",
+    "engine": "run",
 }
 
 

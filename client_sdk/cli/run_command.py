@@ -24,6 +24,8 @@ from client_sdk.cli.run_settings import RunSettings, draw_split, experiment_of, 
 from client_sdk.data.data import Arrays
 from client_sdk.data.splits.drawing import Drawn
 from client_sdk.data.splits.equal import Equal
+from client_sdk.engines.batched import MOST_AT_ONCE, Batched, reason_against
+from client_sdk.engines.engine import Engine
 from client_sdk.engines.processes import Processes, usable_cores
 from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import UsageError
@@ -48,6 +50,8 @@ from serverless_fl.domain.records import client_id
 from serverless_fl.domain.stopping import out_of_reach
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import values_of
+
+SMALL_WEIGHTS = 5_000_000  # a larger network keeps a GPU busy with one client
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
             wall_seconds=time.monotonic() - started,
             classes=classes,
             cost=cost.estimate(client.traffic, plan.prices, outcome.experiment.cost),
-            loop=trainer.loop,
+            loop=_words(trainer),
             sites=_by_site(plan, outcome),
             test_sites=tested,
         )
@@ -133,6 +137,10 @@ def _require_usable(arguments: argparse.Namespace) -> None:
         raise UsageError("--server needs the coordinator's admin key: set FL_ADMIN_KEY.")
     if arguments.server and arguments.keep_serving:
         raise UsageError("--keep-serving is for a run that starts its coordinator: no --server.")
+    if arguments.engine == "batched":
+        if arguments.kernel == "native":
+            raise UsageError("--engine batched trains by PyTorch: leave --kernel native out.")
+        arguments.kernel = "torch"
     for name in arguments.track:
         trackers.require(name)
 
@@ -179,12 +187,31 @@ def _make_trainer(
     stack: AsyncExitStack, arguments: argparse.Namespace, plan: _Plan
 ) -> LocalTrainer:
     """The trainer, whose processes `stack` ends."""
-    workers = arguments.workers or min(usable_cores(), plan.config.clients_per_round)
-    trainer = LocalTrainer(plan.data.task, plan.data.train, Processes(workers))
+    trainer = LocalTrainer(plan.data.task, plan.data.train, _choose_engine(arguments, plan))
     stack.callback(trainer.close)
     if not arguments.server:  # a distant coordinator may refuse the key: it is asked first
         trainer.start()  # the processes import PyTorch while the coordinator starts
     return trainer
+
+
+def _choose_engine(arguments: argparse.Namespace, plan: _Plan) -> Engine:
+    """The engine of --engine; by itself, one model for all where a GPU would wait for each."""
+    task, cohort = plan.data.task, plan.config.clients_per_round
+    wanted = arguments.engine
+    if wanted == "auto":
+        pays = torch.cuda.is_available() and _weights(task) <= SMALL_WEIGHTS
+        pays = pays and arguments.kernel != "native" and not arguments.workers
+        can = pays and not reason_against(task, plan.data.train)
+        wanted = "batched" if can else "processes"
+    if wanted == "batched":
+        return Batched(min(cohort, MOST_AT_ONCE))
+    return Processes(arguments.workers or min(usable_cores(), cohort))
+
+
+def _words(trainer: LocalTrainer) -> str:
+    """What trains, and where."""
+    engine = trainer.engine
+    return f"{getattr(engine, 'description', type(engine).__name__)}, {trainer.loop}"
 
 
 async def _connect(
@@ -252,7 +279,7 @@ async def _create(
     view.say(f"open {serving.page_of(url, simulation.experiment_id)} to watch")
     view.say(
         f"experiment {simulation.experiment_id} at {url} (API docs: {url}/docs); "
-        f"{trainer.engine.workers} training processes, {trainer.loop}; results in {folder.path}"
+        f"{_words(trainer)}; results in {folder.path}"
     )
     return simulation
 

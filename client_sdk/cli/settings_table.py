@@ -45,9 +45,9 @@ server_learning_rate = 0.1
 ```
 
 A file may also hold `dataset`, `data_dir`, `label`, `kinds`, `image_size` and `fit` in `[data]`,
-`model` and `task` in `[training]`, and `name` and `kernel` in `[run]`, as `run --help` explains
-them. `none` on the command line takes a value of the file away where a setting has no default. The
-API also needs `dataset`, `dataset_size` and `model`, which `run` takes from its data.
+`model` and `task` in `[training]`, and `name`, `kernel` and `engine` in `[run]`, as `run --help`
+explains them. `none` on the command line takes a value of the file away where a setting has no
+default. The API also needs `dataset`, `dataset_size` and `model`, which `run` takes from its data.
 """
 _FOOT = """
 `client_sdk/cli/settings_table.py` prints this page from the declarations in

@@ -22,6 +22,7 @@ class InLine:
     """
 
     workers = 1
+    description = "training in this process"
 
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None

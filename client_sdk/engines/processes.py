@@ -56,6 +56,11 @@ class Processes:
         self._first: Future[None] | None = None  # a job that any process can do at once
         self._task = b""
 
+    @property
+    def description(self) -> str:
+        """How many processes there are, in words."""
+        return f"{self.workers} training process" + ("es" if self.workers > 1 else "")
+
     def start(self, data: Data) -> None:
         """Start the import of the libraries, which takes seconds; once.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from client_sdk.data.data import Data
@@ -19,11 +19,58 @@ from client_sdk.errors import BadSettings, DataError, TrainingFailed
 from client_sdk.task import weights_file
 from client_sdk.task.metrics import number_of
 from client_sdk.task.settings import TrainSettings
-from client_sdk.task.task import Evaluation, LocalUpdate, Result, Task, Weights
+from client_sdk.task.task import (
+    Evaluation,
+    LocalUpdate,
+    NotTogether,
+    Party,
+    Result,
+    Task,
+    Weights,
+)
 from serverless_fl.aggregation.fednova import STEPS
 from serverless_fl.wire.turns import Train, Training
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One client's training for one round: its task, the global weights, its data, settings."""
+
+    task: Task
+    base: Weights
+    data: Data
+    held_out: Data | None
+    settings: TrainSettings
+    seed: int
+    needs: Collection[str] = ()  # metrics that the strategy needs
+
+
+def plan_training(
+    task: Task,
+    data: Data,
+    client_id: str,
+    indices: Sequence[int],
+    weights: bytes,
+    order: Train,
+    offset: Weights | None = None,
+) -> Plan:
+    """What one client trains in one round, on its examples of `data` that it does not hold out.
+
+    `offset` is what the strategy adds to each gradient. Raises DataError.
+    """
+    seed, strategy = order.training.seed, order.strategy
+    mine, held_out = hold_out(indices, derive_seed(seed, "holdout", client_id))
+    return Plan(
+        task.for_client(client_id),
+        weights_file.read(weights),
+        data.subset(mine),
+        data.subset(held_out) if held_out else None,
+        _settings(order, offset),
+        derive_seed(seed, "train", order.round, client_id),
+        strategy.needs if strategy else (),
+    )
 
 
 def train_client(
@@ -35,32 +82,54 @@ def train_client(
     order: Train,
     offset: Weights | None = None,
 ) -> LocalUpdate:
-    """Train one client for one round, on its examples of `data` that it does not hold out.
+    """Train one client for one round; the arguments are those of `plan_training`.
 
-    `offset` is what the strategy adds to each gradient. Raises DataError, BadSettings for a
-    correction that the task does not make, and TrainingFailed where the task fails.
+    Raises DataError, BadSettings for a correction that the task does not make, and TrainingFailed
+    where the task fails.
     """
-    seed, strategy = order.training.seed, order.strategy
-    task = task.for_client(client_id)
-    mine, held_out = hold_out(indices, derive_seed(seed, "holdout", client_id))
+    plan = plan_training(task, data, client_id, indices, weights, order, offset)
     try:
-        update = local_update(
-            task,
-            weights,
-            data.subset(mine),
-            data.subset(held_out) if held_out else None,
-            _settings(order, offset),
-            derive_seed(seed, "train", order.round, client_id),
-            strategy.needs if strategy else (),
-        )
+        update = _update(plan)
     except TrainingFailed as error:
         _blame(data, indices, error)
         raise
-    numbers = map(number_of, update.metrics.values())
-    is_sound = all(math.isfinite(number) for number in numbers if number is not None)
-    if not is_sound or not weights_file.is_finite(update.weights):
+    if not _is_sound(update):
         _blame(data, indices)
     return update
+
+
+def train_clients(
+    task: Task, data: Data, orders: Sequence[Sequence[Any]], at_once: int
+) -> list[LocalUpdate]:
+    """Train several clients, `at_once` as one model; each has the arguments of `train_client`.
+
+    Raises NotTogether where they cannot be trained so, also where an update is not finite, and what
+    `train_client` raises.
+    """
+    plans = [plan_training(task, data, *order) for order in orders]
+    for plan in plans:
+        require_taken(plan.task, plan.settings)
+        if plan.task is not task:
+            raise NotTogether(f"{task.name} has tensors of each client's own")
+    started = time.perf_counter()
+    before = [_measured(plan, plan.base) for plan in plans]
+    parties = [Party(plan.base, plan.data, plan.settings, plan.seed) for plan in plans]
+    results = _call(task, "train_together", lambda: task.train_together(parties, at_once))
+    after = [_measured(plan, one.weights) for plan, one in zip(plans, results, strict=True)]
+    seconds = (time.perf_counter() - started) / len(plans)
+    found = [
+        _finished(*parts, seconds) for parts in zip(plans, results, before, after, strict=True)
+    ]
+    if not all(map(_is_sound, found)):
+        raise NotTogether("an update has values that are not finite")
+    return found
+
+
+def _is_sound(update: LocalUpdate) -> bool:
+    """Whether the weights and metrics are finite."""
+    numbers = map(number_of, update.metrics.values())
+    is_sound = all(math.isfinite(number) for number in numbers if number is not None)
+    return is_sound and weights_file.is_finite(update.weights)
 
 
 def _blame(data: Data, indices: Sequence[int], error: Exception | None = None) -> None:
@@ -130,22 +199,43 @@ def local_update(
     that the strategy needs. Raises BadSettings for a correction that the task does not make.
     """
     require_taken(task, settings)
-    started = time.perf_counter()
     base = weights_file.read(weights)
-    before = measure(task, base, held_out) if held_out is not None else {}
-    result = _call(task, "train", lambda: task.train(base, data, settings, seed))
+    return _update(Plan(task, base, data, held_out, settings, seed, needs))
+
+
+def _update(plan: Plan) -> LocalUpdate:
+    require_taken(plan.task, plan.settings)
+    started, task = time.perf_counter(), plan.task
+    before = _measured(plan, plan.base)
+    parts = plan.base, plan.data, plan.settings, plan.seed
+    result = _call(task, "train", lambda: task.train(*parts))
     if not isinstance(result, Result):
         raise TrainingFailed(
             f"The train method of {task.name} must give a Result, not a {type(result).__name__}."
         )
-    after = measure(task, result.weights, held_out) if held_out is not None else {}
+    after = _measured(plan, result.weights)
+    return _finished(plan, result, before, after, time.perf_counter() - started)
+
+
+def _measured(plan: Plan, weights: Weights) -> dict[str, float]:
+    """Metrics of the held-out examples; none where the client holds none out."""
+    return {} if plan.held_out is None else measure(plan.task, weights, plan.held_out)
+
+
+def _finished(
+    plan: Plan,
+    result: Result,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    seconds: float,
+) -> LocalUpdate:
     metrics = dict(result.metrics)
-    if STEPS in needs and result.effective_steps is not None:
+    if STEPS in plan.needs and result.effective_steps is not None:
         metrics[STEPS] = result.effective_steps
-    metrics["train_seconds"] = time.perf_counter() - started
+    metrics["train_seconds"] = seconds
     metrics |= {f"{name}_before": value for name, value in before.items()}
     metrics |= {f"{name}_after": value for name, value in after.items()}
-    weights = _written(task, base, result)
+    weights = _written(plan.task, plan.base, result)
     return LocalUpdate(weights, result.num_examples, metrics, result.effective_steps)
 
 
@@ -195,7 +285,7 @@ def _call(task: Task, method: str, call: Callable[[], T]) -> T:
     """Call a user's code, and put its failure into a sentence; the cause keeps the traceback."""
     try:
         return call()
-    except (BadSettings, DataError, TrainingFailed, MemoryError):
+    except (BadSettings, DataError, TrainingFailed, NotTogether, MemoryError):
         raise
     except Exception as error:
         if isinstance(error, RuntimeError) and "memory" in str(error):

@@ -7,10 +7,11 @@ code knows no corrections of a gradient, so PyTorch trains where an experiment a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from client_sdk.data.data import Arrays
 from client_sdk.data.dataset import Dataset, normalise
@@ -19,9 +20,10 @@ from client_sdk.task.compiled.native import Kernel, Unavailable, compile_kernel
 from client_sdk.task.model_file import Description
 from client_sdk.task.models import TwoLayerCNN, build, spec_for
 from client_sdk.task.settings import TrainSettings
-from client_sdk.task.task import ALL_CORRECTIONS, Result, Task, Weights
+from client_sdk.task.task import ALL_CORRECTIONS, Party, Result, Task, Weights
 from client_sdk.task.tensors import put_weights, weights_of
-from client_sdk.task.train import Loop, batches, evaluate, pick_device, train_fused
+from client_sdk.task.together import Client, train_together
+from client_sdk.task.train import Loop, batches, evaluate, pick_device, sgd, train_fused
 from serverless_fl.aggregation.fednova import effective_steps
 
 
@@ -91,6 +93,24 @@ class PictureTask(Task):
         reached = effective_steps(steps, training.momentum)
         return Result(weights_of(model), len(y), {"train_loss": loss}, reached)
 
+    def require_together(self, data: Arrays) -> None:
+        """Every network of this SDK can be trained with a client dimension."""
+
+    def train_together(self, parties: Sequence[Party], at_once: int) -> list[Result]:
+        """Train each party as `train` does, with a client dimension."""
+        device = pick_device()
+        clients = [
+            Client(
+                party.weights,
+                (self._scaled(party.data.x).to(device), party.data.y.to(device)),
+                party.training,
+                party.seed,
+            )
+            for party in parties
+        ]
+        model = build(self.about.spec).to(device)
+        return train_together(model, _each_loss, sgd, clients, at_once)
+
     def evaluate(self, weights: Weights, data: Arrays) -> dict[str, float]:
         """Cross-entropy as `loss`, and `accuracy`."""
         device = self._device()
@@ -132,6 +152,10 @@ def picture_task(dataset: Dataset, model: str = "auto", kernel: str = "auto") ->
     """The task of a set of pictures; `model` is a name, as in `spec_for`. Raises DataError."""
     spec = spec_for(model, dataset.shape, len(dataset.classes))
     return PictureTask(Description.of(dataset, spec), kernel)
+
+
+def _each_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(outputs, targets, reduction="none")
 
 
 def _first(training: TrainSettings) -> str:

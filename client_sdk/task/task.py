@@ -41,6 +41,20 @@ class Result:
     effective_steps: float | None = None  # of plain SGD that reach as far; None: not known
 
 
+@dataclass(frozen=True)
+class Party:
+    """What `Task.train` gets for one client."""
+
+    weights: Weights
+    data: Any
+    training: TrainSettings
+    seed: int
+
+
+class NotTogether(Exception):
+    """Clients of this task cannot be trained as one model; the message is a reason, in words."""
+
+
 class Task(ABC):
     """A model, how it trains, and how it is measured.
 
@@ -64,6 +78,17 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, weights: Weights, data: Any) -> Mapping[str, float]:
         """Metrics of the weights on some examples; there is at least one example."""
+
+    def require_together(self, data: Any) -> None:
+        """Raise NotTogether unless `train_together` trains clients with parts of this data set."""
+        raise NotTogether(f"{self.name or type(self).__name__} trains one client at a time")
+
+    def train_together(self, parties: Sequence[Party], at_once: int) -> list[Result]:
+        """Train each party as `train` does, to a tolerance, `at_once` of them as one model.
+
+        A party's result must not depend on the others. Raises NotTogether.
+        """
+        raise NotTogether(f"{self.name or type(self).__name__} trains one client at a time")
 
     def meet(self, data: Any) -> None:  # noqa: B027  (most tasks know their form)
         """Learn the form of the weights from data, where the task does not know it yet.

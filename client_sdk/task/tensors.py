@@ -18,7 +18,7 @@ from client_sdk.task import weights_file
 
 def weights_of(model: nn.Module) -> dict[str, np.ndarray]:
     """Copies of a module's tensors, on the CPU. Raises DataError for a type that cannot travel."""
-    return {name: _array(name, tensor) for name, tensor in _tensors(model).items()}
+    return {name: array_of(name, tensor) for name, tensor in _tensors(model).items()}
 
 
 def put_weights(model: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
@@ -50,7 +50,8 @@ def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
-def _array(name: str, tensor: torch.Tensor) -> np.ndarray:
+def array_of(name: str, tensor: torch.Tensor) -> np.ndarray:
+    """A copy of a tensor, on the CPU. Raises DataError for a type that cannot travel."""
     tensor = tensor.detach().cpu().contiguous()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.uint16).numpy().view(weights_file.BFLOAT16).copy()

@@ -30,8 +30,22 @@ from client_sdk.task.soundness import (
     tensor_of,
 )
 from client_sdk.task.steps import Steps
-from client_sdk.task.task import ALL_CORRECTIONS, Result, Task, Weights
+from client_sdk.task.task import (
+    ALL_CORRECTIONS,
+    NotTogether,
+    Party,
+    Result,
+    Task,
+    Weights,
+)
 from client_sdk.task.tensors import put_weights, weights_of
+from client_sdk.task.together import (
+    OPTIMISERS,
+    Client,
+    one_by_one,
+    require_together,
+    train_together,
+)
 from client_sdk.task.train import pick_device
 
 Measure = Callable[[torch.Tensor, torch.Tensor], Any]
@@ -143,6 +157,47 @@ class TorchTask(Task):
         metrics = {"train_loss": float(total) / len(data)}
         return Result(weights_of(model), len(data), metrics, steps.effective)
 
+    def require_together(self, data: Data) -> None:
+        """Raise NotTogether for networks, losses, optimisers and data that cannot be batched."""
+        if self.optimiser not in OPTIMISERS:
+            names = ", ".join(one.__name__ for one in OPTIMISERS)
+            raise NotTogether(f"the optimiser {_name(self.optimiser)} is none of {names}")
+        if not isinstance(data, Arrays):
+            raise NotTogether(f"the examples of {type(data).__name__} are read one at a time")
+        model = self._copy().train().to(pick_device())
+        batch = _batch(data, range(min(len(data), 3)))
+        with _seeded(0):
+            outputs, targets = self._call(model, batch)
+            if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
+                raise NotTogether("outputs and targets are no tensors")
+            columns = [*_placed(model, batch)[:-1], targets]
+            require_together(model, one_by_one(self.loss), self.loss, columns)
+
+    def train_together(self, parties: Sequence[Party], at_once: int) -> list[Result]:
+        """Train each party as `train` does, with a client dimension."""
+        self.require_together(parties[0].data)
+        model = self._copy().train().to(pick_device())
+        first = parties[0].training
+        Steps(model, _optimiser(self.optimiser, [*model.parameters()], first), first)  # it checks
+        clients = [
+            Client(party.weights, self._columns(model, party.data), party.training, party.seed)
+            for party in parties
+        ]
+
+        def optimiser(
+            values: Sequence[torch.Tensor], training: TrainSettings
+        ) -> torch.optim.Optimizer:
+            return _optimiser(self.optimiser, values, training)
+
+        return train_together(model, one_by_one(self.loss), optimiser, clients, at_once)
+
+    @torch.no_grad()
+    def _columns(self, model: nn.Module, data: Arrays) -> tuple[torch.Tensor, ...]:
+        """All examples in the form that the network and the loss take. Raises DataError."""
+        *inputs, targets = _placed(model, tuple(map(tensor_of, data.columns)))
+        outputs = model(*(column[:1] for column in inputs))
+        return (*inputs, self._formed(outputs.expand(len(targets), *outputs.shape[1:]), targets))
+
     @torch.no_grad()
     def evaluate(self, weights: Weights, data: Data) -> dict[str, float]:
         """The mean loss, and the metrics of all examples."""
@@ -200,16 +255,30 @@ class TorchTask(Task):
         self, model: nn.Module, batch: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The outputs and targets of a batch. Raises DataError where the loss is always 0."""
-        outputs, targets = _call(model, batch, self._by_class)
+        *inputs, targets = _placed(model, batch)
+        outputs = model(*inputs)
+        return outputs, self._formed(outputs, targets)
+
+    def _formed(self, outputs: Any, targets: Any) -> Any:
+        """The targets in the form that the loss takes beside these outputs. Raises DataError."""
         if self._by_class and isinstance(outputs, torch.Tensor) and outputs.shape[1:2] == (1,):
             raise DataError(
                 f"{self.name} has one output for an example, whose cross entropy is always 0: give "
                 "it an output for each class, or another loss, such as nn.BCEWithLogitsLoss()."
             )
-        if self._by_class and isinstance(outputs, torch.Tensor) and torch.is_tensor(targets):
+        if not isinstance(targets, torch.Tensor) or not isinstance(outputs, torch.Tensor):
+            return targets
+        if self._by_class:
             ignored = getattr(self.loss, "ignore_index", -100)
-            targets = labels_for(outputs, targets, ignored, self.name)
-        return outputs, targets
+            return labels_for(outputs, targets, ignored, self.name)
+        if targets.shape != outputs.shape and targets.numel() == outputs.numel():
+            # [N] beside [N, 1]: a loss would compare each output with each target.
+            targets = targets.view_as(outputs)
+        if targets.is_floating_point() or targets.shape == outputs.shape:
+            targets = targets.to(outputs.dtype)
+        elif not targets.is_floating_point():
+            targets = targets.long()  # of classes
+        return targets
 
     def _copy(self) -> nn.Module:
         """A module of the network; making a new one each time would draw random numbers."""
@@ -247,7 +316,7 @@ def _name(found: Any) -> str:
 
 
 def _optimiser(
-    make: Optimiser, parameters: list[nn.Parameter], training: TrainSettings
+    make: Optimiser, parameters: Sequence[torch.Tensor], training: TrainSettings
 ) -> torch.optim.Optimizer:
     made: torch.optim.Optimizer
     if not isinstance(make, type):
@@ -286,31 +355,19 @@ def _batch(data: Data, indices: Sequence[int]) -> tuple[torch.Tensor, ...]:
     return tuple(parts)
 
 
-def _call(
-    model: nn.Module, batch: tuple[torch.Tensor, ...], by_class: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The network's outputs, and the targets in the form that a loss takes."""
+def _placed(model: nn.Module, batch: tuple[Any, ...]) -> list[Any]:
+    """Inputs and target beside the network's weights, and floating-point inputs of their type."""
     floats = [p for p in model.parameters() if p.is_floating_point()]
     weights = max(floats, key=torch.numel, default=torch.zeros(0))
     *inputs, targets = (
         part.to(weights.device) if isinstance(part, torch.Tensor) else part for part in batch
     )
-    outputs = model(
+    return [
         *(
             part.to(weights.dtype)
             if isinstance(part, torch.Tensor) and part.is_floating_point()
             else part
             for part in inputs
-        )
-    )
-    is_plain = not isinstance(targets, torch.Tensor) or not isinstance(outputs, torch.Tensor)
-    if is_plain or by_class:  # labels have a form of their own
-        return outputs, targets
-    if targets.shape != outputs.shape and targets.numel() == outputs.numel():
-        # [N] beside [N, 1]: a loss would compare each output with each target.
-        targets = targets.view_as(outputs)
-    if targets.is_floating_point() or targets.shape == outputs.shape:
-        targets = targets.to(outputs.dtype)
-    elif not targets.is_floating_point():
-        targets = targets.long()  # of classes
-    return outputs, targets
+        ),
+        targets,
+    ]

@@ -9,7 +9,7 @@ arXiv:1602.05629, algorithm 1, ClientUpdate. See it at work with
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -70,13 +70,7 @@ def _epochs(
     *,
     fused: bool = False,
 ) -> float:
-    optimiser = torch.optim.SGD(
-        model.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        fused=fused,
-    )
+    optimiser = sgd([*model.parameters()], settings, fused=fused)
     steps = Steps(model, optimiser, settings)
     draws = SeededRandom(seed)
     model.train()
@@ -94,6 +88,19 @@ def _epochs(
             steps.take()
         mean_loss = total.item() / len(y)
     return mean_loss
+
+
+def sgd(
+    parameters: Sequence[torch.Tensor], settings: TrainSettings, *, fused: bool = False
+) -> torch.optim.SGD:
+    """The optimiser of the settings."""
+    return torch.optim.SGD(
+        parameters,
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        fused=fused,
+    )
 
 
 def _at_once(x: torch.Tensor) -> int:

@@ -8,7 +8,8 @@ import pytest
 import client_sdk
 
 PUBLIC = [
-    *("Answer", "Arrays", "BadAnswer", "BadSettings", "ClientError", "CoordinatorClient"),
+    *("Answer", "Arrays", "BadAnswer", "BadSettings", "Batched", "ClientError"),
+    "CoordinatorClient",
     *("CoordinatorUnreachable", "CorruptDownload", "Data", "DataError", "Dataset"),
     *("DirectRefused", "EmbeddedCoordinator", "Engine", "Event", "FunctionTask", "InLine"),
     *("Items", "LocalTrainer", "Memory", "ModelSpec", "NotAuthorised", "NotThere", "Outcome"),

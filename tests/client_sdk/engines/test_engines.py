@@ -9,6 +9,7 @@ import pytest
 from client_sdk.data.data import Items
 from client_sdk.data.holdout import hold_out
 from client_sdk.data.seeds import derive_seed
+from client_sdk.engines.batched import Batched
 from client_sdk.engines.in_line import InLine
 from client_sdk.engines.processes import Processes
 from client_sdk.engines.trainer import LocalTrainer
@@ -29,7 +30,12 @@ def of_the_page():
     return found["Threads"]()
 
 
-ENGINES = {"in line": InLine, "processes": lambda: Processes(1), "of the page": of_the_page}
+ENGINES = {
+    "in line": InLine,
+    "processes": lambda: Processes(1),
+    "of the page": of_the_page,
+    "batched": lambda: Batched(8),
+}
 BASE = weights_file.write({"line": np.array([1.0, 2.0])})
 
 
