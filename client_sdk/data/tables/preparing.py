@@ -15,7 +15,7 @@ import numpy as np
 
 from client_sdk.data.tables.schema import ColumnSchema, Scale, Schema, require_scale
 from client_sdk.data.tables.table import Column, Table, as_category
-from client_sdk.data.tables.words import folded, listed, shown
+from client_sdk.data.tables.words import folded, listed, shown, truth
 from client_sdk.errors import DataError
 from serverless_fl.domain import agreement
 
@@ -62,14 +62,30 @@ def check(table: Table, schema: Schema, *, map_classes: bool = False) -> tuple[s
         notes += _check_column(table.name, columns[wanted.name], wanted)
     if table.label is not None:
         _labels(table.name, table.label, schema, map_classes)
+        notes += _mapped(table.name, table.label, schema)
     return tuple(notes)
+
+
+def _mapped(whose: str, label: Column, schema: Schema) -> list[str]:
+    """A sentence on classes whose words are others here."""
+    if schema.classes is None:
+        return []
+    own = as_category(label).categories
+    places = [_class_of(whose, word, own, schema.classes, map_classes=True) for word in own]
+    pairs = [
+        f"{shown(word)} as {shown(schema.classes[place])}"
+        for word, place in zip(own, places, strict=True)
+        if word != schema.classes[place]
+    ]
+    return [f"Classes are matched: {', '.join(pairs)}."] if pairs else []
 
 
 def prepare(table: Table, schema: Schema, *, map_classes: bool = False) -> Prepared:
     """Make inputs and labels of a table. Raises DataError as `check` does.
 
     A number is scaled to mean 0 and deviation 1 over all parties; a missing one is 0. A category is
-    a 1 among zeros. With `map_classes` a class matches without regard to capitals and spaces.
+    a 1 among zeros. With `map_classes` a class matches without regard to capitals and spaces, and
+    1 is yes.
     """
     notes = check(table, schema, map_classes=map_classes)
     columns = {column.name: column for column in table.columns}
@@ -85,12 +101,12 @@ def prepare(table: Table, schema: Schema, *, map_classes: bool = False) -> Prepa
     return Prepared(x, y, notes)
 
 
-def sums(table: Table, schema: Schema) -> list[agreement.ColumnSums]:
+def sums(table: Table, schema: Schema, *, map_classes: bool = False) -> list[agreement.ColumnSums]:
     """What the table adds to the scales of all parties, for each of `Schema.numeric`, in float64.
 
     Raises DataError as `check` does.
     """
-    check(table, schema)
+    check(table, schema, map_classes=map_classes)
     columns = {column.name: column for column in table.columns}
     found = []
     for name in schema.numeric:
@@ -191,19 +207,22 @@ def _labels(whose: str, label: Column, schema: Schema, map_classes: bool) -> np.
     return found
 
 
+def _truth(word: str) -> bool | None:
+    """The truth value of a word or of the number 1 or 0."""
+    return {"1": True, "0": False}.get(word.strip(), truth(word))
+
+
 def _class_of(
     whose: str, word: str, own: Sequence[str], classes: Sequence[str], map_classes: bool
 ) -> int:
     if word in classes:
         return classes.index(word)
     alike = [n for n, other in enumerate(classes) if folded(other) == folded(word)]
+    if not alike and (meant := _truth(word)) is not None:  # 1 is yes, where there is one yes
+        alike = [n for n, other in enumerate(classes) if _truth(other) == meant]
     if map_classes and len(alike) == 1:
         return alike[0]
-    hint = (
-        f" ({shown(classes[alike[0]])} is spelt otherwise: --map-classes)"
-        if len(alike) == 1
-        else ""
-    )
+    hint = f" (--map-classes takes it for {shown(classes[alike[0]])})" if len(alike) == 1 else ""
     raise DataError(
         f"{whose}: {shown(word)} is none of the experiment's classes{hint}: "
         f"{listed(classes)} there, {listed(own)} here."

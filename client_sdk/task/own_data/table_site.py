@@ -55,7 +55,11 @@ class TableSite:
         """The number of rows, the facts, and sums of columns that have enough values."""
         schema = self._task.schema
         facts = agreement_of(self._task, federated=self._federated).facts
-        found = preparing.sums(self._table, schema) if self._federated else []
+        found = (
+            preparing.sums(self._table, schema, map_classes=self._map_classes)
+            if self._federated
+            else []
+        )
         sums = [
             one
             if one.count >= FEWEST

@@ -96,8 +96,8 @@ DIFFERENT = {
     ),
     "a class in capitals": (
         "age,sex,smokes,sick\n1,f,yes,ILL\n",
-        "own: 'ILL' is none of the experiment's classes ('ill' is spelt otherwise: --map-classes): "
-        "[ill, well] there, [ILL] here.",
+        "own: 'ILL' is none of the experiment's classes (--map-classes takes it for 'ill'): [ill, "
+        "well] there, [ILL] here.",
     ),
     "a number in place of classes": (
         "age,sex,smokes,sick\n1,f,yes,1\n",

@@ -186,3 +186,30 @@ def test_a_description_in_words_is_that_of_a_sample(tables, tmp_path):
     said = plan_of(Look(label="diagnosis", columns=words, classes=["B", "M"]), federated=True)
     assert said.agreement == sample.agreement
     assert said.initial(0) == sample.initial(0)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "note"),
+    [
+        (("no", "yes"), ("0", "1"), "Classes are matched: '0' as 'no', '1' as 'yes'."),
+        (("0", "1"), ("No", "YES"), "Classes are matched: 'No' as '0', 'YES' as '1'."),
+        (("benign", "ill"), ("Benign", "ILL "), "Benign' as 'benign', 'ILL' as 'ill'."),
+    ],
+)
+def test_a_federated_table_joins_with_classes_that_are_written_otherwise(
+    tmp_path, theirs, ours, note
+):
+    for name, words in (("like", theirs), ("own", ours)):
+        rows = "".join(f"{n % 7},{words[n % 2]}\n" for n in range(20))
+        (tmp_path / f"{name}.csv").write_text(f"age,sick\n{rows}")
+    plan = plan_of(Look(like=tmp_path / "like.csv", label="sick"), federated=True)
+    source = Source(path=tmp_path / "own.csv", map_classes=True)
+    site = read_site(source, plan.initial(0), federated=True)
+    assert any(note in one for one in site.notes)
+    declared = site.declaration()
+    assert [(one.column, one.count) for one in declared.sums] == [("age", 20)]
+    scales = [ScaleView(column="age", mean=3, deviation=2, count=20)]
+    _, data, _ = site.ready(scales)
+    assert data.y.tolist() == [0, 1] * 10
+    with pytest.raises(DataError, match="--map-classes takes it for"):
+        read_site(Source(path=tmp_path / "own.csv"), plan.initial(0), federated=True)
