@@ -6,15 +6,18 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
 from client_sdk.cli import own_task
-from client_sdk.errors import UsageError
+from client_sdk.errors import ClientError, DataError, UsageError
 from client_sdk.results.console import Output
 from client_sdk.task import weights_file
 from client_sdk.task.agreeing import require_same
+from client_sdk.task.answers import Answer
 from client_sdk.task.model_file import read_file
+from client_sdk.task.task import Task, Weights
 from client_sdk.tools.predict import predict
 from client_sdk.tools.predict_table import (
     RowPrediction,
@@ -55,8 +58,20 @@ def predict_own(arguments: argparse.Namespace) -> list[RowPrediction]:
     return [
         RowPrediction(path, number, found.answer, found.probability)
         for path in arguments.images
-        for number, found in enumerate(task.predict_file(weights, path), 1)
+        for number, found in enumerate(_answers(task, weights, path), 1)
     ]
+
+
+def _answers(task: Task, weights: Weights, path: Path) -> Sequence[Answer]:
+    """Call a user's code. Raises DataError, also where it fails."""
+    try:
+        return task.predict_file(weights, path)
+    except (ClientError, DataError, UsageError):
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{task.name} cannot read or answer {path}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _rows(arguments: argparse.Namespace, console: Output, found: Sequence[RowPrediction]) -> int:

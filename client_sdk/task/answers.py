@@ -12,7 +12,7 @@ import numpy as np
 from client_sdk.errors import DataError
 
 Reader = Callable[[Path], Any]
-"""Reads a file or folder as the inputs of a model, an array [N, ...]."""
+"""Reads a file or folder as the inputs of a model: an array [N, ...], or a tuple of some."""
 
 
 @dataclass(frozen=True)

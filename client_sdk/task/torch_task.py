@@ -72,7 +72,7 @@ class TorchTask(Task):
     torch.optim, which gets the learning rate, momentum and weight decay that it takes, or a
     function of (parameters, TrainSettings): SGD by default. `classes` are the names of the classes
     in the order of the labels. `reads` makes inputs of a file, for `predict_file`: by default of a
-    NumPy file.
+    NumPy file; several inputs are a tuple.
 
     Data: (x, y) arrays or tensors, or a torch Dataset of (x, y); with more than two parts, the last
     is the target and the network is called with the others. Floating-point inputs become the type
@@ -99,6 +99,9 @@ class TorchTask(Task):
         self.name = name or _name(network)
         self.loss = loss or F.cross_entropy
         self._by_class = self.loss is F.cross_entropy or isinstance(self.loss, nn.CrossEntropyLoss)
+        self._is_binary = self.loss is F.binary_cross_entropy_with_logits or isinstance(
+            self.loss, nn.BCEWithLogitsLoss
+        )
         self.metrics = dict(
             ({"accuracy": accuracy} if self._by_class else {}) if metrics is None else metrics
         )
@@ -230,13 +233,22 @@ class TorchTask(Task):
         return torch.cat([outputs.cpu() for outputs, _ in self._outputs(model, data)])
 
     def predict_file(self, weights: Weights, path: Path) -> Sequence[Answer]:
-        """The most probable class of each input that `reads` gives, or the network's number."""
-        inputs = self.reads(path)
-        outputs = self.predict(weights, Arrays(inputs, np.zeros(len(inputs), np.float32)))
+        """The most probable class of each input that `reads` gives, or the network's number.
+
+        One output that was trained by binary cross entropy with logits is the class 1, or not.
+        """
+        read = self.reads(path)
+        inputs = read if isinstance(read, tuple) else (read,)
+        examples = Arrays(*inputs, np.zeros(len(inputs[0]), np.float32))
+        outputs = self.predict(weights, examples)
         if self._by_class:
             shares = outputs.softmax(1).numpy()
             places = shares.argmax(1)
             return answers_of(places, shares, self.classes or range(shares.shape[1]))
+        if self._is_binary and outputs.numel() == len(outputs):
+            yes = outputs.flatten().double().sigmoid().numpy()
+            shares = np.stack([1 - yes, yes], 1)
+            return answers_of(shares.argmax(1), shares, self.classes or range(2))
         if outputs.numel() != len(outputs):
             raise DataError(f"{self.name} has more than one output an input, and none is a class.")
         return answers_of(outputs.flatten().numpy(), None, ())

@@ -84,15 +84,26 @@ def _of_task(task: Task, data: bytes, example: Any) -> Graph:
     network = task.model(weights_file.read(data))
     if not isinstance(network, nn.Module):
         raise DataError(f"The model of {task.name} is a {type(network).__name__}, no torch module.")
-    inputs = torch.as_tensor(example)[:2]
-    if inputs.is_floating_point():
-        inputs = inputs.float()
-    if len(inputs) < 2:
+    several = isinstance(example, tuple)
+    inputs = tuple(map(_two_of, example if several else (example,)))
+    about = {**read_metadata(data), "output": "output"}
+    made = Graph(network.eval(), inputs if several else inputs[0], about, "input", "output")
+    forms = zip(made.inputs, map(_form_of, inputs), strict=True)
+    about["input"] = "; ".join(f"{name}: {form}" for name, form in forms)
+    return made
+
+
+def _two_of(column: Any) -> torch.Tensor:
+    """Two examples of an input. Raises DataError."""
+    found = torch.as_tensor(column)[:2]
+    if len(found) < 2:
         raise DataError("An export needs two inputs or more, to see which size may vary.")
-    kind = str(inputs.dtype).removeprefix("torch.")
-    shape = "".join(f", {n}" for n in inputs.shape[1:])
-    about = read_metadata(data) | {"input": f"input: {kind} [batch{shape}]", "output": "output"}
-    return Graph(network.eval(), inputs, about, "input", "output")
+    return found.float() if found.is_floating_point() else found
+
+
+def _form_of(column: torch.Tensor) -> str:
+    kind = str(column.dtype).removeprefix("torch.")
+    return f"{kind} [batch{''.join(f', {n}' for n in column.shape[1:])}]"
 
 
 def _of_pictures(data: bytes, normalise: bool, whose: str) -> Graph:

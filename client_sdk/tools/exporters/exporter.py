@@ -17,14 +17,27 @@ class Graph:
     """A network, inputs to trace it with, the names of its input and output, and the metadata.
 
     `example` is [N, ...]. N is two or more: PyTorch's exporter takes a batch of one for a fixed
-    size. The metadata are those of the model's file, and descriptions of the input and the output.
+    size. A network of several inputs has a tuple of them. The metadata are those of the model's
+    file, and descriptions of the input and the output.
     """
 
     network: nn.Module
-    example: torch.Tensor
+    example: torch.Tensor | tuple[torch.Tensor, ...]
     about: Mapping[str, str]
     input: str
     output: str
+
+    @property
+    def examples(self) -> tuple[torch.Tensor, ...]:
+        """The example of each input."""
+        return self.example if isinstance(self.example, tuple) else (self.example,)
+
+    @property
+    def inputs(self) -> list[str]:
+        """The name of each input: those of several are numbered from 0."""
+        if not isinstance(self.example, tuple):
+            return [self.input]
+        return [f"{self.input}{number}" for number in range(len(self.example))]
 
 
 class Exporter(ABC):

@@ -28,16 +28,18 @@ class Onnx(Exporter):
             ) from error
         import torch
 
-        graph = trace()
+        graph, batch = trace(), torch.export.Dim("batch")
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of its own tree specs
             warnings.simplefilter("ignore", DeprecationWarning)
+            # Several inputs have one batch, and torch says so.
+            warnings.filterwarnings("ignore", "# The axis name", UserWarning)
             program = torch.onnx.export(
                 graph.network,
-                (graph.example,),
-                input_names=[graph.input],
+                graph.examples,
+                input_names=graph.inputs,
                 output_names=[graph.output],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=tuple({0: batch} for _ in graph.examples),
                 dynamo=True,
                 verbose=False,
             )

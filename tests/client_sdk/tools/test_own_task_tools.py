@@ -185,3 +185,68 @@ def test_the_commands_take_the_place_of_the_task(tmp_path, monkeypatch, capsys):
     assert command_line.run(["export", *own, "--out", "m.onnx"]) == 2
     assert command_line.run(["predict", "x.npy", "--model", "m.safetensors"]) == 2
     assert "task of somebody's own, mine: give --task" in capsys.readouterr().err
+
+
+class Masked(nn.Module):
+    """Takes words as numbers, and which of them count."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.head = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+    def forward(self, words, mask):
+        return self.head((self.words(words) * mask[..., None]).sum(1))
+
+
+def test_a_task_that_reads_several_inputs_predicts_and_is_exported(tmp_path):
+    def reads(path):
+        lines = path.read_text().splitlines()
+        words = np.array([[int(word) for word in line.split()] for line in lines])
+        return words, (words > 0).astype(np.float32)
+
+    path = tmp_path / "words.txt"
+    path.write_text("1 2 0\n3 4 5\n8 0 0\n")
+    task = TorchTask(Masked, reads=reads, name="masked")
+    weights = task.initial(1)
+    found = task.predict_file(weights, path)
+    model = task.model(weights)
+    words, mask = map(torch.as_tensor, reads(path))
+    with torch.no_grad():
+        expected = model(words, mask).softmax(1)
+    assert [answer.answer for answer in found] == [str(n) for n in expected.argmax(1).tolist()]
+    exported = export_task(task, of(task), "onnx", lambda: reads(path))
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    assert names == ["input0", "input1"]
+    (outputs,) = session.run(None, dict(zip(names, reads(path), strict=True)))
+    with torch.no_grad():
+        np.testing.assert_allclose(outputs, model(words, mask).numpy(), atol=1e-5)
+    about = session.get_modelmeta().custom_metadata_map["input"]
+    assert about == "input0: int64 [batch, 3]; input1: float32 [batch, 3]"
+
+
+def test_one_output_of_binary_cross_entropy_is_a_class(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[2.0], [-3.0]], np.float32))
+    task = TorchTask(
+        lambda: nn.Linear(1, 1), loss=nn.BCEWithLogitsLoss(), classes=["no", "yes"], name="b"
+    )
+    weights = {"weight": np.ones((1, 1), np.float32), "bias": np.zeros(1, np.float32)}
+    found = task.predict_file(weights, tmp_path / "x.npy")
+    assert [answer.answer for answer in found] == ["yes", "no"]
+    assert found[0].probability == pytest.approx(1 / (1 + np.exp(-2.0)))
+
+
+def test_a_reader_that_fails_is_named(tmp_path, capsys, monkeypatch):
+    (tmp_path / "mine_fails.py").write_text(
+        TASK.replace('name="mine"', 'name="mine", reads=lambda path: path.missing'),
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import mine_fails
+
+    model = tmp_path / "m.safetensors"
+    model.write_bytes(of(mine_fails.task))
+    words = ["predict", "x.csv", "--task", "mine_fails:task", "--model", str(model)]
+    assert command_line.run(words) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "mine cannot read or answer x.csv: AttributeError:" in said
