@@ -6,17 +6,17 @@ from app.service.clients.credentials import AdminKeys
 from app.service.clients.enrolment import Enrolled, Enrolment, Subscriber, Subscription
 from app.service.clients.long_poll import LongPolls
 from app.service.clients.masking import Masking, Maskings
-from app.service.clients.shards import Shard, ShardRule
 from app.service.clients.turn import Done, Phase, Train, Turn, Turns, Wait
 from app.service.clients.updates import Updates
 from app.service.context import Context
+from app.service.data.declarations import Declaration, Terms
+from app.service.data.shards import Shard, ShardRule
 from app.service.experiments.access import Access, EnrolmentKey
 from app.service.experiments.deletion import Deletion
 from app.service.experiments.lifecycle import Experiments
 from app.service.experiments.pausing import Pausing
 from app.service.files.uploads import PartPlan
 from app.service.limits import Limits
-from app.service.own_data.declarations import Declaration, Terms
 from app.service.reading.audit import Audit
 from app.service.reading.details import (
     ExperimentDetails,

@@ -8,13 +8,14 @@ from dataclasses import replace
 from app.service import journal
 from app.service.aggregation.leases import Held
 from app.service.aggregation.run import log_work, run_tasks
-from app.service.aggregation.tasks import Aggregation, CannotUnmask, LostUpdate
+from app.service.aggregation.tasks import Aggregation, LostUpdate
 from app.service.call_budget import CallBudget
 from app.service.cost.metering import Metering
 from app.service.files.compressed_models import CompressedModel
 from app.service.files.own_files import Damaged
 from app.service.files.stored import Gone
 from app.service.records import keys
+from app.service.secure import CannotUnmask
 from app.telemetry.logs import WARNING, log_event
 from serverless_fl.aggregation.gram import sound
 from serverless_fl.aggregation.stepping import StrategyFault

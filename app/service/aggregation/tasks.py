@@ -47,13 +47,9 @@ from serverless_fl.weights import spans
 from serverless_fl.weights.header import FLOATS, Layout
 
 if TYPE_CHECKING:
-    from app.service.aggregation.unmasking import Unmasking
+    from app.service.secure.unmasking import Unmasking
 
 Task = SumTask | StackTask | ReduceTask | JoinTask | GramTask
-
-
-class CannotUnmask(Exception):
-    """The shares that clients handed in do not open the sum of their updates."""
 
 
 class LostUpdate(Exception):
@@ -94,7 +90,7 @@ class Aggregation:
         aggregation = cls(context, experiment, round_, updates, layout, new, base, older)
         if round_.masked and round_.state is RoundState.AGGREGATING:
             # Imported here: few experiments need the package of ciphers.
-            from app.service.aggregation.unmasking import Unmasking
+            from app.service.secure.unmasking import Unmasking
 
             aggregation.unmasking = await Unmasking.of(context, experiment, round_, updates, layout)
         return aggregation

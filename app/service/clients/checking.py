@@ -6,8 +6,8 @@ import base64
 import math
 from dataclasses import replace
 
-from app.service.clients.shards import require_examples
 from app.service.context import Context
+from app.service.data.shards import require_examples
 from app.service.files import stored
 from app.service.files.announcements import Ledger
 from app.service.files.uploads import Uploads, max_update_bytes, require_digest

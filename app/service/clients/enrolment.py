@@ -6,22 +6,22 @@ import asyncio
 from dataclasses import dataclass, field
 
 from app.service.clients.credentials import client_token, fingerprint, matches, slot_of
-from app.service.clients.shards import (
-    Shard,
-    ShardRule,
-    draw_shard,
-    examples_of,
-    require_shards,
-    rule_of,
-)
 from app.service.context import Context
-from app.service.own_data.declarations import (
+from app.service.data.declarations import (
     Declaration,
     Terms,
     check_declaration,
     require_same_examples,
     sums_are_due,
     terms,
+)
+from app.service.data.shards import (
+    Shard,
+    ShardRule,
+    draw_shard,
+    examples_of,
+    require_shards,
+    rule_of,
 )
 from app.service.rounds.machine import Rounds
 from app.service.rounds.progress import check_sample

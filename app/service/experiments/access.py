@@ -15,8 +15,8 @@ from app.service.clients.credentials import (
     slot_of,
 )
 from app.service.clients.enrolment import Enrolled, require_not_revoked
-from app.service.clients.shards import examples_of
 from app.service.context import Context
+from app.service.data.shards import examples_of
 from app.service.rounds.machine import Rounds
 from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import Conflict, NotFound, Unauthenticated

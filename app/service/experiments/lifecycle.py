@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from app.service import journal
 from app.service.clients.credentials import AdminKeys, enrolment_key, fingerprint, new_salt
 from app.service.context import Context
+from app.service.data.declarations import require_agreement
 from app.service.files import stored
 from app.service.files.announcements import Ledger
 from app.service.files.uploads import PartPlan, Uploads
-from app.service.own_data.declarations import require_agreement
 from app.service.records import keys
 from app.service.rounds import cleanup
 from app.service.rounds.machine import Rounds

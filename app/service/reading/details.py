@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.service.cost.metering import Estimate
-from app.service.own_data.left_out import LeftOut
+from app.service.data.left_out import LeftOut
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.prices import Prices
 from serverless_fl.domain.records import Evaluation, ModelVersion, Refusal, Update

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 
 from app.service.clients.enrolment import require_part
-from app.service.clients.shards import require_examples
 from app.service.context import Context
+from app.service.data.shards import require_examples
 from app.service.files import stored
 from app.service.reading.details import FilePart
 from app.service.rounds.retention import with_evaluation

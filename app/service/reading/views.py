@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from app.service.clients.enrolment import Enrolled
-from app.service.clients.shards import examples_of
 from app.service.context import Context
-from app.service.own_data.left_out import describe_left_out, left_out
+from app.service.data.left_out import describe_left_out, left_out
+from app.service.data.shards import examples_of
 from app.service.reading.details import (
     ExperimentDetails,
     ListedExperiment,

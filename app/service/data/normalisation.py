@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.service.context import Context
-from app.service.own_data.declarations import agreement
+from app.service.data.declarations import agreement
 from app.telemetry.logs import log_event
 from serverless_fl.domain.agreement import Normalisation
 from serverless_fl.domain.experiment import FEDERATED, Experiment

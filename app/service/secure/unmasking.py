@@ -12,10 +12,10 @@ from functools import partial
 
 import numpy as np
 
-from app.service.aggregation.tasks import CannotUnmask
 from app.service.context import Context
 from app.service.files.readers import Values
 from app.service.records.attempts import attempt_context
+from app.service.secure import CannotUnmask
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.records import PhaseAnswer, Update
 from serverless_fl.domain.round import Round

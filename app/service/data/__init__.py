@@ -1,0 +1,1 @@
+"""The parties' data: shards of a common set, or data of their own and what they declare of it."""
