@@ -24,6 +24,7 @@ from examples.containers import free_port, wait_for_port
 from tests.support.federation import Federation
 from tests.support.mongo import MongoServer
 from tests.support.processes import SMALL, Server, run
+from tests.support.warm import ForkedCoordinator
 
 # A slow machine is no failure.
 hypothesis.settings.register_profile("any machine", deadline=None)
@@ -35,6 +36,10 @@ for name in [n for n in os.environ if n.startswith("FL_")]:
     del os.environ[name]
 # The cores are shared: threads of PyTorch would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# The hundred simulations of the tests would each start a coordinator anew, for a second.
+subprocess.Popen = ForkedCoordinator
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

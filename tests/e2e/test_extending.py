@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
-import subprocess
 import sys
 import tomllib
 import types
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import warm
 from tests.support.plain_http import create
 from tests.support.processes import Server
 
@@ -49,17 +50,13 @@ def copy(tmp_path):
     (tmp_path / "docs").mkdir()
 
     def run(command):
+        words, _, file = command.partition(" > ")
+        words = [sys.executable, *shlex.split(words.removeprefix(".venv/bin/python"))]
         found = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        done = subprocess.run(
-            command,
-            check=False,
-            cwd=tmp_path,
-            env=found,
-            shell=True,
-            capture_output=True,
-            text=True,
-        )
+        done = warm.run(words, cwd=tmp_path, env=found)
         assert done.returncode == 0, done.stderr
+        if file:
+            (tmp_path / file).write_text(done.stdout, encoding="utf-8")
         return done.stdout
 
     return tmp_path, run
@@ -82,7 +79,7 @@ def test_add_a_setting(copy):
     assert lines == 1
     loop.write_text(found, encoding="utf-8")
     for command in commands.splitlines():
-        run(command.replace(".venv/bin/python", f'"{sys.executable}"', 1))
+        run(command)
 
     assert "| `--label-smoothing` | `label_smoothing` | 0 | at least 0, below 1 |" in (
         folder / "docs" / "settings.md"
@@ -95,15 +92,12 @@ def test_add_a_setting(copy):
         assert report["config"]["label_smoothing"] == 0.1
     models = [(out / "global.safetensors").read_bytes() for out in (smooth, again)]
     assert models[0] == models[1]
-    run(
-        f'"{sys.executable}" -m client_sdk run --config runs/smooth/config.toml '
-        "--label-smoothing 0 --out runs/plain"
-    )
+    run("-m client_sdk run --config runs/smooth/config.toml --label-smoothing 0 --out runs/plain")
     plain = (folder / "runs" / "plain" / "global.safetensors").read_bytes()
     assert plain != models[0]  # the clients were told, and their loop has read it
 
     script = "import json, app.main; print(json.dumps(app.main.app.openapi()))"
-    described = json.loads(run(f'"{sys.executable}" -c "{script}"'))["components"]["schemas"]
+    described = json.loads(run(f'-c "{script}"'))["components"]["schemas"]
     for body in ("ExperimentConfig", "Training"):
         assert described[body]["properties"]["label_smoothing"]["exclusiveMaximum"] == 1
 
@@ -116,7 +110,7 @@ def test_add_a_selection(copy):
     (room / "round_robin.py").write_text(file, encoding="utf-8")
     add_line(folder, "serverless_fl/schedule/selection/__init__.py:SELECTIONS", line)
     for command in commands.splitlines():
-        run(command.replace(".venv/bin/python", f'"{sys.executable}"', 1))
+        run(command)
 
     page = (folder / "docs" / "settings.md").read_text(encoding="utf-8")
     assert "### selection = round-robin" in page
@@ -134,10 +128,7 @@ def test_add_a_split(copy):
     splits = folder / "client_sdk" / "data" / "splits"
     (splits / "every_nth.py").write_text(module, encoding="utf-8")
     add_line(folder, "client_sdk/data/splits/__init__.py:SPLITS", line)
-    shown, _ = [
-        run(command.replace(".venv/bin/python", f'"{sys.executable}"', 1))
-        for command in commands.splitlines()
-    ]
+    shown, _ = [run(command) for command in commands.splitlines()]
     assert json.loads(shown)["examples"] == [480, 480, 478]
     written = tomllib.loads((folder / "runs/dealt/config.toml").read_text(encoding="utf-8"))
     assert written["data"]["split"] == "every-nth"
@@ -178,7 +169,7 @@ def test_add_a_reader_and_an_exporter(copy):
     (folder / "patients.jsonl").write_text(ROWS, encoding="utf-8")
     (folder / "line.py").write_text(section("Add a task")[0][1], encoding="utf-8")
     (folder / "try.py").write_text(READ + EXPORT, encoding="utf-8")
-    *_, table, _, weights = run(f'"{sys.executable}" try.py').splitlines()
+    *_, table, _, weights = run("try.py").splitlines()
     assert table == (
         "[('age', 'number', [61.5, 40.0]), ('smokes', 'boolean', [1.0, 0.0])] ('0', '1')"
     )
@@ -207,14 +198,7 @@ def test_add_a_task(tmp_path):
 
     def run(*words, code=0, **settings):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
-        done = subprocess.run(
-            [sys.executable, *words],
-            check=False,
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+        done = warm.run([sys.executable, *words], cwd=tmp_path, env=environment)
         assert done.returncode == code, done.stderr
         return done
 

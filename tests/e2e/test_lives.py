@@ -22,7 +22,7 @@ LONG = ("--dataset", "digits", "--clients", "4", "--rounds", "1000", "--workers"
 
 
 def test_what_a_killed_run_started_ends(tmp_path):
-    run = start("run", *LONG, "--out", str(tmp_path / "out"))
+    run = start("run", *LONG, "--out", str(tmp_path / "out"), anew=True)
     read_until(run, "round 1/")
     family = descendants(run.pid)
     assert len(family) >= 3  # the coordinator, a training process and what cleans up after it
@@ -69,7 +69,8 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_ctrl_c_is_one_sentence_at_any_moment(tmp_path, moment):
-    run = start("run", *LONG, "--out", str(tmp_path / "out"))
+    anew = moment in ("imports", "coordinator")
+    run = start("run", *LONG, "--out", str(tmp_path / "out"), anew=anew)
     wait_for(lambda: heeds_signals(run.pid))
     MOMENTS[moment](run)
     family = descendants(run.pid)

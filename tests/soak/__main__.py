@@ -23,10 +23,20 @@ LONG = [
     (
         "death at every write",
         "tests/faults/test_crash.py tests/faults/test_crash_strategies.py",
-        {"EVERY_WRITE": 1},
+        {"EVERY_CASE": 1},
+    ),
+    (
+        "every strategy in every cut of a round, every kind of photograph",
+        "tests/app/service/aggregation/test_strategies.py "
+        "tests/client_sdk/data/test_photographs.py tests/client_sdk/tools/test_predict.py",
+        {"EVERY_CASE": 1},
     ),
     ("stores away, locked, full", "tests/faults/test_store_away.py", {}),
-    ("answers against OpenAPI", "tests/fuzz/test_openapi.py", {"SCHEMA_EXAMPLES": 60}),
+    (
+        "answers against OpenAPI",
+        "tests/fuzz/test_openapi.py",
+        {"SCHEMA_EXAMPLES": 60, "EVERY_CASE": 1},
+    ),
     ("uploads that are none", "tests/fuzz/test_uploads.py", {"UPLOAD_EXAMPLES": 10_000}),
     ("requests that are none", "tests/fuzz/test_http.py tests/fuzz/test_bodies.py", {}),
 ]

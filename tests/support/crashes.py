@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from contextlib import suppress
 
@@ -18,6 +17,7 @@ from serverless_fl.weights.encodings import companion_name
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import Federation, config
 from tests.support.own_data import FACTS, OWN, sums, with_terms
+from tests.support.sample import whole
 
 
 def noise(*seed, size=6, companions=()):
@@ -136,24 +136,21 @@ async def whole_experiment(
     )
 
 
-# `make soak` sets it: then each write of each run on SQLite is tried.
-EVERY_WRITE = "EVERY_WRITE"
-
-
 async def deaths_that_change_nothing(
     store, fresh_store, limits, *, after, lit=True, every, sqlite=1, **run
 ):
     """Die at the writes in turn; the end is always that of an undisturbed run. Gives the deaths.
 
-    On SQLite each `sqlite`-th write is tried, on MongoDB each `every`-th.
+    On SQLite each `sqlite`-th write is tried, on MongoDB each `every`-th. `make soak` tries each
+    write on SQLite.
     """
     quiet = Federation(store.documents, store.blobs, limits=limits)
     expected = await whole_experiment(quiet, [quiet.coordinator()], **run)
     assert expected[0] == "completed"
     # MongoDB's writes are slower, and the service's code is the same: there, not every write.
-    on_sqlite = 1 if os.environ.get(EVERY_WRITE) else sqlite
-    step = on_sqlite if isinstance(store.documents, SQLiteDocuments) else every
-    for n in range(1, 500, step):
+    on_sqlite, on_mongo = (1, every) if whole() else (sqlite, 3 * every)
+    step = on_sqlite if isinstance(store.documents, SQLiteDocuments) else on_mongo
+    for n in range((step + 1) // 2, 500, step):
         other = await fresh_store()
         federation = Federation(other.documents, other.blobs, limits=limits)
         fuse = Fuse(n, after, lit)

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from examples.containers import free_port
+from tests.support import warm
 
 SMALL = [
     *("--dataset", "digits", "--clients", "6", "--clients-per-round", "4", "--rounds", "3"),
@@ -29,14 +30,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def run_module(module: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """`python -m` some module to its end, with these settings in its environment."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment(**settings),
-        timeout=300,
-        check=False,
-    )
+    return warm.run([sys.executable, "-m", module, *arguments], env=environment(**settings))
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -44,12 +38,14 @@ def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return run_module("client_sdk", *arguments, **settings)
 
 
-def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
+def start(*arguments: str, anew: bool = False, **settings: str) -> subprocess.Popen[str]:
     """A command of the SDK in a process group of its own, to which Ctrl-C can go.
 
-    What it writes to either stream comes out of `stdout`.
+    What it writes to either stream comes out of `stdout`. `anew`: for a test that looks at the
+    processes which the command has started.
     """
-    return subprocess.Popen(
+    how = subprocess.Popen if anew else warm.Popen
+    return how(
         [*MODULE, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -57,7 +53,7 @@ def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
         env=environment(**settings),
         start_new_session=True,
         # A shell's background jobs ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -141,7 +137,7 @@ class Server:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
+        self.process = warm.Popen(
             [
                 *(sys.executable, "-m", "app", "--port", str(self.port)),
                 *("--log-level", "warning", *self.options),

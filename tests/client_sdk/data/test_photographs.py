@@ -9,6 +9,7 @@ from PIL import Image
 from client_sdk.data import datasets, digit_finder
 from client_sdk.tools.predict import Classifier
 from tests.support.datasets import SHARED, needs_mnist
+from tests.support.sample import sample
 from tests.support.trained import trained_on
 
 HEIGHT, WIDTH, SIZE = 400, 300, 140
@@ -133,7 +134,7 @@ def mnist():
 
 
 @needs_mnist
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", sample(FAULTS, [squared, a_dark_frame, all_at_once, chalk]))
 def test_photographs_in_mnists_style(mnist, fault):
     assert right(*mnist, fault) >= 18
 

@@ -4,12 +4,14 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 
 import pytest
 
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.simulation.embedded import EmbeddedCoordinator
+from tests.support import warm
 from tests.support.federation import ADMIN_KEY, config, weights
 
 
@@ -62,6 +64,7 @@ async def test_a_users_own_app_does_not_matter(tmp_path, monkeypatch):
     found = [str(tmp_path / "script"), str(tmp_path / "path"), *sys.path]
     monkeypatch.setattr(sys, "path", found)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    monkeypatch.setattr(subprocess, "Popen", warm.ANEW)
     async with (
         EmbeddedCoordinator(tmp_path / "data", ADMIN_KEY) as own,
         CoordinatorClient(own.url, ADMIN_KEY) as api,

@@ -14,6 +14,7 @@ from client_sdk.task import model_file, models
 from client_sdk.tools import predict
 from tests.support.datasets import SHARED, needs_mnist
 from tests.support.here import run_here
+from tests.support.sample import sample
 from tests.support.trained import trained_on
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -104,7 +105,7 @@ def test_pictures_of_digits(digits, digits_model, tmp_path, look):
 
 
 @needs_mnist
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", sample(LOOKS, [as_stored, in_a_wide_margin]))
 def test_pictures_in_mnists_style(mnist, mnist_model, tmp_path, look):
     assert accuracy(mnist, mnist_model, look, tmp_path, ".png") >= 0.93
 
