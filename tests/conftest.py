@@ -21,10 +21,10 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from app.store.mongo import MongoBlobs, MongoDocuments, open_mongo
 from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
 from examples.containers import free_port, wait_for_port
+from tests.support import warm
 from tests.support.federation import Federation
 from tests.support.mongo import MongoServer
 from tests.support.processes import SMALL, Server, run
-from tests.support.warm import ForkedCoordinator
 
 # A slow machine is no failure.
 hypothesis.settings.register_profile("any machine", deadline=None)
@@ -39,7 +39,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # The hundred simulations of the tests would each start a coordinator anew, for a second.
-subprocess.Popen = ForkedCoordinator
+subprocess.Popen = warm.ForkedCoordinator
+
+
+def pytest_unconfigure() -> None:
+    warm.stop()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,7 +4,7 @@ A command of its own imports them for two seconds of a core. A fork does not, an
 any other: with its own environment, folder, arguments, files, process group, signals and exit code.
 It cannot show what a start shows: options of the interpreter, what is imported when, what a library
 reads from the environment as it is imported. Tests of these, and tests that look at a command's
-children, start Python anew.
+children, start Python anew: docs/decisions/0046-tests-fork-commands.md names them.
 
 The process is made by the first test that wants it, one a process of pytest-xdist.
 """
@@ -29,7 +29,7 @@ import tempfile
 import threading
 import traceback
 import types
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.machinery import PathFinder
 from multiprocessing import util
 from pathlib import Path
@@ -59,6 +59,9 @@ PATHS = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE")
 ANEW = subprocess.Popen
 
 address = ""  # of the warm process
+_open = ExitStack()
+_starting = threading.Lock()
+_started_with: dict[str, str] = {}  # what of its environment counts
 
 
 class Program(NamedTuple):
@@ -97,10 +100,14 @@ class Popen(ANEW):
         told = inspect.signature(ANEW._execute_child).bind(self, *given).arguments
         program = program_of(told["args"])
         environment = dict(os.environ if told["env"] is None else told["env"])
-        if program is None or told["shell"] or early(environment) != early(os.environ):
+        if program is None or told["shell"] or not AVAILABLE:
             super()._execute_child(*given)
             return
-        address = address or _start()
+        with _starting:
+            address = address or _start()
+        if early(environment) != (_started_with or early(os.environ)):
+            super()._execute_child(*given)
+            return
         files = {0: told["p2cread"], 1: told["c2pwrite"], 2: told["errwrite"]}
         files = {number: number if file < 0 else file for number, file in files.items()}
         files |= {file: file for file in told["pass_fds"]}
@@ -155,13 +162,14 @@ def run(arguments, *, timeout=300, **options) -> subprocess.CompletedProcess:
 
 def _start() -> str:
     """Start the warm process, which ends with this one. Gives the address of its socket."""
+    _started_with.update(early(os.environ))
     folder = tempfile.TemporaryDirectory(prefix="warm-")
     found = f"{folder.name}/socket"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(found)
         listener.listen(64)
         code = f"import tests.support.warm as warm; warm.main({listener.fileno()}, {found!r})"
-        process = subprocess.Popen(
+        process = ANEW(
             [sys.executable, "-c", code],
             env={name: value for name, value in os.environ.items() if name not in PATHS}
             | {"OPENBLAS_NUM_THREADS": "1"},  # more would be threads, which a fork does not copy
@@ -172,13 +180,17 @@ def _start() -> str:
             start_new_session=True,
         )
 
-    def end() -> None:
-        process.stdin.close()
-        process.wait()
-        folder.cleanup()
-
-    atexit.register(end)
+    _open.callback(folder.cleanup)
+    _open.callback(process.wait)
+    _open.callback(process.stdin.close)
     return found
+
+
+def stop() -> None:
+    """End the warm process of this one."""
+    global address  # noqa: PLW0603
+    address = ""
+    _open.close()
 
 
 def main(number: int, found: str) -> None:
