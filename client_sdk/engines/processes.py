@@ -131,6 +131,8 @@ class Processes:
         pool, self._pool = self._pool, None
         running: Any = pool
         processes, answers = running._processes, running._result_queue
+        # A thread may be sending a job that nobody reads any more; this process's end would wait.
+        running._call_queue.cancel_join_thread()
         pool.shutdown(wait=False, cancel_futures=True)
         _kill(processes, answers)
         for process in list(processes.values()):
