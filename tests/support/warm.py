@@ -4,7 +4,7 @@ A command of its own imports them for two seconds of a core. A fork does not, an
 any other: with its own environment, folder, arguments, files, process group, signals and exit code.
 It cannot show what a start shows: options of the interpreter, what is imported when, what a library
 reads from the environment as it is imported. Tests of these, and tests that look at a command's
-children, start Python anew: docs/decisions/0046-tests-fork-commands.md names them.
+children, start Python anew: docs/decisions/0048-tests-fork-commands.md names them.
 
 The process is made by the first test that wants it, one a process of pytest-xdist.
 """
