@@ -28,8 +28,6 @@ from serverless_fl.domain.agreement import ColumnSums
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
 from serverless_fl.domain.records import slot_named
-from serverless_fl.privacy import Mechanism
-from serverless_fl.privacy.norm_bound import NormBound
 from serverless_fl.privacy.secure.context import Refused
 from serverless_fl.privacy.secure.graph import FEWEST
 from serverless_fl.privacy.sending import Sending
@@ -381,14 +379,13 @@ class Participant:
             weights = await self._base(task)
             half = await self._half(task, weights)
             update = await half.train(self._trainer, self.id, self._indices, weights)
-            data, most = update.weights, task.part_bytes
             examples = metrics.whole(update.num_examples, "number of examples")
             if task.update_encoding in MASKED_ENCODINGS:
                 await self._send_masked(task, weights, update, examples)
                 self._report("uploaded", task.round, _worth(update.metrics))
                 return
-            if task.update_encoding != WEIGHTS or task.clip_norm is not None:
-                data = await asyncio.to_thread(self._to_send, weights, update.weights, task)
+            most = task.part_bytes
+            data = await asyncio.to_thread(self._to_send, weights, update.weights, task)
             data = await asyncio.to_thread(half.propose, update, weights, data)
             if task.update_encoding != WEIGHTS:
                 most = part_bytes(most, len(data), len(weights))
@@ -499,10 +496,9 @@ class Participant:
     def _to_send(self, base: bytes, weights: bytes, task: Train) -> bytes:
         """The file to send of these weights, trained from the base. Raises DataError."""
         seed = derive_seed(task.training.seed, "encode", task.round, self.id)
-        limit = task.clip_norm
-        mechanism = Mechanism() if limit is None else NormBound(limit, "reject")
+        sending, told = Sending(task.update_encoding, seed), task.told_privacy
         try:
-            return mechanism.before_upload(base, weights, Sending(task.update_encoding, seed))
+            return told.privacy.before_upload(base, weights, sending, told)
         except BadWeights as error:
             raise DataError(error.message) from error
 

@@ -133,15 +133,19 @@ class CoordinatorClient:
         )
 
     async def resume_experiment(
-        self, experiment_id: str, budget_usd: float | None = None, rounds: int | None = None
+        self,
+        experiment_id: str,
+        budget_usd: float | None = None,
+        rounds: int | None = None,
+        budget_epsilon: float | None = None,
     ) -> views.ExperimentView:
-        """Let a paused experiment go on, with another budget or more rounds where they are given.
+        """Let a paused experiment go on, with other budgets or more rounds where they are given.
 
         With more rounds, one whose rounds are all closed runs again. Raises StateConflict; its code
-        is `budget-reached` where the estimated cost is not below the budget, `not-extendable` where
+        is `budget-reached` where a budget leaves no room for another round, `not-extendable` where
         the experiment can get no more rounds.
         """
-        body = schema.Resume(budget_usd=budget_usd, rounds=rounds)
+        body = schema.Resume(budget_usd=budget_usd, rounds=rounds, budget_epsilon=budget_epsilon)
         path = f"/experiments/{experiment_id}/resume"
         return await self.connection.call(views.ExperimentView, "POST", path, body=body)
 
@@ -262,6 +266,11 @@ class CoordinatorClient:
         """A kept update, verified; for the admin. Raises NotThere, CorruptDownload."""
         path = f"/experiments/{experiment_id}/rounds/{number}/updates/{slot}"
         return await download(self.connection, path, part_bytes, direct=False)
+
+    async def noise_secret(self, experiment_id: str) -> bytes:
+        """The secret of which the noise of models is drawn; for the admin. Raises StateConflict."""
+        path = f"/experiments/{experiment_id}/noise-secret"
+        return bytes.fromhex((await self.connection.call(views.NoiseSecret, "GET", path)).secret)
 
     async def report_evaluation(
         self, experiment_id: str, version: int, num_examples: int, metrics: Mapping[str, float]

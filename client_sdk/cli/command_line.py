@@ -92,13 +92,14 @@ def _dispatch(arguments: argparse.Namespace, console: Output) -> int:
 def _explain_refusal(error: errors.RequestRefused, given: Given | None) -> int:
     """Print why the coordinator refuses, in the words of this command; gives the exit code."""
     if error.code == "budget-reached":
-        _print_error(f"{error.detail} With run: a higher --budget-usd.")
+        flag = "--budget-epsilon" if "budget_epsilon" in error.detail else "--budget-usd"
+        _print_error(f"{error.detail} With run: a higher {flag}.")
         return exit_codes.PAUSED
     if error.code == "idempotency-key-reused":
         _print_error(
             "The run in that folder was made with other settings, or its experiment was "
-            "deleted: give the same settings (--rounds and --budget-usd may be higher), or "
-            "another --out."
+            "deleted: give the same settings (--rounds, --budget-usd and --budget-epsilon may be "
+            "higher), or another --out."
         )
         return exit_codes.USAGE
     detail = given.in_own_words(error.detail) if given else error.detail

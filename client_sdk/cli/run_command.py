@@ -118,7 +118,7 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
         if state is ExperimentState.PAUSED:
             console.say(
                 f"Paused: {outcome.experiment.reason} Nothing is lost. {again} goes on; where the "
-                "budget is reached, with a higher --budget-usd."
+                "budget is reached, with a higher --budget-usd or --budget-epsilon."
             )
         if arguments.json:
             print(json.dumps(result, indent=2))

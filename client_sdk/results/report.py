@@ -64,6 +64,7 @@ def build_report(
         "test_sites": test_sites.as_json() if test_sites else None,
         "personal": personal(outcome.models, experiment.config.fine_tune_epochs),
         "cost": cost,
+        "privacy": experiment.privacy.model_dump() if experiment.privacy else None,
         "totals": {
             "rounds": len(rows),
             "final_accuracy": rows[-1].metrics.get("accuracy") if rows else None,

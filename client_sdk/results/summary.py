@@ -29,6 +29,11 @@ def print_summary(
         console.say(line)
     for line in result["warnings"]:
         console.say(f"warning: {line}", style="yellow")
+    if spent := result.get("privacy"):
+        console.say(
+            f"privacy: epsilon {spent['epsilon']:.3g} at delta {spent['delta']:g}. "
+            f"{spent['meaning']}"
+        )
     if result["cost"]:
         console.say(cost.sentence(result["cost"]))
     for file in files:

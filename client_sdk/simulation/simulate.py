@@ -136,24 +136,27 @@ class Simulation:
     async def resume(self) -> None:
         """Let an experiment go on that is paused, or whose rounds are all closed.
 
-        It gets the budget and the number of rounds of this simulation's settings. Raises
+        It gets the budgets and the number of rounds of this simulation's settings. Raises
         BadSettings where it has more rounds already, and StateConflict: with the code
         `budget-reached` where the experiment has cost that much, `not-extendable` where it has
         ended before its last round.
         """
         experiment = await self.client.experiment(self.experiment_id)
         rounds, budget = self.config.rounds, self.config.budget_usd
+        epsilon, present = self.config.budget_epsilon, experiment.config
         if rounds < experiment.config.rounds:
             raise BadSettings(
                 f"The run has {experiment.config.rounds} rounds by now, which cannot become "
                 f"{rounds}: give as many or more."
             )
         more = rounds > experiment.config.rounds
-        other = budget is not None and budget != experiment.config.budget_usd
+        other = (budget is not None and budget != present.budget_usd) or (
+            epsilon is not None and epsilon != present.budget_epsilon
+        )
         paused = experiment.state is ExperimentState.PAUSED
         if more or paused or (other and experiment.state not in TERMINAL):
             await self.client.resume_experiment(
-                self.experiment_id, budget, rounds if more else None
+                self.experiment_id, budget, rounds if more else None, epsilon
             )
 
     async def run(self) -> Outcome:

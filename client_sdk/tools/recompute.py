@@ -21,7 +21,8 @@ from serverless_fl.aggregation.stepping import has_step
 from serverless_fl.aggregation.strategy import Reduction, RoundFacts, Strategy, UpdateFacts
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
-from serverless_fl.privacy import Mechanism
+from serverless_fl.privacy import Mechanism, NormBound
+from serverless_fl.privacy.noise import Noise
 from serverless_fl.weights import codec, deltas, encodings, spans
 from serverless_fl.weights.header import FLOATS, HALVES, Layout, TensorSpec, layout_of
 
@@ -46,8 +47,8 @@ class Recomputed:
 
     `base` is the model that the round began with, `start` the one that its clients trained from
     (both safetensors), and `state` the files of the state before, by name. `mechanism` may wrap the
-    strategy's step. The files get the header of `written`, or the base model's. Raises BadWeights
-    for files that do not fit together.
+    strategy's step, with `noise`. The files get the header of `written`, or the base model's.
+    Raises BadWeights for files that do not fit together.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class Recomputed:
         state: Mapping[str, bytes],
         groups: Sequence[Sequence[Contributed]],
         mechanism: Mechanism | None = None,
+        noise: Noise | None = None,
         written: Layout | None = None,
     ) -> None:
-        self._mechanism = mechanism or Mechanism()
+        self._mechanism, self._noise = mechanism or NormBound(), noise
         self._strategy, self._facts, self._groups = strategy, facts, groups
         self._layout = layout_of(base)
         self._written = written or self._layout
@@ -154,7 +156,8 @@ class Recomputed:
             for companion in strategy.companions
         }
         everything = {"weights": reduced, **companions}
-        step = self._mechanism.wrap_step(strategy.step, spans.Piece(tensor, 0, tensor.count))
+        elements = spans.Piece(tensor, 0, tensor.count)
+        step = self._mechanism.wrap_step(strategy.step, elements, self._noise)
         new, after = step(start, everything, before, self._facts)
         most = deltas.LARGEST["F32" if tensor.dtype in HALVES else tensor.dtype]
         return np.clip(new, -top, top), {

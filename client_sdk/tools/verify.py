@@ -7,6 +7,7 @@ and what is compared.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,9 +22,11 @@ from serverless_fl.domain import provenance
 from serverless_fl.domain.agreement import SCALES, published
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import FEDERATED, WEIGHTS, Config
+from serverless_fl.domain.ledger import LedgerEntry, most_participations
 from serverless_fl.domain.lineage import rounds_of
 from serverless_fl.domain.round import RoundState
-from serverless_fl.privacy import mechanism_of
+from serverless_fl.privacy import Taken, mechanism_of
+from serverless_fl.privacy.noise import Noise, round_key
 from serverless_fl.weights import deltas
 from serverless_fl.weights.header import Layout, layout_of
 from serverless_fl.wire import views
@@ -76,6 +79,9 @@ class _Check:
         self._client, self._experiment, self._on_finding = client, experiment, on_finding
         self._config = experiment.config.to_config()
         self._strategy = strategy_of(self._config)
+        self._mechanism = mechanism_of(self._config)
+        self._secret: bytes | None = None
+        self._taken: list[list[int]] = []  # the slots of each round so far
 
     def _note(self, version: int, good: bool | None, message: str) -> None:
         self.findings.append(Finding(version, good, message))
@@ -103,6 +109,7 @@ class _Check:
             )
             if model.updates_sha256 != updates:
                 faults.append("the updates on record are not those that it was made of")
+            self._taken.append([_slot(update.client) for update in round_.updates])
         self._note(model.version, not faults, "; ".join(faults) or "hashes as recorded")
 
     def _config_of(self, version: int) -> Config:
@@ -139,6 +146,7 @@ class _Check:
         try:
             again = await self._again(parent, model, round_, updates)
             fault = again.weights_differ() or await self._difference(again, model)
+            fault = fault or await self._ledger_differs(parent, model, round_)
         except (BadWeights, CorruptDownload, BadAnswer) as error:
             self._note(model.version, False, f"it cannot be recomputed: {error}")
             return
@@ -156,11 +164,12 @@ class _Check:
         base = await self._model(parent)
         start, layout = self._start(parent, base), layout_of(base)
         state = {name: await self._state(parent, name) for name in parent.state}
-        mechanism = mechanism_of(self._config)
         written = await self._written(layout, model)
         if round_.masked:
             facts, groups = await self._masked(round_, layout, start, files)
-            return Recomputed(self._strategy, facts, base, start, state, groups, mechanism, written)
+            return Recomputed(
+                *(self._strategy, facts, base, start, state, groups, self._mechanism), None, written
+            )
         encoding = self._config.update_encoding
         starts = await self._older_starts(round_)
         groups = [
@@ -181,7 +190,10 @@ class _Check:
         known = [update.facts for group in groups for update in group]
         config = self._config_of(round_.number)
         facts = round_facts(config, round_.number, round_.clients, known)
-        return Recomputed(self._strategy, facts, base, start, state, groups, mechanism, written)
+        noise = await self._noise(parent, round_)
+        return Recomputed(
+            *(self._strategy, facts, base, start, state, groups, self._mechanism, noise), written
+        )
 
     async def _written(self, layout: Layout, model: views.ModelView) -> Layout:
         """The layout with which a model should have been written. Raises BadWeights.
@@ -212,6 +224,48 @@ class _Check:
         facts = round_facts(config, round_.number, round_.clients, known)
         return facts, [[Contributed(_facts(updates[0]), 1, mean)]]
 
+    async def _noise(self, parent: views.ModelView, round_: views.RoundView) -> Noise | None:
+        """The noise of a round, of the experiment's secret."""
+        if not self._mechanism.keeps_ledger:
+            return None
+        weights = [self._weight(update) for group in _groups(round_) for update in group]
+        deviation = self._mechanism.deviation(_entry(parent), weights)
+        return Noise(await self._key(round_.number), deviation)
+
+    async def _key(self, number: int) -> bytes:
+        if self._secret is None:
+            self._secret = await self._client.noise_secret(self._experiment.id)
+        return round_key(self._secret, number)
+
+    async def _ledger_differs(
+        self, parent: views.ModelView, model: views.ModelView, round_: views.RoundView
+    ) -> str | None:
+        """Say how the entry in the ledger differs from the updates'; None if it does not."""
+        if not self._mechanism.keeps_ledger:
+            return None
+        updates = [update for group in _groups(round_) for update in group]
+        key = await self._key(round_.number)
+        assert self._secret is not None  # noqa: S101  (the key is made of it)
+        ours = self._mechanism.entry(
+            _entry(parent),
+            Taken(
+                weights=[self._weight(update) for update in updates],
+                whole=[update.scale == 1.0 for update in updates],
+            ),
+            key,
+            most_participations(self._taken),
+            hashlib.sha256(self._secret).hexdigest(),
+        )
+        found = _entry(model)
+        if found is None:
+            return "its entry in the ledger of privacy is missing"
+        for name, value in ours.plain.items():
+            theirs = found.plain[name]
+            same = value == theirs if isinstance(value, str) else math.isclose(value, theirs)
+            if not same:
+                return f"{name} in the ledger of privacy is {theirs}, but the updates give {value}"
+        return None
+
     async def _older_starts(self, round_: views.RoundView) -> dict[int, bytes]:
         """The weights that clients trained from, by version, where they are not the round's own."""
         wanted = {u.base_version for u in round_.updates if u.base_version is not None}
@@ -235,7 +289,7 @@ class _Check:
     def _weight(self, update: views.UpdateView) -> float:
         """An update's weight in the mean. Raises BadWeights if it is not on record."""
         if not self._strategy.reduction.weighs_all:
-            return self._strategy.weight(_facts(update))
+            return self._mechanism.weight(self._strategy.weight(_facts(update)))
         if update.weight is None:
             raise BadWeights(f"the weight of {update.client} is not on record.")
         return update.weight
@@ -243,7 +297,7 @@ class _Check:
     def _contribution(self, update: views.UpdateView) -> provenance.Contribution:
         weight: float | None = update.weight
         if not self._strategy.reduction.weighs_all:
-            own = self._strategy.weight(_facts(update))
+            own = self._weight(update)
             weight = None if own == update.num_examples else own
         return provenance.Contribution(
             *(update.client, update.sha256, update.num_examples, update.scale, weight),
@@ -309,7 +363,11 @@ def _slot(client: str) -> int:
 
 def _digest(model: views.ModelView) -> str:
     state = {name: file.sha256 for name, file in model.state.items()}
-    return provenance.version_digest(model.sha256, state)
+    return provenance.version_digest(model.sha256, state, _entry(model))
+
+
+def _entry(model: views.ModelView) -> LedgerEntry | None:
+    return None if model.ledger is None else LedgerEntry(**model.ledger.model_dump())
 
 
 def _facts(update: views.UpdateView) -> UpdateFacts:

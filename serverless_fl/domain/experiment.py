@@ -11,13 +11,14 @@ from typing import Any
 from serverless_fl.domain.choice import Choice
 from serverless_fl.domain.errors import Conflict, InvalidConfig
 from serverless_fl.domain.goal import Goal, goal_of, target_fault
+from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.domain.lineage import MAX_EXTENSIONS, Extension, Origin, rounds_of
 from serverless_fl.domain.prices import Usage
 from serverless_fl.domain.task_name import TaskName
 
 WEIGHTS = "weights"  # the encoding of plain weights
 FEDAVG, SYNCHRONOUS, UNIFORM = Choice("fedavg"), Choice("synchronous"), Choice("uniform")
-CONSTANT = Choice("constant")
+CONSTANT, NO_MECHANISM = Choice("constant"), Choice("none")
 COMMON, OWN = "common", "own"  # whose data the parties train on
 OFF, PAIRS = "off", "pairs"  # whether single updates are hidden from the coordinator
 GIVEN, FEDERATED = "given", "federated"  # who fixes the scales of columns
@@ -85,6 +86,7 @@ class Config:
     target_better: str | None = None  # "higher" or "lower"; None: the metric's name says it
     patience: int = 1
     strategy: Choice = FEDAVG
+    privacy: Choice = NO_MECHANISM
     max_update_norm: float | None = None  # an update's distance from the base model
     norm_action: str = "clip"  # or "reject": for an update beyond max_update_norm
     secure_aggregation: str = OFF  # or PAIRS: the coordinator learns sums of updates alone
@@ -95,6 +97,7 @@ class Config:
     keep_updates: int = 0  # the number of rounds whose updates stay, for `verify`
     keep_models: int | None = None  # the number of newest versions that stay; None: all
     budget_usd: float | None = None  # the estimated cost that pauses the experiment
+    budget_epsilon: float | None = None  # the epsilon that pauses it before it is exceeded
     update_encoding: str = WEIGHTS  # or a delta, see `serverless_fl.weights.encodings`
     download_encoding: str = WEIGHTS  # the encoding of the models that clients train from
     # Settings that differ from their defaults and that no rule of the coordinator reads. The
@@ -196,8 +199,8 @@ class Config:
 
     @property
     def lasting(self) -> Config:
-        """The settings that never change: all but the budget and the number of rounds."""
-        return replace(self, budget_usd=None, rounds=1)
+        """The settings that never change: all but the budgets and the number of rounds."""
+        return replace(self.without_budget, rounds=1)
 
     @property
     def goal(self) -> Goal:
@@ -226,8 +229,8 @@ class Config:
 
     @property
     def without_budget(self) -> Config:
-        """The settings that models depend on: all but the budget, which may change meanwhile."""
-        return replace(self, budget_usd=None)
+        """The settings that models depend on: all but the budgets, which may change meanwhile."""
+        return replace(self, budget_usd=None, budget_epsilon=None)
 
     @property
     def clients_to_start(self) -> int:
@@ -299,11 +302,12 @@ class Pause:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetChange:
-    """A change of the budget to `usd`, in US dollars."""
+    """A change of the budget to `usd`, in US dollars, or of that of privacy to `epsilon`."""
 
-    usd: float
+    usd: float | None
     changed_at: float
     changed_by: str
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -364,6 +368,7 @@ class Experiment:
     models_from: int = 1
     best_held_out: Best | None = None  # measured by the cohorts, on held-out examples
     best_central: Best | None = None  # measured by the admin
+    ledger: LedgerEntry | None = None  # of the newest model, if the privacy mechanism keeps one
     garbage: tuple[int, ...] = ()
     deleted_at: float | None = None
     deleted_by: str = ""
@@ -418,6 +423,7 @@ class Experiment:
             extensions=(),
             origin=None,
             garbage=(),
+            ledger=None,
             deleted_at=at,
             deleted_by=by,
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serverless_fl.domain.experiment import Config
+from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.domain.records import Update, client_id
 
 
@@ -47,11 +48,14 @@ def contribution(update: Update, weight: float | None = None) -> Contribution:
     )
 
 
-def version_digest(sha256: str, state: Mapping[str, str]) -> str:
+def version_digest(sha256: str, state: Mapping[str, str], ledger: LedgerEntry | None = None) -> str:
     """Give the hash that the next version records as its parent's.
 
-    It is the SHA-256 of the model, or of the SHA-256 of the model and of its state's files by name.
+    It is the SHA-256 of the model. If the version has a state or an entry in the ledger of privacy,
+    it is that of the model's SHA-256, of those of the state's files by name, and of the entry.
     """
+    if ledger is not None:
+        return _digest([sha256, sorted(state.items()), ledger.plain])
     return _digest([sha256, sorted(state.items())]) if state else sha256
 
 

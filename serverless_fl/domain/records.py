@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from serverless_fl.domain.agreement import ColumnSums
+from serverless_fl.domain.ledger import LedgerEntry
 
 
 def client_id(slot: int) -> str:
@@ -205,6 +206,7 @@ class ModelVersion:
 
     `compressed` is the file that clients download, if the experiment has a
     `download_encoding`. `state` has the files of the strategy's state by name; version 0 has none.
+    `ledger` is its entry in the ledger of privacy, if the mechanism keeps one.
     """
 
     experiment_id: str
@@ -218,6 +220,7 @@ class ModelVersion:
     header: str = ""  # base64, only in version 0: the safetensors header of every version
     compressed: Blob | None = None
     state: Mapping[str, Blob] = field(default_factory=dict, hash=False)
+    ledger: LedgerEntry | None = None
 
 
 CENTRAL = "central"  # the source of what the admin has measured

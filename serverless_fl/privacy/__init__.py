@@ -1,16 +1,31 @@
-"""Privacy mechanisms: what changes an update before it leaves a client, and around aggregation."""
+"""Privacy mechanisms: what changes an update before it leaves a client, and around aggregation.
+
+`mechanism` has the contract, `MECHANISMS` all mechanisms: a new one is a file here and a name
+there.
+"""
 
 from __future__ import annotations
 
+from serverless_fl.alternatives import stored
 from serverless_fl.domain.experiment import Config
-from serverless_fl.privacy.mechanism import Mechanism
+from serverless_fl.privacy.mechanism import Bounds, Mechanism, Taken
 from serverless_fl.privacy.norm_bound import NormBound
+from serverless_fl.registry import registered
 
-__all__ = ["Mechanism", "mechanism_of"]
+__all__ = ["MECHANISMS", "Bounds", "Mechanism", "NormBound", "Taken", "mechanism_of"]
+
+MECHANISMS = registered(
+    Mechanism,
+    __name__,
+    "norm_bound",
+    "dp_fedavg",
+    "dp_adaptive",
+)
 
 
 def mechanism_of(config: Config) -> Mechanism:
-    """Give the mechanism of an experiment; one that changes nothing if it has none."""
-    if config.max_update_norm is None:
-        return Mechanism()
-    return NormBound(config.max_update_norm, config.norm_action)
+    """Give the privacy mechanism of an experiment, with its settings. Raises InvalidConfig.
+
+    Another release may have stored a mechanism that this one does not know.
+    """
+    return stored(config.privacy, MECHANISMS, "privacy mechanism")

@@ -1,9 +1,9 @@
 """The contract of a privacy mechanism: what each side asks of it.
 
-A mechanism is a pure function of its settings and of what it is given. At the client,
-`before_upload` runs after the training. At the coordinator, `share` runs when an update comes, and
-`wrap_step` when the strategy makes the next model of all updates. A mechanism overrides what it
-needs.
+A mechanism is an alternative whose fields are its settings, and whose methods are pure functions of
+the settings and of their arguments. At the client, `before_upload` runs after the training. At the
+coordinator, `share` runs when an update comes, and `wrap_step` when the strategy makes the next
+model of all updates. A mechanism overrides what it needs.
 
 This module imports NumPy for its types only, because a coordinator that only answers polls never
 loads it.
@@ -11,20 +11,86 @@ loads it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from serverless_fl.alternatives import Alternative
+from serverless_fl.domain.experiment import Config
+from serverless_fl.domain.ledger import LedgerEntry
 
 if TYPE_CHECKING:
+    from serverless_fl.privacy.noise import Noise
     from serverless_fl.privacy.sending import Sending
     from serverless_fl.weights.spans import Piece, Step
 
 
-class Mechanism:
-    """A mechanism that changes nothing."""
+class Bounds(Protocol):
+    """The experiment's own settings of the group `privacy`, which both sides know."""
 
-    wraps_step = False
-    needs_norm = False  # whether `share` must know an update's distance from its base model
+    @property
+    def max_update_norm(self) -> float | None: ...
 
-    def before_upload(self, base: bytes, trained: bytes, sending: Sending) -> bytes:
+    @property
+    def norm_action(self) -> str: ...
+
+
+class Aggregator(Protocol):
+    """What a mechanism reads of a strategy; see `serverless_fl.aggregation.strategy.Strategy`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def reduction(self) -> str: ...
+
+    @property
+    def companions(self) -> tuple[str, ...]: ...
+
+    @property
+    def needs_norm(self) -> bool: ...
+
+    @property
+    def has_client_half(self) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """The updates of a round: the weight of each, and whether it counts whole."""
+
+    weights: Sequence[float]
+    whole: Sequence[bool]
+
+
+class Mechanism(Alternative):
+    """A mechanism with its settings. A subclass adds a field `name: Literal["its-name"]`.
+
+    Its docstring cites the paper and says when to choose it.
+    """
+
+    wraps_step: ClassVar[bool] = False
+    keeps_ledger: ClassVar[bool] = False  # whether it adds noise of a secret, and writes `entry`
+
+    def fault(self, config: Config) -> str | None:
+        """Say why the experiment's other settings do not suit; None if they do."""
+        if config.max_update_norm is not None:
+            return (
+                f"max_update_norm ({config.max_update_norm:g}) is a bound of privacy none, and "
+                f"privacy {self.name} knows no such bound: leave one of them out."
+            )
+        return None
+
+    def strategy_fault(self, strategy: Aggregator) -> str | None:
+        """Say why the experiment's strategy does not suit; None if it does."""
+        return None
+
+    # At a client
+
+    def has_client_half(self, bounds: Bounds) -> bool:
+        """Say whether clients have a part in it; else they are not told of it."""
+        return type(self).before_upload is not Mechanism.before_upload
+
+    def before_upload(self, base: bytes, trained: bytes, sending: Sending, bounds: Bounds) -> bytes:
         """Give the file that leaves the client, in the encoding of `sending`.
 
         `trained` are the weights after the training, and `base` those before it (safetensors).
@@ -32,17 +98,52 @@ class Mechanism:
         """
         return sending.encode(base, trained)
 
-    def share(self, norm: float) -> float:
+    # At the coordinator
+
+    def needs_norm(self, bounds: Bounds) -> bool:
+        """Say whether `share` must know an update's distance from its base model."""
+        return type(self).share is not Mechanism.share
+
+    def share(self, norm: float, bounds: Bounds, before: LedgerEntry | None = None) -> float:
         """Give the share of an update's distance from its base model that counts: 0 to 1.
 
-        `norm` is that distance (Euclidean). Raises BadWeights if the update must not count at all.
+        `norm` is that distance (Euclidean), `before` the base model's entry in the ledger, if it
+        has one. Raises BadWeights if the update must not count at all.
         """
         return 1.0
 
-    def wrap_step(self, step: Step, elements: Piece) -> Step:
+    def weight(self, weight: float) -> float:
+        """Give an update's weight in the mean, of the weight that the strategy gives it."""
+        return weight
+
+    def wrap_step(self, step: Step, elements: Piece, noise: Noise | None = None) -> Step:
         """Give the step to take in place of the strategy's over some elements of a tensor.
 
         Only called if `wraps_step`, and perhaps again for the same elements, cut otherwise: its
-        result must depend on an element's place in the tensor and not on the cut.
+        result must depend on an element's place in the tensor and not on the cut. `noise` is the
+        round's, if the mechanism `keeps_ledger`.
         """
         return step
+
+    # Only where `keeps_ledger`
+
+    def deviation(self, before: LedgerEntry | None, weights: Sequence[float]) -> float:
+        """Give the deviation of the noise on each weight of the mean of updates so weighted.
+
+        Take +, -, *, / and square roots only, as in `Strategy.step`.
+        """
+        raise NotImplementedError
+
+    def epsilon(self, participations: int) -> float:
+        """Give what rounds cost a client that takes part so often."""
+        raise NotImplementedError
+
+    def entry(
+        self, before: LedgerEntry | None, taken: Taken, key: bytes, participations: int, secret: str
+    ) -> LedgerEntry:
+        """Give the ledger's entry of a version.
+
+        `before` is the entry of the version before, `key` that of the round's noise, `secret` the
+        secret's SHA-256.
+        """
+        raise NotImplementedError

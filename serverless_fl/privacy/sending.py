@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from serverless_fl.domain.experiment import WEIGHTS
-from serverless_fl.privacy.clipping import clip, squared_distance
+from serverless_fl.privacy.clipping import squared_distance
 from serverless_fl.weights import codec, encodings, spans
 from serverless_fl.weights.deltas import encode_update
 from serverless_fl.weights.header import layout_of
@@ -51,13 +52,22 @@ class Sending:
 
 def clip_file(base: bytes, weights: bytes, scale: float) -> bytes:
     """Give weights at `scale` times their distance from the base. Whole numbers stay."""
+    return change_file(base, weights, lambda change: scale * change)
+
+
+def change_file(base: bytes, weights: bytes, changed: Callable[[np.ndarray], np.ndarray]) -> bytes:
+    """Give weights with another change from the base. Whole numbers stay.
+
+    `changed` gets the change of each floating-point tensor, float64 [elements], and gives the one
+    to take in its place.
+    """
     layout = layout_of(weights)
     start, values = _arrays(base), _arrays(weights)
-    clipped = {
-        name: clip(own, start[name], scale) if own.dtype.kind == "f" else own
-        for name, own in values.items()
-    }
-    return layout.header + bytes(codec.pack(spans.whole(layout), clipped))
+    for name, own in values.items():
+        if own.dtype.kind == "f":
+            wide = start[name].astype(np.float64)
+            values[name] = wide + changed(own.astype(np.float64) - wide)
+    return layout.header + bytes(codec.pack(spans.whole(layout), values))
 
 
 def _arrays(data: bytes) -> dict[str, np.ndarray]:

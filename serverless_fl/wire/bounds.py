@@ -46,6 +46,7 @@ WeightDecay = Annotated[float, Field(ge=0, le=MAX_DECAY, allow_inf_nan=False)]
 ProximalMu = Annotated[float, Field(ge=0, le=MAX_MU, allow_inf_nan=False)]
 GradientNorm = Annotated[float, Field(gt=0, le=MAX_GRADIENT_NORM, allow_inf_nan=False)]
 Budget = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]  # US dollars
+Epsilon = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 RateFactor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 

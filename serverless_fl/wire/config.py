@@ -14,6 +14,7 @@ from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import OWN, Config
 from serverless_fl.domain.goal import Goal, goal_of
 from serverless_fl.learning_rate import RATE_SCHEDULES, ConstantRate, RateSchedule
+from serverless_fl.privacy import MECHANISMS, Mechanism, NormBound
 from serverless_fl.schedule import SCHEDULES, Schedule
 from serverless_fl.schedule.selection import SELECTIONS, Selection
 from serverless_fl.schedule.selection.uniform import Uniform
@@ -29,6 +30,7 @@ from serverless_fl.wire.bounds import (
     BatchSize,
     Budget,
     Epochs,
+    Epsilon,
     GradientNorm,
     LearningRate,
     Momentum,
@@ -266,6 +268,11 @@ class ExperimentConfig(Body):
         description="How updates are aggregated",
         json_schema_extra=_choice("strategy", FedAvg()),
     )
+    privacy: Annotated[Mechanism, OneOf(MECHANISMS)] = Field(
+        NormBound(),
+        description="What protects the clients' data in updates and models",
+        json_schema_extra=_choice("privacy", NormBound()),
+    )
     max_update_norm: FiniteFloat | None = Field(
         None,
         gt=0,
@@ -333,6 +340,12 @@ class ExperimentConfig(Body):
         "two rounds; it may be changed while the experiment runs",
         json_schema_extra=_of("stopping"),
     )
+    budget_epsilon: Epsilon | None = Field(
+        None,
+        description="Epsilon of differential privacy: the experiment pauses before a round that "
+        "could cost a client more in total; it may be changed while the experiment runs",
+        json_schema_extra=_of("stopping"),
+    )
     update_encoding: Literal["weights", "delta-float32", "delta-float16", "delta-int8"] = Field(
         "weights",
         description="How updates travel: as weights, or as differences from the base model at 32, "
@@ -367,10 +380,18 @@ class ExperimentConfig(Body):
         Raises InvalidConfig if two of them contradict each other.
         """
         config = Config.of(self.model_dump(exclude_defaults=True))
-        if fault := self.schedule.fault(config):
+        for chosen in (self.schedule, self.privacy):
+            if fault := chosen.fault(config):
+                raise InvalidConfig(fault)
+        if fault := self.privacy.strategy_fault(self.strategy):
             raise InvalidConfig(fault)
         if fault := masking_fault(self, config):
             raise InvalidConfig(fault)
+        if self.budget_epsilon is not None and not self.privacy.keeps_ledger:
+            raise InvalidConfig(
+                f"budget_epsilon ({self.budget_epsilon:g}) is a budget of differential privacy, "
+                f"and privacy {self.privacy.name} spends none: choose a mechanism that does."
+            )
         return config
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from serverless_fl.aggregation.strategy import Reduction, Strategy
-from serverless_fl.domain.experiment import WEIGHTS, Config, secure_quorum
-from serverless_fl.privacy import Mechanism, mechanism_of
+from serverless_fl.domain.experiment import NO_MECHANISM, WEIGHTS, Config, secure_quorum
 from serverless_fl.schedule.selection import Reads
 
 if TYPE_CHECKING:
@@ -51,10 +50,9 @@ def masking_fault(declared: ExperimentConfig, config: Config) -> str | None:
     ):
         if (value := getattr(config, name)) != otherwise:
             return _said(name, value, what, "leave it out")
-    mechanism = type(mechanism_of(config))
-    if mechanism is not Mechanism:
+    if config.privacy != NO_MECHANISM:
         what = "changes single updates, or the step that is taken with them"
-        return _said("the privacy mechanism", mechanism.__name__, what, "leave it out")
+        return _said("privacy", config.privacy.name, what, "leave it out")
     return _size_fault(config)
 
 

@@ -36,6 +36,7 @@ from serverless_fl.wire.bounds import (
     Budget,
     Bytes,
     ClientId,
+    Epsilon,
     ExperimentId,
     Listed,
     PartBytes,
@@ -232,6 +233,12 @@ class Resume(Body):
         None,
         examples=[5.0],
         description="The new budget, above the estimated cost so far; default: no change",
+    )
+    budget_epsilon: Epsilon | None = Field(
+        None,
+        examples=[8.0],
+        description="The new budget of privacy, which has room for another round; default: no "
+        "change",
     )
     rounds: int | None = Field(
         None,

@@ -26,7 +26,7 @@ from serverless_fl.wire.bounds import (
 from serverless_fl.wire.choices import OneOf
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.schema import BlobInfo
-from serverless_fl.wire.settings import GROUP_KEY
+from serverless_fl.wire.settings import GROUP_KEY, Group
 from serverless_fl.wire.text import Shown
 
 # A client has no use for the model's name; these two are in the round's learning rate.
@@ -40,31 +40,40 @@ _IN_A_TURN = {  # descriptions that differ from those of the experiment's settin
 
 
 def training_of(declared: type[ExperimentConfig]) -> type[Training]:
-    """Make the model of what a turn tells of the training: settings of the group `training`.
+    """Make the model of what a turn tells of the training: settings of the group `training`."""
+    return cast("type[Training]", _group_of(declared, "training", "Training", _TRAINING))
 
-    Each has the type and the bounds with which `declared` declares it.
-    """
+
+def privacy_of(declared: type[ExperimentConfig]) -> type[Privacy]:
+    """Make the model of what a turn tells of the privacy: settings of the group `privacy`."""
+    return cast("type[Privacy]", _group_of(declared, "privacy", "Privacy", _PRIVACY))
+
+
+def _group_of(declared: type[ExperimentConfig], group: Group, name: str, doc: str) -> Any:
+    """The model of a group's settings, each with its type and bounds as declared."""
     told: dict[str, Any] = {}
-    for name, setting in declared.model_fields.items():
-        group = cast("dict[str, str]", setting.json_schema_extra)[GROUP_KEY]
-        if group == "training" and name not in NOT_TOLD:
-            default = ... if name in ALWAYS_TOLD else setting.default
-            description = _IN_A_TURN.get(name, setting.description)
-            told[name] = (setting.rebuild_annotation(), Field(default, description=description))
-    made: Any = create_model(
-        "Training", __base__=Answer, __doc__=_TRAINING, __module__=__name__, **told
-    )
-    return cast("type[Training]", made)
+    for field, setting in declared.model_fields.items():
+        own = cast("dict[str, str]", setting.json_schema_extra)[GROUP_KEY]
+        if own == group and field not in NOT_TOLD:
+            default = ... if field in ALWAYS_TOLD else setting.default
+            description = _IN_A_TURN.get(field, setting.description)
+            told[field] = (setting.rebuild_annotation(), Field(default, description=description))
+    return create_model(name, __base__=Answer, __doc__=doc, __module__=__name__, **told)
 
 
 _TRAINING = "The settings of local training: those of the experiment's group `training`."
+_PRIVACY = "The settings of the experiment's group `privacy`."
 if TYPE_CHECKING:
 
     class Training(ExperimentConfig):
         __doc__ = _TRAINING
 
+    class Privacy(ExperimentConfig):
+        __doc__ = _PRIVACY
+
 else:
     Training = training_of(ExperimentConfig)
+    Privacy = privacy_of(ExperimentConfig)
 
 
 class Train(Answer):
@@ -110,12 +119,24 @@ class Train(Answer):
         "is the file of `GET .../models/{version}/encoded`",
         examples=["weights"],
     )
+    privacy: Privacy | None = Field(
+        None,
+        description="The experiment's settings of privacy, if clients have a part in it",
+    )
     clip_norm: FiniteFloat | None = Field(
         None,
         gt=0,
         description="A client scales an update that is further from its base model down to this "
-        "distance, because the coordinator refuses it otherwise; unless it is null",
+        "distance, because the coordinator refuses it otherwise; unless it is null. The same is in "
+        "`privacy`, which older coordinators do not tell",
     )
+
+    @property
+    def told_privacy(self) -> Privacy:
+        """The settings of privacy by which a client sends its update."""
+        if self.privacy is not None:
+            return self.privacy
+        return Privacy.model_validate({"max_update_norm": self.clip_norm, "norm_action": "reject"})
 
 
 MAX_HOLD = 25.0  # seconds; common proxies give up after 30

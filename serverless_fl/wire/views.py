@@ -210,6 +210,35 @@ class RoundSummary(Answer):
     )
 
 
+class LedgerView(Answer):
+    """A version's entry in the ledger of privacy (docs/privacy.md)."""
+
+    clip: FiniteFloat = Field(
+        gt=0, description="The longest distance of an update that counts in this version"
+    )
+    next_clip: FiniteFloat = Field(gt=0, description="The same in the next version")
+    deviation: FiniteFloat = Field(
+        ge=0, description="The standard deviation of the noise on each weight of the mean"
+    )
+    round_epsilon: FiniteFloat = Field(
+        ge=0, description="What this version alone costs a client that took part in it"
+    )
+    epsilon: FiniteFloat = Field(
+        ge=0,
+        description="What all versions so far cost the client that took part most often",
+        examples=[2.31],
+    )
+    delta: FiniteFloat = Field(gt=0, lt=1, description="With which both hold", examples=[1e-5])
+    participations: RoundNumber = Field(description="How often that client took part")
+    secret_sha256: Sha256 = Field(description="SHA-256 of the secret of which noise is drawn")
+
+
+class NoiseSecret(Answer):
+    """The secret of which an experiment's noise is drawn: whoever has it can take the noise off."""
+
+    secret: Sha256 = Field(description="32 bytes, hexadecimal")
+
+
 class ModelView(Answer):
     version: RoundNumber
     sha256: Sha256
@@ -226,6 +255,9 @@ class ModelView(Answer):
     )
     state: Annotated[dict[StateName, BlobInfo], Few] = Field(
         default_factory=dict, description="The files of the strategy's state, by name"
+    )
+    ledger: LedgerView | None = Field(
+        None, description="What the version costs, if the privacy mechanism keeps a ledger"
     )
     created_at: datetime
     kept: bool = Field(True, description="The coordinator still has the model's bytes")
@@ -302,6 +334,20 @@ class BestView(Answer):
     value: FiniteFloat
 
 
+class PrivacyView(Answer):
+    """What the models so far have cost of differential privacy."""
+
+    epsilon: FiniteFloat = Field(ge=0, examples=[2.31])
+    delta: FiniteFloat = Field(ge=0, lt=1, examples=[1e-5])
+    participations: RoundNumber = Field(
+        description="How often the client took part that took part most often"
+    )
+    budget_epsilon: FiniteFloat | None = Field(
+        description="The experiment pauses before a round that could go beyond it"
+    )
+    meaning: Shown = Field(description="What the numbers mean, in a sentence")
+
+
 class ExperimentSummary(Answer):
     id: ExperimentId
     name: Shown
@@ -321,6 +367,9 @@ class ExperimentSummary(Answer):
         None,
         description="The estimated cost on Lambda up to the last closed round, in US dollars",
         examples=[0.0022],
+    )
+    privacy: PrivacyView | None = Field(
+        None, description="What the models have cost, if the mechanism keeps a ledger"
     )
 
 
@@ -360,5 +409,8 @@ class ExperimentView(Answer):
         [], max_length=MAX_EXTENSIONS, description="How often and when it got more rounds"
     )
     cost: CostView
+    privacy: PrivacyView | None = Field(
+        None, description="What the models have cost, if the mechanism keeps a ledger"
+    )
     now: datetime = Field(description="The coordinator's clock, on which its deadlines depend")
     retry_after: Pause = Field(description="Seconds until a change is to be expected")

@@ -13,8 +13,12 @@ import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
+from client_sdk.data.seeds import derive_seed
+from client_sdk.task.models import build, spec_for
 from tests.support import warm
 from tests.support.plain_http import create
 from tests.support.processes import Server
@@ -119,6 +123,28 @@ def test_add_a_selection(copy):
     assert report["config"]["selection"] == {"name": "round-robin", "stride": 2}
     rounds = json.dumps(report)
     assert report["state"] == "completed", rounds
+
+
+@pytest.mark.timeout(600)  # a run
+def test_add_a_privacy_mechanism(copy):
+    folder, run = copy
+    (_, file), (_, line), (_, commands) = section("Add a privacy mechanism")
+    room = folder / "serverless_fl" / "privacy"
+    (room / "coarse.py").write_text(file, encoding="utf-8")
+    add_line(folder, "serverless_fl/privacy/__init__.py:MECHANISMS", line)
+    for command in commands.splitlines():
+        run(command.replace(".venv/bin/python", f'"{sys.executable}"', 1))
+
+    page = (folder / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert "### privacy = coarse" in page
+    report = json.loads((folder / "runs/coarse/report.json").read_text(encoding="utf-8"))
+    assert report["config"]["privacy"] == {"name": "coarse", "grain": 0.015625}
+    found = safetensors.numpy.load_file(folder / "runs/coarse/global.safetensors")
+    network = build(spec_for("digits-cnn", (1, 8, 8), 10), derive_seed(0, "initial weights"))
+    initial = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    grains = [(found[name].astype(float) - initial[name]) / 0.015625 for name in found]
+    assert any(change.round().any() for change in grains)
+    assert all(np.allclose(change, change.round(), atol=1e-5) for change in grains)
 
 
 @pytest.mark.timeout(300)  # a run

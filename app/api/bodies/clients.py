@@ -18,11 +18,13 @@ from app.service.coordinator import (
     Wait,
 )
 from serverless_fl.domain.agreement import ColumnSums, Scale
+from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.records import Update, UpdateCommit, client_id
 from serverless_fl.learning_rate import learning_rate_in
 from serverless_fl.wire import schema, turns, views
 
 _TOLD = tuple(turns.Training.model_fields)
+_TOLD_OF_PRIVACY = tuple(turns.Privacy.model_fields)
 
 
 def turn_body(turn: Turn) -> turns.Train | turns.Wait | turns.Phase | turns.Done:
@@ -73,10 +75,15 @@ def _train_body(turn: Train) -> turns.Train:
         at_once=not turn.direct,
         max_update_bytes=turn.max_update_bytes,
         content_codings=[] if turn.direct else ["gzip"],
+        privacy=_privacy_body(config) if turn.mechanism.has_client_half(config) else None,
         clip_norm=config.max_update_norm if config.norm_action == "reject" else None,
         update_encoding=config.sent_encoding,
         download_encoding=config.download_encoding,
     )
+
+
+def _privacy_body(config: Config) -> turns.Privacy:
+    return turns.Privacy(**config.some(_TOLD_OF_PRIVACY))
 
 
 def commit_of(body: schema.UpdateCommit) -> UpdateCommit:

@@ -17,9 +17,11 @@ from serverless_fl.domain.audit import AuditEvent
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import Config, Experiment
 from serverless_fl.domain.goal import BEFORE
+from serverless_fl.domain.ledger import NOTHING_SPENT
 from serverless_fl.domain.lineage import Origin
 from serverless_fl.domain.records import client_id
 from serverless_fl.domain.task_name import TaskName
+from serverless_fl.privacy import mechanism_of
 from serverless_fl.wire import schema, views
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.text import clean
@@ -74,6 +76,21 @@ def line_body(listed: ListedExperiment) -> views.ExperimentSummary:
         goal=_goal_body(config),
         best=views.BestView(version=best.version, value=best.value) if best else None,
         cost_usd=listed.cost_usd,
+        privacy=_privacy_body(experiment),
+    )
+
+
+def _privacy_body(experiment: Experiment) -> views.PrivacyView | None:
+    """What the models have cost of privacy; None if the mechanism keeps no ledger."""
+    config, entry = experiment.config, experiment.ledger
+    if not mechanism_of(config).keeps_ledger:
+        return None
+    return views.PrivacyView(
+        epsilon=entry.epsilon if entry else 0.0,
+        delta=entry.delta if entry else 0.0,
+        participations=entry.participations if entry else 0,
+        budget_epsilon=config.budget_epsilon,
+        meaning=entry.meaning if entry else NOTHING_SPENT,
     )
 
 
@@ -131,6 +148,7 @@ def experiment_body(found: ExperimentDetails) -> views.ExperimentView:
             for e in experiment.extensions
         ],
         cost=_cost_body(found),
+        privacy=_privacy_body(experiment),
         now=time_of(found.now),
         retry_after=found.retry_after,
     )

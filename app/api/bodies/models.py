@@ -24,6 +24,7 @@ def model_body(
         updates_sha256=model.updates_sha256,
         encoded=_info(encoded) if encoded else None,
         state={name: _info(file) for name, file in model.state.items()},
+        ledger=views.LedgerView(**model.ledger.plain) if model.ledger else None,
         created_at=time_of(model.created_at),
         kept=kept,
         evaluations=[evaluation_body(evaluation) for evaluation in evaluations],

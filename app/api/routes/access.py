@@ -62,6 +62,16 @@ async def replace_enrolment_key(
     return enrolment_key_body(found)
 
 
+@admin.get(
+    "/noise-secret",
+    summary="Show the secret of the noise",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def show_noise_secret(service: Service, experiment_id: ExperimentId) -> views.NoiseSecret:
+    """`verify` recomputes the noise of models with it. Whoever has it can take the noise off."""
+    return views.NoiseSecret(secret=(await service.models.noise_secret(experiment_id)).hex())
+
+
 @admin.get("/audit", summary="Read the audit log", responses=responses(401, 404, 422, 503))
 async def read_audit_log(
     service: Service,

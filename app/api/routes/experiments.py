@@ -129,7 +129,8 @@ async def pause_experiment(
     service: Service, experiment_id: ExperimentId, by: AdminCaller
 ) -> views.ExperimentView:
     """The experiment pauses when the open round is closed: nothing is lost, and clients are told to
-    wait. It also pauses by itself when its estimated cost has reached `budget_usd`.
+    wait. It also pauses by itself when its estimated cost has reached `budget_usd`, and before a
+    round that could go beyond `budget_epsilon`.
     """
     await service.pausing.pause(experiment_id, by)
     return experiment_body(await service.views.experiment(experiment_id))
@@ -147,12 +148,15 @@ async def resume_experiment(
     request: schema.Resume | None = None,
 ) -> views.ExperimentView:
     """Opens the next round. Answers 409 with the code `budget-reached` if the estimated cost is not
-    below the budget: send a higher one. With more `rounds` than it has, an experiment whose rounds
-    are all closed runs again, and an open one goes on for longer. Its clients are told so when they
-    ask; those that have left take part again with the same key.
+    below the budget, or if another round could go beyond that of privacy: send a higher one. With
+    more `rounds` than it has, an experiment whose rounds are all closed runs again, and an open one
+    goes on for longer. Its clients are told so when they ask; those that have left take part again
+    with the same key.
     """
-    budget, rounds = (request.budget_usd, request.rounds) if request else (None, None)
-    await service.pausing.resume(experiment_id, budget, by, rounds)
+    asked = request or schema.Resume()
+    await service.pausing.resume(
+        experiment_id, asked.budget_usd, by, asked.rounds, asked.budget_epsilon
+    )
     return experiment_body(await service.views.experiment(experiment_id))
 
 

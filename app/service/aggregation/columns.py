@@ -18,6 +18,7 @@ from serverless_fl.domain import provenance
 from serverless_fl.domain.experiment import WEIGHTS, Config
 from serverless_fl.domain.records import Update
 from serverless_fl.domain.round import Round
+from serverless_fl.privacy import mechanism_of
 from serverless_fl.weights import spans
 
 SPANS_IN_MEMORY = 8  # a task holds so many spans, of the cut's bytes, at once
@@ -39,7 +40,8 @@ class Slicing:
     def of(cls, config: Config, round_: Round, span: spans.Span, most: int) -> Slicing:
         """A round has at most as many updates as its cohort, apart from those of earlier ones."""
         assert round_.cut is not None  # noqa: S101  (set before anything is aggregated)
-        exact = config.update_encoding == WEIGHTS and config.max_update_norm is None
+        scaled = mechanism_of(config).needs_norm(config)
+        exact = config.update_encoding == WEIGHTS and not scaled
         narrow = exact and all(piece.tensor.dtype in _NARROW for piece in span)
         width = 4 if narrow else 8
         elements, rows = spans.elements(span), len(round_.cohort)

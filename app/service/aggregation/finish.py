@@ -21,6 +21,7 @@ from serverless_fl.aggregation.gram import sound
 from serverless_fl.aggregation.stepping import StrategyFault
 from serverless_fl.domain.errors import DigestMismatch
 from serverless_fl.domain.experiment import WEIGHTS, Experiment
+from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.domain.provenance import (
     config_digest,
     contribution,
@@ -141,7 +142,9 @@ async def _make_version(
             model, state = await aggregation.next.finish()
             compressed = await _compress(held, aggregation, model, again=resumed)
             await held.renew_if_old()
-            return _version(aggregation, model, state, compressed, held.context.clock())
+            entry = await aggregation.entry()
+            now = held.context.clock()
+            return _version(aggregation, model, state, compressed, entry, now)
         except Damaged as error:
             # Another process may have closed the round and named the file: then this raises.
             await held.renew()
@@ -170,6 +173,7 @@ def _version(
     model: Blob,
     state: dict[str, Blob],
     compressed: Blob | None,
+    ledger: LedgerEntry | None,
     now: float,
 ) -> ModelVersion:
     base, weights = aggregation.base, aggregation.recorded_weights
@@ -180,12 +184,13 @@ def _version(
         experiment_id=aggregation.experiment.id,
         version=number,
         blob=model,
-        parent_sha256=version_digest(base.blob.sha256, before),
+        parent_sha256=version_digest(base.blob.sha256, before, base.ledger),
         config_sha256=config_digest(aggregation.experiment.config_of(number)),
         updates_sha256=updates_digest(contributions),
         created_at=now,
         compressed=compressed,
         state=state,
+        ledger=ledger,
     )
 
 

@@ -20,6 +20,7 @@ from serverless_fl.aggregation.stepping import Stepped, has_step, step_span
 from serverless_fl.aggregation.strategy import RoundFacts, Strategy
 from serverless_fl.domain.records import Blob, ModelVersion
 from serverless_fl.privacy import Mechanism
+from serverless_fl.privacy.noise import Noise
 from serverless_fl.weights import codec, spans
 from serverless_fl.weights.encodings import state_layout
 from serverless_fl.weights.header import Layout
@@ -30,7 +31,7 @@ class NextModel:
 
     `layout` is that of the new model. `base`: the model of the version before, whose state is the
     state before; `start` reads the weights that the clients trained from. `mechanism` may wrap the
-    strategy's step.
+    strategy's step, with `noise`.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class NextModel:
         mechanism: Mechanism,
         base: ModelVersion,
         start: Reader,
+        noise: Noise | None = None,
     ) -> None:
         self._layout, self._spans, self._strategy = layout, cut, strategy
-        self._start, self._mechanism = start, mechanism
+        self._start, self._mechanism, self._noise = start, mechanism, noise
         self._steps = has_step(strategy) or mechanism.wraps_step
         self._model = NewFile(blobs, prefix)
         self._state = {
@@ -82,7 +84,8 @@ class NextModel:
         if self._steps:
             base = await self._start.read(span)
             state = await self._state_before(span)
-            step = partial(step_span, wrap=self._mechanism.wrap_step)
+            wrap = partial(self._mechanism.wrap_step, noise=self._noise)
+            step = partial(step_span, wrap=wrap)
             stepped = await asyncio.to_thread(
                 step, self._strategy, span, base, reduced, state, facts
             )

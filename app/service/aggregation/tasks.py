@@ -8,6 +8,7 @@ the new model are its parts, and results of tasks lie beside the updates.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from functools import cached_property, partial
@@ -40,9 +41,11 @@ from serverless_fl.aggregation.strategy import Reduction
 from serverless_fl.domain.agreement import published
 from serverless_fl.domain.errors import DigestMismatch
 from serverless_fl.domain.experiment import FEDERATED, Experiment
+from serverless_fl.domain.ledger import LedgerEntry, most_participations
 from serverless_fl.domain.records import Blob, Cell, ModelVersion, Update
 from serverless_fl.domain.round import Round, RoundState
-from serverless_fl.privacy import mechanism_of
+from serverless_fl.privacy import Taken, mechanism_of
+from serverless_fl.privacy.noise import Noise, round_key
 from serverless_fl.weights import spans
 from serverless_fl.weights.header import FLOATS, Layout
 
@@ -87,7 +90,9 @@ class Aggregation:
             assert found is not None  # noqa: S101  (its client trained from it)
             older[version] = found
         new = await _new_layout(context, experiment, layout)
-        aggregation = cls(context, experiment, round_, updates, layout, new, base, older)
+        keeps = mechanism_of(experiment.config).keeps_ledger
+        secret = await context.repo.secret(experiment.id) if keeps else b""
+        aggregation = cls(context, experiment, round_, updates, layout, new, base, older, secret)
         if round_.masked and round_.state is RoundState.AGGREGATING:
             # Imported here: few experiments need the package of ciphers.
             from app.service.secure.unmasking import Unmasking
@@ -105,6 +110,7 @@ class Aggregation:
         new_layout: Layout,
         base: ModelVersion,
         older: Mapping[int, ModelVersion],
+        secret: bytes,
     ) -> None:
         assert round_.cut is not None  # noqa: S101  (set before anything is aggregated)
         self.context, self.experiment, self.round = context, experiment, round_
@@ -113,6 +119,7 @@ class Aggregation:
         # latter, so that they are the same in every process and release.
         self.layout, self.new_layout, self.base = layout, new_layout, base
         self.strategy = strategy_of(experiment.config)
+        self.mechanism = mechanism_of(experiment.config)
         self.spans = spans.cut(layout, round_.cut.span_bytes)
         self.tasks_done = self.bytes_added = 0  # by this process
         self._part_bytes = round_.cut.span_bytes
@@ -141,9 +148,38 @@ class Aggregation:
             for update in updates
         }
         prefix = keys.model_parts(round_)
-        mechanism = mechanism_of(config)
+        self._secret, mechanism = secret, self.mechanism
         self.next = NextModel(
-            blobs, prefix, new_layout, self.spans, self.strategy, mechanism, base, self._start
+            *(blobs, prefix, new_layout, self.spans, self.strategy, mechanism, base, self._start),
+            self._noise(),
+        )
+
+    # Privacy
+
+    def _noise(self) -> Noise | None:
+        """The noise of the round; None if the mechanism adds none."""
+        if not self.mechanism.keeps_ledger or not self.weights:
+            return None
+        weights = list(self.weights.values())
+        key = round_key(self._secret, self.round.number)
+        return Noise(key, self.mechanism.deviation(self.base.ledger, weights))
+
+    async def entry(self) -> LedgerEntry | None:
+        """The entry of the new version in the ledger; None if the mechanism keeps none."""
+        if not self.mechanism.keeps_ledger:
+            return None
+        rounds = await self.context.repo.rounds(self.experiment.id)
+        number, weights = self.round.number, self.weights or {}
+        accepted = [each.accepted for each in rounds if each.number < number]
+        return self.mechanism.entry(
+            self.base.ledger,
+            Taken(
+                weights=[weights[update.slot] for update in self.updates],
+                whole=[update.scale == 1.0 for update in self.updates],
+            ),
+            round_key(self._secret, number),
+            most_participations([*accepted, self.round.accepted]),
+            hashlib.sha256(self._secret).hexdigest(),
         )
 
     # The weights of the updates in the mean
@@ -151,7 +187,10 @@ class Aggregation:
     def _weights(self) -> Mapping[int, float] | None:
         """By slot; None if they take the Gram matrix of all updates, which is not known yet."""
         if not self.strategy.reduction.weighs_all:
-            return {facts.client: self.strategy.weight(facts) for facts in self.facts.updates}
+            return {
+                facts.client: self.mechanism.weight(self.strategy.weight(facts))
+                for facts in self.facts.updates
+            }
         accepted, weights = self.round.accepted, self.round.weights
         return dict(zip(accepted, weights, strict=True)) if weights else None
 

@@ -18,7 +18,7 @@ from serverless_fl.aggregation.facts import facts_of, sentence, training_facts
 from serverless_fl.aggregation.strategy import MAX_WEIGHT, Strategy
 from serverless_fl.domain.errors import BadWeights, DigestMismatch, PartsMissing, StoreUnavailable
 from serverless_fl.domain.experiment import Config, Experiment
-from serverless_fl.domain.records import Client, Update, UpdateCommit
+from serverless_fl.domain.records import Client, ModelVersion, Update, UpdateCommit
 from serverless_fl.privacy import mechanism_of
 from serverless_fl.schedule import schedule_of
 from serverless_fl.weights.encodings import update_layout
@@ -81,9 +81,12 @@ async def check_update(
     strategy, mechanism = strategy_of(config), mechanism_of(config)
     if fault := strategy.update_fault(facts_of(update), training_facts(config, number)):
         raise BadWeights(sentence(fault), code="strategy-refuses")
-    if mechanism.needs_norm or strategy.needs_norm:
-        norm = await _norm(context, config, update, layout)
-        update = replace(update, norm=norm, scale=mechanism.share(norm))
+    if mechanism.needs_norm(config) or strategy.needs_norm:
+        base_model = await context.repo.model(experiment.id, update.trained_from)
+        assert base_model is not None  # noqa: S101  (the round before was closed with it)
+        norm = await _norm(context, config, update, layout, base_model)
+        scale = mechanism.share(norm, config, base_model.ledger)
+        update = replace(update, norm=norm, scale=scale)
     share = schedule_of(config).share(number - 1 - update.trained_from)
     if share != 1.0:
         update = replace(update, scale=update.scale * share)
@@ -129,14 +132,14 @@ def _require_weight(strategy: Strategy, update: Update, config: Config) -> None:
         )
 
 
-async def _norm(context: Context, config: Config, update: Update, layout: Layout) -> float:
+async def _norm(
+    context: Context, config: Config, update: Update, layout: Layout, base: ModelVersion
+) -> float:
     """The update's distance from its base model. Raises PartsMissing, StoreUnavailable."""
     # These import NumPy, which a process that only answers polls never needs.
     from app.service.files.readers import base_reader, distance, update_reader
     from serverless_fl.weights import spans
 
-    base = await context.repo.model(update.experiment_id, update.trained_from)
-    assert base is not None  # noqa: S101  (the round before was closed with it)
     blobs = context.blobs
     start = base_reader(blobs, base, layout, config.download_encoding)
     try:

@@ -17,6 +17,7 @@ from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import Blob, Client
 from serverless_fl.domain.round import PHASES, Round, RoundState
+from serverless_fl.privacy import Mechanism, mechanism_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Train:
     round: Round
     model: Blob
     strategy: Strategy
+    mechanism: Mechanism
     state: Mapping[str, Blob]
     seconds_left: float
     part_bytes: int
@@ -145,6 +147,7 @@ class Turns:
             round=round_,
             model=base.compressed or base.blob,
             strategy=strategy,
+            mechanism=mechanism_of(experiment.config),
             state={name: base.state[name] for name in strategy.broadcast if name in base.state},
             seconds_left=max(0.0, round_.deadline - self.context.clock()),
             part_bytes=self.context.limits.part_bytes,

@@ -28,9 +28,10 @@ from serverless_fl.domain.lineage import Origin
 from serverless_fl.domain.provenance import config_digest
 from serverless_fl.domain.records import Blob, ModelVersion, Part, WeightsCommit
 from serverless_fl.domain.task_name import task_named
+from serverless_fl.privacy import mechanism_of
 from serverless_fl.schedule import schedule_of
 from serverless_fl.weights.encodings import encoded_layout, encoding_of, update_layout
-from serverless_fl.weights.header import Layout
+from serverless_fl.weights.header import FLOATS, Layout
 
 
 class Experiments:
@@ -218,6 +219,7 @@ class Experiments:
             )
         companions = strategy_of(experiment.config).companions  # raises if it is impossible:
         update_layout(layout, experiment.config.sent_encoding, companions)
+        _require_noise(experiment.config, layout)
         if experiment.config.own_data:
             require_agreement(experiment.config, layout.metadata)
         model = ModelVersion(
@@ -271,6 +273,18 @@ class Experiments:
                 break
         experiment, _ = await self.rounds.advance(experiment_id)
         return experiment
+
+
+def _require_noise(config: Config, layout: Layout) -> None:
+    """Raise BadWeights if a tensor would stay without noise where there has to be some."""
+    mechanism = mechanism_of(config)
+    whole = [tensor.name for tensor in layout.tensors if tensor.dtype not in FLOATS]
+    if mechanism.keeps_ledger and whole:
+        raise BadWeights(
+            f"Tensor {whole[0][:80]!r} has whole numbers, to which privacy {mechanism.name} adds "
+            "no noise: leave it out of the model, as group norms instead of batch norms do.",
+            code="privacy-refuses",
+        )
 
 
 def _require_trainable(config: Config) -> None:

@@ -10,9 +10,11 @@ from dataclasses import replace
 
 from app.service.context import Context
 from app.service.rounds.machine import Rounds
+from app.service.rounds.spending import over_epsilon
 from app.telemetry.logs import log_event
-from serverless_fl.domain.errors import BudgetReached, Conflict
+from serverless_fl.domain.errors import BudgetReached, Conflict, InvalidConfig
 from serverless_fl.domain.experiment import MAX_PAUSES, BudgetChange, Experiment, ExperimentState
+from serverless_fl.privacy import mechanism_of
 
 _S = ExperimentState
 
@@ -45,19 +47,25 @@ class Pausing:
         await self.rounds.advance(experiment_id)  # its round may be closed by now
 
     async def resume(
-        self, experiment_id: str, budget: float | None, by: str, rounds: int | None = None
+        self,
+        experiment_id: str,
+        budget: float | None,
+        by: str,
+        rounds: int | None = None,
+        epsilon: float | None = None,
     ) -> None:
-        """Open the next round, and set the budget and the number of rounds if they are given.
+        """Open the next round, and set the budgets and the number of rounds if they are given.
 
         A running experiment only gets these; a completed one runs again if it gets more rounds.
         Raises NotFound, Conflict if the experiment cannot go on or would get fewer rounds, and
-        BudgetReached if the estimated cost is not below the budget.
+        BudgetReached if the estimated cost is not below the budget, or if another round could go
+        beyond that of privacy; InvalidConfig for a budget of privacy that is none.
         """
         while True:
             experiment = await self.repo.experiment(experiment_id)
             if experiment.ended and rounds is None:
                 raise Conflict(f"The experiment is {experiment.state}: it cannot go on.")
-            changed = await self._resumed(experiment, budget, rounds, by)
+            changed = await self._resumed(experiment, budget, rounds, by, epsilon)
             if changed == experiment:
                 break
             if await self.repo.save_experiment(changed):
@@ -71,7 +79,12 @@ class Pausing:
         await self.rounds.advance(experiment_id)
 
     async def _resumed(
-        self, experiment: Experiment, budget: float | None, rounds: int | None, by: str
+        self,
+        experiment: Experiment,
+        budget: float | None,
+        rounds: int | None,
+        by: str,
+        epsilon: float | None,
     ) -> Experiment:
         """The experiment after that; an equal one if there is nothing to change."""
         now = self.context.clock()
@@ -82,6 +95,18 @@ class Pausing:
                 changed,
                 config=replace(experiment.config, budget_usd=budget),
                 budgets=(*experiment.budgets, change)[-MAX_PAUSES:],
+            )
+        if epsilon is not None and epsilon != experiment.config.budget_epsilon:
+            if not mechanism_of(experiment.config).keeps_ledger:
+                raise InvalidConfig(
+                    f"Privacy {experiment.config.privacy.name} spends no epsilon: leave "
+                    "budget_epsilon out."
+                )
+            change = BudgetChange(usd=None, epsilon=epsilon, changed_at=now, changed_by=by)
+            changed = replace(
+                changed,
+                config=replace(changed.config, budget_epsilon=epsilon),
+                budgets=(*changed.budgets, change)[-MAX_PAUSES:],
             )
         if rounds is not None:
             changed = changed.extend(rounds, now, by)
@@ -96,4 +121,6 @@ class Pausing:
         """Raises BudgetReached."""
         round_ = await self.repo.round(experiment.id, experiment.round)
         if reason := await self.rounds.metering.over_budget(experiment, round_):
+            raise BudgetReached(reason)
+        if round_ is not None and (reason := over_epsilon(experiment)):
             raise BudgetReached(reason)

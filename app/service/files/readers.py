@@ -1,7 +1,7 @@
 """Readers return a file's weights span by span: verified, decoded and clipped.
 
 They turn deltas into weights, so their callers need not know encodings (docs/decisions/0018). The
-clipping is that of `serverless_fl.privacy.norm_bound`.
+clipping is that of `serverless_fl.privacy.mechanism`.
 """
 
 from __future__ import annotations

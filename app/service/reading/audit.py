@@ -112,7 +112,9 @@ def _of_experiment(experiment: Experiment) -> Iterator[AuditEvent]:
             change.changed_at,
             change.changed_by,
             _A.BUDGET_CHANGED,
-            f"To {dollars(change.usd)}",
+            f"To an epsilon of {change.epsilon:g}"
+            if change.usd is None
+            else f"To {dollars(change.usd)}",
             turn=number,
         )
     for number, extension in enumerate(experiment.extensions):

@@ -22,6 +22,7 @@ from serverless_fl.domain.records import (
     client_id,
     slot_named,
 )
+from serverless_fl.privacy import mechanism_of
 
 
 class Models:
@@ -99,6 +100,15 @@ class Models:
                 f"{', '.join(model.state) or 'none'}."
             )
         return model, model.state[name]
+
+    async def noise_secret(self, experiment_id: str) -> bytes:
+        """The secret of which the noise is drawn. Raises NotFound, and Conflict without noise."""
+        experiment = await self.repo.experiment(experiment_id)
+        if not mechanism_of(experiment.config).keeps_ledger:
+            raise Conflict(
+                f"Privacy {experiment.config.privacy.name} adds no noise, so it has no secret."
+            )
+        return await self.repo.secret(experiment_id)
 
     async def parts(self, blob: Blob, first: int, limit: int) -> list[FilePart]:
         """Up to `limit` parts of a file from number `first` on, each with its URL if it has one."""

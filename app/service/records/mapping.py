@@ -17,6 +17,7 @@ from serverless_fl.domain.experiment import (
     Pause,
     Rotation,
 )
+from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.domain.lineage import Extension, Origin
 from serverless_fl.domain.prices import Usage
 from serverless_fl.domain.records import Blob, Client, ModelVersion, Update
@@ -41,6 +42,7 @@ def experiment(found: Document) -> Experiment:
             "origin": Origin(**body["origin"]) if body.get("origin") else None,
             "task": TaskName(**body["task"]) if body.get("task") else None,
             "garbage": tuple(body.get("garbage", ())),
+            "ledger": LedgerEntry(**body["ledger"]) if body.get("ledger") else None,
             **{
                 name: _best(body[name])
                 for name in ("best_held_out", "best_central")
@@ -109,16 +111,21 @@ def update(found: Document) -> Update:
 
 def model(found: Document) -> ModelVersion:
     body = found.body
-    others = {n: value for n, value in body.items() if n not in ("blob", "copy", "state")}
+    others = {n: value for n, value in body.items() if n not in ("blob", "copy", "state", "ledger")}
     compressed = blob(body["copy"]) if body.get("copy") else None
     state = {name: blob(file) for name, file in body.get("state", {}).items()}
-    return ModelVersion(**others, blob=blob(body["blob"]), compressed=compressed, state=state)
+    ledger = LedgerEntry(**body["ledger"]) if body.get("ledger") else None
+    return ModelVersion(
+        **others, blob=blob(body["blob"]), compressed=compressed, state=state, ledger=ledger
+    )
 
 
 def body_of_model(version: ModelVersion) -> dict[str, Any]:
     """As `body_of`. Documents name a compressed model "copy", as they always did."""
     body = body_of(version)
     body["copy"] = body.pop("compressed")
+    if body["ledger"] is None:
+        del body["ledger"]
     if state := body.pop("state"):
         body["state"] = {name: body_of(file) for name, file in state.items()}
     return body

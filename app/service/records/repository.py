@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from app.service.records import mapping
@@ -38,7 +39,7 @@ from serverless_fl.weights.header import Layout, read_header
 KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with the experiment's id
     *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
     *("announced", "announced_initial", "groups", "normalisations", "buffered"),
-    *("phase_keys", "phase_boxes", "phase_answers"),
+    *("phase_keys", "phase_boxes", "phase_answers", "secrets"),
 )  # "claims" are in databases of earlier versions
 _PHASES = {  # the kind of what clients send in a phase
     RoundState.ADVERTISING: "phase_keys",
@@ -46,6 +47,11 @@ _PHASES = {  # the kind of what clients send in a phase
     RoundState.UNMASKING: "phase_answers",
 }
 LAYOUTS = 64  # a process remembers the layouts of so many experiments
+
+
+def new_secret() -> str:
+    """Make a secret of 32 bytes, hexadecimal."""
+    return secrets.token_hex(32)
 
 
 class Repository:
@@ -188,6 +194,20 @@ class Repository:
         """What the parties' sums have fixed; None before the start, and where none is asked for."""
         found = await self.documents.get("normalisations", key_of(experiment_id, 0))
         return None if found is None else mapping.normalisation(found)
+
+    async def secret(self, experiment_id: str) -> bytes:
+        """The experiment's secret of 32 bytes, of which its noise is drawn; made at the first call.
+
+        Whoever inserts it first makes it for all.
+        """
+        key = key_of(experiment_id, 0)
+        found = await self.documents.get("secrets", key)
+        if found is None:
+            body = {"secret": new_secret()}
+            await self.documents.insert("secrets", key, body)
+            found = await self.documents.get("secrets", key)
+            assert found is not None  # noqa: S101  (inserted by this call or by a faster one)
+        return bytes.fromhex(found.body["secret"])
 
     # Rounds
 

@@ -21,13 +21,16 @@ from app.service.rounds.closing import Closing, OutOfBudget, blobs_fault, cut_of
 from app.service.rounds.history import known_clients
 from app.service.rounds.progress import Check, check_all
 from app.service.rounds.retention import delete_garbage, with_new_model
+from app.service.rounds.spending import over_epsilon
 from app.service.secure.phases import Outcome, Phases
 from app.telemetry import trace
 from app.telemetry.logs import WARNING, log_event
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
+from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.domain.records import Update, client_id
 from serverless_fl.domain.round import Attempt, FullGroup, Round, RoundState
 from serverless_fl.domain.stopping import Verdict, decide, target_text
+from serverless_fl.privacy import mechanism_of
 from serverless_fl.schedule import Due, Heard, Invitation, schedule_of
 
 
@@ -298,6 +301,7 @@ class Rounds:
             await self.metering.closed(experiment, round_),
             model_version=round_.number,
             streak=verdict.streak,
+            ledger=await self._ledger(experiment, round_),
         )
         experiment = with_new_model(experiment, round_)
         if verdict.reason is not None:
@@ -309,6 +313,12 @@ class Rounds:
         if await self.repo.save_experiment(after):
             journal.log_conclusion(after)
         return True
+
+    async def _ledger(self, experiment: Experiment, round_: Round) -> LedgerEntry | None:
+        if not mechanism_of(experiment.config).keeps_ledger:
+            return None
+        model = await self.repo.model(experiment.id, round_.number)
+        return model.ledger if model else None
 
     async def _verdict(self, experiment: Experiment, round_: Round) -> Verdict:
         config = experiment.config
@@ -345,6 +355,8 @@ class Rounds:
         if experiment.pausing:
             return experiment.pause(now, experiment.pausing, "Paused by the admin.")
         if reason := await self.metering.over_budget(experiment, round_):
+            return experiment.pause(now, COORDINATOR, reason)
+        if reason := over_epsilon(experiment):
             return experiment.pause(now, COORDINATOR, reason)
         return experiment.move(ExperimentState.RUNNING, round=round_.number + 1)
 

@@ -12,6 +12,7 @@ import { onKeyChange } from "./key.js";
 import { follow } from "./live.js";
 import { modelsSection, modelsOf } from "./models.js";
 import { predictSection } from "./predict.js";
+import { privacySection } from "./privacy.js";
 import { roundSection } from "./round.js";
 import { tilesSection } from "./tiles.js";
 
@@ -27,9 +28,10 @@ export function experimentView(main, id) {
   const clients = clientsSection(id);
   const agreement = agreementSection(id);
   const cost = costSection();
+  const privacy = privacySection();
   const config = configSection();
   const audit = auditSection(id);
-  const sections = [head, tiles, charts, round, join, predict, models, clients, agreement, cost, config, audit];
+  const sections = [head, tiles, charts, round, join, predict, models, clients, agreement, privacy, cost, config, audit];
   main.append(h("a", { href: "#/" }, "← All experiments"), problem, h("p.muted", {}, "Loading …"));
 
   const catalogue = modelsOf(id);
@@ -43,7 +45,7 @@ export function experimentView(main, id) {
     if (!view) {
       document.title = `${news.name} · Federated learning`;
       main.lastChild.replaceWith(head.node, tiles.node, charts.node,
-        h("div.pair", {}, round.node, join.node), predict.node, models.node, clients.node, agreement.node, cost.node, config.node, audit.node);
+        h("div.pair", {}, round.node, join.node), predict.node, models.node, clients.node, agreement.node, privacy.node, cost.node, config.node, audit.node);
     }
     view = news;
     showAll();

@@ -9,18 +9,18 @@ export function headSection() {
   const node = h("div.head");
   const sentence = h("p.sentence", { role: "status" });
   const bar = h("progress", { "aria-label": "Rounds done" });
-  const show = once(({ id, name, state, created_at, actions, budget, origin }) => {
+  const show = once(({ id, name, state, created_at, actions, budget, origin, privacy }) => {
     node.replaceChildren(
       h("div.title", {},
         h("h1", {}, name), h(`span.badge.${state}`, {}, stateName(state)),
-        h("span.spacer"), h("div.row", {}, actions.map((action) => button(action, { id, name, budget })))),
+        h("span.spacer"), h("div.row", {}, actions.map((action) => button(action, { id, name, budget, privacy })))),
       h("div.row.small.muted", {}, h("code", {}, id), copyButton(id, "experiment id"),
         h("span", {}, `created ${when(created_at)}`), origin && beginning(origin)),
       sentence, bar);
   });
   const update = (view) => {
-    const { id, name, state, created_at, origin = null } = view;
-    show({ id, name, state, created_at, origin, actions: actionsFor(view), budget: view.cost.budget_usd });
+    const { id, name, state, created_at, origin = null, privacy = null } = view;
+    show({ id, name, state, created_at, origin, privacy, actions: actionsFor(view), budget: view.cost.budget_usd });
     // The round's own section counts the time down, so this sentence leaves it out.
     const text = view.progress.replace(/, \d+ s left/, "");
     const wrong = troubles(view);
@@ -79,9 +79,12 @@ function confirmPause({ id, name }) {
   });
 }
 
-function confirmResume({ id, name, budget }) {
+function confirmResume({ id, name, budget, privacy }) {
   const amount = h("input", {
     id: "f-budget", type: "number", min: "0", step: "any", value: budget, "aria-describedby": "f-budget-help",
+  });
+  const epsilon = privacy && h("input", {
+    id: "f-epsilon", type: "number", min: "0", step: "any", value: privacy.budget_epsilon ?? "", "aria-describedby": "f-epsilon-help",
   });
   const question = {
     title: `Resume “${name}”?`,
@@ -89,11 +92,16 @@ function confirmResume({ id, name, budget }) {
     yes: "Resume it",
     no: "Not now",
     harmless: true,
-    body: h("div.field", {}, h("label", { for: "f-budget" }, "budget in US dollars"), amount,
+    body: h("div", {}, h("div.field", {}, h("label", { for: "f-budget" }, "budget in US dollars"), amount,
       h("p.muted.small", { id: "f-budget-help" }, "It must be above the estimated cost. Left empty, it stays as it is.")),
+    epsilon && h("div.field", {}, h("label", { for: "f-epsilon" }, "budget of privacy, as epsilon"), epsilon,
+      h("p.muted.small", { id: "f-epsilon-help" }, "It must have room for another round. Left empty, it stays as it is."))),
   };
   confirm(question, async () => {
-    await post(`${experimentPath(id)}/resume`, amount.value === "" ? undefined : { budget_usd: Number(amount.value) });
+    const asked = {};
+    if (amount.value !== "") asked.budget_usd = Number(amount.value);
+    if (epsilon && epsilon.value !== "") asked.budget_epsilon = Number(epsilon.value);
+    await post(`${experimentPath(id)}/resume`, Object.keys(asked).length ? asked : undefined);
     say("The experiment goes on.");
   });
 }

@@ -3,6 +3,7 @@ import { experimentPath, get } from "./api.js";
 import { compareLink, MOST } from "./chosen.js";
 import { h, keyed, say } from "./dom.js";
 import { stateName, usd, when } from "./format.js";
+import { spent } from "./privacy.js";
 import { adminKey, onKeyChange } from "./key.js";
 import { repeat } from "./live.js";
 import { metricNames, mainSeries, seriesOf, titleOf, valueText } from "./metrics.js";
@@ -158,7 +159,7 @@ function headOf({ name, descending = false }, changed) {
 }
 
 function row(experiment, choose) {
-  const { id, name, state, round, rounds, model, dataset, data, strategy, result, cost_usd } = experiment;
+  const { id, name, state, round, rounds, model, dataset, data, strategy, result, cost_usd, privacy } = experiment;
   const done = state === "completed" ? rounds : (experiment.model_version ?? 0);
   const title = name || id;
   const box = h("input", {
@@ -173,7 +174,7 @@ function row(experiment, choose) {
       h("progress", { max: rounds, value: done, "aria-label": `Rounds done of ${title}` }),
       h("span.small.muted", {}, round ? `Round ${round} of ${rounds}` : `${rounds} rounds, none begun`)),
     cell("Model", model), cell("Data", dataset, data === "own" && h("span.small.muted", {}, "parties’ own")),
-    cell("Strategy", strategy),
+    cell("Strategy", strategy, privacy && h("span.small.muted", { title: privacy.meaning }, `privacy: ${spent(privacy)}`)),
     cell("Result", result?.value === undefined ? "–" : [h("b", {}, valueText(result.metric, result.value)),
       h("span.small.muted", {}, `${titleOf(result.metric)}, ${result.note}`)]),
     cell("Cost", cost_usd === null ? "–" : usd(cost_usd)), cell("Created", when(experiment.created_at)));

@@ -2,6 +2,7 @@
 import { h, once } from "./dom.js";
 import { bytes, usd } from "./format.js";
 import { bestModel, mainSeries, metricNames, seriesOf, titleOf, valueText } from "./metrics.js";
+import { privacyTile } from "./privacy.js";
 
 export function tilesSection() {
   const node = h("dl.tiles");
@@ -20,6 +21,7 @@ export function tilesSection() {
       ["Round", `${view.round} of ${config.rounds}`, `${config.clients_per_round} clients each`],
       ["Clients", `${view.enrolled} of ${config.clients}`, "enrolled"],
       ["Cost on Lambda", usd(view.cost.usd), budget(view.cost)],
+      ...privacyTile(view),
       ["Updates received", bytes(received), `at least ${bytes(sent)} of models sent`],
     ]);
   };

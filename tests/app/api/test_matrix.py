@@ -151,6 +151,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("POST", f"{E}/clients/{{client_id}}/revoke"): Row(admins()),
     ("GET", f"{E}/enrolment-key"): Row(admins()),
     ("POST", f"{E}/enrolment-key"): Row(admins()),
+    ("GET", f"{E}/noise-secret"): Row(admins(409)),  # 409: it has no noise
     ("GET", f"{E}/audit"): Row(admins()),
     ("GET", f"{E}/rounds/{{number}}"): Row(all_of(200)),
     ("GET", f"{E}/rounds/{{number}}/updates/{{slot}}"): Row(admins(404)),  # 404: none is kept

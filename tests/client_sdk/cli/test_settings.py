@@ -296,7 +296,7 @@ def test_an_error_of_a_choice_names_the_flag(told_toys, words, says):
         ("name = 3", "{}: strategy.name must be one of fedavg, toy, other, not 3"),
         ('name = "toy"\ntoy_rate = "1"', "{}: strategy.toy_rate must be a number, above 0"),
         ('name = "toy"\ntoy_rte = 1', "there is no key strategy.toy_rte; did you mean toy_rate?"),
-        ('[privacy]\nname = "x"', "there is no key privacy.name; it belongs into [run]"),
+        ('[encoding]\nname = "x"', "there is no key encoding.name; it belongs into [run]"),
     ],
 )
 def test_an_error_of_a_choice_names_the_key(told_toys, file, text, says):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from serverless_fl.aggregation import STRATEGIES
+from serverless_fl.domain.choice import Choice
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import secure_quorum
-from serverless_fl.privacy.norm_bound import NormBound
 from serverless_fl.privacy.secure.graph import COMPLETE, parameters
 from serverless_fl.wire import contradictions
 from serverless_fl.wire.contradictions import needs_sums_alone
@@ -68,10 +70,13 @@ def test_words_of_16_bits_and_data_of_the_parties_own():
     assert config(**own, max_examples_per_client=500).to_config().most_examples == 500
 
 
-def test_any_other_privacy_mechanism(monkeypatch):
-    monkeypatch.setattr(contradictions, "mechanism_of", lambda config: NormBound(1.0))
-    with pytest.raises(InvalidConfig, match=r"the privacy mechanism \(NormBound\)"):
-        config(**PAIRS).to_config()
+def test_any_other_privacy_mechanism():
+    with pytest.raises(InvalidConfig, match="secure_aggregation hides each update"):
+        config(**PAIRS, privacy="dp-fedavg").to_config()
+    plain = config(**PAIRS).to_config()
+    other = replace(plain, privacy=Choice("another"))
+    fault = contradictions.masking_fault(config(**PAIRS), other)
+    assert "privacy (another) contradicts secure_aggregation (pairs)" in fault
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -21,9 +23,11 @@ START = {
 class Marking(Mechanism):
     """Adds to each element its place in its tensor; tests see where noise would go."""
 
-    wraps_step = True
+    name: Literal["marking"] = "marking"
 
-    def wrap_step(self, step, elements):
+    wraps_step: ClassVar[bool] = True
+
+    def wrap_step(self, step, elements, noise=None):
         def marked(base, reduced, state, facts):
             weights, after = step(base, reduced, state, facts)
             return weights + np.arange(elements.first, elements.last), after

@@ -16,11 +16,11 @@ from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import ADMIN_KEY, BOTH_STORES, Federation, config, weights
 from tests.support.masked import MASKED, Drifting, enrolled
 
-# Small cohorts have no groups, only a bucket's URLs are announced, and no round is buffered or has
-# masks.
+# Small cohorts have no groups, only a bucket's URLs are announced, and no round is buffered, or has
+# masks or noise.
 MASKS = {"phase_keys", "phase_boxes", "phase_answers"}
 UNUSED = {"sums", "claims", "groups", "announced", "announced_initial", "normalisations"}
-UNUSED |= {"buffered", *MASKS}
+UNUSED |= {"buffered", "secrets", *MASKS}
 SETTLED = 20 * 30 + 1  # seconds: the leases after which no stale call writes any more
 
 

@@ -1,0 +1,37 @@
+// What the models have cost of differential privacy, and the budget.
+import { card, h, once } from "./dom.js";
+
+/** Three digits: `2.31`, `0.0019`. */
+const figure = (value) => String(Number(value.toPrecision(3)));
+
+/** The spent epsilon in a word or two. */
+export const spent = ({ epsilon, delta }) => (delta ? `ε ${figure(epsilon)} at δ ${delta}` : "nothing spent");
+
+export function privacySection() {
+  const sentence = h("p");
+  const bar = h("progress.hidden", { max: 1, "aria-label": "Budget of privacy spent" });
+  const meaning = h("p.muted.small");
+  const node = card("Privacy", h("div.budget", {}, sentence, bar), meaning);
+  node.classList.add("hidden");
+
+  const show = once(({ privacy, state }) => {
+    node.classList.toggle("hidden", !privacy);
+    if (!privacy) return;
+    const { epsilon, budget_epsilon: budget } = privacy;
+    sentence.replaceChildren(h("strong", {}, spent(privacy)),
+      budget === null ? " so far. There is no budget." : ` of a budget of ε ${figure(budget)}, at which it pauses.`);
+    bar.classList.toggle("hidden", budget === null);
+    bar.classList.toggle("over", budget !== null && state === "paused");
+    if (budget !== null) bar.value = Math.min(1, epsilon / budget);
+    meaning.textContent = privacy.meaning;
+  });
+  return { node, update: (view) => show({ privacy: view.privacy ?? null, state: view.state }) };
+}
+
+/** A tile with what is spent; none without a mechanism that keeps a ledger. */
+export function privacyTile({ privacy }) {
+  if (!privacy) return [];
+  const { epsilon, delta, budget_epsilon: budget } = privacy;
+  const of = budget === null ? "" : `of ${figure(budget)}; `;
+  return [["Privacy", `ε ${figure(epsilon)}`, delta ? `${of}δ ${delta}` : "nothing spent yet"]];
+}
