@@ -16,6 +16,6 @@ LIMITS = Limits(part_bytes=256, group_size=2, step_seconds=0.0)  # spans, groups
 )
 async def test_dying_at_any_write(store, fresh_store, silent, after):
     deaths = await masked_deaths_that_change_nothing(
-        store, fresh_store, LIMITS, after=after, every=53, sqlite=17, silent=silent
+        store, fresh_store, LIMITS, after=after, every=97, sqlite=29, silent=silent
     )
     assert deaths > 50
