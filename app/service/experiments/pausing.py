@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.service.context import Context
+from app.service.cost.epsilon import over_epsilon
 from app.service.rounds.machine import Rounds
-from app.service.rounds.spending import over_epsilon
 from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import BudgetReached, Conflict, InvalidConfig
 from serverless_fl.domain.experiment import MAX_PAUSES, BudgetChange, Experiment, ExperimentState

@@ -13,6 +13,7 @@ from app.service import journal
 from app.service.aggregation.plan import full_groups
 from app.service.call_budget import CallBudget
 from app.service.context import Context
+from app.service.cost.epsilon import over_epsilon
 from app.service.cost.metering import Metering
 from app.service.data.normalisation import fix_normalisation
 from app.service.journal import COORDINATOR
@@ -21,7 +22,6 @@ from app.service.rounds.closing import Closing, OutOfBudget, blobs_fault, cut_of
 from app.service.rounds.history import known_clients
 from app.service.rounds.progress import Check, check_all
 from app.service.rounds.retention import delete_garbage, with_new_model
-from app.service.rounds.spending import over_epsilon
 from app.service.secure.phases import Outcome, Phases
 from app.telemetry import trace
 from app.telemetry.logs import WARNING, log_event
