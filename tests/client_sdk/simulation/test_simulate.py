@@ -106,7 +106,7 @@ async def test_clients_ask_only_when_there_is_something_for_them(federation, mon
 
 
 def seen(state=ExperimentState.RUNNING, number=1, attempt=1, cohort=()):
-    turn = SimpleNamespace(number=number, attempt=attempt, cohort=list(cohort))
+    turn = SimpleNamespace(number=number, attempt=attempt, cohort=list(cohort), masked=False)
     current = turn if number else None
     return SimpleNamespace(state=state, reason="of it", model_version=7, current_round=current)
 
