@@ -133,7 +133,7 @@ def test_add_a_privacy_mechanism(copy):
     (room / "coarse.py").write_text(file, encoding="utf-8")
     add_line(folder, "serverless_fl/privacy/__init__.py:MECHANISMS", line)
     for command in commands.splitlines():
-        run(command.replace(".venv/bin/python", f'"{sys.executable}"', 1))
+        run(command)
 
     page = (folder / "docs" / "settings.md").read_text(encoding="utf-8")
     assert "### privacy = coarse" in page
