@@ -94,6 +94,10 @@ class SklearnTask(Task):
         return Result(self._kind.weights(estimator), len(y))
 
     def evaluate(self, weights: Weights, data: Data) -> dict[str, float]:
+        with _filters:  # scikit-learn's checks of arrays change the filters and put them back
+            return self._evaluate(weights, data)
+
+    def _evaluate(self, weights: Weights, data: Data) -> dict[str, float]:
         x, y = _columns(data)
         estimator = self.model(weights)
         if not self.is_classifier:

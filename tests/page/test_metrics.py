@@ -26,7 +26,8 @@ def test_a_regression_shows_its_error_and_no_accuracy(server, http, open_page):
     expect(tiles).to_contain_text("model 2, clients’ held-out data")
     expect(tiles.locator("dt")).to_contain_text(["MAE", "Loss", "Best model"])
     expect(tiles.locator("div", has_text="Best model")).to_contain_text("1 ★MAE 1000")
-    expect(page.get_by_text("Accuracy")).to_have_count(0)
+    expect(page.get_by_text("Accuracy", exact=True)).to_have_count(0)
+    expect(page.get_by_text("Accuracy by round")).to_have_count(0)
     charts = page.locator(".charts section")
     expect(charts.locator("h2")).to_have_text(
         ["MAE by round", "Loss by round", "R2 by round", "Train loss by round"]

@@ -6,7 +6,6 @@ Keys are drawn anew in each run, so masked updates have other bytes. The models 
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import suppress
 
 import numpy as np
@@ -30,7 +29,8 @@ from serverless_fl.privacy.secure.terms import Terms
 from serverless_fl.privacy.secure.unmasking import counts_to_text
 from serverless_fl.weights import codec, encodings, spans
 from serverless_fl.weights.header import layout_of
-from tests.support.crashes import EVERY_WRITE, noise
+from tests.support import sample
+from tests.support.crashes import noise
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import Federation, config
 
@@ -201,7 +201,7 @@ async def masked_deaths_that_change_nothing(
     quiet = Federation(store.documents, store.blobs, limits=limits)
     expected = await Run(quiet, [quiet.coordinator()]).whole(dict(silent))
     assert expected[0] == "completed"
-    on_sqlite = 1 if os.environ.get(EVERY_WRITE) else sqlite
+    on_sqlite = 1 if sample.whole() else sqlite
     step = on_sqlite if isinstance(store.documents, SQLiteDocuments) else every
     for n in range(step, 500, step):
         other = await fresh_store()

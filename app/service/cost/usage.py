@@ -26,7 +26,7 @@ LOOK_SECONDS = 0.3  # between two looks of that simulation at the experiment
 READS = 2  # calls in which it reads a closed round: the round, and the list of models
 TICK_SECONDS = 60.0  # the schedule in template.yaml
 # Bytes of bodies, measured in runs. A view has MEMBER more for each client of the cohort.
-ANSWER, REQUEST, VIEW, MEMBER = 150, 250, 1500, 300
+ANSWER, REQUEST, VIEW, MEMBER = 150, 250, 2100, 300
 
 
 def pause(waited: float, least: float, most: float) -> float:

@@ -134,8 +134,8 @@ def test_misspelt_words_of_other_commands(refused):
     assert "did you mean predict?" in refused("run", "predcit", "x.png")
     assert "did you mean --server?" in refused("join", "--sever", "http://localhost")
     assert "did you mean onnx?" in refused("export", "--format", "onxx", "--out", "x")
-    told = refused("create", "--server", "http://x", "--dp-epsilon", "3")
-    assert told == "there is no option --dp-epsilon"  # nothing is like it
+    told = refused("create", "--server", "http://x", "--walrus", "3")
+    assert told == "there is no option --walrus"  # nothing is like it
 
 
 def test_create_says_what_it_does_without_a_flag(capsys, monkeypatch):

@@ -239,7 +239,7 @@ def test_npz_of_floats_and_class_names_and_no_test_part(tmp_path):
         ({"y_train": np.arange(19) % 4}, "20 images, but 19 labels"),
         ({"y_train": np.arange(20) - 1}, "non-negative"),
         ({"y_train": np.zeros(20)}, "whole number"),
-        ({"y_train": np.zeros((20, 2), int)}, "whole number"),
+        ({"y_train": np.zeros((20, 2), int)}, "2 labels a picture"),
         ({"x_train": np.full((20, 8, 9), np.nan)}, "finite"),
         ({"x_train": np.zeros((20, 72), np.uint8)}, "images must be"),
         ({"x_train": np.zeros((20, 0, 9), np.uint8)}, "images must be"),
