@@ -150,3 +150,10 @@ def test_fewer_than_five_seeds_have_no_spread():
     assert report.spread([0.5]) == "50.0%"
     assert report.spread([0.5, 0.6]) == "55.0% (2 seeds)"
     assert report.spread([0.5, 0.5, 0.6, 0.6, 0.55]).startswith("55.0% (48.")
+
+
+async def test_a_malicious_client_does_not_shorten_what_it_sends_but_honest_ones_do():
+    settings = TRAINING | {"max_update_norm": 0.05, "norm_action": "reject", "quorum": 1}
+    case = Case("", "", settings, clients=3, malicious=1, attack=SignFlip(50.0))
+    found = await simulated.run_async(case, 0, Material(TASK, DATA, DATA))
+    assert {client for client, _ in found["refused"]} == {"client-00"}

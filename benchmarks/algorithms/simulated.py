@@ -47,6 +47,7 @@ from client_sdk.task import weights_file
 from client_sdk.task.local import measure
 from client_sdk.task.task import LocalUpdate, Task, Weights
 from serverless_fl.domain.experiment import OWN, TERMINAL
+from serverless_fl.privacy.sending import Sending
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.turns import Train
 from serverless_fl.wire.views import ExperimentView
@@ -235,6 +236,13 @@ class _Trainer:
         return math.exp(self.case.fleet.sigma * Stream(self.seed, f"speed {client_id}").normal())
 
 
+class _Malicious(Participant):
+    """It sends what it likes: nothing scales it down to the bound, as honest clients do theirs."""
+
+    def _to_send(self, base: bytes, weights: bytes, task: Train) -> bytes:
+        return Sending(task.update_encoding).encode(base, weights)
+
+
 @dataclass
 class _Federation:
     """One run: its clock, its coordinator's admin, and the models that it has measured."""
@@ -271,7 +279,8 @@ class _Federation:
             clients = []
             for number in range(shared.clients):  # in turn: the order of arrival makes the slots
                 own = None if shared.drawn is None else shared.drawn.parts[number].tolist()
-                client = Participant(
+                kind = _Malicious if number < self.case.malicious else Participant
+                client = kind(
                     *(self.admin, experiment, f"{number:040d}", trainer),
                     own=own,
                     examples=len(train),
