@@ -139,6 +139,9 @@ class Processes:
             process.join(5)
 
 
+_closing = threading.Lock()
+
+
 def _kill(processes: Mapping[int, BaseProcess], answers: Any) -> None:
     """End an executor's processes at once, also in the middle of a job or an answer.
 
@@ -147,7 +150,8 @@ def _kill(processes: Mapping[int, BaseProcess], answers: Any) -> None:
     """
     for process in list(processes.values()):
         process.kill()
-    answers._writer.close()
+    with _closing:  # two threads that close it at once would close another file of that number
+        answers._writer.close()
 
 
 def _end_after_a_death(processes: Mapping[int, BaseProcess], answers: Any) -> None:

@@ -1,6 +1,7 @@
 """Training processes that die, and what cannot be sent to them."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -201,3 +202,24 @@ def test_no_process_outlives_a_parent_that_is_killed(tmp_path):
     parent.kill()
     parent.communicate()
     wait_for(lambda: not alive(family))
+
+
+def test_two_threads_may_end_the_processes_at_the_same_time():
+    """The one that closes, and the one that has seen a death: a file is closed once."""
+    failures = []
+
+    def end(answers, barrier):
+        barrier.wait()
+        try:
+            processes._kill({}, answers)
+        except OSError as error:
+            failures.append(error)
+
+    for _ in range(300):
+        answers, barrier = multiprocessing.SimpleQueue(), threading.Barrier(4)
+        ends = [threading.Thread(target=end, args=(answers, barrier)) for _ in range(4)]
+        for thread in ends:
+            thread.start()
+        for thread in ends:
+            thread.join()
+    assert failures == []
