@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from serverless_fl.alternatives import Alternative, chosen
+from serverless_fl.alternatives import Alternative, stored
 from serverless_fl.domain.experiment import Config
 
 _MOST_ROUNDS = 1_000_000
@@ -110,6 +110,6 @@ def learning_rate_in(config: Config, number: int) -> float:
 
     Another release may have stored a schedule that this one does not know.
     """
-    schedule = chosen(config.learning_rate_schedule, RATE_SCHEDULES, "learning rate schedule")
+    schedule = stored(config.learning_rate_schedule, RATE_SCHEDULES, "learning rate schedule")
     rate = config.learning_rate * config.learning_rate_factor ** (number - 1)
     return max(rate * schedule.share(number, config.rounds), sys.float_info.min)
