@@ -73,21 +73,19 @@ class BySite:
 
 def test_sentence(found: dict[str, Any]) -> str:
     """The same on the test set, from a report."""
-    write = "{:.2%}".format if is_rate(found["metric"]) else "{:.4f}".format
-    return (
-        f"{found['metric']} on the test set by site, of {len(found['sites'])}: mean "
-        f"{write(found['mean'])}, worst {write(found['worst'])} ({found['worst_site']}), "
-        f"spread {write(found['spread'])}"
-    )
+    return _said(found, f"on the test set by site, of {len(found['sites'])}")
 
 
 def sentence(found: dict[str, Any]) -> str:
     """The mean, the worst client and the spread, from a report."""
+    return _said(found, f"by client, on the held-out data of {len(found['sites'])}")
+
+
+def _said(found: dict[str, Any], where: str) -> str:
     write = "{:.2%}".format if is_rate(found["metric"]) else "{:.4f}".format
     return (
-        f"{found['metric']} by client, on the held-out data of {len(found['sites'])}: mean "
-        f"{write(found['mean'])}, worst {write(found['worst'])} ({found['worst_site']}), "
-        f"spread {write(found['spread'])}"
+        f"{found['metric']} {where}: mean {write(found['mean'])}, worst {write(found['worst'])} "
+        f"({found['worst_site']}), spread {write(found['spread'])}"
     )
 
 

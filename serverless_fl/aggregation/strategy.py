@@ -107,6 +107,16 @@ class Strategy(Alternative):
     remembers: ClassVar[bool] = False  # whether each client keeps an array, which begins at 0
 
     @property
+    def averages_alone(self) -> bool:
+        """Whether it reads a mean of the updates' weights, and nothing else of them."""
+        return (
+            self.reduction is Reduction.MEAN
+            and not self.companions
+            and not self.has_client_half
+            and not self.needs_norm
+        )
+
+    @property
     def has_client_half(self) -> bool:
         """Say whether clients must know of the strategy; else it is not told them."""
         return bool(self.needs or self.broadcast or self.remembers or self.pull)

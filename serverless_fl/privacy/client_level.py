@@ -106,8 +106,7 @@ class ClientLevel(Mechanism):
         )
 
     def strategy_fault(self, strategy: Aggregator) -> str | None:
-        averages = strategy.reduction == "mean" and not strategy.companions
-        if averages and not strategy.has_client_half and not strategy.needs_norm:
+        if strategy.averages_alone:
             return None
         return (
             f"strategy ({strategy.name}) is more than a mean of updates, whose noise privacy "

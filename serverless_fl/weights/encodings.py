@@ -38,6 +38,7 @@ UPDATE_ENCODINGS: Mapping[str, str] = {  # the safetensors dtype of a delta's va
 MASKED_ENCODINGS: Mapping[str, str] = {"masked-uint16": "U16", "masked-uint32": "U32"}
 # The safetensors dtype of a compressed model's values.
 MODEL_ENCODINGS: Mapping[str, str] = {"float16": "F16", "int8": "I8"}
+_DTYPES = {**UPDATE_ENCODINGS, **MODEL_ENCODINGS, **MASKED_ENCODINGS}
 SCALED = frozenset({"F16", "I8"})
 MAX_SCALE = 2.0**111  # the product with the largest float16, or int8, is still a float32
 
@@ -45,8 +46,7 @@ MAX_SCALE = 2.0**111  # the product with the largest float16, or int8, is still 
 def encoding_of(layout: Layout) -> str:
     """Give the encoding in a file's metadata; WEIGHTS if there is none, or an unknown one."""
     found = layout.metadata.get(KEY, WEIGHTS)
-    known = found in UPDATE_ENCODINGS or found in MODEL_ENCODINGS or found in MASKED_ENCODINGS
-    return found if known else WEIGHTS
+    return found if found in _DTYPES else WEIGHTS
 
 
 def float_names(layout: Layout) -> list[str]:
@@ -64,8 +64,7 @@ def encoded_layout(layout: Layout, encoding: str) -> Layout:
     """
     if encoding == WEIGHTS:
         return layout
-    kinds_of = {**UPDATE_ENCODINGS, **MODEL_ENCODINGS, **MASKED_ENCODINGS}
-    dtype = kinds_of.get(encoding)
+    dtype = _DTYPES.get(encoding)
     if dtype is None:
         raise BadWeights(f"There is no encoding {encoding[:40]!r}.", code="encoding-mismatch")
     kinds = [(t.name, t.kind) for t in layout.tensors]
