@@ -75,7 +75,7 @@ class Masks:
             await self._client.send_keys(*where, keys)
             return "keys sent"
         view = await self._view(phase.round, phase.attempt)
-        one = Party(self._slot, notes, self._context(view), self._fewest)
+        one = Party(self._slot, notes, attempt_in(self._experiment_id, view), self._fewest)
         if phase.state is RoundState.SHARING:
             one.notes = await asyncio.to_thread(one.share)
             await asyncio.to_thread(self._keep, one.notes)
@@ -90,7 +90,7 @@ class Masks:
         sharers, summed = _slots(view.sharers), _slots(view.summed)
         one.notes = one.settle_summed(sharers, summed)
         await asyncio.to_thread(self._keep, one.notes)
-        boxes_for_me = {_slot(found.client): bytes.fromhex(found.box) for found in view.boxes}
+        boxes_for_me = {slot_in(found.client): bytes.fromhex(found.box) for found in view.boxes}
         answer = await asyncio.to_thread(one.answer, boxes_for_me, sharers, summed)
         await self._client.send_answer(
             *where,
@@ -112,7 +112,7 @@ class Masks:
         view = await self._view(task.round, task.attempt)
         if view.model_sha256 != task.model.sha256:
             raise Refused("The coordinator masks another model than the one to train.")
-        one = Party(self._slot, notes, self._context(view), self._fewest)
+        one = Party(self._slot, notes, attempt_in(self._experiment_id, view), self._fewest)
         sharers = _slots(view.sharers)
         one.notes = one.settle_sharers(sharers)
         key = task.round, task.model.sha256
@@ -149,31 +149,35 @@ class Masks:
             raise Refused(f"Attempt {attempt} at round {number} is over.")
         return view
 
-    def _context(self, view: masking.MaskingView) -> AttemptContext:
-        roster = [
-            Member(_slot(m.client), bytes.fromhex(m.box_key), bytes.fromhex(m.mask_key))
+
+def attempt_in(experiment_id: str, view: masking.MaskingView) -> AttemptContext:
+    """What all parties of an attempt agree on, as a coordinator shows it. Raises BadAnswer."""
+    return AttemptContext(
+        experiment=experiment_id,
+        round=view.round,
+        attempt=view.attempt,
+        model_sha256=view.model_sha256,
+        config_sha256=view.config_sha256,
+        terms=Terms(
+            bits=view.words,
+            max_weight_change=view.max_weight_change,
+            parties=view.parties,
+            most_examples=view.most_examples,
+            metrics=tuple(view.metrics),
+        ),
+        roster=tuple(
+            Member(slot_in(m.client), bytes.fromhex(m.box_key), bytes.fromhex(m.mask_key))
             for m in view.roster
-        ]
-        return AttemptContext(
-            experiment=self._experiment_id,
-            round=view.round,
-            attempt=view.attempt,
-            model_sha256=view.model_sha256,
-            config_sha256=view.config_sha256,
-            terms=terms_in(view),
-            roster=tuple(roster),
-        )
-
-
-def terms_in(view: masking.MaskingView) -> Terms:
-    """The terms that a coordinator shows."""
-    return Terms(
-        bits=view.words,
-        max_weight_change=view.max_weight_change,
-        parties=view.parties,
-        most_examples=view.most_examples,
-        metrics=tuple(view.metrics),
+        ),
     )
+
+
+def slot_in(client: str) -> int:
+    """The slot of a client that a coordinator names. Raises BadAnswer."""
+    slot = slot_named(client)
+    if slot is None:
+        raise BadAnswer(f"{client} is no client.")
+    return slot
 
 
 def _words(
@@ -217,14 +221,7 @@ def _file(base: bytes, words: np.ndarray, encoding: str) -> bytes:
 
 
 def _slots(clients: list[str]) -> list[int]:
-    return [_slot(client) for client in clients]
-
-
-def _slot(client: str) -> int:
-    slot = slot_named(client)
-    if slot is None:
-        raise BadAnswer(f"{client} is no client.")
-    return slot
+    return [slot_in(client) for client in clients]
 
 
 def _shares(shares: Mapping[int, bytes]) -> list[masking.ShareOf]:

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from client_sdk.memory.masks import terms_in
+from client_sdk.memory.masks import attempt_in, slot_in
 from serverless_fl.domain.errors import BadWeights
-from serverless_fl.domain.records import slot_named
-from serverless_fl.privacy.secure.context import AttemptContext, Member
 from serverless_fl.privacy.secure.fixed_point import Counts, FixedPoint
 from serverless_fl.privacy.secure.party import Answer
 from serverless_fl.privacy.secure.recovery import left_over
@@ -33,26 +31,15 @@ def unmasked_mean(
     """Give the mean of the updates by tensor, float64, and what their sum says beside it.
 
     `start` is the model that they were trained from (safetensors of the `layout`); `masked` has a
-    slot, a file and masked counts for each update. Raises BadWeights.
+    slot, a file and masked counts for each update. Raises BadWeights, BadAnswer.
     """
-    terms = terms_in(view)
-    attempt = AttemptContext(
-        experiment=experiment_id,
-        round=view.round,
-        attempt=view.attempt,
-        model_sha256=view.model_sha256,
-        config_sha256=view.config_sha256,
-        terms=terms,
-        roster=tuple(
-            Member(_slot(m.client), bytes.fromhex(m.box_key), bytes.fromhex(m.mask_key))
-            for m in view.roster
-        ),
-    )
+    attempt = attempt_in(experiment_id, view)
+    terms = attempt.terms
     answers = {
-        _slot(found.client): Answer(_shares(found.seeds), _shares(found.keys))
+        slot_in(found.client): Answer(_shares(found.seeds), _shares(found.keys))
         for found in view.answers
     }
-    sharers, summed = [_slot(c) for c in view.sharers], [slot for slot, _, _ in masked]
+    sharers, summed = [slot_in(c) for c in view.sharers], [slot for slot, _, _ in masked]
     point, form = FixedPoint.of(terms), encodings.encoded_layout(layout, f"masked-uint{terms.bits}")
     try:
         streams = list(left_over(attempt, sharers, summed, answers))
@@ -75,11 +62,4 @@ def unmasked_mean(
 
 
 def _shares(shares: Sequence[masking.ShareOf]) -> dict[int, bytes]:
-    return {_slot(each.client): bytes.fromhex(each.share) for each in shares}
-
-
-def _slot(client: str) -> int:
-    slot = slot_named(client)
-    if slot is None:
-        raise BadWeights(f"{client} is no client.")
-    return slot
+    return {slot_in(each.client): bytes.fromhex(each.share) for each in shares}

@@ -160,6 +160,11 @@ class Round:
         return self.attempt if self.masked else 0
 
     @property
+    def asked(self) -> frozenset[int]:
+        """The slots in the cohort of any attempt."""
+        return frozenset(self.cohort).union(*(attempt.cohort for attempt in self.earlier))
+
+    @property
     def awaited(self) -> tuple[int, ...]:
         """The slots that the round's state waits for."""
         if self.state is RoundState.SHARING:

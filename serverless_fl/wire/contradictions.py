@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serverless_fl.aggregation.strategy import Reduction, Strategy
+from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.domain.experiment import NO_MECHANISM, WEIGHTS, Config, secure_quorum
+from serverless_fl.privacy.secure.graph import FEWEST
 from serverless_fl.schedule.selection import Reads
 
 if TYPE_CHECKING:
     from serverless_fl.wire.config import ExperimentConfig
 
-FEWEST = 3  # clients; of the sum of two, each knows the other's update
 MOST = 200  # clients of a round, because a step of the unmasking is not cut further yet
 MOST_OF_16_BITS = 100  # clients; beyond, the steps of 16 bits are coarser than many a change
 
@@ -82,10 +82,7 @@ def needs_sums_alone(strategy: Strategy) -> bool:
     """Say whether a strategy takes the mean by examples, and nothing else of the updates."""
     own = type(strategy)
     return (
-        strategy.reduction is Reduction.MEAN
-        and not strategy.companions
-        and not strategy.has_client_half
-        and not strategy.needs_norm
+        strategy.averages_alone
         and own.weight is Strategy.weight
         and own.update_fault is Strategy.update_fault
     )

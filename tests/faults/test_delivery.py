@@ -212,7 +212,7 @@ class Delivery(RuleBasedStateMachine):
         if experiment.state not in TERMINAL and experiment.round:
             current = rounds[-1] if len(rounds) == experiment.round else None
             if current and current.state is not RoundState.CLOSED:
-                for update in await repo.updates(self.id, current.number):
+                for update in await repo.updates(current):
                     assert update.blob.key(0) in blobs, "an accepted update lost its bytes"
 
     async def _check_round(self, repo, round_) -> None:
@@ -221,7 +221,7 @@ class Delivery(RuleBasedStateMachine):
             assert number not in self.closed, "a closed round is open again"
             return
         assert self.net.closes[f"{self.id}/{number:07d}"] == 1, "a round was closed twice"
-        updates = {u.slot: u for u in await repo.updates(self.id, number)}
+        updates = {u.slot: u for u in await repo.updates(round_)}
         total, examples = np.zeros(SIZE), 0
         for slot in round_.accepted:
             values, owner = self.sent[updates[slot].blob.sha256]

@@ -121,8 +121,8 @@ async def whole_experiment(
         ],
         [
             (u.round, u.slot, u.base_version, u.scale, u.blob.sha256)
-            for number in range(1, experiment.round + 1)
-            for u in await repo.updates(made.id, number)
+            for r in await repo.rounds(made.id)
+            for u in await repo.updates(r)
         ],
         [
             (m.version, m.blob.sha256, m.parent_sha256, {n: f.sha256 for n, f in m.state.items()})

@@ -22,10 +22,8 @@ from serverless_fl.domain.records import (
 )
 from serverless_fl.domain.round import RoundState
 from serverless_fl.privacy.secure import party
-from serverless_fl.privacy.secure.context import AttemptContext, Member
 from serverless_fl.privacy.secure.fixed_point import FixedPoint, encode_counts
 from serverless_fl.privacy.secure.party import Party
-from serverless_fl.privacy.secure.terms import Terms
 from serverless_fl.privacy.secure.unmasking import counts_to_text
 from serverless_fl.weights import codec, encodings, spans
 from serverless_fl.weights.header import layout_of
@@ -56,19 +54,7 @@ class Client:
         found = await self.run.call(
             lambda c: c.maskings.read(round_.experiment_id, round_.number, self.record)
         )
-        context = AttemptContext(
-            experiment=round_.experiment_id,
-            round=round_.number,
-            attempt=found.round.attempt,
-            model_sha256=found.model_sha256,
-            config_sha256=found.config_sha256,
-            terms=Terms.of(found.experiment.config),
-            roster=tuple(
-                Member(k.slot, bytes.fromhex(k.box_key), bytes.fromhex(k.mask_key))
-                for k in found.roster
-            ),
-        )
-        return found, Party(self.record.slot, self.notes, context)
+        return found, Party(self.record.slot, self.notes, found.context)
 
     async def _phase(self, round_):
         number, attempt = round_.number, round_.attempt

@@ -9,19 +9,19 @@ from app.service.coordinator import Masking
 from serverless_fl.domain.errors import Conflict
 from serverless_fl.domain.records import PhaseAnswer, PhaseBoxes, PhaseKeys, client_id, slot_named
 from serverless_fl.domain.round import Round
-from serverless_fl.privacy.secure.terms import Terms
 from serverless_fl.wire import masking
 
 
 def masking_body(found: Masking) -> masking.MaskingView:
     """An attempt, as far as it has come."""
-    round_, terms = found.round, Terms.of(found.experiment.config)
+    round_, context = found.round, found.context
+    terms = context.terms
     return masking.MaskingView(
         round=round_.number,
         attempt=round_.attempt,
         state=round_.state,
-        model_sha256=found.model_sha256,
-        config_sha256=found.config_sha256,
+        model_sha256=context.model_sha256,
+        config_sha256=context.config_sha256,
         words=terms.bits,
         max_weight_change=terms.max_weight_change,
         parties=terms.parties,
@@ -29,9 +29,11 @@ def masking_body(found: Masking) -> masking.MaskingView:
         metrics=list(terms.metrics),
         roster=[
             masking.MemberView(
-                client=client_id(keys.slot), box_key=keys.box_key, mask_key=keys.mask_key
+                client=client_id(member.slot),
+                box_key=member.box_key.hex(),
+                mask_key=member.mask_key.hex(),
             )
-            for keys in found.roster
+            for member in context.roster
         ],
         sharers=ids_of(found.sharers),
         summed=ids_of(round_.accepted),

@@ -67,8 +67,7 @@ async def _sum_group(
 
     async def work(held: Held[FullGroup]) -> bool:
         started, slots, done = context.monotonic(), round_.members(number), True
-        attempt = round_.updates_attempt
-        if updates := await context.repo.updates_of(experiment.id, round_.number, slots, attempt):
+        if updates := await context.repo.updates_of(round_, slots):
             aggregation = await Aggregation.of(context, experiment, round_, updates)
             with log_work(aggregation):
                 done = await run_tasks(held, aggregation, aggregation.group_tasks(), budget)

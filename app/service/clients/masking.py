@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.service.clients.enrolment import require_part
@@ -11,14 +11,14 @@ from app.service.records.attempts import attempt_context
 from app.service.rounds.machine import Rounds
 from serverless_fl.domain.errors import Conflict, NotFound, OutOfTurn
 from serverless_fl.domain.experiment import Experiment
-from serverless_fl.domain.provenance import config_digest
 from serverless_fl.domain.records import Client, PhaseAnswer, PhaseBoxes, PhaseKeys, client_id
 from serverless_fl.domain.round import Round, RoundState
 from serverless_fl.privacy.secure.context import AttemptContext
 from serverless_fl.privacy.secure.graph import neighbours
 
 _S = RoundState
-_ROSTER_KNOWN = frozenset({_S.SHARING, _S.COLLECTING, _S.SEALED, _S.UNMASKING})
+_Sent = PhaseKeys | PhaseBoxes | PhaseAnswer
+_SHARED = frozenset({_S.COLLECTING, _S.SEALED, _S.UNMASKING})
 _AFTER = frozenset({_S.AGGREGATING, _S.CLOSED})
 
 
@@ -26,11 +26,8 @@ _AFTER = frozenset({_S.AGGREGATING, _S.CLOSED})
 class Masking:
     """An attempt as far as it has come. `boxes` are those that one client can open, by sender."""
 
-    experiment: Experiment
     round: Round
-    model_sha256: str
-    config_sha256: str
-    roster: list[PhaseKeys]
+    context: AttemptContext
     sharers: tuple[int, ...]
     boxes: Mapping[int, str]
     answers: list[PhaseAnswer]
@@ -53,21 +50,14 @@ class Maskings:
         round_ = await self.repo.round(experiment_id, number)
         if round_ is None or not round_.masked:
             raise NotFound(f"Round {number} has no masks.")
-        base = await self.repo.model(experiment_id, round_.base_version)
-        assert base is not None  # noqa: S101  (the round before was closed with it)
-        known = round_.state in _ROSTER_KNOWN | _AFTER
-        keys = await self.repo.phase_keys(round_) if known else []
-        shared = known and round_.state is not RoundState.SHARING
+        shared = round_.state in _SHARED | _AFTER
         boxes = await self._boxes(round_, client) if shared and client is not None else {}
         answers = []
         if client is None and round_.state in _AFTER:
             answers = await self.repo.phase_answers(round_)
         return Masking(
-            experiment=experiment,
             round=round_,
-            model_sha256=(base.compressed or base.blob).sha256,
-            config_sha256=config_digest(experiment.config_of(number)),
-            roster=[found for found in keys if found.slot in round_.roster],
+            context=await attempt_context(self.repo, experiment, round_),
             sharers=round_.cohort if shared else (),
             boxes=boxes,
             answers=answers,
@@ -86,9 +76,7 @@ class Maskings:
         _, round_ = await self._require_turn(client, number, attempt, RoundState.ADVERTISING)
         _require_keys(keys)
         if not await self.repo.add_phase_keys(round_, keys):
-            standing = {found.slot: found for found in await self.repo.phase_keys(round_)}
-            if standing[client.slot] != keys:
-                raise _other("keys")
+            _require_standing(await self.repo.phase_keys(round_), keys, "keys")
         return await self._advanced(client, round_)
 
     async def add_boxes(self, client: Client, number: int, attempt: int, sent: PhaseBoxes) -> Round:
@@ -100,9 +88,7 @@ class Maskings:
                 "There must be a box for each neighbour, and no other.", code="not-asked-for"
             )
         if not await self.repo.add_phase_boxes(round_, sent):
-            standing = {found.slot: found for found in await self.repo.phase_boxes(round_)}
-            if standing[client.slot] != sent:
-                raise _other("boxes")
+            _require_standing(await self.repo.phase_boxes(round_), sent, "boxes")
         return await self._advanced(client, round_)
 
     async def add_answer(
@@ -116,9 +102,7 @@ class Maskings:
         if not (set(answer.seeds) <= near & within and set(answer.keys) <= near & lost):
             raise Conflict("These are shares that the sum does not need.", code="not-asked-for")
         if not await self.repo.add_phase_answer(round_, answer):
-            standing = {found.slot: found for found in await self.repo.phase_answers(round_)}
-            if standing[client.slot] != answer:
-                raise _other("shares")
+            _require_standing(await self.repo.phase_answers(round_), answer, "shares")
         return await self._advanced(client, round_)
 
     async def _require_turn(
@@ -127,15 +111,8 @@ class Maskings:
         """The open round, if it is in this phase and waits for the client. Raises OutOfTurn."""
         experiment, round_ = await self.repo.with_round(client.experiment_id)
         require_part(experiment, client.slot)
-        if (
-            round_ is None
-            or experiment.ended
-            or (round_.number, round_.attempt)
-            != (
-                number,
-                attempt,
-            )
-        ):
+        wanted = number, attempt
+        if round_ is None or experiment.ended or (round_.number, round_.attempt) != wanted:
             raise OutOfTurn(f"Attempt {attempt} at round {number} is over, or not open yet.")
         if round_.state is not state:
             raise OutOfTurn(f"Round {number} is {round_.state}, no longer or not yet {state}.")
@@ -177,8 +154,10 @@ def _neighbours(context: AttemptContext, client: Client) -> tuple[int, ...]:
     return neighbours(context.slots, context.digest)[client.slot]
 
 
-def _other(what: str) -> Conflict:
-    return Conflict(
-        f"Other {what} of this client stand for the attempt: it sits the attempt out.",
-        code="already-sent",
-    )
+def _require_standing(stored: Sequence[_Sent], sent: _Sent, what: str) -> None:
+    """Raise Conflict unless a client has sent again what is stored of it."""
+    if sent not in stored:
+        raise Conflict(
+            f"Other {what} of this client stand for the attempt: it sits the attempt out.",
+            code="already-sent",
+        )

@@ -211,8 +211,7 @@ class Updates:
         round_ = await self.repo.round(experiment.id, number)
         if round_ is None or round_.state not in (RoundState.AGGREGATING, RoundState.CLOSED):
             return
-        asked = {*round_.cohort, *(slot for a in round_.earlier for slot in a.cohort)}
-        if client.slot not in asked - {*round_.accepted, *round_.lost, *round_.revoked}:
+        if client.slot not in round_.asked - {*round_.accepted, *round_.lost, *round_.revoked}:
             return
         now = self.context.clock()
         open_for = (round_.closed_at or round_.deadline) - round_.opened_at

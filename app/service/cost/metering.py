@@ -85,8 +85,7 @@ class Metering:
     ) -> Usage:
         """The usage of a round until its close, or until now. `updates` spares reading them."""
         if updates is None:
-            attempt = round_.updates_attempt
-            updates = await self.repo.updates(experiment.id, round_.number, attempt)
+            updates = await self.repo.updates(round_)
         refusals = await self.repo.refusals(experiment.id, round_.number)
         base = await self.repo.model(experiment.id, round_.base_version)
         size, told = base.blob.size if base else 0, strategy_of(experiment.config).broadcast

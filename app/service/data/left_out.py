@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.service.records.repository import Repository
@@ -66,16 +66,12 @@ async def left_out(repo: Repository, experiment: Experiment) -> list[LeftOut]:
         return []
     newest = await repo.rounds(experiment.id, max(0, experiment.round - 1 - ROUNDS))
     closed = [round_ for round_ in newest if round_.state is RoundState.CLOSED]
-    if all(set(_asked(round_)) <= {*round_.accepted, *round_.lost} for round_ in closed):
+    if all(round_.asked <= {*round_.accepted, *round_.lost} for round_ in closed):
         return []  # nearly always so
     refusals = await repo.refusals(experiment.id)
     late = {(r.round, r.slot) for r in refusals if r.code == LATE}
     refused = {(r.round, r.slot) for r in refusals if r.code != LATE}
     return _count(experiment.config, closed, late, refused)
-
-
-def _asked(round_: Round) -> Iterable[int]:
-    return {*round_.cohort, *(slot for attempt in round_.earlier for slot in attempt.cohort)}
 
 
 def _count(
@@ -88,7 +84,7 @@ def _count(
     for round_ in rounds:
         begun = round_.earlier[-1].ended_at if round_.earlier else round_.opened_at
         graced = round_.deadline < begun + config.deadline_seconds - 1e-3
-        for slot in _asked(round_):
+        for slot in round_.asked:
             found = counts.setdefault(slot, {"asked": 0, "late": 0, "silent": 0, "after_grace": 0})
             found["asked"] += 1
             here = round_.number, slot

@@ -108,8 +108,7 @@ class Views:
         if round_.state in (RoundState.UNMASKING, RoundState.AGGREGATING, RoundState.CLOSED):
             updates = await self.repo.accepted_updates(round_)
         else:
-            attempt = round_.updates_attempt
-            updates = await self.repo.updates(round_.experiment_id, round_.number, attempt)
+            updates = await self.repo.updates(round_)
         refusals = await self.repo.refusals(round_.experiment_id, round_.number)
         reported = {u.slot for u in updates}
         refused = [r for r in refusals if r.slot not in reported]

@@ -34,6 +34,4 @@ class Watch:
         """How many clients have done what the round's state waits for."""
         if round_.state in PHASES:
             return len(await self.repo.phase_slots(round_))
-        attempt = round_.updates_attempt
-        found = await self.repo.reported_slots(round_.experiment_id, round_.number, attempt=attempt)
-        return len(found)
+        return len(await self.repo.reported_slots(round_))

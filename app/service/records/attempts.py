@@ -13,7 +13,7 @@ from serverless_fl.privacy.secure.terms import Terms
 async def attempt_context(
     repo: Repository, experiment: Experiment, round_: Round
 ) -> AttemptContext:
-    """What all parties of an attempt agree on, once its roster is complete."""
+    """What all parties of an attempt agree on; it has no roster until the phase of keys is over."""
     base = await repo.model(experiment.id, round_.base_version)
     assert base is not None  # noqa: S101  (the round before was closed with it)
     roster = set(round_.roster)
@@ -26,7 +26,7 @@ async def attempt_context(
         terms=Terms.of(experiment.config),
         roster=tuple(
             Member(found.slot, bytes.fromhex(found.box_key), bytes.fromhex(found.mask_key))
-            for found in await repo.phase_keys(round_)
+            for found in (await repo.phase_keys(round_) if roster else ())
             if found.slot in roster
         ),
     )

@@ -250,36 +250,28 @@ class Repository:
         found = await self.documents.get("updates", key)
         return None if found is None else mapping.known_update(found)
 
-    async def updates(self, experiment_id: str, number: int, attempt: int = 0) -> list[Update]:
-        """All stored updates of a round, by slot. The round's `accepted` says which ones count.
-
-        Here and below, `attempt` is `Round.updates_attempt`.
-        """
-        prefix = updates_of(experiment_id, number, attempt)
+    async def updates(self, round_: Round) -> list[Update]:
+        """All stored updates of a round, by slot. The round's `accepted` says which ones count."""
+        prefix = updates_of(round_.experiment_id, round_.number, round_.updates_attempt)
         return [mapping.update(d) for d in await scan_all(self.documents, "updates", prefix)]
 
     async def accepted_updates(self, round_: Round) -> list[Update]:
         """The updates that count in a round whose list is frozen, by slot."""
         accepted = set(round_.accepted)
-        attempt = round_.updates_attempt
-        stored = await self.updates(round_.experiment_id, round_.number, attempt)
-        return [update for update in stored if update.slot in accepted]
+        return [update for update in await self.updates(round_) if update.slot in accepted]
 
-    async def updates_of(
-        self, experiment_id: str, number: int, slots: Sequence[int], attempt: int = 0
-    ) -> list[Update]:
+    async def updates_of(self, round_: Round, slots: Sequence[int]) -> list[Update]:
         """The stored updates of these ascending slots. One scan reads those in between, too."""
-        prefix = updates_of(experiment_id, number, attempt)
+        prefix = updates_of(round_.experiment_id, round_.number, round_.updates_attempt)
         after = of_slot(prefix, slots[0] - 1) if slots[0] else ""
         last = of_slot(prefix, slots[-1])
         found = await scan_to(self.documents, "updates", prefix, after, last, len(slots))
         return [update for d in found if (update := mapping.update(d)).slot in slots]
 
-    async def reported_slots(
-        self, experiment_id: str, number: int, leading: str = "", attempt: int = 0
-    ) -> list[int]:
+    async def reported_slots(self, round_: Round, leading: str = "") -> list[int]:
         """The slots with an update, or those of them whose digits start with `leading`."""
-        return await self._slots("updates", updates_of(experiment_id, number, attempt), leading)
+        prefix = updates_of(round_.experiment_id, round_.number, round_.updates_attempt)
+        return await self._slots("updates", prefix, leading)
 
     # Phases of secure aggregation
 

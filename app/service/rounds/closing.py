@@ -70,9 +70,7 @@ class Closing:
 
     async def freeze(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
         """List the updates that came before the seal; if our list is stored first, aggregate it."""
-        accepted = await self.repo.reported_slots(
-            experiment.id, round_.number, attempt=round_.updates_attempt
-        )
+        accepted = await self.repo.reported_slots(round_)
         if schedule_of(experiment.config).max_age is not None:
             # All were invited: groups are made of those that came.
             round_ = replace(round_, cohort=tuple(accepted))

@@ -69,9 +69,8 @@ def _turns(
     came = {update.slot: update for update in updates}
     heard = {*round_.accepted, *round_.lost}
     begun = [round_.opened_at, *(attempt.ended_at for attempt in round_.earlier)]
-    invited = {slot for attempt in round_.earlier for slot in attempt.cohort}
     turns = {}
-    for slot in {*round_.cohort, *invited, *heard}:
+    for slot in round_.asked | heard:
         seconds = loss = None
         if (update := came.get(slot)) is not None:
             start = max((t for t in begun if t <= update.received_at), default=round_.opened_at)

@@ -130,13 +130,7 @@ class Rounds:
             cut=await cut_of(self.context, experiment),
         )
         if config.secure:
-            opened = replace(
-                opened,
-                state=RoundState.ADVERTISING,
-                masked=True,
-                invited=opened.cohort,
-                deadline=self.phases.deadline(experiment),
-            )
+            opened = self.phases.begun(experiment, opened)
         if await self.repo.add_round(opened):
             journal.log_opening(opened)
         return True
@@ -189,9 +183,7 @@ class Rounds:
 
     async def _heard(self, experiment: Experiment, round_: Round) -> Heard:
         """Read which clients of the round are settled."""
-        reported = await self.repo.reported_slots(
-            experiment.id, round_.number, attempt=round_.updates_attempt
-        )
+        reported = await self.repo.reported_slots(round_)
         refused: list[int] = []
         if not set(round_.cohort) <= set(reported):
             refused = await self.repo.refused_slots(experiment.id, round_.number)
@@ -273,14 +265,7 @@ class Rounds:
             earlier=(*round_.earlier, ended),
         )
         if round_.masked:
-            again = replace(
-                again,
-                deadline=self.phases.deadline(experiment),
-                invited=again.cohort,
-                roster=(),
-                accepted=(),
-                revoked=(),
-            )
+            again = self.phases.begun(experiment, again)
         if await self.repo.save_round(again):
             journal.log_new_attempt(again, len(heard.reported), config.updates_to_close)
 

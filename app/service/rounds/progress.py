@@ -72,10 +72,9 @@ def check_after(slot: int) -> Check:
         if slot not in round_.cohort:
             return NOTHING
         repo, number, revoked = context.repo, round_.number, set(experiment.revoked)
-        attempt = round_.updates_attempt
         for leading, members in blocks(round_.cohort, slot):
             silent = {*members} - revoked
-            silent -= {*await repo.reported_slots(experiment.id, number, leading, attempt)}
+            silent -= {*await repo.reported_slots(round_, leading)}
             if silent:
                 silent -= {*await repo.refused_slots(experiment.id, number, leading)}
             if silent:
@@ -95,9 +94,7 @@ async def _has_counted_to(context: Context, experiment: Experiment, round_: Roun
     number = schedule_of(config).counts_to(config, round_, context.clock())
     if number is None or context.jitter() * len(round_.cohort) >= COUNTED:
         return False
-    attempt = round_.updates_attempt
-    reported = await context.repo.reported_slots(experiment.id, round_.number, attempt=attempt)
-    return len(reported) >= number
+    return len(await context.repo.reported_slots(round_)) >= number
 
 
 async def _check_group(
@@ -119,9 +116,7 @@ async def _check_group(
         return NOTHING
     unknown = {*members} - {*block, *experiment.revoked}
     if unknown:
-        updates = await context.repo.updates_of(
-            experiment.id, round_.number, sorted(unknown), round_.updates_attempt
-        )
+        updates = await context.repo.updates_of(round_, sorted(unknown))
         unknown -= {update.slot for update in updates}
     for other in sorted(unknown):
         if await context.repo.refusal(experiment.id, round_.number, other) is None:

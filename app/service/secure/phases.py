@@ -8,6 +8,7 @@ not in it. A round with too few clients in a phase starts another attempt, with 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 
 from app.service import journal
@@ -37,6 +38,19 @@ class Phases:
     def deadline(self, experiment: Experiment) -> float:
         """The deadline of a phase that begins now."""
         return self.context.clock() + experiment.config.phase_seconds
+
+    def begun(self, experiment: Experiment, round_: Round) -> Round:
+        """The round in the first phase of its attempt, for which nobody has sent anything yet."""
+        return replace(
+            round_,
+            state=RoundState.ADVERTISING,
+            masked=True,
+            deadline=self.deadline(experiment),
+            invited=round_.cohort,
+            roster=(),
+            accepted=(),
+            revoked=(),
+        )
 
     async def look(self, experiment: Experiment, round_: Round) -> tuple[Outcome, list[int]]:
         """End the phase if it is due; give the slots that have done their part of it."""

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from serverless_fl.domain.experiment import secure_quorum
 from serverless_fl.privacy.secure import agreement, graph, shamir, streams
 from serverless_fl.privacy.secure.agreement import BadKey
 from serverless_fl.privacy.secure.context import AttemptContext, Member, Refused
@@ -207,17 +208,11 @@ class Party:
         return Answer(seeds, keys)
 
     def _require(self, slots: Collection[int], among: Collection[int], what: str) -> None:
-        needed = max(self.fewest, graph.FEWEST, self._fewest_by_threshold)
+        needed = max(self.fewest, graph.FEWEST, secure_quorum(len(self.context.roster)))
         if not set(slots) <= set(among) or len(set(slots)) != len(slots):
             raise Refused(f"The coordinator names parties that {what} and cannot.")
         if len(slots) < needed:
             raise Refused(f"Only {len(slots)} parties {what}; this client wants {needed}.")
-
-    @property
-    def _fewest_by_threshold(self) -> int:
-        """Of a complete graph the threshold; of another, half of the parties."""
-        parties = len(self.context.roster)
-        return self.threshold if parties <= graph.COMPLETE else parties // 2 + 1
 
     def _settled(self, name: Literal["shared", "summed"], slots: Collection[int]) -> Notes:
         digest = slots_digest(slots)
