@@ -52,7 +52,7 @@ from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.turns import Train
 from serverless_fl.wire.views import ExperimentView
 
-LOOK_SECONDS = 15.0  # after which a waiting client asks again, whatever it heard
+LOOK_SECONDS = 15.0  # a waiting client asks again after so long
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,8 @@ class LocalTrainer:
     ) -> LocalUpdate:
         """Train one client for one round.
 
-        Each of these methods raises DataError, with both sides' words, for a model of another task.
+        This method and those below raise DataError for a model of another task; its message quotes
+        what the model's file says and what the task says.
         """
         return await self._run(train_client, client_id, indices, weights, order)
 

@@ -27,7 +27,7 @@ from client_sdk.task.task import NotTogether, Result, Weights
 from client_sdk.task.tensors import array_of, tensor_of
 from serverless_fl.aggregation.fednova import effective_steps
 
-# The steps of these are functions of each weight alone, so a client dimension changes nothing.
+# These optimisers step each weight by itself, so a client dimension changes no step.
 OPTIMISERS = (
     *(torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop),
     *(torch.optim.Adagrad, torch.optim.Adadelta, torch.optim.Adamax, torch.optim.NAdam),

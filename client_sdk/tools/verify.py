@@ -210,7 +210,7 @@ class _Check:
     async def _masked(
         self, round_: views.RoundView, layout: Layout, start: bytes, files: dict[str, bytes]
     ) -> tuple[RoundFacts, list[list[Contributed]]]:
-        """What is known of a masked round, and the mean of its updates in place of these.
+        """The facts of a masked round, and one contribution: the mean of its updates.
 
         Raises BadWeights.
         """
