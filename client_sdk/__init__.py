@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from client_sdk.tools.export import export
     from client_sdk.tools.predict import predict
     from client_sdk.tools.verify import verify
+    from client_sdk.trust.identities import read_identity, read_pins
+    from client_sdk.trust.offer import Offer, read_offer
 
 __all__ = [
     "Answer",
@@ -83,6 +85,7 @@ __all__ = [
     "ModelSpec",
     "NotAuthorised",
     "NotThere",
+    "Offer",
     "Outcome",
     "Participant",
     "PartlyShared",
@@ -111,6 +114,9 @@ __all__ = [
     "load",
     "picture_task",
     "predict",
+    "read_identity",
+    "read_offer",
+    "read_pins",
     "read_sites",
     "simulate",
     "simulate_async",
@@ -154,6 +160,8 @@ _MODULES = {
     "client_sdk.tools.export": ("export",),
     "client_sdk.tools.predict": ("predict",),
     "client_sdk.tools.verify": ("verify",),
+    "client_sdk.trust.identities": ("read_identity", "read_pins"),
+    "client_sdk.trust.offer": ("Offer", "read_offer"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -24,6 +24,8 @@ from client_sdk.memory.half import Half, KeptHalf, NoHalf
 from client_sdk.memory.memory import Memory
 from client_sdk.task import metrics, shards
 from client_sdk.task.task import Evaluation, LocalUpdate
+from client_sdk.trust.limits import Limits
+from client_sdk.trust.offer import require_accepted
 from serverless_fl.domain.agreement import ColumnSums
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import WEIGHTS
@@ -43,6 +45,7 @@ from serverless_fl.wire.views import AgreementView
 
 if TYPE_CHECKING:
     from client_sdk.memory.masks import Masks
+    from serverless_fl.privacy.secure.identity import Identity, Pins
 
 GZIP_ENCODINGS = ("delta-int8",)  # gzip saves nothing of the others (docs/decisions/0018)
 FINE_TUNE_SECONDS = 3600.0
@@ -138,7 +141,12 @@ class Participant:
     `memory` is where it keeps what a strategy such as SCAFFOLD makes it remember: without one in
     this process, so that the next process begins again with 0. Under secure aggregation it keeps
     its secrets of the newest attempt there. With `min_participants` it takes part under secure
-    aggregation alone, and helps to open no sum of fewer clients' updates.
+    aggregation alone, and helps to open no sum of fewer clients' updates; with `require_secure` it
+    asks for secure aggregation in any case, and with `max_epsilon` for differential privacy that
+    spends no more. Each task is checked. `accepted` is the digest of an offer (`read_offer`): a
+    participant does not enrol in another one. It signs its keys with its `identity`; with `pins` it
+    takes part under secure aggregation alone, and with nobody who is not pinned (`read_identity`,
+    `read_pins`).
 
     A simulation gives two more. `pause(client_id, wait)` returns when the next poll is worth while:
     it is called before the first poll, after an upload and after a Wait, and gives how the
@@ -164,6 +172,11 @@ class Participant:
         sums: Sequence[ColumnSums] = (),
         memory: Memory | None = None,
         min_participants: int | None = None,
+        require_secure: bool = False,
+        max_epsilon: float | None = None,
+        accepted: str | None = None,
+        identity: Identity | None = None,
+        pins: Pins | None = None,
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -181,15 +194,25 @@ class Participant:
         self._facts, self._sums = facts, sums
         self._memory = memory or Memory()
         self._masks_of: Masks | None = None
-        self._min_participants = min_participants
+        self._limits = Limits(
+            min_participants=min_participants,
+            require_secure=require_secure,
+            pinned=pins is not None,
+            max_epsilon=max_epsilon,
+        )
+        self._accepted = accepted
+        self._identity, self._pins = identity, pins
 
     async def enrol(self, enrolment_key: str) -> None:
         """Claim a slot of the experiment, and get the shard.
 
-        Raises NotAuthorised, StateConflict (the experiment is full or over), BadAnswer, and
-        RequestRefused where the experiment does not take the data of this party's own.
+        Raises NotAuthorised, StateConflict (the experiment is full or over), BadAnswer,
+        RequestRefused where the experiment does not take the data of this party's own, and
+        DataError for another offer than the one that was accepted.
         """
         door = self._client.using(enrolment_key)
+        if self._accepted is not None:
+            await require_accepted(door, self.experiment_id, self._accepted)
         sums_due = bool(self._sums) and (await door.agreement(self.experiment_id)).sums_due
         subscription = await door.subscribe(
             self.experiment_id,
@@ -304,7 +327,8 @@ class Participant:
             assert slot is not None  # noqa: S101  (`enrol` has it from the coordinator)
             self._masks_of = Masks(
                 *(self._client, self.experiment_id, slot, self._memory),
-                self._min_participants or FEWEST,
+                self._limits.min_participants or FEWEST,
+                *(self._identity, self._pins),
             )
         return self._masks_of
 
@@ -372,7 +396,7 @@ class Participant:
         """Train for one round and upload the update. Raises what no other round could mend."""
         told = task.training
         self._terms = Terms(told.seed, task.part_bytes, task.direct, told.fine_tune_epochs)
-        self._require_terms(task)
+        await self._require_terms(task)
         self._report("training", task.round)
         half: Half = NoHalf(task)
         try:
@@ -415,17 +439,19 @@ class Participant:
             await asyncio.to_thread(half.accept)
             self._report("uploaded", task.round, _worth(update.metrics))
 
-    def _require_terms(self, task: Train) -> None:
+    async def _require_terms(self, task: Train) -> None:
         """Raise DataError for a task that this client does not know, or does not want."""
         if task.update_encoding not in (WEIGHTS, *UPDATE_ENCODINGS, *MASKED_ENCODINGS):
             raise DataError(_unknown(f"takes updates as {task.update_encoding}"))
-        if self._min_participants and task.update_encoding not in MASKED_ENCODINGS:
-            raise DataError(
-                "This client takes part under secure aggregation alone (min_participants), but the "
-                "experiment's updates are not masked."
-            )
+        masked = task.update_encoding in MASKED_ENCODINGS
+        if fault := self._limits.secure_fault(masked=masked):
+            raise DataError(fault)
         if task.download_encoding not in (WEIGHTS, *MODEL_ENCODINGS):
             raise DataError(_unknown(f"sends models as {task.download_encoding}"))
+        if self._limits.max_epsilon is not None:
+            view = await self._client.experiment(self.experiment_id, task.round)
+            if fault := self._limits.epsilon_fault(view):
+                raise DataError(fault)
 
     async def _send(
         self, task: Train, data: bytes, examples: int, found: dict[str, float], part_bytes: int

@@ -30,6 +30,7 @@ _STATUS: TypeAdapter[turns.Train | turns.Wait | turns.Phase | turns.Done] = Type
     turns.RoundStatus
 )
 _MODELS: TypeAdapter[list[views.ModelView]] = TypeAdapter(Listed[views.ModelView])
+_CLIENTS: TypeAdapter[list[views.ClientView]] = TypeAdapter(Listed[views.ClientView])
 _EXPERIMENTS: TypeAdapter[list[views.ExperimentSummary]] = TypeAdapter(
     Listed[views.ExperimentSummary]
 )
@@ -211,6 +212,11 @@ class CoordinatorClient:
             _MODELS,
             await self.connection.request("GET", f"/experiments/{experiment_id}/models{query}"),
         )
+
+    async def clients(self, experiment_id: str) -> list[views.ClientView]:
+        """The first thousand clients that have enrolled, by slot."""
+        path = f"/experiments/{experiment_id}/clients"
+        return parse(_CLIENTS, await self.connection.request("GET", path))
 
     async def download_model(
         self,

@@ -68,6 +68,9 @@ def make_parser(declared: type[ExperimentConfig] = RunSettings) -> argparse.Argu
     tool_arguments.add_new(
         add("new", **_help("write a small project of your own: task, data, tests"))
     )
+    tool_arguments.add_identity(
+        add("identity", **_help("make, certify or show what a party signs its keys with")), _help
+    )
     return parser
 
 
@@ -350,6 +353,41 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="take part under secure aggregation alone, and help to open no sum of fewer clients' "
         "updates",
+    )
+    parser.add_argument(
+        "--require-secure",
+        action="store_true",
+        help="take part under secure aggregation alone",
+    )
+    parser.add_argument(
+        "--max-epsilon",
+        type=values.positive_number,
+        metavar="X",
+        help="take part under differential privacy alone, and in no round after which a client may "
+        "have spent more than this epsilon",
+    )
+    parser.add_argument(
+        "--accept",
+        type=values.path,
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help="say yes to the experiment without a question; with FILE: if the digest that join "
+        "shows of it stands there",
+    )
+    parser.add_argument(
+        "--identity",
+        type=values.path,
+        metavar="FILE",
+        help="sign this client's keys of secure aggregation with the identity in this file, as "
+        "`identity new` makes it (default: .serverless-fl/identity.key, if it is there)",
+    )
+    parser.add_argument(
+        "--pin",
+        type=values.path,
+        metavar="FILE",
+        help="take part under secure aggregation alone, with no others than the parties in this "
+        "file: a fingerprint and a name in each line, or the certificate of their authority",
     )
     parser.add_argument(
         "--map-classes",

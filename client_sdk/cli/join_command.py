@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING
 
 from client_sdk import interrupts
 from client_sdk.api import key_file
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.cli import own_data_join, task_join
+from client_sdk.cli.client_memory import beside_key
+from client_sdk.cli.consent import require_consent
 from client_sdk.cli.joining_client import JoiningClient
+from client_sdk.cli.joining_trust import limits_of, read_trust
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
 from client_sdk.engines.processes import Processes
@@ -23,9 +27,13 @@ from client_sdk.task.agreeing import require_no_other
 from client_sdk.task.joining import UNDESCRIBED, adapt, description_of
 from client_sdk.task.model_file import is_own_task, read_metadata, spec_of
 from client_sdk.task.pictures import picture_task
+from client_sdk.trust.offer import read_offer
 from serverless_fl.domain.experiment import OWN
 from serverless_fl.wire.text import clean
 from serverless_fl.wire.views import ExperimentView
+
+if TYPE_CHECKING:
+    from serverless_fl.privacy.secure.identity import Identity, Pins
 
 
 async def execute(arguments: argparse.Namespace, console: Output) -> int:
@@ -34,20 +42,29 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
         raise UsageError("The experiment's enrolment key is missing: set FL_ENROL_KEY.")
     if arguments.out is not None:
         require_writable(arguments.out)
+    trust = read_trust(arguments)
     owner = (arguments.server, arguments.experiment, arguments.name)
     interrupts.explain("Interrupted. The same command goes on where it stopped.")
     with key_file.hold(arguments.key_file, *owner) as key:
         async with CoordinatorClient(
             arguments.server, arguments.enrol_key, on_retry=console.say
         ) as client:
-            return await _participate(arguments, console, client, key)
+            return await _participate(arguments, console, client, key, trust)
 
 
 async def _participate(
-    arguments: argparse.Namespace, console: Output, client: CoordinatorClient, key: str
+    arguments: argparse.Namespace,
+    console: Output,
+    client: CoordinatorClient,
+    key: str,
+    trust: tuple[Identity | None, Pins | None],
 ) -> int:
     """Be the client that owns the key."""
-    experiment = await client.experiment(arguments.experiment)
+    offer = await read_offer(client, arguments.experiment)
+    experiment, limits = offer.view, limits_of(arguments)
+    require_consent(
+        *(arguments, console, offer, limits), beside_key(arguments, experiment, "accepted")
+    )
     initial = await client.download_model(
         arguments.experiment, 0, experiment.part_bytes, direct=experiment.direct
     )
@@ -56,7 +73,7 @@ async def _participate(
             "--out goes with --data alone: `export --server` fetches the model of this experiment."
         )
     progress = JoinProgress(console.say, experiment.config.rounds)
-    joining = JoiningClient(arguments, console, client, key, experiment, initial, progress)
+    joining = JoiningClient(arguments, console, client, key, experiment, initial, progress, *trust)
     if arguments.task is not None:
         return await task_join.participate(joining)
     about = read_metadata(initial)

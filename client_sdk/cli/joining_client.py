@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from client_sdk import exit_codes
 from client_sdk.api.client import CoordinatorClient
@@ -17,12 +18,16 @@ from serverless_fl.domain.experiment import OWN
 from serverless_fl.wire.turns import Done
 from serverless_fl.wire.views import ExperimentView
 
+if TYPE_CHECKING:
+    from serverless_fl.privacy.secure.identity import Identity, Pins
+
 
 @dataclass(frozen=True)
 class JoiningClient:
     """What `join` knows before it reads the party's data.
 
-    `key` is the client's secret, and `initial` the experiment's model 0 (safetensors).
+    `key` is the client's secret, and `initial` the experiment's model 0 (safetensors). `identity`
+    and `pins` are as `Participant` takes them.
     """
 
     arguments: argparse.Namespace
@@ -32,6 +37,8 @@ class JoiningClient:
     experiment: ExperimentView
     initial: bytes
     progress: JoinProgress
+    identity: Identity | None = None
+    pins: Pins | None = None
 
     def participant(
         self,
@@ -57,6 +64,10 @@ class JoiningClient:
             sums=sums,
             memory=memory_of(self.arguments, self.experiment),
             min_participants=self.arguments.min_participants,
+            require_secure=self.arguments.require_secure,
+            max_epsilon=self.arguments.max_epsilon,
+            identity=self.identity,
+            pins=self.pins,
         )
 
     async def take_part(self, participant: Participant) -> Done:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from client_sdk.cli import values
 from client_sdk.cli.parser import Group, add_admin_key, add_where
@@ -131,4 +133,58 @@ def add_open(parser: argparse.ArgumentParser) -> None:
 def add_new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", type=values.path, metavar="FOLDER", help="where it goes; it must not be there yet"
+    )
+
+
+def add_identity(
+    parser: argparse.ArgumentParser, describe: Callable[[str], dict[str, Any]]
+) -> None:
+    add = parser.add_subparsers(dest="action", required=True, metavar="ACTION").add_parser
+    new = add("new", **describe("make an identity, or an authority that certifies identities"))
+    new.add_argument(
+        "file",
+        type=values.path,
+        nargs="?",
+        metavar="FILE",
+        help="a new file for the secret key (default: .serverless-fl/identity.key; of an "
+        "authority: authority.key, with its certificate in authority.pem)",
+    )
+    new.add_argument("--name", type=values.name, default="", help="whose it is, for people")
+    new.add_argument("--authority", action="store_true", help="make an authority of a consortium")
+    _add_days(new, 3650, "of an authority's certificate")
+    sign = add("sign", **describe("certify a party's identity, as an authority"))
+    sign.add_argument("fingerprint", metavar="FINGERPRINT", help="as `identity new` printed it")
+    sign.add_argument("--name", type=values.text, required=True, help="the party's name")
+    sign.add_argument(
+        "--authority",
+        type=values.path,
+        default=Path("authority.key"),
+        metavar="FILE",
+        help="the authority's key, with its certificate beside it (default: authority.key)",
+    )
+    sign.add_argument(
+        "--out",
+        type=values.path,
+        default=Path("identity.pem"),
+        metavar="FILE",
+        help="the party's certificate (default: identity.pem in this folder)",
+    )
+    _add_days(sign, 365, "of the certificate")
+    show = add("show", **describe("show an identity's fingerprint, or whom a file pins"))
+    show.add_argument(
+        "file",
+        type=values.path,
+        nargs="?",
+        metavar="FILE",
+        help="a key, or a file of pins (default: .serverless-fl/identity.key)",
+    )
+
+
+def _add_days(parser: argparse.ArgumentParser, default: int, of: str) -> None:
+    parser.add_argument(
+        "--days",
+        type=values.positive,
+        default=default,
+        metavar="N",
+        help=f"{of}: how long it holds (default: {default})",
     )

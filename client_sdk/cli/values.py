@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
@@ -85,6 +86,17 @@ def positive(text: str) -> int:
     value = _whole(text)
     if value < 1:
         raise ArgumentTypeError("must be at least 1")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text[:40]!r} is no number") from error
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError("must be a number above 0")
     return value
 
 

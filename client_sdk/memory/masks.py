@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -22,9 +23,10 @@ from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.records import client_id, slot_named
 from serverless_fl.domain.round import RoundState
 from serverless_fl.privacy.secure import party
-from serverless_fl.privacy.secure.context import AttemptContext, Member, Refused
+from serverless_fl.privacy.secure.context import AttemptContext, Member, Proof, Refused
 from serverless_fl.privacy.secure.fixed_point import FixedPoint, encode_counts
 from serverless_fl.privacy.secure.graph import FEWEST
+from serverless_fl.privacy.secure.identity import Identity, Pins
 from serverless_fl.privacy.secure.party import Notes, Party
 from serverless_fl.privacy.secure.terms import Terms
 from serverless_fl.privacy.secure.unmasking import counts_to_text
@@ -45,7 +47,8 @@ class Masked:
 class Masks:
     """A client's half of the rounds of one experiment.
 
-    `fewest` is its own minimum of clients whose updates may be in a sum. Methods raise Refused
+    `fewest` is its own minimum of clients whose updates may be in a sum. It signs its keys with its
+    `identity`, and with `pins` it takes part with nobody else. Methods raise Refused
     where the coordinator asks for what would tell more than such a sum, DataError where the notes
     cannot be kept or read, and the errors of `CoordinatorClient`.
     """
@@ -57,9 +60,12 @@ class Masks:
         slot: int,
         memory: Memory,
         fewest: int = FEWEST,
+        identity: Identity | None = None,
+        pins: Pins | None = None,
     ) -> None:
         self._client, self._experiment_id, self._slot = client, experiment_id, slot
         self._memory, self._fewest = memory, fewest
+        self._identity, self._pins = identity, pins
         self._quantised: tuple[tuple[int, str], np.ndarray, np.ndarray] | None = None
 
     async def do(self, phase: Phase) -> str:
@@ -69,13 +75,10 @@ class Masks:
         if phase.state is RoundState.ADVERTISING:
             await asyncio.to_thread(self._keep, notes)
             own = party.advertised(notes, self._slot)
-            keys = masking.PhaseKeys(
-                attempt=phase.attempt, box_key=own.box_key.hex(), mask_key=own.mask_key.hex()
-            )
-            await self._client.send_keys(*where, keys)
+            await self._client.send_keys(*where, await self._keys(phase, own))
             return "keys sent"
         view = await self._view(phase.round, phase.attempt)
-        one = Party(self._slot, notes, attempt_in(self._experiment_id, view), self._fewest)
+        one = self._party(notes, view)
         if phase.state is RoundState.SHARING:
             one.notes = await asyncio.to_thread(one.share)
             await asyncio.to_thread(self._keep, one.notes)
@@ -112,7 +115,7 @@ class Masks:
         view = await self._view(task.round, task.attempt)
         if view.model_sha256 != task.model.sha256:
             raise Refused("The coordinator masks another model than the one to train.")
-        one = Party(self._slot, notes, attempt_in(self._experiment_id, view), self._fewest)
+        one = self._party(notes, view)
         sharers = _slots(view.sharers)
         one.notes = one.settle_sharers(sharers)
         key = task.round, task.model.sha256
@@ -129,6 +132,30 @@ class Masks:
         await asyncio.to_thread(self._keep, one.notes)
         return Masked(data, text)
 
+    async def _keys(self, phase: Phase, own: Member) -> masking.PhaseKeys:
+        """The keys to send, signed if this party has an identity."""
+        attempt, keys = phase.attempt, (own.box_key.hex(), own.mask_key.hex())
+        if self._identity is None:
+            return masking.PhaseKeys(attempt=attempt, box_key=keys[0], mask_key=keys[1])
+        view = await self._view(phase.round, attempt)
+        proof = self._identity.sign(attempt_in(self._experiment_id, view), own)
+        return masking.ProvenKeys(
+            attempt=attempt,
+            box_key=keys[0],
+            mask_key=keys[1],
+            proof=masking.Proof(
+                identity=proof.identity.hex(),
+                signature=proof.signature.hex(),
+                certificate=proof.certificate,
+            ),
+        )
+
+    def _party(self, notes: Notes, view: masking.MaskingView) -> Party:
+        context = attempt_in(self._experiment_id, view)
+        if self._pins is not None:
+            self._pins.require(context, datetime.now(UTC))
+        return Party(self._slot, notes, context, self._fewest)
+
     def _begin(self, round_: int, attempt: int) -> Notes:
         data = self._memory.secrets()
         try:
@@ -138,7 +165,8 @@ class Masks:
                 f"{self._memory.path}.masks is damaged: delete it, and this client takes part in "
                 "the next attempt."
             ) from error
-        return party.begin(self._experiment_id, round_, attempt, before)
+        once = self._pins is not None
+        return party.begin(self._experiment_id, round_, attempt, before, once=once)
 
     def _keep(self, notes: Notes) -> None:
         self._memory.keep_secrets(notes.to_json())
@@ -166,10 +194,22 @@ def attempt_in(experiment_id: str, view: masking.MaskingView) -> AttemptContext:
             metrics=tuple(view.metrics),
         ),
         roster=tuple(
-            Member(slot_in(m.client), bytes.fromhex(m.box_key), bytes.fromhex(m.mask_key))
+            Member(
+                slot_in(m.client),
+                bytes.fromhex(m.box_key),
+                bytes.fromhex(m.mask_key),
+                _proof(m.proof),
+            )
             for m in view.roster
         ),
     )
+
+
+def _proof(found: masking.Proof | None) -> Proof | None:
+    if found is None:
+        return None
+    identity, signature = bytes.fromhex(found.identity), bytes.fromhex(found.signature)
+    return Proof(identity, signature, found.certificate)
 
 
 def slot_in(client: str) -> int:

@@ -141,11 +141,18 @@ class Update:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseKeys:
-    """The public keys (hexadecimal) that a client has made for an attempt."""
+    """The public keys (hexadecimal) that a client has made for an attempt.
+
+    A client with an identity shows it (hexadecimal), its signature (hexadecimal) under the keys,
+    and its certificate (PEM) if it has one.
+    """
 
     slot: int
     box_key: str
     mask_key: str
+    identity: str = ""
+    signature: str = ""
+    certificate: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

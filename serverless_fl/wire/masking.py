@@ -21,7 +21,7 @@ from serverless_fl.wire.bounds import (
 PublicKey = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9a-f]{64}$"),
-    Field(description="A public key of X25519 (RFC 7748), 64 hexadecimal digits"),
+    Field(description="A public key (RFC 7748, RFC 8032), 64 hexadecimal digits"),
 ]
 Box = Annotated[
     str,
@@ -33,6 +33,16 @@ Share = Annotated[
     StringConstraints(pattern=r"^[0-9a-f]{132}$"),
     Field(description="A share of a secret: 132 hexadecimal digits"),
 ]
+Signature = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{128}$"),
+    Field(description="A signature of Ed25519 (RFC 8032), 128 hexadecimal digits"),
+]
+Certificate = Annotated[
+    str,
+    StringConstraints(pattern=r"^[\x20-\x7e\r\n]*$", max_length=4096),
+    Field(description="The identity's certificate of X.509 (RFC 5280) as PEM, if it has one"),
+]
 # Masked counts: 16 hexadecimal digits for the examples, and 32 for each metric.
 MAX_COUNTS = 16 + 32 * MAX_METRICS
 Counts = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]*$", max_length=MAX_COUNTS)]
@@ -42,6 +52,18 @@ class PhaseKeys(Body):
     attempt: Attempt
     box_key: PublicKey
     mask_key: PublicKey
+
+
+class Proof(Body):
+    """The identity of a party, and its signature under the keys that it sends."""
+
+    identity: PublicKey
+    signature: Signature
+    certificate: Certificate = ""
+
+
+class ProvenKeys(PhaseKeys):
+    proof: Proof | None = Field(None, description="Of a party that has an identity")
 
 
 class ForClient(Body):
@@ -79,6 +101,7 @@ class MemberView(Answer):
     client: ClientId
     box_key: PublicKey
     mask_key: PublicKey
+    proof: Proof | None = Field(None, description="Of a party that has an identity")
 
 
 class FromClient(Answer):

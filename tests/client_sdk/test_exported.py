@@ -12,12 +12,21 @@ PUBLIC = [
     "CoordinatorClient",
     *("CoordinatorUnreachable", "CorruptDownload", "Data", "DataError", "Dataset"),
     *("DirectRefused", "EmbeddedCoordinator", "Engine", "Event", "FunctionTask", "InLine"),
-    *("Items", "LocalTrainer", "Memory", "ModelSpec", "NotAuthorised", "NotThere", "Outcome"),
-    *("Participant", "PartlyShared", "PictureTask", "Processes", "RequestRefused", "Result"),
+    *("Items", "LocalTrainer", "Memory", "ModelSpec", "NotAuthorised", "NotThere", "Offer"),
+    *(
+        "Outcome",
+        "Participant",
+        "PartlyShared",
+        "PictureTask",
+        "Processes",
+        "RequestRefused",
+        "Result",
+    ),
     *("Row", "Simulation", "SimulationResult", "SiteTables", "SklearnTask", "StateConflict"),
     *("Task", "TorchTask", "TrainSettings", "TrainingFailed", "Turn", "TwoLayerCNN", "Watchers"),
     *("as_data", "ditto", "export", "fingerprint", "initial_model", "load", "picture_task"),
-    *("predict", "read_sites", "simulate", "simulate_async", "spec_for", "verify"),
+    *("predict", "read_identity", "read_offer", "read_pins", "read_sites", "simulate"),
+    *("simulate_async", "spec_for", "verify"),
 ]
 
 

@@ -11,6 +11,7 @@ import safetensors.numpy
 from client_sdk.errors import DataError
 from client_sdk.participant import Participant
 from client_sdk.tools.verify import verify
+from client_sdk.trust.limits import Limits
 from tests.support.federation import BOTH_STORES, key_of
 from tests.support.masked import MASKED, Drifting, enrolled, take_turns
 
@@ -159,7 +160,7 @@ async def test_a_client_has_a_minimum_of_its_own(federation):
     """It sends no keys' boxes to fewer, and trains for no plain experiment."""
     told = []
     _, clients, _ = await begin(federation, told, rounds=1, max_attempts=1)
-    clients[3]._min_participants = 5
+    clients[3]._limits = Limits(min_participants=5)
     done = await take_turns(federation, clients)
     assert done.state == "completed"  # by the other three
     refused = [event for event in told if event.kind == "refused"]

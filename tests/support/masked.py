@@ -35,8 +35,12 @@ class Drifting:
         return LocalUpdate(safetensors.numpy.save(found), len(indices), metrics)
 
 
-async def enrolled(federation, experiment_id, key, trainer, count, memory=None, told=None):
-    """Participants that have enrolled, by slot; `memory` is a folder for what they keep."""
+async def enrolled(
+    federation, experiment_id, key, trainer, count, memory=None, told=None, options=None
+):
+    """Participants that have enrolled, by slot; `memory` is a folder for what they keep, and
+    `options` gives more arguments of a participant by its slot.
+    """
     clients = []
     for number in range(count):
         keeps = Memory(memory / f"{number}" if memory else None)
@@ -44,6 +48,7 @@ async def enrolled(federation, experiment_id, key, trainer, count, memory=None, 
             *(federation.admin, experiment_id, key_of(number), trainer),
             memory=keeps,
             on_event=told.append if told is not None else None,
+            **(options or {}).get(number, {}),
         )
         await client.enrol(key)
         clients.append(client)

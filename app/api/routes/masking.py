@@ -46,9 +46,11 @@ async def get_unmasking(
     responses=responses(401, 404, 409, 422, 503),
 )
 async def post_keys(
-    service: Service, client: CallingClient, number: RoundNumber, request: masking.PhaseKeys
+    service: Service, client: CallingClient, number: RoundNumber, request: masking.ProvenKeys
 ) -> masking.PhaseReceipt:
-    """Takes the public keys that the client has made for this attempt. Safe to repeat."""
+    """Takes the public keys that the client has made for this attempt, and its signature under
+    them if it has an identity. Safe to repeat.
+    """
     keys = keys_of(client.slot, request)
     return receipt_body(await service.maskings.add_keys(client, number, request.attempt, keys))
 

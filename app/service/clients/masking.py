@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from app.service.clients.enrolment import require_part
 from app.service.context import Context
-from app.service.records.attempts import attempt_context
+from app.service.records.attempts import attempt_context, member_of
 from app.service.rounds.machine import Rounds
 from serverless_fl.domain.errors import Conflict, NotFound, OutOfTurn
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.records import Client, PhaseAnswer, PhaseBoxes, PhaseKeys, client_id
 from serverless_fl.domain.round import Round, RoundState
-from serverless_fl.privacy.secure.context import AttemptContext
+from serverless_fl.privacy.secure.context import AttemptContext, Refused
 from serverless_fl.privacy.secure.graph import neighbours
 
 _S = RoundState
@@ -73,8 +73,12 @@ class Maskings:
 
     async def add_keys(self, client: Client, number: int, attempt: int, keys: PhaseKeys) -> Round:
         """Take the public keys of a client. Raises OutOfTurn, Conflict."""
-        _, round_ = await self._require_turn(client, number, attempt, RoundState.ADVERTISING)
+        experiment, round_ = await self._require_turn(
+            client, number, attempt, RoundState.ADVERTISING
+        )
         _require_keys(keys)
+        if keys.identity:
+            _require_signature(await attempt_context(self.repo, experiment, round_), keys)
         if not await self.repo.add_phase_keys(round_, keys):
             _require_standing(await self.repo.phase_keys(round_), keys, "keys")
         return await self._advanced(client, round_)
@@ -148,6 +152,16 @@ def _require_keys(keys: PhaseKeys) -> None:
             agree(new_secret(), bytes.fromhex(key))
     except BadKey as error:
         raise Conflict("A key gives no secret: make another one.", code="not-asked-for") from error
+
+
+def _require_signature(context: AttemptContext, keys: PhaseKeys) -> None:
+    """Raise Conflict for keys that their identity has not signed: others would refuse them all."""
+    from serverless_fl.privacy.secure.identity import require_signature
+
+    try:
+        require_signature(context, member_of(keys))
+    except Refused as refused:
+        raise Conflict(str(refused), code="not-signed") from refused
 
 
 def _neighbours(context: AttemptContext, client: Client) -> tuple[int, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from app.service.records.repository import Repository
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.provenance import config_digest
+from serverless_fl.domain.records import PhaseKeys
 from serverless_fl.domain.round import Round
-from serverless_fl.privacy.secure.context import AttemptContext, Member
+from serverless_fl.privacy.secure.context import AttemptContext, Member, Proof
 from serverless_fl.privacy.secure.terms import Terms
 
 
@@ -25,8 +26,18 @@ async def attempt_context(
         config_sha256=config_digest(experiment.config_of(round_.number)),
         terms=Terms.of(experiment.config),
         roster=tuple(
-            Member(found.slot, bytes.fromhex(found.box_key), bytes.fromhex(found.mask_key))
+            member_of(found)
             for found in (await repo.phase_keys(round_) if roster else ())
             if found.slot in roster
         ),
     )
+
+
+def member_of(found: PhaseKeys) -> Member:
+    """The entry of the roster with the keys that a client has sent."""
+    proof = None
+    if found.identity:
+        identity, signature = bytes.fromhex(found.identity), bytes.fromhex(found.signature)
+        proof = Proof(identity, signature, found.certificate)
+    keys = bytes.fromhex(found.box_key), bytes.fromhex(found.mask_key)
+    return Member(found.slot, *keys, proof)

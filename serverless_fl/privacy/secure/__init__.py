@@ -9,6 +9,8 @@ overhead", CCS 2020. These modules are pure: they read no file, no clock and no 
     graph       who shares secrets and masks with whom, and how many shares a secret needs
     terms       how a masked update is made
     context     the digest to which all keys of an attempt are bound
+    identity    signatures under the keys of an attempt, and whose of them a party accepts
+    authority   certificates of identities, by a consortium's own authority
     fixed_point weights, counts and metrics as whole numbers modulo a power of two
     streams     pseudo-random words, of which masks are made
     party       a client's part: advertise, share, mask, answer; and what it refuses

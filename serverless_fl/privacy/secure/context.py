@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from serverless_fl.privacy.secure.terms import Terms
@@ -20,16 +20,29 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
+class Proof:
+    """An identity (a public key of Ed25519, 32 bytes), its signature (64 bytes) under a party's
+    keys, and the certificate (PEM) of the identity, if it has one.
+    """
+
+    identity: bytes
+    signature: bytes
+    certificate: str = ""
+
+
+@dataclass(frozen=True)
 class Member:
     """A party of the roster, and the two public keys that it made for this attempt alone.
 
     `box_key` opens boxes. `mask_key` makes masks; its secret is shared out, and the coordinator
-    learns it if the party is lost after it has shared.
+    learns it if the party is lost after it has shared. `proof` is there if the party has an
+    identity; it is no part of the digest, so parties that know no identities get the same one.
     """
 
     slot: int
     box_key: bytes
     mask_key: bytes
+    proof: Proof | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +64,11 @@ class AttemptContext:
         facts = [self.experiment, self.round, self.attempt, self.model_sha256, self.config_sha256]
         text = json.dumps([*facts, self.terms.text, roster], separators=(",", ":"))
         return hashlib.sha256(text.encode()).digest()
+
+    @cached_property
+    def start_digest(self) -> bytes:
+        """The digest without the roster, 32 bytes: known when the parties make their keys."""
+        return replace(self, roster=()).digest
 
     @property
     def slots(self) -> tuple[int, ...]:

@@ -59,8 +59,18 @@ class Notes:
             raise ValueError("these are not the notes of a party") from error
 
 
-def begin(experiment: str, round_: int, attempt: int, before: Notes | None = None) -> Notes:
+def begin(
+    experiment: str,
+    round_: int,
+    attempt: int,
+    before: Notes | None = None,
+    *,
+    once: bool = False,
+) -> Notes:
     """Give the notes of an attempt: those from before if it is the same, else with new keys.
+
+    `once`: the party helps to open one sum of a round. A coordinator that pretends not to have got
+    it could otherwise repeat the round without one client, whose update is the difference.
 
     Raises Refused for an attempt that is older than the newest one known.
     """
@@ -71,6 +81,11 @@ def begin(experiment: str, round_: int, attempt: int, before: Notes | None = Non
             raise Refused(
                 f"Attempt {attempt} at round {round_} is over: this client has taken part in "
                 f"attempt {before.attempt} at round {before.round}."
+            )
+        if once and before.round == round_ and before.summed:
+            raise Refused(
+                f"This client has helped to open a sum of round {round_}, and helps to open no "
+                "second one: two sums tell the updates in which they differ."
             )
     drawn = [agreement.new_secret().hex() for _ in range(3)]
     return Notes(
@@ -246,6 +261,11 @@ class Party:
 def place_of(slot: int) -> int:
     """Give the place of a slot's shares; place 0 is the secret itself."""
     return slot + 1
+
+
+def slot_of(place: int) -> int:
+    """Give the slot that a place is of."""
+    return place - 1
 
 
 def pair_sign(slot: int, other: int) -> int:

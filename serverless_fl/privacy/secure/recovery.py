@@ -7,16 +7,18 @@ that each party made alone, and those that it shares with a party that was lost 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 
 from serverless_fl.privacy.secure import agreement, graph, shamir
-from serverless_fl.privacy.secure.context import AttemptContext
+from serverless_fl.privacy.secure.context import AttemptContext, Member
 from serverless_fl.privacy.secure.party import (
     Answer,
     pair_mask_key,
     pair_sign,
     place_of,
     self_mask_key,
+    slot_of,
 )
 from serverless_fl.privacy.secure.streams import Stream
 
@@ -60,12 +62,15 @@ def left_over(
     sharers: Collection[int],
     summed: Collection[int],
     answers: Mapping[int, Answer],
+    wrong: set[int] | None = None,
 ) -> Iterator[Stream]:
     """Yield the streams that take the masks off the sum of the updates of `summed`.
 
-    `answers` come by the slots of those that gave them. Raises `shamir.BadShares` if they do not
-    give a secret back.
+    `answers` come by the slots of those that gave them. A slot that gave a wrong share comes into
+    `wrong`, if the others suffice without it. Raises `shamir.BadShares` if they do not give a
+    secret back.
     """
+    wrong = set() if wrong is None else wrong
     threshold = graph.parameters(len(context.roster)).threshold
     seeds: dict[int, dict[int, bytes]] = defaultdict(dict)
     keys: dict[int, dict[int, bytes]] = defaultdict(dict)
@@ -76,12 +81,29 @@ def left_over(
             keys[slot][place_of(holder)] = share
     for slot, near in sorted(holders(context, sharers, summed).items()):
         if slot in summed:
-            seed = shamir.combine(seeds[slot], threshold)
+            seed = _secret(seeds[slot], threshold, wrong)
             yield Stream(self_mask_key(seed, context), -1)
             continue
-        secret, lost = shamir.combine(keys[slot], threshold), context.member(slot)
-        if agreement.public_key(secret) != lost.mask_key:
-            raise shamir.BadShares(f"the shares of party {slot}'s key are not of its key")
+        lost = context.member(slot)
+        accept = partial(_is_key_of, lost)
+        secret = _secret(keys[slot], threshold, wrong, accept)
         for other in sorted(near):
             key = pair_mask_key(secret, context.member(other).mask_key, context)
             yield Stream(key, -pair_sign(other, slot))
+
+
+def _secret(
+    shares: Mapping[int, bytes],
+    threshold: int,
+    wrong: set[int],
+    accept: Callable[[bytes], bool] = lambda secret: True,
+) -> bytes:
+    """The secret of shares by place; adds the slots of wrong ones. Raises `shamir.BadShares`."""
+    trusted = {place: share for place, share in shares.items() if slot_of(place) not in wrong}
+    secret, out = shamir.combine_without_wrong(trusted, threshold, accept)
+    wrong |= {slot_of(place) for place in out}
+    return secret
+
+
+def _is_key_of(member: Member, secret: bytes) -> bool:
+    return agreement.public_key(secret) == member.mask_key

@@ -10,9 +10,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
+from itertools import combinations
 
 PRIME = 2**521 - 1
 SHARE_BYTES = 66
+_MOST_WRONG = 2  # shares of a secret: of 64 that takes a thousand tries, half a second
 
 
 class BadShares(ValueError):
@@ -63,6 +65,33 @@ def combine(shares: Mapping[int, bytes], threshold: int, size: int = 32) -> byte
     if secret >= 1 << (8 * size):
         raise BadShares("the shares are not of one secret")
     return secret.to_bytes(size, "big")
+
+
+def combine_without_wrong(
+    shares: Mapping[int, bytes],
+    threshold: int,
+    accept: Callable[[bytes], bool] = lambda secret: True,
+) -> tuple[bytes, frozenset[int]]:
+    """Give the secret of 32 bytes back, and the places of shares that are not of it.
+
+    It finds up to two wrong shares, as far as there are more shares than the threshold; `accept`
+    tells the secret from others, where more is known of it than its size. Places that were not
+    needed are not looked at. Raises BadShares.
+    """
+    places = sorted(shares)
+    fault = BadShares(f"{len(shares)} shares of the {threshold} that a secret needs")
+    for count in range(min(_MOST_WRONG, max(0, len(places) - threshold)) + 1):
+        for out in combinations(places[: threshold + count], count):
+            try:
+                rest = {place: shares[place] for place in places if place not in out}
+                secret = combine(rest, threshold)
+            except BadShares as error:
+                fault = error
+                continue
+            if accept(secret):
+                return secret, frozenset(out)
+            fault = BadShares("the shares are of another secret")
+    raise fault
 
 
 @lru_cache(64)  # in one round the same holders hand in shares of many secrets

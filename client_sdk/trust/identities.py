@@ -1,0 +1,142 @@
+"""The files of identities: a party's key, its certificate beside it, and whom a party pins.
+
+Keys are PEM (PKCS #8, without a password), certificates are PEM (X.509), so other tools read and
+make them, too. A file of pins has a fingerprint and a name in each line, or the certificates of
+authorities. All functions raise UsageError for files that cannot be read or used.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from client_sdk.errors import UsageError
+from serverless_fl.privacy.secure.authority import PEM, Authority
+from serverless_fl.privacy.secure.identity import FINGERPRINT, Identity, Pins
+from serverless_fl.wire.text import clean
+
+_LONGEST = 1024**2  # bytes
+_BLOCK = re.compile(rf"{PEM}.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def write_identity(path: Path) -> Identity:
+    """Make an identity, in a new file that only this user can read."""
+    made = Identity.new()
+    data = made.secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with _faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError as error:
+            raise UsageError(f"{path} is there already: give another file.") from error
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    return made
+
+
+def read_identity(path: Path | str) -> Identity:
+    """Read an identity's key, and its certificate: the same name with `.pem`, if it is there."""
+    path = Path(path)
+    try:
+        secret = load_pem_private_key(_read(path).encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UsageError(f"{path} holds no identity's key.") from error
+    if not isinstance(secret, Ed25519PrivateKey):
+        raise UsageError(f"{path} holds a key that is not Ed25519.")
+    beside = certificate_of(path)
+    return Identity(secret, _read(beside) if beside.exists() else "")
+
+
+def certificate_of(path: Path) -> Path:
+    """The place of the certificate of the key in a file."""
+    return path.with_suffix(".pem")
+
+
+def read_authority(path: Path) -> Authority:
+    """Read an authority's certificate."""
+    try:
+        return Authority.read(_read(path))
+    except ValueError as error:
+        raise UsageError(f"The certificate in {path} {error}.") from error
+
+
+def read_pins(path: Path | str) -> Pins:
+    """Read whom a party pins."""
+    path = Path(path)
+    text = _read(path)
+    names: dict[str, str] = {}
+    for number, line in enumerate(_BLOCK.sub(_blank_lines, text).splitlines(), start=1):
+        words = line.partition("#")[0].split(maxsplit=1)
+        if not words:
+            continue
+        fingerprint = words[0].lower()
+        if not FINGERPRINT.fullmatch(fingerprint):
+            raise UsageError(
+                f"{path}, line {number}: a fingerprint has 64 hexadecimal digits. A line has one, "
+                "and a name behind it."
+            )
+        if fingerprint in names:
+            raise UsageError(f"{path}, line {number}: this fingerprint stands there twice.")
+        names[fingerprint] = clean(words[1].strip(), 200) if len(words) > 1 else fingerprint
+    try:
+        authorities = tuple(Authority.read(block) for block in _BLOCK.findall(text))
+    except ValueError as error:
+        raise UsageError(f"A certificate in {path} {error}.") from error
+    if not names and not authorities:
+        raise UsageError(f"{path} pins nobody: it has no fingerprint and no certificate.")
+    return Pins(names, authorities)
+
+
+def require_own(pins: Pins, identity: Identity) -> None:
+    """Raise UsageError unless the pins have this party, too: all parties have the same pins."""
+    if identity.fingerprint in pins.names:
+        return
+    faults = [] if identity.certificate else ["it has no certificate"]
+    for authority in pins.authorities if identity.certificate else ():
+        try:
+            key = bytes.fromhex(identity.fingerprint)
+            authority.holder(identity.certificate, key, datetime.now(UTC))
+            return
+        except ValueError as error:
+            faults.append(f"its certificate {error}")
+    why = f": {faults[0]}" if pins.authorities else ""
+    raise UsageError(
+        f"This party's own identity, {identity.fingerprint}, is not pinned{why}. The other parties "
+        "would refuse it."
+    )
+
+
+def _blank_lines(block: re.Match[str]) -> str:
+    return "\n" * block[0].count("\n")
+
+
+def _read(path: Path) -> str:
+    with _faults(path), path.open("rb") as file:
+        data = file.read(_LONGEST)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text.") from error
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}.") from error

@@ -1,0 +1,151 @@
+"""Pinned identities end to end, in process: what a coordinator that lies gets, and who refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from client_sdk.errors import DataError, StateConflict
+from client_sdk.participant import Participant
+from client_sdk.tools.verify import verify
+from serverless_fl.domain.round import RoundState
+from serverless_fl.privacy.secure import agreement
+from serverless_fl.privacy.secure.identity import Identity, Pins
+from serverless_fl.wire.masking import PhaseKeys, Proof, ProvenKeys
+from tests.support.federation import key_of
+from tests.support.masked import MASKED, Drifting, enrolled, take_turns
+
+IDENTITIES = [Identity.new() for _ in range(4)]
+PINS = Pins({each.fingerprint: f"hospital {n}" for n, each in enumerate(IDENTITIES)})
+ALL = {n: {"identity": each, "pins": PINS} for n, each in enumerate(IDENTITIES)}
+
+
+async def begin(federation, told=None, options=ALL, **changes):
+    settings = MASKED | {"rounds": 1, "max_attempts": 1} | changes
+    experiment_id, key = await federation.create(**settings)
+    clients = await enrolled(
+        federation, experiment_id, key, Drifting(), 4, told=told, options=options
+    )
+    return experiment_id, clients
+
+
+async def until(federation, experiment_id, clients, state):
+    """Let clients take turns until the first round is in a state."""
+    while (await federation.admin.round(experiment_id, 1)).state != state:
+        for client in clients:
+            if (await federation.admin.round(experiment_id, 1)).state != state:
+                await client.turn()
+
+
+def refusals(told):
+    return {event.client_id: event.message for event in told if event.kind == "refused"}
+
+
+async def test_pinned_parties_make_a_model_whoever_is_lost(federation):
+    experiment_id, clients = await begin(federation, keep_updates=1)
+    done = await take_turns(federation, clients, {2: "collecting"})
+    assert done.state == "completed"
+    findings = await verify(federation.admin, experiment_id)
+    assert all(found.good for found in findings), findings
+
+
+async def test_parties_with_and_without_identities_take_part_together(federation):
+    """Who pins nobody asks for no signature, and gets the same sum."""
+    some = {0: {"identity": IDENTITIES[0]}, 1: {"identity": IDENTITIES[1]}}
+    _, clients = await begin(federation, options=some)
+    assert (await take_turns(federation, clients)).state == "completed"
+
+
+async def test_a_coordinator_that_puts_itself_between_gets_no_secret(federation):
+    """It gives client-01 keys of its own: every other party refuses, and shares nothing."""
+    told = []
+    experiment_id, clients = await begin(federation, told)
+    await until(federation, experiment_id, clients, RoundState.SHARING)
+    (found,) = [
+        each for each in await federation.documents.scan("phase_keys", "") if each.body["slot"] == 1
+    ]
+    mine = agreement.public_key(agreement.new_secret()).hex()
+    swapped = found.body | {"mask_key": mine}
+    assert await federation.documents.replace("phase_keys", found.key, found.revision, swapped)
+    for client in clients:
+        await client.turn()
+    assert set(refusals(told)) == {f"client-0{n}" for n in range(4)}
+    assert refusals(told)["client-00"] == (
+        "The identity of client-01 has not signed these keys for this attempt. "
+        "Missing of the pinned parties: hospital 1."
+    )
+    assert not await federation.documents.scan("phase_boxes", "")
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({}, "client-03 has not signed its keys: it has no identity."),
+        ({"identity": Identity.new()}, "client-03 has an identity that is not pinned: "),
+        ({"identity": IDENTITIES[0]}, "client-03 is the same party as client-00."),
+    ],
+    ids=["unsigned", "unknown", "twice"],
+)
+async def test_a_client_that_is_not_pinned_is_refused_by_all_others(federation, other, says):
+    told = []
+    _, clients = await begin(federation, told, ALL | {3: other})
+    assert (await take_turns(federation, clients)).state == "failed"
+    assert sorted(refusals(told)) == ["client-00", "client-01", "client-02"]
+    assert refusals(told)["client-00"].startswith(says)
+    assert "Missing of the pinned parties: hospital 3." in refusals(told)["client-00"]
+
+
+async def test_the_coordinator_takes_no_keys_with_a_false_signature(federation):
+    """An honest coordinator spares the others the attempt."""
+    experiment_id, clients = await begin(federation)
+    api = clients[0]._client
+    view = await api.masked_round(experiment_id, 1)
+    keys = PhaseKeys(
+        attempt=1,
+        box_key=agreement.public_key(agreement.new_secret()).hex(),
+        mask_key=agreement.public_key(agreement.new_secret()).hex(),
+    )
+    proof = Proof(identity=IDENTITIES[0].fingerprint, signature="0" * 128)
+    with pytest.raises(StateConflict) as refused:
+        await api.send_keys(experiment_id, 1, ProvenKeys(**keys.model_dump(), proof=proof))
+    assert refused.value.code == "not-signed"
+    assert view.roster == []
+
+
+async def test_who_pins_helps_to_open_one_sum_of_a_round(federation):
+    """Two sums that differ by one client are that client's update. Others do it again."""
+    for pinned in (True, False):
+        told = []
+        options = ALL if pinned else None
+        changes = {"max_attempts": 2, "seed": int(pinned)}
+        experiment_id, clients = await begin(federation, told, options, **changes)
+        await until(federation, experiment_id, clients, RoundState.UNMASKING)
+        for client in clients[:2]:
+            await client.turn()
+        federation.clock.now += 10**6  # the other two are lost, and the attempt ends
+        await clients[0].turn()
+        await clients[1].turn()
+        round_ = await federation.admin.round(experiment_id, 1)
+        assert (round_.attempt, round_.state) == (2, RoundState.ADVERTISING)
+        says = "helps to open no second one"
+        assert [says in text for text in refusals(told).values()] == [True] * (2 * pinned)
+
+
+async def test_who_pins_takes_part_under_secure_aggregation_alone(federation):
+    plain, members = await federation.start(clients=1, clients_per_round=1)
+    alone = Participant(*(federation.admin, plain, key_of(0), Drifting()), pins=PINS)
+    alone._client = members["client-00"].api
+    with pytest.raises(DataError, match=r"under secure aggregation alone \(pins\)"):
+        await alone.turn()
+
+
+async def test_what_is_stored_of_a_signature(federation):
+    """The certificate comes back as it was sent; without an identity there is nothing."""
+    certified = replace(IDENTITIES[0], certificate="-----BEGIN CERTIFICATE-----\n")
+    experiment_id, clients = await begin(federation, options={0: {"identity": certified}})
+    await until(federation, experiment_id, clients, RoundState.SHARING)
+    roster = (await clients[1]._client.masked_round(experiment_id, 1)).roster
+    assert roster[0].proof.certificate == certified.certificate
+    assert roster[0].proof.identity == certified.fingerprint
+    assert [member.proof for member in roster[1:]] == [None] * 3
