@@ -7,7 +7,7 @@ ARGS ?=
 MAKEFLAGS += --jobs=2  # sets up two environments at the same time
 
 .PHONY: run test test-reversed conformance lint lint-style lint-types lint-floors lint-security audit format serve lambda-local openwhisk-local sam-validate
-.PHONY: sbom container-test mlflow-test bench bench-accuracy bench-load bench-platforms clean
+.PHONY: dist dist-check sbom container-test mlflow-test bench bench-accuracy bench-load bench-platforms clean
 
 run: .venv/ready  ## twenty clients train one model through a coordinator
 	$(BIN)/python -m client_sdk --clients 20 $(ARGS)
@@ -76,8 +76,19 @@ mlflow-test: .venv-mlflow/ready  ## tests the records that `run --track mlflow` 
 	.venv-mlflow/bin/python -m pytest tests/client_sdk/results/test_mlflow.py -m mlflow $(ARGS)
 
 sbom: .venv-sbom/ready  ## lists the image's packages in the format CycloneDX: sbom.json
-	.venv-sbom/bin/cyclonedx-py requirements docker/requirements.txt --pyproject pyproject.toml \
+	@# The tool does not look up a version that stands in a module.
+	version=$$(sed -n 's/^__version__ = "\(.*\)".*/\1/p' serverless_fl/__init__.py) && \
+		sed "s/^dynamic = .*/version = \"$$version\"/" pyproject.toml > .venv-sbom/pyproject.toml
+	.venv-sbom/bin/cyclonedx-py requirements docker/requirements.txt --pyproject .venv-sbom/pyproject.toml \
 		--output-reproducible --of JSON -o sbom.json
+
+# The wheel has the time of the commit, so that the same commit gives the same bytes.
+dist: .venv-dist/ready  ## builds the wheel and the sdist: dist/
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .venv-dist/bin/python -m build --outdir dist
+
+dist-check: dist  ## installs the wheel with what it needs, on each Python from 3.11 to 3.13 that is here
+	tests/dist.sh $(ARGS)
 
 container-test: .venv/ready  ## builds the Dockerfile with buildah and tests the image
 	tests/container.sh
@@ -129,5 +140,11 @@ endef
 	.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
 	@touch $@
 
+.venv-dist/ready: Makefile
+	$(check_python)
+	$(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1
+	@touch $@
+
 clean:
-	rm -rf mutants .venv .venv-sam .venv-mlflow .venv-sbom .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf build dist mutants .venv .venv-dist .venv-sam .venv-mlflow .venv-sbom .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -38,6 +38,7 @@ from app.service.tick import ticking
 from app.store.local_key import local_admin_key
 from app.store.port import Blobs, DirectBlobs, Documents
 from app.telemetry import logs, trace
+from serverless_fl import __version__
 from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.prices import BadPrices, Prices
 
@@ -118,7 +119,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
 
     app = FastAPI(
         title="Serverless federated learning",
-        version="0.1.0",
+        version=__version__,
         summary="A stateless coordinator for federated learning",
         description=DESCRIPTION,
         openapi_tags=TAGS,

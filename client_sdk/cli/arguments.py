@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from client_sdk.cli import settings, tool_arguments, values
 from client_sdk.cli.parser import Group, Parser, add_admin_key, add_where
 from client_sdk.cli.run_settings import RunSettings
 from client_sdk.results.trackers import TRACKERS
+from serverless_fl import __version__
 from serverless_fl.wire.config import ExperimentConfig
 
 
@@ -71,6 +70,9 @@ def make_parser(declared: type[ExperimentConfig] = RunSettings) -> argparse.Argu
     tool_arguments.add_identity(
         add("identity", **_help("make, certify or show what a party signs its keys with")), _help
     )
+    tool_arguments.add_completion(
+        add("completion", **_help("print a script that completes this command's words in a shell"))
+    )
     return parser
 
 
@@ -83,15 +85,10 @@ def _help(text: str) -> dict[str, Any]:
     }
 
 
-@cache  # two parsers show it
 def _version() -> dict[str, Any]:
-    try:
-        found = version("serverless-fl")
-    except PackageNotFoundError:
-        found = "(a copy of the source, not installed)"
     return {
         "action": "version",
-        "version": f"serverless-fl {found}",
+        "version": f"serverless-fl {__version__}",
         "help": "print the version and exit",
     }
 

@@ -124,7 +124,7 @@ def join_command(server: str, experiment: str, label: str | None, task: str | No
     words += ["--name", "NAME", "--data", "MODULE:DATA" if task else "PATH"]
     words += ["--task", task] if task else []
     words += ["--label", label] if label else []
-    return hints.quoted("python", "-m", "client_sdk", *words)
+    return hints.command_elsewhere(*words)
 
 
 def _look(arguments: argparse.Namespace) -> Look:

@@ -18,7 +18,7 @@ from serverless_fl.wire.text import clean
 Group = argparse._ActionsContainer  # a parser, or a group of its options
 COMMANDS = (
     *("run", "split", "create", "join", "compare", "predict", "export", "verify", "delete", "new"),
-    *("open", "identity"),
+    *("open", "identity", "completion"),
 )
 
 

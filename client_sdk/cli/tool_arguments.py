@@ -12,6 +12,8 @@ from client_sdk.cli import values
 from client_sdk.cli.parser import Group, add_admin_key, add_where
 from client_sdk.tools.exporters import EXPORTERS
 
+SHELLS = ("bash", "zsh", "fish")
+
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -187,4 +189,13 @@ def _add_days(parser: argparse.ArgumentParser, default: int, of: str) -> None:
         default=default,
         metavar="N",
         help=f"{of}: how long it holds (default: {default})",
+    )
+
+
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "shell",
+        type=values.one_of(*SHELLS),
+        metavar="{" + ",".join(SHELLS) + "}",
+        help="the script is of the command serverless-fl; docs/installing.md says where it goes",
     )

@@ -19,6 +19,7 @@ from client_sdk.results.training_faults import warnings_of
 from client_sdk.results.version_figures import VersionFigures, figures
 from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.task.evaluation import MAX_MATRIX, Classes
+from serverless_fl import __version__
 
 
 def build_report(
@@ -116,12 +117,12 @@ def _evaluation(classes: Classes) -> dict[str, Any]:
 def package_versions() -> dict[str, str]:
     """The versions of Python and of the packages that the figures depend on."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
-    for package in ("torchvision", "numpy", "httpx", "safetensors", "serverless-fl"):
+    for package in ("torchvision", "numpy", "httpx", "safetensors"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    return found
+    return found | {"serverless-fl": __version__}
 
 
 def write(

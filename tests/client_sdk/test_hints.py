@@ -34,6 +34,28 @@ def test_the_shorter_of_two_paths_to_the_interpreter(monkeypatch, executable, fo
     assert f"{shown} -m pip install" in hints.missing("torch")
 
 
+@pytest.mark.parametrize(
+    ("typed", "path", "shown"),
+    [
+        ("/home/me/fl/.venv/bin/serverless-fl", "/home/me/fl/.venv/bin", "serverless-fl"),
+        ("/home/me/fl/.venv/bin/serverless-fl", "/usr/bin", ".venv/bin/serverless-fl"),
+        ("/opt/fl/serverless-fl", "/usr/bin", "/opt/fl/serverless-fl"),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="paths as POSIX writes them")
+def test_the_installed_command_is_named_where_it_was_typed(monkeypatch, typed, path, shown):
+    found = "/home/me/fl/.venv/bin/serverless-fl" if ".venv" in path else None
+    monkeypatch.setattr(sys, "argv", [typed, "predict"])
+    monkeypatch.setattr(os, "getcwd", lambda: "/home/me/fl")
+    monkeypatch.setattr(hints.shutil, "which", lambda name: found)
+    assert hints.command("predict", "my photo.png") == f"{shown} predict 'my photo.png'"
+    assert hints.command_elsewhere("join") == "serverless-fl join"
+
+
+def test_elsewhere_there_is_a_python_of_any_path():
+    assert hints.command_elsewhere("join", "a b") == "python -m client_sdk join 'a b'"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
 def test_a_shell_runs_what_a_hint_says(tmp_path, monkeypatch):
     """Also where the interpreter's path has a space, and is relative to the working folder."""

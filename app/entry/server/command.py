@@ -2,6 +2,8 @@
 
     python -m app --host 0.0.0.0 --port 8000 --workers 4
 
+An installation has it as the command `serverless-fl-coordinator`, too, which does not look for
+`app` in the working folder: an app.py of the user's own may lie there.
 `uvicorn app.main:app` works too, but without the bounds of `app.entry.server.connections`, and
 uvicorn then believes the headers of any proxy on this machine.
 """
@@ -13,6 +15,7 @@ import resource
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -23,12 +26,13 @@ APPLICATION = "app.main:app"  # a name, because each worker imports the applicat
 PROTOCOL = "app.entry.server.connections:BoundedProtocol"
 MOST_FILES = 65_536
 USAGE_FAULT = 2
+SCRIPT = "serverless-fl-coordinator"  # as pyproject.toml names this command
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command's options, which have uvicorn's names."""
     given = argparse.ArgumentParser(
-        prog="python -m app",
+        prog=SCRIPT if Path(sys.argv[0]).stem == SCRIPT else "python -m app",
         description="A coordinator: the page is at /, the API's documentation at /docs. "
         "Its settings come from the environment (FL_...), see docs/coordinator.md.",
     )
