@@ -1,4 +1,4 @@
-"""The code of docs/own-model.md and docs/notebook.md runs, in its order."""
+"""The code of docs/own-model.md, docs/notebook.md and docs/from-flower.md runs, in its order."""
 
 from __future__ import annotations
 
@@ -37,3 +37,10 @@ async def test_notebook(capsys):
     assert re.findall(r"^round (\d): \d+\.\d+%$", capsys.readouterr().out, re.M) == list("123")
     assert result.metrics["accuracy"] > 0.8
     assert len(metrics) == 2
+
+
+@pytest.mark.timeout(600)
+async def test_from_flower(capsys):
+    names = {}
+    await run_cells(cells("from-flower.md"), names)
+    assert "'accuracy': 0." in capsys.readouterr().out

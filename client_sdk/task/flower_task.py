@@ -1,0 +1,168 @@
+"""A task of a client that was written for Flower: `FlowerTask(make_client)`.
+
+The client is what Flower calls a NumPyClient. Flower itself need not be installed: any object with
+its methods will do (docs/from-flower.md).
+
+Source of the methods' form: https://flower.ai/docs/framework/ref-api/flwr.client.NumPyClient.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from client_sdk.data.data import Data
+from client_sdk.errors import BadSettings, TrainingFailed
+from client_sdk.task.settings import TrainSettings
+from client_sdk.task.task import Result, Task, Weights
+
+_random_state = threading.RLock()  # a Flower client draws from generators that all threads share
+
+
+class FlowerTask(Task):
+    """Calls `get_parameters`, `fit` and `evaluate` of a Flower NumPyClient, as Flower does.
+
+    `client` is a function of a party's data, which gives its client, or what `.to_client()` of it
+    gives. It is called for each training and each measurement: what is to be trained on comes in
+    for the one, what is to be measured on for the other. A client need not keep anything.
+
+    Flower's parameters are a list of arrays. Here they have names: `names`, such as those of a
+    network's `state_dict()`, or else "00000" and so on. `initial` is a function without arguments
+    that gives the first ones; without it they are those of a client's `get_parameters`.
+    `fit` gets what `config` makes of the settings of the training; by default "local_epochs",
+    "batch_size", "learning_rate", "momentum", "weight_decay", "proximal_mu", "max_gradient_norm" of
+    these and "seed". `evaluate` gets an empty config. `takes` are the corrections of a gradient
+    that the client makes of its config, such as "proximal_mu" (`TrainSettings`).
+
+    Random numbers of Python, NumPy and PyTorch (where it has been imported) are a function of the
+    seed while a client is made and works, and as before afterwards.
+
+    Data: what `client` takes. Raises BadSettings for an object without these methods.
+    """
+
+    def __init__(
+        self,
+        client: Callable[[Any], Any],
+        *,
+        initial: Callable[[], Sequence[np.ndarray]] | None = None,
+        names: Sequence[str] = (),
+        config: Callable[[TrainSettings], Mapping[str, Any]] | None = None,
+        name: str = "flower",
+        terms: Mapping[str, str] | None = None,
+        takes: Collection[str] = (),
+    ) -> None:
+        self.name = name
+        self.takes = frozenset(takes)
+        self.names = tuple(names)
+        self._client, self._initial, self._config = client, initial, config
+        self._terms = dict(terms or {})
+        self._data: Any = None  # for a client that tells the form of the weights
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers have the data already."""
+        return {**self.__dict__, "_data": None}
+
+    def terms(self) -> Mapping[str, str]:
+        return self._terms
+
+    def meet(self, data: Data) -> None:
+        """Keep the data, for the client that is asked for the first parameters."""
+        self._data = data
+
+    def initial(self, seed: int) -> Weights:
+        """The parameters of `initial`, or of a client's `get_parameters`. Raises BadSettings."""
+        with _seeded(seed):
+            if self._initial is not None:
+                return self._named(self._initial())
+            if self._data is not None:
+                given = getattr(self._made(self._data), "get_parameters", None)
+                if given is not None and (found := given({})):
+                    return self._named(found)
+        raise BadSettings(
+            f"The first parameters of {self.name} are unknown, because its client has no "
+            "get_parameters that gives any: give FlowerTask(..., initial=...) a function that "
+            "makes them."
+        )
+
+    def train(self, weights: Weights, data: Data, training: TrainSettings, seed: int) -> Result:
+        """What `fit` gives. Raises TrainingFailed where that has another form than Flower's."""
+        told = _settings(training) if self._config is None else self._config(training)
+        with _seeded(seed):
+            found = self._made(data).fit(self.model(weights), {"seed": seed, **told})
+        parameters, examples, metrics = _three(found, "fit", "parameters, examples, metrics")
+        return Result(self._named(parameters), examples, metrics or {})
+
+    def evaluate(self, weights: Weights, data: Data) -> Mapping[str, float]:
+        """The loss and the metrics that `evaluate` gives. Raises TrainingFailed as `train`."""
+        with _seeded(0):
+            found = self._made(data).evaluate(self.model(weights), {})
+        loss, _, metrics = _three(found, "evaluate", "loss, examples, metrics")
+        return {**(metrics or {}), "loss": loss}
+
+    def model(self, weights: Weights) -> list[np.ndarray]:
+        """The parameters in Flower's order, as arrays of their own, which a client may change."""
+        return [np.array(weights[name]) for name in self.names or sorted(weights)]
+
+    def _made(self, data: Any) -> Any:
+        made = self._client(data)
+        found = getattr(made, "numpy_client", made)  # below what `.to_client()` gives
+        for method in ("fit", "evaluate"):
+            if not callable(getattr(found, method, None)):
+                raise BadSettings(
+                    f"The client of {self.name} is a {type(found).__name__} without the method "
+                    f"{method}: give a function of the data that makes a NumPyClient."
+                )
+        return found
+
+    def _named(self, parameters: Sequence[Any]) -> dict[str, np.ndarray]:
+        if self.names and len(self.names) != len(parameters):
+            raise BadSettings(
+                f"{self.name} has {len(parameters)} parameters, but {len(self.names)} names."
+            )
+        names = self.names or [f"{place:05d}" for place in range(len(parameters))]
+        return {name: np.asarray(one) for name, one in zip(names, parameters, strict=True)}
+
+
+def _settings(training: TrainSettings) -> dict[str, Any]:
+    """The settings of a training by their names in an experiment, as Flower's scalars."""
+    found = {
+        **{"local_epochs": training.epochs, "batch_size": training.batch_size},
+        **{"learning_rate": training.learning_rate, "momentum": training.momentum},
+        **{"weight_decay": training.weight_decay, "proximal_mu": training.proximal_mu},
+    }
+    if training.max_gradient_norm is not None:
+        found["max_gradient_norm"] = training.max_gradient_norm
+    return found
+
+
+def _three(found: Any, method: str, of: str) -> tuple[Any, Any, Any]:
+    """The three things that a client's method gives. Raises TrainingFailed."""
+    if not isinstance(found, tuple) or len(found) != 3:
+        raise TrainingFailed(
+            f"A client's {method} must give three things ({of}), not a {type(found).__name__}."
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Random numbers are a function of the seed in it, and as before behind it."""
+    torch = sys.modules.get("torch")
+    fork = contextlib.nullcontext() if torch is None else torch.random.fork_rng(devices=[])
+    with _random_state, fork:
+        of_python, of_numpy = random.getstate(), np.random.get_state()
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        if torch is not None:
+            torch.manual_seed(seed % 2**63)
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)
