@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,7 +22,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from app.store.mongo import MongoBlobs, MongoDocuments, open_mongo
 from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
 from examples.containers import free_port, wait_for_port
-from tests.support import warm
+from tests.support import scratch, warm
 from tests.support.federation import Federation
 from tests.support.mongo import MongoServer
 from tests.support.processes import SMALL, Server, run
@@ -38,12 +39,17 @@ for name in [n for n in os.environ if n.startswith("FL_")]:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# The processes of pytest-xdist have it from the one that starts them, which deletes it.
+MEMORY = scratch.to_memory()
+
 # The hundred simulations of the tests would each start a coordinator anew, for a second.
 subprocess.Popen = warm.ForkedCoordinator
 
 
 def pytest_unconfigure() -> None:
     warm.stop()
+    if MEMORY is not None:
+        shutil.rmtree(MEMORY, ignore_errors=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

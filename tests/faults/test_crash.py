@@ -13,21 +13,20 @@ from tests.support.crashes import deaths_that_change_nothing, whole_experiment
 from tests.support.dying import Failing
 from tests.support.federation import BOTH_STORES, Federation, value_of, weights
 from tests.support.leases import Meanwhile, Slow, StoppedAtClose
-
-pytestmark = BOTH_STORES
+from tests.support.sample import deaths
 
 
 def storing_the_model(key):
     return key.startswith("models/") and "/0000001/" in key
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths("before", "after")
 async def test_dying_at_any_write_changes_nothing_in_the_end(store, fresh_store, after):
     deaths = await deaths_that_change_nothing(store, fresh_store, Limits(), after=after, every=5)
     assert deaths > 25  # the loop ended because all writes were tried, not at once
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths("before")
 async def test_dying_at_any_write_with_data_of_the_parties_own(store, fresh_store, after):
     deaths = await deaths_that_change_nothing(
         store, fresh_store, Limits(), after=after, every=15, sqlite=3, rounds=1, own=True
@@ -35,7 +34,7 @@ async def test_dying_at_any_write_with_data_of_the_parties_own(store, fresh_stor
     assert deaths > 15
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths("after")
 async def test_dying_at_any_write_of_an_experiment_that_gets_more_rounds(store, fresh_store, after):
     """Its end is that of an experiment that had as many rounds from the beginning."""
     straight = Federation(store.documents, store.blobs)
@@ -61,7 +60,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths()
 async def test_dying_at_any_write_changes_nothing_under_other_rules(
     store, fresh_store, after, rules
 ):
@@ -71,7 +70,7 @@ async def test_dying_at_any_write_changes_nothing_under_other_rules(
     assert deaths > 25
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths("before")
 async def test_dying_at_any_write_of_buffered_rounds_with_slow_clients(store, fresh_store, after):
     run = {"schedule": "buffered", "rounds": 5, "slow": (1, 3)}
     quiet = Federation((alone := await fresh_store()).documents, alone.blobs)
@@ -84,7 +83,7 @@ async def test_dying_at_any_write_of_buffered_rounds_with_slow_clients(store, fr
 
 
 @pytest.mark.parametrize("step", [10.0, 0.0], ids=["in one call", "a cell a call"])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths("after")
 async def test_dying_at_any_write_of_an_aggregation_in_cells(store, fresh_store, after, step):
     """The model is cut into three spans, the cohort into two groups."""
     limits = Limits(part_bytes=256, group_size=1, step_seconds=step)
@@ -95,6 +94,7 @@ async def test_dying_at_any_write_of_an_aggregation_in_cells(store, fresh_store,
     assert deaths > (20 if step else 28)
 
 
+@BOTH_STORES
 async def test_a_lease_that_runs_out_is_taken_over_and_the_stale_owner_changes_nothing(store):
     federation = Federation(store.documents, store.blobs)
     async with federation.serving():
@@ -118,6 +118,7 @@ async def test_a_lease_that_runs_out_is_taken_over_and_the_stale_owner_changes_n
         assert value_of(await federation.admin.download_model(experiment)) == 3.0
 
 
+@BOTH_STORES
 async def test_a_stale_owner_that_finds_the_uploads_deleted_fails_nothing(store):
     """The new owner closed the round and deleted its uploads, and died before it concluded."""
     federation = Federation(store.documents, store.blobs)
@@ -143,6 +144,7 @@ async def test_a_stale_owner_that_finds_the_uploads_deleted_fails_nothing(store)
         assert (shown.state, shown.model_version) == ("completed", 1), shown.reason
 
 
+@BOTH_STORES
 async def test_an_aggregation_longer_than_a_lease_ends_though_others_poll(store):
     federation = Federation(store.documents, store.blobs)
     owners = 0
@@ -168,6 +170,7 @@ async def test_an_aggregation_longer_than_a_lease_ends_though_others_poll(store)
         assert (await federation.admin.experiment(experiment)).state == "completed"
 
 
+@BOTH_STORES
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_an_update_counts_exactly_if_it_was_stored_before_the_seal(store, moment):
     """The deadline strikes in another process just before, or just after, the update is stored."""
@@ -214,6 +217,7 @@ async def test_an_update_counts_exactly_if_it_was_stored_before_the_seal(store, 
         assert (round_.reported, model) == expected
 
 
+@BOTH_STORES
 async def test_an_update_that_slips_in_behind_the_frozen_list_is_refused_and_not_averaged(store):
     """Its turn was checked before the seal, its insert comes after the list is frozen."""
     federation = Federation(store.documents, store.blobs)
@@ -258,6 +262,7 @@ async def test_an_update_that_slips_in_behind_the_frozen_list_is_refused_and_not
         assert value_of(await federation.admin.download_model(experiment, 1)) == 2.0
 
 
+@BOTH_STORES
 async def test_a_stop_just_after_a_round_is_closed_does_not_lose_its_model(store):
     federation = Federation(store.documents, store.blobs)
 
@@ -271,6 +276,7 @@ async def test_a_stop_just_after_a_round_is_closed_does_not_lose_its_model(store
         assert await store.blobs.sizes(f"uploads/{experiment}/") == {}
 
 
+@BOTH_STORES
 async def test_forty_clients_at_once_through_four_coordinators(store):
     federation = Federation(store.documents, store.blobs)
     async with federation.serving():

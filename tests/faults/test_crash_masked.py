@@ -3,14 +3,13 @@
 import pytest
 
 from app.service.coordinator import Limits
-from tests.support.federation import BOTH_STORES
 from tests.support.masked_crashes import masked_deaths_that_change_nothing
+from tests.support.sample import deaths
 
-pytestmark = BOTH_STORES
 LIMITS = Limits(part_bytes=256, group_size=2, step_seconds=0.0)  # spans, groups, a task a call
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths("after")
 @pytest.mark.parametrize(
     "silent", [{}, {2: "collecting"}], ids=["all", "one is lost while it trains"]
 )

@@ -4,12 +4,10 @@ import pytest
 
 from app.service.coordinator import Limits
 from tests.support.crashes import deaths_that_change_nothing
-from tests.support.federation import BOTH_STORES
-
-pytestmark = BOTH_STORES
+from tests.support.sample import deaths
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths()
 @pytest.mark.parametrize(
     ("strategy", "step"),  # a sample of the writes: make soak tries each of them
     [("fedadam", 7), ("feddyn", 23), ("scaffold", 23), ("median", 7), ("geometric-median", 7)],
@@ -26,7 +24,7 @@ async def test_dying_at_any_write_of_its_aggregation(store, fresh_store, strateg
     assert deaths > 40
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths("after")
 async def test_dying_at_any_write_of_scaffold_in_buffered_rounds(store, fresh_store, after):
     """Updates of older models come, whose controls count in full."""
     run = {"schedule": "buffered", "strategy": "scaffold", "momentum": 0.0, "rounds": 5}

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
 
 # `make soak` sets it: then every case is tried, and each write of each run on SQLite.
@@ -19,3 +21,22 @@ def whole() -> bool:
 def sample(cases: Sequence[T], few: Sequence[T]) -> Sequence[T]:
     """All the cases, or a few: those that between them reach every line and every kind."""
     return cases if whole() else few
+
+
+def deaths(*on_mongo: str) -> pytest.MarkDecorator:
+    """Parametrises a test of deaths at writes by its store and by the death's moment.
+
+    SQLite has both moments. MongoDB's runs take thrice the processor time of SQLite's, and the
+    service's code is the same: there `make test` has the moments named here, `make soak` has both.
+    """
+    moments = ("before", "after")
+    all_ = [(store, moment) for store in ("sqlite", "mongo") for moment in moments]
+    few = [case for case in all_ if case[0] == "sqlite" or case[1] in on_mongo]
+    return pytest.mark.parametrize(
+        ("fresh_store", "after"),
+        [
+            pytest.param(store, moment == "after", id=f"{store}-{moment}")
+            for store, moment in sample(all_, few)
+        ],
+        indirect=["fresh_store"],
+    )

@@ -16,7 +16,8 @@ from serverless_fl.privacy.noise import Noise, round_key
 from serverless_fl.weights.header import TensorSpec
 from serverless_fl.weights.spans import Piece
 from tests.support.crashes import deaths_that_change_nothing
-from tests.support.federation import BOTH_STORES, Federation
+from tests.support.federation import Federation
+from tests.support.sample import deaths
 
 SECRET = "5e" * 32
 FEDAVG = {"name": "dp-fedavg", "noise_multiplier": 2.0, "clip_norm": 3.0, "delta": 1e-3}
@@ -146,8 +147,7 @@ async def test_a_tensor_of_whole_numbers_would_stay_without_noise(federation):
     assert refused.value.code == "privacy-refuses"
 
 
-@BOTH_STORES
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths("after")
 async def test_dying_at_any_write_draws_the_same_noise(store, fresh_store, after):
     privacy = {"name": "dp-adaptive", "clip_norm": 2.0, "count_noise": 1.0}
     deaths = await deaths_that_change_nothing(

@@ -15,6 +15,7 @@ from serverless_fl.domain.errors import NotFound
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import ADMIN_KEY, BOTH_STORES, Federation, config, weights
 from tests.support.masked import MASKED, Drifting, enrolled
+from tests.support.sample import deaths
 
 # Small cohorts have no groups, only a bucket's URLs are announced, and no round is buffered, or has
 # masks or noise.
@@ -239,8 +240,7 @@ async def test_many_may_delete_at_once(federation, store, tmp_path):
     assert await left_of(store, made.id, tmp_path) == [("experiments", made.id)]
 
 
-@BOTH_STORES
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths("after")
 async def test_dying_at_any_write_of_a_deletion_ends_in_it_or_in_nothing(
     store, fresh_store, tmp_path, after
 ):

@@ -12,6 +12,7 @@ from serverless_fl.domain.experiment import Best
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import BOTH_STORES, Federation, config, value_of
 from tests.support.leases import StoppedAtClose
+from tests.support.sample import deaths
 
 # By round: what the cohort measures of the model before it trains on. Model 2 is the best one.
 ACCURACIES = {1: 0.1, 2: 0.5, 3: 0.9, 4: 0.6, 5: 0.7, 6: 0.8}
@@ -118,8 +119,7 @@ async def test_models_too_large_for_a_call_are_left_to_ticks(store):
         assert (await stored(federation, experiment))[0] == [0, 2, 5, 6]
 
 
-@BOTH_STORES
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths("before")
 async def test_dying_at_any_write_leaves_what_must_be_left(store, fresh_store, after):
     """Nothing of what stays is ever gone, and what goes is gone in the end."""
     # MongoDB's writes are slower, and the service's code is the same: there, every fifth.
