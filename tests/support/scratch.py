@@ -1,6 +1,6 @@
 """Where tests write: in memory, on a machine that has room there.
 
-A store waits for the disk at each write. In memory the tests of stores take a bit over half as long.
+A store waits for the disk at each write: in memory its tests take a bit over half as long.
 """
 
 from __future__ import annotations
