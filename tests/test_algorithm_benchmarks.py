@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.algorithms import __main__ as command
 from benchmarks.algorithms import report, simulated
 from benchmarks.algorithms.attacks import Backdoor, LabelFlip, Noise, SignFlip, triggered_test
 from benchmarks.algorithms.simulated import Case, Clock, Fleet, Material
@@ -77,6 +79,11 @@ async def test_a_round_takes_the_seconds_of_its_slowest_client_and_may_end_the_r
     assert row["seconds"] == pytest.approx(13 / 2, abs=1e-3)
     assert row["usd"] > 0
     assert found["state"] == "stopped"
+
+
+def test_a_process_that_is_started_anew_finds_its_job():
+    """It imports no `__main__` of a package."""
+    assert pickle.loads(pickle.dumps(command.one)).__module__ == "benchmarks.algorithms.jobs"
 
 
 def test_attacks_by_hand():

@@ -12,39 +12,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
-import time
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from app.telemetry import logs
+from benchmarks.algorithms.jobs import key, one
 from benchmarks.algorithms.report import draw, tables
-from benchmarks.algorithms.simulated import Case, run
 from benchmarks.algorithms.studies import STUDIES
 from benchmarks.training.accuracy import RESULTS, machine
-
-
-def one(name: str, full: bool, dataset: str, data_dir: Path, case: Case, seed: int) -> Any:
-    """One run, with the processor's seconds that it took: a job for a process."""
-    torch.set_num_threads(1)
-    logs.configure("json", "error")
-    study = STUDIES[name]
-    material = study.material(study.long if full else study.short, dataset, data_dir)
-    material.task.prepare()
-    before = time.process_time()
-    found = run(case, seed, material)
-    return {**_key(case, seed), **found, "processor_seconds": time.process_time() - before}
-
-
-def _key(case: Case, seed: int) -> dict[str, Any]:
-    """What a run is known by in the file: the digest is of all that the case says."""
-    digest = hashlib.sha256(repr(dataclasses.astuple(case)).encode()).hexdigest()[:12]
-    return {"row": case.row, "column": case.column, "seed": seed, "case": digest}
 
 
 def study(name: str, arguments: argparse.Namespace) -> None:
@@ -69,7 +46,7 @@ def study(name: str, arguments: argparse.Namespace) -> None:
         (case, seed)
         for seed in arguments.seeds
         for case in STUDIES[name].cases(form)
-        if tuple(_key(case, seed).values()) not in known
+        if tuple(key(case, seed).values()) not in known
     ]
     RESULTS.mkdir(exist_ok=True)
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
