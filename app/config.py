@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,6 +27,7 @@ from app.service.limits import Limits
 
 PREFIX = "FL_"
 ADMIN_KEY_CHARACTERS = 16  # at least
+MOST_WEBHOOKS = 5
 OF_OTHERS = frozenset({"FL_ENROL_KEY"})  # the SDK reads it, perhaps on the same machine
 
 
@@ -169,6 +172,17 @@ class Settings(BaseSettings):
     prices: Path | None = Field(
         None, description="A table of prices for the estimated cost, instead of the built-in one"
     )
+    webhook_urls: str = Field(
+        "",
+        description="Addresses that are told when an experiment ends, pauses or stalls, separated "
+        "by commas, such as https://example.org/hook",
+    )
+    webhook_secret: SecretStr | None = Field(
+        None,
+        validate_default=True,
+        description="The key that signs what webhooks are told: whsec_ and 24 to 64 bytes in "
+        "base64",
+    )
     cors_origins: str = Field(
         "",
         description="Origins of web pages that may call, separated by commas, such as "
@@ -228,6 +242,43 @@ class Settings(BaseSettings):
                 raise ValueError("each must be an origin such as https://example.org, or *")
         return value
 
+    @field_validator("webhook_urls")
+    @classmethod
+    def _addresses_only(cls, value: str) -> str:
+        found = _listed(value)
+        if len(found) > MOST_WEBHOOKS:
+            raise ValueError(f"must name at most {MOST_WEBHOOKS} addresses")
+        for url in found:
+            try:
+                parts = urlsplit(url)
+                is_address = bool(parts.hostname) and parts.port != 0
+            except ValueError:
+                is_address = False
+            if not is_address or parts.scheme not in ("http", "https") or "@" in parts.netloc:
+                raise ValueError(
+                    "each must be an http:// or https:// address without a user's name, such as "
+                    "https://example.org/hook"
+                )
+            if not (url.isascii() and url.isprintable() and " " not in url):
+                raise ValueError("each must be of printable ASCII characters")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _signs(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        how = "make one with `echo whsec_$(openssl rand -base64 32)`"
+        if value is None:
+            if info.data.get("webhook_urls"):
+                raise ValueError(f"must be set where FL_WEBHOOK_URLS is: {how}")
+            return None
+        try:
+            key = _webhook_key(value)
+        except ValueError:
+            key = b""
+        if not 24 <= len(key) <= 64:
+            raise ValueError(f"must be whsec_ and 24 to 64 bytes in base64: {how}")
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _networks_only(cls, value: str) -> str:
@@ -251,6 +302,12 @@ class Settings(BaseSettings):
     @property
     def allowed_origins(self) -> list[str]:
         return _listed(self.cors_origins)
+
+    @property
+    def webhooks(self) -> tuple[list[str], bytes]:
+        """The addresses, and the key that signs."""
+        key = b"" if self.webhook_secret is None else _webhook_key(self.webhook_secret)
+        return _listed(self.webhook_urls), key
 
     @property
     def proxies(self) -> list[str]:
@@ -323,6 +380,14 @@ def _sentence(error: ValidationError) -> str:
         what = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{names.get(where, where)}: {what[:1].lower()}{what[1:]}")
     return "; ".join(faults) + "."
+
+
+def _webhook_key(secret: SecretStr) -> bytes:
+    """The bytes of a secret. Raises ValueError."""
+    text = secret.get_secret_value().strip()
+    if not text.startswith("whsec_"):
+        raise ValueError("it does not begin with whsec_")
+    return base64.b64decode(text.removeprefix("whsec_"), validate=True)
 
 
 def _listed(value: str) -> list[str]:

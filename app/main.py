@@ -36,7 +36,7 @@ from app.config import BadSettings, Settings, read_settings
 from app.service.coordinator import Context, Coordinator, Repository
 from app.service.tick import ticking
 from app.store.local_key import local_admin_key
-from app.store.port import Blobs, DirectBlobs, Documents
+from app.store.port import Blobs, DirectBlobs, Documents, Webhooks
 from app.telemetry import logs, trace
 from serverless_fl import __version__
 from serverless_fl.domain.errors import StoreUnavailable
@@ -103,7 +103,11 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
             app.state.fault = error.message
             raise
         context = Context(
-            repo=Repository(documents), blobs=blobs, limits=settings.limits, prices=prices
+            repo=Repository(documents),
+            blobs=blobs,
+            limits=settings.limits,
+            prices=prices,
+            webhooks=_webhooks(settings),
         )
         app.state.admin_key = key
         app.state.coordinator = Coordinator(context, key, previous_key)
@@ -219,6 +223,15 @@ async def _open_store(settings: Settings) -> tuple[Documents, Blobs]:
 
         await tell_unenforced(documents, blobs, settings.s3_bucket)
     return observed(documents, blobs, adapter, blob_adapter)
+
+
+def _webhooks(settings: Settings) -> Webhooks | None:
+    urls, secret = settings.webhooks
+    if not urls:
+        return None
+    from app.store.webhooks import HttpWebhooks
+
+    return HttpWebhooks(urls, secret)
 
 
 def _local_admin_key(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from functools import cached_property
 from app.service.limits import Limits
 from app.service.records.repository import Repository
 from app.service.shielded import Tasks
-from app.store.port import Blobs, DirectBlobs
+from app.store.port import Blobs, DirectBlobs, Webhooks
 from serverless_fl.domain.prices import Prices
 
 
@@ -29,6 +29,7 @@ class Context:
     jitter: Callable[[], float] = random.random  # spreads polls; no draw of clients uses it
     worker: str = field(default_factory=lambda: secrets.token_hex(6))
     tasks: Tasks = field(default_factory=Tasks)
+    webhooks: Webhooks | None = None  # of the operator
 
     @cached_property
     def direct(self) -> bool:

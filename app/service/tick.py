@@ -1,4 +1,5 @@
-"""The scheduled tick: it advances every open experiment, then deletes files that came too late.
+"""The scheduled tick: it advances every open experiment, deletes files that came too late, and
+tells the operator's webhooks what has happened.
 
 A tick is one call, and a platform ends a call after some seconds. So all aggregations of a tick
 share one budget. After a while it advances no more experiments, and the next tick begins where this
@@ -18,6 +19,7 @@ from app.service.experiments.deletion import erase
 from app.service.experiments.lifecycle import Experiments
 from app.service.files import announcements
 from app.service.journal import COORDINATOR
+from app.service.notices.delivery import Notices
 from app.service.rounds import cleanup
 from app.service.rounds.machine import Rounds
 from app.service.rounds.retention import delete_garbage
@@ -29,6 +31,7 @@ from serverless_fl.domain.experiment import Experiment
 # In units of `Limits.step_seconds`:
 ADVANCE_STEPS = 1.5  # so long after its start a tick advances no other experiment
 CLEANUP_STEPS = 0.5  # the cleanup goes on for so long
+NOTICE_STEPS = 0.5  # webhooks are called for so long
 MIN_CANDIDATES = 20  # the cleanup checks so many rounds for late uploads, however long that takes
 
 
@@ -39,6 +42,7 @@ class Ticks:
         self.context = context
         self.rounds = rounds
         self.experiments = experiments
+        self.notices = Notices(context)
 
     async def tick(self) -> list[str]:
         """Advance the open experiments and clean up; return the ids of those that it came to.
@@ -49,7 +53,7 @@ class Ticks:
         budget, faults = CallBudget(self.context), dict[str, Exception]()
         advanced: list[str] = []
         first, stopped_at = await self.context.repo.tick_start(), ""
-        due, doomed = await self._due()
+        due, doomed, told = await self._due()
         for experiment in _from(due, first):
             if advanced and self.context.monotonic() - started >= ADVANCE_STEPS * step:
                 break
@@ -70,6 +74,9 @@ class Ticks:
         await self._guarded("uploads", self._clean_up(doomed, until, faults), faults)
         if self.context.direct:
             await self._guarded("initial models", self._clean_up_initials(faults), faults)
+        if told:
+            until = self.context.monotonic() + NOTICE_STEPS * step
+            await self._guarded("webhooks", self.notices.deliver(told, until), faults)
         # An idle coordinator writes this line once a minute: few operators want to read that.
         level, seconds = INFO if advanced else DEBUG, self.context.monotonic() - started
         log_event("tick", level, experiments=len(advanced), seconds=round(seconds, 4))
@@ -77,9 +84,11 @@ class Ticks:
             raise _failed(faults)
         return advanced
 
-    async def _due(self) -> tuple[list[Experiment], list[Experiment]]:
-        """The experiments to advance, and those with something to delete; both by id."""
-        due, doomed, after = list[Experiment](), list[Experiment](), ""
+    async def _due(self) -> tuple[list[Experiment], list[Experiment], list[str]]:
+        """The experiments to advance, those with something to delete, and those that may have
+        notices; all by id.
+        """
+        due, doomed, told, after = list[Experiment](), list[Experiment](), list[str](), ""
         while page := await self.context.repo.with_tombstones(after, 1000):
             for experiment in page:
                 deleted = experiment.deleted_at is not None
@@ -89,8 +98,10 @@ class Ticks:
                     not experiment.ended or cleanup.recently_ended(self.context, experiment)
                 ):
                     due.append(experiment)
+                if self.notices.concerns(experiment):
+                    told.append(experiment.id)
             after = page[-1].id
-        return due, doomed
+        return due, doomed, told
 
     async def _advance(self, experiment: Experiment, budget: CallBudget) -> None:
         if cleanup.weights_overdue(self.context, experiment):

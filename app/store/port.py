@@ -18,7 +18,7 @@ The last four remain until an operator acts. No error says that bytes are lost. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -156,4 +156,18 @@ class DirectBlobs(Blobs, Protocol):
 
     async def sign_get(self, key: str) -> SignedRequest:
         """Sign a GET of the key."""
+        ...
+
+
+class Webhooks(Protocol):
+    """Addresses of the operator, which are told what happens to experiments."""
+
+    @property
+    def urls(self) -> Sequence[str]: ...
+
+    async def post(self, url: str, notice: str, body: bytes) -> str:
+        """Send a signed message to an address; give the reason if it was not taken, else "".
+
+        `notice` is its id, which is the same for each try.
+        """
         ...

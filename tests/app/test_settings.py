@@ -1,5 +1,6 @@
 """Settings as operators give them: empty, misspelt, too short, or meant for somebody else."""
 
+import base64
 import logging
 import os
 import subprocess
@@ -103,6 +104,13 @@ def test_a_keys_line_end_is_not_part_of_it(monkeypatch, end):
         ("FL_LEASE_SECONDS", "half a minute", "FL_LEASE_SECONDS: input should be a valid number"),
         ("FL_LOG_LEVEL", "loud", "FL_LOG_LEVEL: input should be 'debug', 'info', 'warning'"),
         ("FL_CORS_ORIGINS", "page.example", "FL_CORS_ORIGINS: each must be an origin"),
+        ("FL_WEBHOOK_URLS", "ftp://example.org", "FL_WEBHOOK_URLS: each must be an http:// or"),
+        ("FL_WEBHOOK_URLS", "http://me@example.org", "FL_WEBHOOK_URLS: each must be an http:// or"),
+        ("FL_WEBHOOK_URLS", "https://[example", "FL_WEBHOOK_URLS: each must be an http:// or"),
+        ("FL_WEBHOOK_URLS", "https://example.org", "FL_WEBHOOK_SECRET: must be set where FL_WEB"),
+        ("FL_WEBHOOK_URLS", "http://a.org," * 6, "FL_WEBHOOK_URLS: must name at most 5 addresses"),
+        ("FL_WEBHOOK_SECRET", "whsec_c2hvcnQ=", "FL_WEBHOOK_SECRET: must be whsec_ and 24 to 64"),
+        ("FL_WEBHOOK_SECRET", "no-prefix-at-all", "FL_WEBHOOK_SECRET: must be whsec_ and 24"),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_sentence(monkeypatch, name, value, said):
@@ -111,6 +119,21 @@ def test_a_setting_that_cannot_be_is_one_sentence(monkeypatch, name, value, said
     assert str(caught.value).startswith(said)
     assert "\n" not in str(caught.value)
     assert value not in str(caught.value)
+
+
+async def test_webhooks_get_the_addresses_and_the_key_that_signs(monkeypatch, tmp_path):
+    assert read_settings().webhooks == ([], b"")
+    secret = f"whsec_{base64.b64encode(bytes(range(32))).decode()}"
+    urls = "https://example.org/hook, http://127.0.0.1:9000"
+    settings = read_with(
+        monkeypatch,
+        **{"FL_WEBHOOK_URLS": urls, "FL_WEBHOOK_SECRET": secret, "FL_DATA_DIR": str(tmp_path)},
+    )
+    assert settings.webhooks == (urls.split(", "), bytes(range(32)))
+    assert secret not in repr(settings)
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        assert list(app.state.coordinator.context.webhooks.urls) == urls.split(", ")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from serverless_fl.weights.header import Layout, read_header
 KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with the experiment's id
     *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
     *("announced", "announced_initial", "groups", "normalisations", "buffered"),
-    *("phase_keys", "phase_boxes", "phase_answers", "secrets"),
+    *("phase_keys", "phase_boxes", "phase_answers", "secrets", "notices"),
 )  # "claims" are in databases of earlier versions
 _PHASES = {  # the kind of what clients send in a phase
     RoundState.ADVERTISING: "phase_keys",

@@ -21,7 +21,7 @@ from tests.support.sample import deaths
 # masks or noise.
 MASKS = {"phase_keys", "phase_boxes", "phase_answers"}
 UNUSED = {"sums", "claims", "groups", "announced", "announced_initial", "normalisations"}
-UNUSED |= {"buffered", "secrets", *MASKS}
+UNUSED |= {"buffered", "secrets", "notices", *MASKS}
 SETTLED = 20 * 30 + 1  # seconds: the leases after which no stale call writes any more
 
 

@@ -1,0 +1,1 @@
+"""Notices of what happens to experiments, for the webhooks of the operator."""
