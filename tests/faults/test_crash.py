@@ -296,7 +296,7 @@ async def test_forty_clients_at_once_through_four_coordinators(store):
                 if isinstance(status, Done):
                     return uploads
                 if isinstance(status, Wait):
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.05)
                     continue
                 data = weights(float(status.round.number))
                 digest = hashlib.sha256(data).hexdigest()

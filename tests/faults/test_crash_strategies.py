@@ -10,7 +10,7 @@ from tests.support.sample import deaths
 @deaths()
 @pytest.mark.parametrize(
     ("strategy", "step"),  # a sample of the writes: make soak tries each of them
-    [("fedadam", 7), ("feddyn", 23), ("scaffold", 23), ("median", 7), ("geometric-median", 7)],
+    [("fedadam", 13), ("feddyn", 23), ("scaffold", 23), ("median", 13), ("geometric-median", 23)],
 )
 async def test_dying_at_any_write_of_its_aggregation(store, fresh_store, strategy, step, after):
     """The model is cut into three spans, the cohort into two groups; a call does one task."""
