@@ -41,3 +41,7 @@ def test_a_users_task_is_created_in_the_page_and_joined(new_server, open_page, t
     expect(page.locator(".sentence", has_text="Completed: All 2 rounds are closed.")).to_be_visible(
         timeout=60_000
     )
+    # A line takes no drawing: the page names the command instead of a canvas.
+    tried = page.get_by_role("region", name="Try the model")
+    expect(tried).to_contain_text("For line, download a model below")
+    expect(tried.get_by_role("button")).to_have_count(0)

@@ -5,11 +5,14 @@ import { fetchModel } from "./download.js";
 import { bytes, percent } from "./format.js";
 import { adminKey } from "./key.js";
 import { fitOf, framesDigits, inputOf } from "./picture.js";
+import { PRESETS } from "./presets.js";
 
 const SIDE = 280;
 const PEN = 24;
 const LARGEST = 1024; // the most pixels of a picture's longer side
 const SIXTEEN_BITS = "This picture has 16 bits a channel, of which a browser shows 8: the SDK's command predict reads it.";
+
+const NETWORKS = new Set(Object.values(PRESETS).map((preset) => preset.model));
 
 export function predictSection(id) {
   const note = h("p.muted.small");
@@ -20,7 +23,8 @@ export function predictSection(id) {
   const result = h("ul.guesses", { "aria-live": "polite" });
   const desk = h("div.desk.hidden", {}, canvas, h("div.field", {},
     h("label", { for: "predict-file" }, "Draw, or choose a picture"), file, h("div.row", {}, clear), result));
-  const node = card("Try the model", note, h("div.row", {}, load), desk);
+  const loading = h("div.row", {}, load);
+  const node = card("Try the model", note, loading, desk);
   let model = null;
   let newest = null;
   let told = ""; // the text about the loaded model
@@ -80,7 +84,14 @@ export function predictSection(id) {
     newest = models.at(-1);
     node.classList.toggle("hidden", !newest || !adminKey());
     if (newest) tell(newest);
-    if (!model && !note.textContent) note.textContent = "Draw a digit, say, and see what the newest model takes it for.";
+    const { task } = view;
+    const pictures = !task || NETWORKS.has(task.name); // an old file names no task
+    loading.classList.toggle("hidden", !pictures);
+    if (!pictures) {
+      note.textContent = `This page tries networks for pictures. For ${task.name}, download a model below and give it to the command: .venv/bin/python -m client_sdk predict --model FILE with your table or your own task’s input.`;
+    } else if (!model && !note.textContent) {
+      note.textContent = "Draw a digit, say, and see what the newest model takes it for.";
+    }
   };
   return { node, update };
 }
