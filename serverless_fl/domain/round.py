@@ -38,7 +38,7 @@ MOVES: Mapping[RoundState, frozenset[RoundState]] = {
     _S.COLLECTING: frozenset({_S.COLLECTING, _S.SEALED, _S.ADVERTISING, _S.ABANDONED}),
     _S.SEALED: frozenset({_S.AGGREGATING, _S.UNMASKING, _S.ABANDONED}),
     _S.UNMASKING: frozenset({_S.UNMASKING, _S.AGGREGATING, _S.ADVERTISING, _S.ABANDONED}),
-    _S.AGGREGATING: frozenset({_S.AGGREGATING, _S.CLOSED, _S.ABANDONED}),
+    _S.AGGREGATING: frozenset({_S.AGGREGATING, _S.CLOSED, _S.ADVERTISING, _S.ABANDONED}),
     _S.CLOSED: frozenset(),
     _S.ABANDONED: frozenset({_S.ABANDONED}),
 }
@@ -94,6 +94,7 @@ class Attempt:
     """An attempt at a round that ended without a quorum.
 
     It ended at its deadline, or earlier because no client of the cohort was left to report.
+    `unopened`: under secure aggregation it ended because its masks could not be taken off.
     """
 
     attempt: int
@@ -102,6 +103,7 @@ class Attempt:
     refused: tuple[int, ...]
     ended_at: float
     revoked: tuple[int, ...] = ()  # clients that were revoked before they reported
+    unopened: bool = False
 
     @property
     def settled(self) -> frozenset[int]:
@@ -120,7 +122,8 @@ class Round:
 
     `masked`: the updates are masked, and each attempt has its own. Then `invited` are the clients
     that the attempt began with, `roster` those of them that made keys, and the cohort, from then on
-    that collects, are those that shared their secrets.
+    that collects, are those that shared their secrets. `wrong_shares` are those whose shares of
+    secrets did not fit the others' when the round was closed.
     """
 
     experiment_id: str
@@ -147,6 +150,7 @@ class Round:
     masked: bool = False
     invited: tuple[int, ...] = ()
     roster: tuple[int, ...] = ()
+    wrong_shares: tuple[int, ...] = ()
     swept: bool = False  # an abandoned round: the blob store holds nothing of it any more
     revision: int = field(default=0, compare=False)
 

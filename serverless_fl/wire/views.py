@@ -161,6 +161,11 @@ class RoundView(Answer):
     awaited: Clients = Field(
         [], description="Under secure aggregation: the clients that the round's state waits for"
     )
+    wrong_shares: Clients = Field(
+        [],
+        description="Under secure aggregation: clients whose shares of secrets did not fit the "
+        "others', and were left out",
+    )
     clients: int = Field(
         0, ge=0, le=MAX_CLIENTS, description="The clients that could be drawn; 0: not recorded"
     )

@@ -18,3 +18,14 @@ async def test_dying_at_any_write(store, fresh_store, silent, after):
         store, fresh_store, LIMITS, after=after, every=97, sqlite=29, silent=silent
     )
     assert deaths > 50
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "faults", [{"lies": {0: 1, 1: 1}}, {"loses": 2}], ids=["wrong shares", "a lost file"]
+)
+async def test_dying_at_any_write_of_a_sum_that_is_not_opened(store, fresh_store, faults, after):
+    deaths = await masked_deaths_that_change_nothing(
+        store, fresh_store, LIMITS, after=after, every=131, sqlite=37, **faults
+    )
+    assert deaths > 50

@@ -38,8 +38,9 @@ SIZE = 40
 class Client:
     """A client of the coordinator's own calls; a call is repeated until it is answered."""
 
-    def __init__(self, run, record):
+    def __init__(self, run, record, lies=0):
         self.run, self.record, self.notes, self.sent = run, record, None, {}
+        self.lies = lies  # the last attempt at a round in which it hands in wrong shares
 
     async def take_turn(self, silent):
         """Do what there is to do; gives the turn. `silent` is the state in which it is silent."""
@@ -77,7 +78,10 @@ class Client:
         shares = one.answer(boxes, found.sharers, summed)
         answer = PhaseAnswer(
             slot=slot,
-            seeds={s: share.hex() for s, share in shares.seeds.items()},
+            seeds={
+                s: "1" * 132 if attempt <= self.lies else share.hex()
+                for s, share in shares.seeds.items()
+            },
             keys={s: share.hex() for s, share in shares.keys.items()},
         )
         await self.run.late(lambda c: c.maskings.add_answer(self.record, number, attempt, answer))
@@ -125,7 +129,7 @@ class Run:
         with suppress(OutOfTurn):
             await self.call(work)
 
-    async def whole(self, silent):
+    async def whole(self, silent, lies=None, loses=None):
         settings = config(
             secure_aggregation="pairs",
             clients_per_round=4,
@@ -151,10 +155,12 @@ class Run:
             asked = Subscriber(client_key=f"{n}" * 40, declared=Declaration())
             got = await self.call(lambda c, a=asked: c.enrolment.subscribe(made.id, key, a))
             record = await self.call(lambda c, t=got.token: c.enrolment.client_of(made.id, t))
-            clients.append(Client(self, record))
+            clients.append(Client(self, record, (lies or {}).get(n, 0)))
         idle = 0
         for turn in range(2000):
             client = clients[turn % 4]
+            if loses is not None:
+                await self.lose(made.id, loses)
             found = await client.take_turn(silent.get(client.record.slot))
             if isinstance(found, Done):
                 break
@@ -164,6 +170,15 @@ class Run:
                 self.federation.clock.now += 2 * 10**6
                 idle = 0
         return await self.left(made.id)
+
+    async def lose(self, experiment_id, slot):
+        """Delete the file of a client's update while the first attempt is unmasked."""
+        repo = self.coordinators[-1].context.repo
+        round_ = await repo.round(experiment_id, 1)
+        if round_ is not None and (round_.attempt, round_.state) == (1, RoundState.UNMASKING):
+            for update in await repo.accepted_updates(round_):
+                if update.slot == slot:
+                    await self.federation.blobs.delete(update.blob.prefix)
 
     async def left(self, experiment_id):
         repo = self.coordinators[-1].context.repo
@@ -181,11 +196,16 @@ class Run:
 
 
 async def masked_deaths_that_change_nothing(
-    store, fresh_store, limits, *, after, every, sqlite, silent=()
+    store, fresh_store, limits, *, after, every, sqlite, silent=(), lies=(), loses=None
 ):
-    """As `crashes.deaths_that_change_nothing`; `silent` gives the state in which slots are lost."""
+    """As `crashes.deaths_that_change_nothing`; `silent` gives the state in which slots are lost.
+
+    `lies` gives the last attempt in which slots hand in wrong shares. The file of the update of the
+    slot `loses` is lost in the first attempt.
+    """
+    faults = {"silent": dict(silent), "lies": dict(lies), "loses": loses}
     quiet = Federation(store.documents, store.blobs, limits=limits)
-    expected = await Run(quiet, [quiet.coordinator()]).whole(dict(silent))
+    expected = await Run(quiet, [quiet.coordinator()]).whole(**faults)
     assert expected[0] == "completed"
     on_sqlite = 1 if sample.whole() else sqlite
     step = on_sqlite if isinstance(store.documents, SQLiteDocuments) else every
@@ -197,7 +217,7 @@ async def masked_deaths_that_change_nothing(
             DyingStore(other.documents, fuse), DyingStore(other.blobs, fuse)
         )
         coordinators = [dying]
-        assert await Run(federation, coordinators).whole(dict(silent)) == expected, f"write {n}"
+        assert await Run(federation, coordinators).whole(**faults) == expected, f"write {n}"
         if len(coordinators) == 1:
             return n - 1
     raise AssertionError("the writes have no end")

@@ -28,6 +28,7 @@ def round_body(found: RoundDetails) -> views.RoundView:
         masked=round_.masked,
         invited=ids_of(round_.invited),
         awaited=ids_of(round_.awaited if round_.masked else ()),
+        wrong_shares=ids_of(round_.wrong_shares),
         group_size=round_.cut.group_size if round_.cut else None,
         opened_at=time_of(round_.opened_at),
         deadline=time_of(round_.deadline),

@@ -36,11 +36,17 @@ class CannotAggregate(Exception):
     """The store has lost a file without which the round cannot be aggregated."""
 
 
+class AttemptFailed(Exception):
+    """Masked updates whose sum cannot be had: a file is lost, or shares are wrong. Another attempt
+    may come to a sum.
+    """
+
+
 async def aggregate(held: Held[Round], experiment: Experiment, budget: CallBudget) -> bool:
     """Aggregate as far as the budget goes; once the new model is stored, close the round.
 
-    Returns whether the round is closed; if not, the lease is released. Raises LostLease, and
-    CannotAggregate.
+    Returns whether the round is closed; if not, the lease is released. Raises LostLease,
+    CannotAggregate, and AttemptFailed for masked updates.
     """
     context, round_ = held.context, held.record
     started = context.monotonic()
@@ -52,7 +58,9 @@ async def aggregate(held: Held[Round], experiment: Experiment, budget: CallBudge
     except LostUpdate as error:
         await _leave_out(held, experiment, error)
         return await aggregate(held, experiment, budget)
-    except (Gone, DigestMismatch, StrategyFault, CannotUnmask) as error:
+    except CannotUnmask as error:
+        raise AttemptFailed(str(error)) from error
+    except (Gone, DigestMismatch, StrategyFault) as error:
         raise CannotAggregate(str(error)) from error
     seconds = (held.record.aggregation_seconds or 0.0) + context.monotonic() - started
     if version is None:
@@ -75,9 +83,10 @@ async def _close(
     await context.repo.add_model(version)
     early = sum(group.seconds for group in (await context.repo.sums.groups(round_)).values())
     metrics = mean_metrics(updates)
-    examples = sum(update.num_examples for update in updates)
+    examples, wrong = sum(update.num_examples for update in updates), tuple[int, ...]()
     if (unmasking := aggregation.unmasking) is not None:
         metrics, examples = dict(unmasking.counts.metrics), unmasking.counts.examples
+        wrong = unmasking.wrong
     closed = round_.move(
         RoundState.CLOSED,
         closed_at=now,
@@ -85,6 +94,7 @@ async def _close(
         num_examples=examples,
         update_bytes=sum(update.blob.size for update in updates),
         aggregation_seconds=seconds + early,
+        wrong_shares=wrong,
     )
     usage = await Metering(context).of_round(experiment, closed, updates)
     await held.save(replace(closed, usage=usage))
@@ -92,14 +102,18 @@ async def _close(
 
 
 async def _leave_out(held: Held[Round], experiment: Experiment, error: LostUpdate) -> None:
-    """Go on without a lost update, if the others suffice. Raises LostLease, CannotAggregate."""
+    """Go on without a lost update, if the others suffice.
+
+    Raises LostLease, CannotAggregate, and AttemptFailed for a masked one: its masks are in the sum,
+    and the others' answers cannot take them off.
+    """
     context, round_, update = held.context, held.record, error.update
     left = tuple(slot for slot in round_.accepted if slot != update.slot)
     needed = experiment.config.updates_to_close
-    if round_.masked:  # its masks are in the sum, and the others' answers cannot take them off
-        needed = len(round_.accepted)
     reason = f"The file of {client_id(update.slot)}'s update is gone from the store, or altered."
-    if len(left) < needed:
+    if round_.masked:
+        await held.renew()  # another process may have closed the round and deleted the file
+    elif len(left) < needed:
         too_few = f"{len(left)} of the {needed} that it needs are left."
         raise CannotAggregate(f"{error.__cause__}. {reason} {too_few}")
     await context.repo.add_refusal(
@@ -112,6 +126,8 @@ async def _leave_out(held: Held[Round], experiment: Experiment, error: LostUpdat
             refused_at=context.clock(),
         )
     )
+    if round_.masked:
+        raise AttemptFailed(reason) from error
     lost = (*round_.lost, update.slot)
     await held.save(round_.move(RoundState.AGGREGATING, accepted=left, lost=lost, weights=()))
     journal.log_round(round_, "update lost", WARNING, client=client_id(update.slot))

@@ -68,10 +68,12 @@ def model_blob(experiment_id: str, version: int) -> str:
 
 
 def model_parts(round_: Round) -> str:
-    """The blob prefix of a round's new model. It changes with each update that is lost, so a late
-    process cannot mix parts of two lists of updates.
+    """The blob prefix of a round's new model. It changes with each update that is lost, and with
+    each attempt of masked updates, so a late process cannot mix parts of two lists of updates.
     """
     prefix = model_blob(round_.experiment_id, round_.number)
+    if round_.updates_attempt > 1:
+        prefix = f"{prefix}/attempt-{round_.attempt}"
     return f"{prefix}/without-{len(round_.lost)}" if round_.lost else prefix
 
 

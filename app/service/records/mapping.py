@@ -86,6 +86,7 @@ def round(found: Document) -> Round:
             "weights": tuple(body.get("weights", ())),
             "invited": tuple(body.get("invited", ())),
             "roster": tuple(body.get("roster", ())),
+            "wrong_shares": tuple(body.get("wrong_shares", ())),
             "lease": None if body["lease"] is None else Lease(**body["lease"]),
             "cut": Cut(**body["cut"]) if body.get("cut") else None,
             "usage": Usage(**body["usage"]) if body.get("usage") else None,

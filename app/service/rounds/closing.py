@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from app.service import journal
@@ -17,6 +18,10 @@ from serverless_fl.schedule import schedule_of
 from serverless_fl.weights.encodings import has_halves
 
 MAX_DEATHS = 20  # so many calls may die over one round before the experiment fails
+
+
+Again = Callable[[Experiment, Held[Round], str], Awaitable[None]]
+"""Gives a round whose masked updates cannot be summed another attempt, or fails the experiment."""
 
 
 class OutOfBudget(Exception):
@@ -64,9 +69,10 @@ async def blobs_fault(context: Context) -> StoreUnavailable | None:
 class Closing:
     """The steps between the seal and the close; each returns whether to look again."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, again: Again) -> None:
         self.context = context
         self.repo = context.repo
+        self._again = again
 
     async def freeze(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
         """List the updates that came before the seal; if our list is stored first, aggregate it."""
@@ -134,12 +140,15 @@ class Closing:
 
         async def work(held: Held[Round]) -> bool:
             # Imported here: it brings NumPy, and most processes only answer polls.
-            from app.service.aggregation.finish import CannotAggregate, aggregate
+            from app.service.aggregation.finish import AttemptFailed, CannotAggregate, aggregate
 
             if before is not None:
                 journal.log_takeover(held.record, before)
             try:
                 return await aggregate(held, experiment, budget)
+            except AttemptFailed as error:
+                await self._again(experiment, held, str(error))
+                return True
             except CannotAggregate as error:
                 await self._fail(experiment, mine, error)
                 return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.service import journal
+from app.service.aggregation.leases import Held
 from app.service.aggregation.plan import full_groups
 from app.service.call_budget import CallBudget
 from app.service.context import Context
@@ -41,7 +42,7 @@ class Rounds:
         self.context = context
         self.repo = context.repo
         self.metering = Metering(context)
-        self.closing = Closing(context)
+        self.closing = Closing(context, self._begin_again)
         self.phases = Phases(context)
 
     async def advance(
@@ -238,13 +239,38 @@ class Rounds:
 
             await sum_groups(self.context, experiment, round_, left, budget)
 
+    async def _begin_again(self, experiment: Experiment, held: Held[Round], reason: str) -> None:
+        """Give a round whose masked updates cannot be summed another attempt. Raises LostLease."""
+        await held.renew()
+        round_ = held.record
+        if not schedule_of(experiment.config).repeats(experiment.config, round_):
+            about = f"Round {round_.number} has no sum after {round_.attempt} attempts."
+            await fail(self.context, experiment, f"{about} {reason}")
+            return
+        refused = await self.repo.refused_slots(experiment.id, round_.number)
+        reported = tuple(slot for slot in round_.accepted if slot not in refused)
+        again = await self._next_attempt(experiment, round_, Heard(reported=reported))
+        journal.log_round(round_, "sum not opened", WARNING, cause=reason)
+        await held.save(again)
+        journal.log_new_attempt(again, len(reported), experiment.config.updates_to_close)
+
     async def _retry(self, experiment: Experiment, round_: Round, heard: Heard) -> None:
+        again = await self._next_attempt(experiment, round_, heard)
+        if await self.repo.save_round(again):
+            needed = experiment.config.updates_to_close
+            journal.log_new_attempt(again, len(heard.reported), needed)
+
+    async def _next_attempt(self, experiment: Experiment, round_: Round, heard: Heard) -> Round:
+        """The round in its next attempt, which is not stored yet."""
         config, now = experiment.config, self.context.clock()
         schedule = schedule_of(config)
+        refused = heard.refused
+        if round_.masked:  # also of earlier attempts, in any phase
+            refused = tuple(await self.repo.refused_slots(experiment.id, round_.number))
         asked = await self._invitation(experiment, round_.number, round_.attempt + 1)
         asked = replace(
             asked,
-            enrolled=[slot for slot in asked.enrolled if slot not in heard.refused],
+            enrolled=[slot for slot in asked.enrolled if slot not in refused],
             reported=heard.reported,
             absent=round_.invited or round_.cohort,
         )
@@ -252,9 +278,10 @@ class Rounds:
             attempt=round_.attempt,
             cohort=round_.invited or round_.cohort,
             reported=heard.reported,
-            refused=heard.refused,
+            refused=refused,
             ended_at=now,
             revoked=heard.revoked,
+            unopened=round_.state is RoundState.AGGREGATING,
         )
         again = round_.move(
             RoundState.ADVERTISING if round_.masked else RoundState.COLLECTING,
@@ -264,10 +291,7 @@ class Rounds:
             deadline=schedule.deadline(config, now),
             earlier=(*round_.earlier, ended),
         )
-        if round_.masked:
-            again = self.phases.begun(experiment, again)
-        if await self.repo.save_round(again):
-            journal.log_new_attempt(again, len(heard.reported), config.updates_to_close)
+        return self.phases.begun(experiment, again) if round_.masked else again
 
     async def _invitation(self, experiment: Experiment, number: int, attempt: int) -> Invitation:
         """The clients that an attempt may invite, and what the store holds of them."""

@@ -50,6 +50,9 @@ class Phases:
             roster=(),
             accepted=(),
             revoked=(),
+            lost=(),
+            weights=(),
+            lease=None,
         )
 
     async def look(self, experiment: Experiment, round_: Round) -> tuple[Outcome, list[int]]:
@@ -62,7 +65,10 @@ class Phases:
         done = [slot for slot in await self.repo.phase_slots(round_) if slot in awaited]
         over = awaited <= {*done, *experiment.revoked} or self.context.clock() >= round_.deadline
         if round_.state is RoundState.UNMASKING:
-            if await self._suffices(experiment, round_, done):
+            # After shares that did not open a sum, all are waited for: the more there are, the more
+            # wrong ones can be told from them.
+            unopened = any(attempt.unopened for attempt in round_.earlier)
+            if (over or not unopened) and await self._suffices(experiment, round_, done):
                 return Outcome.ANSWERED, done
         elif over and len(done) >= experiment.config.updates_to_close:
             await self._end(experiment, round_, done)

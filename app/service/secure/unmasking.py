@@ -7,7 +7,7 @@ can be computed from any place on, so each span of the model is unmasked alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -45,13 +45,14 @@ class Unmasking:
         try:
             # To combine the shares of a large cohort takes seconds.
             made = partial(_sum, attempt, round_, updates, answers, layout)
-            return cls(await asyncio.to_thread(made))
+            return cls(*await asyncio.to_thread(made))
         except ValueError as error:
             raise CannotUnmask(f"Its masks cannot be taken off: {error}.") from error
 
-    def __init__(self, found: Sum) -> None:
+    def __init__(self, found: Sum, wrong: Collection[int]) -> None:
         self._sum = found
         self.counts = found.counts
+        self.wrong = tuple(sorted(wrong))  # slots whose shares did not fit the others'
 
     def mean(self, span: spans.Span, sums: np.ndarray, base: Values) -> np.ndarray:
         """The mean of the updates over a span, float64 [elements].
@@ -67,14 +68,17 @@ def _sum(
     updates: Sequence[Update],
     answers: Sequence[PhaseAnswer],
     layout: Layout,
-) -> Sum:
-    """Raises ValueError for shares that do not open the sum."""
+) -> tuple[Sum, set[int]]:
+    """The sum, and the slots that handed in wrong shares. Raises ValueError for shares that do not
+    open it.
+    """
     handed_in = {
         found.slot: Answer(_bytes_of(found.seeds), _bytes_of(found.keys)) for found in answers
     }
     summed = tuple(update.slot for update in updates)
-    streams = left_over(attempt, round_.cohort, summed, handed_in)
-    return Sum(attempt.terms, layout, list(streams), [update.counts for update in updates])
+    wrong = set[int]()
+    streams = list(left_over(attempt, round_.cohort, summed, handed_in, wrong))
+    return Sum(attempt.terms, layout, streams, [update.counts for update in updates]), wrong
 
 
 def _bytes_of(shares: Mapping[int, str]) -> dict[int, bytes]:

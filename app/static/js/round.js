@@ -36,7 +36,8 @@ export function roundSection() {
       text: `Round ${round.number} of ${view.config.rounds}${attempt}: ${round.state}. `
         + `${round.reported.length} of ${round.cohort.length} updates, ${bytes(round.update_bytes || sum(round.updates))}.`,
       lines: round.earlier_attempts.map((a) => `Attempt ${a.attempt} got ${a.reported.length} of ${a.cohort.length} updates`
-        + (a.missing.length ? `; missing: ${a.missing.join(", ")}.` : ".")),
+        + (a.missing.length ? `; missing: ${a.missing.join(", ")}.` : "."))
+        .concat(round.wrong_shares?.length ? [`Left out: shares of ${round.wrong_shares.join(", ")} that did not fit the others’.`] : []),
     });
     keyed(members, membersOf(round), (m) => m.id, member);
   };

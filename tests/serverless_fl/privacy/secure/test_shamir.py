@@ -63,3 +63,29 @@ def test_fewer_shares_than_the_threshold_fit_every_secret():
 def test_what_cannot_be_split_is_refused(secret, threshold, places):
     with pytest.raises(ValueError):
         split(secret, threshold, places)
+
+
+@pytest.mark.parametrize("wrong", [(), (2,), (1, 4), (5,), (1, 2, 3)])
+def test_wrong_shares_are_told_where_there_are_more_than_the_threshold(wrong):
+    """Of six shares three suffice: up to two wrong ones among those that are looked at are told."""
+    secret = bytes(range(32))
+    shares = shamir.split(secret, 3, range(1, 7))
+    lies = dict.fromkeys(wrong, b"\x01" * shamir.SHARE_BYTES)
+    if len(wrong) > 2:
+        with pytest.raises(shamir.BadShares):
+            shamir.combine_without_wrong(shares | lies, 3)
+        return
+    found, out = shamir.combine_without_wrong(shares | lies, 3)
+    assert found == secret
+    assert out == set(wrong) - {5}  # which was not needed
+
+
+def test_a_secret_that_is_not_accepted_is_looked_for_without_each_share():
+    shares = shamir.split(b"\7" * 32, 2, [1, 2, 3])
+    other = shamir.split(b"\6" * 32, 2, [1, 2, 3])
+    found, out = shamir.combine_without_wrong(
+        shares | {1: other[1]}, 2, lambda secret: secret == b"\7" * 32
+    )
+    assert (found, out) == (b"\7" * 32, {1})
+    with pytest.raises(shamir.BadShares, match=r"of (another|one) secret"):
+        shamir.combine_without_wrong(other, 2, lambda secret: secret == b"\7" * 32)
