@@ -3,7 +3,10 @@
 import pytest
 
 from app.service.coordinator import Limits
-from tests.support.masked_crashes import masked_deaths_that_change_nothing
+from tests.support.masked_crashes import (
+    deaths_in_a_move_that_change_nothing,
+    masked_deaths_that_change_nothing,
+)
 from tests.support.sample import deaths
 
 LIMITS = Limits(part_bytes=256, group_size=2, step_seconds=0.0)  # spans, groups, a task a call
@@ -20,12 +23,9 @@ async def test_dying_at_any_write(store, fresh_store, silent, after):
     assert deaths > 50
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@deaths()
 @pytest.mark.parametrize(
     "faults", [{"lies": {0: 1, 1: 1}}, {"loses": 2}], ids=["wrong shares", "a lost file"]
 )
-async def test_dying_at_any_write_of_a_sum_that_is_not_opened(store, fresh_store, faults, after):
-    deaths = await masked_deaths_that_change_nothing(
-        store, fresh_store, LIMITS, after=after, every=131, sqlite=37, **faults
-    )
-    assert deaths > 50
+async def test_dying_at_any_write_of_the_move_to_another_attempt(store, fresh_store, faults, after):
+    await deaths_in_a_move_that_change_nothing(store, fresh_store, LIMITS, after=after, **faults)

@@ -33,6 +33,7 @@ from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import Federation, config
 
 SIZE = 40
+MOVING = 6  # writes from an aggregation that fails to the first of the next attempt, and more
 
 
 class Client:
@@ -129,11 +130,14 @@ class Run:
         with suppress(OutOfTurn):
             await self.call(work)
 
-    async def whole(self, silent, lies=None, loses=None):
+    async def whole(self, silent, lies=None, loses=None, rounds=2):
+        """`silent` gives the state in which slots are lost, `lies` the last attempt in which slots
+        hand in wrong shares, `loses` a slot whose file is lost in the first attempt.
+        """
         settings = config(
             secure_aggregation="pairs",
             clients_per_round=4,
-            rounds=2,
+            rounds=rounds,
             deadline_seconds=10**6,
             phase_seconds=10**6,
             keep_updates=1,
@@ -196,16 +200,11 @@ class Run:
 
 
 async def masked_deaths_that_change_nothing(
-    store, fresh_store, limits, *, after, every, sqlite, silent=(), lies=(), loses=None
+    store, fresh_store, limits, *, after, every, sqlite, silent=()
 ):
-    """As `crashes.deaths_that_change_nothing`; `silent` gives the state in which slots are lost.
-
-    `lies` gives the last attempt in which slots hand in wrong shares. The file of the update of the
-    slot `loses` is lost in the first attempt.
-    """
-    faults = {"silent": dict(silent), "lies": dict(lies), "loses": loses}
+    """As `crashes.deaths_that_change_nothing`; `silent` gives the state in which slots are lost."""
     quiet = Federation(store.documents, store.blobs, limits=limits)
-    expected = await Run(quiet, [quiet.coordinator()]).whole(**faults)
+    expected = await Run(quiet, [quiet.coordinator()]).whole(dict(silent))
     assert expected[0] == "completed"
     on_sqlite = 1 if sample.whole() else sqlite
     step = on_sqlite if isinstance(store.documents, SQLiteDocuments) else every
@@ -217,7 +216,27 @@ async def masked_deaths_that_change_nothing(
             DyingStore(other.documents, fuse), DyingStore(other.blobs, fuse)
         )
         coordinators = [dying]
-        assert await Run(federation, coordinators).whole(**faults) == expected, f"write {n}"
+        assert await Run(federation, coordinators).whole(dict(silent)) == expected, f"write {n}"
         if len(coordinators) == 1:
             return n - 1
     raise AssertionError("the writes have no end")
+
+
+async def deaths_in_a_move_that_change_nothing(store, fresh_store, limits, *, after, **faults):
+    """Die at each write from the start of the first aggregation to the next attempt's keys."""
+    quiet = Federation(store.documents, store.blobs, limits=limits)
+    expected = await Run(quiet, [quiet.coordinator()]).whole({}, rounds=1, **faults)
+    assert expected[0] == "completed"
+    (round_,) = expected[1]
+    assert round_[1] == 2  # attempts
+    for n in range(1, MOVING + 1):
+        other = await fresh_store()
+        federation = Federation(other.documents, other.blobs, limits=limits)
+        fuse = Fuse(n, after, lit=False)
+        dying = federation.coordinator(
+            DyingStore(other.documents, fuse), DyingStore(other.blobs, fuse)
+        )
+        coordinators = [dying]
+        found = await Run(federation, coordinators).whole({}, rounds=1, **faults)
+        assert found == expected, f"write {n}"
+        assert len(coordinators) > 1

@@ -28,7 +28,7 @@ function taskFacts({ name, fingerprint }) {
 function display(name, value) {
   if (name.endsWith("_seconds")) return seconds(value);
   if (Number.isInteger(value) && name !== "seed") return count(value);
-  return value !== null && typeof value === "object" ? choice(value) : String(value);
+  return value !== null && typeof value === "object" ? choice(value) : String(value).replace(/,(?=\S)/g, ", "); // lines break there
 }
 
 /** A chosen alternative's name. It travels as its name alone while its settings are at their defaults. */

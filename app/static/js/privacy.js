@@ -1,4 +1,4 @@
-// What the models have cost of differential privacy, and the budget.
+// What the models have cost of differential privacy, the budget, and what the coordinator sees.
 import { card, h, once } from "./dom.js";
 
 /** Three digits: `2.31`, `0.0019`. */
@@ -11,11 +11,16 @@ export function privacySection() {
   const sentence = h("p");
   const bar = h("progress.hidden", { max: 1, "aria-label": "Budget of privacy spent" });
   const meaning = h("p.muted.small");
-  const node = card("Privacy", h("div.budget", {}, sentence, bar), meaning);
+  const spending = h("div", {}, h("div.budget", {}, sentence, bar), meaning);
+  const seen = h("p", {}, "Secure aggregation: the coordinator sees the sum of a round’s updates, and none of them. "
+    + "Against a coordinator that departs from the protocol the parties pin each other (join --pin); only they know whether they do.");
+  const node = card("Privacy", spending, seen);
   node.classList.add("hidden");
 
-  const show = once(({ privacy, state }) => {
-    node.classList.toggle("hidden", !privacy);
+  const show = once(({ privacy, state, secure }) => {
+    node.classList.toggle("hidden", !privacy && !secure);
+    spending.classList.toggle("hidden", !privacy);
+    seen.classList.toggle("hidden", !secure);
     if (!privacy) return;
     const { epsilon, budget_epsilon: budget } = privacy;
     sentence.replaceChildren(h("strong", {}, spent(privacy)),
@@ -25,7 +30,8 @@ export function privacySection() {
     if (budget !== null) bar.value = Math.min(1, epsilon / budget);
     meaning.textContent = privacy.meaning;
   });
-  return { node, update: (view) => show({ privacy: view.privacy ?? null, state: view.state }) };
+  const update = ({ privacy = null, state, config }) => show({ privacy, state, secure: config.secure_aggregation === "pairs" });
+  return { node, update };
 }
 
 /** A tile with what is spent; none without a mechanism that keeps a ledger. */
