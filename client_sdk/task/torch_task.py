@@ -21,6 +21,7 @@ from client_sdk.data.data import Arrays, Data, Items
 from client_sdk.data.seeds import SeededRandom
 from client_sdk.errors import BadSettings, DataError
 from client_sdk.task.answers import Answer, Reader, answers_of, read_inputs
+from client_sdk.task.optimisers import without_compiler
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.soundness import (
     NoAccidentalPairs,
@@ -340,7 +341,9 @@ def _optimiser(
         "weight_decay": training.weight_decay,
     }
     taken = inspect.signature(make).parameters
-    made = make(parameters, **{name: value for name, value in wanted.items() if name in taken})
+    made = without_compiler(make)(
+        parameters, **{name: value for name, value in wanted.items() if name in taken}
+    )
     return made
 
 

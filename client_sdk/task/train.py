@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from client_sdk.data.seeds import SeededRandom
+from client_sdk.task.optimisers import without_compiler
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.steps import Steps
 
@@ -94,13 +95,14 @@ def sgd(
     parameters: Sequence[torch.Tensor], settings: TrainSettings, *, fused: bool = False
 ) -> torch.optim.SGD:
     """The optimiser of the settings."""
-    return torch.optim.SGD(
+    made: torch.optim.SGD = without_compiler(torch.optim.SGD)(
         parameters,
         lr=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         fused=fused,
     )
+    return made
 
 
 def _at_once(x: torch.Tensor) -> int:

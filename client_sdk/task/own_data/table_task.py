@@ -22,6 +22,7 @@ from client_sdk.task.settings import TrainSettings
 from client_sdk.task.steps import Steps
 from client_sdk.task.task import ALL_CORRECTIONS, Result, Task, Weights
 from client_sdk.task.tensors import put_weights, weights_of
+from client_sdk.task.train import sgd
 from serverless_fl.domain.agreement import Scale, scales_in
 from serverless_fl.domain.errors import BadWeights
 
@@ -120,12 +121,7 @@ class TableTask(Task):
         """Train by plain SGD; the metric is the last epoch's mean loss."""
         model = self._network(weights)
         x, y = torch.as_tensor(data.x), torch.as_tensor(data.y)
-        optimiser = torch.optim.SGD(
-            model.parameters(),
-            lr=training.learning_rate,
-            momentum=training.momentum,
-            weight_decay=training.weight_decay,
-        )
+        optimiser = sgd([*model.parameters()], training)
         steps = Steps(model, optimiser, training)
         draws, total = SeededRandom(seed), 0.0
         model.train()

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
-from client_sdk.data import datasets, download
+from client_sdk.data import datasets, digits, download
 from client_sdk.errors import DataError
 from tests.support.datasets import SHARED, needs_mnist
 
@@ -22,6 +23,18 @@ def test_digits_come_without_a_network_and_split_by_class():
     assert ((shares - 0.2).abs() < 0.01).all()
     again = datasets.load("digits", Path("nowhere"))
     assert torch.equal(data.test_x, again.test_x)
+
+
+def test_digits_are_those_of_scikit_learn():
+    (images, labels), found = digits.read(Path("nowhere"), False).train, load_digits()
+    assert np.array_equal(images[:, 0], np.round(found.images * (255 / 16)))
+    assert np.array_equal(labels, found.target)
+
+
+def test_digits_need_scikit_learn(monkeypatch):
+    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="scikit-learn"):
+        datasets.load("digits", Path("nowhere"))
 
 
 def test_normalised_training_images_have_mean_0_and_deviation_1():
