@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from client_sdk.simulation.simulate import Simulation, Watchers, initial_model
     from client_sdk.task.answers import Answer
     from client_sdk.task.ditto import ditto
-    from client_sdk.task.flower_task import FlowerTask
+    from client_sdk.task.flower_task import FlowerAppTask, FlowerTask
     from client_sdk.task.function_task import FunctionTask
     from client_sdk.task.models import ModelSpec, TwoLayerCNN, spec_for
     from client_sdk.task.partly_shared import PartlyShared
@@ -78,6 +78,7 @@ __all__ = [
     "EmbeddedCoordinator",
     "Engine",
     "Event",
+    "FlowerAppTask",
     "FlowerTask",
     "FunctionTask",
     "InLine",
@@ -151,7 +152,7 @@ _MODULES = {
     "client_sdk.simulation.simulate": ("Simulation", "Watchers", "initial_model"),
     "client_sdk.task.answers": ("Answer",),
     "client_sdk.task.ditto": ("ditto",),
-    "client_sdk.task.flower_task": ("FlowerTask",),
+    "client_sdk.task.flower_task": ("FlowerAppTask", "FlowerTask"),
     "client_sdk.task.function_task": ("FunctionTask",),
     "client_sdk.task.models": ("ModelSpec", "TwoLayerCNN", "spec_for"),
     "client_sdk.task.partly_shared": ("PartlyShared",),

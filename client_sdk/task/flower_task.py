@@ -1,9 +1,11 @@
-"""A task of a client that was written for Flower: `FlowerTask(make_client)`.
+"""Tasks of clients that were written for Flower (docs/from-flower.md).
 
-The client is what Flower calls a NumPyClient. Flower itself need not be installed: any object with
-its methods will do (docs/from-flower.md).
+`FlowerTask(make_client)` takes what Flower calls a NumPyClient. Flower itself is not needed there:
+any object with its methods will do. `FlowerAppTask(app)` takes a ClientApp of Flower's message API,
+whose messages are Flower's own, so there it is installed.
 
-Source of the methods' form: https://flower.ai/docs/framework/ref-api/flwr.client.NumPyClient.html
+Sources of the forms: https://flower.ai/docs/framework/ref-api/flwr.client.NumPyClient.html and
+https://flower.ai/docs/framework/ref-api/flwr.clientapp.ClientApp.html
 """
 
 from __future__ import annotations
@@ -12,16 +14,19 @@ import contextlib
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from client_sdk import hints
 from client_sdk.data.data import Data
 from client_sdk.errors import BadSettings, TrainingFailed
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Result, Task, Weights
 
+_LIFE = 86_400.0  # seconds that a message to a ClientApp is valid
 _random_state = threading.RLock()  # a Flower client draws from generators that all threads share
 
 
@@ -127,6 +132,113 @@ class FlowerTask(Task):
             )
         names = self.names or [f"{place:05d}" for place in range(len(parameters))]
         return {name: np.asarray(one) for name, one in zip(names, parameters, strict=True)}
+
+
+class FlowerAppTask(Task):
+    """Sends messages "train" and "evaluate" to a Flower ClientApp, as Flower's FedAvg does.
+
+    `initial` gives the first arrays by name, such as a network's `state_dict()`. `node_config` is a
+    function of a party's data and gives the context's, such as {"partition-id": 0}: such an app
+    loads its data itself. `run_config` is the context's, of Flower's `pyproject.toml`; where it has
+    "local-epochs", "batch-size", "learning-rate", "momentum" or "weight-decay", training gets those
+    of the experiment. A message's record "config" has "lr" and what `FlowerTask` gives to `fit`.
+    A reply's arrays are the new weights, and its metric "num-examples" is their number. `terms`,
+    `takes` and random numbers are as of `FlowerTask`.
+
+    Data: what `node_config` takes, with a length. Raises BadSettings where Flower is not installed.
+    """
+
+    def __init__(
+        self,
+        app: Callable[[Any, Any], Any],
+        *,
+        initial: Callable[[], Mapping[str, Any]],
+        node_config: Callable[[Any], Mapping[str, Any]] = lambda data: {},
+        run_config: Mapping[str, Any] | None = None,
+        name: str = "flower-app",
+        terms: Mapping[str, str] | None = None,
+        takes: Collection[str] = (),
+    ) -> None:
+        self.name = name
+        self.takes = frozenset(takes)
+        self._app, self._initial, self._node_config = app, initial, node_config
+        self._run_config = dict(run_config or {})
+        self._terms = dict(terms or {})
+
+    def terms(self) -> Mapping[str, str]:
+        return self._terms
+
+    def initial(self, seed: int) -> Weights:
+        with _seeded(seed):
+            return {name: np.asarray(one) for name, one in self._initial().items()}
+
+    def train(self, weights: Weights, data: Data, training: TrainSettings, seed: int) -> Result:
+        """The arrays and metrics of the reply. Raises TrainingFailed where it has none."""
+        told = _settings(training)
+        own = {name.replace("_", "-"): value for name, value in told.items()}
+        run_config = {name: own.get(name, value) for name, value in self._run_config.items()}
+        config = {"lr": training.learning_rate, "seed": seed, **told}
+        reply = self._asked("train", weights, data, config, run_config, seed)
+        arrays = next(iter(reply.array_records.values()), None)
+        if arrays is None:
+            raise TrainingFailed(f"The reply of {self.name} to a message `train` has no arrays.")
+        metrics = _metrics(reply)
+        examples = int(metrics.pop("num-examples", len(data)))
+        return Result({name: one.numpy() for name, one in arrays.items()}, examples, metrics)
+
+    def evaluate(self, weights: Weights, data: Data) -> Mapping[str, float]:
+        """The metrics of the reply."""
+        found = _metrics(self._asked("evaluate", weights, data, {}, self._run_config, 0))
+        found.pop("num-examples", None)
+        return found
+
+    def _asked(
+        self,
+        kind: str,
+        weights: Weights,
+        data: Data,
+        config: Mapping[str, Any],
+        run_config: Mapping[str, Any],
+        seed: int,
+    ) -> Any:
+        """The content of the reply. Raises BadSettings, TrainingFailed."""
+        try:
+            from flwr import app as flower
+        except ImportError as error:
+            raise BadSettings(
+                f"{self.name} needs Flower's messages: {hints.install('flwr')}."
+            ) from error
+        arrays = {name: flower.Array(np.array(one)) for name, one in weights.items()}
+        content = flower.RecordDict(
+            {
+                "arrays": flower.ArrayRecord(array_dict=arrays),
+                "config": flower.ConfigRecord(dict(config)),
+            }
+        )
+        about = flower.Metadata(  # else Flower asks its own runtime, which is not there
+            **{"run_id": 0, "src_node_id": 0, "dst_node_id": 0, "message_type": kind},
+            **{"message_id": "", "reply_to_message_id": "", "group_id": ""},
+            **{"created_at": time.time(), "ttl": _LIFE},
+        )
+        message = flower.Message(content=content, metadata=about)
+        with _seeded(seed):
+            node_config = dict(self._node_config(data))
+            context = flower.Context(
+                run_id=0,
+                node_id=0,
+                node_config=node_config,
+                state=flower.RecordDict(),
+                run_config=dict(run_config),
+            )
+            reply = self._app(message, context)
+        if reply.has_error():
+            raise TrainingFailed(f"{self.name} answers with an error: {reply.error.reason}")
+        return reply.content
+
+
+def _metrics(content: Any) -> dict[str, Any]:
+    """All metrics of a reply."""
+    return {name: one for record in content.metric_records.values() for name, one in record.items()}
 
 
 def _settings(training: TrainSettings) -> dict[str, Any]:
