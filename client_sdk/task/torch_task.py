@@ -68,12 +68,13 @@ class TorchTask(Task):
 
     `network` is a class or function that makes the module, or a module, whose weights are then the
     initial ones. `loss` takes outputs and targets and gives their mean loss: cross entropy by
-    default. `metrics` take the outputs and targets of all examples and give a number; of cross
-    entropy the default is the accuracy, of other losses none. `optimiser` is a class of
-    torch.optim, which gets the learning rate, momentum and weight decay that it takes, or a
-    function of (parameters, TrainSettings): SGD by default. `classes` are the names of the classes
-    in the order of the labels. `reads` makes inputs of a file, for `predict_file`: by default of a
-    NumPy file; several inputs are a tuple.
+    default. A network with several outputs, a tuple or dict of tensors, needs a loss that takes it.
+    `metrics` take the outputs and targets of all examples and give a number; of cross entropy the
+    default is the accuracy, of other losses none. `optimiser` is a class of torch.optim, which gets
+    the learning rate, momentum and weight decay that it takes, or a function of (parameters,
+    TrainSettings): SGD by default. `classes` are the names of the classes in the order of the
+    labels. `reads` makes inputs of a file, for `predict_file`: by default of a NumPy file; several
+    inputs are a tuple.
 
     Data: (x, y) arrays or tensors, or a torch Dataset of (x, y); with more than two parts, the last
     is the target and the network is called with the others. Floating-point inputs become the type
@@ -199,7 +200,7 @@ class TorchTask(Task):
     def _columns(self, model: nn.Module, data: Arrays) -> tuple[torch.Tensor, ...]:
         """All examples in the form that the network and the loss take. Raises DataError."""
         *inputs, targets = _placed(model, tuple(map(tensor_of, data.columns)))
-        outputs = model(*(column[:1] for column in inputs))
+        outputs = self._called(model, [column[:1] for column in inputs])
         return (*inputs, self._formed(outputs.expand(len(targets), *outputs.shape[1:]), targets))
 
     @torch.no_grad()
@@ -212,7 +213,7 @@ class TorchTask(Task):
             losses = [float(self._measured(*pair)) for pair in found]
         measured = {"loss": sum(a * b for a, b in zip(losses, sizes, strict=True)) / sum(sizes)}
         if self.metrics:
-            outputs, targets = (torch.cat(parts) for parts in zip(*found, strict=True))
+            outputs, targets = (_joined(parts) for parts in zip(*found, strict=True))
             for name, of in self.metrics.items():
                 what = f"The metric {name!r} of {self.name}"
                 with NoAccidentalPairs(what):
@@ -228,10 +229,10 @@ class TorchTask(Task):
         return one_number(self.loss(outputs, targets), self._loss_name)
 
     @torch.no_grad()
-    def predict(self, weights: Weights, data: Data) -> torch.Tensor:
-        """The network's outputs of all examples, [N, ...]."""
+    def predict(self, weights: Weights, data: Data) -> Any:
+        """The network's outputs of all examples: [N, ...], or as many as it has in their form."""
         model = self.model(weights).to(pick_device())
-        return torch.cat([outputs.cpu() for outputs, _ in self._outputs(model, data)])
+        return _joined([outputs for outputs, _ in self._outputs(model, data)])
 
     def predict_file(self, weights: Weights, path: Path) -> Sequence[Answer]:
         """The most probable class of each input that `reads` gives, or the network's number.
@@ -242,6 +243,8 @@ class TorchTask(Task):
         inputs = read if isinstance(read, tuple) else (read,)
         examples = Arrays(*inputs, np.zeros(len(inputs[0]), np.float32))
         outputs = self.predict(weights, examples)
+        if not isinstance(outputs, torch.Tensor):
+            raise DataError(f"{self.name} has several outputs: its method predict gives them all.")
         if self._by_class:
             shares = outputs.softmax(1).numpy()
             places = shares.argmax(1)
@@ -269,8 +272,25 @@ class TorchTask(Task):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The outputs and targets of a batch. Raises DataError where the loss is always 0."""
         *inputs, targets = _placed(model, batch)
-        outputs = model(*inputs)
+        outputs = self._called(model, inputs)
         return outputs, self._formed(outputs, targets)
+
+    def _called(self, model: nn.Module, inputs: Sequence[Any]) -> Any:
+        """The network's outputs. Raises DataError where it takes no whole numbers."""
+        try:
+            return model(*inputs)
+        except (RuntimeError, ValueError):
+            whole = [x.dtype for x in inputs if _is_whole(x)]
+            try:
+                model(*(x.float() if _is_whole(x) else x for x in inputs))
+            except Exception:  # the types are not what is wrong
+                whole = []
+            if not whole:
+                raise
+            raise DataError(
+                f"{self.name} computes with floating-point numbers, and an input holds {whole[0]}: "
+                "convert it, as in x.astype('float32')."
+            ) from None
 
     def _formed(self, outputs: Any, targets: Any) -> Any:
         """The targets in the form that the loss takes beside these outputs. Raises DataError."""
@@ -278,6 +298,11 @@ class TorchTask(Task):
             raise DataError(
                 f"{self.name} has one output for an example, whose cross entropy is always 0: give "
                 "it an output for each class, or another loss, such as nn.BCEWithLogitsLoss()."
+            )
+        if (self._by_class or self._is_binary) and not isinstance(outputs, torch.Tensor):
+            raise DataError(
+                f"{self.name} gives a {type(outputs).__name__}, and its loss takes a tensor: give "
+                "a loss that takes this, such as loss=lambda outputs, targets: ...outputs[0]..."
             )
         if not isinstance(targets, torch.Tensor) or not isinstance(outputs, torch.Tensor):
             return targets
@@ -368,6 +393,25 @@ def _batch(data: Data, indices: Sequence[int]) -> tuple[torch.Tensor, ...]:
     if not isinstance(parts, tuple | list) or len(parts) < 2:
         raise DataError("An example of the data set must be (x, y): the input, then the target.")
     return tuple(parts)
+
+
+def _joined(batches: Sequence[Any]) -> Any:
+    """The outputs of all batches in one, on the CPU: tensors, or tuples, lists or dicts of them.
+
+    Raises DataError for other forms.
+    """
+    first = batches[0]
+    if isinstance(first, torch.Tensor):
+        return torch.cat([batch.cpu() for batch in batches])
+    if isinstance(first, Mapping):
+        return {name: _joined([batch[name] for batch in batches]) for name in first}
+    if isinstance(first, tuple | list):
+        return tuple(_joined(parts) for parts in zip(*batches, strict=True))
+    raise DataError(f"A network's output may not be a {type(first).__name__}.")
+
+
+def _is_whole(part: Any) -> bool:
+    return isinstance(part, torch.Tensor) and not (part.is_floating_point() or part.is_complex())
 
 
 def _placed(model: nn.Module, batch: tuple[Any, ...]) -> list[Any]:

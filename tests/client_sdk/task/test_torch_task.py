@@ -13,7 +13,7 @@ from client_sdk.errors import BadSettings, DataError
 from client_sdk.task import weights_file
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import fingerprint
-from client_sdk.task.torch_task import TorchTask
+from client_sdk.task.torch_task import TorchTask, accuracy
 
 SETTINGS = TrainSettings(3, 9, 0.1, 0.5)
 DRAWS = np.random.default_rng(0)
@@ -101,6 +101,57 @@ def test_all_forms_of_the_same_data_give_the_same_bytes(data):
     task = TorchTask(Everything)
     expected = weights_file.write(trained(task).weights)
     assert weights_file.write(trained(task, data).weights) == expected
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(4, 2), nn.BatchNorm1d(4), nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2))]
+)
+def test_whole_numbers_for_a_network_that_computes_with_fractions_are_named(layer):
+    task = TorchTask(layer)
+    data = as_data((np.arange(8).reshape(2, 4), np.array([0, 1])))
+    for call in (task.evaluate, lambda *given: task.train(*given, SETTINGS, 0)):
+        with pytest.raises(DataError, match=r"holds torch.int64: convert it, as in x.astype"):
+            call(task.initial(0), data)
+
+
+def test_words_for_an_embedding_stay_whole_and_its_own_errors_stay_its_own():
+    network = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(12, 2))
+    task = TorchTask(network)
+    task.evaluate(task.initial(0), as_data((np.full((2, 4), 4), np.array([0, 1]))))
+    with pytest.raises(IndexError, match="out of range"):
+        task.evaluate(task.initial(0), as_data((np.full((2, 4), 5), np.array([0, 1]))))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        task.evaluate(task.initial(0), as_data((np.full((2, 3), 4), np.array([0, 1]))))
+
+
+class Two(nn.Module):
+    """The class of an input, and how sure it is."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.of_class, self.sure, self.form = nn.Linear(6, 2), nn.Linear(6, 1), form
+
+    def forward(self, x):
+        return self.form((self.of_class(x), self.sure(x)))
+
+
+@pytest.mark.parametrize("form", [tuple, list, lambda found: dict(enumerate(found))])
+def test_a_network_may_have_several_outputs(form):
+    def loss(outputs, targets):
+        return nn.functional.cross_entropy(outputs[0], targets) + outputs[1].square().mean()
+
+    def share(outputs, targets):
+        assert [len(outputs[place]) for place in (0, 1)] == [len(targets)] * 2
+        return accuracy(outputs[0], targets)
+
+    data = as_data((np.tile(X, (20, 1)), np.tile(Y, 20) % 2))  # more than a batch to measure
+    task = TorchTask(Two(form), loss=loss, metrics={"accuracy": share})
+    result = task.train(task.initial(0), data, SETTINGS, 0)
+    assert set(task.evaluate(result.weights, data)) == {"loss", "accuracy"}
+    sure = task.predict(result.weights, data)[1]
+    assert sure.shape == (len(data), 1)
+    with pytest.raises(DataError, match="and its loss takes a tensor: give a loss that takes this"):
+        TorchTask(Two(form), name="Two").evaluate(task.initial(0), data)
 
 
 def test_the_result_is_a_function_of_the_seed_also_with_dropout():
