@@ -39,9 +39,9 @@ class HttpWebhooks:
             self._threads, self._post, url, notice, body
         )
         try:
-            status = await asyncio.wait_for(sending, 2 * SECONDS)
+            status = await asyncio.wait_for(sending, SECONDS)
         except TimeoutError:
-            return f"no answer within {2 * SECONDS:g} seconds"
+            return f"no answer within {SECONDS:g} seconds"
         except (OSError, http.client.HTTPException, ValueError) as error:
             return type(error).__name__  # its text may hold what the address answered
         return "" if 200 <= status < 300 else f"status {status}"

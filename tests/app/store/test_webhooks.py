@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from app.store import webhooks
 from app.store.webhooks import HttpWebhooks
 from examples.containers import free_port
 
@@ -65,3 +67,13 @@ async def test_another_answer_is_a_reason_and_no_redirect_is_followed(receiver, 
 async def test_an_address_that_nobody_listens_at_is_a_reason():
     url = f"http://127.0.0.1:{free_port()}"
     assert await HttpWebhooks([url], SECRET).post(url, "n", b"{}") == "ConnectionRefusedError"
+
+
+async def test_an_address_that_never_answers_costs_a_bounded_time(monkeypatch):
+    monkeypatch.setattr(webhooks, "SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert await HttpWebhooks([url], SECRET).post(url, "n", b"{}") in (
+            "no answer within 0.05 seconds",
+            "TimeoutError",
+        )
