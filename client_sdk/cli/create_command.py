@@ -70,14 +70,16 @@ def _about_absent_parties(config: ExperimentConfig) -> Iterator[str]:
     """What the settings do about parties that are slow or silent, with the flags that change it."""
     rules, schedule, selection = config.to_config(), config.schedule, config.selection
     if isinstance(schedule, Synchronous):
-        waits = f"{config.deadline_seconds:g} s (--deadline)"
+        waits = latest = f"{config.deadline_seconds:g} s (--deadline)"
         if schedule.grace_seconds is not None:
             grace = f"{schedule.grace_seconds:g} s for the others (--grace-seconds)"
             waits = f"{grace}, and at most {waits}"
-        yield (
-            f"a round waits until all that it asks have reported; once {rules.updates_to_close} of "
-            f"{config.clients_per_round} have (--quorum), {waits}"
-        )
+        enough, asked = rules.updates_to_close, config.clients_per_round
+        if enough < asked:
+            waits = f"once {enough} of {asked} have (--quorum), {waits}"
+        else:
+            waits = f"its quorum is all of them (--quorum), and it takes at most {latest}"
+        yield f"a round waits until all that it asks have reported; {waits}"
     if isinstance(selection, Responsive):
         rests = f"; a silent party rests for up to {selection.rest_rounds} rounds (--rest-rounds)"
         yield (

@@ -91,8 +91,11 @@ class Given:
         schedule = self.values.get("schedule", SYNCHRONOUS.name)
         if not self.own_data or schedule != SYNCHRONOUS.name:
             return {}
-        deadline = self.declared.model_fields["deadline_seconds"].default
-        return own_data_choices(self.values.get("deadline_seconds", deadline))
+        deadline, secure = (
+            self.values.get(name, self.declared.model_fields[name].default)
+            for name in ("deadline_seconds", "secure_aggregation")
+        )
+        return own_data_choices(deadline, secure=secure != "off")
 
     def nested(self) -> dict[str, Any]:
         """What was set, with the settings of alternatives inside of their choices.

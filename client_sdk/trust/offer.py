@@ -118,8 +118,9 @@ def _settings(config: Config) -> str:
 def _plain(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
-    name, *others = value.values()
-    return " ".join(map(str, (name, *others)))
+    name, *own = value.items()
+    said = ", ".join(f"{key} {setting}" for key, setting in own)
+    return f"{name[1]} ({said})" if said else str(name[1])
 
 
 def _task(task: TaskView | None) -> str:

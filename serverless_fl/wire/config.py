@@ -224,7 +224,8 @@ class ExperimentConfig(Body):
     selection: Annotated[Selection, OneOf(SELECTIONS)] = Field(
         Uniform(),
         description="How the clients of a cohort are selected. Where parties bring data of their "
-        "own, and nothing is said, it is responsive with 4 rest_rounds",
+        "own, and nothing is said, it is responsive with 4 rest_rounds, or under secure "
+        "aggregation uniform",
         json_schema_extra=_choice("schedule", Uniform()),
     )
     target_accuracy: FiniteFloat | None = Field(
@@ -372,7 +373,8 @@ class ExperimentConfig(Body):
         if self.data != OWN or not isinstance(self.schedule, Synchronous):
             return self
         given = self.model_dump(exclude_unset=True)
-        return type(self)(**own_data_choices(self.deadline_seconds) | given)
+        usual = own_data_choices(self.deadline_seconds, secure=self.secure_aggregation != "off")
+        return type(self)(**usual | given)
 
     def to_config(self) -> Config:
         """The settings as the coordinator's rules read them.
@@ -395,14 +397,14 @@ class ExperimentConfig(Body):
         return config
 
 
-def own_data_choices(deadline_seconds: float) -> dict[str, dict[str, Any]]:
+def own_data_choices(deadline_seconds: float, *, secure: bool) -> dict[str, dict[str, Any]]:
     """Give the choices of an experiment whose parties bring data of their own, unless it says more.
 
     Clients of a simulation are all there; parties elsewhere die, or sleep for a night. So silent
     parties rest, and do not cost each round its deadline; a party that needs half of the deadline
-    is waited for (docs/decisions/0044).
+    is waited for (docs/decisions/0044). Under secure aggregation, `secure`, nobody rests: that
+    selection reads single updates.
     """
-    return {
-        "selection": {NAME: "responsive", "rest_rounds": 4},
-        "schedule": {NAME: "synchronous", "grace_seconds": deadline_seconds / 2},
-    }
+    usual = {"schedule": {NAME: "synchronous", "grace_seconds": deadline_seconds / 2}}
+    resting = {"selection": {NAME: "responsive", "rest_rounds": 4}}
+    return usual if secure else usual | resting

@@ -29,8 +29,10 @@ async def test_an_offer_says_what_there_is_to_know(federation):
 
 async def test_what_the_coordinator_sees_without_secure_aggregation_is_said(federation):
     private = {"privacy": {"name": "dp-fedavg", "noise_multiplier": 9.0}, "budget_epsilon": 3.0}
+    private["schedule"] = {"name": "synchronous", "grace_seconds": 9.0}
     experiment_id, _ = await federation.create(**private)
     offer = await read_offer(federation.admin, experiment_id)
+    assert "schedule synchronous (grace_seconds 9.0)" in offer.lines[1]
     assert offer.privacy == (
         "the coordinator sees each update, its number of examples and its metrics; models are "
         "differentially private for a client (dp-fedavg), up to an epsilon of 3."

@@ -57,6 +57,11 @@ async def test_the_api_shows_the_defaults_of_parties_data_as_effective_values(fe
             "synchronous",
         ),
         ({"data": "own", "schedule": "buffered"}, "uniform", "buffered"),
+        (  # whose selection may read no single update
+            {"data": "own", "secure_aggregation": "pairs"},
+            "uniform",
+            {"name": "synchronous", "grace_seconds": 300},
+        ),
         ({"dataset_size": 60}, "uniform", "synchronous"),
     ],
 )
