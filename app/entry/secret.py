@@ -19,7 +19,10 @@ FRESH_SECONDS = 120.0  # the container reads the secret again after so long in a
 LEAST_SECONDS = 1.0  # between two urgent readings, because any stranger can cause a 401
 FAILED_SECONDS = 60.0  # the pause after a failed reading
 CONNECT_SECONDS, READ_SECONDS = 2.0, 3.0
-OF_THE_SECRET = ("MONGODB_URL", "FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS")
+OF_THE_SECRET = (
+    *("MONGODB_URL", "FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS"),
+    *("FL_WEBHOOK_URLS", "FL_WEBHOOK_SECRET"),
+)
 
 
 class WatchedSettings:
@@ -55,7 +58,8 @@ class WatchedSettings:
 
 def secrets_of(settings: Settings) -> tuple[object, ...]:
     """Give the settings that a secret may change."""
-    return settings.mongodb_url, settings.admin_key, settings.admin_key_previous
+    keys = settings.admin_key, settings.admin_key_previous
+    return settings.mongodb_url, *keys, settings.webhook_urls, settings.webhook_secret
 
 
 def fetch_secret(secret_id: str) -> dict[str, str]:

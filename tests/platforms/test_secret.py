@@ -114,6 +114,10 @@ def test_each_of_its_parts_is_a_change():
         Settings(admin_key=OLD, admin_key_previous=NEW),
         Settings(admin_key=OLD, mongodb_url="mongodb://a"),
         Settings(admin_key=OLD, mongodb_url="mongodb://b"),
+        Settings(admin_key=OLD, webhook_secret=f"whsec_{'a' * 32}"),
+        Settings(
+            admin_key=OLD, webhook_secret=f"whsec_{'a' * 32}", webhook_urls="https://example.org"
+        ),
     ]
     assert len({secrets_of(s) for s in settings}) == len(settings)
     assert secrets_of(Settings(admin_key=OLD)) == secrets_of(settings[0])
