@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import pytest
 
@@ -156,9 +157,8 @@ def test_create_says_what_it_does_without_a_flag(capsys, monkeypatch):
 def test_parties_with_data_of_their_own_may_have_secure_aggregation_without_more():
     """What is usual for them otherwise reads single updates."""
     words = ["create", "--server", "http://x", "--clients", "3", "--secure-aggregation", "pairs"]
-    created = settings.effective(
-        make_parser().parse_args(words).settings, dataset="d", dataset_size=None, model="m"
-    )
+    given = replace(make_parser().parse_args(words).settings, own_data=True)
+    created = settings.effective(given, dataset="d", dataset_size=None, model="m")
     assert created.selection.name == "uniform"
     assert created.schedule.grace_seconds == 300
     assert created.to_config().secure
