@@ -82,10 +82,11 @@ sbom: .venv-sbom/ready  ## lists the image's packages in the format CycloneDX: s
 	.venv-sbom/bin/cyclonedx-py requirements docker/requirements.txt --pyproject .venv-sbom/pyproject.toml \
 		--output-reproducible --of JSON -o sbom.json
 
-# The wheel has the time of the commit, so that the same commit gives the same bytes.
+# The wheel has the time of the commit and everybody's right to read, so that the same commit gives
+# the same bytes.
 dist: .venv-dist/ready  ## builds the wheel and the sdist: dist/
 	rm -rf dist
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .venv-dist/bin/python -m build --outdir dist
+	umask 022 && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .venv-dist/bin/python -m build --outdir dist
 
 dist-check: dist  ## installs the wheel with what it needs, on each Python from 3.11 to 3.13 that is here
 	tests/dist.sh $(ARGS)
