@@ -14,14 +14,17 @@ ROOM = 6 * 2**30  # bytes; a run writes one gigabyte
 
 
 def to_memory() -> Path | None:
-    """Set TMPDIR to a new folder in memory for this process and all that it starts; gives it.
+    """Make a new folder in memory the place of pytest's files, and of those of all that it starts.
 
-    A TMPDIR that is set stays, and so does the disk where memory has less room or may hold no code.
+    Gives the folder. A TMPDIR that is set stays, and so does the disk where memory has less room or
+    may hold no code. This process's own temporary files stay on the disk too: it deletes some of
+    them at its very end, after the folder.
     """
     if "TMPDIR" in os.environ or not _has_room():
         return None
+    tempfile.gettempdir()  # is remembered
     folder = tempfile.mkdtemp(prefix="serverless-fl-tests-", dir=SHARED_MEMORY)
-    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    os.environ["TMPDIR"] = os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
     return Path(folder)
 
 
