@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import membership
 from benchmarks.algorithms import norm_bounds, report
 from benchmarks.intervals import in_points, mean_interval, paired, sampling_error
 from benchmarks.peers.peers import FLOWER, OTHERS, OURS, PLAIN, POINTS
@@ -32,6 +33,7 @@ PAGES = {
     "README.pt.md": "pt",
     "docs/coordinator.md": "en",
     "docs/measurements.md": "en",
+    "docs/privacy.md": "en",
 }
 BLOCK = re.compile(r"(?<=<!-- figures: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 COMMAND = ".venv/bin/"
@@ -307,6 +309,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "beside": beside,
     "cifar": cifar,
     "breast_cancer": breast_cancer,
+    "membership": lambda: membership.table(result("membership")),
     "memory": memory,
     "labels": lambda: studied("labels"),
     "labels_costs": lambda: studied("labels", 1),
