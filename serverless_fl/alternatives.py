@@ -27,7 +27,10 @@ class Alternative(BaseModel):
     no setting of the experiment or of another choice has.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    # Pydantic builds the validator of an alternative on its first use: a run uses one or two.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True
+    )
 
     name: str
 
