@@ -159,6 +159,14 @@ def test_fewer_than_five_seeds_have_no_spread():
     assert report.spread([0.5, 0.5, 0.6, 0.6, 0.55]).startswith("55.0% (48.")
 
 
+def test_a_run_that_failed_has_no_accuracy():
+    good = {"state": "completed", "rounds": [{"accuracy": 0.5}], "row": "a", "column": "b"}
+    bad = good | {"state": "failed", "rounds": [{}]}
+    record = {"form": {"rounds": 2, "train": None}}
+    cells = [report.accuracies(record | {"runs": runs})[-1][-1] for runs in ([good, bad], [bad])]
+    assert cells == ["50.0%, 1 failed", "failed (1 seed)"]
+
+
 async def test_a_malicious_client_does_not_shorten_what_it_sends_but_honest_ones_do():
     settings = TRAINING | {"max_update_norm": 0.05, "norm_action": "reject", "quorum": 1}
     case = Case("", "", settings, clients=3, malicious=1, attack=SignFlip(50.0))

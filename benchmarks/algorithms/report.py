@@ -52,7 +52,7 @@ def tables(name: str, record: dict[str, Any]) -> list[Table]:
 
 def accuracies(record: dict[str, Any]) -> Table:
     """The last model's accuracy: a row a strategy, a column a split or an attack."""
-    return _grid(record, lambda runs: spread([_last(run, "accuracy") for run in runs]))
+    return _grid(record, _accuracy)
 
 
 def backdoors(record: dict[str, Any]) -> Table:
@@ -89,7 +89,7 @@ def stragglers(record: dict[str, Any]) -> Table:
                 *(column, row, f"{mean['seconds']:.0f}", f"{mean['usd']:.4f}"),
                 f"{events['late']:.0f} of {events['late'] + events['uploaded']:.0f}",
                 f"{events['dropped']:.0f}",
-                spread([_last(run, "accuracy") for run in runs]),
+                _accuracy(runs),
             ]
         )
     return rows
@@ -134,6 +134,15 @@ def spread(values: Sequence[float]) -> str:
         return f"{mean} ({len(values)} seeds)"
     low, high = mean_interval(values)
     return f"{mean} ({low:.1%} to {high:.1%})"
+
+
+def _accuracy(runs: Runs) -> str:
+    """The spread of the last accuracies; a run that failed, as where a model diverges, has none."""
+    ended = [_last(run, "accuracy") for run in runs if run.get("state") != "failed"]
+    failed = len(runs) - len(ended)
+    if not ended:
+        return f"failed ({failed} seed{'s' * (failed > 1)})"
+    return spread(ended) + (f", {failed} failed" if failed else "")
 
 
 def _extent(record: dict[str, Any]) -> str:
