@@ -10,12 +10,8 @@ https://flower.ai/docs/framework/ref-api/flwr.clientapp.ClientApp.html
 
 from __future__ import annotations
 
-import contextlib
-import random
-import sys
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +19,11 @@ import numpy as np
 from client_sdk import hints
 from client_sdk.data.data import Data
 from client_sdk.errors import BadSettings, TrainingFailed
+from client_sdk.task.randomness import all_seeded
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Result, Task, Weights
 
 _LIFE = 86_400.0  # seconds that a message to a ClientApp is valid
-_random_state = threading.RLock()  # a Flower client draws from generators that all threads share
 
 
 class FlowerTask(Task):
@@ -82,7 +78,7 @@ class FlowerTask(Task):
 
     def initial(self, seed: int) -> Weights:
         """The parameters of `initial`, or of a client's `get_parameters`. Raises BadSettings."""
-        with _seeded(seed):
+        with all_seeded(seed):
             if self._initial is not None:
                 return self._named(self._initial())
             if self._data is not None:
@@ -98,14 +94,14 @@ class FlowerTask(Task):
     def train(self, weights: Weights, data: Data, training: TrainSettings, seed: int) -> Result:
         """What `fit` gives. Raises TrainingFailed where that has another form than Flower's."""
         told = _settings(training) if self._config is None else self._config(training)
-        with _seeded(seed):
+        with all_seeded(seed):
             found = self._made(data).fit(self.model(weights), {"seed": seed, **told})
         parameters, examples, metrics = _three(found, "fit", "parameters, examples, metrics")
         return Result(self._named(parameters), examples, metrics or {})
 
     def evaluate(self, weights: Weights, data: Data) -> Mapping[str, float]:
         """The loss and the metrics that `evaluate` gives. Raises TrainingFailed as `train`."""
-        with _seeded(0):
+        with all_seeded(0):
             found = self._made(data).evaluate(self.model(weights), {})
         loss, _, metrics = _three(found, "evaluate", "loss, examples, metrics")
         return {**(metrics or {}), "loss": loss}
@@ -169,7 +165,7 @@ class FlowerAppTask(Task):
         return self._terms
 
     def initial(self, seed: int) -> Weights:
-        with _seeded(seed):
+        with all_seeded(seed):
             return {name: np.asarray(one) for name, one in self._initial().items()}
 
     def train(self, weights: Weights, data: Data, training: TrainSettings, seed: int) -> Result:
@@ -221,7 +217,7 @@ class FlowerAppTask(Task):
             **{"created_at": time.time(), "ttl": _LIFE},
         )
         message = flower.Message(content=content, metadata=about)
-        with _seeded(seed):
+        with all_seeded(seed):
             node_config = dict(self._node_config(data))
             context = flower.Context(
                 run_id=0,
@@ -260,21 +256,3 @@ def _three(found: Any, method: str, of: str) -> tuple[Any, Any, Any]:
             f"A client's {method} must give three things ({of}), not a {type(found).__name__}."
         )
     return found
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Random numbers are a function of the seed in it, and as before behind it."""
-    torch = sys.modules.get("torch")
-    fork = contextlib.nullcontext() if torch is None else torch.random.fork_rng(devices=[])
-    with _random_state, fork:
-        of_python, of_numpy = random.getstate(), np.random.get_state()
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        if torch is not None:
-            torch.manual_seed(seed % 2**63)
-        try:
-            yield
-        finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)

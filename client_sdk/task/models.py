@@ -13,6 +13,7 @@ from torch import nn
 
 from client_sdk.data.seeds import SeededRandom
 from client_sdk.errors import DataError
+from client_sdk.task.randomness import torch_seeded
 
 MAX_WEIGHTS = 2**25  # of a network that this SDK makes: 128 MiB, for pictures of about 260x260
 MAX_WORKING = 2**28  # numbers, a gigabyte for one image: a stranger's file must not fill the memory
@@ -151,7 +152,7 @@ def build(spec: ModelSpec, seed: int | None = None) -> TwoLayerCNN:
 
     They are uniform within one over the root of a unit's inputs, as PyTorch's are by default.
     """
-    with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it is
+    with torch_seeded(0):  # the caller's random state stays as it is
         network = TwoLayerCNN(spec)
     if seed is not None:
         draws = SeededRandom(seed)

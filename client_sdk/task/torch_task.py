@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from client_sdk.data.seeds import SeededRandom
 from client_sdk.errors import BadSettings, DataError
 from client_sdk.task.answers import Answer, Reader, answers_of, read_inputs
 from client_sdk.task.optimisers import without_compiler
+from client_sdk.task.randomness import torch_seeded
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.soundness import (
     NoAccidentalPairs,
@@ -55,7 +54,6 @@ Measure = Callable[[torch.Tensor, torch.Tensor], Any]
 Optimiser = Callable[..., Any]
 
 EVALUATION_BATCH = 256  # examples
-_random_state = threading.Lock()  # PyTorch's generator is one for all threads of a process
 
 
 def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> float:
@@ -134,7 +132,7 @@ class TorchTask(Task):
         """PyTorch's own initial weights by this seed, or those of the module that was given."""
         if isinstance(self._network, nn.Module):
             return weights_of(self._network)
-        with _seeded(seed):
+        with torch_seeded(seed):
             return weights_of(_make(self._network))
 
     def train(self, weights: Weights, data: Data, training: TrainSettings, seed: int) -> Result:
@@ -148,7 +146,7 @@ class TorchTask(Task):
             raise DataError("Batch normalisation cannot train on a single example.")
         draws = SeededRandom(seed)
         total = torch.zeros(())
-        with _seeded(seed):  # of dropout
+        with torch_seeded(seed):  # of dropout
             for _ in range(training.epochs):
                 total = torch.zeros(())
                 order = draws.permutation(len(data))
@@ -171,7 +169,7 @@ class TorchTask(Task):
             raise NotTogether(f"the examples of {type(data).__name__} are read one at a time")
         model = self._copy().train().to(pick_device())
         batch = _batch(data, range(min(len(data), 3)))
-        with _seeded(0):
+        with torch_seeded(0):
             outputs, targets = self._call(model, batch)
             if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
                 raise NotTogether("outputs and targets are no tensors")
@@ -321,17 +319,9 @@ class TorchTask(Task):
     def _copy(self) -> nn.Module:
         """A module of the network; making a new one each time would draw random numbers."""
         if self._made is None:
-            with _seeded(0):
+            with torch_seeded(0):
                 self._made = _make(self._network)
         return copy.deepcopy(self._made)
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """PyTorch's random numbers are a function of the seed in it, and as before behind it."""
-    with _random_state, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed % 2**63)
-        yield
 
 
 def _make(network: Any) -> nn.Module:

@@ -18,6 +18,7 @@ from client_sdk.data.tables.preparing import with_scales
 from client_sdk.data.tables.schema import Schema
 from client_sdk.errors import DataError
 from client_sdk.task.model_file import TABLE, read_metadata
+from client_sdk.task.randomness import torch_seeded
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.steps import Steps
 from client_sdk.task.task import ALL_CORRECTIONS, Result, Task, Weights
@@ -112,8 +113,7 @@ class TableTask(Task):
 
     def initial(self, seed: int) -> Weights:
         """PyTorch's usual initial weights, as a function of the seed."""
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
+        with torch_seeded(seed):
             return weights_of(self._build())
 
     @_one_thread()
