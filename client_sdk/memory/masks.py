@@ -134,21 +134,14 @@ class Masks:
 
     async def _keys(self, phase: Phase, own: Member) -> masking.PhaseKeys:
         """The keys to send, signed if this party has an identity."""
-        attempt, keys = phase.attempt, (own.box_key.hex(), own.mask_key.hex())
-        if self._identity is None:
-            return masking.PhaseKeys(attempt=attempt, box_key=keys[0], mask_key=keys[1])
-        view = await self._view(phase.round, attempt)
-        proof = self._identity.sign(attempt_in(self._experiment_id, view), own)
-        return masking.ProvenKeys(
-            attempt=attempt,
-            box_key=keys[0],
-            mask_key=keys[1],
-            proof=masking.Proof(
-                identity=proof.identity.hex(),
-                signature=proof.signature.hex(),
-                certificate=proof.certificate,
-            ),
+        keys = masking.PhaseKeys(
+            attempt=phase.attempt, box_key=own.box_key.hex(), mask_key=own.mask_key.hex()
         )
+        if self._identity is None:
+            return keys
+        view = await self._view(phase.round, phase.attempt)
+        proof = self._identity.sign(attempt_in(self._experiment_id, view), own)
+        return masking.ProvenKeys(**dict(keys), proof=masking.Proof.of(proof))
 
     def _party(self, notes: Notes, view: masking.MaskingView) -> Party:
         context = attempt_in(self._experiment_id, view)

@@ -7,7 +7,6 @@ authorities. All functions raise UsageError for files that cannot be read or use
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from client_sdk.errors import UsageError
+from client_sdk.task.durable_file import create_durably
 from serverless_fl.privacy.secure.authority import PEM, Authority
 from serverless_fl.privacy.secure.identity import FINGERPRINT, Identity, Pins
 from serverless_fl.wire.text import clean
@@ -37,15 +37,10 @@ def write_identity(path: Path) -> Identity:
     made = Identity.new()
     data = made.secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with _faults(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            create_durably(path, data)
         except FileExistsError as error:
             raise UsageError(f"{path} is there already: give another file.") from error
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
     return made
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, FiniteFloat, StringConstraints
 
 from serverless_fl.domain.metrics import MAX_METRICS
 from serverless_fl.domain.round import RoundState
+from serverless_fl.privacy.secure import context
 from serverless_fl.wire.base import Answer, Body, MetricName, Sha256
 from serverless_fl.wire.bounds import (
     MAX_CLIENTS,
@@ -60,6 +61,14 @@ class Proof(Body):
     identity: PublicKey
     signature: Signature
     certificate: Certificate = ""
+
+    @classmethod
+    def of(cls, proof: context.Proof) -> Proof:
+        return cls(
+            identity=proof.identity.hex(),
+            signature=proof.signature.hex(),
+            certificate=proof.certificate,
+        )
 
 
 class ProvenKeys(PhaseKeys):

@@ -13,34 +13,15 @@ from client_sdk.participant import Participant
 from client_sdk.tools.verify import verify
 from client_sdk.trust.limits import Limits
 from tests.support.federation import BOTH_STORES, key_of
-from tests.support.masked import MASKED, Drifting, enrolled, take_turns
-
-INITIAL = {
-    "a.weight": np.linspace(-1, 1, 30, dtype=np.float32).reshape(5, 6),
-    "b.weight": np.zeros(7, np.float32),
-    "steps": np.array([3], np.int64),
-}
-
-
-async def begin(federation, told=None, memory=None, **changes):
-    trainer = Drifting()
-    settings = MASKED | {"dataset_size": 42, "keep_updates": 9} | changes
-    initial = safetensors.numpy.save(INITIAL)
-    experiment_id, key = await federation.create(initial, **settings)
-    count = settings.get("clients", 4)
-    clients = await enrolled(federation, experiment_id, key, trainer, count, memory, told)
-    return experiment_id, clients, trainer
-
-
-async def model(federation, experiment_id, version):
-    return safetensors.numpy.load(await federation.admin.download_model(experiment_id, version))
-
-
-def weighted(trainer, clients, slots, number, name):
-    """The mean of the clients' changes by their examples."""
-    examples = {slot: len(clients[slot]._indices) for slot in slots}
-    total = sum(trainer.changes[s, number, name] * examples[s] for s in slots)
-    return total / sum(examples.values())
+from tests.support.masked import (
+    INITIAL,
+    Drifting,
+    begin,
+    model,
+    require_mean,
+    take_turns,
+    weighted,
+)
 
 
 @BOTH_STORES
@@ -76,11 +57,7 @@ async def test_a_client_that_is_lost_in_any_phase(federation, state):
     done = await take_turns(federation, clients, {2: state})
     assert done.state == "completed"
     slots = range(4) if state == "unmasking" else (0, 1, 3)
-    after = await model(federation, experiment_id, 1)
-    exact = INITIAL["a.weight"] + weighted(trainer, clients, slots, 1, "a.weight")
-    assert np.abs(after["a.weight"] - exact).max() < 1e-6
-    findings = await verify(federation.admin, experiment_id)
-    assert all(found.good for found in findings), findings
+    await require_mean(federation, experiment_id, clients, trainer, slots)
 
 
 @pytest.mark.parametrize("state", ["advertising", "sharing", "collecting", "unmasking"])
@@ -110,11 +87,7 @@ async def test_an_attempt_without_a_quorum_is_followed_by_one_with_new_keys(fede
     slots = [int(u.client.rpartition("-")[2]) for u in round_.updates]
     assert round_.attempt == 2
     assert not set(slots) & set(first[:2])
-    after = await model(federation, experiment_id, 1)
-    exact = INITIAL["a.weight"] + weighted(trainer, clients, slots, 1, "a.weight")
-    assert np.abs(after["a.weight"] - exact).max() < 1e-6
-    findings = await verify(federation.admin, experiment_id)
-    assert all(found.good for found in findings), findings
+    await require_mean(federation, experiment_id, clients, trainer, slots)
 
 
 async def test_what_the_store_holds_of_a_client_is_masked(federation):
@@ -150,9 +123,7 @@ async def test_a_client_that_dies_and_comes_back_goes_on_with_its_notes(federati
             done = done or turn.done
             clients[number]._masks_of = None
     assert done.state == "completed"
-    after = await model(federation, experiment_id, 1)
-    exact = INITIAL["a.weight"] + weighted(trainer, clients, range(4), 1, "a.weight")
-    assert np.abs(after["a.weight"] - exact).max() < 1e-6
+    await require_mean(federation, experiment_id, clients, trainer, range(4))
     assert hashlib.sha256((tmp_path / "0.masks").read_bytes()).digest()
 
 

@@ -8,10 +8,16 @@ import safetensors.numpy
 from client_sdk.memory.memory import Memory
 from client_sdk.participant import Participant
 from client_sdk.task.task import LocalUpdate
+from client_sdk.tools.verify import verify
 from serverless_fl.wire.turns import Train
 from tests.support.federation import key_of
 
 MASKED = {"secure_aggregation": "pairs", "clients_per_round": 4, "max_weight_change": 0.5}
+INITIAL = {
+    "a.weight": np.linspace(-1, 1, 30, dtype=np.float32).reshape(5, 6),
+    "b.weight": np.zeros(7, np.float32),
+    "steps": np.array([3], np.int64),
+}
 
 
 class Drifting:
@@ -53,6 +59,36 @@ async def enrolled(
         await client.enrol(key)
         clients.append(client)
     return clients
+
+
+async def begin(federation, told=None, memory=None, **changes):
+    trainer = Drifting()
+    settings = MASKED | {"dataset_size": 42, "keep_updates": 9} | changes
+    initial = safetensors.numpy.save(INITIAL)
+    experiment_id, key = await federation.create(initial, **settings)
+    count = settings.get("clients", 4)
+    clients = await enrolled(federation, experiment_id, key, trainer, count, memory, told)
+    return experiment_id, clients, trainer
+
+
+async def model(federation, experiment_id, version):
+    return safetensors.numpy.load(await federation.admin.download_model(experiment_id, version))
+
+
+def weighted(trainer, clients, slots, number, name):
+    """The mean of the clients' changes by their examples."""
+    examples = {slot: len(clients[slot]._indices) for slot in slots}
+    total = sum(trainer.changes[s, number, name] * examples[s] for s in slots)
+    return total / sum(examples.values())
+
+
+async def require_mean(federation, experiment_id, clients, trainer, slots):
+    """Model 1 is the mean of these clients' updates, and `verify` recomputes it."""
+    after = await model(federation, experiment_id, 1)
+    exact = INITIAL["a.weight"] + weighted(trainer, clients, slots, 1, "a.weight")
+    assert np.abs(after["a.weight"] - exact).max() < 1e-6
+    findings = await verify(federation.admin, experiment_id)
+    assert all(found.good for found in findings), findings
 
 
 async def take_turns(federation, clients, lost=None, most=200):

@@ -9,7 +9,6 @@ from app.service.coordinator import Masking
 from serverless_fl.domain.errors import Conflict
 from serverless_fl.domain.records import PhaseAnswer, PhaseBoxes, PhaseKeys, client_id, slot_named
 from serverless_fl.domain.round import Round
-from serverless_fl.privacy.secure.context import Proof
 from serverless_fl.wire import masking
 
 
@@ -33,7 +32,7 @@ def masking_body(found: Masking) -> masking.MaskingView:
                 client=client_id(member.slot),
                 box_key=member.box_key.hex(),
                 mask_key=member.mask_key.hex(),
-                proof=_proof_body(member.proof),
+                proof=None if member.proof is None else masking.Proof.of(member.proof),
             )
             for member in context.roster
         ],
@@ -62,16 +61,6 @@ def receipt_body(round_: Round) -> masking.PhaseReceipt:
 def keys_of(slot: int, body: masking.ProvenKeys) -> PhaseKeys:
     proof = {} if body.proof is None else body.proof.model_dump()
     return PhaseKeys(slot=slot, box_key=body.box_key, mask_key=body.mask_key, **proof)
-
-
-def _proof_body(proof: Proof | None) -> masking.Proof | None:
-    if proof is None:
-        return None
-    return masking.Proof(
-        identity=proof.identity.hex(),
-        signature=proof.signature.hex(),
-        certificate=proof.certificate,
-    )
 
 
 def boxes_of(slot: int, body: masking.PhaseBoxes) -> PhaseBoxes:
