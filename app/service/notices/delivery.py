@@ -46,9 +46,9 @@ class Notices:
         return self._is_recent(experiment.ended_at) and not is_over
 
     async def deliver(self, experiments: Iterable[str], until: float) -> None:
-        """Send what is due of these, to all addresses side by side, until the time is up.
+        """Send the notices of these experiments that are due, until the time is up.
 
-        Each address gets at least one message, if there is one.
+        All addresses are called side by side, and each gets at least one message, if one is due.
         """
         hooks = self.context.webhooks
         if hooks is None:
