@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 
 from app.telemetry import logs
 from benchmarks.algorithms import simulated
@@ -87,12 +88,7 @@ def likelihood_ratios(target: np.ndarray, shadows: np.ndarray, inside: np.ndarra
 
 def area(scores: np.ndarray, inside: np.ndarray) -> float:
     """The probability that an example that was in scores higher than one that was not."""
-    order = np.unique(scores, return_inverse=True)[1]
-    places = np.bincount(order)
-    ranks = (places.cumsum() - (places - 1) / 2)[order]
-    members = int(inside.sum())
-    above = ranks[inside].sum() - members * (members + 1) / 2
-    return float(above / (members * (len(inside) - members)))
+    return float(roc_auc_score(inside, scores))
 
 
 def found_at(scores: np.ndarray, inside: np.ndarray, rate: float = RATE) -> float:
