@@ -117,6 +117,7 @@ class Popen(ANEW):
             "folder": str(told["cwd"] or Path.cwd()),
             "files": list(files),
             "session": told["start_new_session"],
+            "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
         }
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.connect(address)
@@ -257,7 +258,12 @@ def _opened_by(choose: selectors.BaseSelector) -> list[socket.socket]:
 
 
 def _become(request: dict, files: list[int], base: list[str]) -> None:
-    """Take over the request's files, folder, environment and search path."""
+    """Take over the request's signals, files, folder, environment and search path.
+
+    The warm process has the signals of the test that started it, which may have blocked Ctrl-C.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
     if request["session"]:
         os.setsid()
     wanted = request["files"]
