@@ -400,5 +400,6 @@ def _add_task(group: Group) -> None:
         "--task",
         metavar="MODULE:NAME",
         help="a task of your own: its place in Python, as my_package.my_module:task; --dataset (or "
-        "--data) may then be such a place, too, of (x, y), or of such a pair to train and to test",
+        "--data) may then be such a place, too, of (x, y), of such a pair to train and to test, or "
+        "(--dataset) of dicts of these by site",
     )

@@ -42,12 +42,18 @@ def load_data(flag: str, place: str) -> tuple[Data, Data | None]:
 
     They are a pair of data sets, or one data set without a test part. Raises UsageError, DataError.
     """
+    train, test = load_pair(flag, place)
+    return as_data(train), None if test is None else as_data(test)
+
+
+def load_pair(flag: str, place: str) -> tuple[Any, Any]:
+    """As `load_data`, but each part as it is, such as a dict of sites. Raises UsageError."""
     found = _load(flag, place)
     if callable(found) and not isinstance(found, Data):
         found = _call(flag, place, found)
     if isinstance(found, tuple) and len(found) == 2 and not _is_array(found[0]):
-        return as_data(found[0]), as_data(found[1])
-    return as_data(found), None
+        return found
+    return found, None
 
 
 def _is_array(found: Any) -> bool:

@@ -10,14 +10,14 @@ import numpy as np
 
 from client_sdk.cli import own_task, run_table
 from client_sdk.data import datasets
-from client_sdk.data.data import Data
+from client_sdk.data.data import Data, as_data
 from client_sdk.data.preparation import parse_size
 from client_sdk.data.splits import looking
 from client_sdk.data.splits.drawing import split_of
 from client_sdk.data.splits.split import Examples
 from client_sdk.data.tables.reading import is_table
 from client_sdk.errors import UsageError
-from client_sdk.recipes.sharing import hold_out_test
+from client_sdk.recipes.sharing import hold_out_test, is_of_sites, of_sites
 from client_sdk.task.initial import described_pictures, described_table
 from client_sdk.task.joining import scaled_like
 from client_sdk.task.pictures import picture_task
@@ -49,13 +49,7 @@ def load(arguments: argparse.Namespace, initial: bytes | None = None) -> RunData
     if own_task.names_an_object(arguments.dataset):
         if arguments.task is None:
             raise UsageError(f"--dataset {arguments.dataset} is for a --task of your own.")
-        task = own_task.load_task(arguments.task)
-        train, test = own_task.load_data("--dataset", arguments.dataset)
-        if test is None:
-            train, test = hold_out_test(train, arguments.settings.nested().get("seed", 0))
-        task.meet(train)
-        name = arguments.dataset.rpartition(":")[2]
-        return RunData(task, name, "", train, test, looking.of_data(train))
+        return _of_own_code(arguments)
     path = Path(arguments.dataset)
     if arguments.label is not None or (is_table(path) and path.suffix.lower() != ".npz"):
         return _of_table(arguments, path, initial)
@@ -83,6 +77,27 @@ def load(arguments: argparse.Namespace, initial: bytes | None = None) -> RunData
         dataset.classes,
         dataset.test_sites,
     )
+
+
+def _of_own_code(arguments: argparse.Namespace) -> RunData:
+    """The task and the data that a user's own code gives; of sites, where it gives a dict."""
+    task = own_task.load_task(arguments.task)
+    train, test = own_task.load_pair("--dataset", arguments.dataset)
+    seed = arguments.settings.nested().get("seed", 0)
+    name = arguments.dataset.rpartition(":")[2]
+    if is_of_sites(train):
+        shared = of_sites(train, test, seed)
+        assert shared.drawn is not None  # noqa: S101  (sites are drawn)
+        task.meet(shared.train)
+        sites = np.repeat(shared.drawn.names, [len(part) for part in shared.drawn.parts])
+        examples = looking.of_sites(shared.train, sites)
+        return RunData(
+            *(task, name, "", shared.train, shared.test, examples), test_sites=shared.test_sites
+        )
+    data = as_data(train)
+    data, held_out = hold_out_test(data, seed) if test is None else (data, as_data(test))
+    task.meet(data)
+    return RunData(task, name, "", data, held_out, looking.of_data(data))
 
 
 def _of_table(arguments: argparse.Namespace, path: Path, initial: bytes | None) -> RunData:

@@ -6,15 +6,18 @@ equally; with any other split, its experiment is one whose parties bring data of
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
 
-from client_sdk.cli.settings import Given, effective
+from client_sdk.cli.settings import BY_COLUMN, Given, effective
 from client_sdk.data.splits import SPLITS
 from client_sdk.data.splits.drawing import Drawn, described, draw, split_of
 from client_sdk.data.splits.equal import Equal
 from client_sdk.data.splits.split import Examples, Split
+from client_sdk.errors import UsageError
+from serverless_fl.alternatives import NAME
 from serverless_fl.domain.experiment import OWN
 from serverless_fl.wire.choices import OneOf, plain
 from serverless_fl.wire.config import ExperimentConfig
@@ -36,6 +39,14 @@ def settle(given: Given, examples: Examples, *, dataset: str, model: str) -> Run
 
     Raises UsageError and DataError.
     """
+    if examples.of_sites:
+        given = replace(given, of_sites=True)
+        chosen = given.nested()["split"][NAME]
+        if chosen != BY_COLUMN:
+            raise UsageError(
+                f"{given.name('split')} {chosen}: the data are those of sites, one for each "
+                "client, so there is nothing to split."
+            )
     split = split_of(given.nested().get("split", plain(Equal())))
     clients = split.clients_in(examples) if split is not None else None
     found = effective(

@@ -28,6 +28,7 @@ FROM_DATA = frozenset({"dataset", "dataset_size", "model"})  # a run takes them 
 OF_PARTIES = frozenset(  # a run shares out a common data set
     {"data", "max_examples_per_client", "normalisation"}
 )
+BY_COLUMN = "by-column"  # the split of data that came as those of sites
 _OTHER_FLAGS = {"deadline_seconds": "--deadline"}  # where the flag is not the setting's name
 _SMALL_SHARD = 200  # examples; in a smaller one an epoch of batches of 50 has few steps
 DERIVED = {  # defaults that a run derives from its data
@@ -61,6 +62,7 @@ class Given:
     file: Path | None = None
     declared: type[ExperimentConfig] = ExperimentConfig  # the settings that there are
     own_data: bool = False  # parties bring data of their own, so some defaults are others
+    of_sites: bool = False  # the data of a run came as those of sites
 
     @property
     def values(self) -> dict[str, Any]:
@@ -88,6 +90,8 @@ class Given:
 
     def _usual(self) -> Mapping[str, Mapping[str, Any]]:
         """The choices that are made where nobody says more, as far as the data decide them."""
+        if self.of_sites:
+            return {"split": {NAME: BY_COLUMN}}
         schedule = self.values.get("schedule", SYNCHRONOUS.name)
         if not self.own_data or schedule != SYNCHRONOUS.name:
             return {}

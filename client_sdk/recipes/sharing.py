@@ -39,8 +39,12 @@ class Shared:
 def share_out(train: Any, test: Any, clients: int | None, split: Law, seed: int) -> Shared:
     """The data as `simulate` takes them. Raises BadSettings, DataError."""
     owners = None
-    if isinstance(train, Mapping) and train and all(map(_is_data, train.values())):
-        return _sites(train, test, clients, split, seed)
+    if is_of_sites(train):
+        if clients not in (None, len(train)):
+            raise BadSettings(f"{len(train)} sites are {len(train)} clients: leave out {clients=}.")
+        if split != "equal":
+            raise BadSettings("Sites have their own data: there is nothing to split.")
+        return of_sites(train, test, seed)
     if _is_pictures(train):
         examples = looking.of_dataset(train)
         owners = train.test_sites if test is None else None
@@ -71,14 +75,11 @@ def hold_out_test(data: Data, seed: int) -> tuple[Data, Data]:
     return data.subset(sorted(order[cut:])), data.subset(sorted(order[:cut]))
 
 
-def _sites(
-    train: Mapping[Any, Any], test: Any, clients: int | None, split: Law, seed: int
-) -> Shared:
-    """One client for each site; without a test set, each site holds a fifth out for it."""
-    if clients not in (None, len(train)):
-        raise BadSettings(f"{len(train)} sites are {len(train)} clients: leave out {clients=}.")
-    if split != "equal":
-        raise BadSettings("Sites have their own data: there is nothing to split.")
+def of_sites(train: Mapping[Any, Any], test: Any, seed: int) -> Shared:
+    """One client for each site; without a test set, each site holds a fifth out for it.
+
+    Raises DataError.
+    """
     parts = {str(name): as_data(found) for name, found in train.items()}
     if empty := [name for name, data in parts.items() if not len(data)]:
         raise DataError(f"The site {empty[0]} has no examples.")
@@ -89,7 +90,7 @@ def _sites(
         }
         parts = {name: first for name, (first, _) in halves.items()}
         tests = {name: second for name, (_, second) in halves.items()}
-    elif _is_of_sites(test):
+    elif is_of_sites(test):
         tests = {str(name): as_data(found) for name, found in test.items()}
     else:
         tests = {"": _test_set(test)}
@@ -112,13 +113,14 @@ def _test_set(test: Any) -> Data:
     """A data set, or those of several sites together."""
     if _is_pictures(test):
         return as_data(test.test)
-    if _is_of_sites(test):
+    if is_of_sites(test):
         return join([as_data(found) for found in test.values()])
     return as_data(test)
 
 
-def _is_of_sites(test: Any) -> bool:
-    return isinstance(test, Mapping) and bool(test) and all(map(_is_data, test.values()))
+def is_of_sites(found: Any) -> bool:
+    """Whether these are data sets by the names of their sites."""
+    return isinstance(found, Mapping) and bool(found) and all(map(_is_data, found.values()))
 
 
 def _is_data(found: Any) -> bool:

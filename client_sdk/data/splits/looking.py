@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from client_sdk.data.tables.table import Table, as_category
 if TYPE_CHECKING:  # it imports PyTorch, for which a simulation of other tasks need not wait
     from client_sdk.data.dataset import Dataset
 
+SITE = "site"  # the column that the split by-column takes unless it is told another
 UNKNOWN = "unknown"  # the site of a row that names none
 
 
@@ -38,6 +40,11 @@ def of_data(data: Data) -> Examples:
         if y.ndim == 1 and y.dtype.kind in "iubUSO":
             labels = np.unique(y, return_inverse=True)[1].astype(np.int64)
     return Examples(len(data), labels)
+
+
+def of_sites(train: Data, owners: np.ndarray) -> Examples:
+    """The data of several sites together; `owners` [N] names the site of each example."""
+    return replace(of_data(train), columns={SITE: owners}, of_sites=True)
 
 
 class _Words(Mapping[str, np.ndarray]):

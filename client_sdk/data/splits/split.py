@@ -20,12 +20,14 @@ class Examples:
     """What a split may look at: the number of examples, their labels, and columns by name.
 
     `labels` are int64 [N], places in the classes; None where the examples have no classes. A column
-    is [N] words, for example the site of each example.
+    is [N] words, for example the site of each example. `of_sites`: the data came as those of sites,
+    which the column `site` names, so there is nothing to split.
     """
 
     count: int
     labels: np.ndarray | None = None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    of_sites: bool = False
 
     def by_class(self, split: str) -> list[np.ndarray]:
         """The examples of each class that has some, ascending. Raises DataError without classes."""
