@@ -5,7 +5,7 @@ from serverless_fl.domain.experiment import ExperimentState
 FAILED, USAGE, UNREACHABLE, REFUSED, STOPPED, TRAINING, DIFFERS, PAUSED = range(1, 9)
 IGNORED, NOT_KEPT, UNFORESEEN = range(9, 12)
 TEXT = """exit codes:
-  0    the experiment completed
+  0    the experiment completed; with join --once it may also go on
   1    it failed (no quorum in any attempt); the last good model is kept
   2    bad arguments, data or settings, or a machine that lacks something (room on a disk, say)
   3    the coordinator did not answer, or its answer was not a coordinator's

@@ -40,8 +40,10 @@ def emulator_path() -> Path:
 class LambdaContainer(Container):
     """One emulated container; it takes events at `url` + INVOKE."""
 
+    handler, seconds = HANDLER, lambda_gateway.SECONDS
+
     def __init__(self, environment: Mapping[str, str], log: IO[bytes] | None = None) -> None:
-        timeout = {"AWS_LAMBDA_FUNCTION_TIMEOUT": str(lambda_gateway.SECONDS)}
+        timeout = {"AWS_LAMBDA_FUNCTION_TIMEOUT": str(self.seconds)}
         super().__init__(timeout | dict(environment), log)
 
     def command(self, port: int) -> list[str]:
@@ -49,8 +51,14 @@ class LambdaContainer(Container):
             *(str(emulator_path()), "--log-level", "error"),
             *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
             *("--runtime-api-address", f"127.0.0.1:{free_port()}"),
-            *(sys.executable, "-m", "awslambdaric", HANDLER),
+            *(sys.executable, "-m", "awslambdaric", self.handler),
         ]
+
+
+class ClientContainer(LambdaContainer):
+    """A container of a party's client, which takes one turn an event."""
+
+    handler, seconds = "client_sdk.entry.function.handler", 900
 
 
 def main() -> None:

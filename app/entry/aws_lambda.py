@@ -22,9 +22,10 @@ from app.api.edge.prefix import BasePath
 from app.config import Settings, read_settings
 from app.entry.container import Container, platform_settings
 from app.entry.gateways import AnyRequest, is_request
-from app.entry.secret import OF_THE_SECRET, WatchedSettings, fetch_secret, secrets_of
+from app.entry.secret import OF_THE_SECRET, WatchedSettings, secrets_of
 from app.telemetry.emf import Embedded
 from app.telemetry.logs import ERROR, log_event
+from serverless_fl.aws_secret import fetch_secret
 from serverless_fl.domain.errors import StoreUnavailable
 
 PART_BYTES = 4 * 1024**2  # Lambda takes 6 MB a call, after base64

@@ -345,6 +345,12 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
         "(default: one in .serverless-fl/ for this coordinator, experiment and name)",
     )
     parser.add_argument(
+        "--once",
+        action="store_true",
+        help="take one turn and end, for cron, timers and functions: the same command goes on, and "
+        "is worth while after the seconds that it prints",
+    )
+    parser.add_argument(
         "--min-participants",
         type=values.positive,
         metavar="N",

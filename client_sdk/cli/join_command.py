@@ -17,6 +17,8 @@ from client_sdk.cli.joining_client import JoiningClient
 from client_sdk.cli.joining_trust import limits_of, read_trust
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
+from client_sdk.engines.engine import Engine
+from client_sdk.engines.in_line import InLine
 from client_sdk.engines.processes import Processes
 from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import UsageError
@@ -95,13 +97,18 @@ async def _participate(
     if spec != task.about.spec:
         raise UsageError(f"The experiment's model does not fit the data of {dataset.name}.")
     require_no_other(task, initial)
-    trainer = LocalTrainer(task, dataset.train, Processes(arguments.workers or 1))
+    trainer = LocalTrainer(task, dataset.train, _engine(arguments))
     with interrupts.cancelling(), contextlib.closing(trainer):
         trainer.start()
         await asyncio.to_thread(trainer.prepare)
         participant = joining.participant(trainer, examples=len(dataset.train_y))
         done = await joining.take_part(participant)
     return joining.exit_code(done)
+
+
+def _engine(arguments: argparse.Namespace) -> Engine:
+    """For one turn this process will do, as functions may start no others."""
+    return InLine() if arguments.once else Processes(arguments.workers or 1)
 
 
 def _load_data(

@@ -70,13 +70,23 @@ class JoiningClient:
             pins=self.pins,
         )
 
-    async def take_part(self, participant: Participant) -> Done:
-        """Enrol, and take part until the experiment ends."""
-        await participant.enrol(self.arguments.enrol_key)
-        return await participant.run()
+    async def take_part(self, participant: Participant) -> Done | None:
+        """Enrol, and take part until the experiment ends; with --once, for one turn.
 
-    def exit_code(self, done: Done) -> int:
-        """Say what was refused, and give the exit code of this end."""
+        None: the experiment goes on.
+        """
+        await participant.enrol(self.arguments.enrol_key)
+        if not self.arguments.once:
+            return await participant.run()
+        turn = await participant.turn()
+        if turn.done is None:
+            self.console.say(f"The next turn is worth while in {turn.seconds:.0f} s.")
+        return turn.done
+
+    def exit_code(self, done: Done | None) -> int:
+        """Say what was refused, and give the exit code of this end; 0 where there is none yet."""
+        if done is None:
+            return 0
         ignored = self.progress.ignored
         if ignored:
             self.console.say(ignored)

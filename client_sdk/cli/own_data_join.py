@@ -52,7 +52,7 @@ async def participate(joining: JoiningClient) -> int:
     )
     with interrupts.cancelling(), contextlib.closing(trainer):
         done = await joining.take_part(participant)
-        if arguments.out is not None and done.model_version is not None:
+        if arguments.out is not None and done is not None and done.model_version is not None:
             model = await participant.model(done.model_version)
             task, _, _ = await _ready(participant, site, federated)
             write_model(arguments.out, task, model)
@@ -83,7 +83,7 @@ async def _trainer(
     task, data, notes = await _ready(participant, site, federated)
     for note in notes:
         console.say(note)
-    # Tables train in less time than a process takes to start.
-    is_large = isinstance(task, PictureTask)
+    # Tables train in less time than a process takes to start, and functions may start none.
+    is_large = isinstance(task, PictureTask) and not arguments.once
     engine: Engine = Processes(arguments.workers or 1) if is_large else InLine()
     return LocalTrainer(task, data, engine)

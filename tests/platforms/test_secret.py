@@ -17,9 +17,9 @@ from app.entry.secret import (
     FAILED_SECONDS,
     FRESH_SECONDS,
     WatchedSettings,
-    fetch_secret,
     secrets_of,
 )
+from serverless_fl.aws_secret import fetch_secret
 from tests.support.federation import Clock
 
 ROOT = Path(__file__).parents[2]
@@ -154,8 +154,8 @@ def test_what_aws_refuses_is_said_in_a_sentence(aws, secret_id, code):
 @pytest.mark.parametrize("kind", ["nobody listens", "hangs"])
 def test_a_service_that_does_not_answer_is_not_waited_for(monkeypatch, secret_id, kind):
     """As in a VPC without an endpoint. The number of tries and the time of each are bounded."""
-    monkeypatch.setattr("app.entry.secret.CONNECT_SECONDS", 0.3)
-    monkeypatch.setattr("app.entry.secret.READ_SECONDS", 0.3)
+    monkeypatch.setattr("serverless_fl.aws_secret.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("serverless_fl.aws_secret.READ_SECONDS", 0.3)
     taken = []
     with socket.create_server(("127.0.0.1", 0), backlog=10) as silent:
         silent.settimeout(20)

@@ -94,10 +94,10 @@ def through_lambda(
     return through(lambda_gateway.create_app([c.url for c in containers], shape))
 
 
-def invoke(container: Container, event: dict[str, Any]) -> Any:
+def invoke(container: Container, event: dict[str, Any], seconds: float = 60) -> Any:
     """Lambda's answer to an event that comes through no gateway."""
     url = container.url + lambda_gateway.INVOKE
-    return httpx.post(url, json=event, timeout=60, trust_env=False).json()
+    return httpx.post(url, json=event, timeout=seconds, trust_env=False).json()
 
 
 def through_openwhisk(
