@@ -6,7 +6,7 @@ import base64
 import ipaddress
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.service.limits import Limits
+from app.service.people.claims import ClaimNames, read_claim_roles
+from app.service.people.keys import PersonKey, read_keys
 
 PREFIX = "FL_"
 ADMIN_KEY_CHARACTERS = 16  # at least
@@ -66,6 +68,46 @@ class Settings(BaseSettings):
         None,
         description="The old admin key, during a change: both keys work, and the coordinator can "
         "show enrolment keys that it made under the old one",
+    )
+    keys: str = Field(
+        "",
+        description="Keys of people beside the admin key, separated by commas, each as "
+        "NAME:ROLES:SHA256, such as alice:owner+reader:9f2c...; `python -m app.entry.new_key` "
+        "makes one. An admin does everything, an owner runs the experiments that it creates, and a "
+        "reader looks at all and changes nothing",
+    )
+    oidc_issuer: str = Field(
+        "",
+        description="The issuer of people's tokens (OpenID Connect), such as "
+        "https://login.example.org/realms/fl: the coordinator takes tokens that it has signed",
+    )
+    oidc_audience: str = Field(
+        "",
+        validate_default=True,
+        description="What a token must have as its audience (aud): the coordinator's id at the "
+        "issuer",
+    )
+    oidc_name_claim: str = Field(
+        "sub",
+        min_length=1,
+        description="The claim that names a person in records. Choose none that people can change "
+        "themselves",
+    )
+    oidc_roles_claim: str = Field(
+        "roles",
+        min_length=1,
+        description="The claim that has a person's roles, or a path to it, such as "
+        "realm_access.roles",
+    )
+    oidc_roles: str = Field(
+        "",
+        description="The roles of the values of that claim, separated by commas, such as "
+        "fl-team=owner+reader; by default admin, owner and reader stand for themselves",
+    )
+    public_views: bool = Field(
+        True,
+        description="Everybody who reaches the coordinator sees experiments, rounds, clients' "
+        "names and metrics. false: only people with a key, and members of the experiment",
     )
     secret_id: str | None = Field(
         None,
@@ -221,6 +263,38 @@ class Settings(BaseSettings):
             raise ValueError("must hold only printable ASCII characters, as an HTTP header does")
         return SecretStr(key)
 
+    @field_validator("keys")
+    @classmethod
+    def _of_people(cls, value: str) -> str:
+        read_keys(_listed(value))
+        return value
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer_by_https(cls, value: str) -> str:
+        if value:
+            parts = urlsplit(value)
+            here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+            if not (parts.scheme == "https" or here) or not parts.hostname or parts.query:
+                raise ValueError("must be an https:// address, exactly as the issuer's tokens say")
+        return value
+
+    @field_validator("oidc_audience")
+    @classmethod
+    def _audience_of_issuer(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("oidc_issuer") and not value:
+            raise ValueError(
+                "must be set where FL_OIDC_ISSUER is: else a token for any other service of the "
+                "issuer would do"
+            )
+        return value
+
+    @field_validator("oidc_roles")
+    @classmethod
+    def _roles_of_claim(cls, value: str) -> str:
+        read_claim_roles(_listed(value))
+        return value
+
     @field_validator("s3_public_endpoint")
     @classmethod
     def _origin_only(cls, value: str | None) -> str | None:
@@ -292,6 +366,18 @@ class Settings(BaseSettings):
             if found.prefixlen == 0:
                 raise ValueError("must not be a network of all addresses: every caller could lie")
         return value
+
+    @property
+    def person_keys(self) -> list[PersonKey]:
+        """The keys of people beside the admin key."""
+        return read_keys(_listed(self.keys))
+
+    @property
+    def claim_names(self) -> ClaimNames:
+        """The claims of a token that name a person and its roles."""
+        values = read_claim_roles(_listed(self.oidc_roles))
+        names = ClaimNames(self.oidc_name_claim, self.oidc_roles_claim)
+        return replace(names, values=values) if values else names
 
     @property
     def limits(self) -> Limits:

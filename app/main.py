@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.api.edge import errors, routing
+from app.api.edge import auth, errors, routing
 from app.api.edge.concurrent_parts import ConcurrentParts
 from app.api.edge.envelope import Envelope
 from app.api.edge.guard import Guard
@@ -36,7 +36,7 @@ from app.config import BadSettings, Settings, read_settings
 from app.service.coordinator import Context, Coordinator, Repository
 from app.service.tick import ticking
 from app.store.local_key import local_admin_key
-from app.store.port import Blobs, DirectBlobs, Documents, Webhooks
+from app.store.port import Blobs, DirectBlobs, Documents, TokenIssuer, Webhooks
 from app.telemetry import logs, trace
 from serverless_fl import __version__
 from serverless_fl.domain.errors import StoreUnavailable
@@ -47,7 +47,7 @@ Parties that may not share their data train one model together. This coordinator
 trains nothing. It enrols **clients** and gives each a random part of the data set. Every **round**
 it draws a **cohort**, takes the cohort's weights and averages them into the next **model version**.
 
-1. The admin creates an experiment and uploads its initial weights.
+1. An admin or an owner creates an experiment and uploads its initial weights.
 2. Each client subscribes with the enrolment key, and gets a token and a shard.
 3. Each client asks for its round status, and trains, waits, or is done.
 4. Everybody with a key to the experiment downloads the models.
@@ -55,10 +55,10 @@ it draws a **cohort**, takes the cohort's weights and averages them into the nex
 Weights are safetensors files. The coordinator never unpickles anything.
 """
 TAGS = [
-    {"name": "Run an experiment", "description": "With the admin key."},
+    {"name": "Run an experiment", "description": "With the admin key, or the owner's."},
     {"name": "Take part", "description": "With the enrolment key, then with the client's token."},
     {"name": "Models", "description": "With any key to the experiment."},
-    {"name": "Watch", "description": "Without a key."},
+    {"name": "Watch", "description": "Without a key, unless the operator has closed it."},
 ]
 
 # Headers that pages of other origins may send and read, beside those that browsers always allow.
@@ -81,6 +81,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
     """
     settings = settings or read_settings()
     prices = Prices.load(settings.prices)  # at the start, so that the operator sees an error
+    issuer = _issuer(settings)
     admin_key, previous_key = (
         key.get_secret_value() if key else None
         for key in (settings.admin_key, settings.admin_key_previous)
@@ -110,7 +111,9 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
             webhooks=_webhooks(settings),
         )
         app.state.admin_key = key
-        app.state.coordinator = Coordinator(context, key, previous_key)
+        app.state.coordinator = Coordinator(
+            *(context, key, previous_key, settings.person_keys), issuer, settings.claim_names
+        )
         store = "mongodb" if settings.mongodb_url else "sqlite"
         logs.log_event("coordinator started", version=app.version, store=store, process=os.getpid())
         async with ticking(app.state.coordinator.ticks, settings.tick_seconds):
@@ -134,8 +137,10 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         redoc_url=None,
     )
     app.state.live = live = events.Live(settings.live)
+    app.state.public_views = settings.public_views
     app.state.reading = ConcurrentParts()
     errors.install(app)
+    auth.declare_issuer(app, settings.oidc_issuer)
     routing.install(
         app,
         [
@@ -232,6 +237,20 @@ def _webhooks(settings: Settings) -> Webhooks | None:
     from app.store.webhooks import HttpWebhooks
 
     return HttpWebhooks(urls, secret)
+
+
+def _issuer(settings: Settings) -> TokenIssuer | None:
+    """Give the issuer of people's tokens. Raises BadSettings if its packages are missing."""
+    if not settings.oidc_issuer:
+        return None
+    from app.store.oidc import OidcIssuer
+
+    if find_spec("jwt") is None or find_spec("httpx") is None:
+        raise BadSettings(
+            "FL_OIDC_ISSUER needs PyJWT and httpx: "
+            f"{sys.executable} -m pip install 'serverless-fl[oidc]'"
+        )
+    return OidcIssuer(settings.oidc_issuer, settings.oidc_audience)
 
 
 def _local_admin_key(settings: Settings) -> str:

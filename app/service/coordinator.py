@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.service.clients.credentials import AdminKeys
 from app.service.clients.enrolment import Enrolled, Enrolment, Subscriber, Subscription
 from app.service.clients.long_poll import LongPolls
@@ -17,6 +19,10 @@ from app.service.experiments.lifecycle import Experiments
 from app.service.experiments.pausing import Pausing
 from app.service.files.uploads import PartPlan
 from app.service.limits import Limits
+from app.service.people.claims import ClaimNames
+from app.service.people.keys import PersonKey
+from app.service.people.recognition import People
+from app.service.people.roles import Person
 from app.service.reading.audit import Audit
 from app.service.reading.details import (
     ExperimentDetails,
@@ -32,8 +38,10 @@ from app.service.reading.watch import Watch
 from app.service.records.repository import Repository
 from app.service.rounds.machine import Rounds
 from app.service.tick import Ticks
+from app.store.port import TokenIssuer
 
 __all__ = [
+    "ClaimNames",
     "Context",
     "Coordinator",
     "Declaration",
@@ -47,6 +55,8 @@ __all__ = [
     "Masking",
     "PartPlan",
     "PastRound",
+    "Person",
+    "PersonKey",
     "Phase",
     "Repository",
     "RoundDetails",
@@ -68,10 +78,17 @@ class Coordinator:
     """
 
     def __init__(
-        self, context: Context, admin_key: str, previous_admin_key: str | None = None
+        self,
+        context: Context,
+        admin_key: str,
+        previous_admin_key: str | None = None,
+        keys: Sequence[PersonKey] = (),
+        issuer: TokenIssuer | None = None,
+        claims: ClaimNames | None = None,
     ) -> None:
         self.context = context
         self.admin_keys = AdminKeys(admin_key, previous_admin_key)
+        self.people = People(self.admin_keys, keys, issuer, claims)
         self.rounds = Rounds(context)
         self.experiments = Experiments(context, self.rounds, self.admin_keys)
         self.deletion = Deletion(context, self.experiments)

@@ -171,3 +171,14 @@ class Webhooks(Protocol):
         `notice` is its id, which is the same for each try.
         """
         ...
+
+
+class TokenIssuer(Protocol):
+    """Whoever gives out tokens to people, by which they call the coordinator."""
+
+    async def claims(self, token: str) -> Mapping[str, Any]:
+        """Check a token and give what it says of its holder.
+
+        Raises Unauthenticated, IssuerUnavailable.
+        """
+        ...

@@ -31,7 +31,8 @@ class AuditAction(StrEnum):
 class AuditEvent:
     """One act. `clients` are the slots that it affects; `cursor` is unique and orders the events.
 
-    `who` is `admin`, `admin (previous key)`, a client's id, or `coordinator`.
+    `who` is `admin`, `admin (previous key)`, another person's name, a client's id, or
+    `coordinator`.
     """
 
     cursor: str

@@ -130,6 +130,12 @@ class Busy(CoordinatorError):
     code = "busy"
 
 
+class IssuerUnavailable(CoordinatorError):
+    """The issuer of people's tokens did not give out its keys. A caller may try again."""
+
+    code = "issuer-unavailable"
+
+
 class StoreUnavailable(CoordinatorError):
     """A store (the database, or the bucket of weights) did not answer. A caller may try again.
 

@@ -327,10 +327,10 @@ class Experiment:
     """One training run. `round` is the open round (0 before the first).
 
     `model_version` is the newest model. `streak` counts the last rounds in a row whose global model
-    met the target accuracy. `revoked` are the slots of revoked clients. `created_by` and `ended_by`
-    name an admin key or the coordinator. `usage` is the estimated usage up to the last closed
-    round. `pausing` names the person that asked for a pause; the pause begins when the open round
-    closes. `draw_version` is the version of the rules that draw its shards
+    met the target accuracy. `revoked` are the slots of revoked clients. `created_by` is the name of
+    the owner; `ended_by` is that of a person, or the coordinator. `usage` is the estimated usage up
+    to the last closed round. `pausing` names the person that asked for a pause; the pause begins
+    when the open round closes. `draw_version` is the version of the rules that draw its shards
     (`serverless_fl.domain.draws`); an experiment from before version 2 records none.
 
     Version 0, the versions from `models_from` on and the best versions stay. `garbage` are the

@@ -243,3 +243,4 @@ class Evaluation:
     num_examples: int
     metrics: dict[str, float]
     received_at: float
+    reported_by: str = ""  # the person that reported what is CENTRAL; empty in earlier records

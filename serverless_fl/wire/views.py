@@ -278,6 +278,13 @@ class ModelPart(Answer):
     url: Url | None
 
 
+class PersonView(Answer):
+    """The holder of a person's key."""
+
+    name: Shown = Field(examples=["alice"])
+    roles: Listed[Shown] = Field(examples=[["owner", "reader"]])
+
+
 class AuditEvent(Answer):
     """An entry of the audit log: an actor, an action and its time. `clients` are affected by it."""
 
@@ -285,8 +292,8 @@ class AuditEvent(Answer):
     at: datetime
     who: Shown = Field(
         examples=["admin"],
-        description="`admin`, `admin (previous key)`, a client, or `coordinator` for an action "
-        "that nobody asked for",
+        description="`admin`, `admin (previous key)`, another person, a client, or `coordinator` "
+        "for an action that nobody asked for",
     )
     what: AuditAction
     round: RoundNumber | None

@@ -44,11 +44,13 @@ def test_each_is_the_version_that_the_tests_ran_with():
 def test_all_that_the_coordinator_needs_is_among_them():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = extras["dependencies"] + [
-        item for extra in ("server", "aws") for item in extras["optional-dependencies"][extra]
+        item
+        for extra in ("server", "aws", "oidc")
+        for item in extras["optional-dependencies"][extra]
     ]
     names = {canonical(re.match(r"[A-Za-z0-9._-]+", item)[0]) for item in wanted}
     assert names <= set(requirements())
-    assert not {"torch", "httpx", "pytest"} & set(requirements())
+    assert not {"torch", "matplotlib", "pytest"} & set(requirements())
 
 
 def test_compiled_ones_have_files_for_more_than_one_platform():

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Scope
 
-from app.service.coordinator import Coordinator
+from app.service.coordinator import Coordinator, Person
 from app.telemetry import ids
-from serverless_fl.domain.errors import Unauthenticated
+from serverless_fl.domain.errors import NotFound, Unauthenticated
 from serverless_fl.domain.records import CENTRAL, Client
 from serverless_fl.wire.bounds import MAX_ROUNDS
 
 _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="key",
-    description="The admin key, an experiment's enrolment key, or a client's token.",
+    description="The admin key, a person's key (FL_KEYS) or token (FL_OIDC_ISSUER), an "
+    "experiment's enrolment key, or a client's token.",
 )
 # This dependency serves only the OpenAPI document; `secret_of` reads the header.
 Declared = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -68,20 +70,81 @@ async def bearer(request: Request, _: Declared) -> str:
 Bearer = Annotated[str, Depends(bearer)]
 
 
-async def admin(service: Service, secret: Bearer) -> str:
-    return admin_of(service, secret)
+async def person_of(scope: Scope, service: Coordinator, secret: str) -> Person:
+    """Find the person whose key or token this is.
+
+    Raises Unauthenticated, Forbidden for a token without a role, IssuerUnavailable.
+    """
+    found = await _known_person(scope, service, secret)
+    if found is None:
+        raise Unauthenticated(
+            "This needs a person's key: the admin key (FL_ADMIN_KEY of the coordinator), or a key "
+            "or token that its operator takes (FL_KEYS, FL_OIDC_ISSUER)."
+        )
+    return found
 
 
-def admin_of(service: Coordinator, secret: str) -> str:
-    """Give the admin's name for the records. Raises Unauthenticated for any other key."""
-    name = service.admin_keys.caller(secret)
-    if name is None:
-        raise Unauthenticated("This needs the admin key (FL_ADMIN_KEY of the coordinator).")
-    return name
+async def _known_person(scope: Scope, service: Coordinator, secret: str) -> Person | None:
+    """Look up a person, once a request."""
+    state = scope.setdefault("state", {})
+    known: tuple[str, Person | None] | None = state.get("person")
+    if known is None or known[0] != secret:
+        known = state["person"] = (secret, await service.people.find(secret))
+    return known[1]
 
 
-Admin = Depends(admin)
-AdminCaller = Annotated[str, Admin]
+async def person(request: Request, service: Service, secret: Bearer) -> Person:
+    return await person_of(request.scope, service, secret)
+
+
+CallingPerson = Annotated[Person, Depends(person)]
+
+
+async def creator(caller: CallingPerson) -> str:
+    """Give the name of a person that may create experiments. Raises Forbidden."""
+    caller.require_creator()
+    return caller.name
+
+
+CreatorName = Annotated[str, Depends(creator)]
+
+
+async def owner(
+    request: Request, service: Service, experiment_id: ExperimentId, secret: Bearer
+) -> str:
+    """Give the name of an admin or of the experiment's owner."""
+    return await owner_of(request.scope, service, experiment_id, secret)
+
+
+async def owner_of(scope: Scope, service: Coordinator, experiment_id: str, secret: str) -> str:
+    """Give the name of a person that may do everything in the experiment.
+
+    Raises Unauthenticated, Forbidden, NotFound.
+    """
+    found = await person_of(scope, service, secret)
+    if not found.is_admin:
+        try:
+            found.require_owner(await service.experiments.find(experiment_id))
+        except NotFound:  # the deletion of an owner is safe to repeat, as an admin's is
+            if not await service.deletion.was_by(experiment_id, found.name):
+                raise
+    return found.name
+
+
+OwnersOnly = Depends(owner)
+OwnerName = Annotated[str, OwnersOnly]
+
+
+async def reader(
+    request: Request, service: Service, experiment_id: ExperimentId, secret: Bearer
+) -> None:
+    """Let people through that may see everything of the experiment. Raises Forbidden."""
+    found = await person_of(request.scope, service, secret)
+    if not found.is_admin:
+        found.require_reader(await service.experiments.find(experiment_id))
+
+
+ReadersOnly = Depends(reader)
 
 
 async def client(
@@ -106,37 +169,102 @@ async def client_of(scope: Scope, service: Coordinator, experiment_id: str, secr
 CallingClient = Annotated[Client, Depends(client)]
 
 
+@dataclass(frozen=True)
+class MemberCaller:
+    """A holder of any key or token of an experiment.
+
+    `source` is the name under which it reports evaluations: `central` for an owner, a client's id,
+    or empty for whoever may report none. `name` stands in records.
+    """
+
+    source: str
+    name: str
+
+
 async def member(
     request: Request, service: Service, experiment_id: ExperimentId, secret: Bearer
-) -> str:
+) -> MemberCaller:
     return await member_of(request.scope, service, experiment_id, secret)
 
 
-async def member_of(scope: Scope, service: Coordinator, experiment_id: str, secret: str) -> str:
-    """Accept any key or token of this experiment; give the name of its holder for evaluations.
+async def member_of(
+    scope: Scope, service: Coordinator, experiment_id: str, secret: str
+) -> MemberCaller:
+    """Accept any key or token of this experiment, and readers.
 
-    The name is `central` for the admin, a client's id, or empty for the enrolment key. Raises
-    Unauthenticated, NotFound.
+    Raises Unauthenticated, Forbidden, NotFound.
     """
-    if service.admin_keys.caller(secret) is not None:
-        await service.experiments.find(experiment_id)
-        return CENTRAL
     if service.enrolment.is_token(secret):
-        return (await client_of(scope, service, experiment_id, secret)).id
-    await service.enrolment.require_enrolment_key(experiment_id, secret)
-    return ""
+        found = await client_of(scope, service, experiment_id, secret)
+        return MemberCaller(found.id, found.id)
+    person = await _known_person(scope, service, secret)
+    if person is None:
+        await service.enrolment.require_enrolment_key(experiment_id, secret)
+        return MemberCaller("", "")
+    experiment = await service.experiments.find(experiment_id)
+    person.require_reader(experiment)
+    return MemberCaller(CENTRAL if person.owns(experiment) else "", person.name)
 
 
-Member = Annotated[str, Depends(member)]
+Member = Annotated[MemberCaller, Depends(member)]
+
+
+async def viewer(request: Request, service: Service, _: Declared) -> None:
+    """Let everybody look, unless the operator has closed the views (FL_PUBLIC_VIEWS).
+
+    Then people look, and the members of an experiment at that experiment. Raises Unauthenticated,
+    NotFound.
+    """
+    scope = request.scope
+    if request.app.state.public_views:
+        return
+    secret = require_secret(scope)
+    if "experiment_id" not in scope["path_params"]:
+        await person_of(scope, service, secret)
+    elif await _known_person(scope, service, secret) is None:
+        await member_of(scope, service, _experiment_of(scope), secret)
+
+
+Viewers = Depends(viewer)
+
+
+def declare_issuer(app: FastAPI, issuer: str) -> None:
+    """Declare the issuer of people's tokens in the OpenAPI document, if there is one."""
+    if not issuer:
+        return
+    build = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = build()
+        document["components"]["securitySchemes"]["issuer"] = {
+            "type": "openIdConnect",
+            "openIdConnectUrl": f"{issuer.rstrip('/')}/.well-known/openid-configuration",
+            "description": "A person's token, sent as the other keys are: `Authorization: Bearer`.",
+        }
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                wants = operation.get("security", [])
+                if "Take part" not in operation.get("tags", []) and {"issuer": []} not in wants:
+                    wants += [{"issuer": []}] if wants else []
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 # Checks of the key before the body is read (docs/decisions/0025). FastAPI alone would read the body
 # first.
 
 
-async def admin_first(scope: Scope) -> None:
-    """Raise Unauthenticated unless the request has the admin key."""
-    admin_of(_service(scope), require_secret(scope))
+async def creator_first(scope: Scope) -> None:
+    """Raise Unauthenticated or Forbidden unless the request's person may create experiments."""
+    found = await person_of(scope, _service(scope), require_secret(scope))
+    found.require_creator()
+
+
+async def owner_first(scope: Scope) -> None:
+    """Raise Unauthenticated or Forbidden unless the request is an admin's or the owner's."""
+    secret = require_secret(scope)
+    await owner_of(scope, _service(scope), _experiment_of(scope), secret)
 
 
 async def client_first(scope: Scope) -> None:

@@ -29,6 +29,7 @@ STATUS: Mapping[type[errors.CoordinatorError], int] = {
     errors.TooLarge: 413,
     errors.RangeNotSatisfiable: 416,
     errors.Busy: 503,
+    errors.IssuerUnavailable: 503,
     errors.StoreUnavailable: 503,
 }
 RETRY_AFTER_SECONDS = 2

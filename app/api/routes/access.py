@@ -8,27 +8,40 @@ from fastapi import Path, Query
 
 from app.api.bodies.clients import client_body
 from app.api.bodies.experiments import audit_body, enrolment_key_body
-from app.api.edge.auth import Admin, AdminCaller, Bearer, ExperimentId, Service, token_first
+from app.api.edge.auth import (
+    Bearer,
+    ExperimentId,
+    OwnerName,
+    OwnersOnly,
+    ReadersOnly,
+    Service,
+    token_first,
+)
 from app.api.edge.errors import responses
 from app.api.edge.routing import router, takes_body
 from app.api.routes.experiments import IdempotencyKey
 from serverless_fl.wire import schema, views
 
-admin = router("/experiments/{experiment_id}", tags=["Run an experiment"], dependencies=[Admin])
+owned = router(
+    "/experiments/{experiment_id}", tags=["Run an experiment"], dependencies=[OwnersOnly]
+)
+reading = router(
+    "/experiments/{experiment_id}", tags=["Run an experiment"], dependencies=[ReadersOnly]
+)
 own = router("/experiments/{experiment_id}", tags=["Take part"])
-routers = (admin, own)
+routers = (owned, reading, own)
 
 
-@admin.post(
+@owned.post(
     "/clients/{client_id}/revoke",
     summary="Revoke a client",
-    responses=responses(401, 404, 422, 503),
+    responses=responses(401, 403, 404, 422, 503),
 )
 async def revoke_client(
     service: Service,
     experiment_id: ExperimentId,
     client_id: Annotated[str, Path(pattern=r"^client-[0-9]{2,7}$", examples=["client-07"])],
-    by: AdminCaller,
+    by: OwnerName,
 ) -> views.ClientView:
     """The client's token stops working, no cohort includes it any more, and the open round does not
     wait for it. Its accepted updates stay, and no other client gets its slot. Safe to repeat.
@@ -36,25 +49,25 @@ async def revoke_client(
     return client_body(await service.access.revoke(experiment_id, client_id, by))
 
 
-@admin.get(
+@owned.get(
     "/enrolment-key",
     summary="Show the enrolment key",
-    responses=responses(401, 404, 409, 422, 503),
+    responses=responses(401, 403, 404, 409, 422, 503),
 )
 async def show_enrolment_key(service: Service, experiment_id: ExperimentId) -> schema.EnrolmentKey:
     """Derives the key from the admin key and a secret salt; the store holds only a hash of it."""
     return enrolment_key_body(await service.access.enrolment_key(experiment_id))
 
 
-@admin.post(
+@owned.post(
     "/enrolment-key",
     summary="Replace the enrolment key",
-    responses=responses(401, 404, 409, 422, 503),
+    responses=responses(401, 403, 404, 409, 422, 503),
 )
 async def replace_enrolment_key(
     service: Service,
     experiment_id: ExperimentId,
-    by: AdminCaller,
+    by: OwnerName,
     idempotency_key: IdempotencyKey = None,
 ) -> schema.EnrolmentKey:
     """The present key stops working. Enrolled clients stay enrolled."""
@@ -62,17 +75,17 @@ async def replace_enrolment_key(
     return enrolment_key_body(found)
 
 
-@admin.get(
+@owned.get(
     "/noise-secret",
     summary="Show the secret of the noise",
-    responses=responses(401, 404, 409, 422, 503),
+    responses=responses(401, 403, 404, 409, 422, 503),
 )
 async def show_noise_secret(service: Service, experiment_id: ExperimentId) -> views.NoiseSecret:
     """`verify` recomputes the noise of models with it. Whoever has it can take the noise off."""
     return views.NoiseSecret(secret=(await service.models.noise_secret(experiment_id)).hex())
 
 
-@admin.get("/audit", summary="Read the audit log", responses=responses(401, 404, 422, 503))
+@reading.get("/audit", summary="Read the audit log", responses=responses(401, 403, 404, 422, 503))
 async def read_audit_log(
     service: Service,
     experiment_id: ExperimentId,
@@ -81,7 +94,7 @@ async def read_audit_log(
     ] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[views.AuditEvent]:
-    """Lists who did what, and when; oldest first."""
+    """Lists who did what, and when; oldest first. For the owner, admins and readers."""
     return [audit_body(e) for e in await service.audit.events(experiment_id, after, limit)]
 
 

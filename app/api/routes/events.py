@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.bodies.experiments import experiment_body
 from app.api.edge import routing
-from app.api.edge.auth import ExperimentId, Service
+from app.api.edge.auth import ExperimentId, Service, Viewers
 from app.api.edge.errors import responses
 from app.api.edge.rate import network
 from app.service.coordinator import Coordinator, ExperimentDetails
@@ -118,6 +118,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
     summary="Watch an experiment",
     response_class=StreamingResponse,
     responses={**STREAM, **responses(404, 422, 503)},
+    dependencies=[Viewers],
 )
 async def watch_experiment(
     request: Request,

@@ -1,4 +1,4 @@
-"""Routes for the admin, who runs experiments, and for everybody, who may watch them."""
+"""Routes for admins and owners, who run experiments, and for everybody, who may watch them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from app.api.bodies.clients import client_body
 from app.api.bodies.experiments import created_body, experiment_body, line_body, origin_of
 from app.api.bodies.models import commit_of, model_body, parts_of, plan_body
 from app.api.bodies.rounds import round_body
-from app.api.edge.auth import Admin, AdminCaller, ExperimentId, RoundNumber, Service, admin_first
+from app.api.edge.auth import (
+    CallingPerson,
+    CreatorName,
+    ExperimentId,
+    OwnerName,
+    OwnersOnly,
+    RoundNumber,
+    Service,
+    Viewers,
+    creator_first,
+    owner_first,
+)
 from app.api.edge.errors import responses
 from app.api.edge.routing import LIST_BYTES, router, takes_body
 from app.api.edge.transfers import (
@@ -24,10 +35,11 @@ from app.api.edge.transfers import (
 from serverless_fl.wire import parts, schema, views
 from serverless_fl.wire.bounds import MAX_ROUNDS
 
-admin = router("/experiments", tags=["Run an experiment"], dependencies=[Admin])
-reading = router("/experiments", tags=["Watch"])
-key = router(tags=["Run an experiment"], dependencies=[Admin])
-routers = (admin, reading, key)
+creating = router("/experiments", tags=["Run an experiment"])
+owned = router("/experiments", tags=["Run an experiment"], dependencies=[OwnersOnly])
+reading = router("/experiments", tags=["Watch"], dependencies=[Viewers])
+key = router(tags=["Run an experiment"])
+routers = (creating, owned, reading, key)
 
 IdempotencyKey = Annotated[
     str | None,
@@ -39,21 +51,24 @@ IdempotencyKey = Annotated[
 ]
 
 
-@admin.post(
+@creating.post(
     "",
     status_code=201,
     summary="Create an experiment",
-    responses=responses(401, 409, 422, 503),
+    responses=responses(401, 403, 409, 422, 503),
 )
 async def create_experiment(
     service: Service,
     request: schema.CreateExperiment,
-    by: AdminCaller,
+    caller: CallingPerson,
+    by: CreatorName,
     idempotency_key: IdempotencyKey = None,
 ) -> schema.CreatedExperiment:
     """The experiment awaits its initial weights: upload them in parts, then commit them. Clients
-    can enrol only after that.
+    can enrol only after that. Whoever creates it owns it.
     """
+    if idempotency_key is not None and not caller.is_admin:
+        idempotency_key = f"{by}\n{idempotency_key}"  # another person's key is another key
     config = request.config.completed().to_config()
     experiment, key = await service.experiments.create(
         request.name, config, idempotency_key, by, origin_of(request.origin)
@@ -61,13 +76,13 @@ async def create_experiment(
     return created_body(experiment, key, service)
 
 
-takes_body(admin, admin_first)
+takes_body(creating, creator_first)
 
 
-@admin.put(
+@owned.put(
     "/{experiment_id}/initial-model/parts/{number}",
     summary="Upload a part of the initial weights",
-    responses=responses(401, 404, 409, 422, 503),
+    responses=responses(401, 403, 404, 409, 422, 503),
     openapi_extra=OCTETS,
 )
 async def put_initial_part(
@@ -83,13 +98,13 @@ async def put_initial_part(
     return schema.PartReceipt(number=number, sha256=sha256, size=len(data))
 
 
-takes_body(admin, admin_first)
+takes_body(owned, owner_first)
 
 
-@admin.post(
+@owned.post(
     "/{experiment_id}/initial-model/parts",
     summary="Announce parts of the initial weights",
-    responses=responses(401, 404, 409, 422, 503),
+    responses=responses(401, 403, 404, 409, 422, 503),
 )
 async def announce_initial_parts(
     service: Service, experiment_id: ExperimentId, request: parts.PartAnnouncements
@@ -101,32 +116,32 @@ async def announce_initial_parts(
     return [plan_body(plan) for plan in plans]
 
 
-takes_body(admin, admin_first)
+takes_body(owned, owner_first)
 
 
-@admin.post(
+@owned.post(
     "/{experiment_id}/initial-model",
     summary="Commit the initial weights and open the enrolment",
-    responses=responses(401, 404, 409, 422, 503),
+    responses=responses(401, 403, 404, 409, 422, 503),
 )
 async def commit_initial_model(
-    service: Service, experiment_id: ExperimentId, commit: schema.WeightsCommit, by: AdminCaller
+    service: Service, experiment_id: ExperimentId, commit: schema.WeightsCommit, by: OwnerName
 ) -> views.ModelView:
     """The weights become model version 0. Every update must have the same tensors."""
     model = await service.experiments.commit_initial(experiment_id, commit_of(commit), by)
     return model_body(model)
 
 
-takes_body(admin, admin_first, most=LIST_BYTES)
+takes_body(owned, owner_first, most=LIST_BYTES)
 
 
-@admin.post(
+@owned.post(
     "/{experiment_id}/pause",
     summary="Pause an experiment",
-    responses=responses(401, 404, 409, 422, 503),
+    responses=responses(401, 403, 404, 409, 422, 503),
 )
 async def pause_experiment(
-    service: Service, experiment_id: ExperimentId, by: AdminCaller
+    service: Service, experiment_id: ExperimentId, by: OwnerName
 ) -> views.ExperimentView:
     """The experiment pauses when the open round is closed: nothing is lost, and clients are told to
     wait. It also pauses by itself when its estimated cost has reached `budget_usd`, and before a
@@ -136,15 +151,15 @@ async def pause_experiment(
     return experiment_body(await service.views.experiment(experiment_id))
 
 
-@admin.post(
+@owned.post(
     "/{experiment_id}/resume",
     summary="Resume an experiment, or change its budget or its rounds",
-    responses=responses(401, 404, 409, 422, 503),
+    responses=responses(401, 403, 404, 409, 422, 503),
 )
 async def resume_experiment(
     service: Service,
     experiment_id: ExperimentId,
-    by: AdminCaller,
+    by: OwnerName,
     request: schema.Resume | None = None,
 ) -> views.ExperimentView:
     """Opens the next round. Answers 409 with the code `budget-reached` if the estimated cost is not
@@ -160,32 +175,34 @@ async def resume_experiment(
     return experiment_body(await service.views.experiment(experiment_id))
 
 
-takes_body(admin, admin_first)
+takes_body(owned, owner_first)
 
 
-@admin.post(
+@owned.post(
     "/{experiment_id}/stop",
     summary="Stop an experiment",
-    responses=responses(401, 404, 422, 503),
+    responses=responses(401, 403, 404, 422, 503),
 )
 async def stop_experiment(
-    service: Service, experiment_id: ExperimentId, by: AdminCaller
+    service: Service, experiment_id: ExperimentId, caller: CallingPerson, by: OwnerName
 ) -> views.ExperimentView:
     """The models stay. An experiment that has ended does not change."""
-    await service.experiments.stop(experiment_id, "Stopped by the admin.", by)
+    # Everybody may read the reason, so it names nobody; the audit log does.
+    who = "the admin" if caller.is_admin else "its owner"
+    await service.experiments.stop(experiment_id, f"Stopped by {who}.", by)
     return experiment_body(await service.views.experiment(experiment_id))
 
 
-@admin.delete(
+@owned.delete(
     "/{experiment_id}",
     status_code=204,
     summary="Delete an experiment",
-    responses=responses(401, 404, 409, 422, 503),
+    responses=responses(401, 403, 404, 409, 422, 503),
 )
 async def delete_experiment(
     service: Service,
     experiment_id: ExperimentId,
-    by: AdminCaller,
+    by: OwnerName,
     stop: Annotated[bool, Query(description="Stop it first, if it has not ended")] = False,
 ) -> None:
     """Deletes its models, updates, clients and records for good. After the answer no call finds the
@@ -195,9 +212,15 @@ async def delete_experiment(
     await service.deletion.delete(experiment_id, by, stop=stop)
 
 
-@key.get("/key", status_code=204, summary="Check the admin key", responses=responses(401, 503))
-async def check_key() -> None:
-    """Answers 204 if the key is the admin key. Changes nothing."""
+@key.get("/key", status_code=204, summary="Check a key", responses=responses(401, 503))
+async def check_key(caller: CallingPerson) -> None:
+    """Answers 204 if the key is the admin key, or another person's. Changes nothing."""
+
+
+@key.get("/me", summary="Say who calls", responses=responses(401, 503))
+async def show_caller(caller: CallingPerson) -> views.PersonView:
+    """Gives the name under which the key's holder stands in records, and what it may do."""
+    return views.PersonView(name=caller.name, roles=sorted(caller.roles))
 
 
 @reading.get("", summary="List experiments", responses=responses(422, 503))
@@ -248,11 +271,11 @@ async def show_round(
     return round_body(await service.views.round(experiment_id, number))
 
 
-@admin.get(
+@owned.get(
     "/{experiment_id}/rounds/{number}/updates/{slot}",
     summary="Download a kept update",
     response_class=Response,
-    responses={**WEIGHTS, **responses(401, 404, 416, 422, 503)},
+    responses={**WEIGHTS, **responses(401, 403, 404, 416, 422, 503)},
 )
 async def download_update(
     service: Service,

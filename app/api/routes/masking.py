@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from app.api.bodies.masking import answer_of, boxes_of, keys_of, masking_body, receipt_body
 from app.api.edge import routing
-from app.api.edge.auth import Admin, CallingClient, ExperimentId, RoundNumber, Service, client_first
+from app.api.edge.auth import (
+    CallingClient,
+    ExperimentId,
+    OwnersOnly,
+    RoundNumber,
+    Service,
+    client_first,
+)
 from app.api.edge.errors import responses
 from serverless_fl.wire import masking
 
@@ -28,8 +35,8 @@ async def get_masking(
 @router.get(
     "/rounds/{number}/unmasking",
     summary="What a masked round was unmasked with",
-    responses=responses(401, 404, 422, 503),
-    dependencies=[Admin],
+    responses=responses(401, 403, 404, 422, 503),
+    dependencies=[OwnersOnly],
 )
 async def get_unmasking(
     service: Service, experiment_id: ExperimentId, number: RoundNumber

@@ -8,7 +8,7 @@ from fastapi import Path, Query, Request, Response
 
 from app.api.bodies.models import evaluation_body, file_part_body, model_body
 from app.api.edge import routing
-from app.api.edge.auth import ExperimentId, Member, Service, member_first
+from app.api.edge.auth import ExperimentId, Member, Service, Viewers, member_first
 from app.api.edge.errors import responses
 from app.api.edge.transfers import WEIGHTS, weights_response
 from serverless_fl.domain.errors import Forbidden
@@ -23,7 +23,12 @@ MostParts = Annotated[int, Query(ge=1, le=parts.MAX_ANNOUNCED)]
 Version = Annotated[int, Path(ge=0, le=MAX_ROUNDS, examples=[10])]
 
 
-@router.get("/{experiment_id}/models", summary="List models", responses=responses(404, 422, 503))
+@router.get(
+    "/{experiment_id}/models",
+    summary="List models",
+    responses=responses(404, 422, 503),
+    dependencies=[Viewers],
+)
 async def list_models(
     service: Service,
     experiment_id: ExperimentId,
@@ -44,7 +49,7 @@ def version_header(model: ModelVersion) -> dict[str, str]:
     "/{experiment_id}/models/latest",
     summary="Download the newest model",
     response_class=Response,
-    responses={**WEIGHTS, **responses(401, 404, 416, 422, 503)},
+    responses={**WEIGHTS, **responses(401, 403, 404, 416, 422, 503)},
 )
 async def download_latest(
     service: Service, experiment_id: ExperimentId, member: Member, request: Request
@@ -58,7 +63,7 @@ async def download_latest(
     "/{experiment_id}/models/{version}",
     summary="Download a model version",
     response_class=Response,
-    responses={**WEIGHTS, **responses(401, 404, 416, 422, 503)},
+    responses={**WEIGHTS, **responses(401, 403, 404, 416, 422, 503)},
 )
 async def download_model(
     service: Service,
@@ -67,7 +72,9 @@ async def download_model(
     member: Member,
     request: Request,
 ) -> Response:
-    """For the admin, holders of the enrolment key, and clients. Knows ETag and Range."""
+    """For admins, the owner, readers, holders of the enrolment key, and clients. Knows ETag and
+    Range.
+    """
     model = await service.models.version(experiment_id, version)
     return await weights_response(request, service, model.blob, **version_header(model))
 
@@ -75,7 +82,7 @@ async def download_model(
 @router.get(
     "/{experiment_id}/models/{version}/parts",
     summary="List the parts of a model's file",
-    responses=responses(401, 404, 422, 503),
+    responses=responses(401, 403, 404, 422, 503),
 )
 async def list_model_parts(
     service: Service,
@@ -103,11 +110,15 @@ async def report_evaluation(
     member: Member,
     report: schema.EvaluationReport,
 ) -> views.EvaluationView:
-    """A client evaluates on data of its own, the admin on a central test set."""
-    if not member:
-        raise Forbidden("An enrolment key cannot report evaluations: enrol, then use the token.")
+    """A client evaluates on data of its own, an admin or the owner on a central test set."""
+    if not member.source:
+        raise Forbidden(
+            "Readers report no evaluations: this needs the role admin, or the experiment's owner."
+            if member.name
+            else "An enrolment key cannot report evaluations: enrol, then use the token."
+        )
     evaluation = await service.models.evaluate(
-        experiment_id, version, member, report.num_examples, report.metrics
+        experiment_id, version, member.source, report.num_examples, report.metrics, by=member.name
     )
     return evaluation_body(evaluation)
 

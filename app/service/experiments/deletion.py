@@ -23,7 +23,7 @@ from serverless_fl.domain.experiment import Experiment
 
 
 class Deletion:
-    """Deletes experiments for the admin."""
+    """Deletes experiments for admins and owners."""
 
     def __init__(self, context: Context, experiments: Experiments) -> None:
         self.context = context
@@ -39,6 +39,11 @@ class Deletion:
             await self._bury(experiment_id, by, stop)
         work = erase(self.context, found, most=self.context.limits.drop_bytes)
         await try_deletion(experiment_id, work)
+
+    async def was_by(self, experiment_id: str, name: str) -> bool:
+        """Say whether this person has deleted the experiment."""
+        found = await self.repo.tombstone(experiment_id)
+        return found is not None and found.deleted_by == name
 
     async def _bury(self, experiment_id: str, by: str, stop: bool) -> None:
         """Try to write the tombstone; another call may be faster. Raises NotFound, Conflict."""

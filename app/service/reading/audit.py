@@ -229,7 +229,7 @@ def _of_evaluations(evaluations: Iterable[Evaluation]) -> Iterator[AuditEvent]:
         slot = slot_named(evaluation.source)
         yield _event(
             evaluation.received_at,
-            "admin" if slot is None else evaluation.source,
+            evaluation.reported_by or "admin" if slot is None else evaluation.source,
             _A.EVALUATION_REPORTED,
             f"Of model version {evaluation.version}, on {evaluation.num_examples} examples",
             # It depends on this record alone, so the cursor stays when further ones are reported.

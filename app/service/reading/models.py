@@ -132,8 +132,12 @@ class Models:
         source: str,
         num_examples: int,
         metrics: dict[str, float],
+        *,
+        by: str = "admin",
     ) -> Evaluation:
         """Store what `source`, a client's id or "central", has measured; the first report stands.
+
+        `by` is the name of the caller.
 
         The model's file may be deleted by now. Raises NotFound, Conflict, Revoked, and BadWeights
         if a client reports more examples than it has.
@@ -153,6 +157,7 @@ class Models:
             num_examples=num_examples,
             metrics=metrics,
             received_at=self.context.clock(),
+            reported_by=by if source == CENTRAL else "",
         )
         added = await self.repo.add_evaluation(evaluation)
         standing = (

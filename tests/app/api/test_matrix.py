@@ -11,6 +11,7 @@ from fastapi.routing import iter_route_contexts
 from app.config import Settings
 from app.main import create_app
 from app.service.coordinator import Coordinator
+from app.service.people.keys import read_keys
 from tests.support.federation import ADMIN_KEY, Federation, config, key_of, weights
 from tests.support.plain_http import bearer
 from tests.support.some import some
@@ -36,6 +37,13 @@ NOBODIES: dict[str, bytes | None] = {
 }
 STRANGERS = ("another experiment's client", "another experiment's enrolment key")
 ADMINS = ("admin", "admin, previous key")
+OWNERS = ("owner", *ADMINS)
+PEOPLE = ("another owner", "reader", *OWNERS)
+KEYS = {  # of people beside the admin
+    "owner": ("alice", "the-key-of-alice-the-owner"),
+    "another owner": ("bob", "the-key-of-bob-another-owner"),
+    "reader": ("carol", "the-key-of-carol-the-reader"),
+}
 
 
 @dataclass
@@ -51,14 +59,21 @@ class World:
 
 
 async def build(federation) -> World:
-    coordinator = Coordinator(federation.app.state.coordinator.context, ADMIN_KEY, PREVIOUS_KEY)
+    keys = read_keys(
+        f"{name}:{who.split()[-1]}:{hashlib.sha256(key.encode()).hexdigest()}"
+        for who, (name, key) in KEYS.items()
+    )
+    context = federation.app.state.coordinator.context
+    coordinator = Coordinator(context, ADMIN_KEY, PREVIOUS_KEY, keys)
     federation.app.state.coordinator = coordinator
+    admin, federation.admin = federation.admin, federation.admin.using(KEYS["owner"][1])
     settings = {"clients": 5, "clients_per_round": 2, "download_encoding": "int8"}
     experiment, key = await federation.create(**settings)
     members = {m.id: m for m in [await federation.enrol(experiment, key, n) for n in range(5)]}
+    awaiting = await federation.admin.create_experiment("x", config(rounds=3), "awaiting-model")
+    federation.admin = admin
     other, other_key = await federation.create(rounds=7)
     stranger = await federation.enrol(other, other_key, 0)
-    awaiting = await federation.admin.create_experiment("x", config(rounds=3), "awaiting-model")
     cohort = await federation.cohort(experiment)
     idle = [client for client in members if client not in cohort]
     await federation.admin.revoke_client(experiment, idle[1])
@@ -71,6 +86,7 @@ async def build(federation) -> World:
         "enrolment key": key,
         "admin": ADMIN_KEY,
         "admin, previous key": PREVIOUS_KEY,
+        **{who: key for who, (_, key) in KEYS.items()},
         "another experiment's client": stranger.api.connection.key,
         "another experiment's enrolment key": other_key,
         "a hash": f"{own.split('.')[0]}.tok_{stored.token_hash}",
@@ -85,7 +101,7 @@ CALLERS = (
     *NOBODIES,
     *STRANGERS,
     *("own client", "another client", "revoked client", "enrolment key"),
-    *ADMINS,
+    *PEOPLE,
 )
 
 
@@ -100,11 +116,21 @@ def all_of(status: int) -> dict[str, int]:
     return only(status, *CALLERS)
 
 
-def admins(status: int = 200) -> dict[str, int]:
-    return only(status, *ADMINS)
+def people(status: int, *callers: str) -> dict[str, int]:
+    """`status` for these people, 403 for the others, and 401 for those that are none."""
+    return only(status, *callers) | {who: 403 for who in PEOPLE if who not in callers}
 
 
-MEMBERS = ("own client", "another client", "enrolment key", *ADMINS)
+def owners(status: int = 200) -> dict[str, int]:
+    return people(status, *OWNERS)
+
+
+def members(status: int = 200, **others: int) -> dict[str, int]:
+    """Those of the experiment, and readers."""
+    return only(status, *MEMBERS, another_owner=403, **others)
+
+
+MEMBERS = ("own client", "another client", "enrolment key", "reader", *OWNERS)
 CLIENTS = ("own client", "another client")
 
 
@@ -131,41 +157,44 @@ ROWS: dict[tuple[str, str], Row] = {
     ("GET", "/health"): Row(all_of(200)),
     ("GET", "/ready"): Row(all_of(200)),
     ("GET", "/metrics"): Row(all_of(200)),
-    ("GET", "/v1/key"): Row(admins(204)),
+    ("GET", "/v1/key"): Row(only(204, *PEOPLE)),
+    ("GET", "/v1/me"): Row(only(200, *PEOPLE)),
     ("GET", "/docs"): Row(all_of(200)),
     ("GET", "/openapi.json"): Row(all_of(200)),
     ("GET", "/v1/experiments"): Row(all_of(200)),
-    ("POST", "/v1/experiments"): Row(admins(201), json=lambda w: {"config": config().model_dump()}),
-    ("GET", E): Row(all_of(200)),
-    ("PUT", f"{E}/initial-model/parts/{{number}}"): Row(admins(), awaiting=True, **PART),
-    ("POST", f"{E}/initial-model/parts"): Row(admins(), json=lambda w: ANNOUNCE, awaiting=True),
-    ("POST", f"{E}/initial-model"): Row(  # 409: the parts were not sent
-        admins(409), json=lambda w: COMMIT, awaiting=True
+    ("POST", "/v1/experiments"): Row(
+        people(201, "another owner", *OWNERS), json=lambda w: {"config": config().model_dump()}
     ),
-    ("POST", f"{E}/pause"): Row(admins()),
-    ("POST", f"{E}/resume"): Row(admins(), json=lambda w: {"budget_usd": 5.0}),
-    ("POST", f"{E}/stop"): Row(admins()),
-    ("DELETE", E): Row(admins(409)),  # 409: it runs; what an admin deletes is in test_deletion.py
+    ("GET", E): Row(all_of(200)),
+    ("PUT", f"{E}/initial-model/parts/{{number}}"): Row(owners(), awaiting=True, **PART),
+    ("POST", f"{E}/initial-model/parts"): Row(owners(), json=lambda w: ANNOUNCE, awaiting=True),
+    ("POST", f"{E}/initial-model"): Row(  # 409: the parts were not sent
+        owners(409), json=lambda w: COMMIT, awaiting=True
+    ),
+    ("POST", f"{E}/pause"): Row(owners()),
+    ("POST", f"{E}/resume"): Row(owners(), json=lambda w: {"budget_usd": 5.0}),
+    ("POST", f"{E}/stop"): Row(owners()),
+    ("DELETE", E): Row(owners(409)),  # 409: it runs; what an owner deletes is in test_deletion.py
     ("GET", f"{E}/events"): Row(all_of(200), ended=True),
     ("GET", f"{E}/clients"): Row(all_of(200)),
-    ("POST", f"{E}/clients/{{client_id}}/revoke"): Row(admins()),
-    ("GET", f"{E}/enrolment-key"): Row(admins()),
-    ("POST", f"{E}/enrolment-key"): Row(admins()),
-    ("GET", f"{E}/noise-secret"): Row(admins(409)),  # 409: it has no noise
-    ("GET", f"{E}/audit"): Row(admins()),
+    ("POST", f"{E}/clients/{{client_id}}/revoke"): Row(owners()),
+    ("GET", f"{E}/enrolment-key"): Row(owners()),
+    ("POST", f"{E}/enrolment-key"): Row(owners()),
+    ("GET", f"{E}/noise-secret"): Row(owners(409)),  # 409: it has no noise
+    ("GET", f"{E}/audit"): Row(people(200, "reader", *OWNERS)),
     ("GET", f"{E}/rounds/{{number}}"): Row(all_of(200)),
-    ("GET", f"{E}/rounds/{{number}}/updates/{{slot}}"): Row(admins(404)),  # 404: none is kept
+    ("GET", f"{E}/rounds/{{number}}/updates/{{slot}}"): Row(owners(404)),  # 404: none is kept
     ("GET", f"{E}/models"): Row(all_of(200)),
-    ("GET", f"{E}/models/latest"): Row(only(200, *MEMBERS)),
-    ("GET", f"{E}/models/{{version}}"): Row(only(200, *MEMBERS)),
-    ("GET", f"{E}/models/{{version}}/parts"): Row(only(200, *MEMBERS)),
-    ("GET", f"{E}/models/{{version}}/encoded"): Row(only(200, *MEMBERS)),
-    ("GET", f"{E}/models/{{version}}/encoded/parts"): Row(only(200, *MEMBERS)),
+    ("GET", f"{E}/models/latest"): Row(members()),
+    ("GET", f"{E}/models/{{version}}"): Row(members()),
+    ("GET", f"{E}/models/{{version}}/parts"): Row(members()),
+    ("GET", f"{E}/models/{{version}}/encoded"): Row(members()),
+    ("GET", f"{E}/models/{{version}}/encoded/parts"): Row(members()),
     # 404: FedAvg has no state.
-    ("GET", f"{E}/models/{{version}}/state/{{name}}"): Row(only(404, *MEMBERS)),
-    ("GET", f"{E}/models/{{version}}/state/{{name}}/parts"): Row(only(404, *MEMBERS)),
+    ("GET", f"{E}/models/{{version}}/state/{{name}}"): Row(members(404)),
+    ("GET", f"{E}/models/{{version}}/state/{{name}}/parts"): Row(members(404)),
     ("POST", f"{E}/models/{{version}}/evaluations"): Row(
-        only(200, *MEMBERS, enrolment_key=403),
+        members(enrolment_key=403, reader=403),
         json=lambda w: {"num_examples": 5, "metrics": {"loss": 0.5}},
     ),
     ("POST", f"{E}/clients"): Row(  # 409: every slot is taken
@@ -175,13 +204,13 @@ ROWS: dict[tuple[str, str], Row] = {
     ("POST", f"{E}/token"): Row(
         only(200, "own client"), json=lambda w: {"client_key": w.client_key}
     ),
-    ("GET", f"{E}/agreement"): Row(only(409, *MEMBERS)),  # 409: it shares out a common data set
+    ("GET", f"{E}/agreement"): Row(members(409)),  # 409: it shares out a common data set
     ("GET", f"{E}/shard"): Row(only(200, *CLIENTS)),
     ("GET", f"{E}/status"): Row(only(200, *CLIENTS)),
     # 409: not in the cohort.
     # 404 and 409: the round has no masks.
     ("GET", f"{E}/rounds/{{number}}/masking"): Row(only(404, *CLIENTS)),
-    ("GET", f"{E}/rounds/{{number}}/unmasking"): Row(admins(404)),
+    ("GET", f"{E}/rounds/{{number}}/unmasking"): Row(owners(404)),
     ("POST", f"{E}/rounds/{{number}}/masking/keys"): Row(
         only(409, *CLIENTS),
         json=lambda w: {"attempt": 1, "box_key": "a" * 64, "mask_key": "b" * 64},

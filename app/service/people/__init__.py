@@ -1,0 +1,1 @@
+"""People who call: their roles, and how the coordinator recognises them."""
