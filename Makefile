@@ -75,6 +75,10 @@ sam-validate: .venv-sam/ready  ## checks template.yaml with the SAM CLI
 mlflow-test: .venv-mlflow/ready  ## tests the records that `run --track mlflow` writes to MLflow
 	.venv-mlflow/bin/python -m pytest tests/client_sdk/results/test_mlflow.py -m mlflow $(ARGS)
 
+.PHONY: deploy-test
+deploy-test: .venv/ready  ## the files in deploy/ with a real Prometheus, nginx and Caddy (Debian's packages)
+	$(BIN)/python -m pytest tests/platforms/test_monitoring.py tests/platforms/test_proxies.py -m "deploy or not deploy" $(ARGS)
+
 sbom: .venv-sbom/ready  ## lists the image's packages in the format CycloneDX: sbom.json
 	@# The tool does not look up a version that stands in a module.
 	version=$$(sed -n 's/^__version__ = "\(.*\)".*/\1/p' serverless_fl/__init__.py) && \

@@ -180,7 +180,7 @@ def _add_middleware(app: FastAPI, settings: Settings, callers_known: bool) -> No
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
-            allow_methods=["DELETE", "GET", "POST", "PUT"],
+            allow_methods=["DELETE", "GET", "PATCH", "POST", "PUT"],
             allow_headers=REQUEST_HEADERS,
             expose_headers=ANSWER_HEADERS,
         )

@@ -12,7 +12,7 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "README.pt.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-TREES = "app|benchmarks|client_sdk|docker|docs|examples|serverless_fl|tests"
+TREES = "app|benchmarks|client_sdk|deploy|docker|docs|examples|serverless_fl|tests"
 PATH = re.compile(rf"(?<![\w./-])(?:{TREES})/[\w./*-]*[\w*/]")
 MODULE = re.compile(rf"(?:`|-m )((?:{TREES})(?:\.\w+)+)")
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]+)(?:#[^)]*)?\)")

@@ -15,6 +15,7 @@ from app.service.data.declarations import Declaration, Terms
 from app.service.data.shards import Shard, ShardRule
 from app.service.experiments.access import Access, EnrolmentKey
 from app.service.experiments.deletion import Deletion
+from app.service.experiments.keeping import Keeping
 from app.service.experiments.lifecycle import Experiments
 from app.service.experiments.pausing import Pausing
 from app.service.files.uploads import PartPlan
@@ -92,6 +93,7 @@ class Coordinator:
         self.rounds = Rounds(context)
         self.experiments = Experiments(context, self.rounds, self.admin_keys)
         self.deletion = Deletion(context, self.experiments)
+        self.keeping = Keeping(context)
         self.pausing = Pausing(context, self.rounds)
         self.access = Access(context, self.rounds, self.admin_keys)
         self.enrolment = Enrolment(context, self.rounds)

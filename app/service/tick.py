@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 from app.service.call_budget import CallBudget
 from app.service.context import Context
-from app.service.experiments.deletion import erase
+from app.service.experiments.deletion import Deletion, erase
 from app.service.experiments.lifecycle import Experiments
 from app.service.files import announcements
 from app.service.journal import COORDINATOR
@@ -42,6 +42,7 @@ class Ticks:
         self.context = context
         self.rounds = rounds
         self.experiments = experiments
+        self.deletion = Deletion(context, experiments)
         self.notices = Notices(context)
 
     async def tick(self) -> list[str]:
@@ -92,7 +93,11 @@ class Ticks:
         while page := await self.context.repo.with_tombstones(after, 1000):
             for experiment in page:
                 deleted = experiment.deleted_at is not None
-                if (deleted and not experiment.swept) or experiment.garbage:
+                if (
+                    (deleted and not experiment.swept)
+                    or experiment.garbage
+                    or (not deleted and self._expired(experiment))
+                ):
                     doomed.append(experiment)
                 if not deleted and (
                     not experiment.ended or cleanup.recently_ended(self.context, experiment)
@@ -102,6 +107,11 @@ class Ticks:
                     told.append(experiment.id)
             after = page[-1].id
         return due, doomed, told
+
+    def _expired(self, experiment: Experiment) -> bool:
+        """Say whether the days are over for which an ended experiment stays."""
+        until = experiment.expires_at
+        return until is not None and until <= self.context.clock()
 
     async def _advance(self, experiment: Experiment, budget: CallBudget) -> None:
         if cleanup.weights_overdue(self.context, experiment):
@@ -140,6 +150,9 @@ class Ticks:
     async def _delete(self, found: Experiment) -> None:
         if found.deleted_at is not None:
             await erase(self.context, found)
+            return
+        if self._expired(found):
+            await self.deletion.expire(found.id)
             return
         experiment = await self.context.repo.experiment(found.id)  # as it is now
         if experiment.garbage:

@@ -34,6 +34,7 @@ _CLIENTS: TypeAdapter[list[views.ClientView]] = TypeAdapter(Listed[views.ClientV
 _EXPERIMENTS: TypeAdapter[list[views.ExperimentSummary]] = TypeAdapter(
     Listed[views.ExperimentSummary]
 )
+_EXPERIMENT: TypeAdapter[views.ExperimentView] = TypeAdapter(views.ExperimentView)
 _AUDIT: TypeAdapter[list[views.AuditEvent]] = TypeAdapter(Listed[views.AuditEvent])
 _RECEIPT: TypeAdapter[schema.UpdateReceipt] = TypeAdapter(schema.UpdateReceipt)
 M = TypeVar("M", bound=BaseModel)
@@ -126,6 +127,20 @@ class CoordinatorClient:
         """
         query = "?stop=true" if stop else ""
         await self.connection.request("DELETE", f"/experiments/{experiment_id}{query}")
+
+    async def change_experiment(
+        self, experiment_id: str, **changes: str | int | None
+    ) -> views.ExperimentView:
+        """Give an experiment another `name`, or other `keep_days` (None: it stays for good).
+
+        What is left out stays as it is. Raises NotThere.
+        """
+        body = schema.ChangeExperiment.model_validate(changes).model_dump_json(exclude_unset=True)
+        path, headers = f"/experiments/{experiment_id}", {"Content-Type": "application/json"}
+        answer = await self.connection.request(
+            "PATCH", path, content=body.encode(), headers=headers
+        )
+        return parse(_EXPERIMENT, answer)
 
     async def pause_experiment(self, experiment_id: str) -> views.ExperimentView:
         """Open no further round once the present one is closed. Raises StateConflict."""

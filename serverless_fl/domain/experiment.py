@@ -96,6 +96,7 @@ class Config:
     phase_seconds: float = 60.0  # for each phase of secure aggregation but the training
     keep_updates: int = 0  # the number of rounds whose updates stay, for `verify`
     keep_models: int | None = None  # the number of newest versions that stay; None: all
+    keep_days: int | None = None  # after its end the experiment stays so long; None: for good
     budget_usd: float | None = None  # the estimated cost that pauses the experiment
     budget_epsilon: float | None = None  # the epsilon that pauses it before it is exceeded
     update_encoding: str = WEIGHTS  # or a delta, see `serverless_fl.weights.encodings`
@@ -199,7 +200,7 @@ class Config:
 
     @property
     def lasting(self) -> Config:
-        """The settings that never change: all but the budgets and the number of rounds."""
+        """The settings that never change: all but the budgets, keep_days and the rounds."""
         return replace(self.without_budget, rounds=1)
 
     @property
@@ -229,8 +230,8 @@ class Config:
 
     @property
     def without_budget(self) -> Config:
-        """The settings that models depend on: all but the budgets, which may change meanwhile."""
-        return replace(self, budget_usd=None, budget_epsilon=None)
+        """The settings that models depend on: all but those that may change meanwhile."""
+        return replace(self, budget_usd=None, budget_epsilon=None, keep_days=None)
 
     @property
     def clients_to_start(self) -> int:
@@ -378,6 +379,13 @@ class Experiment:
     @property
     def ended(self) -> bool:
         return self.state in TERMINAL
+
+    @property
+    def expires_at(self) -> float | None:
+        """The time at which an ended experiment is deleted; None: it stays."""
+        if self.ended_at is None or self.config.keep_days is None:
+            return None
+        return self.ended_at + self.config.keep_days * 86400
 
     @property
     def best_models(self) -> frozenset[int]:

@@ -62,8 +62,9 @@ def version_digest(sha256: str, state: Mapping[str, str], ledger: LedgerEntry | 
 def config_digest(config: Config) -> str:
     """Give the SHA-256 (hexadecimal) of the settings that have no default or differ from it.
 
-    So the digest stays the same when a later release adds a setting. The budget is left out,
-    because an admin may change it during the run and no model depends on it.
+    So the digest stays the same when a later release adds a setting. The budgets and
+    `keep_days` are left out, because an admin may change them during the run and no model depends
+    on them.
     """
     config = config.without_budget
     defaults = Config.defaults()

@@ -48,6 +48,7 @@ GradientNorm = Annotated[float, Field(gt=0, le=MAX_GRADIENT_NORM, allow_inf_nan=
 Budget = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]  # US dollars
 Epsilon = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 RateFactor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+KeepDays = Annotated[int, Field(ge=1, le=36_500)]  # after an experiment's end
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 T = TypeVar("T")

@@ -32,6 +32,7 @@ from serverless_fl.wire.bounds import (
     Epochs,
     Epsilon,
     GradientNorm,
+    KeepDays,
     LearningRate,
     Momentum,
     ProximalMu,
@@ -335,6 +336,13 @@ class ExperimentConfig(Body):
         le=1_000_000,
         description="Newest model versions that stay stored, beside the initial and the best ones; "
         "the records and hashes of all stay. Without it, all versions stay",
+        json_schema_extra=_of("keeping"),
+    )
+    keep_days: KeepDays | None = Field(
+        None,
+        description="Days for which the experiment stays after its end; then the coordinator "
+        "deletes it, with its models and records. Without it, it stays; it may be changed at any "
+        "time",
         json_schema_extra=_of("keeping"),
     )
     budget_usd: Budget | None = Field(

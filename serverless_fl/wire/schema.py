@@ -38,6 +38,7 @@ from serverless_fl.wire.bounds import (
     ClientId,
     Epsilon,
     ExperimentId,
+    KeepDays,
     Listed,
     PartBytes,
     PartNumber,
@@ -246,6 +247,19 @@ class Resume(Body):
         le=MAX_ROUNDS,
         examples=[20],
         description="The new number of rounds, not below the present one; default: no change",
+    )
+
+
+class ChangeExperiment(Body):
+    """What an admin may change at any time, and no model depends on. A field left out stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "MNIST", "keep_days": 90}]})
+
+    name: Name = Field("", examples=["MNIST"], description="Empty: its data and its model")
+    keep_days: KeepDays | None = Field(
+        None,
+        examples=[90],
+        description="Days for which it stays after its end, before it is deleted; null: it stays",
     )
 
 

@@ -380,6 +380,9 @@ class ExperimentSummary(Answer):
         description="The estimated cost on Lambda up to the last closed round, in US dollars",
         examples=[0.0022],
     )
+    expires_at: datetime | None = Field(
+        None, description="When it is deleted, as keep_days days are over since its end"
+    )
     privacy: PrivacyView | None = Field(
         None, description="What the models have cost, if the mechanism keeps a ledger"
     )
@@ -398,6 +401,9 @@ class ExperimentView(Answer):
     model_version: RoundNumber | None
     created_at: datetime
     ended_at: datetime | None
+    expires_at: datetime | None = Field(
+        None, description="When it is deleted, as keep_days days are over since its end"
+    )
     part_bytes: PartBytes = Field(description="The most bytes of one uploaded part")
     direct: bool = Field(description="Clients move weights by signed URLs of the blob store")
     current_round: RoundView | None

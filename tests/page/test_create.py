@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -89,7 +92,7 @@ def test_fewer_clients_make_a_smaller_cohort_visibly(form):
     assert (config["clients"], config["clients_per_round"]) == (5, 5)
 
 
-def test_parties_with_data_of_their_own_get_the_whole_recipe(form, server, digits_model):
+def test_parties_with_data_of_their_own_get_the_whole_recipe(form, server, digits_model, tmp_path):
     form.get_by_label("what is learnt").select_option("own")
     expect(form.get_by_label("dataset size")).to_be_hidden()
     form.get_by_text("More settings").click()
@@ -99,7 +102,7 @@ def test_parties_with_data_of_their_own_get_the_whole_recipe(form, server, digit
     form.get_by_label("strategy", exact=True).select_option("median")
     command = form.locator(".command code").inner_text()
     # The SDK takes the command as it stands.
-    words = shlex.split(command.split(" -m client_sdk ")[1])
+    words = shlex.split(command.split(" .venv/bin/serverless-fl ")[1])
     arguments = make_parser().parse_args(words)
     assert (arguments.command, arguments.server) == ("create", server.url)
     assert arguments.name == "St. Mary's and others"
@@ -120,10 +123,52 @@ def test_parties_with_data_of_their_own_get_the_whole_recipe(form, server, digit
     expect(form.locator(".command code")).to_contain_text("--name NAME --data PATH")
     for name in ("Copy install line", "Copy command"):
         expect(form.get_by_role("button", name=name)).to_be_visible()
+    form.get_by_label("The party’s name").fill("St. Mary's")
+    form.get_by_label("Its own data").fill("wards 1 & 2.csv")
     with form.expect_download() as download:
         form.get_by_role("button", name="Save as a file").click()
-    saved = download.value.path().read_text(encoding="utf-8")
-    assert form.locator(".command code").inner_text() in saved
+    key, words = recipe(form)
+    assert words[-4:] == ["--name", "St. Mary's", "--data", "wards 1 & 2.csv"]
+    said = run_recipe(download.value.path().read_text(encoding="utf-8"), tmp_path)
+    assert said == [key, "", *words]
+    form.get_by_role("button", name="Show as a QR code").click()
+    expect(form.get_by_role("img", name="QR code")).to_be_visible()
+    expect(form.get_by_role("dialog")).to_contain_text("The enrolment key in it is a secret")
+    assert axe(form) == []
+    form.get_by_role("button", name="Close").click()
+
+
+def run_recipe(script: str, folder: Path) -> list[str]:
+    """What the recipe's command gets: the enrolment key, the certificate's file, the arguments."""
+    tool = folder / ".venv/bin/serverless-fl"
+    tool.parent.mkdir(parents=True, exist_ok=True)
+    tool.write_text('#!/bin/sh\nprintf "%s\\n" "$FL_ENROL_KEY" "$SSL_CERT_FILE" "$@"\n')
+    tool.chmod(0o755)
+    (folder / "join.sh").write_text(script, encoding="utf-8")
+    settings = {"PATH": os.environ["PATH"]}
+    said = subprocess.check_output(["sh", "-e", "join.sh"], cwd=folder, env=settings, text=True)
+    (folder / "join.sh").unlink()
+    return said.splitlines()
+
+
+def test_a_recipe_brings_the_certificate_of_a_private_authority(form, tmp_path):
+    certificate = "-----BEGIN CERTIFICATE-----\nMIIB$(touch here)`id`\n-----END CERTIFICATE-----"
+    about = {"id": "e", "server": "https://fl.lan", "key": "k", "name": "", "data": None}
+    script = form.evaluate(
+        """async ([about, module]) =>
+        (await import(module)).recipeOf({ ...about, notes: ["It’s $HOME."] }).script""",
+        [
+            about | {"authority": f"{certificate}\r\n".replace("\n", "\r\n")},
+            form.evaluate("document.querySelector('script[type=module]').src").replace(
+                "main.js", "recipe.js"
+            ),
+        ],
+    )
+    said = run_recipe(script, tmp_path)
+    words = ["join", "--server", "https://fl.lan", "--experiment", "e"]
+    assert said == ["k", "authority.pem", *words]
+    assert (tmp_path / "authority.pem").read_text() == f"{certificate}\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".venv", "authority.pem"]
 
 
 def test_a_file_of_ones_own_takes_the_place_of_a_preset(form, digits_model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.browser import PHONE, axe, no_sideways_scroll
+from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll
 from tests.support.plain_http import create
 from tests.support.played import played
 
@@ -106,6 +106,26 @@ def test_any_metric_is_shown_and_an_experiment_without_it_is_named(page, server,
     page.get_by_label("Metric").select_option("auc")
     expect(page.locator(".legend b")).to_have_text("50.0%")
     expect(page.get_by_text("Not measured: fresh.")).to_be_visible()
+
+
+def test_chosen_experiments_that_are_over_are_deleted(page, http):
+    over, running = create(http, "over and done")[0], create(http, "under way")[0]
+    http.patch(f"/experiments/{over}", json={"keep_days": 9}).raise_for_status()
+    http.post(f"/experiments/{over}/stop").raise_for_status()
+    remove = page.get_by_role("button", name="Delete …")
+    expect(remove).to_be_hidden()
+    give_key(page)
+    page.reload()
+    expect(page.get_by_role("row", name="over and done")).to_contain_text("deleted on")
+    page.get_by_label("Compare under way").check()
+    expect(remove).to_be_disabled()
+    page.get_by_label("Compare over and done").check()
+    remove.click()
+    expect(page.get_by_role("dialog")).to_contain_text("1 chosen experiment has not ended")
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.get_by_role("row", name="over and done")).to_have_count(0)
+    assert http.get(f"/experiments/{over}").json()["code"] == "deleted"
+    assert http.get(f"/experiments/{running}").status_code == 200
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import re
 
 import httpx
@@ -43,6 +44,15 @@ async def test_every_module_that_a_module_imports_is_there():
     for path in some(FOLDER.glob("js/*.js")):
         for name in re.findall(r'from "\./([^"]+)"', path.read_text(encoding="utf-8")):
             assert (FOLDER / "js" / name).is_file(), (path.name, name)
+
+
+def test_a_file_of_others_is_as_its_package_had_it_and_has_its_licence():
+    folder = FOLDER / "js/vendor"
+    table = (folder / "README.md").read_text(encoding="utf-8")
+    for path in some(folder.glob("*.js")):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert re.search(rf"\| {path.name} \| .* \| {digest} \|", table)
+        assert "Permission is hereby granted" in path.with_suffix(".LICENSE").read_text()
 
 
 @pytest.mark.parametrize(

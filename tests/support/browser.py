@@ -91,6 +91,6 @@ def recipe(page) -> tuple[str, list[str]]:
     shown = page.locator(".command code")
     expect(shown).to_contain_text("FL_ENROL_KEY=enrol")  # the page asks for the key first
     key, rest = re.search(
-        r"FL_ENROL_KEY=(\S+) \S+ -m client_sdk (join .*)", shown.inner_text()
+        r"FL_ENROL_KEY=(\S+) \S+serverless-fl (join .*)", shown.inner_text()
     ).groups()
     return key, shlex.split(rest)

@@ -76,6 +76,7 @@ def line_body(listed: ListedExperiment) -> views.ExperimentSummary:
         goal=_goal_body(config),
         best=views.BestView(version=best.version, value=best.value) if best else None,
         cost_usd=listed.cost_usd,
+        expires_at=optional_time_of(experiment.expires_at),
         privacy=_privacy_body(experiment),
     )
 
@@ -119,6 +120,7 @@ def experiment_body(found: ExperimentDetails) -> views.ExperimentView:
         model_version=experiment.model_version,
         created_at=time_of(experiment.created_at),
         ended_at=optional_time_of(experiment.ended_at),
+        expires_at=optional_time_of(experiment.expires_at),
         part_bytes=found.part_bytes,
         direct=found.direct,
         current_round=round_body(found.current) if found.current else None,

@@ -193,6 +193,30 @@ async def stop_experiment(
     return experiment_body(await service.views.experiment(experiment_id))
 
 
+@owned.patch(
+    "/{experiment_id}",
+    summary="Rename an experiment, or change how long it stays",
+    responses=responses(401, 403, 404, 422, 503),
+)
+async def change_experiment(
+    service: Service,
+    experiment_id: ExperimentId,
+    by: OwnerName,
+    request: schema.ChangeExperiment,
+) -> views.ExperimentView:
+    """Both are possible at any time. An ended experiment is deleted `keep_days` days after its end,
+    as by `DELETE`; with `null` it stays until somebody deletes it.
+    """
+    if "name" in request.model_fields_set:
+        await service.keeping.rename(experiment_id, request.name, by)
+    if "keep_days" in request.model_fields_set:
+        await service.keeping.keep(experiment_id, request.keep_days, by)
+    return experiment_body(await service.views.experiment(experiment_id))
+
+
+takes_body(owned, owner_first)
+
+
 @owned.delete(
     "/{experiment_id}",
     status_code=204,

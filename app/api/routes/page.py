@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from app.api.edge import routing
 from app.api.edge.headers import PAGE_POLICY
 from app.api.routes.assets import ASK_FIRST, FOR_GOOD, Asset, Assets
+from serverless_fl import __version__
 
 router = routing.router(versioned=False, include_in_schema=False)
 assets = Assets()
@@ -21,7 +22,9 @@ _SWAGGER = f"{PAGE_POLICY}; img-src 'self' data:; style-src 'self' 'unsafe-inlin
 
 @cache
 def _page(name: str, live: bool) -> Asset:
-    return assets.page(name, digest=assets.digest, live="on" if live else "off")
+    return assets.page(
+        name, digest=assets.digest, live="on" if live else "off", version=__version__
+    )
 
 
 @router.api_route("/", methods=_METHODS)

@@ -1,5 +1,7 @@
 """Deletes an experiment: first for every caller, in one write, and then from the store.
 
+The admin does so, or a tick when the days are over for which an ended experiment stays.
+
 That write turns the experiment's record into a tombstone, which says nothing about the experiment.
 From then on no call finds it, and everything that the store holds of it is garbage. The same call
 deletes as much of that as one call may, and ticks delete the rest, also after a crash. Ticks repeat
@@ -14,6 +16,7 @@ from dataclasses import replace
 
 from app.service.context import Context
 from app.service.experiments.lifecycle import Experiments
+from app.service.journal import COORDINATOR
 from app.service.records import keys
 from app.service.rounds.cleanup import GRACE_LEASES, try_deletion
 from app.service.rounds.retention import delete_all
@@ -44,6 +47,17 @@ class Deletion:
         """Say whether this person has deleted the experiment."""
         found = await self.repo.tombstone(experiment_id)
         return found is not None and found.deleted_by == name
+
+    async def expire(self, experiment_id: str) -> None:
+        """Delete an experiment whose days are over; the ticks after this one empty the store.
+
+        Nothing happens to one that the admin keeps longer meanwhile. Raises NotFound.
+        """
+        experiment, now = await self.repo.experiment(experiment_id), self.context.clock()
+        if experiment.expires_at is not None and experiment.expires_at <= now:
+            buried = experiment.tombstone(now, COORDINATOR)
+            if await self.repo.save_experiment(buried):
+                log_event("experiment expired", experiment=experiment_id)
 
     async def _bury(self, experiment_id: str, by: str, stop: bool) -> None:
         """Try to write the tombstone; another call may be faster. Raises NotFound, Conflict."""

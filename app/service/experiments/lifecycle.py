@@ -106,7 +106,7 @@ class Experiments:
         key = enrolment_key(self._keys.current, experiment_id, salt=salt)
         experiment = Experiment(
             id=experiment_id,
-            name=name or f"{config.dataset} {config.model}",
+            name=name or usual_name(config),
             config=config,
             created_at=now,
             enrol_key_hash=fingerprint(key),
@@ -273,6 +273,11 @@ class Experiments:
                 break
         experiment, _ = await self.rounds.advance(experiment_id)
         return experiment
+
+
+def usual_name(config: Config) -> str:
+    """Give the name of an experiment to which nobody gives one."""
+    return f"{config.dataset} {config.model}"
 
 
 def _require_noise(config: Config, layout: Layout) -> None:

@@ -35,10 +35,13 @@ export async function get(path, options) {
   return (await send("GET", path, options)).json();
 }
 
-export async function post(path, body, headers = {}) {
+export const post = (path, body, headers = {}) => sendJson("POST", path, body, headers);
+export const patch = (path, body) => sendJson("PATCH", path, body);
+
+async function sendJson(method, path, body, headers = {}) {
   const json = { "Content-Type": "application/json", ...headers };
   const sent = body === undefined ? { headers } : { body: JSON.stringify(body), headers: json };
-  return (await send("POST", path, sent)).json();
+  return (await send(method, path, sent)).json();
 }
 
 /** Throws Problem if the key is not the admin key. */

@@ -1,8 +1,8 @@
 // The first question of the form: what is learnt, and from what the initial weights come.
 import { here } from "./api.js";
 import { copyButton, h } from "./dom.js";
-import { INSTALL, quote } from "./join.js";
 import { initialModel, PRESETS } from "./presets.js";
+import { commandOf, INSTALL, INSTALL_NOTE } from "./recipe.js";
 import { describe } from "./safetensors.js";
 
 const OWN = "own";
@@ -73,7 +73,7 @@ export function beginning(fault) {
     command.classList.toggle("hidden", kind.value !== OWN);
     const text = createCommand(name, settings);
     command.replaceChildren(
-      h("p.small", {}, "Once, in a copy of this project’s repository:"),
+      h("p.small", {}, INSTALL_NOTE),
       h("div.recipe", {}, h("code", {}, INSTALL), copyButton(INSTALL, "install line")),
       h("p.small", {}, "Then, with the settings below:"),
       h("div.command", {}, h("code", {}, text), copyButton(text, "command")),
@@ -85,7 +85,7 @@ export function beginning(fault) {
 
 /** The command `create` with the settings that are not at their defaults. */
 function createCommand(name, settings) {
-  const words = ["--server", here(), ...(name ? ["--name", name] : []), "--like", "EXAMPLE", "--label", "COLUMN"];
+  const words = ["create", "--server", here(), ...(name ? ["--name", name] : []), "--like", "EXAMPLE", "--label", "COLUMN"];
   for (const [key, value] of settings) words.push(`--${key.replaceAll("_", "-")}`, String(value));
-  return `FL_ADMIN_KEY=... .venv/bin/python -m client_sdk create ${words.map(quote).join(" ")}`;
+  return commandOf("FL_ADMIN_KEY=...", words);
 }

@@ -18,7 +18,7 @@ import { tilesSection } from "./tiles.js";
 
 export function experimentView(main, id) {
   const problem = h("p.fault", { role: "alert" });
-  const head = headSection();
+  const head = headSection((changes) => show({ ...view, ...changes }));
   const tiles = tilesSection();
   const charts = chartsSection();
   const round = roundSection();
@@ -42,8 +42,8 @@ export function experimentView(main, id) {
   };
   const show = (news) => {
     problem.textContent = "";
+    document.title = `${news.name} · Federated learning`;
     if (!view) {
-      document.title = `${news.name} · Federated learning`;
       main.lastChild.replaceWith(head.node, tiles.node, charts.node,
         h("div.pair", {}, round.node, join.node), predict.node, models.node, clients.node, agreement.node, privacy.node, cost.node, config.node, audit.node);
     }

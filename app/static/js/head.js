@@ -1,26 +1,28 @@
 // An experiment's name, state and progress, and the buttons that pause, resume, stop and delete it.
-import { experimentPath, post, send } from "./api.js";
+import { experimentPath, patch, post, send } from "./api.js";
 import { confirm } from "./confirm.js";
 import { copyButton, h, once, say } from "./dom.js";
-import { stateName, when } from "./format.js";
+import { plural, stateName, when } from "./format.js";
 import { adminKey } from "./key.js";
 
-export function headSection() {
+/** `changed(view)` gets what the admin has changed of a view: the coordinator tells an ended experiment's no more. */
+export function headSection(changed) {
   const node = h("div.head");
   const sentence = h("p.sentence", { role: "status" });
   const bar = h("progress", { "aria-label": "Rounds done" });
-  const show = once(({ id, name, state, created_at, actions, budget, origin, privacy }) => {
+  const show = once(({ id, name, state, created_at, expires_at, actions, budget, days, origin, privacy }) => {
     node.replaceChildren(
       h("div.title", {},
         h("h1", {}, name), h(`span.badge.${state}`, {}, stateName(state)),
-        h("span.spacer"), h("div.row", {}, actions.map((action) => button(action, { id, name, budget, privacy })))),
+        h("span.spacer"), h("div.row", {}, actions.map((action) => button(action, { id, name, budget, days, privacy, changed })))),
       h("div.row.small.muted", {}, h("code", {}, id), copyButton(id, "experiment id"),
-        h("span", {}, `created ${when(created_at)}`), origin && beginning(origin)),
+        h("span", {}, `created ${when(created_at)}`), kept(expires_at, days), origin && beginning(origin)),
       sentence, bar);
   });
   const update = (view) => {
-    const { id, name, state, created_at, origin = null, privacy = null } = view;
-    show({ id, name, state, created_at, origin, privacy, actions: actionsFor(view), budget: view.cost.budget_usd });
+    const { id, name, state, created_at, expires_at = null, origin = null, privacy = null } = view;
+    const days = view.config.keep_days ?? null;
+    show({ id, name, state, created_at, expires_at, origin, privacy, days, actions: actionsFor(view), budget: view.cost.budget_usd });
     // The round's own section counts the time down, so this sentence leaves it out.
     const text = view.progress.replace(/, \d+ s left/, "");
     const wrong = troubles(view);
@@ -31,6 +33,12 @@ export function headSection() {
     bar.value = state === "completed" ? view.config.rounds : (view.model_version ?? 0);
   };
   return { node, update };
+}
+
+/** For how long it stays, if not for good. */
+function kept(expires_at, days) {
+  if (expires_at) return h("b", {}, `is deleted on ${when(expires_at)}`);
+  return days !== null && h("span", {}, `stays for ${plural(days, "day")} after its end`);
 }
 
 /** The model that a fork began from; its experiment may be another coordinator's. */
@@ -50,19 +58,41 @@ function troubles({ current_round: round, config, ended_at }) {
 /** The names of the actions that the admin may take now. */
 function actionsFor({ state, pausing, ended_at }) {
   if (!adminKey()) return [];
-  if (ended_at) return ["delete"];
-  if (state === "paused" || pausing) return ["resume", "stop"];
-  return state === "running" ? ["pause", "stop"] : ["stop"];
+  if (ended_at) return ["edit", "delete"];
+  if (state === "paused" || pausing) return ["edit", "resume", "stop"];
+  return state === "running" ? ["edit", "pause", "stop"] : ["edit", "stop"];
 }
 
 function button(action, about) {
   const [kind, label, onclick] = {
+    edit: ["button", "Edit …", () => edit(about)],
     pause: ["button", "Pause …", () => confirmPause(about)],
     resume: ["button.primary", "Resume …", () => confirmResume(about)],
     stop: ["button.danger", "Stop …", () => confirmStop(about)],
     delete: ["button.danger", "Delete …", () => confirmDelete(about)],
   }[action];
   return h(kind, { type: "button", onclick }, label);
+}
+
+function edit({ id, name, days, changed }) {
+  const title = h("input", { id: "f-new-name", maxlength: 200, value: name });
+  const stay = h("input", { id: "f-days", type: "number", min: "1", max: "36500", step: "1", value: days, "aria-describedby": "f-days-help" });
+  const question = {
+    title: `Edit “${name}”`,
+    text: "This changes no model and no other setting.",
+    yes: "Save",
+    no: "Cancel",
+    harmless: true,
+    body: h("div.fields", {}, h("div.field", {}, h("label", { for: "f-new-name" }, "name"), title),
+      h("div.field", {}, h("label", { for: "f-days" }, "keep days"), stay, h("p.muted.small", { id: "f-days-help" },
+        "So many days after its end the experiment is deleted with its models. Left empty, it stays."))),
+  };
+  confirm(question, async () => {
+    const body = { name: title.value, keep_days: stay.value === "" ? null : Number(stay.value) };
+    const { config, expires_at, ...now } = await patch(experimentPath(id), body);
+    changed({ name: now.name, config, expires_at });
+    say("Saved.");
+  });
 }
 
 function confirmPause({ id, name }) {

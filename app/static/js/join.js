@@ -1,41 +1,78 @@
-// The whole recipe by which a party takes part: what it installs, and the command that it runs.
+// How a party takes part: the recipe, to be copied, saved as a file, or read from a screen as a QR code.
 import { experimentPath, get, here } from "./api.js";
-import { card, copyButton, h, once } from "./dom.js";
+import { card, copyButton, h, once, say } from "./dom.js";
 import { saveFile } from "./download.js";
 import { adminKey } from "./key.js";
+import { showQr } from "./qr.js";
+import { INSTALL, INSTALL_NOTE, recipeOf } from "./recipe.js";
 
-/** What somebody types once to have the SDK. */
-export const INSTALL = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt '.[client]'";
+const LONGEST = 100_000; // characters of a certificate
 
-/** A word of a command, quoted for a shell where it must be. */
-export const quote = (text) => (/^[\w.:/@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
+const WHO = "Each party types this on its own machine (Linux or macOS, Python 3.11 or newer). ";
+const WITH_KEY = "The enrolment key in it is a secret: hand it on in private.";
+const WITHOUT_KEY = "It needs the enrolment key, which the experiment’s creator gives out.";
+const OWN = "NAME is how the others see the party. PATH is its own table (.csv, .tsv, .npz, .parquet) or folder of pictures "
+  + "(CLASS/*.png), which stays there.";
+const COMMON = "Each party holds the whole data set: --data-dir says where, if it cannot be downloaded.";
+const TASK = " A task of somebody’s own needs --task MODULE:NAME, too.";
 
 export function joinSection(id) {
   const about = h("p.muted.small");
-  const install = h("div.recipe", {}, h("code", {}, INSTALL), copyButton(INSTALL, "install line"));
-  const place = h("div.command");
   const note = h("p.muted.small");
+  const steps = h("div.steps");
+  const name = h("input", { id: "party-name", maxlength: 100, placeholder: "NAME", autocomplete: "off" });
+  const data = h("input", { id: "party-data", maxlength: 300, placeholder: "PATH", autocomplete: "off" });
+  const dataField = field("Its own data", data);
+  const file = h("input", { id: "party-authority", type: "file", accept: ".pem,.crt,.cer" });
+  const fileField = field("Certificate of the coordinator’s private authority, if it has one", file);
   const save = h("button.tiny", { type: "button" }, "Save as a file");
-  const node = card("Take part", about, h("p.small", {}, "Once, in a copy of this project’s repository:"), install,
-    h("p.small", {}, "Then, and again after any interruption:"), place, note, h("div.row", {}, save));
+  const qr = h("button.tiny", { type: "button" }, "Show as a QR code");
+  const node = card("Take part", about, h("div.fields", {}, field("The party’s name", name), dataField, fileField),
+    steps, note, h("div.row", {}, save, qr));
+
   let key = null;
   let asked = null;
   let reading = null;
-  let command = "";
-  save.addEventListener("click", () =>
-    saveFile(`${id}-join.sh`, `# ${about.textContent}\n# ${note.textContent}\n${INSTALL}\n${command}\n`));
-  const show = once(({ key, open, own }) => {
-    node.classList.toggle("hidden", !open);
-    about.textContent = key
-      ? "Each party types this on its own machine. The enrolment key is shown to you as the admin: hand it on in private."
-      : "Each party types this on its own machine, with the enrolment key that the experiment’s creator gives out.";
-    note.textContent = own
-      ? "NAME is how the others see the party. PATH is its own table (.csv, .tsv, .npz, .parquet) or folder of pictures (CLASS/*.png), which stays there."
-      : "Each party holds the whole data set: --data-dir says where, if it cannot be downloaded.";
-    note.textContent += " A task of somebody’s own needs --task MODULE:NAME, too.";
-    command = `FL_ENROL_KEY=${quote(key ?? "...")} .venv/bin/python -m client_sdk join `
-      + `--server ${quote(here())} --experiment ${quote(id)}${own ? " --name NAME --data PATH" : ""}`;
-    place.replaceChildren(h("code", {}, command), copyButton(command, "command"));
+  let authority = "";
+  let state = null; // { key, open, own }
+  const recipe = (about = {}) => recipeOf({
+    id, server: here(), key: state.key, name: name.value.trim(), data: state.own ? data.value.trim() : null, authority, ...about,
+  });
+  save.addEventListener("click", () => {
+    const notes = [about.textContent, INSTALL_NOTE, note.textContent];
+    saveFile(`${id}-join.sh`, recipe({ notes }).script);
+  });
+  qr.addEventListener("click", () => showQr(recipe({ inline: false }).script,
+    `The install line and the command.${authority && " The certificate is not in it: hand its file on as authority.pem."} ${state.key ? WITH_KEY : WITHOUT_KEY}`));
+  file.addEventListener("change", async () => {
+    authority = "";
+    const [chosen] = file.files;
+    const text = chosen && chosen.size <= LONGEST ? await chosen.text() : "";
+    if (text.includes("-----BEGIN CERTIFICATE-----")) authority = text;
+    else if (chosen) {
+      file.value = "";
+      say("This is no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----.");
+    }
+    write();
+  });
+
+  const write = () => {
+    const { join } = recipe();
+    steps.replaceChildren(
+      h("p.small", {}, INSTALL_NOTE), h("div.recipe", {}, h("code", {}, INSTALL), copyButton(INSTALL, "install line")),
+      h("p.small", {}, authority ? "Then, and again after any interruption, beside the certificate’s file, authority.pem, which the saved file makes:"
+        : "Then, and again after any interruption:"),
+      h("div.command", {}, h("code", {}, join), copyButton(join, "command")));
+  };
+  for (const input of [name, data]) input.addEventListener("input", write);
+  const show = once((now) => {
+    state = now;
+    node.classList.toggle("hidden", !now.open);
+    dataField.classList.toggle("hidden", !now.own);
+    fileField.classList.toggle("hidden", !here().startsWith("https:"));
+    about.textContent = WHO + (now.key ? WITH_KEY : WITHOUT_KEY);
+    note.textContent = (now.own ? OWN : COMMON) + TASK;
+    write();
   });
   const read = async () => {
     try {
@@ -58,3 +95,5 @@ export function joinSection(id) {
   };
   return { node, update };
 }
+
+const field = (label, input) => h("div.field", {}, h("label", { for: input.id }, label), input);

@@ -1,8 +1,9 @@
 // The list of all experiments: filtered by text, sorted by a column, and chosen to be compared.
-import { experimentPath, get } from "./api.js";
+import { experimentPath, get, send } from "./api.js";
 import { compareLink, MOST } from "./chosen.js";
+import { confirm } from "./confirm.js";
 import { h, keyed, say } from "./dom.js";
-import { stateName, usd, when } from "./format.js";
+import { plural, stateName, usd, when } from "./format.js";
 import { spent } from "./privacy.js";
 import { adminKey, onKeyChange } from "./key.js";
 import { repeat } from "./live.js";
@@ -30,18 +31,19 @@ export function listView(main) {
   const note = h("p.muted", { role: "status" }, "Loading …");
   const create = h("a.button.primary", { href: "#/new" }, "New experiment");
   const compare = h("a.button", { "aria-describedby": "compare-help" }, "Compare");
+  const remove = h("button.danger", { type: "button" }, "Delete …");
   const filter = h("input", { type: "search", id: "filter", value: look.text, placeholder: "Name, model, data, strategy, state" });
   const heads = COLUMNS.map((column) => headOf(column, () => show()));
   const table = h("div.scroll.tall", { tabindex: "0", role: "group", "aria-label": "Experiments" },
     h("table.lined.experiments", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span.sr", {}, "Compare")),
       heads.map((head) => head.node))), body));
   const tools = h("div.row.tools", {},
-    h("div.field", {}, h("label", { for: "filter" }, "Filter"), filter), compare,
+    h("div.field", {}, h("label", { for: "filter" }, "Filter"), filter), compare, remove,
     h("span.small.muted", { id: "compare-help" }, "Tick two experiments or more to see their curves in one chart."));
   const card = h("div.card", {}, tools, table);
   main.append(
     h("div.head", {}, h("div.title", {}, h("h1", {}, "Experiments"), h("span.spacer"), create)), note, card);
-  const showKey = () => create.classList.toggle("hidden", !adminKey());
+  const showKey = () => [create, remove].forEach((node) => node.classList.toggle("hidden", !adminKey()));
   showKey();
 
   const known = new Map();
@@ -61,7 +63,14 @@ export function listView(main) {
     if (ids.length > 1) compare.setAttribute("href", compareLink(ids));
     else compare.removeAttribute("href"); // a link without an address is not to be used
     compare.setAttribute("aria-disabled", String(ids.length < 2));
+    remove.disabled = !over().length;
   };
+  const over = () => [...look.chosen].map((id) => known.get(id)).filter((e) => e && ENDED.has(e.state));
+  remove.addEventListener("click", () => confirmDelete(over(), look.chosen.size, (id) => {
+    known.delete(id);
+    look.chosen.delete(id);
+    show();
+  }));
   const show = () => {
     const all = [...known.values()].map((e) => ({ ...e, result: resultOf(e) ?? results.get(e.id) ?? null }));
     const rows = sorted(all.filter(matches));
@@ -94,7 +103,27 @@ export function listView(main) {
   };
 }
 
-/** Fetches the experiments from the first one on that has not ended; those before it do not change. */
+/** Asks, and deletes the chosen experiments that have ended; `gone(id)` is called for each. */
+function confirmDelete(experiments, chosen, gone) {
+  const names = experiments.map(({ id, name }) => name || id).join(", ");
+  const left = chosen - experiments.length;
+  const question = {
+    title: `Delete ${plural(experiments.length, "experiment")}?`,
+    text: `${names}: the models, updates, clients and records are deleted and cannot be brought back.`
+      + (left ? ` ${plural(left, "chosen experiment has", "chosen experiments have")} not ended, and will stay.` : ""),
+    yes: "Delete",
+    no: "Keep",
+  };
+  confirm(question, async () => {
+    for (const { id } of experiments) {
+      await send("DELETE", experimentPath(id));
+      gone(id);
+    }
+    say(experiments.length > 1 ? "The experiments are deleted." : "The experiment is deleted.");
+  });
+}
+
+/** Fetches the experiments from the first one on that has not ended; the others when the list is opened again. */
 async function fetchNews(known) {
   let after = "";
   for (const experiment of known.values()) {
@@ -159,7 +188,7 @@ function headOf({ name, descending = false }, changed) {
 }
 
 function row(experiment, choose) {
-  const { id, name, state, round, rounds, model, dataset, data, strategy, result, cost_usd, privacy } = experiment;
+  const { id, name, state, round, rounds, model, dataset, data, strategy, result, cost_usd, privacy, expires_at } = experiment;
   const done = state === "completed" ? rounds : (experiment.model_version ?? 0);
   const title = name || id;
   const box = h("input", {
@@ -177,5 +206,6 @@ function row(experiment, choose) {
     cell("Strategy", strategy, privacy && h("span.small.muted", { title: privacy.meaning }, `privacy: ${spent(privacy)}`)),
     cell("Result", result?.value === undefined ? "–" : [h("b", {}, valueText(result.metric, result.value)),
       h("span.small.muted", {}, `${titleOf(result.metric)}, ${result.note}`)]),
-    cell("Cost", cost_usd === null ? "–" : usd(cost_usd)), cell("Created", when(experiment.created_at)));
+    cell("Cost", cost_usd === null ? "–" : usd(cost_usd)), cell("Created", when(experiment.created_at),
+      expires_at && h("span.small.muted", {}, `deleted on ${when(expires_at)}`)));
 }

@@ -88,7 +88,7 @@ export function predictSection(id) {
     const pictures = !task || NETWORKS.has(task.name); // an old file names no task
     loading.classList.toggle("hidden", !pictures);
     if (!pictures) {
-      note.textContent = `This page tries networks for pictures. For ${task.name}, download a model below and give it to the command: .venv/bin/python -m client_sdk predict --model FILE with your table or your own task’s input.`;
+      note.textContent = `This page tries networks for pictures. For ${task.name}, download a model below and give it to the command: .venv/bin/serverless-fl predict --model FILE with your table or your own task’s input.`;
     } else if (!model && !note.textContent) {
       note.textContent = "Draw a digit, say, and see what the newest model takes it for.";
     }

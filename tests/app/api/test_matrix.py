@@ -174,6 +174,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("POST", f"{E}/pause"): Row(owners()),
     ("POST", f"{E}/resume"): Row(owners(), json=lambda w: {"budget_usd": 5.0}),
     ("POST", f"{E}/stop"): Row(owners()),
+    ("PATCH", E): Row(owners(), json=lambda w: {"name": "another"}),
     ("DELETE", E): Row(owners(409)),  # 409: it runs; what an owner deletes is in test_deletion.py
     ("GET", f"{E}/events"): Row(all_of(200), ended=True),
     ("GET", f"{E}/clients"): Row(all_of(200)),
