@@ -140,7 +140,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
     app.state.public_views = settings.public_views
     app.state.reading = ConcurrentParts()
     errors.install(app)
-    auth.declare_issuer(app, settings.oidc_issuer)
+    auth.declare_callers(app, issuer=settings.oidc_issuer, public_views=settings.public_views)
     routing.install(
         app,
         [

@@ -209,7 +209,7 @@ async def member_of(
 Member = Annotated[MemberCaller, Depends(member)]
 
 
-async def viewer(request: Request, service: Service, _: Declared) -> None:
+async def viewer(request: Request, service: Service) -> None:
     """Let everybody look, unless the operator has closed the views (FL_PUBLIC_VIEWS).
 
     Then people look, and the members of an experiment at that experiment. Raises Unauthenticated,
@@ -228,24 +228,29 @@ async def viewer(request: Request, service: Service, _: Declared) -> None:
 Viewers = Depends(viewer)
 
 
-def declare_issuer(app: FastAPI, issuer: str) -> None:
-    """Declare the issuer of people's tokens in the OpenAPI document, if there is one."""
-    if not issuer:
-        return
+def declare_callers(app: FastAPI, *, issuer: str, public_views: bool) -> None:
+    """Declare in the OpenAPI document whom the operator lets in besides the holders of keys.
+
+    `issuer` gives tokens to people. Without `public_views` the views need a key, too.
+    """
     build = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = build()
-        document["components"]["securitySchemes"]["issuer"] = {
-            "type": "openIdConnect",
-            "openIdConnectUrl": f"{issuer.rstrip('/')}/.well-known/openid-configuration",
-            "description": "A person's token, sent as the other keys are: `Authorization: Bearer`.",
-        }
-        for operations in document["paths"].values():
+        if issuer:
+            document["components"]["securitySchemes"]["issuer"] = {
+                "type": "openIdConnect",
+                "openIdConnectUrl": f"{issuer.rstrip('/')}/.well-known/openid-configuration",
+                "description": "A person's token, sent as keys are: `Authorization: Bearer`.",
+            }
+        refusal = document["paths"]["/v1/me"]["get"]["responses"]["401"]
+        for path, operations in document["paths"].items():
             for operation in operations.values():
-                wants = operation.get("security", [])
-                if "Take part" not in operation.get("tags", []) and {"issuer": []} not in wants:
-                    wants += [{"issuer": []}] if wants else []
+                if not public_views and path.startswith("/v1/experiments"):
+                    operation.setdefault("security", [{"key": []}])
+                    operation["responses"].setdefault("401", refusal)
+                if issuer and "Take part" not in operation["tags"] and "security" in operation:
+                    operation["security"] = [{"key": []}, {"issuer": []}]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

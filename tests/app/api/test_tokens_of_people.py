@@ -106,12 +106,14 @@ async def test_an_owner_runs_an_experiment_by_a_token(federation, issuer, call):
     assert (await admin.audit(made.id))[0].who == "oidc:bob"
 
 
-def test_the_document_names_the_issuer(tmp_path):
+@pytest.mark.parametrize("public", [True, False])
+def test_the_document_names_the_issuer(tmp_path, public):
     settings = Settings(
         data_dir=tmp_path,
         admin_key="k" * 32,
         oidc_issuer="https://login.example.org/realms/fl",
         oidc_audience="fl",
+        public_views=public,
     )
     document = create_app(settings).openapi()
     validate(document)
@@ -122,6 +124,9 @@ def test_the_document_names_the_issuer(tmp_path):
     )
     create = document["paths"]["/v1/experiments"]["post"]
     assert create["security"] == [{"key": []}, {"issuer": []}]
+    view = document["paths"]["/v1/experiments/{experiment_id}"]["get"]
+    assert view.get("security") == (None if public else [{"key": []}, {"issuer": []}])
+    assert ("401" in view["responses"]) is not public
     assert {"issuer": []} not in document["paths"]["/v1/experiments/{experiment_id}/status"]["get"][
         "security"
     ]
