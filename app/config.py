@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.service.limits import Limits
 from app.service.people.claims import ClaimNames, read_claim_roles
 from app.service.people.keys import PersonKey, read_keys
+from serverless_fl.domain.experiment import FEWEST_IN_A_SUM
 
 PREFIX = "FL_"
 ADMIN_KEY_CHARACTERS = 16  # at least
@@ -52,6 +53,11 @@ class Settings(BaseSettings):
     )
     _unknown: tuple[str, ...] = PrivateAttr(())
 
+    role: Literal["coordinator", "helper"] = Field(
+        "coordinator",
+        description="helper: this process runs no experiments, but tells another operator's "
+        "coordinator the sums of masks; that coordinator calls with FL_ADMIN_KEY of this one",
+    )
     data_dir: Path = Field(Path("fl-data"), description="The folder of the embedded database")
     mongodb_url: SecretStr | None = Field(
         None,
@@ -225,6 +231,27 @@ class Settings(BaseSettings):
         description="The key that signs what webhooks are told: whsec_ and 24 to 64 bytes in "
         "base64",
     )
+    helper_url: str | None = Field(
+        None,
+        description="The address of another operator's helper, for experiments with "
+        "secure_aggregation = helper, such as https://helper.example.org",
+    )
+    helper_key: SecretStr | None = Field(
+        None,
+        validate_default=True,
+        description="The key with which this coordinator calls its helper: FL_ADMIN_KEY there",
+    )
+    helper_fewest: int = Field(
+        FEWEST_IN_A_SUM,
+        ge=FEWEST_IN_A_SUM,
+        le=1000,
+        description="In the role helper: the fewest updates in a sum that it opens",
+    )
+    helper_pins: str = Field(
+        "",
+        description="In the role helper: whose updates may be in a sum, as in a file of pins of "
+        "the parties (docs/privacy.md); in one line, separated by commas",
+    )
     cors_origins: str = Field(
         "",
         description="Origins of web pages that may call, separated by commas, such as "
@@ -293,6 +320,50 @@ class Settings(BaseSettings):
     @classmethod
     def _roles_of_claim(cls, value: str) -> str:
         read_claim_roles(_listed(value))
+        return value
+
+    @field_validator("helper_url")
+    @classmethod
+    def _address_only(cls, value: str | None) -> str | None:
+        try:
+            parts = urlsplit(value or "")
+            is_address = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_address = False
+        if value is not None and (
+            not is_address
+            or parts.scheme not in ("http", "https")
+            or "@" in parts.netloc
+            or parts.query
+            or parts.fragment
+            or not (value.isascii() and value.isprintable() and " " not in value)
+        ):
+            raise ValueError("must be an address such as https://helper.example.org")
+        return value
+
+    @field_validator("helper_key")
+    @classmethod
+    def _of_the_helper(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            if info.data.get("helper_url"):
+                raise ValueError("must be set where FL_HELPER_URL is: FL_ADMIN_KEY of the helper")
+            return None
+        key = value.get_secret_value().strip()
+        if not (key and key.isascii() and key.isprintable()):
+            raise ValueError("must hold only printable ASCII characters, as an HTTP header does")
+        return SecretStr(key)
+
+    @field_validator("helper_pins")
+    @classmethod
+    def _pins_only(cls, value: str) -> str:
+        if value.strip():
+            # Imported here: few coordinators need the package of ciphers.
+            from serverless_fl.privacy.secure import pin_file
+
+            try:
+                pin_file.read(_pin_lines(value))
+            except ValueError as error:
+                raise ValueError(f"the text of the pins{error}") from error
         return value
 
     @field_validator("s3_public_endpoint")
@@ -396,6 +467,11 @@ class Settings(BaseSettings):
         return _listed(self.webhook_urls), key
 
     @property
+    def pins(self) -> str:
+        """Whose updates may be in a sum, a line each; empty: anybody's."""
+        return _pin_lines(self.helper_pins)
+
+    @property
     def proxies(self) -> list[str]:
         return _listed(self.trusted_proxies)
 
@@ -474,6 +550,12 @@ def _webhook_key(secret: SecretStr) -> bytes:
     if not text.startswith("whsec_"):
         raise ValueError("it does not begin with whsec_")
     return base64.b64decode(text.removeprefix("whsec_"), validate=True)
+
+
+def _pin_lines(value: str) -> str:
+    """Commas part a single line, which is all that some platforms' parameters can be."""
+    value = value.strip()
+    return value if "\n" in value else value.replace(",", "\n")
 
 
 def _listed(value: str) -> list[str]:

@@ -36,7 +36,7 @@ from app.config import BadSettings, Settings, read_settings
 from app.service.coordinator import Context, Coordinator, Repository
 from app.service.tick import ticking
 from app.store.local_key import local_admin_key
-from app.store.port import Blobs, DirectBlobs, Documents, TokenIssuer, Webhooks
+from app.store.port import Blobs, DirectBlobs, Documents, Helper, TokenIssuer, Webhooks
 from app.telemetry import logs, trace
 from serverless_fl import __version__
 from serverless_fl.domain.errors import StoreUnavailable
@@ -80,6 +80,8 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
     BadPrices.
     """
     settings = settings or read_settings()
+    if settings.role == "helper":
+        return _create_helper(settings, callers_known=callers_known)
     prices = Prices.load(settings.prices)  # at the start, so that the operator sees an error
     issuer = _issuer(settings)
     admin_key, previous_key = (
@@ -89,14 +91,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        logs.configure(settings.log_format, settings.log_level)
-        for name, meant in settings.unknown.items():
-            logs.log_event("unknown setting", logs.WARNING, name=name, meant=meant)
-        if settings.otel_endpoint is not None:
-            try:
-                trace.start(settings.otel_endpoint, app.version)
-            except RuntimeError as error:  # the variable may be meant for another program
-                logs.log_event("no traces", logs.WARNING, cause=str(error))
+        _begin_to_log(settings, app)
         try:
             key = admin_key or _local_admin_key(settings)
             documents, blobs = await _open_store(settings)
@@ -109,6 +104,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
             limits=settings.limits,
             prices=prices,
             webhooks=_webhooks(settings),
+            helper=_helper(settings),
         )
         app.state.admin_key = key
         app.state.coordinator = Coordinator(
@@ -161,6 +157,69 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
     quick.install(app)
     _add_middleware(app, settings, callers_known or bool(settings.proxies))
     return app
+
+
+def _create_helper(settings: Settings, *, callers_known: bool) -> FastAPI:
+    """Wire an application in the role `helper`, which answers another operator's coordinator."""
+    # Imported here: a coordinator needs none of it, and it brings the package of ciphers.
+    from app.api.routes import helper
+    from app.service.helper.helping import Helping
+    from app.service.helper.service import HelperService
+    from serverless_fl.privacy.secure import pin_file
+
+    keys = (settings.admin_key, settings.admin_key_previous)
+    given, previous_key = (key.get_secret_value() if key else None for key in keys)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        _begin_to_log(settings, app)
+        try:
+            key = given or _local_admin_key(settings)
+            documents, blobs = await _open_store(settings)
+            context = Context(repo=Repository(documents), blobs=blobs, limits=settings.limits)
+            pins = pin_file.read(settings.pins) if settings.pins else None
+            helping = await Helping.of(context, settings.helper_fewest, pins)
+        except StoreUnavailable as error:
+            app.state.fault = error.message
+            raise
+        app.state.admin_key = key
+        app.state.coordinator = HelperService(context, helping, key, previous_key)
+        logs.log_event(
+            "helper started",
+            version=app.version,
+            fingerprint=helping.helper.key.hex(),
+            process=os.getpid(),
+        )
+        yield
+        await documents.close()
+        logs.log_event("helper stopped", process=os.getpid())
+        trace.stop()
+
+    app = FastAPI(
+        title="Serverless federated learning: a helper",
+        version=__version__,
+        summary="Tells another operator's coordinator sums of masks",
+        openapi_tags=[{"name": "Help", "description": "For one coordinator, with this one's key."}],
+        servers=[{"url": "."}],
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    errors.install(app)
+    routing.install(app, [helper.router, health.router])
+    _add_middleware(app, settings, callers_known or bool(settings.proxies))
+    return app
+
+
+def _begin_to_log(settings: Settings, app: FastAPI) -> None:
+    logs.configure(settings.log_format, settings.log_level)
+    for name, meant in settings.unknown.items():
+        logs.log_event("unknown setting", logs.WARNING, name=name, meant=meant)
+    if settings.otel_endpoint is not None:
+        try:
+            trace.start(settings.otel_endpoint, app.version)
+        except RuntimeError as error:  # the variable may be meant for another program
+            logs.log_event("no traces", logs.WARNING, cause=str(error))
 
 
 def _add_middleware(app: FastAPI, settings: Settings, callers_known: bool) -> None:
@@ -251,6 +310,14 @@ def _issuer(settings: Settings) -> TokenIssuer | None:
             f"{sys.executable} -m pip install 'serverless-fl[oidc]'"
         )
     return OidcIssuer(settings.oidc_issuer, settings.oidc_audience)
+
+
+def _helper(settings: Settings) -> Helper | None:
+    if settings.helper_url is None or settings.helper_key is None:
+        return None
+    from app.store.helper import HttpHelper
+
+    return HttpHelper(settings.helper_url, settings.helper_key.get_secret_value())
 
 
 def _local_admin_key(settings: Settings) -> str:

@@ -146,7 +146,8 @@ class Participant:
     spends no more. Each task is checked. `accepted` is the digest of an offer (`read_offer`): a
     participant does not enrol in another one. It signs its keys with its `identity`; with `pins` it
     takes part under secure aggregation alone, and with nobody who is not pinned (`read_identity`,
-    `read_pins`).
+    `read_pins`). `helper` is the fingerprint of the helper that this party has accepted, or ""
+    for none; without it, any is taken, unless there are pins or an accepted offer.
 
     A simulation gives two more. `pause(client_id, wait)` returns when the next poll is worth while:
     it is called before the first poll, after an upload and after a Wait, and gives how the
@@ -177,6 +178,7 @@ class Participant:
         accepted: str | None = None,
         identity: Identity | None = None,
         pins: Pins | None = None,
+        helper: str | None = None,
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -201,7 +203,7 @@ class Participant:
             max_epsilon=max_epsilon,
         )
         self._accepted = accepted
-        self._identity, self._pins = identity, pins
+        self._identity, self._pins, self._helper = identity, pins, helper
 
     async def enrol(self, enrolment_key: str) -> None:
         """Claim a slot of the experiment, and get the shard.
@@ -212,7 +214,8 @@ class Participant:
         """
         door = self._client.using(enrolment_key)
         if self._accepted is not None:
-            await require_accepted(door, self.experiment_id, self._accepted)
+            offer = await require_accepted(door, self.experiment_id, self._accepted)
+            self._helper = offer.config.helper_key
         sums_due = bool(self._sums) and (await door.agreement(self.experiment_id)).sums_due
         subscription = await door.subscribe(
             self.experiment_id,
@@ -328,7 +331,7 @@ class Participant:
             self._masks_of = Masks(
                 *(self._client, self.experiment_id, slot, self._memory),
                 self._limits.min_participants or FEWEST,
-                *(self._identity, self._pins),
+                *(self._identity, self._pins, self._helper),
             )
         return self._masks_of
 
@@ -487,6 +490,7 @@ class Participant:
             at_once=task.at_once,
             most=task.max_update_bytes,
             masked=(task.attempt, masked.counts),
+            seal=masked.seal,
         )
 
     async def _half(self, task: Train, weights: bytes) -> Half:

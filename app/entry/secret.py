@@ -17,7 +17,7 @@ LEAST_SECONDS = 1.0  # between two urgent readings, because any stranger can cau
 FAILED_SECONDS = 60.0  # the pause after a failed reading
 OF_THE_SECRET = (
     *("MONGODB_URL", "FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS"),
-    *("FL_KEYS", "FL_WEBHOOK_URLS", "FL_WEBHOOK_SECRET"),
+    *("FL_KEYS", "FL_WEBHOOK_URLS", "FL_WEBHOOK_SECRET", "FL_HELPER_KEY", "FL_HELPER_PINS"),
 )
 
 
@@ -55,4 +55,5 @@ class WatchedSettings:
 def secrets_of(settings: Settings) -> tuple[object, ...]:
     """Give the settings that a secret may change."""
     keys = settings.admin_key, settings.admin_key_previous, settings.keys
-    return settings.mongodb_url, *keys, settings.webhook_urls, settings.webhook_secret
+    webhooks = settings.webhook_urls, settings.webhook_secret
+    return settings.mongodb_url, *keys, *webhooks, settings.helper_key, settings.helper_pins

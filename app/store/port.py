@@ -159,6 +159,23 @@ class DirectBlobs(Blobs, Protocol):
         ...
 
 
+class Helper(Protocol):
+    """A second operator's service, which knows the masks of updates and tells their sums.
+
+    Methods raise HelperUnavailable, and HelperRefused for a sum that it does not open.
+    """
+
+    async def about(self) -> Body:
+        """Give `serverless_fl.wire.masking.HelperView`."""
+        ...
+
+    async def words(self, asked: Body) -> bytes:
+        """Give words for `serverless_fl.wire.masking.SumOfMasks`, little-endian: as many as asked
+        for, or the first of them, one at least.
+        """
+        ...
+
+
 class Webhooks(Protocol):
     """Addresses of the operator, which are told what happens to experiments."""
 

@@ -365,6 +365,17 @@ class CoordinatorClient:
         path = f"/experiments/{experiment_id}/rounds/{number}/masking"
         return await self.connection.call(masking.MaskingView, "GET", path)
 
+    async def helper_words(self, experiment_id: str, number: int, first: int, count: int) -> bytes:
+        """What the helper adds to the masked words of a round; for the admin.
+
+        At most `count` words from the place `first` on. Raises NotThere.
+        """
+        path = f"/experiments/{experiment_id}/rounds/{number}/helper-words"
+        response = await self.connection.request(
+            "GET", f"{path}?first={first}&count={count}", most=4 * count
+        )
+        return response.content
+
     async def send_keys(
         self, experiment_id: str, number: int, keys: masking.PhaseKeys
     ) -> masking.PhaseReceipt:
@@ -438,12 +449,14 @@ class CoordinatorClient:
         at_once: bool = False,
         most: int | None = None,
         masked: tuple[int, str] | None = None,
+        seal: str = "",
     ) -> schema.UpdateReceipt:
         """Upload an update and commit it.
 
         With `at_once`, an update of one part is uploaded and committed in one request. With `gzip`
         its parts are compressed on the way. An update of more than `most` bytes is not sent.
-        `masked` are the attempt and the masked counts of a masked update.
+        `masked` are the attempt and the masked counts of a masked update; `seal` is its seal if
+        there is a helper.
 
         Raises StateConflict where it is late, RequestRefused where the coordinator refuses its
         content.
@@ -456,6 +469,7 @@ class CoordinatorClient:
             facts = {"num_examples": str(num_examples), "metrics": encoded}
             if masked is not None:
                 facts |= {"attempt": str(masked[0]), "counts": masked[1]}
+                facts |= {"seal": seal} if seal else {}
             return parse(_RECEIPT, await upload.send_with_commit(facts))
         commit = schema.UpdateCommit(
             sha256=upload.sha256,
@@ -464,6 +478,7 @@ class CoordinatorClient:
             metrics=dict(metrics),
             attempt=masked[0] if masked else None,
             counts=masked[1] if masked else "",
+            seal=seal,
         )
         return await self._send_and_commit(upload, schema.UpdateReceipt, path, commit)
 

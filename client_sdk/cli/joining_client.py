@@ -68,6 +68,7 @@ class JoiningClient:
             max_epsilon=self.arguments.max_epsilon,
             identity=self.identity,
             pins=self.pins,
+            helper=self.experiment.config.helper_key,
         )
 
     async def take_part(self, participant: Participant) -> Done | None:

@@ -22,12 +22,13 @@ from client_sdk.task.task import LocalUpdate
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.records import client_id, slot_named
 from serverless_fl.domain.round import RoundState
-from serverless_fl.privacy.secure import party
+from serverless_fl.privacy.secure import helper, party
 from serverless_fl.privacy.secure.context import AttemptContext, Member, Proof, Refused
 from serverless_fl.privacy.secure.fixed_point import FixedPoint, encode_counts
 from serverless_fl.privacy.secure.graph import FEWEST
 from serverless_fl.privacy.secure.identity import Identity, Pins
 from serverless_fl.privacy.secure.party import Notes, Party
+from serverless_fl.privacy.secure.streams import COUNTS, apply_streams
 from serverless_fl.privacy.secure.terms import Terms
 from serverless_fl.privacy.secure.unmasking import counts_to_text
 from serverless_fl.weights import codec, encodings, spans
@@ -38,19 +39,23 @@ from serverless_fl.wire.turns import Phase, Train
 
 @dataclass(frozen=True)
 class Masked:
-    """A masked update to send: its file, and the masked words of its counts."""
+    """A masked update to send: its file, the masked words of its counts, and its seal if there is a
+    helper.
+    """
 
     data: bytes
     counts: str
+    seal: str = ""
 
 
 class Masks:
     """A client's half of the rounds of one experiment.
 
     `fewest` is its own minimum of clients whose updates may be in a sum. It signs its keys with its
-    `identity`, and with `pins` it takes part with nobody else. Methods raise Refused
-    where the coordinator asks for what would tell more than such a sum, DataError where the notes
-    cannot be kept or read, and the errors of `CoordinatorClient`.
+    `identity`, and with `pins` it takes part with nobody else. `helper` is the fingerprint of the
+    helper that it has accepted; "" if it has accepted to have none, None if it takes any. Methods
+    raise Refused where the coordinator asks for what would tell more than such a sum, DataError
+    where the notes cannot be kept or read, and the errors of `CoordinatorClient`.
     """
 
     def __init__(
@@ -62,10 +67,11 @@ class Masks:
         fewest: int = FEWEST,
         identity: Identity | None = None,
         pins: Pins | None = None,
+        helper: str | None = None,
     ) -> None:
         self._client, self._experiment_id, self._slot = client, experiment_id, slot
         self._memory, self._fewest = memory, fewest
-        self._identity, self._pins = identity, pins
+        self._identity, self._pins, self._helper = identity, pins, helper
         self._quantised: tuple[tuple[int, str], np.ndarray, np.ndarray] | None = None
 
     async def do(self, phase: Phase) -> str:
@@ -111,19 +117,17 @@ class Masks:
         Where an earlier attempt at the round has trained from the same model, its words are masked
         again. Raises Refused for a model that is not the one that all parties agreed on, too.
         """
-        notes = await asyncio.to_thread(self._begin, task.round, task.attempt)
         view = await self._view(task.round, task.attempt)
         if view.model_sha256 != task.model.sha256:
             raise Refused("The coordinator masks another model than the one to train.")
+        self._require_helper(view)
+        if view.helper:
+            return await self._seal(task, view, base, update, examples, seed)
+        notes = await asyncio.to_thread(self._begin, task.round, task.attempt)
         one = self._party(notes, view)
         sharers = _slots(view.sharers)
         one.notes = one.settle_sharers(sharers)
-        key = task.round, task.model.sha256
-        if self._quantised is None or self._quantised[0] != key:
-            terms = one.context.terms
-            found = await asyncio.to_thread(_words, base, update, examples, terms, seed)
-            self._quantised = (key, *found)
-        words, counts = self._quantised[1].copy(), self._quantised[2].copy()
+        words, counts = await self._words(task, one.context.terms, base, update, examples, seed)
         await asyncio.to_thread(one.mask, words, counts, sharers)
         data = await asyncio.to_thread(_file, base, words, task.update_encoding)
         text = counts_to_text(counts)
@@ -131,6 +135,62 @@ class Masks:
         one.notes = one.settle_sent(digest)
         await asyncio.to_thread(self._keep, one.notes)
         return Masked(data, text)
+
+    async def _words(
+        self,
+        task: Train,
+        terms: Terms,
+        base: bytes,
+        update: LocalUpdate,
+        examples: int,
+        seed: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The words of an update before they are masked: of its weights, and of its counts."""
+        key = task.round, task.model.sha256
+        if self._quantised is None or self._quantised[0] != key:
+            found = await asyncio.to_thread(_words, base, update, examples, terms, seed)
+            self._quantised = (key, *found)
+        return self._quantised[1].copy(), self._quantised[2].copy()
+
+    def _require_helper(self, view: masking.MaskingView) -> None:
+        """Raise Refused for another helper than the accepted or a pinned one, or for none."""
+        if self._helper is not None and view.helper != self._helper:
+            shown = f"the helper {view.helper}" if view.helper else "no helper"
+            accepted = f"the helper {self._helper}" if self._helper else "none"
+            raise Refused(f"The round has {shown}; this client has accepted {accepted}.")
+        if view.helper and self._pins is not None and view.helper not in self._pins.helpers:
+            raise Refused(f"The round has a helper that is not pinned: {view.helper}.")
+
+    async def _seal(
+        self,
+        task: Train,
+        view: masking.MaskingView,
+        base: bytes,
+        update: LocalUpdate,
+        examples: int,
+        seed: int,
+    ) -> Masked:
+        """A masked update whose mask the helper can make, too.
+
+        Its keys are drawn anew for each file, so this client need remember nothing of them.
+        """
+        context, key = attempt_in(self._experiment_id, view), bytes.fromhex(view.helper)
+        if context.terms.parties < self._fewest:
+            raise Refused(
+                f"A sum has {context.terms.parties} updates at most; this client wants "
+                f"{self._fewest}."
+            )
+        made, stream = helper.seal(
+            *(context, self._slot, key),
+            fewest=self._fewest,
+            pinned=self._pins is not None,
+            identity=self._identity,
+        )
+        words, counts = await self._words(task, context.terms, base, update, examples, seed)
+        await asyncio.to_thread(apply_streams, words, [stream])
+        apply_streams(counts, [stream], sequence=COUNTS)
+        data = await asyncio.to_thread(_file, base, words, task.update_encoding)
+        return Masked(data, counts_to_text(counts), made.text)
 
     async def _keys(self, phase: Phase, own: Member) -> masking.PhaseKeys:
         """The keys to send, signed if this party has an identity."""

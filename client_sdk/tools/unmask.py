@@ -27,11 +27,13 @@ def unmasked_mean(
     layout: Layout,
     start: bytes,
     masked: Sequence[tuple[int, bytes, str]],
+    added: bytes | None = None,
 ) -> tuple[dict[str, np.ndarray], Counts]:
     """Give the mean of the updates by tensor, float64, and what their sum says beside it.
 
     `start` is the model that they were trained from (safetensors of the `layout`); `masked` has a
-    slot, a file and masked counts for each update. Raises BadWeights, BadAnswer.
+    slot, a file and masked counts for each update. `added` are the words that a helper adds to
+    their sum, if there is one. Raises BadWeights, BadAnswer.
     """
     attempt = attempt_in(experiment_id, view)
     terms = attempt.terms
@@ -42,8 +44,13 @@ def unmasked_mean(
     sharers, summed = [slot_in(c) for c in view.sharers], [slot for slot, _, _ in masked]
     point, form = FixedPoint.of(terms), encodings.encoded_layout(layout, f"masked-uint{terms.bits}")
     try:
-        streams = list(left_over(attempt, sharers, summed, answers))
-        counts = Sum(terms, layout, streams, [text for _, _, text in masked]).counts
+        texts = [text for _, _, text in masked]
+        if added is None:
+            streams = list(left_over(attempt, sharers, summed, answers))
+        else:
+            streams = []
+            texts.append(view.helper_counts)
+        counts = Sum(terms, layout, streams, texts).counts
     except ValueError as error:
         raise BadWeights(f"its masks cannot be taken off: {error}.") from error
     floats = [tensor for tensor in layout.tensors if tensor.dtype in FLOATS]
@@ -52,13 +59,27 @@ def unmasked_mean(
         encodings.require_same_form(form, layout_of(data))
         values = dict(codec.arrays(layout_of(data), data))
         words += np.concatenate([np.empty(0, point.dtype), *(values[t.name] for t in floats)])
-    apply_streams(words, streams)
+    if added is None:
+        apply_streams(words, streams)
+    else:
+        words += _words(added, point.dtype, words.size)
     change, place = point.decode(words, counts.examples), 0
     mean = {name: array.astype(np.float64) for name, array in codec.arrays(layout, start)}
     for tensor in floats:
         mean[tensor.name] = mean[tensor.name] + change[place : place + tensor.count]
         place += tensor.count
     return mean, counts
+
+
+def masked_words(layout: Layout) -> int:
+    """Give the number of a model's masked words."""
+    return sum(tensor.count for tensor in layout.tensors if tensor.dtype in FLOATS)
+
+
+def _words(data: bytes, dtype: np.dtype, count: int) -> np.ndarray:
+    if len(data) != count * dtype.itemsize:
+        raise BadWeights("the helper has given another number of words.")
+    return np.frombuffer(data, dtype)
 
 
 def _shares(shares: Sequence[masking.ShareOf]) -> dict[int, bytes]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.errors import BadAnswer, CorruptDownload, NotThere
 from client_sdk.tools.recompute import Contributed, Recomputed, difference, trained
-from client_sdk.tools.unmask import unmasked_mean
+from client_sdk.tools.unmask import masked_words, unmasked_mean
 from serverless_fl.aggregation import strategy_of
 from serverless_fl.aggregation.facts import round_facts, update_facts
 from serverless_fl.aggregation.strategy import RoundFacts, UpdateFacts
@@ -29,8 +29,10 @@ from serverless_fl.privacy import Taken, mechanism_of
 from serverless_fl.privacy.noise import Noise, round_key
 from serverless_fl.weights import deltas
 from serverless_fl.weights.header import Layout, layout_of
-from serverless_fl.wire import views
+from serverless_fl.wire import masking, views
 from serverless_fl.wire.schema import BlobInfo
+
+WORDS_AT_ONCE = 1 << 20  # of a helper's, in one request
 
 
 @dataclass(frozen=True)
@@ -217,12 +219,26 @@ class _Check:
         view = await self._client.unmasking(self._experiment.id, round_.number)
         updates = [update for group in _groups(round_) for update in group]
         masked = [(_slot(u.client), files[u.client], u.counts) for u in updates]
-        mean, counts = unmasked_mean(self._experiment.id, view, layout, start, masked)
+        added = await self._helper_words(view, layout) if view.helper else None
+        mean, counts = unmasked_mean(self._experiment.id, view, layout, start, masked, added)
         if counts.examples != round_.num_examples or dict(counts.metrics) != round_.metrics:
             raise BadWeights("the sum has other examples or metrics than the record.")
         config, known = self._config_of(round_.number), [_facts(update) for update in updates]
         facts = round_facts(config, round_.number, round_.clients, known)
         return facts, [[Contributed(_facts(updates[0]), 1, mean)]]
+
+    async def _helper_words(self, view: masking.MaskingView, layout: Layout) -> bytes:
+        """What the helper adds to the sum of a round's words. Raises BadAnswer."""
+        left, found = masked_words(layout), list[bytes]()
+        width, place = view.words // 8, 0
+        while place < left:
+            asked = self._experiment.id, view.round, place, min(left - place, WORDS_AT_ONCE)
+            some = await self._client.helper_words(*asked)
+            if not some or len(some) % width:
+                raise BadAnswer("The coordinator gives no words of its helper.")
+            found.append(some)
+            place += len(some) // width
+        return b"".join(found)
 
     async def _noise(self, parent: views.ModelView, round_: views.RoundView) -> Noise | None:
         """The noise of a round, of the experiment's secret."""
@@ -303,6 +319,7 @@ class _Check:
             *(update.client, update.sha256, update.num_examples, update.scale, weight),
             update.base_version,
             update.counts,
+            update.seal,
         )
 
     def _start(self, parent: views.ModelView, base: bytes) -> bytes:

@@ -7,7 +7,6 @@ authorities. All functions raise UsageError for files that cannot be read or use
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,12 +23,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 from client_sdk.errors import UsageError
 from client_sdk.task.durable_file import create_durably
-from serverless_fl.privacy.secure.authority import PEM, Authority
-from serverless_fl.privacy.secure.identity import FINGERPRINT, Identity, Pins
-from serverless_fl.wire.text import clean
+from serverless_fl.privacy.secure import pin_file
+from serverless_fl.privacy.secure.authority import Authority
+from serverless_fl.privacy.secure.identity import Identity, Pins
 
 _LONGEST = 1024**2  # bytes
-_BLOCK = re.compile(rf"{PEM}.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def write_identity(path: Path) -> Identity:
@@ -73,28 +71,10 @@ def read_authority(path: Path) -> Authority:
 def read_pins(path: Path | str) -> Pins:
     """Read whom a party pins."""
     path = Path(path)
-    text = _read(path)
-    names: dict[str, str] = {}
-    for number, line in enumerate(_BLOCK.sub(_blank_lines, text).splitlines(), start=1):
-        words = line.partition("#")[0].split(maxsplit=1)
-        if not words:
-            continue
-        fingerprint = words[0].lower()
-        if not FINGERPRINT.fullmatch(fingerprint):
-            raise UsageError(
-                f"{path}, line {number}: a fingerprint has 64 hexadecimal digits. A line has one, "
-                "and a name behind it."
-            )
-        if fingerprint in names:
-            raise UsageError(f"{path}, line {number}: this fingerprint stands there twice.")
-        names[fingerprint] = clean(words[1].strip(), 200) if len(words) > 1 else fingerprint
     try:
-        authorities = tuple(Authority.read(block) for block in _BLOCK.findall(text))
+        return pin_file.read(_read(path))
     except ValueError as error:
-        raise UsageError(f"A certificate in {path} {error}.") from error
-    if not names and not authorities:
-        raise UsageError(f"{path} pins nobody: it has no fingerprint and no certificate.")
-    return Pins(names, authorities)
+        raise UsageError(f"{path}{error}") from error
 
 
 def require_own(pins: Pins, identity: Identity) -> None:
@@ -114,10 +94,6 @@ def require_own(pins: Pins, identity: Identity) -> None:
         f"This party's own identity, {identity.fingerprint}, is not pinned{why}. The other parties "
         "would refuse it."
     )
-
-
-def _blank_lines(block: re.Match[str]) -> str:
-    return "\n" * block[0].count("\n")
 
 
 def _read(path: Path) -> str:

@@ -58,6 +58,11 @@ class Offer:
         """What the coordinator and the readers of models learn, in two sentences."""
         if self.config.secure:
             seen = "the coordinator sees the sum of a round's updates"
+            if self.config.helped:
+                seen += (
+                    f", and each update together with the helper {self.config.helper_key}, another "
+                    "operator's"
+                )
         else:
             seen = "the coordinator sees each update, its number of examples and its metrics"
         mechanism = self.view.config.privacy
@@ -98,14 +103,15 @@ async def read_offer(client: CoordinatorClient, experiment_id: str) -> Offer:
     return Offer(view, config, models[0].sha256, parties)
 
 
-async def require_accepted(client: CoordinatorClient, experiment_id: str, digest: str) -> None:
-    """Raise DataError unless an offer has the digest that was accepted."""
+async def require_accepted(client: CoordinatorClient, experiment_id: str, digest: str) -> Offer:
+    """Give an offer. Raises DataError unless it has the digest that was accepted."""
     offer = await read_offer(client, experiment_id)
     if offer.digest != digest:
         raise DataError(
             f"The experiment is another than the one that was accepted: its digest is "
             f"{offer.digest}, and {clean(digest, 64)} was accepted."
         )
+    return offer
 
 
 def _settings(config: Config) -> str:

@@ -84,6 +84,12 @@ class AlreadyUploaded(Conflict):
     code = "already-uploaded"
 
 
+class HelperRefused(Conflict):
+    """The helper does not open this sum, whoever asks again; the message is its own sentence."""
+
+    code = "helper-refused"
+
+
 class PartsMissing(Conflict):
     """The commit names parts that the client has not uploaded."""
 
@@ -154,6 +160,15 @@ class StoreUnavailable(CoordinatorError):
     @property
     def advice(self) -> str:
         return self._advice.format(self.store)
+
+
+class HelperUnavailable(StoreUnavailable):
+    """The helper, which knows the masks of updates, did not answer. A caller may try again."""
+
+    code = "helper-unavailable"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, store="The helper")
 
 
 class StoreDenied(StoreUnavailable):

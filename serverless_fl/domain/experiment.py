@@ -20,7 +20,9 @@ WEIGHTS = "weights"  # the encoding of plain weights
 FEDAVG, SYNCHRONOUS, UNIFORM = Choice("fedavg"), Choice("synchronous"), Choice("uniform")
 CONSTANT, NO_MECHANISM = Choice("constant"), Choice("none")
 COMMON, OWN = "common", "own"  # whose data the parties train on
-OFF, PAIRS = "off", "pairs"  # whether single updates are hidden from the coordinator
+# Whether single updates are hidden from the coordinator, and who else knows their masks.
+OFF, PAIRS, HELPER = "off", "pairs", "helper"
+FEWEST_IN_A_SUM = 3  # updates; the sum of two tells each party the other's
 GIVEN, FEDERATED = "given", "federated"  # who fixes the scales of columns
 
 
@@ -89,7 +91,8 @@ class Config:
     privacy: Choice = NO_MECHANISM
     max_update_norm: float | None = None  # an update's distance from the base model
     norm_action: str = "clip"  # or "reject": for an update beyond max_update_norm
-    secure_aggregation: str = OFF  # or PAIRS: the coordinator learns sums of updates alone
+    secure_aggregation: str = OFF  # or PAIRS, HELPER: the coordinator learns sums of updates alone
+    helper_key: str = ""  # the helper's public key, hexadecimal
     mask_words: str = "uint32"  # or "uint16": the words of a masked update
     max_weight_change: float = 1.0  # of one weight in a round, under secure aggregation
     masked_metrics: str = "accuracy_before,accuracy_after,loss_before,loss_after"
@@ -241,6 +244,8 @@ class Config:
     @property
     def updates_to_close(self) -> int:
         """The number of updates that a round needs to close at its deadline: its quorum."""
+        if self.helped:
+            return max(self.quorum or math.ceil(self.clients_per_round / 2), FEWEST_IN_A_SUM)
         if self.secure:
             return max(self.quorum or 0, secure_quorum(self.clients_per_round))
         return math.ceil(self.clients_per_round / 2) if self.quorum is None else self.quorum
@@ -249,6 +254,11 @@ class Config:
     def secure(self) -> bool:
         """Whether the coordinator learns sums of updates alone."""
         return self.secure_aggregation != OFF
+
+    @property
+    def helped(self) -> bool:
+        """Whether a second operator, the helper, knows the masks."""
+        return self.secure_aggregation == HELPER
 
     @property
     def sent_encoding(self) -> str:

@@ -23,7 +23,7 @@ class Contribution:
     `scale` is the share of its distance from the base model that clipping left; 1.0 if the update
     was not clipped. `weight` is its weight in the mean; None if that is the number of its examples.
     `base` is the version that the client trained from; None if that is the round's own. `counts`
-    are the masked counts of a masked update.
+    are the masked counts of a masked update, and `seal` is its seal if there is a helper.
     """
 
     client: str
@@ -33,6 +33,7 @@ class Contribution:
     weight: float | None = None
     base: int | None = None
     counts: str = ""
+    seal: str = ""
 
 
 def contribution(update: Update, weight: float | None = None) -> Contribution:
@@ -45,6 +46,7 @@ def contribution(update: Update, weight: float | None = None) -> Contribution:
         weight,
         update.base_version,
         update.counts,
+        update.seal,
     )
 
 
@@ -81,6 +83,7 @@ def updates_digest(contributions: Iterable[Contribution]) -> str:
                 *([] if c.weight is None else [c.weight]),
                 *([] if c.base is None else [{"base": c.base}]),
                 *([{"counts": c.counts}] if c.counts else []),
+                *([{"seal": c.seal}] if c.seal else []),
             ]
             for c in contributions
         ]

@@ -95,11 +95,13 @@ class UpdateCommit(WeightsCommit):
     """The parts of an update, its number of training examples, and its metrics.
 
     A masked update says its attempt, and `counts`: the masked words of its examples and metrics.
+    With a helper it has a `seal`, too (`serverless_fl.privacy.secure.helper.Seal`).
     """
 
     num_examples: int
     attempt: int | None = None
     counts: str = ""
+    seal: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -132,6 +134,7 @@ class Update:
     base_version: int | None = None  # None: the round's own
     attempt: int = 0  # of a masked update; other updates count for all attempts
     counts: str = ""  # of a masked update: the masked words of its examples and metrics
+    seal: str = ""  # of a masked update: with it the helper makes its mask
 
     @property
     def trained_from(self) -> int:

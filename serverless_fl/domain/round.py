@@ -24,7 +24,8 @@ class RoundState(StrEnum):
     SHARING = "sharing"  # secure aggregation: those with keys share their secrets out
     COLLECTING = "collecting"  # the cohort trains and uploads
     SEALED = "sealed"  # no further update counts; the list of accepted updates is not written yet
-    UNMASKING = "unmasking"  # secure aggregation: those in the list hand in shares of secrets
+    # secure aggregation: those in the list hand in shares of secrets, or the helper is asked
+    UNMASKING = "unmasking"
     AGGREGATING = "aggregating"  # the list is written; the holder of the lease averages it
     CLOSED = "closed"  # the store holds the new model version
     ABANDONED = "abandoned"  # the experiment ended before the round closed
@@ -37,7 +38,9 @@ MOVES: Mapping[RoundState, frozenset[RoundState]] = {
     _S.SHARING: frozenset({_S.SHARING, _S.COLLECTING, _S.ADVERTISING, _S.ABANDONED}),
     _S.COLLECTING: frozenset({_S.COLLECTING, _S.SEALED, _S.ADVERTISING, _S.ABANDONED}),
     _S.SEALED: frozenset({_S.AGGREGATING, _S.UNMASKING, _S.ABANDONED}),
-    _S.UNMASKING: frozenset({_S.UNMASKING, _S.AGGREGATING, _S.ADVERTISING, _S.ABANDONED}),
+    _S.UNMASKING: frozenset(
+        {_S.UNMASKING, _S.AGGREGATING, _S.ADVERTISING, _S.COLLECTING, _S.ABANDONED}
+    ),
     _S.AGGREGATING: frozenset({_S.AGGREGATING, _S.CLOSED, _S.ADVERTISING, _S.ABANDONED}),
     _S.CLOSED: frozenset(),
     _S.ABANDONED: frozenset({_S.ABANDONED}),
@@ -123,7 +126,9 @@ class Round:
     `masked`: the updates are masked, and each attempt has its own. Then `invited` are the clients
     that the attempt began with, `roster` those of them that made keys, and the cohort, from then on
     that collects, are those that shared their secrets. `wrong_shares` are those whose shares of
-    secrets did not fit the others' when the round was closed.
+    secrets did not fit the others' when the round was closed. `helped`: a helper knows the masks.
+    Such a round begins with collecting; while it is unmasking its deadline is when the helper is
+    asked again, and `helper_counts` are what the helper adds to the masked counts.
     """
 
     experiment_id: str
@@ -148,6 +153,8 @@ class Round:
     closed_at: float | None = None
     usage: Usage | None = None  # the estimated usage of a closed round
     masked: bool = False
+    helped: bool = False
+    helper_counts: str = ""  # hexadecimal
     invited: tuple[int, ...] = ()
     roster: tuple[int, ...] = ()
     wrong_shares: tuple[int, ...] = ()
@@ -173,7 +180,9 @@ class Round:
         """The slots that the round's state waits for."""
         if self.state is RoundState.SHARING:
             return self.roster
-        return self.accepted if self.state is RoundState.UNMASKING else self.cohort
+        if self.state is RoundState.UNMASKING:
+            return () if self.helped else self.accepted
+        return self.cohort
 
     @property
     def group_count(self) -> int:

@@ -290,10 +290,17 @@ class ExperimentConfig(Body):
         "(reject)",
         json_schema_extra=_of("privacy"),
     )
-    secure_aggregation: Literal["off", "pairs"] = Field(
+    secure_aggregation: Literal["off", "pairs", "helper"] = Field(
         "off",
         description="Whether the coordinator learns sums of updates alone: pairs of clients agree "
-        "on masks that cancel in the sum, and a round survives the loss of some clients",
+        "on masks that cancel in the sum (pairs), or a second operator knows the masks and tells "
+        "their sum (helper); a round survives the loss of clients",
+        json_schema_extra=_of("privacy"),
+    )
+    helper_key: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = Field(
+        "",
+        description="The fingerprint of the helper, which that operator gives to the parties: 64 "
+        "hexadecimal digits",
         json_schema_extra=_of("privacy"),
     )
     mask_words: Literal["uint16", "uint32"] = Field(

@@ -7,14 +7,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from serverless_fl.aggregation.strategy import Strategy
-from serverless_fl.domain.experiment import NO_MECHANISM, WEIGHTS, Config, secure_quorum
-from serverless_fl.privacy.secure.graph import FEWEST
+from serverless_fl.domain.experiment import (
+    FEWEST_IN_A_SUM,
+    NO_MECHANISM,
+    WEIGHTS,
+    Config,
+    secure_quorum,
+)
 from serverless_fl.schedule.selection import Reads
 
 if TYPE_CHECKING:
     from serverless_fl.wire.config import ExperimentConfig
 
 MOST = 200  # clients of a round, because a step of the unmasking is not cut further yet
+MOST_WITH_HELPER = 1000  # clients; the helper makes so many masks within the time of a call
 MOST_OF_16_BITS = 100  # clients; beyond, the steps of 16 bits are coarser than many a change
 
 
@@ -28,20 +34,23 @@ def masking_fault(declared: ExperimentConfig, config: Config) -> str | None:
             if getattr(config, name) != getattr(Config, name):
                 return (
                     f"{name} ({getattr(config, name)}) is about masked updates: set "
-                    f"secure_aggregation to pairs, or leave {name} out."
+                    f"secure_aggregation to pairs or helper, or leave {name} out."
                 )
+        if config.helper_key:
+            return "helper_key names a helper: set secure_aggregation to helper, or leave it out."
         return None
+    if fault := _helper_fault(config):
+        return fault
     strategy, cohort = declared.strategy, config.clients_per_round
     if not needs_sums_alone(strategy):
-        return _said(
-            "strategy", strategy.name, "needs more than the sum of the updates", "take fedavg"
-        )
+        what = "needs more than the sum of the updates"
+        return _said(config, "strategy", strategy.name, what, "take fedavg")
     if declared.schedule.max_age is not None or declared.schedule.size(config) != cohort:
-        what = "mixes or leaves out updates one by one"
-        return _said("schedule", declared.schedule.name, what, "take synchronous without more")
+        what, remedy = "mixes or leaves out updates one by one", "take synchronous without more"
+        return _said(config, "schedule", declared.schedule.name, what, remedy)
     if Reads.UPDATES in declared.selection.reads:
         what = "reads what single updates say"
-        return _said("selection", declared.selection.name, what, "take another one")
+        return _said(config, "selection", declared.selection.name, what, "take another one")
     for name, otherwise, what in (
         ("update_encoding", WEIGHTS, "is no form of masked words"),
         ("max_update_norm", None, "is measured of single updates"),
@@ -49,32 +58,51 @@ def masking_fault(declared: ExperimentConfig, config: Config) -> str | None:
         ("target_metric", None, "is judged by single updates"),
     ):
         if (value := getattr(config, name)) != otherwise:
-            return _said(name, value, what, "leave it out")
+            return _said(config, name, value, what, "leave it out")
     if config.privacy != NO_MECHANISM:
         what = "changes single updates, or the step that is taken with them"
-        return _said("privacy", config.privacy.name, what, "leave it out")
+        return _said(config, "privacy", config.privacy.name, what, "leave it out")
     return _size_fault(config)
+
+
+def _helper_fault(config: Config) -> str | None:
+    """The contradiction of the settings that belong to one of the two modes."""
+    if not config.helped:
+        if config.helper_key:
+            what = "names a helper, whom the clients do not need"
+            return _said(config, "helper_key", config.helper_key, what, "leave it out")
+        return None
+    if not config.helper_key:
+        return (
+            "secure_aggregation (helper) needs helper_key, the fingerprint of the helper, which "
+            "its operator gives to the parties."
+        )
+    if config.phase_seconds != Config.phase_seconds:
+        what = "is about steps that clients do not have with a helper"
+        return _said(config, "phase_seconds", config.phase_seconds, what, "leave it out")
+    return None
 
 
 def _size_fault(config: Config) -> str | None:
     """The contradiction of the numbers of clients."""
-    cohort = config.clients_per_round
-    if not FEWEST <= cohort <= MOST:
-        what = f"must lie between {FEWEST} and {MOST}"
-        return _said("clients_per_round", cohort, what, "change it")
+    cohort, most = config.clients_per_round, MOST_WITH_HELPER if config.helped else MOST
+    if not FEWEST_IN_A_SUM <= cohort <= most:
+        what = f"must lie between {FEWEST_IN_A_SUM} and {most}"
+        return _said(config, "clients_per_round", cohort, what, "change it")
     if config.mask_words == "uint16" and cohort > MOST_OF_16_BITS:
         what = f"is too coarse for more than {MOST_OF_16_BITS} clients a round"
-        return _said("mask_words", config.mask_words, what, "take uint32")
+        return _said(config, "mask_words", config.mask_words, what, "take uint32")
     if config.mask_words == "uint16" and config.own_data:
         name = "max_examples_per_client"
         if (most := getattr(config, name)) == getattr(Config, name):
             what = f"is counted against {most} examples, so the steps of 16 bits are too coarse"
             remedy = f"set {name} to what the largest party has, or take uint32"
-            return _said("mask_words", config.mask_words, what, remedy)
-    needed = secure_quorum(cohort)
+            return _said(config, "mask_words", config.mask_words, what, remedy)
+    needed = FEWEST_IN_A_SUM if config.helped else secure_quorum(cohort)
     if config.quorum is not None and config.quorum < needed:
-        what = f"is below the {needed} of {cohort} clients whose shares open a sum"
-        return _said("quorum", config.quorum, what, f"raise it to {needed}, or leave it out")
+        what = f"is below the {needed} of {cohort} clients of which a sum may be opened"
+        remedy = f"raise it to {needed}, or leave it out"
+        return _said(config, "quorum", config.quorum, what, remedy)
     return None
 
 
@@ -88,8 +116,8 @@ def needs_sums_alone(strategy: Strategy) -> bool:
     )
 
 
-def _said(name: str, value: object, why: str, remedy: str) -> str:
+def _said(config: Config, name: str, value: object, why: str, remedy: str) -> str:
     return (
-        f"{name} ({value}) contradicts secure_aggregation (pairs), because it {why}: {remedy}, or "
-        "set secure_aggregation to off."
+        f"{name} ({value}) contradicts secure_aggregation ({config.secure_aggregation}), because "
+        f"it {why}: {remedy}, or set secure_aggregation to off."
     )

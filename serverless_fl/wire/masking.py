@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, StringConstraints
 
@@ -15,6 +15,7 @@ from serverless_fl.wire.bounds import (
     MAX_EXAMPLES,
     Attempt,
     ClientId,
+    ExperimentId,
     Listed,
     RoundNumber,
 )
@@ -47,6 +48,10 @@ Certificate = Annotated[
 # Masked counts: 16 hexadecimal digits for the examples, and 32 for each metric.
 MAX_COUNTS = 16 + 32 * MAX_METRICS
 Counts = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]*$", max_length=MAX_COUNTS)]
+# `serverless_fl.privacy.secure.helper.Seal` reads it.
+SealText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_= -]*$", max_length=5800)]
+MOST_SEALED = 1000  # updates in a sum that a helper opens
+MAX_WORDS = 1 << 23  # in one answer of a helper
 
 
 class PhaseKeys(Body):
@@ -152,3 +157,42 @@ class MaskingView(Answer):
     answers: Listed[SharesView] = Field(
         [], max_length=MAX_CLIENTS, description="For the admin: what `verify` recomputes with"
     )
+    helper: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = Field(
+        "", description="The public key of the helper, if there is one"
+    )
+    helper_counts: Counts = Field(
+        "", description="For the admin: what the helper adds to the masked counts"
+    )
+
+
+class SealedUpdate(Body):
+    client: ClientId
+    seal: SealText
+
+
+class SumOfMasks(Body):
+    """What a coordinator asks its helper: words that take the masks off a sum."""
+
+    helper: PublicKey = Field(description="The public key of the helper that is asked")
+    experiment: ExperimentId
+    round: RoundNumber
+    attempt: Attempt
+    model_sha256: Sha256
+    config_sha256: Sha256
+    words: Literal[16, 32]
+    max_weight_change: FiniteFloat = Field(gt=0)
+    parties: int = Field(ge=1, le=MAX_CLIENTS)
+    most_examples: int = Field(ge=1, le=MAX_EXAMPLES)
+    metrics: Listed[MetricName] = Field(max_length=MAX_METRICS)
+    updates: Listed[SealedUpdate] = Field(min_length=1, max_length=MOST_SEALED)
+    sequence: Literal["weights", "counts"]
+    first: int = Field(ge=0, le=2**40, description="The place of the first word")
+    count: int = Field(ge=1, le=MAX_WORDS, description="The most words to answer with")
+
+
+class HelperView(Answer):
+    """A helper, as anybody may see it."""
+
+    key: PublicKey = Field(description="Its public key, which is its fingerprint, too")
+    fewest: int = Field(ge=3, description="The fewest updates in a sum that it opens")
+    pinned: bool = Field(description="It opens sums of updates of parties alone that it pins")

@@ -47,7 +47,7 @@ from serverless_fl.wire.bounds import (
     Seed,
 )
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.masking import Counts
+from serverless_fl.wire.masking import Counts, SealText
 from serverless_fl.wire.text import Shown, clean, require_plain
 
 MetricValue = Annotated[
@@ -142,6 +142,7 @@ TrainedOn = Annotated[
 
 _ATTEMPT = "Of a masked update: the attempt for which it is masked"
 _COUNTS = "Of a masked update: the masked words of its examples and metrics, hexadecimal"
+_SEAL = "Of a masked update: with it the helper makes its mask, if there is a helper"
 
 
 class UpdateCommit(WeightsCommit):
@@ -149,6 +150,7 @@ class UpdateCommit(WeightsCommit):
     metrics: Metrics = Field(default_factory=dict)
     attempt: int | None = Field(None, ge=0, le=MAX_ATTEMPTS, description=_ATTEMPT)
     counts: Counts = Field("", description=_COUNTS)
+    seal: SealText = Field("", description=_SEAL)
 
 
 class UpdateFacts(BaseModel):
@@ -163,6 +165,7 @@ class UpdateFacts(BaseModel):
     )
     attempt: int | None = Field(None, ge=0, le=MAX_ATTEMPTS, description=_ATTEMPT)
     counts: Counts = Field("", description=_COUNTS)
+    seal: SealText = Field("", description=_SEAL)
 
 
 ColumnName = Annotated[

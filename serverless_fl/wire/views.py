@@ -31,7 +31,7 @@ from serverless_fl.wire.bounds import (
     Url,
 )
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.masking import Counts
+from serverless_fl.wire.masking import Counts, SealText
 from serverless_fl.wire.schema import BlobInfo, ColumnName, Facts
 from serverless_fl.wire.text import Shown
 
@@ -127,6 +127,7 @@ class UpdateView(Answer):
         None, description="The version that the client trained from, if not the round's own"
     )
     counts: Counts = Field("", description="Of a masked update: its masked examples and metrics")
+    seal: SealText = Field("", description="Of a masked update: its seal, if there is a helper")
 
 
 class RoundView(Answer):
@@ -160,6 +161,9 @@ class RoundView(Answer):
     )
     awaited: Clients = Field(
         [], description="Under secure aggregation: the clients that the round's state waits for"
+    )
+    helped: bool = Field(
+        False, description="Another operator, the helper, tells the sum of the masks"
     )
     wrong_shares: Clients = Field(
         [],

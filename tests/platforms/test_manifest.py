@@ -9,7 +9,8 @@ from app.entry.openwhisk import settings_of
 from examples import openwhisk_gateway
 from tests.support.ways import openwhisk_way
 
-MANIFEST = Path(__file__).parents[2] / "examples" / "openwhisk" / "manifest.yaml"
+MANIFESTS = Path(__file__).parents[2] / "examples" / "openwhisk"
+MANIFEST = MANIFESTS / "manifest.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +46,11 @@ def test_the_alarm_reaches_the_action_every_minute(package):
     trigger = package["triggers"][rule["trigger"]]
     assert trigger["feed"] == "/whisk.system/alarms/alarm"
     assert trigger["inputs"] == {"cron": "* * * * *"}  # no payload: what is no request is a tick
+
+
+def test_the_helpers_action_is_the_same_image_in_its_role():
+    found = yaml.safe_load((MANIFESTS / "helper.yaml").read_text(encoding="utf-8"))
+    action = found["packages"]["federated-helper"]["actions"]["helper"]
+    filled = {k: v if k.startswith("FL_ROLE") else "x" * 16 for k, v in action["inputs"].items()}
+    assert settings_of(filled | {"FL_HELPER_FEWEST": 3, "FL_HELPER_PINS": ""}).role == "helper"
+    assert (action["web"], action["limits"]["memorySize"]) == ("raw", 512)

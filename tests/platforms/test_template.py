@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.config import Settings
+from app.config import Settings, read_settings
 
 ROOT = Path(__file__).parents[2]
 SAM = ROOT / ".venv-sam" / "bin" / "sam"
@@ -288,3 +288,16 @@ def test_a_rollback_finds_what_it_needs(monkeypatch):
         assert needs == set(), (name, needs)
     retained = {n for n, r in made.items() if r.get("DeletionPolicy") == "Retain"}
     assert not [place for place in names_of(made) if place[0] in retained]
+
+
+def test_the_same_image_is_a_helper_by_a_parameter(template):
+    variables = template["Resources"]["Coordinator"]["Properties"]["Environment"]["Variables"]
+    parameters = template["Parameters"]
+    default = {
+        name: str(parameters[variables[name]["!Ref"]]["Default"])
+        for name in ("FL_ROLE", "FL_HELPER_URL", "FL_HELPER_FEWEST")
+    }
+    made = read_settings(default)
+    assert (made.role, made.helper_url, made.helper_fewest) == ("coordinator", None, 3)
+    assert parameters["Role"]["AllowedValues"] == ["coordinator", "helper"]
+    assert read_settings(default | {"FL_ROLE": "helper"}).role == "helper"

@@ -112,15 +112,20 @@ class Client:
 class Run:
     """Coordinators over one store; another takes over where one dies."""
 
+    client, settings = Client, {"secure_aggregation": "pairs", "phase_seconds": 10**6}
+
     def __init__(self, federation, coordinators):
         self.federation, self.coordinators = federation, coordinators
+
+    def another(self):
+        return self.federation.coordinator()
 
     async def call(self, work):
         while True:
             try:
                 return await work(self.coordinators[-1])
             except Died:
-                self.coordinators.append(self.federation.coordinator())
+                self.coordinators.append(self.another())
                 self.federation.clock.now += self.federation.limits.lease_seconds
 
     async def late(self, work):
@@ -135,12 +140,11 @@ class Run:
         hand in wrong shares, `loses` a slot whose file is lost in the first attempt.
         """
         settings = config(
-            secure_aggregation="pairs",
             clients_per_round=4,
             rounds=rounds,
             deadline_seconds=10**6,
-            phase_seconds=10**6,
             keep_updates=1,
+            **self.settings,
         )
         made, key = await self.call(
             lambda c: c.experiments.create("x", settings.to_config(), "o" * 32)
@@ -159,7 +163,7 @@ class Run:
             asked = Subscriber(client_key=f"{n}" * 40, declared=Declaration())
             got = await self.call(lambda c, a=asked: c.enrolment.subscribe(made.id, key, a))
             record = await self.call(lambda c, t=got.token: c.enrolment.client_of(made.id, t))
-            clients.append(Client(self, record, (lies or {}).get(n, 0)))
+            clients.append(self.client(self, record, (lies or {}).get(n, 0)))
         idle = 0
         for turn in range(2000):
             client = clients[turn % 4]

@@ -95,6 +95,7 @@ def commit_of(body: schema.UpdateCommit) -> UpdateCommit:
         metrics=body.metrics,
         attempt=body.attempt,
         counts=body.counts,
+        seal=body.seal,
     )
 
 
@@ -107,6 +108,7 @@ def commit_of_facts(facts: schema.UpdateFacts) -> UpdateCommit:
         metrics=facts.metrics,
         attempt=facts.attempt,
         counts=facts.counts,
+        seal=facts.seal,
     )
 
 

@@ -50,6 +50,8 @@ def masking_body(found: Masking) -> masking.MaskingView:
             )
             for answer in found.answers
         ],
+        helper=found.helper,
+        helper_counts=round_.helper_counts,
     )
 
 

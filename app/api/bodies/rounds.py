@@ -28,6 +28,7 @@ def round_body(found: RoundDetails) -> views.RoundView:
         masked=round_.masked,
         invited=ids_of(round_.invited),
         awaited=ids_of(round_.awaited if round_.masked else ()),
+        helped=round_.helped,
         wrong_shares=ids_of(round_.wrong_shares),
         group_size=round_.cut.group_size if round_.cut else None,
         opened_at=time_of(round_.opened_at),
@@ -79,6 +80,7 @@ def _update_body(update: Update, weight: float | None) -> views.UpdateView:
         weight=weight,
         base_version=update.base_version,
         counts=update.counts,
+        seal=update.seal,
     )
 
 

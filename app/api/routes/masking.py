@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from fastapi import Query, Response
+
 from app.api.bodies.masking import answer_of, boxes_of, keys_of, masking_body, receipt_body
 from app.api.edge import routing
 from app.api.edge.auth import (
@@ -45,6 +49,28 @@ async def get_unmasking(
     sum, and no single update.
     """
     return masking_body(await service.maskings.read(experiment_id, number, None))
+
+
+@router.get(
+    "/rounds/{number}/helper-words",
+    summary="What the helper adds to a masked sum",
+    response_class=Response,
+    responses=responses(401, 404, 409, 422, 503)
+    | {200: {"content": {"application/octet-stream": {}}}},
+    dependencies=[OwnersOnly],
+)
+async def get_helper_words(
+    service: Service,
+    experiment_id: ExperimentId,
+    number: RoundNumber,
+    first: Annotated[int, Query(ge=0, le=2**40)],
+    count: Annotated[int, Query(ge=1, le=masking.MAX_WORDS)],
+) -> Response:
+    """Words, little-endian, with which `verify` recomputes the model: at most `count` from the
+    place `first` on. The coordinator asks the helper for them again.
+    """
+    words = await service.maskings.helper_words(experiment_id, number, first, count)
+    return Response(words, media_type="application/octet-stream")
 
 
 @router.post(

@@ -19,7 +19,7 @@ from app.service.secure import CannotUnmask
 from app.telemetry.logs import WARNING, log_event
 from serverless_fl.aggregation.gram import sound
 from serverless_fl.aggregation.stepping import StrategyFault
-from serverless_fl.domain.errors import DigestMismatch
+from serverless_fl.domain.errors import DigestMismatch, HelperRefused
 from serverless_fl.domain.experiment import WEIGHTS, Experiment
 from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.domain.provenance import (
@@ -58,7 +58,7 @@ async def aggregate(held: Held[Round], experiment: Experiment, budget: CallBudge
     except LostUpdate as error:
         await _leave_out(held, experiment, error)
         return await aggregate(held, experiment, budget)
-    except CannotUnmask as error:
+    except (CannotUnmask, HelperRefused) as error:
         raise AttemptFailed(str(error)) from error
     except (Gone, DigestMismatch, StrategyFault) as error:
         raise CannotAggregate(str(error)) from error

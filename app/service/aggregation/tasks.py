@@ -312,7 +312,7 @@ class Aggregation:
         assert self.unmasking is not None  # noqa: S101
         span = self.spans[number]
         base = await self._start.read(span)
-        return await asyncio.to_thread(self.unmasking.mean, span, sums, base)
+        return await self.unmasking.mean(span, sums, base)
 
     async def _stack(self, task: StackTask) -> None:
         slicing, cell = task.slicing, Cell(task.span, task.stack.digest)

@@ -12,6 +12,7 @@ from app.service.files import stored
 from app.service.files.announcements import Ledger
 from app.service.files.uploads import Uploads, max_update_bytes, require_digest
 from app.service.records import keys
+from app.service.records.attempts import attempt_context
 from app.store.port import STORE_OF_WEIGHTS
 from serverless_fl.aggregation import strategy_of
 from serverless_fl.aggregation.facts import facts_of, sentence, training_facts
@@ -19,7 +20,9 @@ from serverless_fl.aggregation.strategy import MAX_WEIGHT, Strategy
 from serverless_fl.domain.errors import BadWeights, DigestMismatch, PartsMissing, StoreUnavailable
 from serverless_fl.domain.experiment import Config, Experiment
 from serverless_fl.domain.records import Client, ModelVersion, Update, UpdateCommit
+from serverless_fl.domain.round import Round
 from serverless_fl.privacy import mechanism_of
+from serverless_fl.privacy.secure.context import Refused
 from serverless_fl.schedule import schedule_of
 from serverless_fl.weights.encodings import update_layout
 from serverless_fl.weights.header import Layout
@@ -76,6 +79,7 @@ async def check_update(
         base_version=base,
         attempt=require_masked(experiment.config, commit),
         counts=commit.counts,
+        seal=commit.seal,
     )
     config = experiment.config
     strategy, mechanism = strategy_of(config), mechanism_of(config)
@@ -101,18 +105,42 @@ def require_masked(config: Config, commit: UpdateCommit) -> int:
     and metrics in the clear.
     """
     if not config.secure:
-        if commit.attempt is None and not commit.counts:
+        if commit.attempt is None and not commit.counts and not commit.seal:
             return 0
         raise BadWeights("The updates of this experiment are not masked.", code="not-masked")
     digits = 16 * (1 + 2 * len(config.metrics_in_masks))
     hidden = commit.num_examples == 1 and not commit.metrics
-    if commit.attempt and len(commit.counts) == digits and hidden:
+    sealed = bool(commit.seal) == config.helped
+    if commit.attempt and len(commit.counts) == digits and hidden and sealed:
         return commit.attempt
+    seal = "a seal for the helper, " if config.helped else ""
     raise BadWeights(
         "The updates of this experiment are masked: an update has the attempt, masked counts of "
-        f"{digits} digits, 1 as the number of its examples, and no metrics.",
+        f"{digits} digits, {seal}1 as the number of its examples, and no metrics.",
         code="not-masked",
     )
+
+
+async def require_seal(
+    context: Context, experiment: Experiment, round_: Round, update: Update
+) -> None:
+    """Raise BadWeights for a seal with which the helper could open no sum."""
+    # Imported here: few experiments need the package of ciphers.
+    from serverless_fl.privacy.secure.helper import Seal
+
+    config = experiment.config
+    try:
+        seal = Seal.from_text(update.seal)
+        attempt = await attempt_context(context.repo, experiment, round_)
+        seal.require_sound(attempt, update.slot, bytes.fromhex(config.helper_key))
+    except (ValueError, Refused) as error:
+        raise BadWeights(f"The seal is not sound: {error}", code="not-sealed") from error
+    if seal.fewest > config.clients_per_round:
+        raise BadWeights(
+            f"The seal asks for {seal.fewest} updates in a sum, and a round has "
+            f"{config.clients_per_round} clients.",
+            code="not-sealed",
+        )
 
 
 def _require_weight(strategy: Strategy, update: Update, config: Config) -> None:

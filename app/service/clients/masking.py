@@ -31,6 +31,7 @@ class Masking:
     sharers: tuple[int, ...]
     boxes: Mapping[int, str]
     answers: list[PhaseAnswer]
+    helper: str  # its public key, hexadecimal
 
 
 class Maskings:
@@ -53,7 +54,7 @@ class Maskings:
         shared = round_.state in _SHARED | _AFTER
         boxes = await self._boxes(round_, client) if shared and client is not None else {}
         answers = []
-        if client is None and round_.state in _AFTER:
+        if client is None and round_.state in _AFTER and not round_.helped:
             answers = await self.repo.phase_answers(round_)
         return Masking(
             round=round_,
@@ -61,7 +62,26 @@ class Maskings:
             sharers=round_.cohort if shared else (),
             boxes=boxes,
             answers=answers,
+            helper=experiment.config.helper_key,
         )
+
+    async def helper_words(self, experiment_id: str, number: int, first: int, count: int) -> bytes:
+        """What the helper adds to the masked words of an aggregated round, from `first` on: at
+        most `count` words, little-endian, for the admin. The helper gives the same ones each time.
+
+        Raises NotFound, HelperUnavailable, HelperRefused.
+        """
+        experiment = await self.repo.experiment(experiment_id)
+        round_ = await self.repo.round(experiment_id, number)
+        if round_ is None or not round_.helped or round_.state not in _AFTER:
+            raise NotFound(f"The helper has opened no sum of round {number}.")
+        # Imported here: it brings NumPy, and most processes only answer polls.
+        from app.service.secure.helped import Helped
+
+        updates = await self.repo.accepted_updates(round_)
+        helped = await Helped.of(self.context, experiment, round_, updates)
+        most = self.context.limits.part_bytes // 4
+        return (await helped.words(first, min(count, most))).tobytes()
 
     async def _boxes(self, round_: Round, client: Client) -> Mapping[int, str]:
         found = await self.repo.phase_boxes(round_)

@@ -130,6 +130,8 @@ class Turns:
         return await self._train(experiment, round_)
 
     async def _phase(self, client: Client, experiment: Experiment, round_: Round) -> Phase | Wait:
+        if round_.helped:
+            return self._wait(experiment, round_, f"Round {round_.number} waits for the helper.")
         if client.slot not in round_.awaited:
             return self._wait(experiment, round_, f"Not in round {round_.number} now.")
         if await self.repo.has_done_phase(round_, client.slot):

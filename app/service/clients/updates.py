@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.service import journal
-from app.service.clients.checking import check_update, require_masked
+from app.service.clients.checking import check_update, require_masked, require_seal
 from app.service.clients.enrolment import require_part
 from app.service.context import Context
 from app.service.files.announcements import Ledger
@@ -93,16 +93,17 @@ class Updates:
         attempt = require_masked(experiment.config, commit)
         standing = await self.repo.update(experiment.id, number, client.slot, attempt)
         if standing is None:
-            await self._require_turn(experiment, client, number, attempt)
-            standing = await self._accept(experiment, client, number, commit, data, base)
+            round_ = await self._require_turn(experiment, client, number, attempt)
+            standing = await self._accept(experiment, client, round_, commit, data, base)
         if standing.trained_from != base:
             raise OutOfTurn(
                 f"Round {number} has an update of {client.id} already, trained from model "
                 f"{standing.trained_from}: it takes one of each client.",
                 code="send-again",
             )
-        sent = commit.sha256, commit.num_examples, commit.counts
-        if (standing.blob.sha256, standing.num_examples, standing.counts) != sent:
+        sent = commit.sha256, commit.num_examples, commit.counts, commit.seal
+        stands = standing.blob.sha256, standing.num_examples, standing.counts, standing.seal
+        if stands != sent:
             raise AlreadyUploaded(
                 f"Another update of {client.id} stands for round {number} (SHA-256 "
                 f"{standing.blob.sha256}, {standing.num_examples} examples)."
@@ -159,17 +160,20 @@ class Updates:
         self,
         experiment: Experiment,
         client: Client,
-        number: int,
+        round_: Round,
         commit: UpdateCommit,
         data: bytes | None,
         base: int,
     ) -> Update:
         """Check the upload and insert it. Returns it, or the one that a faster call inserted."""
+        number = round_.number
         try:
             update = await check_update(
                 *(self.context, experiment, client, number, commit, data),
                 base if base != number - 1 else None,
             )
+            if update.seal:
+                await require_seal(self.context, experiment, round_, update)
         except (BadWeights, TooLarge) as error:
             await self._refuse(experiment, client, number, error)
             raise

@@ -69,6 +69,8 @@ class Experiments:
                 code="too-many-clients",
             )
         _require_trainable(config)
+        if config.helped:
+            await _require_helper(self.context, config)
         unique = fingerprint(idempotency_key or secrets.token_hex(16))
         existing = await self.repo.experiment_by_key(unique) if idempotency_key else None
         if existing is None:
@@ -309,3 +311,21 @@ def _require_trainable(config: Config) -> None:
         raise InvalidConfig(sentence(fault))
     if fault := strategy.training_fault(training_facts(config, 1)):
         raise InvalidConfig(sentence(fault))
+
+
+async def _require_helper(context: Context, config: Config) -> None:
+    """Raise InvalidConfig unless the coordinator's helper is the one that the settings name.
+
+    Raises HelperUnavailable where it does not answer.
+    """
+    if context.helper is None:
+        raise InvalidConfig(
+            "secure_aggregation (helper) needs another operator's helper, and this coordinator has "
+            "none: its operator sets FL_HELPER_URL and FL_HELPER_KEY."
+        )
+    key = (await context.helper.about()).get("key")
+    if key != config.helper_key:
+        raise InvalidConfig(
+            f"helper_key ({config.helper_key}) is not the key of this coordinator's helper, which "
+            f"shows {str(key)[:80]}. Ask its operator for the fingerprint."
+        )

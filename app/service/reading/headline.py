@@ -57,6 +57,12 @@ _IN_A_PHASE = {
 
 def _phase(round_: Round, rounds: int, current: RoundDetails, now: float) -> str:
     """A phase of secure aggregation: who has done its part, and who is awaited."""
+    if round_.helped:
+        return (
+            f"Round {round_.number} of {rounds}: {len(round_.accepted)} masked updates are in, and "
+            "the helper is asked for the sum of their masks. The coordinator sees masked updates, "
+            "and will see their sum."
+        )
     done = [slot for slot in round_.awaited if slot not in current.missing]
     names = ", ".join(map(client_id, current.missing[:10]))
     names += " and more" if current.missing[10:] else ""

@@ -84,7 +84,8 @@ class Closing:
             unmasking = round_.move(
                 RoundState.UNMASKING,
                 accepted=tuple(accepted),
-                deadline=self.context.clock() + experiment.config.phase_seconds,
+                deadline=self.context.clock()
+                + (0 if round_.helped else experiment.config.phase_seconds),
             )
             if await self.repo.save_round(unmasking):
                 journal.log_round(unmasking, "unmasking", updates=len(accepted))

@@ -26,6 +26,7 @@ from app.service.rounds.retention import delete_garbage, with_new_model
 from app.service.secure.phases import Outcome, Phases
 from app.telemetry import trace
 from app.telemetry.logs import WARNING, log_event
+from serverless_fl.domain.errors import HelperRefused, HelperUnavailable
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
 from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.domain.records import Update, client_id
@@ -33,6 +34,8 @@ from serverless_fl.domain.round import Attempt, FullGroup, Round, RoundState
 from serverless_fl.domain.stopping import Verdict, decide, target_text
 from serverless_fl.privacy import mechanism_of
 from serverless_fl.schedule import Due, Heard, Invitation, schedule_of
+
+ASK_AGAIN_SECONDS = 30.0  # after which a helper that has not answered is asked again
 
 
 class Rounds:
@@ -138,6 +141,8 @@ class Rounds:
 
     async def _phase(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
         """End a phase of secure aggregation if it is due; start over if too few took part."""
+        if round_.helped:
+            return await self._ask_helper(experiment, round_, budget)
         outcome, done = await self.phases.look(experiment, round_)
         match outcome:
             case Outcome.ANSWERED:
@@ -157,6 +162,46 @@ class Rounds:
                         "attempts.",
                     )
         return outcome is not Outcome.WAITS
+
+    async def _ask_helper(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
+        """Ask the helper for the sum of the masks, and aggregate the updates with it.
+
+        While the helper does not answer the round waits, and no client trains again.
+        """
+        now = self.context.clock()
+        if now < round_.deadline <= self.phases.deadline(experiment):
+            return False  # another call asks now, or has asked in vain
+        asking = round_.move(RoundState.UNMASKING, deadline=now + ASK_AGAIN_SECONDS)
+        if not await self.repo.save_round(asking):
+            return True
+        mine = replace(asking, revision=asking.revision + 1)
+        # Imported here: it brings NumPy, and most processes only answer polls.
+        from app.service.secure.helped import Helped
+
+        try:
+            updates = await self.repo.accepted_updates(mine)
+            helped = await Helped.of(self.context, experiment, mine, updates)
+            counts = await helped.counts()
+        except HelperUnavailable as error:
+            journal.log_round(mine, "the round waits for the helper", WARNING, cause=error.message)
+            return False
+        except HelperRefused as error:
+            await self._refused(experiment, mine, error)
+            return True
+        opened = replace(mine, helper_counts=counts)
+        return await self.closing.unmask(experiment, opened, budget)
+
+    async def _refused(self, experiment: Experiment, round_: Round, error: HelperRefused) -> None:
+        """Give a round whose sum the helper does not open another attempt, or fail."""
+        journal.log_round(round_, "refused by the helper", WARNING, cause=error.message)
+        if schedule_of(experiment.config).repeats(experiment.config, round_):
+            await self._retry(experiment, round_, Heard(reported=round_.accepted))
+            return
+        reason = (
+            f"The helper did not open the sum of round {round_.number}, in {round_.attempt} "
+            f"attempts. It says: {error.message}"
+        )
+        await fail(self.context, experiment, reason)
 
     async def _collect(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
         """Do what the schedule says: seal the round, repeat it, or fail the experiment.
@@ -243,6 +288,12 @@ class Rounds:
         """Give a round whose masked updates cannot be summed another attempt. Raises LostLease."""
         await held.renew()
         round_ = held.record
+        if round_.helped:
+            about = (
+                f"Round {round_.number} has no sum, and the helper opens no other one of the round."
+            )
+            await fail(self.context, experiment, f"{about} {reason}")
+            return
         if not schedule_of(experiment.config).repeats(experiment.config, round_):
             about = f"Round {round_.number} has no sum after {round_.attempt} attempts."
             await fail(self.context, experiment, f"{about} {reason}")
@@ -284,7 +335,9 @@ class Rounds:
             unopened=round_.state is RoundState.AGGREGATING,
         )
         again = round_.move(
-            RoundState.ADVERTISING if round_.masked else RoundState.COLLECTING,
+            RoundState.ADVERTISING
+            if round_.masked and not round_.helped
+            else RoundState.COLLECTING,
             attempt=asked.attempt,
             cohort=schedule.invite(config, asked),
             clients=len(asked.enrolled),

@@ -40,12 +40,15 @@ class Phases:
         return self.context.clock() + experiment.config.phase_seconds
 
     def begun(self, experiment: Experiment, round_: Round) -> Round:
-        """The round in the first phase of its attempt, for which nobody has sent anything yet."""
+        """The round in the first state of its attempt, for which nobody has sent anything yet."""
+        helped = experiment.config.helped
         return replace(
             round_,
-            state=RoundState.ADVERTISING,
+            state=RoundState.COLLECTING if helped else RoundState.ADVERTISING,
             masked=True,
-            deadline=self.deadline(experiment),
+            helped=helped,
+            helper_counts="",
+            deadline=round_.deadline if helped else self.deadline(experiment),
             invited=round_.cohort,
             roster=(),
             accepted=(),

@@ -16,6 +16,7 @@ from app.service.context import Context
 from app.service.files.readers import Values
 from app.service.records.attempts import attempt_context
 from app.service.secure import CannotUnmask
+from app.service.secure.helped import Helped
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.records import PhaseAnswer, Update
 from serverless_fl.domain.round import Round
@@ -41,6 +42,13 @@ class Unmasking:
     ) -> Unmasking:
         """Raises CannotUnmask."""
         attempt = await attempt_context(context.repo, experiment, round_)
+        if round_.helped:
+            helped = await Helped.of(context, experiment, round_, updates)
+            counts = [*(update.counts for update in updates), round_.helper_counts]
+            try:
+                return cls(Sum(attempt.terms, layout, (), counts), (), helped)
+            except ValueError as error:
+                raise CannotUnmask(f"Its masks cannot be taken off: {error}.") from error
         answers = await context.repo.phase_answers(round_)
         try:
             # To combine the shares of a large cohort takes seconds.
@@ -49,17 +57,23 @@ class Unmasking:
         except ValueError as error:
             raise CannotUnmask(f"Its masks cannot be taken off: {error}.") from error
 
-    def __init__(self, found: Sum, wrong: Collection[int]) -> None:
-        self._sum = found
+    def __init__(self, found: Sum, wrong: Collection[int], helped: Helped | None = None) -> None:
+        self._sum, self._helped = found, helped
         self.counts = found.counts
         self.wrong = tuple(sorted(wrong))  # slots whose shares did not fit the others'
 
-    def mean(self, span: spans.Span, sums: np.ndarray, base: Values) -> np.ndarray:
+    async def mean(self, span: spans.Span, sums: np.ndarray, base: Values) -> np.ndarray:
         """The mean of the updates over a span, float64 [elements].
 
         `sums`: of their words, float64 [elements]. `base`: the values that they were trained from.
+        Raises HelperUnavailable, HelperRefused.
         """
-        return self._sum.mean(span, sums, base)
+        if self._helped is not None:
+            first, masked = self._sum.words_of(span)
+            if masked.any():
+                sums = sums.copy()
+                sums[masked] += await self._helped.words(first, int(masked.sum()))
+        return await asyncio.to_thread(self._sum.mean, span, sums, base)
 
 
 def _sum(

@@ -3,14 +3,14 @@ import { card, copyButton, h, once } from "./dom.js";
 import { count, seconds, words } from "./format.js";
 
 // Settings of secure aggregation, which say nothing where it is off.
-const OF_MASKS = ["secure_aggregation", "mask_words", "max_weight_change", "masked_metrics", "phase_seconds"];
+const OF_MASKS = ["secure_aggregation", "helper_key", "mask_words", "max_weight_change", "masked_metrics", "phase_seconds"];
 
 export function configSection() {
   const facts = h("dl.facts");
   const node = card("Strategy and settings", facts);
   const show = once(({ task, config: { strategy, ...others } }) => {
     const settings = Object.entries({ strategy, ...others })
-      .filter(([name, value]) => value !== null && (others.secure_aggregation !== "off" || !OF_MASKS.includes(name)))
+      .filter(([name, value]) => value !== null && value !== "" && (others.secure_aggregation !== "off" || !OF_MASKS.includes(name)))
       .map(([name, value]) => fact(words(name.replace(/_seconds$/, "")), display(name, value)));
     facts.replaceChildren(...(task ? taskFacts(task) : []), ...settings);
   });

@@ -7,20 +7,26 @@ const figure = (value) => String(Number(value.toPrecision(3)));
 /** The spent epsilon in a word or two. */
 export const spent = ({ epsilon, delta }) => (delta ? `ε ${figure(epsilon)} at δ ${delta}` : "nothing spent");
 
+const SEEN = "Secure aggregation: the coordinator sees the sum of a round’s updates, and none of them.";
+const WITH_HELPER = " Another operator’s helper knows the masks, and together the two could see each update. Its fingerprint: ";
+const PINS = " Against a coordinator that departs from the protocol the parties pin each other (join --pin); only they know "
+  + "whether they do.";
+
 export function privacySection() {
   const sentence = h("p");
   const bar = h("progress.hidden", { max: 1, "aria-label": "Budget of privacy spent" });
   const meaning = h("p.muted.small");
   const spending = h("div", {}, h("div.budget", {}, sentence, bar), meaning);
-  const seen = h("p", {}, "Secure aggregation: the coordinator sees the sum of a round’s updates, and none of them. "
-    + "Against a coordinator that departs from the protocol the parties pin each other (join --pin); only they know whether they do.");
+  const seen = h("p");
   const node = card("Privacy", spending, seen);
   node.classList.add("hidden");
 
-  const show = once(({ privacy, state, secure }) => {
+  const show = once(({ privacy, state, mode, helper }) => {
+    const secure = mode !== "off";
     node.classList.toggle("hidden", !privacy && !secure);
     spending.classList.toggle("hidden", !privacy);
     seen.classList.toggle("hidden", !secure);
+    seen.textContent = SEEN + (mode === "helper" ? `${WITH_HELPER}${helper}.` : "") + PINS;
     if (!privacy) return;
     const { epsilon, budget_epsilon: budget } = privacy;
     sentence.replaceChildren(h("strong", {}, spent(privacy)),
@@ -30,7 +36,8 @@ export function privacySection() {
     if (budget !== null) bar.value = Math.min(1, epsilon / budget);
     meaning.textContent = privacy.meaning;
   });
-  const update = ({ privacy = null, state, config }) => show({ privacy, state, secure: config.secure_aggregation === "pairs" });
+  const update = ({ privacy = null, state, config }) =>
+    show({ privacy, state, mode: config.secure_aggregation, helper: config.helper_key });
   return { node, update };
 }
 

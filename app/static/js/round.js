@@ -51,7 +51,7 @@ function membersOf(round) {
   const refusals = new Map(round.refused.map((r) => [r.client, r]));
   const all = [...new Set([...round.cohort, ...round.reported])];
   return all.map((id) => {
-    if (round.masked && PHASES.includes(round.state)) return inPhase(round, id);
+    if (round.masked && !round.helped && PHASES.includes(round.state)) return inPhase(round, id);
     if (updates.has(id)) return { id, what: "reported", note: noteOf(round, updates.get(id)) };
     if (refusals.has(id)) return { id, what: "refused", note: `refused: ${refusals.get(id).reason}` };
     if (round.revoked.includes(id)) return { id, what: "refused", note: "revoked by the admin" };

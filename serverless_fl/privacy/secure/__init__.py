@@ -15,4 +15,6 @@ overhead", CCS 2020. These modules are pure: they read no file, no clock and no 
     streams     pseudo-random words, of which masks are made
     party       a client's part: advertise, share, mask, answer; and what it refuses
     recovery    the coordinator's part: which streams it has to take off a sum
+    unmasking   the sum, once these are known
+    helper      the other mode: a second operator knows the masks
 """

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import comb
 
+from serverless_fl.domain.experiment import FEWEST_IN_A_SUM
+
 COMPLETE = 64  # parties that are all neighbours of one another
-FEWEST = 3  # parties; the sum of two tells each the other's update
+FEWEST = FEWEST_IN_A_SUM  # parties
 SECURITY, FAILURE = 2.0**-40, 2.0**-20  # probabilities that the parameters stay below
 DISHONEST, ABSENT = 0.1, 0.1  # shares of the parties that the parameters assume at most
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography.exceptions import InvalidSignature
@@ -47,12 +47,14 @@ class Identity:
 @dataclass(frozen=True)
 class Pins:
     """Who may take part: fingerprints with a name each, or holders of an authority's certificates.
+    `helpers` are fingerprints of helpers, with a name each; no helper is a party.
 
     A party gets them outside of the coordinator, so that it need not believe the coordinator.
     """
 
     names: Mapping[str, str]
     authorities: tuple[Authority, ...] = ()
+    helpers: Mapping[str, str] = field(default_factory=dict)
 
     def require(self, context: AttemptContext, now: datetime) -> None:
         """Check that each party of a complete roster is pinned, once, and has signed its keys.

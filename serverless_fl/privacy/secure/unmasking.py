@@ -48,6 +48,19 @@ class Sum:
         apply_streams(words, streams, sequence=COUNTS)
         self.counts: Counts = decode_counts(terms.metrics, words)
 
+    def words_of(self, span: spans.Span) -> tuple[int, np.ndarray]:
+        """Give the place of a span's first masked word, and which of its elements are masked.
+
+        Masked words of a span follow one another, because tensors stand in the file's order.
+        """
+        firsts, masked = list[int](), list[np.ndarray]()
+        for piece in span:
+            first = self._places.get(piece.tensor.name)
+            if first is not None:
+                firsts.append(first + piece.first)
+            masked.append(np.full(piece.last - piece.first, first is not None))
+        return min(firsts, default=0), np.concatenate([np.empty(0, bool), *masked])
+
     def mean(self, span: spans.Span, sums: np.ndarray, base: Sequence[np.ndarray]) -> np.ndarray:
         """Give the mean of the updates over a span, float64 [elements].
 

@@ -212,6 +212,9 @@ ROWS: dict[tuple[str, str], Row] = {
     # 404 and 409: the round has no masks.
     ("GET", f"{E}/rounds/{{number}}/masking"): Row(only(404, *CLIENTS)),
     ("GET", f"{E}/rounds/{{number}}/unmasking"): Row(owners(404)),
+    ("GET", f"{E}/rounds/{{number}}/helper-words"): Row(
+        owners(404), params={"first": "0", "count": "1"}
+    ),
     ("POST", f"{E}/rounds/{{number}}/masking/keys"): Row(
         only(409, *CLIENTS),
         json=lambda w: {"attempt": 1, "box_key": "a" * 64, "mask_key": "b" * 64},
