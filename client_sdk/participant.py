@@ -24,11 +24,12 @@ from client_sdk.memory.half import Half, KeptHalf, NoHalf
 from client_sdk.memory.memory import Memory
 from client_sdk.task import metrics, shards
 from client_sdk.task.task import Evaluation, LocalUpdate
+from client_sdk.trust.agreed import task_fault
 from client_sdk.trust.limits import Limits
 from client_sdk.trust.offer import require_accepted
 from serverless_fl.domain.agreement import ColumnSums
 from serverless_fl.domain.errors import BadWeights
-from serverless_fl.domain.experiment import WEIGHTS
+from serverless_fl.domain.experiment import WEIGHTS, Config
 from serverless_fl.domain.records import slot_named
 from serverless_fl.privacy.secure.context import Refused
 from serverless_fl.privacy.secure.graph import FEWEST
@@ -146,8 +147,8 @@ class Participant:
     spends no more. Each task is checked. `accepted` is the digest of an offer (`read_offer`): a
     participant does not enrol in another one. It signs its keys with its `identity`; with `pins` it
     takes part under secure aggregation alone, and with nobody who is not pinned (`read_identity`,
-    `read_pins`). `helper` is the fingerprint of the helper that this party has accepted, or ""
-    for none; without it, any is taken, unless there are pins or an accepted offer.
+    `read_pins`). `agreed` are the settings that this party has accepted (`Offer.config`; with
+    `accepted` those of the offer): it refuses a task with others, and another helper.
 
     A simulation gives two more. `pause(client_id, wait)` returns when the next poll is worth while:
     it is called before the first poll, after an upload and after a Wait, and gives how the
@@ -178,7 +179,7 @@ class Participant:
         accepted: str | None = None,
         identity: Identity | None = None,
         pins: Pins | None = None,
-        helper: str | None = None,
+        agreed: Config | None = None,
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -203,7 +204,7 @@ class Participant:
             max_epsilon=max_epsilon,
         )
         self._accepted = accepted
-        self._identity, self._pins, self._helper = identity, pins, helper
+        self._identity, self._pins, self._agreed = identity, pins, agreed
 
     async def enrol(self, enrolment_key: str) -> None:
         """Claim a slot of the experiment, and get the shard.
@@ -215,7 +216,7 @@ class Participant:
         door = self._client.using(enrolment_key)
         if self._accepted is not None:
             offer = await require_accepted(door, self.experiment_id, self._accepted)
-            self._helper = offer.config.helper_key
+            self._agreed = offer.config
         sums_due = bool(self._sums) and (await door.agreement(self.experiment_id)).sums_due
         subscription = await door.subscribe(
             self.experiment_id,
@@ -331,7 +332,7 @@ class Participant:
             self._masks_of = Masks(
                 *(self._client, self.experiment_id, slot, self._memory),
                 self._limits.min_participants or FEWEST,
-                *(self._identity, self._pins, self._helper),
+                *(self._identity, self._pins, self._agreed),
             )
         return self._masks_of
 
@@ -451,6 +452,8 @@ class Participant:
             raise DataError(fault)
         if task.download_encoding not in (WEIGHTS, *MODEL_ENCODINGS):
             raise DataError(_unknown(f"sends models as {task.download_encoding}"))
+        if self._agreed is not None and (fault := task_fault(self._agreed, task)):
+            raise DataError(fault)
         if self._limits.max_epsilon is not None:
             view = await self._client.experiment(self.experiment_id, task.round)
             if fault := self._limits.epsilon_fault(view):

@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 from app.store.port import Body
 from serverless_fl.domain.errors import HelperRefused, HelperUnavailable
 
-SECONDS = 20.0  # for an answer; a helper on a serverless platform may have to start first
+# For an answer. A helper on a serverless platform may have to start first. Together with the time
+# for aggregation in a call (FL_STEP_SECONDS) it must fit into a call of Lambda.
+SECONDS = 10.0
 _ANSWER_BYTES = 16 * 1024**2
 _REASON_CHARACTERS = 600
 _CALLS = 4  # at once

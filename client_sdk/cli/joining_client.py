@@ -68,7 +68,7 @@ class JoiningClient:
             max_epsilon=self.arguments.max_epsilon,
             identity=self.identity,
             pins=self.pins,
-            helper=self.experiment.config.helper_key,
+            agreed=self.experiment.config.to_config(),
         )
 
     async def take_part(self, participant: Participant) -> Done | None:

@@ -20,6 +20,7 @@ from client_sdk.errors import BadAnswer, DataError
 from client_sdk.memory.memory import Memory
 from client_sdk.task.task import LocalUpdate
 from serverless_fl.domain.errors import BadWeights
+from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.records import client_id, slot_named
 from serverless_fl.domain.round import RoundState
 from serverless_fl.privacy.secure import helper, party
@@ -52,10 +53,10 @@ class Masks:
     """A client's half of the rounds of one experiment.
 
     `fewest` is its own minimum of clients whose updates may be in a sum. It signs its keys with its
-    `identity`, and with `pins` it takes part with nobody else. `helper` is the fingerprint of the
-    helper that it has accepted; "" if it has accepted to have none, None if it takes any. Methods
-    raise Refused where the coordinator asks for what would tell more than such a sum, DataError
-    where the notes cannot be kept or read, and the errors of `CoordinatorClient`.
+    `identity`, and with `pins` it takes part with nobody else. `agreed` are the settings
+    that it has accepted; None if it takes any. Methods raise Refused where the coordinator asks for
+    what would tell more than such a sum, or for what was not accepted, DataError where the notes
+    cannot be kept or read, and the errors of `CoordinatorClient`.
     """
 
     def __init__(
@@ -67,11 +68,11 @@ class Masks:
         fewest: int = FEWEST,
         identity: Identity | None = None,
         pins: Pins | None = None,
-        helper: str | None = None,
+        agreed: Config | None = None,
     ) -> None:
         self._client, self._experiment_id, self._slot = client, experiment_id, slot
         self._memory, self._fewest = memory, fewest
-        self._identity, self._pins, self._helper = identity, pins, helper
+        self._identity, self._pins, self._agreed = identity, pins, agreed
         self._quantised: tuple[tuple[int, str], np.ndarray, np.ndarray] | None = None
 
     async def do(self, phase: Phase) -> str:
@@ -120,7 +121,7 @@ class Masks:
         view = await self._view(task.round, task.attempt)
         if view.model_sha256 != task.model.sha256:
             raise Refused("The coordinator masks another model than the one to train.")
-        self._require_helper(view)
+        self._require_pinned(view)
         if view.helper:
             return await self._seal(task, view, base, update, examples, seed)
         notes = await asyncio.to_thread(self._begin, task.round, task.attempt)
@@ -152,12 +153,8 @@ class Masks:
             self._quantised = (key, *found)
         return self._quantised[1].copy(), self._quantised[2].copy()
 
-    def _require_helper(self, view: masking.MaskingView) -> None:
-        """Raise Refused for another helper than the accepted or a pinned one, or for none."""
-        if self._helper is not None and view.helper != self._helper:
-            shown = f"the helper {view.helper}" if view.helper else "no helper"
-            accepted = f"the helper {self._helper}" if self._helper else "none"
-            raise Refused(f"The round has {shown}; this client has accepted {accepted}.")
+    def _require_pinned(self, view: masking.MaskingView) -> None:
+        """Raise Refused for a helper that is not pinned."""
         if view.helper and self._pins is not None and view.helper not in self._pins.helpers:
             raise Refused(f"The round has a helper that is not pinned: {view.helper}.")
 
@@ -228,7 +225,19 @@ class Masks:
         view = await self._client.masked_round(self._experiment_id, number)
         if (view.round, view.attempt) != (number, attempt):
             raise Refused(f"Attempt {attempt} at round {number} is over.")
+        self._require_agreed(view)
         return view
+
+    def _require_agreed(self, view: masking.MaskingView) -> None:
+        """Raise Refused for another helper, or other terms of the masks, than were accepted."""
+        if self._agreed is None:
+            return
+        if view.helper != (accepted := self._agreed.helper_key):
+            shown = f"the helper {view.helper}" if view.helper else "no helper"
+            said = f"the helper {accepted}" if accepted else "none"
+            raise Refused(f"The round has {shown}; this client has accepted {said}.")
+        if terms_in(view) != Terms.of(self._agreed):
+            raise Refused("The round masks updates on other terms than this client has accepted.")
 
 
 def attempt_in(experiment_id: str, view: masking.MaskingView) -> AttemptContext:
@@ -239,13 +248,7 @@ def attempt_in(experiment_id: str, view: masking.MaskingView) -> AttemptContext:
         attempt=view.attempt,
         model_sha256=view.model_sha256,
         config_sha256=view.config_sha256,
-        terms=Terms(
-            bits=view.words,
-            max_weight_change=view.max_weight_change,
-            parties=view.parties,
-            most_examples=view.most_examples,
-            metrics=tuple(view.metrics),
-        ),
+        terms=terms_in(view),
         roster=tuple(
             Member(
                 slot_in(m.client),
@@ -255,6 +258,17 @@ def attempt_in(experiment_id: str, view: masking.MaskingView) -> AttemptContext:
             )
             for m in view.roster
         ),
+    )
+
+
+def terms_in(view: masking.MaskingView) -> Terms:
+    """The terms of the masks, as a coordinator shows them."""
+    return Terms(
+        bits=view.words,
+        max_weight_change=view.max_weight_change,
+        parties=view.parties,
+        most_examples=view.most_examples,
+        metrics=tuple(view.metrics),
     )
 
 

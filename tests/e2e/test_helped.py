@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -258,8 +260,12 @@ async def test_a_party_that_has_accepted_another_helper_or_none_sends_nothing(
     federation, fresh_store
 ):
     told = []
-    _, _, clients, _ = await begin_helped(federation, await fresh_store(), told, rounds=1)
-    clients[0]._helper, clients[1]._helper = "a" * 64, ""
+    _, experiment_id, clients, _ = await begin_helped(
+        federation, await fresh_store(), told, rounds=1
+    )
+    config = (await read_offer(federation.admin, experiment_id)).config
+    for client, key in zip(clients, ("a" * 64, ""), strict=False):
+        client._agreed = replace(config, helper_key=key)
     for client in clients[:2]:
         await client.turn()
     refused = {event.client_id: event.message for event in told if event.kind == "refused"}
@@ -279,7 +285,7 @@ async def test_an_offer_names_the_helper_and_its_acceptance_holds_for_the_rounds
     assert any(f"together with the helper {key}, another operator's" in x for x in offer.lines)
     options = {0: {"accepted": offer.digest}}
     (client,) = await enrolled(federation, experiment_id, enrolment, Drifting(), 1, options=options)
-    assert client._helper == key
+    assert client._agreed.helper_key == key
 
 
 async def test_verify_tells_a_helper_that_gives_other_words_than_before(federation, fresh_store):
