@@ -110,6 +110,11 @@ bench-load: .venv/ready  ## twenty to two thousand clients against two workers
 bench-platforms: .venv/ready  ## cold start and warm request on each platform
 	$(BIN)/python -m benchmarks.coordinator.platforms $(ARGS)
 
+.PHONY: docs
+docs: .venv-docs/ready  ## the documents as a site that needs no network: site/index.html
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet $(ARGS)
+	@echo "open site/index.html"
+
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	echo "$(PYTHON) is not Python 3.11 or newer: make PYTHON=/path/to/python3.11"; \
@@ -151,5 +156,12 @@ endef
 	.venv-dist/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1
 	@touch $@
 
+.venv-docs/ready: pyproject.toml constraints.txt
+	$(check_python)
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf build dist mutants .venv .venv-dist .venv-sam .venv-mlflow .venv-sbom .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf build dist mutants site .venv .venv-dist .venv-docs .venv-sam .venv-mlflow .venv-sbom .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

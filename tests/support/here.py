@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -40,6 +41,12 @@ def dot(*_):
 
 def run_here(*arguments, training=TrainingHere, **more):
     """As `tests.support.processes.run`; only an embedded coordinator is a process of its own."""
+    [done] = run_together(arguments, training=training, **more)
+    return done
+
+
+def run_together(*commands, training=TrainingHere, **more):
+    """Several commands at the same time, each in a thread; what they say is each one's whole."""
     stdout, stderr = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as here,
@@ -54,5 +61,13 @@ def run_here(*arguments, training=TrainingHere, **more):
             here.setattr(plots, plot, dot)
         for name, value in more.items():
             here.setenv(name, value)
-        code = command_line.run(list(arguments))
-    return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
+        if len(commands) == 1:  # in this thread, which may be the one that takes signals
+            codes = [command_line.run(list(commands[0]))]
+        else:
+            with ThreadPoolExecutor(len(commands)) as threads:
+                codes = list(threads.map(command_line.run, map(list, commands)))
+    said = stdout.getvalue(), stderr.getvalue()
+    return [
+        subprocess.CompletedProcess(command, code, *said)
+        for command, code in zip(commands, codes, strict=True)
+    ]

@@ -1,0 +1,41 @@
+"""The five minutes of docs/tutorial.md: its code and its commands, word by word."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.support.here import run_here, run_together
+from tests.support.processes import KEY
+
+PAGE = (Path(__file__).parents[2] / "docs/tutorial.md").read_text(encoding="utf-8")
+TOOL = ".venv/bin/serverless-fl "
+
+
+@pytest.mark.timeout(300)
+def test_three_clinics_train_one_model(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [code] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    exec(compile(code, "clinics.py", "exec"), {})
+    commands = [line for line in PAGE.splitlines() if line.startswith(TOOL)]
+    create, *joins, predict = (
+        shlex.split(c.removeprefix(TOOL).replace("http://127.0.0.1:8000", server.url))
+        for c in commands
+    )
+    made = run_here(*create, FL_ADMIN_KEY=KEY)
+    assert made.returncode == 0, made.stderr
+    [experiment] = re.findall(r"--experiment (\S+)", made.stdout)[:1]
+    [key] = re.findall(r"enrol_[\w-]+", made.stdout)[:1]
+    assert [join[join.index("--experiment") + 1] for join in joins] == ["ID"] * 3
+    joins = [[experiment if word == "ID" else word for word in join] for join in joins]
+    for party in run_together(*joins, FL_ENROL_KEY=key):
+        assert party.returncode == 0, party.stderr
+    done = run_here(*predict)
+    assert done.returncode == 0, done.stderr
+    truth = [line.rpartition(",")[2] for line in Path("new.csv").read_text().splitlines()[1:]]
+    found = re.findall(r"\b(benign|malignant)\b", done.stdout)
+    right = sum(one == other for one, other in zip(truth, found, strict=True))
+    assert right > 0.85 * len(truth)
