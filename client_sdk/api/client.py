@@ -386,6 +386,11 @@ class CoordinatorClient:
     ) -> masking.PhaseReceipt:
         return await self._send_phase(experiment_id, number, "boxes", boxes)
 
+    async def send_confirmation(
+        self, experiment_id: str, number: int, sent: masking.PhaseConfirmation
+    ) -> masking.PhaseReceipt:
+        return await self._send_phase(experiment_id, number, "confirmation", sent)
+
     async def send_answer(
         self, experiment_id: str, number: int, answer: masking.PhaseAnswer
     ) -> masking.PhaseReceipt:

@@ -27,7 +27,7 @@ from serverless_fl.privacy.secure import helper, party
 from serverless_fl.privacy.secure.context import AttemptContext, Member, Proof, Refused
 from serverless_fl.privacy.secure.fixed_point import FixedPoint, encode_counts
 from serverless_fl.privacy.secure.graph import FEWEST
-from serverless_fl.privacy.secure.identity import Identity, Pins
+from serverless_fl.privacy.secure.identity import Identity, Pins, require_confirmed
 from serverless_fl.privacy.secure.party import Notes, Party
 from serverless_fl.privacy.secure.streams import COUNTS, apply_streams
 from serverless_fl.privacy.secure.terms import Terms
@@ -100,6 +100,16 @@ class Masks:
         sharers, summed = _slots(view.sharers), _slots(view.summed)
         one.notes = one.settle_summed(sharers, summed)
         await asyncio.to_thread(self._keep, one.notes)
+        if phase.state is RoundState.CONFIRMING:
+            return await self._confirm(phase, one, summed)
+        if self._pins is not None:
+            signatures = {
+                slot_in(found.client): bytes.fromhex(found.signature)
+                for found in view.confirmations
+            }
+            require_confirmed(one.context, summed, signatures)
+        one.notes = one.settle_opened()
+        await asyncio.to_thread(self._keep, one.notes)
         boxes_for_me = {slot_in(found.client): bytes.fromhex(found.box) for found in view.boxes}
         answer = await asyncio.to_thread(one.answer, boxes_for_me, sharers, summed)
         await self._client.send_answer(
@@ -109,6 +119,16 @@ class Masks:
             ),
         )
         return f"helped to open the sum of {len(summed)} updates"
+
+    async def _confirm(self, phase: Phase, one: Party, summed: list[int]) -> str:
+        """Sign the list of those in the sum, which the notes have by now. Raises Refused."""
+        if self._identity is None:
+            raise Refused("The coordinator asks for a signature, and this client has no identity.")
+        sent = masking.PhaseConfirmation(
+            attempt=phase.attempt, signature=self._identity.confirm(one.context, summed).hex()
+        )
+        await self._client.send_confirmation(self._experiment_id, phase.round, sent)
+        return f"signed that {len(summed)} updates are in the sum"
 
     async def mask(
         self, task: Train, base: bytes, update: LocalUpdate, examples: int, seed: int

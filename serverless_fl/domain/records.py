@@ -167,6 +167,14 @@ class PhaseBoxes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhaseConfirmation:
+    """A client's signature (hexadecimal) under the list of those whose updates are in the sum."""
+
+    slot: int
+    signature: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PhaseAnswer:
     """The shares (hexadecimal) that a client hands in, by the slots whose secrets they are of."""
 

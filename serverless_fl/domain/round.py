@@ -24,6 +24,7 @@ class RoundState(StrEnum):
     SHARING = "sharing"  # secure aggregation: those with keys share their secrets out
     COLLECTING = "collecting"  # the cohort trains and uploads
     SEALED = "sealed"  # no further update counts; the list of accepted updates is not written yet
+    CONFIRMING = "confirming"  # secure aggregation: those in the list sign it, if all can
     # secure aggregation: those in the list hand in shares of secrets, or the helper is asked
     UNMASKING = "unmasking"
     AGGREGATING = "aggregating"  # the list is written; the holder of the lease averages it
@@ -32,12 +33,15 @@ class RoundState(StrEnum):
 
 
 _S = RoundState
-PHASES = frozenset({_S.ADVERTISING, _S.SHARING, _S.UNMASKING})  # of secure aggregation alone
+PHASES = frozenset(
+    {_S.ADVERTISING, _S.SHARING, _S.CONFIRMING, _S.UNMASKING}
+)  # of secure aggregation alone
 MOVES: Mapping[RoundState, frozenset[RoundState]] = {
     _S.ADVERTISING: frozenset({_S.ADVERTISING, _S.SHARING, _S.ABANDONED}),
     _S.SHARING: frozenset({_S.SHARING, _S.COLLECTING, _S.ADVERTISING, _S.ABANDONED}),
     _S.COLLECTING: frozenset({_S.COLLECTING, _S.SEALED, _S.ADVERTISING, _S.ABANDONED}),
-    _S.SEALED: frozenset({_S.AGGREGATING, _S.UNMASKING, _S.ABANDONED}),
+    _S.SEALED: frozenset({_S.AGGREGATING, _S.CONFIRMING, _S.UNMASKING, _S.ABANDONED}),
+    _S.CONFIRMING: frozenset({_S.CONFIRMING, _S.UNMASKING, _S.ADVERTISING, _S.ABANDONED}),
     _S.UNMASKING: frozenset(
         {_S.UNMASKING, _S.AGGREGATING, _S.ADVERTISING, _S.COLLECTING, _S.ABANDONED}
     ),
@@ -182,7 +186,7 @@ class Round:
             return self.roster
         if self.state is RoundState.UNMASKING:
             return () if self.helped else self.accepted
-        return self.cohort
+        return self.accepted if self.state is RoundState.CONFIRMING else self.cohort
 
     @property
     def group_count(self) -> int:

@@ -103,6 +103,13 @@ class PhaseAnswer(Body):
     keys: list[ShareOf] = Field(max_length=MAX_CLIENTS)
 
 
+class PhaseConfirmation(Body):
+    """A signature under the list of those whose updates are in the sum."""
+
+    attempt: Attempt
+    signature: Signature
+
+
 class PhaseReceipt(Answer):
     """What the client has sent is stored; the first that it sends in an attempt stands."""
 
@@ -121,6 +128,11 @@ class MemberView(Answer):
 class FromClient(Answer):
     client: ClientId
     box: Box
+
+
+class ConfirmationView(Answer):
+    client: ClientId
+    signature: Signature
 
 
 class SharesView(Answer):
@@ -153,6 +165,11 @@ class MaskingView(Answer):
     )
     boxes: Listed[FromClient] = Field(
         [], max_length=MAX_CLIENTS, description="The boxes that the calling client can open"
+    )
+    confirmations: Listed[ConfirmationView] = Field(
+        [],
+        max_length=MAX_CLIENTS,
+        description="Signatures under `summed`, if all of the roster have identities",
     )
     answers: Listed[SharesView] = Field(
         [], max_length=MAX_CLIENTS, description="For the admin: what `verify` recomputes with"

@@ -164,7 +164,8 @@ class Phase(Answer):
     """The client does its part in a phase of secure aggregation.
 
     It reads `GET .../rounds/{round}/masking` and sends a POST below that: `keys` while the round is
-    `advertising`, `boxes` while it is `sharing`, and `answer` while it is `unmasking`.
+    `advertising`, `boxes` while it is `sharing`, `confirmation` while it is `confirming`, and
+    `answer` while it is `unmasking`.
     """
 
     action: Literal["phase"] = "phase"

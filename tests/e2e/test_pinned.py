@@ -12,7 +12,7 @@ from client_sdk.tools.verify import verify
 from serverless_fl.domain.round import RoundState
 from serverless_fl.privacy.secure import agreement
 from serverless_fl.privacy.secure.identity import Identity, Pins
-from serverless_fl.wire.masking import PhaseKeys, Proof, ProvenKeys
+from serverless_fl.wire.masking import PhaseConfirmation, PhaseKeys, Proof, ProvenKeys
 from tests.support.federation import key_of
 from tests.support.masked import MASKED, Drifting, enrolled, take_turns
 
@@ -130,6 +130,61 @@ async def test_who_pins_helps_to_open_one_sum_of_a_round(federation):
         assert (round_.attempt, round_.state) == (2, RoundState.ADVERTISING)
         says = "helps to open no second one"
         assert [says in text for text in refusals(told).values()] == [True] * (2 * pinned)
+
+
+async def test_parties_open_no_sum_whose_list_too_few_have_signed(federation):
+    """A coordinator that shows parties different lists has too few signatures under each."""
+    told = []
+    experiment_id, clients = await begin(federation, told)
+    await until(federation, experiment_id, clients, RoundState.UNMASKING)
+    found = await federation.documents.scan("phase_confirmations", "")
+    assert len(found) == 4
+    other = found[0].body["signature"]
+    for document in found[2:]:
+        body = document.body | {"signature": other}
+        key = document.key, document.revision, body
+        assert await federation.documents.replace("phase_confirmations", *key)
+    for client in clients:
+        await client.turn()
+    assert set(refusals(told).values()) == {
+        "2 parties have signed the list of those in the sum; this client wants 3."
+    }
+    assert not await federation.documents.scan("phase_answers", "")
+
+
+async def test_a_party_signs_one_list_in_an_attempt(federation):
+    """The list that it is shown afterwards must be the same."""
+    told = []
+    experiment_id, clients = await begin(federation, told)
+    await until(federation, experiment_id, clients, RoundState.CONFIRMING)
+    await clients[0].turn()
+    (round_,) = await federation.documents.scan("rounds", "")
+    body = round_.body | {"accepted": [0, 1, 2], "state": "unmasking"}
+    assert await federation.documents.replace("rounds", round_.key, round_.revision, body)
+    await clients[0].turn()
+    assert refusals(told) == {"client-00": "The coordinator names other parties than before."}
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_parties_that_are_lost_before_they_sign(federation, lost):
+    """Three of four suffice; with two the attempt ends, no share is out, and the next one opens."""
+    experiment_id, clients = await begin(federation, max_attempts=2)
+    await until(federation, experiment_id, clients, RoundState.CONFIRMING)
+    for client in clients[lost:]:
+        await client.turn()
+    federation.clock.now += 10**6
+    assert (await take_turns(federation, clients)).state == "completed"
+    assert (await federation.admin.round(experiment_id, 1)).attempt == lost
+
+
+async def test_the_coordinator_takes_no_signature_under_another_list(federation):
+    experiment_id, clients = await begin(federation)
+    await until(federation, experiment_id, clients, RoundState.CONFIRMING)
+    for signature in ("0" * 128, "f" * 128):
+        sent = PhaseConfirmation(attempt=1, signature=signature)
+        with pytest.raises(StateConflict) as refused:
+            await clients[0]._client.send_confirmation(experiment_id, 1, sent)
+        assert refused.value.code == "not-signed"
 
 
 async def test_who_pins_takes_part_under_secure_aggregation_alone(federation):

@@ -4,6 +4,7 @@ import pytest
 
 from app.service.coordinator import Limits
 from tests.support.masked_crashes import (
+    IdentifiedRun,
     deaths_in_a_move_that_change_nothing,
     masked_deaths_that_change_nothing,
 )
@@ -19,6 +20,19 @@ LIMITS = Limits(part_bytes=256, group_size=2, step_seconds=0.0)  # spans, groups
 async def test_dying_at_any_write(store, fresh_store, silent, after):
     deaths = await masked_deaths_that_change_nothing(
         store, fresh_store, LIMITS, after=after, every=97, sqlite=29, silent=silent
+    )
+    assert deaths > 50
+
+
+@deaths()
+async def test_dying_at_any_write_where_parties_confirm_the_sum(store, fresh_store, after):
+    deaths = await masked_deaths_that_change_nothing(
+        *(store, fresh_store, LIMITS),
+        after=after,
+        every=97,
+        sqlite=37,
+        silent={2: "confirming"},
+        run=IdentifiedRun,
     )
     assert deaths > 50
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from serverless_fl.domain.errors import OutOfTurn
 from serverless_fl.domain.records import (
     PhaseAnswer,
     PhaseBoxes,
+    PhaseConfirmation,
     PhaseKeys,
     UpdateCommit,
     WeightsCommit,
@@ -23,6 +25,7 @@ from serverless_fl.domain.records import (
 from serverless_fl.domain.round import RoundState
 from serverless_fl.privacy.secure import party
 from serverless_fl.privacy.secure.fixed_point import FixedPoint, encode_counts
+from serverless_fl.privacy.secure.identity import Identity
 from serverless_fl.privacy.secure.party import Party
 from serverless_fl.privacy.secure.unmasking import counts_to_text
 from serverless_fl.weights import codec, encodings, spans
@@ -41,6 +44,7 @@ class Client:
 
     def __init__(self, run, record, lies=0):
         self.run, self.record, self.notes, self.sent = run, record, None, {}
+        self.identity = Identity.new() if run.identities else None
         self.lies = lies  # the last attempt at a round in which it hands in wrong shares
 
     async def take_turn(self, silent):
@@ -52,10 +56,13 @@ class Client:
             await self._train(turn.round)
         return turn
 
-    async def _party(self, round_):
-        found = await self.run.call(
+    async def _read(self, round_):
+        return await self.run.call(
             lambda c: c.maskings.read(round_.experiment_id, round_.number, self.record)
         )
+
+    async def _party(self, round_):
+        found = await self._read(round_)
         return found, Party(self.record.slot, self.notes, found.context)
 
     async def _phase(self, round_):
@@ -65,6 +72,10 @@ class Client:
         if round_.state is RoundState.ADVERTISING:
             own = party.advertised(self.notes, slot)
             keys = PhaseKeys(slot=slot, box_key=own.box_key.hex(), mask_key=own.mask_key.hex())
+            if self.identity is not None:
+                found = await self._read(round_)
+                proof = self.identity.sign(found.context, own)
+                keys = replace(keys, identity=proof.identity.hex(), signature=proof.signature.hex())
             await self.run.late(lambda c: c.maskings.add_keys(self.record, number, attempt, keys))
             return
         found, one = await self._party(round_)
@@ -75,6 +86,14 @@ class Client:
             return
         summed = found.round.accepted
         self.notes = one.settle_summed(found.sharers, summed)
+        if round_.state is RoundState.CONFIRMING:
+            sent = PhaseConfirmation(
+                slot=slot, signature=self.identity.confirm(found.context, summed).hex()
+            )
+            await self.run.late(
+                lambda c: c.maskings.add_confirmation(self.record, number, attempt, sent)
+            )
+            return
         boxes = {sender: bytes.fromhex(box) for sender, box in found.boxes.items()}
         shares = one.answer(boxes, found.sharers, summed)
         answer = PhaseAnswer(
@@ -112,6 +131,7 @@ class Client:
 class Run:
     """Coordinators over one store; another takes over where one dies."""
 
+    identities = False
     client, settings = Client, {"secure_aggregation": "pairs", "phase_seconds": 10**6}
 
     def __init__(self, federation, coordinators):
@@ -203,12 +223,18 @@ class Run:
         )
 
 
+class IdentifiedRun(Run):
+    """All clients have identities, so they sign who is in a sum before they open it."""
+
+    identities = True
+
+
 async def masked_deaths_that_change_nothing(
-    store, fresh_store, limits, *, after, every, sqlite, silent=()
+    store, fresh_store, limits, *, after, every, sqlite, silent=(), run=Run
 ):
     """As `crashes.deaths_that_change_nothing`; `silent` gives the state in which slots are lost."""
     quiet = Federation(store.documents, store.blobs, limits=limits)
-    expected = await Run(quiet, [quiet.coordinator()]).whole(dict(silent))
+    expected = await run(quiet, [quiet.coordinator()]).whole(dict(silent))
     assert expected[0] == "completed"
     on_sqlite = 1 if sample.whole() else sqlite
     step = on_sqlite if isinstance(store.documents, SQLiteDocuments) else every
@@ -220,7 +246,7 @@ async def masked_deaths_that_change_nothing(
             DyingStore(other.documents, fuse), DyingStore(other.blobs, fuse)
         )
         coordinators = [dying]
-        assert await Run(federation, coordinators).whole(dict(silent)) == expected, f"write {n}"
+        assert await run(federation, coordinators).whole(dict(silent)) == expected, f"write {n}"
         if len(coordinators) == 1:
             return n - 1
     raise AssertionError("the writes have no end")

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from app.api.bodies.common import ids_of
 from app.service.coordinator import Masking
 from serverless_fl.domain.errors import Conflict
-from serverless_fl.domain.records import PhaseAnswer, PhaseBoxes, PhaseKeys, client_id, slot_named
+from serverless_fl.domain.records import (
+    PhaseAnswer,
+    PhaseBoxes,
+    PhaseConfirmation,
+    PhaseKeys,
+    client_id,
+    slot_named,
+)
 from serverless_fl.domain.round import Round
 from serverless_fl.wire import masking
 
@@ -42,6 +49,10 @@ def masking_body(found: Masking) -> masking.MaskingView:
             masking.FromClient(client=client_id(slot), box=box)
             for slot, box in sorted(found.boxes.items())
         ],
+        confirmations=[
+            masking.ConfirmationView(client=client_id(each.slot), signature=each.signature)
+            for each in found.confirmations
+        ],
         answers=[
             masking.SharesView(
                 client=client_id(answer.slot),
@@ -67,6 +78,10 @@ def keys_of(slot: int, body: masking.ProvenKeys) -> PhaseKeys:
 
 def boxes_of(slot: int, body: masking.PhaseBoxes) -> PhaseBoxes:
     return PhaseBoxes(slot=slot, boxes={_slot(each.client): each.box for each in body.boxes})
+
+
+def confirmation_of(slot: int, body: masking.PhaseConfirmation) -> PhaseConfirmation:
+    return PhaseConfirmation(slot=slot, signature=body.signature)
 
 
 def answer_of(slot: int, body: masking.PhaseAnswer) -> PhaseAnswer:

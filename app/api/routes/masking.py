@@ -6,7 +6,14 @@ from typing import Annotated
 
 from fastapi import Query, Response
 
-from app.api.bodies.masking import answer_of, boxes_of, keys_of, masking_body, receipt_body
+from app.api.bodies.masking import (
+    answer_of,
+    boxes_of,
+    confirmation_of,
+    keys_of,
+    masking_body,
+    receipt_body,
+)
 from app.api.edge import routing
 from app.api.edge.auth import (
     CallingClient,
@@ -107,6 +114,26 @@ async def post_boxes(
 
 
 routing.takes_body(router, client_first, most=routing.LIST_BYTES)
+
+
+@router.post(
+    "/rounds/{number}/masking/confirmation",
+    summary="Sign who is in the sum",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def post_confirmation(
+    service: Service, client: CallingClient, number: RoundNumber, request: masking.PhaseConfirmation
+) -> masking.PhaseReceipt:
+    """Takes the client's signature under the list of those whose updates are in the sum, so that
+    the others see that all were shown the same list. Safe to repeat.
+    """
+    sent = confirmation_of(client.slot, request)
+    return receipt_body(
+        await service.maskings.add_confirmation(client, number, request.attempt, sent)
+    )
+
+
+routing.takes_body(router, client_first)
 
 
 @router.post(

@@ -11,14 +11,21 @@ from app.service.records.attempts import attempt_context, member_of
 from app.service.rounds.machine import Rounds
 from serverless_fl.domain.errors import Conflict, NotFound, OutOfTurn
 from serverless_fl.domain.experiment import Experiment
-from serverless_fl.domain.records import Client, PhaseAnswer, PhaseBoxes, PhaseKeys, client_id
+from serverless_fl.domain.records import (
+    Client,
+    PhaseAnswer,
+    PhaseBoxes,
+    PhaseConfirmation,
+    PhaseKeys,
+    client_id,
+)
 from serverless_fl.domain.round import Round, RoundState
 from serverless_fl.privacy.secure.context import AttemptContext, Refused
 from serverless_fl.privacy.secure.graph import neighbours
 
 _S = RoundState
-_Sent = PhaseKeys | PhaseBoxes | PhaseAnswer
-_SHARED = frozenset({_S.COLLECTING, _S.SEALED, _S.UNMASKING})
+_Sent = PhaseKeys | PhaseBoxes | PhaseConfirmation | PhaseAnswer
+_SHARED = frozenset({_S.COLLECTING, _S.SEALED, _S.CONFIRMING, _S.UNMASKING})
 _AFTER = frozenset({_S.AGGREGATING, _S.CLOSED})
 
 
@@ -30,6 +37,7 @@ class Masking:
     context: AttemptContext
     sharers: tuple[int, ...]
     boxes: Mapping[int, str]
+    confirmations: list[PhaseConfirmation]
     answers: list[PhaseAnswer]
     helper: str  # its public key, hexadecimal
 
@@ -61,6 +69,7 @@ class Maskings:
             context=await attempt_context(self.repo, experiment, round_),
             sharers=round_.cohort if shared else (),
             boxes=boxes,
+            confirmations=await self.repo.phase_confirmations(round_) if round_.accepted else [],
             answers=answers,
             helper=experiment.config.helper_key,
         )
@@ -113,6 +122,24 @@ class Maskings:
             )
         if not await self.repo.add_phase_boxes(round_, sent):
             _require_standing(await self.repo.phase_boxes(round_), sent, "boxes")
+        return await self._advanced(client, round_)
+
+    async def add_confirmation(
+        self, client: Client, number: int, attempt: int, sent: PhaseConfirmation
+    ) -> Round:
+        """Take a client's signature under the list of the sum. Raises OutOfTurn, Conflict."""
+        experiment, round_ = await self._require_turn(
+            client, number, attempt, RoundState.CONFIRMING
+        )
+        # Imported here: few calls need the package of ciphers.
+        from serverless_fl.privacy.secure.identity import has_confirmed
+
+        context = await attempt_context(self.repo, experiment, round_)
+        signature = bytes.fromhex(sent.signature)
+        if not has_confirmed(context, client.slot, round_.accepted, signature):
+            raise Conflict("This is no signature under the list of the sum.", code="not-signed")
+        if not await self.repo.add_phase_confirmation(round_, sent):
+            _require_standing(await self.repo.phase_confirmations(round_), sent, "signatures")
         return await self._advanced(client, round_)
 
     async def add_answer(

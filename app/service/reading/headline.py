@@ -51,6 +51,7 @@ def headline(
 _IN_A_PHASE = {
     RoundState.ADVERTISING: "have made keys for it",
     RoundState.SHARING: "have shared their secrets",
+    RoundState.CONFIRMING: "have signed who is in the sum",
     RoundState.UNMASKING: "have handed in shares that open the sum",
 }
 

@@ -22,6 +22,12 @@ from serverless_fl.domain.records import Evaluation
 from serverless_fl.domain.round import PHASES, Round, RoundState
 
 _UNSEALED = frozenset({RoundState.COLLECTING, RoundState.ABANDONED})
+_LISTED = frozenset(
+    {
+        *(RoundState.CONFIRMING, RoundState.UNMASKING),
+        *(RoundState.AGGREGATING, RoundState.CLOSED),
+    }
+)
 
 
 class Views:
@@ -105,7 +111,7 @@ class Views:
         return await self._round(experiment, round_)
 
     async def _round(self, experiment: Experiment, round_: Round) -> RoundDetails:
-        if round_.state in (RoundState.UNMASKING, RoundState.AGGREGATING, RoundState.CLOSED):
+        if round_.state in _LISTED:
             updates = await self.repo.accepted_updates(round_)
         else:
             updates = await self.repo.updates(round_)

@@ -29,6 +29,7 @@ from serverless_fl.domain.records import (
     ModelVersion,
     PhaseAnswer,
     PhaseBoxes,
+    PhaseConfirmation,
     PhaseKeys,
     Refusal,
     Update,
@@ -39,11 +40,12 @@ from serverless_fl.weights.header import Layout, read_header
 KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with the experiment's id
     *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
     *("announced", "announced_initial", "groups", "normalisations", "buffered"),
-    *("phase_keys", "phase_boxes", "phase_answers", "secrets", "notices"),
+    *("phase_keys", "phase_boxes", "phase_confirmations", "phase_answers", "secrets", "notices"),
 )  # "claims" are in databases of earlier versions
 _PHASES = {  # the kind of what clients send in a phase
     RoundState.ADVERTISING: "phase_keys",
     RoundState.SHARING: "phase_boxes",
+    RoundState.CONFIRMING: "phase_confirmations",
     RoundState.UNMASKING: "phase_answers",
 }
 LAYOUTS = 64  # a process remembers the layouts of so many experiments
@@ -291,6 +293,14 @@ class Repository:
         """The boxes of an attempt, by the slot that has made them."""
         found = await scan_all(self.documents, "phase_boxes", attempt_key(round_))
         return [PhaseBoxes(slot=d.body["slot"], boxes=by_slots(d.body["boxes"])) for d in found]
+
+    async def add_phase_confirmation(self, round_: Round, found: PhaseConfirmation) -> bool:
+        return await self._add_phase("phase_confirmations", round_, found.slot, body_of(found))
+
+    async def phase_confirmations(self, round_: Round) -> list[PhaseConfirmation]:
+        """The signatures under the list of those in the sum, by slot."""
+        found = await scan_all(self.documents, "phase_confirmations", attempt_key(round_))
+        return [PhaseConfirmation(**d.body) for d in found]
 
     async def add_phase_answer(self, round_: Round, found: PhaseAnswer) -> bool:
         body = {"slot": found.slot, "seeds": by_texts(found.seeds), "keys": by_texts(found.keys)}

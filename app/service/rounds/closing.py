@@ -82,13 +82,13 @@ class Closing:
             round_ = replace(round_, cohort=tuple(accepted))
         if round_.masked:
             unmasking = round_.move(
-                RoundState.UNMASKING,
+                await self._after_seal(round_),
                 accepted=tuple(accepted),
                 deadline=self.context.clock()
                 + (0 if round_.helped else experiment.config.phase_seconds),
             )
             if await self.repo.save_round(unmasking):
-                journal.log_round(unmasking, "unmasking", updates=len(accepted))
+                journal.log_round(unmasking, str(unmasking.state), updates=len(accepted))
             return True
         frozen = round_.move(
             RoundState.AGGREGATING,
@@ -98,6 +98,14 @@ class Closing:
         )
         await self._aggregate(experiment, frozen, budget)
         return True
+
+    async def _after_seal(self, round_: Round) -> RoundState:
+        """What masked updates wait for: that the parties sign the list, if all have identities."""
+        roster = set(round_.roster)
+        keys = [] if round_.helped else await self.repo.phase_keys(round_)
+        if roster and all(found.identity for found in keys if found.slot in roster):
+            return RoundState.CONFIRMING
+        return RoundState.UNMASKING
 
     async def unmask(self, experiment: Experiment, round_: Round, budget: CallBudget) -> bool:
         """Aggregate masked updates whose masks can be taken off their sum now."""

@@ -30,7 +30,7 @@ from serverless_fl.domain.errors import HelperRefused, HelperUnavailable
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
 from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.domain.records import Update, client_id
-from serverless_fl.domain.round import Attempt, FullGroup, Round, RoundState
+from serverless_fl.domain.round import PHASES, Attempt, FullGroup, Round, RoundState
 from serverless_fl.domain.stopping import Verdict, decide, target_text
 from serverless_fl.privacy import mechanism_of
 from serverless_fl.schedule import Due, Heard, Invitation, schedule_of
@@ -108,7 +108,7 @@ class Rounds:
         if round_ is None:
             return await self._open(experiment)
         match round_.state:
-            case RoundState.ADVERTISING | RoundState.SHARING | RoundState.UNMASKING:
+            case state if state in PHASES:
                 return await self._phase(experiment, round_, budget)
             case RoundState.COLLECTING:
                 return await self._collect(experiment, round_, budget)
@@ -153,7 +153,7 @@ class Rounds:
                 if schedule_of(experiment.config).repeats(experiment.config, round_):
                     await self._retry(experiment, round_, heard)
                 else:
-                    needed = experiment.config.updates_to_close
+                    needed = self.phases.needed(experiment, round_)
                     await fail(
                         self.context,
                         experiment,

@@ -16,7 +16,7 @@ from app.service.context import Context
 from app.service.records.attempts import attempt_context
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.round import Round, RoundState
-from serverless_fl.privacy.secure.graph import COMPLETE, parameters
+from serverless_fl.privacy.secure.graph import COMPLETE, confirmations, parameters
 
 
 class Outcome(StrEnum):
@@ -73,16 +73,24 @@ class Phases:
             unopened = any(attempt.unopened for attempt in round_.earlier)
             if (over or not unopened) and await self._suffices(experiment, round_, done):
                 return Outcome.ANSWERED, done
-        elif over and len(done) >= experiment.config.updates_to_close:
+        elif over and len(done) >= self.needed(experiment, round_):
             await self._end(experiment, round_, done)
             return Outcome.MOVED, done
         return (Outcome.FAILED if over else Outcome.WAITS), done
+
+    def needed(self, experiment: Experiment, round_: Round) -> int:
+        """The clients that must do their part of the phase."""
+        if round_.state is RoundState.CONFIRMING:
+            return confirmations(len(round_.roster))
+        return experiment.config.updates_to_close
 
     async def _end(self, experiment: Experiment, round_: Round, done: list[int]) -> None:
         if round_.state is RoundState.ADVERTISING:
             after = round_.move(
                 RoundState.SHARING, roster=tuple(done), deadline=self.deadline(experiment)
             )
+        elif round_.state is RoundState.CONFIRMING:
+            after = round_.move(RoundState.UNMASKING, deadline=self.deadline(experiment))
         else:
             after = round_.move(
                 RoundState.COLLECTING,

@@ -61,7 +61,7 @@ function membersOf(round) {
 }
 
 // Secure aggregation has phases before and after the training, in which clients send no updates.
-const PHASES = ["advertising", "sharing", "unmasking"];
+const PHASES = ["advertising", "sharing", "confirming", "unmasking"];
 
 function inPhase(round, id) {
   const awaited = round.missing.includes(id);

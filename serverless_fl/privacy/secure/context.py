@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -81,3 +81,8 @@ class AttemptContext:
     def member(self, slot: int) -> Member:
         """Give a party of the roster. Raises KeyError."""
         return self._by_slot[slot]
+
+
+def slots_digest(slots: Collection[int]) -> str:
+    """Give the SHA-256 (hexadecimal) of a set of slots."""
+    return hashlib.sha256(",".join(map(str, sorted(slots))).encode()).hexdigest()

@@ -60,6 +60,15 @@ def parameters(parties: int) -> Parameters:
     return Parameters(others, 2 * parties // 3 + 1)
 
 
+def confirmations(parties: int) -> int:
+    """Give the signatures that a list of a sum needs: more than two thirds of all parties.
+
+    Two lists with so many each have more than a third of the parties in common, and a party that
+    follows the protocol signs one.
+    """
+    return 2 * parties // 3 + 1
+
+
 def _at_least(fewest: int, population: int, marked: int, drawn: int) -> float:
     """The probability of so many marked ones among those drawn (hypergeometric)."""
     ways = sum(

@@ -8,7 +8,7 @@ slot and its two keys: it holds for no other experiment, round, attempt, model o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,7 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from serverless_fl.domain.records import client_id
 from serverless_fl.privacy.secure.authority import Authority
-from serverless_fl.privacy.secure.context import AttemptContext, Member, Proof, Refused
+from serverless_fl.privacy.secure.context import (
+    AttemptContext,
+    Member,
+    Proof,
+    Refused,
+    slots_digest,
+)
+from serverless_fl.privacy.secure.graph import confirmations
 
 FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -42,6 +49,10 @@ class Identity:
         """Sign the keys that a party has made for an attempt."""
         signature = self.secret.sign(_signed(context, own))
         return Proof(bytes.fromhex(self.fingerprint), signature, self.certificate)
+
+    def confirm(self, context: AttemptContext, summed: Collection[int]) -> bytes:
+        """Sign the list of those whose updates are in the sum; 64 bytes."""
+        return self.secret.sign(_confirmed(context, summed))
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,43 @@ def require_signature(context: AttemptContext, member: Member) -> None:
         raise Refused(
             f"The identity of {who} has not signed these keys for this attempt."
         ) from error
+
+
+def has_confirmed(
+    context: AttemptContext, slot: int, summed: Collection[int], signature: bytes
+) -> bool:
+    """Say whether a party of the roster has signed this list of those in the sum."""
+    try:
+        proof = context.member(slot).proof
+        if proof is None:
+            return False
+        key = Ed25519PublicKey.from_public_bytes(proof.identity)
+        key.verify(signature, _confirmed(context, summed))
+    except (InvalidSignature, ValueError, KeyError):
+        return False
+    return True
+
+
+def require_confirmed(
+    context: AttemptContext, summed: Collection[int], signatures: Mapping[int, bytes]
+) -> None:
+    """Check that enough parties have signed the list of those in the sum; `signatures` by slot.
+
+    So a coordinator cannot show parties different lists, and have each list opened by some. Raises
+    Refused.
+    """
+    needed = confirmations(len(context.roster))
+    good = [s for s, found in signatures.items() if has_confirmed(context, s, summed, found)]
+    if len(good) < needed:
+        raise Refused(
+            f"{len(good)} parties have signed the list of those in the sum; this client wants "
+            f"{needed}."
+        )
+
+
+def _confirmed(context: AttemptContext, summed: Collection[int]) -> bytes:
+    listed = slots_digest(summed).encode()
+    return b"serverless-fl list of a sum " + context.digest + b" " + listed
 
 
 def _signed(context: AttemptContext, member: Member) -> bytes:

@@ -7,7 +7,6 @@ dies and comes back never answers otherwise than before.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +17,7 @@ import numpy as np
 from serverless_fl.domain.experiment import secure_quorum
 from serverless_fl.privacy.secure import agreement, graph, shamir, streams
 from serverless_fl.privacy.secure.agreement import BadKey
-from serverless_fl.privacy.secure.context import AttemptContext, Member, Refused
+from serverless_fl.privacy.secure.context import AttemptContext, Member, Refused, slots_digest
 
 BOX_BYTES = 2 * shamir.SHARE_BYTES + agreement.TAG_BYTES
 
@@ -29,7 +28,8 @@ class Notes:
 
     Its two secret keys and its seed; the roster's digest, the boxes that it has made, and its own
     share of its seed; then the digests of those that shared, of the file that it has sent, and of
-    those whose updates are in the sum. An empty one is not settled yet.
+    those whose updates are in the sum. An empty one is not settled yet. `opened`: it has answered
+    with shares, or is about to.
     """
 
     experiment: str
@@ -44,6 +44,7 @@ class Notes:
     shared: str = ""
     sent: str = ""
     summed: str = ""
+    opened: bool = False
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":")).encode()
@@ -82,7 +83,7 @@ def begin(
                 f"Attempt {attempt} at round {round_} is over: this client has taken part in "
                 f"attempt {before.attempt} at round {before.round}."
             )
-        if once and before.round == round_ and before.summed:
+        if once and before.round == round_ and before.opened:
             raise Refused(
                 f"This client has helped to open a sum of round {round_}, and helps to open no "
                 "second one: two sums tell the updates in which they differ."
@@ -196,6 +197,10 @@ class Party:
         self._require(summed, sharers, "are in the sum")
         return self._settled("summed", summed)
 
+    def settle_opened(self) -> Notes:
+        """Give the notes of a party that answers; make them durable before."""
+        return replace(self.notes, opened=True)
+
     def answer(
         self, boxes: Mapping[int, bytes], sharers: Collection[int], summed: Collection[int]
     ) -> Answer:
@@ -282,8 +287,3 @@ def pair_mask_key(secret: bytes, theirs: bytes, context: AttemptContext) -> byte
 def self_mask_key(seed: bytes, context: AttemptContext) -> bytes:
     """Give the stream's key of the mask that a party makes alone."""
     return agreement.derive(seed, b"serverless-fl mask of one " + context.digest)
-
-
-def slots_digest(slots: Collection[int]) -> str:
-    """Give the SHA-256 (hexadecimal) of a set of slots."""
-    return hashlib.sha256(",".join(map(str, sorted(slots))).encode()).hexdigest()

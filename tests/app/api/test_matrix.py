@@ -222,6 +222,9 @@ ROWS: dict[tuple[str, str], Row] = {
     ("POST", f"{E}/rounds/{{number}}/masking/boxes"): Row(
         only(409, *CLIENTS), json=lambda w: {"attempt": 1, "boxes": []}
     ),
+    ("POST", f"{E}/rounds/{{number}}/masking/confirmation"): Row(
+        only(409, *CLIENTS), json=lambda w: {"attempt": 1, "signature": "a" * 128}
+    ),
     ("POST", f"{E}/rounds/{{number}}/masking/answer"): Row(
         only(409, *CLIENTS), json=lambda w: {"attempt": 1, "seeds": [], "keys": []}
     ),

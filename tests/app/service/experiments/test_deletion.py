@@ -19,7 +19,7 @@ from tests.support.sample import deaths
 
 # Small cohorts have no groups, only a bucket's URLs are announced, and no round is buffered, or has
 # masks or noise.
-MASKS = {"phase_keys", "phase_boxes", "phase_answers"}
+MASKS = {"phase_keys", "phase_boxes", "phase_answers", "phase_confirmations"}
 UNUSED = {"sums", "claims", "groups", "announced", "announced_initial", "normalisations"}
 UNUSED |= {"buffered", "secrets", "notices", *MASKS}
 SETTLED = 20 * 30 + 1  # seconds: the leases after which no stale call writes any more

@@ -10,7 +10,12 @@ import pytest
 from serverless_fl.privacy.secure import party
 from serverless_fl.privacy.secure.authority import Authority, certify, found_authority
 from serverless_fl.privacy.secure.context import AttemptContext, Member, Refused
-from serverless_fl.privacy.secure.identity import Identity, Pins, require_signature
+from serverless_fl.privacy.secure.identity import (
+    Identity,
+    Pins,
+    require_confirmed,
+    require_signature,
+)
 from serverless_fl.privacy.secure.terms import Terms
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -187,3 +192,24 @@ def test_a_party_is_no_authority():
         Authority.read(pem)
     with pytest.raises(ValueError, match="not that of the authority"):
         certify(AUTHORITY, IDENTITIES[0].secret, ROSTER[0].proof.identity, "x", NOW, 1)
+
+
+def test_a_list_needs_the_signatures_of_more_than_two_thirds_of_the_roster():
+    """All three of three; each is of this list, this attempt and this party."""
+    context = with_roster(ROSTER)
+    good = {slot: each.confirm(context, [0, 1, 2]) for slot, each in enumerate(IDENTITIES)}
+    require_confirmed(context, [2, 1, 0], good)
+    for changed in (
+        {1: IDENTITIES[1].confirm(context, [0, 1])},
+        {1: IDENTITIES[1].confirm(with_roster(ROSTER, attempt=2), [0, 1, 2])},
+        {1: IDENTITIES[0].confirm(context, [0, 1, 2])},
+        {1: b""},
+    ):
+        with pytest.raises(Refused, match="2 parties have signed the list of those in the sum"):
+            require_confirmed(context, [0, 1, 2], good | changed)
+    strangers = dict.fromkeys(range(3, 9), good[0])
+    with pytest.raises(Refused, match="1 parties have signed"):
+        require_confirmed(context, [0, 1, 2], {0: good[0], **strangers})
+    bare = with_roster([replace(m, proof=None) for m in ROSTER])
+    with pytest.raises(Refused, match="0 parties have signed"):
+        require_confirmed(bare, [0, 1, 2], good)
