@@ -19,7 +19,7 @@ AUTHORITY = Path("authority.key")
 
 async def execute(arguments: argparse.Namespace, console: Output) -> int:
     """Do what the word after `identity` says."""
-    doing = {"new": _make, "sign": _sign, "show": _show}
+    doing = {"new": _make, "sign": _sign, "revoke": _revoke, "show": _show}
     doing[arguments.action](arguments, console)
     return 0
 
@@ -58,10 +58,38 @@ def _sign(arguments: argparse.Namespace, console: Output) -> None:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+    issued = identities.issued_by(key)
+    write_output(issued, (identities.text_of(issued) + pem).encode())
     write_output(arguments.out, pem.encode())
     console.say(
         f"The certificate is in {arguments.out}. The party keeps it beside its key, as the same "
         "name with .pem."
+    )
+
+
+def _revoke(arguments: argparse.Namespace, console: Output) -> None:
+    key, fingerprint = arguments.authority, arguments.fingerprint
+    found = identities.read_authority(identities.certificate_of(key))
+    secret = identities.read_identity(key).secret
+    issued = identities.issued_by(key)
+    serials = [
+        authority.serial_of(pem)
+        for pem in identities.certificates_in(issued)
+        if authority.described(pem)[2] == fingerprint
+    ]
+    if not serials:
+        raise UsageError(f"{issued} has no certificate of the identity {fingerprint[:64]}.")
+    listed = identities.revoked_by(key)
+    try:
+        if before := identities.text_of(listed):
+            found = found.with_revoked(before)
+        pem = authority.revoke(found, secret, serials, datetime.now(UTC))
+    except ValueError as error:
+        raise UsageError(f"The list of revoked certificates in {listed} {error}.") from error
+    write_output(listed, pem.encode())
+    console.say(
+        f"{len(serials)} certificates of this identity are revoked. Give all parties {listed}: "
+        "they put it into their file of pins, behind the authority's certificate."
     )
 
 
@@ -83,7 +111,10 @@ def _show_pins(path: Path, pins: Pins, console: Output) -> None:
     for fingerprint, name in pins.names.items():
         print(f"{fingerprint} {name}")
     for each in pins.authorities:
-        console.say(f"{path} pins whom the authority {each.name} certifies.")
+        without = f", but for {len(each.revoked)} that it has revoked" if each.revoked else ""
+        console.say(f"{path} pins whom the authority {each.name} certifies{without}.")
+    for fingerprint, name in pins.helpers.items():
+        console.say(f"{path} pins the helper {fingerprint} {name}")
 
 
 def _show_certificate(pem: str, console: Output) -> None:

@@ -157,13 +157,7 @@ def add_identity(
     sign = add("sign", **describe("certify a party's identity, as an authority"))
     sign.add_argument("fingerprint", metavar="FINGERPRINT", help="as `identity new` printed it")
     sign.add_argument("--name", type=values.text, required=True, help="the party's name")
-    sign.add_argument(
-        "--authority",
-        type=values.path,
-        default=Path("authority.key"),
-        metavar="FILE",
-        help="the authority's key, with its certificate beside it (default: authority.key)",
-    )
+    _add_authority(sign)
     sign.add_argument(
         "--out",
         type=values.path,
@@ -172,6 +166,9 @@ def add_identity(
         help="the party's certificate (default: identity.pem in this folder)",
     )
     _add_days(sign, 365, "of the certificate")
+    revoke = add("revoke", **describe("revoke a party's certificates, as an authority"))
+    revoke.add_argument("fingerprint", metavar="FINGERPRINT", help="of the party's identity")
+    _add_authority(revoke)
     show = add("show", **describe("show an identity's fingerprint, or whom a file pins"))
     show.add_argument(
         "file",
@@ -179,6 +176,16 @@ def add_identity(
         nargs="?",
         metavar="FILE",
         help="a key, or a file of pins (default: .serverless-fl/identity.key)",
+    )
+
+
+def _add_authority(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--authority",
+        type=values.path,
+        default=Path("authority.key"),
+        metavar="FILE",
+        help="the authority's key, with its certificate beside it (default: authority.key)",
     )
 
 

@@ -7,6 +7,7 @@ authorities. All functions raise UsageError for files that cannot be read or use
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,10 +25,11 @@ from cryptography.hazmat.primitives.serialization import (
 from client_sdk.errors import UsageError
 from client_sdk.task.durable_file import create_durably
 from serverless_fl.privacy.secure import pin_file
-from serverless_fl.privacy.secure.authority import Authority
+from serverless_fl.privacy.secure.authority import PEM, Authority
 from serverless_fl.privacy.secure.identity import Identity, Pins
 
 _LONGEST = 1024**2  # bytes
+CERTIFICATE = re.compile(rf"{PEM}.*?-----END CERTIFICATE-----\n", re.DOTALL)
 
 
 def write_identity(path: Path) -> Identity:
@@ -58,6 +60,26 @@ def read_identity(path: Path | str) -> Identity:
 def certificate_of(path: Path) -> Path:
     """The place of the certificate of the key in a file."""
     return path.with_suffix(".pem")
+
+
+def issued_by(path: Path) -> Path:
+    """The place of the certificates that the authority whose key is in a file has made."""
+    return path.with_suffix(".issued.pem")
+
+
+def revoked_by(path: Path) -> Path:
+    """The place of the list of what the authority whose key is in a file has revoked."""
+    return path.with_suffix(".crl")
+
+
+def text_of(path: Path) -> str:
+    """The text of a file; empty if it is not there."""
+    return _read(path) if path.exists() else ""
+
+
+def certificates_in(path: Path) -> list[str]:
+    """The certificates (PEM) in a file; none if it is not there."""
+    return CERTIFICATE.findall(text_of(path))
 
 
 def read_authority(path: Path) -> Authority:

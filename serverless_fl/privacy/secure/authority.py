@@ -1,14 +1,15 @@
 """A consortium's own authority, which certifies the identities of its parties.
 
 Certificates are X.509 (RFC 5280) with keys of Ed25519, so that an authority that a consortium has
-already can make them, too. There is one level: the authority signs the parties' certificates.
+already can make them, too. There is one level: the authority signs the parties' certificates. What
+it revokes stands in a list (CRL, RFC 5280 too), which parties pin beside its certificate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 PEM = "-----BEGIN CERTIFICATE-----"
+REVOKED_PEM = "-----BEGIN X509 CRL-----"
 LONGEST = 4096  # characters of a certificate
 _CA = x509.BasicConstraints(ca=True, path_length=0)
 _PARTY = x509.BasicConstraints(ca=False, path_length=None)
@@ -25,9 +27,10 @@ _PARTY = x509.BasicConstraints(ca=False, path_length=None)
 
 @dataclass(frozen=True)
 class Authority:
-    """An authority, by its certificate."""
+    """An authority, by its certificate, and the serial numbers of what it has revoked."""
 
     certificate: x509.Certificate
+    revoked: frozenset[int] = frozenset()
 
     @classmethod
     def read(cls, pem: str) -> Authority:
@@ -45,6 +48,20 @@ class Authority:
     def name(self) -> str:
         return _name(self.certificate)
 
+    def with_revoked(self, pem: str) -> Authority:
+        """Give the authority with a list of what it has revoked.
+
+        Raises ValueError, whose text follows "the list of revoked certificates".
+        """
+        with _malformed():
+            found = x509.load_pem_x509_crl(pem.encode())
+            key = self.certificate.public_key()
+            assert isinstance(key, Ed25519PublicKey)  # noqa: S101  (`_read` has seen it)
+            good = found.issuer == self.certificate.subject and found.is_signature_valid(key)
+        if not good:
+            raise ValueError("is of another authority")
+        return replace(self, revoked=self.revoked | {entry.serial_number for entry in found})
+
     def holder(self, pem: str, identity: bytes, now: datetime) -> str:
         """Give the name of the party that has a certificate of this authority.
 
@@ -61,6 +78,8 @@ class Authority:
                     f"holds from {each.not_valid_before_utc:%Y-%m-%d} to "
                     f"{each.not_valid_after_utc:%Y-%m-%d}"
                 )
+        if found.serial_number in self.revoked:
+            raise ValueError("is revoked")
         if _identity(found) != identity:
             raise ValueError("is for another identity")
         return _name(found)
@@ -88,6 +107,27 @@ def certify(
     key = Ed25519PublicKey.from_public_bytes(identity)
     issuer = authority.certificate.subject
     return _certificate(key, _of(name), issuer, secret, now, days, _PARTY)
+
+
+def revoke(
+    authority: Authority, secret: Ed25519PrivateKey, serials: Collection[int], now: datetime
+) -> str:
+    """Make the list (PEM) of what an authority has revoked before, and of these serial numbers."""
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.certificate.subject)
+        .last_update(now - timedelta(minutes=5))  # of clocks that differ
+        .next_update(authority.certificate.not_valid_after_utc)
+    )
+    for serial in sorted({*authority.revoked, *serials}):
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(secret, None).public_bytes(Encoding.PEM).decode()
+
+
+def serial_of(pem: str) -> int:
+    """Give the serial number of a certificate. Raises ValueError."""
+    return _read(pem).serial_number
 
 
 def described(pem: str) -> tuple[str, str, str, datetime]:

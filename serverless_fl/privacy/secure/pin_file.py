@@ -1,4 +1,5 @@
-"""The text of pins: a fingerprint and a name in each line, or the certificates of authorities.
+"""The text of pins: a fingerprint and a name in each line, or the certificates of authorities, each
+with the list of what it has revoked behind it if there is one.
 
 A line `helper FINGERPRINT NAME` pins a helper. What follows `#` is a comment.
 """
@@ -6,11 +7,15 @@ A line `helper FINGERPRINT NAME` pins a helper. What follows `#` is a comment.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
-from serverless_fl.privacy.secure.authority import PEM, Authority
+from serverless_fl.privacy.secure.authority import PEM, REVOKED_PEM, Authority
 from serverless_fl.privacy.secure.identity import FINGERPRINT, Pins
 
-_BLOCK = re.compile(rf"{PEM}.*?-----END CERTIFICATE-----", re.DOTALL)
+_BLOCK = re.compile(
+    rf"{PEM}.*?-----END CERTIFICATE-----|{REVOKED_PEM}.*?-----END X509 CRL-----", re.DOTALL
+)
 _NAME = 200  # characters
 HELPER = "helper"  # the first word of a helper's line
 
@@ -37,12 +42,32 @@ def read(text: str) -> Pins:
         name = "".join(c for c in " ".join(words[1:]) if c.isprintable())
         among[fingerprint] = name[:_NAME] or fingerprint
     try:
-        authorities = tuple(Authority.read(block) for block in _BLOCK.findall(text))
+        authorities = tuple(_authorities(_BLOCK.findall(text)))
     except ValueError as error:
-        raise ValueError(f": a certificate {error}.") from error
+        raise ValueError(f": {error}.") from error
     if not names and not authorities:
         raise ValueError(" pins nobody: it has no party's fingerprint and no certificate.")
     return Pins(names, authorities, helpers)
+
+
+def _authorities(blocks: Sequence[str]) -> Iterator[Authority]:
+    """The authorities of certificates, with what each has revoked. Raises ValueError."""
+    lists = [block for block in blocks if block.startswith(REVOKED_PEM)]
+    unused = set(lists)
+    for block in blocks:
+        if block in lists:
+            continue
+        try:
+            found = Authority.read(block)
+        except ValueError as error:
+            raise ValueError(f"a certificate {error}") from error
+        for each in lists:
+            with suppress(ValueError):
+                found = found.with_revoked(each)
+                unused.discard(each)
+        yield found
+    if unused:
+        raise ValueError("a list of revoked certificates is of no authority that stands there")
 
 
 def _blank_lines(block: re.Match[str]) -> str:

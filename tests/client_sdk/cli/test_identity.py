@@ -70,6 +70,37 @@ def test_an_authority_certifies_a_party(command, tmp_path):
     assert "is not pinned: its certificate is of another authority" in error
 
 
+def test_an_authority_revokes_what_it_has_certified(command, tmp_path):
+    """All certificates of the identity; the list goes behind the authority's in a file of pins."""
+    command("identity", "new", "--authority", "--name", "Consortium")
+    north, south = (
+        command("identity", "new", f"{name}.key")[1].split()[-1] for name in ("north", "south")
+    )
+    for fingerprint, out in ((north, "old"), (north, "north"), (south, "south")):
+        sign = ("identity", "sign", fingerprint, "--name", out, "--out", f"{out}.pem")
+        assert command(*sign)[0] == 0
+    code, _, error = command("identity", "revoke", "a" * 64)
+    assert code == exit_codes.USAGE
+    assert "authority.issued.pem has no certificate of the identity aaaa" in error
+    for fingerprint, count in ((north, 2), (south, 1)):
+        code, out, error = command("identity", "revoke", fingerprint)
+        assert code == 0
+        assert f"{count} certificates of this identity are revoked" in out + error
+    pinned = (tmp_path / "authority.pem").read_text() + (tmp_path / "authority.crl").read_text()
+    (tmp_path / "pins.txt").write_text(pinned)
+    shown = command("identity", "show", "pins.txt")
+    assert "Consortium certifies, but for 3 that it has revoked" in shown[1] + shown[2]
+    for name in ("north", "south"):
+        code, _, error = command(*JOIN, "--identity", f"{name}.key", "--pin", "pins.txt")
+        assert code == exit_codes.USAGE
+        assert "is not pinned: its certificate is revoked" in error
+    require_own(read_pins(tmp_path / "authority.pem"), read_identity(tmp_path / "south.key"))
+    (tmp_path / "pins.txt").write_text((tmp_path / "authority.crl").read_text() + "a" * 64)
+    code, _, error = command("identity", "show", "pins.txt")
+    assert code == exit_codes.USAGE
+    assert "a list of revoked certificates is of no authority that stands there" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

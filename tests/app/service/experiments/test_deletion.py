@@ -12,6 +12,7 @@ from app.service.records.repository import KINDS_OF_AN_EXPERIMENT
 from app.store.sqlite import SQLiteDocuments
 from client_sdk.errors import NotThere, RequestRefused, StateConflict
 from serverless_fl.domain.errors import NotFound
+from serverless_fl.privacy.secure.identity import Identity
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import ADMIN_KEY, BOTH_STORES, Federation, config, weights
 from tests.support.masked import MASKED, Drifting, enrolled
@@ -79,7 +80,8 @@ async def test_what_buffered_rounds_keep_is_gone_too(federation, store, tmp_path
 @BOTH_STORES
 async def test_what_masked_rounds_keep_is_gone_too(federation, store, tmp_path):
     made, key = await federation.create(**MASKED, keep_updates=5)
-    clients = await enrolled(federation, made, key, Drifting(), 4)
+    identities = {n: {"identity": Identity.new()} for n in range(4)}  # so they sign the list, too
+    clients = await enrolled(federation, made, key, Drifting(), 4, options=identities)
     while (await federation.admin.round(made, 1)).state != "closed":
         for client in clients:
             await client.turn()
