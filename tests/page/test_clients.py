@@ -36,17 +36,32 @@ def test_each_client_has_its_weight_its_metric_and_its_refusals(server, http, op
 
     page.route("**/rounds/*", with_refusal)
     page.goto(f"{server.url}/#/experiments/{experiment}")
-    expect(page.get_by_text("Refused and weight are of the last 2 rounds.")).to_be_visible()
+    expect(
+        page.get_by_text("Refused, weight and response are of the last 2 rounds.")
+    ).to_be_visible()
     one = cells(page, "site 0")
     assert (one["Rounds"], one["Refused"], one["Weight"]) == ("2", "0", "50.0%")
     assert one["Accuracy on its data"] == "80.0%"
     assert one["Examples"] in ("13", "14")  # of 40, for three
     assert one["Last update"] != "–"
+    assert one["Response"].endswith(" s")
+    assert page.evaluate(AGES) == [9, 0.5]  # one update was trained from the model before
     other = cells(page, BAD)
     assert (other["Refused"], other["Weight"], other["Last update"]) == ("2", "–", "–")
     refused = page.get_by_role("cell", name="2", exact=True).and_(page.locator(".bad"))
     assert refused.get_attribute("title") == "It holds NaN."
     assert axe(page) == []
+
+
+AGES = """async () => {
+  const main = document.querySelector("script[type=module]").src;
+  const { figuresOf } = await import(new URL("rounds.js", main));
+  const update = { client: "client-00", num_examples: 1, received_at: "2026-11-28T00:00:09Z" };
+  const round = { refused: [], opened_at: "2026-11-28T00:00:00Z", base_version: 5 };
+  const of = (base_version) => ({ ...round, updates: [{ ...update, base_version }] });
+  const { seconds, behind } = figuresOf([of(4), of(null)], null).get("client-00");
+  return [seconds, behind];
+}"""
 
 
 @pytest.mark.parametrize(

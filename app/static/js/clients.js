@@ -3,7 +3,7 @@ import { experimentPath, get, post } from "./api.js";
 import { choiceName } from "./config.js";
 import { confirm } from "./confirm.js";
 import { card, h, keyed, say } from "./dom.js";
-import { count, percent, when } from "./format.js";
+import { count, percent, seconds, when } from "./format.js";
 import { adminKey } from "./key.js";
 import { metricNames, titleOf, valueText } from "./metrics.js";
 import { figuresOf, roundsOf } from "./rounds.js";
@@ -15,10 +15,11 @@ export function clientsSection(id) {
   const body = h("tbody");
   const note = h("p.muted");
   const measured = h("th", { scope: "col" });
+  const pace = h("th", { scope: "col" });
   const column = (name) => h("th", { scope: "col" }, name || h("span.sr", {}, "Actions"));
   const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Clients" },
     h("table", {}, h("thead", {}, h("tr", {}, ["Client", "Name", "Examples", "Rounds", "Refused", "Weight"].map(column),
-      measured, ["Last update", "Enrolled", ""].map(column))), body));
+      measured, pace, ["Last update", "Enrolled", ""].map(column))), body));
   const about = h("p.muted.small");
   const spread = h("p.small");
   const node = card("Clients", note, spread, table, about);
@@ -47,18 +48,21 @@ export function clientsSection(id) {
     const strategy = choiceName(view.config.strategy);
     const show = () => {
       const figures = figuresOf(past.rounds, view.current_round?.state === "closed" ? null : view.current_round);
+      const buffered = choiceName(view.config.schedule) === "buffered"; // nobody waits there, and models grow old
+      pace.textContent = buffered ? "Models behind" : "Response";
       measured.textContent = `${titleOf(metric)} on its data`;
       const several = past.rounds.length === 1 ? "the last round" : `the last ${past.rounds.length} rounds`;
-      about.textContent = past.rounds.length ? `Refused and weight are of ${several}. ${titleOf(metric)}: the global model, before it trained.` : "";
+      about.textContent = past.rounds.length ? `Refused, weight and ${pace.textContent.toLowerCase()} are of ${several}. ${titleOf(metric)}: the global model, before it trained.` : "";
       note.textContent = clients.length ? "" : "Nobody has enrolled yet.";
       table.classList.toggle("hidden", !clients.length);
       const revocable = Boolean(adminKey()) && !view.ended_at;
       const rows = clients.map((c) => {
-        const { share = null, refused = 0, reason, last, metrics = {} } = figures.get(c.id) ?? {};
+        const { share = null, seconds: took = null, behind = null, refused = 0, reason, last, metrics = {} } = figures.get(c.id) ?? {};
         const value = metrics[`${metric}_before`] ?? metrics[metric];
         return {
           ...c, rounds: rounds.get(c.id) ?? 0, revocable, refused, reason, last, always: always.has(c.id), out: missing.get(c.id),
           share: BY_COLUMN.has(strategy) ? null : share, value: value === undefined ? null : valueText(metric, value),
+          pace: buffered ? (behind === null ? null : behind.toFixed(1)) : took === null ? null : seconds(took),
         };
       });
       keyed(body, rows, (c) => c.id, (client) => row(client, revoke));
@@ -113,6 +117,7 @@ function row(client, revoke) {
     h(client.refused ? "td.bad" : "td", { title: client.reason || null },
       client.always ? "always" : count(client.refused)),
     h("td", {}, client.share === null ? "–" : percent(client.share)), h("td", {}, client.value ?? "–"),
+    h("td", {}, client.pace ?? "–"),
     h("td", {}, client.last ? when(client.last) : "–"), h("td", {}, when(client.enrolled_at)), h("td.right", {}, end));
 }
 

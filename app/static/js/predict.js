@@ -1,4 +1,4 @@
-// Tries the newest model on a drawing or a picture, in this tab: no picture leaves it.
+// Tries the newest model on a drawing, a picture or a row of a table, in this tab: nothing of it leaves the tab.
 import { classify, readModel } from "./cnn.js";
 import { card, h, keyed, once } from "./dom.js";
 import { fetchModel } from "./download.js";
@@ -6,12 +6,15 @@ import { bytes, percent } from "./format.js";
 import { adminKey } from "./key.js";
 import { fitOf, framesDigits, inputOf } from "./picture.js";
 import { PRESETS } from "./presets.js";
+import { rowForm } from "./row.js";
+import { readTableModel } from "./table.js";
 
 const SIDE = 280;
 const PEN = 24;
 const LARGEST = 1024; // the most pixels of a picture's longer side
 const SIXTEEN_BITS = "This picture has 16 bits a channel, of which a browser shows 8: the SDK's command predict reads it.";
 
+const TABLES = new Set(["table-linear", "table-mlp"]);
 const NETWORKS = new Set(Object.values(PRESETS).map((preset) => preset.model));
 
 export function predictSection(id) {
@@ -24,7 +27,9 @@ export function predictSection(id) {
   const desk = h("div.desk.hidden", {}, canvas, h("div.field", {},
     h("label", { for: "predict-file" }, "Draw, or choose a picture"), file, h("div.row", {}, clear), result));
   const loading = h("div.row", {}, load);
-  const node = card("Try the model", note, loading, desk);
+  const row = h("div");
+  const node = card("Try the model", note, loading, desk, row);
+  let tables = false; // the task is one of tables
   let model = null;
   let newest = null;
   let told = ""; // the text about the loaded model
@@ -64,6 +69,12 @@ export function predictSection(id) {
     load.disabled = true;
     try {
       const { version } = newest;
+      if (tables) {
+        row.replaceChildren(rowForm(readTableModel(await fetchModel(id, newest))));
+        note.textContent = `Model ${version} is in this tab. What you type stays here. An empty field counts as missing.`;
+        load.disabled = false;
+        return;
+      }
       const found = readModel(await fetchModel(id, newest));
       fitOf(found);
       model = found;
@@ -86,9 +97,12 @@ export function predictSection(id) {
     if (newest) tell(newest);
     const { task } = view;
     const pictures = !task || NETWORKS.has(task.name); // an old file names no task
-    loading.classList.toggle("hidden", !pictures);
-    if (!pictures) {
-      note.textContent = `This page tries networks for pictures. For ${task.name}, download a model below and give it to the command: .venv/bin/serverless-fl predict --model FILE with your table or your own task’s input.`;
+    tables = Boolean(task) && TABLES.has(task.name);
+    loading.classList.toggle("hidden", !pictures && !tables);
+    if (tables) {
+      if (!row.firstChild && !note.textContent) note.textContent = "Fill in a row, and see what the newest model says of it.";
+    } else if (!pictures) {
+      note.textContent = `This page tries networks for pictures and tables. For ${task.name}, download a model below and give it to the command: .venv/bin/serverless-fl predict --model FILE with your table or your own task’s input.`;
     } else if (!model && !note.textContent) {
       note.textContent = "Draw a digit, say, and see what the newest model takes it for.";
     }

@@ -31,13 +31,15 @@ export function roundsOf(id) {
 }
 
 /**
- * By client: `{share, refused, reason, last, metrics}` of these rounds. `share` is its mean share of
- * the weight: by the strategy's own weights, else by examples; null before its first update.
+ * By client: `{share, refused, reason, last, metrics, seconds, behind}` of these rounds. `share` is its
+ * mean share of the weight: by the strategy's own weights, else by examples. `seconds` is the mean time
+ * from a round's opening to its update, and `behind` how many models older than the round's its base was
+ * on average. The three are null before its first update.
  */
 export function figuresOf(rounds, open) {
   const found = new Map();
   const of = (client) => {
-    if (!found.has(client)) found.set(client, { shares: 0, refused: 0, reason: "", last: null, metrics: {} });
+    if (!found.has(client)) found.set(client, { shares: 0, took: [], older: [], refused: 0, reason: "", last: null, metrics: {} });
     return found.get(client);
   };
   for (const { updates, refused } of open ? [...rounds, open] : rounds) {
@@ -47,11 +49,21 @@ export function figuresOf(rounds, open) {
       of(client).reason = reason;
     }
   }
-  for (const { updates } of rounds) {
+  for (const { updates, opened_at, base_version } of rounds) {
     const weightOf = (update) => update.weight ?? update.num_examples;
     const total = updates.reduce((sum, update) => sum + weightOf(update), 0);
-    for (const update of updates) if (total) of(update.client).shares += weightOf(update) / total;
+    for (const update of updates) {
+      if (total) of(update.client).shares += weightOf(update) / total;
+      of(update.client).took.push((Date.parse(update.received_at) - Date.parse(opened_at)) / 1000);
+      of(update.client).older.push(base_version - (update.base_version ?? base_version));
+    }
   }
-  for (const one of found.values()) one.share = rounds.length && one.last ? one.shares / rounds.length : null;
+  for (const one of found.values()) {
+    one.share = rounds.length && one.last ? one.shares / rounds.length : null;
+    one.seconds = mean(one.took);
+    one.behind = mean(one.older);
+  }
   return found;
 }
+
+const mean = (values) => (values.length ? values.reduce((a, b) => a + b) / values.length : null);

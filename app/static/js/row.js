@@ -1,0 +1,39 @@
+// A form with a field for each column of a model's table; what the model says of the row stands below it.
+import { h, keyed } from "./dom.js";
+import { number, percent } from "./format.js";
+import { answer } from "./table.js";
+
+const SHOWN = 5; // classes
+const MOST = 300; // columns of a form that somebody fills in
+
+/** The form for a model of `readTableModel`. Throws Error if it would be too long. */
+export function rowForm(model) {
+  if (model.columns.length > MOST) {
+    throw new Error(`The table has ${model.columns.length} columns, too many for a form: give the model to .venv/bin/serverless-fl predict.`);
+  }
+  const result = h("ul.guesses", { "aria-live": "polite" });
+  const controls = model.columns.map((column, at) => [column.name, controlOf(column, `row-${at}`)]);
+  const form = h("form", { onsubmit: (event) => event.preventDefault() },
+    h("div.fields", {}, controls.map(([name, control]) =>
+      h("div.field", {}, h("label", { for: control.id }, name), control))), result);
+  form.addEventListener("input", () => {
+    const values = Object.fromEntries(controls.map(([name, control]) => [name, valueOf(control)]));
+    const filled = Object.values(values).some((value) => value !== null);
+    show(result, model.label.name, filled ? answer(model, values) : { classes: [] });
+  });
+  return form;
+}
+
+function controlOf({ kind, categories = [] }, id) {
+  if (kind === "number") return h("input", { id, type: "number", step: "any", placeholder: "missing" });
+  const options = kind === "boolean" ? [["1", "yes"], ["0", "no"]] : [...categories.map((word) => [word, word]), ["\u0000", "another"]];
+  return h("select", { id, "data-kind": kind }, h("option", { value: "" }, "missing"), options.map(([value, text]) => h("option", { value }, text)));
+}
+
+const valueOf = (control) => (control.value === "" ? null : control.dataset.kind === "category" ? control.value : Number(control.value));
+
+function show(result, label, { classes, estimate }) {
+  if (!classes) return result.replaceChildren(h("li", {}, h("b", {}, number(estimate)), h("span", {}, label)));
+  keyed(result, classes.slice(0, SHOWN), ([name]) => name, ([name, share]) => h("li", {}, h("b", {}, name),
+    h("progress", { max: 1, value: share, "aria-label": `Probability of ${name}` }), h("span.num", {}, percent(share))));
+}
