@@ -118,7 +118,7 @@ function row(client, revoke) {
       client.always ? "always" : count(client.refused)),
     h("td", {}, client.share === null ? "–" : percent(client.share)), h("td", {}, client.value ?? "–"),
     h("td", {}, client.pace ?? "–"),
-    h("td", {}, client.last ? when(client.last) : "–"), h("td", {}, when(client.enrolled_at)), h("td.right", {}, end));
+    h("td.date", {}, client.last ? when(client.last) : "–"), h("td.date", {}, when(client.enrolled_at)), h("td.right", {}, end));
 }
 
 function confirmRevoke(id, { id: client, name }, done) {

@@ -13,7 +13,7 @@ export function rowForm(model) {
   }
   const result = h("ul.guesses", { "aria-live": "polite" });
   const controls = model.columns.map((column, at) => [column.name, controlOf(column, `row-${at}`)]);
-  const form = h("form", { onsubmit: (event) => event.preventDefault() },
+  const form = h("form.filled", { onsubmit: (event) => event.preventDefault() },
     h("div.fields", {}, controls.map(([name, control]) =>
       h("div.field", {}, h("label", { for: control.id }, name), control))), result);
   form.addEventListener("input", () => {
