@@ -227,6 +227,9 @@ class Participant:
             examples=None if self._own is None else len(self._own),
             facts=self._facts,
             sums=self._sums if sums_due else (),
+            proof=self._identity.enrol(self.experiment_id, self._client_key)
+            if self._identity is not None
+            else None,
         )
         self.id = subscription.client_id
         self._client = self._client.using(subscription.token)

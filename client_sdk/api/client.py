@@ -20,6 +20,7 @@ from client_sdk.api.parts import TRIES
 from client_sdk.api.traffic import Traffic
 from client_sdk.api.upload import Upload
 from serverless_fl.domain.agreement import ColumnSums
+from serverless_fl.privacy.secure.context import Proof
 from serverless_fl.wire import masking, schema, turns, views
 from serverless_fl.wire.bounds import Listed
 from serverless_fl.wire.config import ExperimentConfig
@@ -316,12 +317,14 @@ class CoordinatorClient:
         examples: int | None = None,
         facts: Mapping[str, str] | None = None,
         sums: Sequence[ColumnSums] = (),
+        proof: Proof | None = None,
     ) -> schema.Subscription:
         """Claim a slot, with the enrolment key as this caller's key.
 
         `told` says that somebody else tells this client when to ask; `shard` asks for the shard in
         the same answer. A party with data of its own says how many `examples` it has, gives the
-        `facts` of the `agreement`, and `sums` if they are due.
+        `facts` of the `agreement`, and `sums` if they are due. `proof` is the signature of its
+        identity under the enrolment, if it has one.
         """
         return await self.connection.call(
             schema.Subscription,
@@ -335,6 +338,7 @@ class CoordinatorClient:
                 examples=examples,
                 facts=dict(facts or {}),
                 sums=[schema.ColumnSums(**vars(found)) for found in sums],
+                proof=None if proof is None else masking.Proof.of(proof),
             ),
         )
 

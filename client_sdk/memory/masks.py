@@ -24,7 +24,7 @@ from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.records import client_id, slot_named
 from serverless_fl.domain.round import RoundState
 from serverless_fl.privacy.secure import helper, party
-from serverless_fl.privacy.secure.context import AttemptContext, Member, Proof, Refused
+from serverless_fl.privacy.secure.context import AttemptContext, Member, Refused
 from serverless_fl.privacy.secure.fixed_point import FixedPoint, encode_counts
 from serverless_fl.privacy.secure.graph import FEWEST
 from serverless_fl.privacy.secure.identity import Identity, Pins, require_confirmed
@@ -274,7 +274,7 @@ def attempt_in(experiment_id: str, view: masking.MaskingView) -> AttemptContext:
                 slot_in(m.client),
                 bytes.fromhex(m.box_key),
                 bytes.fromhex(m.mask_key),
-                _proof(m.proof),
+                None if m.proof is None else masking.proof_of(m.proof),
             )
             for m in view.roster
         ),
@@ -290,13 +290,6 @@ def terms_in(view: masking.MaskingView) -> Terms:
         most_examples=view.most_examples,
         metrics=tuple(view.metrics),
     )
-
-
-def _proof(found: masking.Proof | None) -> Proof | None:
-    if found is None:
-        return None
-    identity, signature = bytes.fromhex(found.identity), bytes.fromhex(found.signature)
-    return Proof(identity, signature, found.certificate)
 
 
 def slot_in(client: str) -> int:

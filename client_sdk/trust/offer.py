@@ -76,7 +76,7 @@ class Offer:
 
     def _who(self) -> str:
         there = [one for one in self.parties if one.revoked_at is None]
-        names = ", ".join(clean(one.name, 80) or one.id for one in there[:NAMES])
+        names = ", ".join(map(_named, there[:NAMES]))
         more = f" and {len(there) - NAMES} more" if len(there) > NAMES else ""
         config = self.config
         return (
@@ -112,6 +112,11 @@ async def require_accepted(client: CoordinatorClient, experiment_id: str, digest
             f"{offer.digest}, and {clean(digest, 64)} was accepted."
         )
     return offer
+
+
+def _named(one: ClientView) -> str:
+    name = clean(one.name, 80) or one.id
+    return f"{name} ({one.identity})" if one.identity else name
 
 
 def _settings(config: Config) -> str:

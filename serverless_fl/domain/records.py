@@ -46,6 +46,7 @@ class Client:
     examples: int | None = None  # that it declared of its own data; None: it has a shard
     sums: tuple[ColumnSums, ...] = ()  # of its columns, if it enrolled before the start
     told: bool = False  # a simulation tells it when to ask, so it polls seldom
+    identity: str = ""  # the fingerprint of its identity
     revision: int = field(default=0, compare=False)
 
     @property

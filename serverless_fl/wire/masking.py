@@ -76,6 +76,12 @@ class Proof(Body):
         )
 
 
+def proof_of(body: Proof) -> context.Proof:
+    """The proof that a body holds."""
+    keys = bytes.fromhex(body.identity), bytes.fromhex(body.signature)
+    return context.Proof(*keys, body.certificate)
+
+
 class ProvenKeys(PhaseKeys):
     proof: Proof | None = Field(None, description="Of a party that has an identity")
 

@@ -47,7 +47,7 @@ from serverless_fl.wire.bounds import (
     Seed,
 )
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.masking import Counts, SealText
+from serverless_fl.wire.masking import Counts, Proof, SealText
 from serverless_fl.wire.text import Shown, clean, require_plain
 
 MetricValue = Annotated[
@@ -212,6 +212,11 @@ class Subscribe(Body):
     facts: Facts = Field(
         default_factory=dict,
         description="What must be the same everywhere, in words, as `GET .../agreement` says",
+    )
+    proof: Proof | None = Field(
+        None,
+        description="Of a party that has an identity: its signature under the experiment's id and "
+        "the SHA-256 of `client_key`",
     )
     sums: list[ColumnSums] = Field(
         default_factory=list,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, StringConstraints
 
 from serverless_fl.domain.agreement import MAX_COLUMNS
 from serverless_fl.domain.audit import AuditAction
@@ -50,6 +50,9 @@ class ClientView(Answer):
     name: Shown = Field(examples=["St. Mary's, radiology"])
     shard_size: Examples = Field(
         examples=[3000], description="Examples of the client: of its shard, or of its own"
+    )
+    identity: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = Field(
+        "", description="The fingerprint of the client's identity, if it has enrolled with one"
     )
     enrolled_at: datetime
     revoked_at: datetime | None

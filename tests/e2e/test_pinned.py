@@ -9,6 +9,7 @@ import pytest
 from client_sdk.errors import DataError, StateConflict
 from client_sdk.participant import Participant
 from client_sdk.tools.verify import verify
+from client_sdk.trust.offer import read_offer
 from serverless_fl.domain.round import RoundState
 from serverless_fl.privacy.secure import agreement
 from serverless_fl.privacy.secure.identity import Identity, Pins
@@ -193,6 +194,31 @@ async def test_who_pins_takes_part_under_secure_aggregation_alone(federation):
     alone._client = members["client-00"].api
     with pytest.raises(DataError, match=r"under secure aggregation alone \(pins\)"):
         await alone.turn()
+
+
+async def test_parties_are_listed_with_the_identities_that_they_enrolled_with(federation):
+    """One that has got an identity since is listed with it after its next start."""
+    some = {0: {"identity": IDENTITIES[0]}}
+    experiment_id, key = await federation.create(**MASKED)
+    clients = await enrolled(federation, experiment_id, key, Drifting(), 2, options=some)
+    listed = await federation.admin.clients(experiment_id)
+    assert [client.identity for client in listed] == [IDENTITIES[0].fingerprint, ""]
+    offer = await read_offer(federation.admin, experiment_id)
+    assert any(f"({IDENTITIES[0].fingerprint}), client-01" in line for line in offer.lines)
+    clients[1]._identity, clients[1]._client = IDENTITIES[1], federation.admin
+    await clients[1].enrol(key)
+    listed = await federation.admin.clients(experiment_id)
+    assert [client.identity for client in listed] == [each.fingerprint for each in IDENTITIES[:2]]
+
+
+async def test_nobody_enrols_with_the_identity_of_somebody_else(federation):
+    experiment_id, key = await federation.create(**MASKED)
+    stolen = IDENTITIES[0].enrol(experiment_id, key_of(0))
+    for proof in (stolen, IDENTITIES[1].enrol("another", key_of(1))):
+        with pytest.raises(StateConflict) as refused:
+            await federation.admin.using(key).subscribe(experiment_id, key_of(1), proof=proof)
+        assert refused.value.code == "not-signed"
+    assert await federation.admin.clients(experiment_id) == []
 
 
 async def test_what_is_stored_of_a_signature(federation):

@@ -22,6 +22,7 @@ from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.records import Update, UpdateCommit, client_id
 from serverless_fl.learning_rate import learning_rate_in
 from serverless_fl.wire import schema, turns, views
+from serverless_fl.wire.masking import proof_of
 
 _TOLD = tuple(turns.Training.model_fields)
 _TOLD_OF_PRIVACY = tuple(turns.Privacy.model_fields)
@@ -136,6 +137,7 @@ def subscriber_of(body: schema.Subscribe) -> Subscriber:
         told=body.told,
         shard=body.shard,
         declared=declared,
+        proof=None if body.proof is None else proof_of(body.proof),
     )
 
 
@@ -195,6 +197,7 @@ def client_body(found: Enrolled) -> views.ClientView:
         id=client.id,
         name=client.name,
         shard_size=found.examples,
+        identity=client.identity,
         enrolled_at=time_of(client.enrolled_at),
         revoked_at=optional_time_of(client.revoked_at),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.service.clients.credentials import client_token, fingerprint, matches, slot_of
 from app.service.context import Context
@@ -35,6 +35,7 @@ from serverless_fl.domain.errors import (
 )
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import Client, client_id
+from serverless_fl.privacy.secure.context import Proof, Refused
 
 LISTED_AT_ONCE = 50_000  # indices that a subscription lists: 400 kB, which every platform carries
 LISTED = 2_000_000  # indices that any answer lists: 16 MB
@@ -53,6 +54,7 @@ class Subscriber:
     told: bool = False
     shard: bool = False
     declared: Declaration = field(default_factory=Declaration)
+    proof: Proof | None = None  # of a party that has an identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,7 @@ class Enrolment:
         experiment = await self.require_enrolment_key(experiment_id, key)
         if request.shard:
             require_shards(experiment)
+        _require_proof(experiment_id, request)
         unique = fingerprint(request.client_key)
         # Count first: if a copy of this request takes the last slot in between, its key is found.
         enrolled = await self.repo.count_clients(experiment_id)
@@ -150,6 +153,7 @@ class Enrolment:
                 client = await self._claim(experiment_id, key, request, unique)
             require_not_revoked(client)
         require_same_examples(client, request.declared)
+        client = await self._with_identity(client, request)
         # The last client to enrol opens the first round.
         await self.rounds.advance(experiment_id, check_sample)
         size = examples_of(experiment, client)
@@ -163,6 +167,15 @@ class Enrolment:
             shard=await draw_shard(experiment, client) if request.shard and listed else None,
             rule=rule_of(experiment, client) if client.examples is None else None,
         )
+
+    async def _with_identity(self, client: Client, request: Subscriber) -> Client:
+        """The client with the identity that it shows now: it may have got one since it enrolled."""
+        identity = _identity_of(request)
+        if not identity or client.identity == identity:
+            return client
+        changed = replace(client, identity=identity)
+        await self.repo.save_client(changed)  # else another call has changed it: the next one does
+        return changed
 
     async def _claim(
         self, experiment_id: str, key: str, request: Subscriber, unique: str
@@ -186,6 +199,7 @@ class Enrolment:
                 token_hash=fingerprint(client_token(request.client_key, experiment_id, slot)),
                 enrolled_at=self.context.clock(),
                 told=request.told,
+                identity=_identity_of(request),
                 examples=declared.examples,
                 sums=tuple(declared.sums) if sums_are_due(experiment) else (),
             )
@@ -212,6 +226,23 @@ class Enrolment:
                 code="shard-too-long",
             )
         return await draw_shard(experiment, client)
+
+
+def _identity_of(request: Subscriber) -> str:
+    return "" if request.proof is None else request.proof.identity.hex()
+
+
+def _require_proof(experiment_id: str, request: Subscriber) -> None:
+    """Raise Conflict for an identity that has not signed the enrolment."""
+    if request.proof is None:
+        return
+    # Imported here: few parties have an identity, and it needs the package of ciphers.
+    from serverless_fl.privacy.secure.identity import require_enrolment
+
+    try:
+        require_enrolment(request.proof, experiment_id, request.client_key)
+    except Refused as refused:
+        raise Conflict(str(refused), code="not-signed") from refused
 
 
 def _not_a_token() -> Unauthenticated:

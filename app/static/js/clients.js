@@ -107,11 +107,16 @@ function contributions(history) {
   return rounds;
 }
 
+/** The fingerprint of a client's identity, of which the parties have the whole. */
+function identityOf({ identity }) {
+  return identity ? h("code.small", { title: identity }, ` ${identity.slice(0, 10)}…`) : null;
+}
+
 function row(client, revoke) {
   const button = h("button.tiny.danger",
     { type: "button", "aria-label": `Revoke ${client.id}`, onclick: () => revoke(client) }, "Revoke …");
   const end = client.revoked_at ? h("span.muted", {}, "revoked") : client.revocable && button;
-  return h("tr", {}, h("td", {}, client.id), h("td", {}, client.name || "–"), h("td", {}, count(client.shard_size)),
+  return h("tr", {}, h("td", {}, client.id), h("td", {}, client.name || "–", identityOf(client)), h("td", {}, count(client.shard_size)),
     h(client.out ? "td.bad" : "td", { title: client.out?.reason || null },
       count(client.rounds), client.out && h("span.small", {}, `, left out of ${count(client.out.rounds)}`)),
     h(client.refused ? "td.bad" : "td", { title: client.reason || null },

@@ -7,6 +7,7 @@ slot and its two keys: it holds for no other experiment, round, attempt, model o
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,11 @@ class Identity:
     def sign(self, context: AttemptContext, own: Member) -> Proof:
         """Sign the keys that a party has made for an attempt."""
         signature = self.secret.sign(_signed(context, own))
+        return Proof(bytes.fromhex(self.fingerprint), signature, self.certificate)
+
+    def enrol(self, experiment: str, client_key: str) -> Proof:
+        """Sign the enrolment of a client, whose secret key this is."""
+        signature = self.secret.sign(_enrolled(experiment, client_key))
         return Proof(bytes.fromhex(self.fingerprint), signature, self.certificate)
 
     def confirm(self, context: AttemptContext, summed: Collection[int]) -> bytes:
@@ -129,6 +135,18 @@ def require_signature(context: AttemptContext, member: Member) -> None:
         ) from error
 
 
+def require_enrolment(proof: Proof, experiment: str, client_key: str) -> None:
+    """Check that an identity has signed the enrolment of the client with this key. Raises Refused.
+
+    So nobody enrols under the fingerprint of somebody else.
+    """
+    try:
+        key = Ed25519PublicKey.from_public_bytes(proof.identity)
+        key.verify(proof.signature, _enrolled(experiment, client_key))
+    except (InvalidSignature, ValueError) as error:
+        raise Refused("The identity has not signed this enrolment.") from error
+
+
 def has_confirmed(
     context: AttemptContext, slot: int, summed: Collection[int], signature: bytes
 ) -> bool:
@@ -159,6 +177,11 @@ def require_confirmed(
             f"{len(good)} parties have signed the list of those in the sum; this client wants "
             f"{needed}."
         )
+
+
+def _enrolled(experiment: str, client_key: str) -> bytes:
+    key = hashlib.sha256(client_key.encode()).digest()
+    return b"serverless-fl enrolment " + experiment.encode() + b" " + key
 
 
 def _confirmed(context: AttemptContext, summed: Collection[int]) -> bytes:
