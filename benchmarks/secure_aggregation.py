@@ -1,22 +1,26 @@
 """What secure aggregation costs a client and the coordinator: processor seconds, and bytes.
 
-python -m benchmarks.secure_aggregation [--weights N] [--cohorts 10 100 200] [--bits 32]
+python -m benchmarks.secure_aggregation [--weights N] [--cohorts 10 100 200] [--bits 32] [--helper]
 
 It runs the arithmetic of a round without a network or a store: the keys, boxes and masks of one
 client, and the whole unmasking at the coordinator, with shares of all clients for each share of
-them that is lost while they train. Seconds are of one core (`time.process_time`).
+them that is lost while they train. With --helper it is the mode `helper`: the seal and the mask of
+one client, and all that the helper does for a round. Seconds are of one core
+(`time.process_time`).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import numpy as np
 
-from serverless_fl.privacy.secure import graph, party, recovery, streams
+from serverless_fl.privacy.secure import agreement, graph, helper, party, recovery, streams
 from serverless_fl.privacy.secure.context import AttemptContext
 from serverless_fl.privacy.secure.party import BOX_BYTES, Party
 from serverless_fl.privacy.secure.shamir import SHARE_BYTES
@@ -86,13 +90,55 @@ def measure(cohort: int, weights: int, bits: int) -> None:
         )
 
 
+def measure_helper(cohort: int, weights: int, bits: int) -> None:
+    """Print the line of a round with a helper, who is asked for at most a mebiword at once."""
+    context = AttemptContext(
+        experiment="benchmark",
+        round=1,
+        attempt=1,
+        model_sha256="m",
+        config_sha256="c",
+        terms=Terms(
+            bits=bits, max_weight_change=1.0, parties=cohort, most_examples=100, metrics=("loss",)
+        ),
+        roster=(),
+    )
+    one = helper.Helper(secret=agreement.new_secret())
+    sealing, seals = seconds_of(
+        lambda: [helper.seal(context, slot, one.key) for slot in range(cohort)]
+    )
+    words = np.zeros(weights, f"<u{bits // 8}")
+    masking, _ = seconds_of(lambda: streams.apply_streams(words, [seals[0][1]]))
+    asked = helper.Sealed.of(context, {n: seal.text for n, (seal, _) in enumerate(seals)})
+
+    def answer() -> int:
+        one.require(asked, datetime.now(UTC))
+        place = calls = 0
+        while place < weights:
+            left = min(weights - place, 1 << 20)
+            place += one.words(asked, streams.WEIGHTS, place, left).size
+            calls += 1
+        return calls
+
+    answering, calls = seconds_of(answer)
+    question = len(json.dumps(asked.plain))
+    client = sealing / cohort + masking
+    print(f"{cohort:>7} {client:>8.3f} {answering:>8.3f} {calls:>8} {question:>14}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--weights", type=int, default=1_700_000)
     parser.add_argument("--cohorts", type=int, nargs="+", default=[10, 100, 200])
     parser.add_argument("--bits", type=int, choices=[16, 32], default=32)
+    parser.add_argument("--helper", action="store_true", help="the mode `helper`")
     asked = parser.parse_args()
     print(f"{asked.weights} weights, {asked.bits} bits; seconds of one core")
+    if asked.helper:
+        print(" cohort   client   helper    calls  question bytes")
+        for cohort in asked.cohorts:
+            measure_helper(cohort, asked.weights, asked.bits)
+        return
     print(" cohort  lost  degree   client  masking  coordinator  streams  bytes/weight up")
     for cohort in asked.cohorts:
         measure(cohort, asked.weights, asked.bits)
