@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll, recipe
+from tests.support.browser import PHONE, Watched, axe, give_key, no_sideways_scroll, recipe
 from tests.support.here import run_here
 from tests.support.plain_http import create, enrol
-from tests.support.processes import KEY, join, wait_for
+from tests.support.processes import KEY, Server, join, wait_for
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -228,32 +230,17 @@ def test_an_unknown_experiment_is_named(server, open_page):
     expect(page.get_by_role("alert")).to_have_text("There is no experiment 'nowhere'.")
 
 
-def test_the_api_documentation_needs_no_network(server, open_page):
-    page = open_page().page
-    page.goto(f"{server.url}/docs")
-    expect(page.locator(".opblock").first).to_be_visible()
-    page.locator("#operations-Watch-health_health_get .opblock-summary-control").click()
-    page.get_by_role("button", name="Try it out").click()
-    page.get_by_role("button", name="Execute").click()
-    expect(page.locator(".responses-table.live-responses-table")).to_contain_text('"status": "ok"')
-
-
 @pytest.mark.parametrize("size", [0, 1, 55, 56, 63, 64, 65, 119, 120, 1000])
-def test_our_sha256_is_sha256(server, open_page, size):
+def test_our_sha256_is_sha256(modules, size):
     data = bytes(i * 7 % 256 for i in range(size))
-    page = open_page().page
-    page.goto(server.url)
-    module = page.evaluate("document.querySelector('script[type=module]').src")
-    found = page.evaluate(
-        "async ([at, data]) => [...(await import(at)).sha256(Uint8Array.from(data))]",
-        [module.replace("main.js", "sha256.js"), list(data)],
+    found = modules(
+        "async (load, data) => [...(await load('sha256.js')).sha256(Uint8Array.from(data))]",
+        list(data),
     )
     assert bytes(found) == hashlib.sha256(data).digest()
 
 
 def test_it_polls_where_the_coordinator_does_not_stream(tmp_path, open_page):
-    from tests.support.processes import Server
-
     with (
         Server(FL_DATA_DIR=str(tmp_path), FL_LIVE="false") as server,
         server.as_admin() as http,
@@ -268,3 +255,17 @@ def test_it_polls_where_the_coordinator_does_not_stream(tmp_path, open_page):
         expect(page.get_by_role("status").first).to_contain_text("1 of 4 clients")
         assert not any(url.endswith("/events") for url in asked)
         page.goto("about:blank")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have one address of loopback")
+def test_what_these_tests_ask_for_elsewhere_is_a_fault_and_does_not_arrive(browser):
+    context = browser.new_context()
+    watched = Watched(context)
+    with socket.create_server(("127.0.0.2", 0)) as elsewhere:
+        url = f"http://127.0.0.2:{elsewhere.getsockname()[1]}/"
+        found = watched.page.evaluate("url => fetch(url).then(() => 'answered', () => 'no')", url)
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+    context.close()
+    assert (found, watched.faults) == ("no", [f"asked elsewhere: {url}"])

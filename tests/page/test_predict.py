@@ -21,9 +21,9 @@ from tests.support.processes import KEY
 from tests.support.some import some
 from tests.support.trained import trained_on
 
-RUN = """async ([at, model, picture]) => {
+RUN = """async (load, model, picture) => {
   const bytes = Uint8Array.from(atob(model), (c) => c.charCodeAt(0));
-  const { readModel, forward } = await import(at);
+  const { readModel, forward } = await load("cnn.js");
   return [...forward(readModel(bytes), Float32Array.from(picture))];
 }"""
 
@@ -32,19 +32,14 @@ RUN = """async ([at, model, picture]) => {
     ("name", "shape"),
     [("digits-cnn", (1, 8, 8)), ("mnist-cnn", (1, 28, 28)), ("cifar10-cnn", (3, 32, 33))],
 )
-def test_its_logits_are_pytorchs(server, open_page, name, shape):
+def test_its_logits_are_pytorchs(modules, name, shape):
     spec = models.spec_for(name, shape, 10)
     network = models.build(spec, 3).eval()
     about = {"model": spec.to_json(), "classes": str(list(range(10)))}
     about |= {"mean": str([0.5] * shape[0]), "std": str([0.5] * shape[0])}
     data = model_file.to_bytes(network, about)
     picture = torch.randn(1, *shape, generator=torch.Generator().manual_seed(1))
-    page = open_page().page
-    page.goto(server.url)
-    module = page.evaluate("document.querySelector('script[type=module]').src")
-    at = module.replace("main.js", "cnn.js")
-    encoded = base64.b64encode(data).decode()
-    found = page.evaluate(RUN, [at, encoded, picture.flatten().tolist()])
+    found = modules(RUN, base64.b64encode(data).decode(), picture.flatten().tolist())
     with torch.no_grad():
         expected = network(picture)[0].numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -98,10 +93,10 @@ def test_pictures_are_classified_in_the_tab(server, http, open_page, trained):
     assert axe(page) == []
 
 
-INPUT = """async ([at, model, picture]) => {
+INPUT = """async (load, model, picture) => {
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const { readModel } = await import(`${at}cnn.js`);
-  const { inputOf } = await import(`${at}picture.js`);
+  const { readModel } = await load("cnn.js");
+  const { inputOf } = await load("picture.js");
   const found = await createImageBitmap(new Blob([bytes(picture)]));
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [found.width, found.height];
@@ -121,23 +116,20 @@ def model_for(shape, **changes):
     return model_file.to_bytes(models.build(spec, 0), about)
 
 
-def input_on_the_page(page, server, model, image):
-    page.goto(server.url)
-    module = page.evaluate("document.querySelector('script[type=module]').src")
+def input_on_the_page(modules, model, image):
     file = BytesIO()
     image.save(file, "PNG")
-    encoded = [base64.b64encode(data).decode() for data in (model, file.getvalue())]
-    return page.evaluate(INPUT, [module.replace("main.js", ""), *encoded])
+    return modules(INPUT, *(base64.b64encode(data).decode() for data in (model, file.getvalue())))
 
 
 @pytest.mark.parametrize("changes", [{}, {"fit": "crop"}, {"fit": "letterbox"}])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_picture_is_fitted_as_the_model_file_says(server, open_page, channels, changes):
+def test_a_picture_is_fitted_as_the_model_file_says(modules, channels, changes):
     bars = np.full((40, 120, 3), (60, 120, 180), np.uint8)
     bars[:, :40], bars[:, -40:] = (250, 10, 20), (20, 10, 250)
     model, image = model_for((channels, 16, 16), **changes), Image.fromarray(bars)
     expected = Classifier.parse(model, "it").prepare(image).flatten().numpy()
-    found = input_on_the_page(open_page().page, server, model, image)
+    found = input_on_the_page(modules, model, image)
     assert np.abs(expected).min() > 0.01  # neither is all alike, nor near the tolerance
     close = np.abs(np.array(found) - expected) < 0.1
     assert close.mean() > 0.85  # where colours meet, the two scale by filters of their own
@@ -147,9 +139,8 @@ def test_a_picture_is_fitted_as_the_model_file_says(server, open_page, channels,
     ("shape", "changes", "says"),
     [((4, 16, 16), {}, "4 channels"), ((1, 16, 16), {"fit": "fold"}, "newer version")],
 )
-def test_a_model_that_the_page_cannot_serve_is_said(server, open_page, shape, changes, says):
-    page = open_page().page
-    message = input_on_the_page(page, server, model_for(shape, **changes), Image.new("L", (9, 9)))
+def test_a_model_that_the_page_cannot_serve_is_said(modules, shape, changes, says):
+    message = input_on_the_page(modules, model_for(shape, **changes), Image.new("L", (9, 9)))
     assert says in message
 
 

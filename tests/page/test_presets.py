@@ -15,9 +15,8 @@ from client_sdk.task.models import spec_for
 from client_sdk.task.pictures import PictureTask, picture_task
 from tests.support.datasets import SHARED, needs_mnist
 
-MADE = """async ([name, seed]) => {
-    const main = document.querySelector("script[type=module]").src;
-    const { PRESETS, initialModel } = await import(new URL("presets.js", main));
+MADE = """async (load, name, seed) => {
+    const { PRESETS, initialModel } = await load("presets.js");
     const data = initialModel(PRESETS[name], seed);
     let text = "";
     for (let at = 0; at < data.length; at += 2 ** 15) {
@@ -27,28 +26,21 @@ MADE = """async ([name, seed]) => {
 }"""
 
 
-@pytest.fixture
-def page(server, open_page):
-    page = open_page().page
-    page.goto(server.url)
-    return page
-
-
-def made(page, name, seed):
+def made(modules, name, seed):
     """The file that the page makes, and the task that it describes."""
-    data = base64.b64decode(page.evaluate(MADE, [name, seed]))
+    data = base64.b64decode(modules(MADE, name, seed))
     return data, PictureTask(Description.read(data, "The page's model"))
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist", "cifar10"])
 @pytest.mark.parametrize("seed", [0, 2**31 + 7])
-def test_the_weights_are_the_sdks_byte_for_byte(page, name, seed):
-    data, task = made(page, name, seed)
+def test_the_weights_are_the_sdks_byte_for_byte(modules, name, seed):
+    data, task = made(modules, name, seed)
     assert data == initial_model(task, seed)
 
 
-def test_the_digits_describe_themselves_as_the_sdk_does(page):
-    about = made(page, "digits", 0)[1].about
+def test_the_digits_describe_themselves_as_the_sdk_does(modules):
+    about = made(modules, "digits", 0)[1].about
     known = datasets.load("digits", Path("nowhere"))
     assert (about.dataset, about.classes, about.preparation) == (
         *(known.name, known.classes, known.preparation),
@@ -58,28 +50,23 @@ def test_the_digits_describe_themselves_as_the_sdk_does(page):
 
 
 @needs_mnist
-def test_mnist_describes_itself_as_the_sdk_does(page):
-    about = made(page, "mnist", 0)[1].about
+def test_mnist_describes_itself_as_the_sdk_does(modules):
+    about = made(modules, "mnist", 0)[1].about
     known = datasets.load("mnist", SHARED)
     assert (about.classes, about.preparation) == (known.classes, known.preparation)
     assert (about.mean, about.std) == (pytest.approx(known.mean), pytest.approx(known.std))
     assert about.spec == picture_task(known).about.spec
 
 
-def test_cifar10s_describe_themselves(page):
-    about = made(page, "cifar10", 1)[1].about
+def test_cifar10s_describe_themselves(modules):
+    about = made(modules, "cifar10", 1)[1].about
     assert (about.classes, about.preparation.fit) == (cifar10.CLASSES, "crop")
     assert about.spec == spec_for("auto", (3, 32, 32), 10)
 
 
 @pytest.mark.parametrize("text", ["", "a", "0/initial weights", "x" * 128])
-def test_seeds_are_the_sdks(page, text):
-    found = page.evaluate(
-        """async (text) => {
-            const main = document.querySelector("script[type=module]").src;
-            const { deriveSeed } = await import(new URL("random.js", main));
-            return String(deriveSeed(text));
-        }""",
-        text,
+def test_seeds_are_the_sdks(modules, text):
+    found = modules(
+        "async (load, text) => String((await load('random.js')).deriveSeed(text))", text
     )
     assert int(found) == derive_seed(text)
