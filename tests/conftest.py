@@ -12,12 +12,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import httpx
 import hypothesis
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from app.store.mongo import MongoBlobs, MongoDocuments, open_mongo
 from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
@@ -25,7 +27,7 @@ from examples.containers import free_port, wait_for_port
 from tests.support import scratch, warm
 from tests.support.federation import Federation
 from tests.support.mongo import MongoServer
-from tests.support.processes import SMALL, Server, run
+from tests.support.processes import QUICK, SMALL, Server, run
 
 # A slow machine is no failure.
 hypothesis.settings.register_profile("any machine", deadline=None)
@@ -38,6 +40,8 @@ for name in [n for n in os.environ if n.startswith("FL_")]:
 # The cores are shared: threads of PyTorch would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+CONFORMANCE = PurePosixPath("tests/conformance")
 
 # The processes of pytest-xdist have it from the one that starts them, which deletes it.
 MEMORY = scratch.to_memory()
@@ -54,6 +58,19 @@ def pytest_unconfigure() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--reversed", action="store_true", help="run the last test first")
+
+
+class ByFile(LoadFileScheduling):
+    """Each file is of one process of pytest-xdist, and so are all those that share containers."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return str(CONFORMANCE) if CONFORMANCE in PurePosixPath(file).parents else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile | None:
+    return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(trylast=True)
@@ -186,20 +203,28 @@ def http(server: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def quiet_run(tmp_path_factory):
-    """One small run that nothing disturbs: what the others are compared with.
+    """One small run that nothing disturbs: what the others are compared with."""
+    return undisturbed(tmp_path_factory, "quiet", SMALL)
 
-    The processes of pytest-xdist share one, made by the first that asks for it.
-    """
+
+@pytest.fixture(scope="session")
+def quick_run(tmp_path_factory):
+    """The same with few epochs."""
+    return undisturbed(tmp_path_factory, "quick", QUICK)
+
+
+def undisturbed(tmp_path_factory, name, settings):
+    """A run that the processes of pytest-xdist share, made by the first that asks for it."""
     together = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent / f"quiet-{together}") if together else base / "quiet"
+    folder = (base.parent / f"{name}-{together}") if together else base / name
     folder.mkdir(exist_ok=True)
     out, saved = folder / "out", folder / "done.json"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
         if not saved.exists():
-            done = run(*SMALL, "--out", str(out), "--json")
+            done = run(*settings, "--out", str(out), "--json")
             assert done.returncode == 0, done.stderr
             saved.write_text(json.dumps([done.stdout, done.stderr]), encoding="utf-8")
     stdout, stderr = json.loads(saved.read_bytes())
-    return out, subprocess.CompletedProcess(SMALL, 0, stdout, stderr)
+    return out, subprocess.CompletedProcess(settings, 0, stdout, stderr)

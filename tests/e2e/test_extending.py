@@ -49,8 +49,7 @@ def section(title):
 def copy(tmp_path):
     """A copy of the packages, and a way to run commands in it."""
     for package in ("serverless_fl", "app", "client_sdk"):
-        skipped = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=skipped)
+        shutil.copytree(ROOT / package, tmp_path / package)  # with the bytecode that there is
     (tmp_path / "docs").mkdir()
 
     def run(command):

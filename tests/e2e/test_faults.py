@@ -63,7 +63,7 @@ def test_a_coordinator_killed_in_mid_round_and_restarted_changes_nothing(quiet_r
 
 
 def test_the_embedded_coordinator_is_started_again_when_it_dies(quiet_run, tmp_path):
-    client = start(*SMALL, "--out", str(tmp_path), anew=True)
+    client = start(*SMALL, "--out", str(tmp_path))
     lines = read_until(client, "round 1/3")
     port = re.search(r"127\.0\.0\.1:(\d+)", "".join(lines))[1]
     (pid,) = listening_on(int(port)) - {client.pid}
@@ -75,7 +75,7 @@ def test_the_embedded_coordinator_is_started_again_when_it_dies(quiet_run, tmp_p
 
 
 def test_interrupted_it_stops_cleanly_and_resumes_where_it_was(quiet_run, tmp_path):
-    client = start(*SMALL, "--out", str(tmp_path), anew=True)
+    client = start(*SMALL, "--out", str(tmp_path))
     lines = read_until(client, "round 1/3")
     os.killpg(client.pid, signal.SIGINT)  # as Ctrl-C does; tests/e2e/test_encodings.py: SIGTERM
     rest = client.communicate(timeout=60)[0]

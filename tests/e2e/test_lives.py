@@ -86,13 +86,13 @@ def test_ctrl_c_is_one_sentence_at_any_moment(tmp_path, moment):
 def test_the_page_of_a_run_is_there_after_its_end_and_again_with_open(tmp_path):
     out = tmp_path / "out"
     settings = ("--dataset", "digits", "--clients", "2", "--rounds", "1", "--workers", "1")
-    run = start("run", *settings, "--out", str(out), "--keep-serving", anew=True)
+    run = start("run", *settings, "--out", str(out), "--keep-serving")
     told = read_until(run, "The page asks for a key")
     watch, look = (line.split() for line in told if line.startswith("open http"))
     assert watch[2:] == ["to", "watch"]
     assert watch[1] == look[1]
     serves_until_ctrl_c(run, told, out)
-    again = start("open", str(out), anew=True)
+    again = start("open", str(out))
     serves_until_ctrl_c(again, read_until(again, "The page asks for a key"), out)
 
 

@@ -13,7 +13,7 @@ from client_sdk.data import datasets
 from client_sdk.engines.processes import Processes
 from tests.support.digits import create_digits_experiment
 from tests.support.here import SlowTraining, TrainingHere, run_here
-from tests.support.processes import KEY, SMALL, Server, join, model_of
+from tests.support.processes import KEY, QUICK, SMALL, Server, join, model_of
 
 
 def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):
@@ -62,15 +62,15 @@ def test_a_run_leaves_a_report_a_model_and_a_plot(quiet_run):
     assert "on the clients' own held-out data" in done.stderr
 
 
-def test_the_same_seed_gives_the_same_bytes(quiet_run, tmp_path):
+def test_the_same_seed_gives_the_same_bytes(quick_run, tmp_path):
     two = ("--workers", "2", "--out", str(tmp_path / "again"))
-    again = run_here(*SMALL, *two, training=Processes)
+    again = run_here(*QUICK, *two, training=Processes)
     assert again.returncode == 0, again.stderr
-    assert model_of(tmp_path / "again") == model_of(quiet_run[0])
+    assert model_of(tmp_path / "again") == model_of(quick_run[0])
     other = tmp_path / "other"
-    done = run_here(*SMALL, "--seed", "1", "--out", str(other), "--track", "tensorboard", "--json")
+    done = run_here(*QUICK, "--seed", "1", "--out", str(other), "--track", "tensorboard", "--json")
     assert done.returncode == 0, done.stderr
-    assert model_of(other) != model_of(quiet_run[0])
+    assert model_of(other) != model_of(quick_run[0])
     told = EventAccumulator(str(other / "tensorboard")).Reload()
     rounds = json.loads(done.stdout)["rounds"]
     assert [e.value for e in told.Scalars("test/loss")] == pytest.approx(
@@ -99,12 +99,12 @@ def test_a_spent_budget_ends_the_run_and_a_higher_one_resumes_it(quiet_run, tmp_
     assert (done.returncode, "/no/such/table.json" in done.stderr) == (2, True)
 
 
-def test_on_mongodb_with_four_workers_the_bytes_are_the_same(quiet_run, tmp_path, mongodb_url):
+def test_on_mongodb_with_four_workers_the_bytes_are_the_same(quick_run, tmp_path, mongodb_url):
     settings = {"MONGODB_URL": mongodb_url, "FL_MONGODB_DATABASE": "e2e_bytes"}
     with Server("--workers", "4", **settings) as server:
-        done = run_here(*SMALL, "--server", server.url, "--out", str(tmp_path), FL_ADMIN_KEY=KEY)
+        done = run_here(*QUICK, "--server", server.url, "--out", str(tmp_path), FL_ADMIN_KEY=KEY)
     assert done.returncode == 0, done.stderr
-    assert model_of(tmp_path) == model_of(quiet_run[0])
+    assert model_of(tmp_path) == model_of(quick_run[0])
 
 
 @pytest.mark.parametrize("store", ["sqlite", "mongo"])
@@ -138,13 +138,13 @@ def test_forty_clients_and_four_workers_close_every_round_once(tmp_path, request
         assert round_["num_examples"] == sum(u["num_examples"] for u in round_["updates"])
 
 
-def test_weights_through_s3_give_the_same_bytes(quiet_run, bucket, tmp_path):
+def test_weights_through_s3_give_the_same_bytes(quick_run, bucket, tmp_path):
     with Server(FL_DATA_DIR=str(tmp_path / "data"), FL_S3_BUCKET=bucket) as server:
         done = run_here(
-            *(*SMALL, "--server", server.url, "--out", str(tmp_path / "out")), FL_ADMIN_KEY=KEY
+            *(*QUICK, "--server", server.url, "--out", str(tmp_path / "out")), FL_ADMIN_KEY=KEY
         )
         assert done.returncode == 0, done.stderr
-    assert model_of(tmp_path / "out") == model_of(quiet_run[0])
+    assert model_of(tmp_path / "out") == model_of(quick_run[0])
     import boto3
 
     kept = boto3.client("s3").list_objects_v2(Bucket=bucket)["Contents"]

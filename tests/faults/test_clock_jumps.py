@@ -19,15 +19,17 @@ async def test_a_lease_taken_while_the_clock_was_ahead_runs_out_in_its_own_time(
         experiment = await ready_to_close(federation)
         slow = Slow(store.blobs, "put", lambda key, _: key.startswith("models/"))
         dead = federation.coordinator(blobs=slow, clock=lambda: federation.clock() + jump)
-        sleeper = asyncio.create_task(dead.rounds.advance(experiment))  # it never wakes up
+        sleeper = asyncio.create_task(dead.rounds.advance(experiment))
         await slow.asleep.wait()
         found, _ = await federation.coordinator().rounds.advance(experiment)
         assert not found.ended
         federation.clock.now += CELLS.lease_seconds
         found, _ = await federation.coordinator().rounds.advance(experiment)
         assert found.state == "completed"
-        sleeper.cancel()
-        await dead.close()
+        models = await federation.admin.models(experiment)
+        slow.wake.set()  # and it changes nothing
+        await sleeper
+        assert await federation.admin.models(experiment) == models
 
 
 async def test_its_living_owner_keeps_the_lease_that_others_shortened(store):
@@ -94,5 +96,5 @@ async def test_a_claim_made_while_the_clock_was_ahead_runs_out_in_its_own_time()
     gathering.federation.clock.now += LIMITS.lease_seconds
     await gathering.call().rounds.advance(gathering.id)
     assert await gathering.sums()
-    filling.cancel()
-    await dead.close()
+    asleep.wake.set()
+    await filling

@@ -13,13 +13,13 @@ import pytest
 
 from examples.containers import free_port
 from tests.support.here import run_here
-from tests.support.processes import SMALL, alive, model_of, run_module, wait_for
+from tests.support.processes import QUICK, alive, model_of, run_module, wait_for
 
 
 @pytest.mark.timeout(400)  # two whole runs, on a machine that others may use
 @pytest.mark.parametrize("platform", ["lambda", "openwhisk"])
 def test_the_command_that_it_prints_trains_the_same_model(
-    platform, quiet_run, tmp_path, mongodb_url
+    platform, quick_run, tmp_path, mongodb_url
 ):
     port = free_port()
     local = subprocess.Popen(
@@ -33,9 +33,9 @@ def test_the_command_that_it_prints_trains_the_same_model(
         setting, *command = local.stdout.readline().split()
         assert command[1:5] == ["-m", "client_sdk", "--clients", "20"]
         name, _, key = setting.partition("=")
-        done = run_here(*command[5:], *SMALL, "--out", str(tmp_path), **{name: key})
+        done = run_here(*command[5:], *QUICK, "--out", str(tmp_path), **{name: key})
         assert done.returncode == 0, done.stderr
-        assert model_of(tmp_path) == model_of(quiet_run[0])
+        assert model_of(tmp_path) == model_of(quick_run[0])
     finally:
         local.send_signal(signal.SIGTERM)
         assert local.wait(20) == 143

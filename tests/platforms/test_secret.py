@@ -125,6 +125,8 @@ def test_each_of_its_parts_is_a_change():
 
 @pytest.fixture
 def aws(aws_endpoint, monkeypatch):
+    # moto imports a service at its first call, which a busy machine takes long for.
+    monkeypatch.setattr("serverless_fl.aws_secret.READ_SECONDS", 60)
     return point_at(aws_endpoint, monkeypatch)
 
 
@@ -182,6 +184,7 @@ ROTATED = """
 import json, os, sys, time, boto3
 import app.entry.aws_lambda as entry
 from app.entry import secret
+from app.store import mongo
 from examples.gateway import Call
 from examples.lambda_gateway import http_api
 
@@ -211,7 +214,8 @@ put(FL_ADMIN_KEY="short")
 found["a bad one"] = [call("short"), call(third)]
 secret.FAILED_SECONDS = 0
 entry._function.watched._due = 0
-put(FL_ADMIN_KEY=third, MONGODB_URL="mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=50")
+mongo.SELECTION_MS = 50
+put(FL_ADMIN_KEY=third, MONGODB_URL="mongodb://127.0.0.1:9")
 entry.handler({"tick": True}, None)
 found["a database that is not there"] = [call(third), listed()]
 print(json.dumps(found))
@@ -256,12 +260,10 @@ MOVED = """
 import json, os, boto3
 import app.entry.aws_lambda as entry
 from app.entry import secret
-from app.store import mongo
 from examples.gateway import Call
 from examples.lambda_gateway import http_api
 
 secret.LEAST_SECONDS = 0
-mongo.OPERATION_MS = 300
 client = boto3.client("secretsmanager")
 event = http_api(Call("GET", "/v1/experiments", "", {"host": "c"}, b""))
 documents = entry._function.container.app.state.coordinator.context.repo.documents

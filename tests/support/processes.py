@@ -20,6 +20,7 @@ SMALL = [
     *("--local-epochs", "100"),  # a round must last long enough to be caught in its middle
     *("--workers", "1"),  # each more takes seconds to start, and gives the same bytes
 ]
+QUICK = [*SMALL, "--local-epochs", "2"]  # where nothing is caught in the middle
 KEY = "an-admin-key-for-e2e"
 MODULE = [sys.executable, "-m", "client_sdk"]
 
@@ -130,6 +131,8 @@ def listening_on(port: int) -> set[int]:
 class Server:
     """`python -m app` as an operator starts it."""
 
+    program = ("-m", "app")
+
     def __init__(self, *options: str, **settings: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -139,7 +142,7 @@ class Server:
     def start(self) -> None:
         self.process = warm.Popen(
             [
-                *(sys.executable, "-m", "app", "--port", str(self.port)),
+                *(sys.executable, *self.program, "--port", str(self.port)),
                 *("--log-level", "warning", *self.options),
             ],
             env=environment(**self.settings),
