@@ -24,7 +24,7 @@ test-reversed: .venv/ready .venv-sam/ready  ## the same tests from last to first
 	$(PYTEST) --reversed $(ARGS)
 
 conformance: .venv/ready  ## the API through every way in, with a model of 100 MB
-	$(BIN)/python -m pytest tests/conformance -m "large or not large" $(ARGS)
+	EVERY_CASE=1 $(BIN)/python -m pytest tests/conformance -m "large or not large" $(ARGS)
 
 .PHONY: soak
 soak: .venv/ready  ## long tests with faults and bad input (twenty minutes); prints a table

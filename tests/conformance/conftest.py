@@ -1,4 +1,4 @@
-"""Each way in is opened once for the session, and each test gets them all in turn."""
+"""Each way in is opened once for the session; a test gets them in turn, all or one of each kind."""
 
 from __future__ import annotations
 

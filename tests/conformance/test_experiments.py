@@ -13,7 +13,7 @@ import pytest
 from client_sdk.errors import NotAuthorised, NotThere, RequestRefused, StateConflict
 from serverless_fl.wire.schema import ModelOrigin
 from tests.support.federation import config, weights
-from tests.support.ways import is_problem
+from tests.support.ways import EACH_KIND, is_problem
 
 NAME = 'Krankenhaus Süd · 病院 · 🏥 \\ " % + & ='
 
@@ -33,6 +33,7 @@ async def test_creating_is_idempotent_by_its_key(api):
     assert (shown.name, shown.state) == (NAME, "awaiting_model")
 
 
+@EACH_KIND
 async def test_an_experiment_begins_from_the_model_that_it_names(api):
     data = weights(3.0)
     sha256 = hashlib.sha256(data).hexdigest()
@@ -46,6 +47,7 @@ async def test_an_experiment_begins_from_the_model_that_it_names(api):
     assert (shown.origin.experiment, shown.origin.sha256) == ("an-earlier-one", sha256)
 
 
+@EACH_KIND
 async def test_an_initial_model_goes_up_in_parts_of_any_size_and_order(api):
     made = await api.create()
     data = weights(1, big=np.random.default_rng(0).normal(size=50_000).astype(np.float32))
@@ -93,6 +95,7 @@ async def test_parts_of_every_size_up_to_the_limit_arrive_as_they_were_sent(api)
     assert (await api.send("PUT", url, content=over * 2)).status_code == 413
 
 
+@EACH_KIND
 async def test_clients_enrol_once_into_shards_that_share_the_data_out(api):
     made = await api.create(clients=3, dataset_size=41)
     with pytest.raises(StateConflict, match="has not been uploaded yet"):
@@ -113,6 +116,7 @@ async def test_clients_enrol_once_into_shards_that_share_the_data_out(api):
     assert sorted(c["shard_size"] for c in listed) == [13, 14, 14]
 
 
+@EACH_KIND
 async def test_a_stopped_experiment_keeps_its_model_and_lets_its_clients_go(api):
     experiment, members = await api.start(clients=2)
     assert (await members[0].status()).action == "train"
@@ -127,6 +131,7 @@ async def test_a_stopped_experiment_keeps_its_model_and_lets_its_clients_go(api)
     assert await api.admin.download_model(experiment) == weights(0)
 
 
+@EACH_KIND
 async def test_a_deleted_experiment_is_gone_for_everybody(api):
     experiment, members = await api.start(clients=2)
     path = f"/v1/experiments/{experiment}"

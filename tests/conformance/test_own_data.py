@@ -7,8 +7,10 @@ import pytest
 from client_sdk.errors import RequestRefused, StateConflict
 from tests.support.federation import Member
 from tests.support.own_data import FACTS, OWN, model, sums
+from tests.support.ways import EACH_KIND
 
 
+@EACH_KIND
 async def test_parties_with_data_of_their_own(api):
     made = await api.create(
         **OWN, normalisation="federated", clients=2, clients_per_round=2, rounds=1

@@ -8,6 +8,7 @@ import safetensors.numpy
 
 from client_sdk.errors import RequestRefused, StateConflict
 from tests.support.federation import value_of, weights
+from tests.support.ways import EACH_KIND
 
 
 def model(seed: int) -> dict[str, np.ndarray]:
@@ -60,6 +61,7 @@ async def test_a_round_gives_the_exact_weighted_mean(api):
     assert versions[1].parent_sha256 == versions[0].sha256
 
 
+@EACH_KIND
 async def test_rounds_follow_one_another_and_take_nothing_out_of_turn(api):
     experiment, members = await api.start(clients=3, clients_per_round=2, rounds=2)
     for number in (1, 2):
@@ -78,6 +80,7 @@ async def test_rounds_follow_one_another_and_take_nothing_out_of_turn(api):
     assert (await api.admin.experiment(experiment)).state == "completed"
 
 
+@EACH_KIND
 async def test_a_round_that_asks_more_clients_than_it_needs_closes_without_the_last(api):
     """And its grace is the deadline that clients are told."""
     schedule = {"name": "synchronous", "over_selection": 1, "grace_seconds": 20.0}
@@ -106,6 +109,7 @@ async def test_a_round_that_asks_more_clients_than_it_needs_closes_without_the_l
     assert (await last.status()).action == "done"
 
 
+@EACH_KIND
 async def test_a_buffered_round_takes_an_update_of_an_older_model(api):
     settings = {"clients": 2, "clients_per_round": 1, "rounds": 2, "schedule": "buffered"}
     experiment, (quick, slow) = await api.start(**settings)
@@ -118,6 +122,7 @@ async def test_a_buffered_round_takes_an_update_of_an_older_model(api):
     assert found == pytest.approx(4.0 + 2.0 / np.sqrt(2))
 
 
+@EACH_KIND
 async def test_an_experiment_whose_rounds_are_closed_gets_more(api):
     experiment, members = await api.start(clients=1, clients_per_round=1, rounds=1)
     await members[0].upload(1, 2.0)
@@ -134,6 +139,7 @@ async def test_an_experiment_whose_rounds_are_closed_gets_more(api):
     assert fewer.value.code == "rounds-not-raised"
 
 
+@EACH_KIND
 async def test_an_update_of_another_kind_is_refused_by_name_and_the_round_goes_on(api):
     experiment, members = await api.start(clients=2, rounds=1, quorum=1)
     bad = safetensors.numpy.save({"w": np.full((2, 3), np.nan, np.float32)})
@@ -146,6 +152,7 @@ async def test_an_update_of_another_kind_is_refused_by_name_and_the_round_goes_o
     assert value_of(await api.admin.download_model(experiment)) == 5.0
 
 
+@EACH_KIND
 async def test_evaluations_are_kept_by_who_measured(api):
     experiment, members = await api.start(clients=2)
     report = {"loss": 0.25, "accuracy": 0.75}

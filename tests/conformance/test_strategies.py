@@ -7,6 +7,7 @@ import pytest
 import safetensors.numpy
 
 from client_sdk.tools.verify import verify
+from tests.support.ways import EACH_KIND
 
 
 def model(*seed: int) -> bytes:
@@ -16,6 +17,7 @@ def model(*seed: int) -> bytes:
     )
 
 
+@EACH_KIND
 @pytest.mark.parametrize("strategy", ["fedadam", "median", "krum"])
 async def test_two_rounds(api, strategy):
     experiment, members = await api.start(

@@ -12,7 +12,7 @@ from client_sdk.errors import DataError
 from client_sdk.participant import Participant
 from client_sdk.tools.verify import verify
 from client_sdk.trust.limits import Limits
-from tests.support.federation import BOTH_STORES, key_of
+from tests.support.federation import key_of
 from tests.support.masked import (
     INITIAL,
     Drifting,
@@ -22,10 +22,15 @@ from tests.support.masked import (
     take_turns,
     weighted,
 )
+from tests.support.sample import sample
+
+# What is stored is of another size, and not of another kind.
+KINDS = [(store, words) for store in ("sqlite", "mongo") for words in ("uint16", "uint32")]
 
 
-@BOTH_STORES
-@pytest.mark.parametrize("words", ["uint16", "uint32"])
+@pytest.mark.parametrize(
+    ("fresh_store", "words"), sample(KINDS, KINDS[:3]), indirect=["fresh_store"]
+)
 async def test_the_model_is_the_mean_and_verify_recomputes_it(federation, words):
     experiment_id, clients, trainer = await begin(federation, mask_words=words)
     done = await take_turns(federation, clients)

@@ -13,7 +13,7 @@ from tests.support.crashes import deaths_that_change_nothing, whole_experiment
 from tests.support.dying import Failing
 from tests.support.federation import BOTH_STORES, Federation, value_of, weights
 from tests.support.leases import Meanwhile, Slow, StoppedAtClose
-from tests.support.sample import deaths
+from tests.support.sample import deaths, sample
 
 
 def storing_the_model(key):
@@ -26,7 +26,7 @@ async def test_dying_at_any_write_changes_nothing_in_the_end(store, fresh_store,
     assert deaths > 25  # the loop ended because all writes were tried, not at once
 
 
-@deaths("before")
+@deaths()
 async def test_dying_at_any_write_with_data_of_the_parties_own(store, fresh_store, after):
     deaths = await deaths_that_change_nothing(
         store, fresh_store, Limits(), after=after, every=15, sqlite=3, rounds=1, own=True
@@ -34,7 +34,7 @@ async def test_dying_at_any_write_with_data_of_the_parties_own(store, fresh_stor
     assert deaths > 15
 
 
-@deaths("after")
+@deaths()
 async def test_dying_at_any_write_of_an_experiment_that_gets_more_rounds(store, fresh_store, after):
     """Its end is that of an experiment that had as many rounds from the beginning."""
     straight = Federation(store.documents, store.blobs)
@@ -70,7 +70,7 @@ async def test_dying_at_any_write_changes_nothing_under_other_rules(
     assert deaths > 25
 
 
-@deaths("before")
+@deaths()
 async def test_dying_at_any_write_of_buffered_rounds_with_slow_clients(store, fresh_store, after):
     run = {"schedule": "buffered", "rounds": 5, "slow": (1, 3)}
     quiet = Federation((alone := await fresh_store()).documents, alone.blobs)
@@ -276,7 +276,8 @@ async def test_a_stop_just_after_a_round_is_closed_does_not_lose_its_model(store
         assert await store.blobs.sizes(f"uploads/{experiment}/") == {}
 
 
-@BOTH_STORES
+# tests/e2e/test_run.py has as many over both stores, and coordinators that are processes.
+@pytest.mark.parametrize("fresh_store", sample(["sqlite", "mongo"], ["sqlite"]), indirect=True)
 async def test_forty_clients_at_once_through_four_coordinators(store):
     federation = Federation(store.documents, store.blobs)
     async with federation.serving():

@@ -13,7 +13,7 @@ from tests.support.sample import deaths
 LIMITS = Limits(part_bytes=256, group_size=2, step_seconds=0.0)  # spans, groups, a task a call
 
 
-@deaths("after")
+@deaths()
 @pytest.mark.parametrize(
     "silent", [{}, {2: "collecting"}], ids=["all", "one is lost while it trains"]
 )

@@ -24,7 +24,7 @@ async def test_dying_at_any_write_of_its_aggregation(store, fresh_store, strateg
     assert deaths > 40
 
 
-@deaths("after")
+@deaths()
 async def test_dying_at_any_write_of_scaffold_in_buffered_rounds(store, fresh_store, after):
     """Updates of older models come, whose controls count in full."""
     run = {"schedule": "buffered", "strategy": "scaffold", "momentum": 0.0, "rounds": 5}

@@ -22,13 +22,19 @@ LONG = [
     ),
     (
         "death at every write",
-        "tests/faults/test_crash.py tests/faults/test_crash_strategies.py",
+        "tests/faults/test_crash.py tests/faults/test_crash_strategies.py "
+        "tests/faults/test_crash_masked.py tests/app/service/aggregation/test_dp.py "
+        "tests/app/service/aggregation/test_full_groups_faults.py "
+        "tests/app/service/experiments/test_deletion.py tests/app/service/rounds/test_retention.py",
         {"EVERY_CASE": 1},
     ),
     (
         "every strategy in every cut of a round, every kind of photograph",
         "tests/app/service/aggregation/test_strategies.py "
-        "tests/client_sdk/data/test_photographs.py tests/client_sdk/tools/test_predict.py",
+        "tests/client_sdk/data/test_photographs.py tests/client_sdk/tools/test_predict.py "
+        "tests/client_sdk/tools/test_export.py tests/client_sdk/test_client_halves.py "
+        "tests/client_sdk/task/compiled/test_kernel_arguments.py tests/e2e/test_masked.py "
+        "tests/page/test_prefix.py",
         {"EVERY_CASE": 1},
     ),
     ("stores away, locked, full", "tests/faults/test_store_away.py", {}),

@@ -27,7 +27,7 @@ def deaths(*on_mongo: str) -> pytest.MarkDecorator:
     """Parametrises a test of deaths at writes by its store and by the death's moment.
 
     SQLite has both moments. On MongoDB's protocol, where the same costs more than twice the
-    processor time, `make test` has those named here, and `make soak` both.
+    processor time, `make test` has those named here, if any, and `make soak` both.
     """
     moments = ("before", "after")
     all_ = [(store, moment) for store in ("sqlite", "mongo") for moment in moments]

@@ -24,6 +24,7 @@ from examples.gateway import Call
 from serverless_fl.wire.schema import CreatedExperiment
 from tests.support import shapes
 from tests.support.federation import ADMIN_KEY, Member, config, weights
+from tests.support.sample import sample
 
 LAMBDA_PART_BYTES = 4 * 1024**2
 Carrier = tuple[str, httpx.AsyncBaseTransport | None]  # base URL; None for TCP
@@ -135,6 +136,22 @@ WAYS = [
     lambda_way(shapes.load_balancer),
     openwhisk_way(),
 ]
+# HTTP and the sizes of bodies differ from way to way, and their tests take each. What a round does
+# with what arrived differs by none: its tests take a way of each kind, and both stores.
+EACH_KIND = pytest.mark.parametrize(
+    "way",
+    sample(
+        WAYS,
+        [
+            asgi_way("sqlite"),
+            tcp_way("mongo"),
+            lambda_way(lambda_gateway.http_api),
+            openwhisk_way(),
+        ],
+    ),
+    ids=lambda way: way.name,
+    indirect=True,
+)
 
 
 @dataclass

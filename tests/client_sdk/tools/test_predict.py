@@ -14,7 +14,7 @@ from client_sdk.task import model_file, models
 from client_sdk.tools import predict
 from tests.support.datasets import SHARED, needs_mnist
 from tests.support.here import run_here
-from tests.support.sample import sample
+from tests.support.sample import sample, whole
 from tests.support.trained import trained_on
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -85,7 +85,8 @@ def transparent(pixels):
 LOOKS = [as_stored, enlarged, ink_on_paper, in_a_wide_margin, transparent]
 
 
-def accuracy(dataset, model, look, folder, suffix, count=100):
+def accuracy(dataset, model, look, folder, suffix):
+    count = 100 if whole() else 40
     chosen = random.Random(0).sample(range(len(dataset.test_y)), count)
     paths = []
     for index in chosen:

@@ -147,7 +147,7 @@ async def test_a_tensor_of_whole_numbers_would_stay_without_noise(federation):
     assert refused.value.code == "privacy-refuses"
 
 
-@deaths("after")
+@deaths()
 async def test_dying_at_any_write_draws_the_same_noise(store, fresh_store, after):
     privacy = {"name": "dp-adaptive", "clip_norm": 2.0, "count_noise": 1.0}
     deaths = await deaths_that_change_nothing(

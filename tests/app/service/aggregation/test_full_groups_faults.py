@@ -12,6 +12,7 @@ from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.gathering import GROUP, LIMITS, PARTIES, Gathering, noise, parts_of
 from tests.support.leases import Slow
 from tests.support.network import Network, Risk
+from tests.support.sample import whole
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -20,7 +21,8 @@ async def test_a_call_may_die_at_any_write(after):
     for slot in range(6):
         await undisturbed.upload(slot)
     expected = await undisturbed.finish()
-    for n in range(1, 200):
+    # A death after a write leaves the store as one before the next write does.
+    for n in range(1, 200, 1 if whole() else 2):
         gathering, deaths = await Gathering.of(parties=6), 0
         fuse = Fuse(n, after)
         stores = gathering.federation

@@ -14,9 +14,10 @@ from serverless_fl.aggregation.qfedavg import QFedAvg
 from serverless_fl.weights.deltas import decompress_model, encode_update
 from serverless_fl.wire.schema import BlobInfo
 from tests.support.federation import BOTH_STORES, Federation
-from tests.support.sample import sample
+from tests.support.sample import sample, whole
 
-CLIENTS, ROUNDS = 7, 3
+# The second round is the first whose state and moments come from a round before it.
+CLIENTS, ROUNDS = 7, 3 if whole() else 2
 FEDADAM = {"name": "fedadam", "server_learning_rate": 0.1}
 STRATEGIES = [
     "fedavg",
@@ -31,6 +32,7 @@ STRATEGIES = [
     "bulyan",
     "geometric-median",
 ]
+PLAIN = ["median", "krum"]  # whose reductions add nothing up
 CUTS = {
     "one task": Limits(lease_seconds=30),
     "many spans": Limits(part_bytes=256, lease_seconds=30),
@@ -136,13 +138,21 @@ async def test_encodings_and_clipping(store, strategy):
     assert {update.scale < 1 for update in round_.updates} == {True, False}
 
 
-@BOTH_STORES
-@pytest.mark.parametrize("strategy", [FEDADAM, "median", "krum"], ids=str)
+# The code of the cuts knows no store.
+ON_STORES = [(store, strategy) for store in ("sqlite", "mongo") for strategy in (FEDADAM, *PLAIN)]
+
+
+@pytest.mark.parametrize(
+    ("fresh_store", "strategy"),
+    sample(ON_STORES, [*ON_STORES[:3], ("mongo", "median")]),
+    indirect=["fresh_store"],
+    ids=str,
+)
 async def test_the_cut_of_a_round_changes_no_bit_where_no_sum_is_bracketed(fresh_store, strategy):
     """Means of groups have brackets of their own; columns and choices have none."""
     cuts = ["one task", "many spans"] if strategy == FEDADAM else list(CUTS)
-    if isinstance((await fresh_store()).documents, MongoDocuments):  # the cuts' code knows no store
-        cuts = sample(cuts, ["one task", "groups of three"][: len(cuts) - 1])
+    if isinstance((await fresh_store()).documents, MongoDocuments):
+        cuts = sample(cuts, ["one task", "groups of three"])
     found = []
     for cut in cuts:
         store = await fresh_store()
@@ -193,18 +203,19 @@ async def test_adam_by_hand(store):
             np.testing.assert_allclose(found["a.weight"], x, rtol=1e-5, atol=1e-6)
 
 
-@BOTH_STORES
 async def test_a_changed_state_is_found(store):
     federation = Federation(store.documents, store.blobs)
     async with federation.serving():
         made = await run(federation, FEDADAM)
-        key = next(k for k in await store.blobs.sizes("models/") if "0000002/state/first" in k)
+        key = next(
+            k for k in await store.blobs.sizes("models/") if f"{ROUNDS - 1:07d}/state/first" in k
+        )
         data = bytearray(await store.blobs.get(key))
         data[-1] ^= 1
         await store.blobs.delete(key)
         await store.blobs.put(key, bytes(data))
         findings = await verify(federation.admin, made)
-    assert {f.version for f in findings if not f.good} == {2, 3}
+    assert {f.version for f in findings if not f.good} == {ROUNDS - 1, ROUNDS}
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 
 from app.service.coordinator import Limits
 from app.service.records.repository import KINDS_OF_AN_EXPERIMENT
-from app.store.sqlite import SQLiteDocuments
 from client_sdk.errors import NotThere, RequestRefused, StateConflict
 from serverless_fl.domain.errors import NotFound
 from serverless_fl.privacy.secure.identity import Identity
+from tests.support.crashes import every_write
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import ADMIN_KEY, BOTH_STORES, Federation, config, weights
 from tests.support.masked import MASKED, Drifting, enrolled
@@ -246,8 +246,7 @@ async def test_many_may_delete_at_once(federation, store, tmp_path):
 async def test_dying_at_any_write_of_a_deletion_ends_in_it_or_in_nothing(
     store, fresh_store, tmp_path, after
 ):
-    # MongoDB's writes are slower, and the service's code is the same: there, every fifth.
-    every = 1 if isinstance(store.documents, SQLiteDocuments) else 5
+    every = every_write(store)
     n, died = 1 - every, True
     while died:
         n += every

@@ -5,10 +5,10 @@ import secrets
 import pytest
 
 from app.service.coordinator import Limits
-from app.store.sqlite import SQLiteDocuments
 from client_sdk.errors import NotThere
 from client_sdk.tools.verify import verify
 from serverless_fl.domain.experiment import Best
+from tests.support.crashes import every_write
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import BOTH_STORES, Federation, config, value_of
 from tests.support.leases import StoppedAtClose
@@ -119,11 +119,10 @@ async def test_models_too_large_for_a_call_are_left_to_ticks(store):
         assert (await stored(federation, experiment))[0] == [0, 2, 5, 6]
 
 
-@deaths("before")
+@deaths()
 async def test_dying_at_any_write_leaves_what_must_be_left(store, fresh_store, after):
     """Nothing of what stays is ever gone, and what goes is gone in the end."""
-    # MongoDB's writes are slower, and the service's code is the same: there, every fifth.
-    every = 1 if isinstance(store.documents, SQLiteDocuments) else 5
+    every = every_write(store)
     n, deaths = 1 - every, 1
     while deaths:
         n += every
