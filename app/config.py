@@ -203,6 +203,17 @@ class Settings(BaseSettings):
         description="Addresses or networks of trusted proxies, separated by commas: the "
         "coordinator believes X-Forwarded-For and X-Forwarded-Proto only from them",
     )
+    client_certificates: Literal["off", "optional", "required"] = Field(
+        "off",
+        description="Certificates that clients show to the proxy in front. optional: a client that "
+        "enrols with one has to show it from then on; required: no client takes part without one",
+    )
+    client_certificate_form: Literal["nginx", "client-cert", "alb", "api-gateway"] = Field(
+        "nginx",
+        description="How the proxy passes a certificate on. nginx: X-SSL-Client-Cert and "
+        "X-SSL-Client-Verify; client-cert: Client-Cert of RFC 9440 (Caddy, HAProxy); alb: AWS's "
+        "load balancer in its mode verify; api-gateway: mutual TLS of an API Gateway before Lambda",
+    )
     base_path: str = Field(
         "",
         pattern=r"^(/[A-Za-z0-9._~-]+)*/?$",

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app.api.edge import auth, errors, routing
+from app.api.edge.certificates import ClientCertificates
 from app.api.edge.concurrent_parts import ConcurrentParts
 from app.api.edge.envelope import Envelope
 from app.api.edge.guard import Guard
@@ -136,6 +137,11 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
     app.state.public_views = settings.public_views
     app.state.reading = ConcurrentParts()
     errors.install(app)
+    app.state.certificates = ClientCertificates(
+        None if settings.client_certificates == "off" else settings.client_certificate_form,
+        settings.client_certificates == "required",
+        settings.proxies,
+    )
     auth.declare_callers(app, issuer=settings.oidc_issuer, public_views=settings.public_views)
     routing.install(
         app,

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from mangum.handlers import ALB, APIGateway, HTTPGateway
 from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, LambdaHandler, Response, Scope
 
+from app.api.edge.certificates import PASSED, PLATFORM
 from app.api.edge.prefix import strip_base
 
 _SHAPES: tuple[type[LambdaHandler], ...] = (ALB, HTTPGateway, APIGateway)
@@ -60,6 +61,10 @@ class AnyRequest:
             # The load balancer adds the last address; the caller may have written the others.
             forwarded = known.get(b"x-forwarded-for", b"").decode("latin-1")
             scope["client"] = (forwarded.rpartition(",")[2].strip(), 0)
+        scope["state"] = {
+            PLATFORM: isinstance(self.shape, ALB),  # callers of other gateways write any header
+            PASSED: _client_certificate(self.event),
+        }
         scope["base_path"] = _base_path(self.event, scope["path"])
         return scope
 
@@ -78,6 +83,18 @@ def _headers(event: LambdaEvent) -> Iterator[tuple[str, str]]:
         return
     for name, value in (event.get("headers") or {}).items():
         yield str(name), str(value)
+
+
+def _client_certificate(event: LambdaEvent) -> str | None:
+    """Give the certificate (PEM) of an API Gateway's mutual TLS; None if there is none.
+
+    An event of version 2.0 has it under `authentication`, one of version 1.0 under `identity`.
+    """
+    for name in ("authentication", "identity"):
+        found = event["requestContext"].get(name)
+        if isinstance(found, dict) and isinstance(shown := found.get("clientCert"), dict):
+            return str(shown.get("clientCertPem") or "") or None
+    return None
 
 
 def _without_host(event: LambdaEvent) -> LambdaEvent:

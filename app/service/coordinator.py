@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.service.clients.credentials import AdminKeys
-from app.service.clients.enrolment import Enrolled, Enrolment, Subscriber, Subscription
+from app.service.clients.enrolment import (
+    Enrolled,
+    Enrolment,
+    Subscriber,
+    Subscription,
+    require_certificate,
+)
 from app.service.clients.long_poll import LongPolls
 from app.service.clients.masking import Masking, Maskings
 from app.service.clients.turn import Done, Phase, Train, Turn, Turns, Wait
@@ -69,6 +75,7 @@ __all__ = [
     "Train",
     "Turn",
     "Wait",
+    "require_certificate",
 ]
 
 

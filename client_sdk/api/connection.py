@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Self, TypedDict, TypeVar
 
 import httpx
@@ -60,6 +61,7 @@ class ConnectionOptions(TypedDict, total=False):
     transport: httpx.AsyncBaseTransport | None
     on_retry: Callable[[str], None] | None
     most_model_bytes: int
+    certificate: tuple[Path, Path] | None
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,9 @@ class Connection:
 
     `timeout` is in seconds, for each read and write of a request. `transport` replaces the network
     in tests. `on_retry` gets a sentence before each further try. A model of more than
-    `most_model_bytes` is not downloaded. Raises BadSettings where the address, the key or a
-    variable of the environment cannot be used.
+    `most_model_bytes` is not downloaded. `certificate` names the files (PEM) of the client
+    certificate and of its key, for a proxy that asks for one. Raises BadSettings where the address,
+    the key, the certificate or a variable of the environment cannot be used.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Connection:
         transport: httpx.AsyncBaseTransport | None = None,
         on_retry: Callable[[str], None] | None = None,
         most_model_bytes: int = MODEL_BYTES,
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
         self.base_url = address.checked(base_url)
         self.retry = retry or Retry()
@@ -112,7 +116,9 @@ class Connection:
         self._on_retry = on_retry or (lambda message: None)
         self._busy = asyncio.Semaphore(MAX_BUSY)
         self._answered: set[str] = set()  # addresses; all callers of this connection share it
-        self._transport = transport or Transport.from_environment(MAX_CONNECTIONS, self.base_url)
+        self._transport = transport or Transport.from_environment(
+            MAX_CONNECTIONS, self.base_url, certificate
+        )
         self.http = httpx.AsyncClient(
             base_url=self.base_url,
             timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS),

@@ -28,6 +28,15 @@ _TIMEOUTS: dict[type[httpx.TimeoutException], str] = {
     httpx.PoolTimeout: "no connection was free in time",
 }
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
+# Alerts (RFC 8446, section 6.2) about the certificate of this side, as OpenSSL names them.
+_CERTIFICATE_ALERTS = frozenset(
+    {
+        *("TLSV13_ALERT_CERTIFICATE_REQUIRED", "TLSV1_ALERT_UNKNOWN_CA"),
+        *("SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE"),
+        *("SSLV3_ALERT_CERTIFICATE_EXPIRED", "SSLV3_ALERT_CERTIFICATE_REVOKED"),
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+    }
+)
 _EXTRA = "Extra inputs are not permitted"  # in pydantic's words
 _S3_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 
@@ -54,6 +63,11 @@ def permanent(error: httpx.RequestError) -> str | None:
             )
         if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
             return "nothing at that port speaks TLS: it may be an http:// address"
+        if isinstance(cause, ssl.SSLError) and cause.reason in _CERTIFICATE_ALERTS:
+            return (
+                "it does not take this party's certificate, or wants one: give `join` "
+                "--client-certificate and --client-key"
+            )
     if isinstance(error, httpx.ProxyError) and re.match(r"4\d\d\b", str(error)):
         return f"the proxy refuses: {clean(str(error), 200)}"
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):

@@ -39,16 +39,21 @@ class Transport(httpx.AsyncBaseTransport):
         self._routes: dict[str, httpx.AsyncHTTPTransport] = {}
 
     @classmethod
-    def from_environment(cls, connections: int, base_url: str) -> Transport:
+    def from_environment(
+        cls, connections: int, base_url: str, certificate: tuple[Path, Path] | None = None
+    ) -> Transport:
         """The transport that the environment describes, for a coordinator at `base_url`.
 
-        Raises BadSettings.
+        `certificate` names the files of a client certificate and its key. Raises BadSettings.
         """
         found = getproxies()
         proxies = {
             scheme: found[scheme] for scheme in ("http", "https", "all") if found.get(scheme)
         }
-        made = cls(connections, trusted(base_url), proxies, found.get("no", "").split(","))
+        tls = trusted(base_url)
+        if certificate is not None:
+            _show(tls, base_url, *certificate)
+        made = cls(connections, tls, proxies, found.get("no", "").split(","))
         made._route(made.proxy_of(httpx.URL(base_url)))
         return made
 
@@ -62,7 +67,10 @@ class Transport(httpx.AsyncBaseTransport):
         return proxy
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self._route(self.proxy_of(request.url)).handle_async_request(request)
+        try:
+            return await self._route(self.proxy_of(request.url)).handle_async_request(request)
+        except ssl.SSLError as error:  # httpx knows none that comes after the handshake
+            raise httpx.ReadError(str(error), request=request) from error
 
     def _route(self, proxy: str) -> httpx.AsyncHTTPTransport:
         if proxy not in self._routes:
@@ -137,6 +145,31 @@ def trusted(base_url: str) -> ssl.SSLContext:
         if base_url.startswith("http://") and address.is_loopback(base_url):
             return httpx.create_ssl_context(trust_env=False)
         raise
+
+
+def _show(tls: ssl.SSLContext, base_url: str, certificate: Path, key: Path) -> None:
+    """Show a client certificate to whoever asks for one. Raises BadSettings."""
+    if not base_url.startswith("https://"):
+        raise BadSettings(f"A client certificate needs https://, and {base_url} has no TLS.")
+    try:
+        tls.load_cert_chain(certificate, key, password=_no_password)
+    except ssl.SSLError as error:
+        raise BadSettings(
+            f"{certificate} and {key} are no certificate and its key in PEM."
+        ) from error
+    except OSError as error:
+        file = next((path for path in (certificate, key) if not path.is_file()), certificate)
+        raise BadSettings(
+            f"The client certificate needs {file}, which cannot be read: {error.strerror}."
+        ) from error
+
+
+def _no_password() -> str:
+    """OpenSSL would ask at the terminal."""
+    raise BadSettings(
+        "The key of the client certificate has a password: take it off, and keep the file to "
+        "yourself (`openssl pkey -in KEY -out OPEN.pem`, mode 0600)."
+    )
 
 
 def _require_certificates() -> None:

@@ -345,6 +345,18 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
         "(default: one in .serverless-fl/ for this coordinator, experiment and name)",
     )
     parser.add_argument(
+        "--client-certificate",
+        type=values.path,
+        metavar="FILE",
+        help="this party's certificate (PEM), for a coordinator whose proxy asks for one",
+    )
+    parser.add_argument(
+        "--client-key",
+        type=values.path,
+        metavar="FILE",
+        help="the key of that certificate, without a password (default: in the same file)",
+    )
+    parser.add_argument(
         "--once",
         action="store_true",
         help="take one turn and end, for cron, timers and functions: the same command goes on, and "

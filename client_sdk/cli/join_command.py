@@ -14,7 +14,7 @@ from client_sdk.cli import own_data_join, task_join
 from client_sdk.cli.client_memory import beside_key
 from client_sdk.cli.consent import require_consent
 from client_sdk.cli.joining_client import JoiningClient
-from client_sdk.cli.joining_trust import limits_of, read_trust
+from client_sdk.cli.joining_trust import certificate_of, limits_of, read_trust
 from client_sdk.data import datasets
 from client_sdk.data.dataset import Dataset
 from client_sdk.engines.engine import Engine
@@ -49,7 +49,10 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     interrupts.explain("Interrupted. The same command goes on where it stopped.")
     with key_file.hold(arguments.key_file, *owner) as key:
         async with CoordinatorClient(
-            arguments.server, arguments.enrol_key, on_retry=console.say
+            arguments.server,
+            arguments.enrol_key,
+            on_retry=console.say,
+            certificate=certificate_of(arguments),
         ) as client:
             return await _participate(arguments, console, client, key, trust)
 

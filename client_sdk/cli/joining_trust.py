@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client_sdk.api import key_file
@@ -23,6 +24,14 @@ def limits_of(arguments: argparse.Namespace) -> Limits:
         pinned=arguments.pin is not None,
         max_epsilon=arguments.max_epsilon,
     )
+
+
+def certificate_of(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
+    """The files of the certificate that the client shows, and of its key. Raises UsageError."""
+    certificate, key = arguments.client_certificate, arguments.client_key
+    if certificate is None and key is not None:
+        raise UsageError("--client-key goes with --client-certificate.")
+    return None if certificate is None else (certificate, key or certificate)
 
 
 def read_trust(arguments: argparse.Namespace) -> tuple[Identity | None, Pins | None]:

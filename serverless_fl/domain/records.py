@@ -27,6 +27,17 @@ MAX_PARTS = 20_000  # in one file
 MAX_TOKEN_CHANGES = 100  # the newest ones that a record keeps; `token_generation` counts all
 
 
+@dataclass(frozen=True)
+class ClientCertificate:
+    """The names in a certificate (RFC 4514) by which a proxy has recognised a client.
+
+    They outlast the certificate: a renewed one has the same subject and issuer.
+    """
+
+    subject: str
+    issuer: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Client:
     """A party that holds data. The store keeps its token only as a SHA-256 digest.
@@ -47,6 +58,7 @@ class Client:
     sums: tuple[ColumnSums, ...] = ()  # of its columns, if it enrolled before the start
     told: bool = False  # a simulation tells it when to ask, so it polls seldom
     identity: str = ""  # the fingerprint of its identity
+    certificate: ClientCertificate | None = None  # that it has to show with each request
     revision: int = field(default=0, compare=False)
 
     @property

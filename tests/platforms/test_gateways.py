@@ -9,6 +9,7 @@ import json
 import pytest
 from mangum import Mangum
 
+from app.api.edge.certificates import PASSED, PLATFORM
 from app.api.edge.prefix import BasePath
 from app.config import Settings
 from app.entry.gateways import AnyRequest, is_request
@@ -241,3 +242,20 @@ def test_an_actions_body_is_never_a_failed_activation(body):
 def test_an_actions_headers_may_be_anything():
     scope = action(x_name="\u0142", x_other="\ud800", host="a:b:c", x_forwarded_proto="ftp").scope
     assert (scope["scheme"], dict(scope["headers"])[b"x-name"]) == ("https", b"?")
+
+
+PEM = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(("shape", "where"), [(http_api, "authentication"), (rest_api, "identity")])
+def test_a_gateways_client_certificate_comes_beside_the_headers(shape, where):
+    event = event_of(shape)
+    assert scope_of(event)["state"][PASSED] is None
+    event["requestContext"].setdefault(where, {})["clientCert"] = {"clientCertPem": PEM}
+    assert scope_of(event)["state"][PASSED] == PEM
+
+
+@every_shape
+def test_the_header_of_a_client_certificate_is_a_load_balancers_alone(shape):
+    event = event_of(shape, x_amzn_mtls_clientcert_leaf="forged where no load balancer is")
+    assert scope_of(event)["state"][PLATFORM] is (shape is load_balancer)

@@ -19,7 +19,7 @@ from app.service.coordinator import (
 )
 from serverless_fl.domain.agreement import ColumnSums, Scale
 from serverless_fl.domain.experiment import Config
-from serverless_fl.domain.records import Update, UpdateCommit, client_id
+from serverless_fl.domain.records import ClientCertificate, Update, UpdateCommit, client_id
 from serverless_fl.learning_rate import learning_rate_in
 from serverless_fl.wire import schema, turns, views
 from serverless_fl.wire.masking import proof_of
@@ -124,7 +124,7 @@ def receipt_body(update: Update) -> schema.UpdateReceipt:
     )
 
 
-def subscriber_of(body: schema.Subscribe) -> Subscriber:
+def subscriber_of(body: schema.Subscribe, certificate: ClientCertificate | None) -> Subscriber:
     """A party that wants to become a client."""
     declared = Declaration(
         examples=body.examples,
@@ -136,6 +136,7 @@ def subscriber_of(body: schema.Subscribe) -> Subscriber:
         name=body.name,
         told=body.told,
         shard=body.shard,
+        certificate=certificate,
         declared=declared,
         proof=None if body.proof is None else proof_of(body.proof),
     )

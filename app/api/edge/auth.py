@@ -11,10 +11,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Scope
 
-from app.service.coordinator import Coordinator, Person
+from app.api.edge.certificates import ClientCertificates
+from app.service.coordinator import Coordinator, Person, require_certificate
 from app.telemetry import ids
 from serverless_fl.domain.errors import NotFound, Unauthenticated
-from serverless_fl.domain.records import CENTRAL, Client
+from serverless_fl.domain.records import CENTRAL, Client, ClientCertificate
 from serverless_fl.wire.bounds import MAX_ROUNDS
 
 _bearer = HTTPBearer(
@@ -154,18 +155,30 @@ async def client(
 
 
 async def client_of(scope: Scope, service: Coordinator, experiment_id: str, secret: str) -> Client:
-    """Look up the client of a token, once a request. Raises Unauthenticated."""
+    """Look up the client of a token, once a request.
+
+    Raises Unauthenticated, and Forbidden if it does not show its certificate.
+    """
     state = scope.setdefault("state", {})
     known: tuple[str, Client] | None = state.get("client")
     if known is not None and known[0] == secret and known[1].experiment_id == experiment_id:
         return known[1]
     found = await service.enrolment.client_of(experiment_id, secret)
+    certificates: ClientCertificates = scope["app"].state.certificates
+    require_certificate(found, certificates.of(scope), required=certificates.required)
     ids.note(client=found.id)
     state["client_proven"] = True  # the guard gives its token a rate of its own
     state["client"] = (secret, found)
     return found
 
 
+async def certificate(request: Request) -> ClientCertificate | None:
+    """Give the certificate that the caller shows. Raises Forbidden."""
+    certificates: ClientCertificates = request.app.state.certificates
+    return certificates.of(request.scope)
+
+
+ShownCertificate = Annotated[ClientCertificate | None, Depends(certificate)]
 CallingClient = Annotated[Client, Depends(client)]
 
 
@@ -231,8 +244,10 @@ Viewers = Depends(viewer)
 def declare_callers(app: FastAPI, *, issuer: str, public_views: bool) -> None:
     """Declare in the OpenAPI document whom the operator lets in besides the holders of keys.
 
-    `issuer` gives tokens to people. Without `public_views` the views need a key, too.
+    `issuer` gives tokens to people. Without `public_views` the views need a key, too. Clients may
+    show certificates, or have to, as `app.state.certificates` says.
     """
+    certificates: ClientCertificates = app.state.certificates
     build = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -243,6 +258,11 @@ def declare_callers(app: FastAPI, *, issuer: str, public_views: bool) -> None:
                 "openIdConnectUrl": f"{issuer.rstrip('/')}/.well-known/openid-configuration",
                 "description": "A person's token, sent as keys are: `Authorization: Bearer`.",
             }
+        if certificates.form is not None:
+            document["components"]["securitySchemes"]["certificate"] = {
+                "type": "mutualTLS",
+                "description": "A client's certificate, which the proxy checks and passes on.",
+            }
         refusal = document["paths"]["/v1/me"]["get"]["responses"]["401"]
         for path, operations in document["paths"].items():
             for operation in operations.values():
@@ -251,6 +271,10 @@ def declare_callers(app: FastAPI, *, issuer: str, public_views: bool) -> None:
                     operation["responses"].setdefault("401", refusal)
                 if issuer and "Take part" not in operation["tags"] and "security" in operation:
                     operation["security"] = [{"key": []}, {"issuer": []}]
+                if certificates.form is not None and "Take part" in operation["tags"]:
+                    both: dict[str, list[str]] = {"key": [], "certificate": []}
+                    alone = [] if certificates.required else operation["security"]
+                    operation["security"] = [*alone, both]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

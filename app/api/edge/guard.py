@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.edge.auth import secret_of
+from app.api.edge.certificates import HEADERS
 from app.api.edge.errors import problem
 from app.api.edge.rate import RateLimit
 from app.api.edge.routing import LIST_BYTES
@@ -27,6 +28,7 @@ SINGLE = frozenset(
         *(b"authorization", b"host", b"content-length", b"content-type", b"content-encoding"),
         *(b"transfer-encoding", b"range", b"if-range", b"idempotency-key", b"last-event-id"),
         b"x-request-id",
+        *HEADERS,
     }
 )
 _HOST = re.compile(rb"([A-Za-z0-9._-]{0,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?")

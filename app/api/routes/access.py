@@ -15,6 +15,7 @@ from app.api.edge.auth import (
     OwnersOnly,
     ReadersOnly,
     Service,
+    ShownCertificate,
     token_first,
 )
 from app.api.edge.errors import responses
@@ -100,12 +101,18 @@ async def read_audit_log(
 
 @own.post("/token", summary="Replace a token", responses=responses(401, 404, 422, 503))
 async def replace_token(
-    service: Service, experiment_id: ExperimentId, token: Bearer, request: schema.ReplaceToken
+    service: Service,
+    experiment_id: ExperimentId,
+    token: Bearer,
+    request: schema.ReplaceToken,
+    certificate: ShownCertificate,
 ) -> schema.ReplacedToken:
     """A client whose token may have leaked sends that token, and its client key as the proof. The
     token stops working. Safe to repeat.
     """
-    token = await service.access.replace_token(experiment_id, token, request.client_key)
+    token = await service.access.replace_token(
+        experiment_id, token, request.client_key, certificate
+    )
     return schema.ReplacedToken(token=token)
 
 

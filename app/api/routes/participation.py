@@ -27,6 +27,7 @@ from app.api.edge.auth import (
     Member,
     RoundNumber,
     Service,
+    ShownCertificate,
     client_first,
     enrolment_key_first,
 )
@@ -80,10 +81,16 @@ async def gone(receive: Receive) -> None:
     responses=responses(401, 404, 409, 422, 503),
 )
 async def subscribe(
-    service: Service, experiment_id: ExperimentId, key: Bearer, request: schema.Subscribe
+    service: Service,
+    experiment_id: ExperimentId,
+    key: Bearer,
+    request: schema.Subscribe,
+    certificate: ShownCertificate,
 ) -> schema.Subscription:
     """With the enrolment key a client claims a slot and gets a token of its own. Safe to repeat."""
-    found = await service.enrolment.subscribe(experiment_id, key, subscriber_of(request))
+    found = await service.enrolment.subscribe(
+        experiment_id, key, subscriber_of(request, certificate)
+    )
     return subscription_body(found)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.api.edge.certificates import PEER
 from app.api.edge.rate import network
 from app.config import Settings
 
@@ -126,6 +127,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._fields, self._unparsed = True, 0, max(1, self._unparsed)
         self._due = self.loop.time() + HEAD_SECONDS
         super().on_message_begin()
+        # Headers of a trusted proxy change the scope's `client`, but not this.
+        self.scope["state"][PEER] = self.client[0] if self.client else None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields += 1

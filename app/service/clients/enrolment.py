@@ -29,12 +29,13 @@ from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import (
     Conflict,
     ExperimentFull,
+    Forbidden,
     OutOfTurn,
     Revoked,
     Unauthenticated,
 )
 from serverless_fl.domain.experiment import Experiment, ExperimentState
-from serverless_fl.domain.records import Client, client_id
+from serverless_fl.domain.records import Client, ClientCertificate, client_id
 from serverless_fl.privacy.secure.context import Proof, Refused
 
 LISTED_AT_ONCE = 50_000  # indices that a subscription lists: 400 kB, which every platform carries
@@ -46,13 +47,14 @@ class Subscriber:
     """A party that wants to become a client.
 
     `told`: another program tells it when to ask, as in a simulation. `shard`: list the shard's
-    indices in the answer. `declared` is about its own data.
+    indices in the answer. `certificate` is shown by the proxy. `declared` is about its own data.
     """
 
     client_key: str = field(repr=False)
     name: str = ""
     told: bool = False
     shard: bool = False
+    certificate: ClientCertificate | None = None
     declared: Declaration = field(default_factory=Declaration)
     proof: Proof | None = None  # of a party that has an identity
 
@@ -147,11 +149,13 @@ class Enrolment:
             _require_open(experiment, enrolled)
         else:
             require_not_revoked(client)
+            client = await self._with_certificate(client, request.certificate)
         await check_declaration(self.context, experiment, request.declared, known=client)
         if client is None:
             async with self._claiming:
                 client = await self._claim(experiment_id, key, request, unique)
             require_not_revoked(client)
+            require_certificate(client, request.certificate)
         require_same_examples(client, request.declared)
         client = await self._with_identity(client, request)
         # The last client to enrol opens the first round.
@@ -202,10 +206,25 @@ class Enrolment:
                 identity=_identity_of(request),
                 examples=declared.examples,
                 sums=tuple(declared.sums) if sums_are_due(experiment) else (),
+                certificate=request.certificate,
             )
             if await self.repo.add_client(client, unique):
                 log_event("client enrolled", experiment=experiment_id, client=client.id)
                 return client
+
+    async def _with_certificate(self, client: Client, shown: ClientCertificate | None) -> Client:
+        """Bind a client that enrolled without a certificate to the one that it shows now.
+
+        Raises Forbidden if it is bound to another one.
+        """
+        while client.certificate is None and shown is not None:
+            if await self.repo.save_client(replace(client, certificate=shown)):
+                log_event("client certificate", experiment=client.experiment_id, client=client.id)
+            found = await self.repo.client(client.experiment_id, client.slot)
+            assert found is not None  # noqa: S101  (clients are never deleted alone)
+            client = found
+        require_certificate(client, shown)
+        return client
 
     async def terms(self, experiment_id: str) -> Terms:
         """The terms for parties with data of their own. Raises NotFound, Conflict."""
@@ -266,6 +285,33 @@ def require_not_revoked(client: Client) -> None:
     """Raises Revoked."""
     if client.revoked_at is not None:
         raise _revoked(client.slot)
+
+
+def require_certificate(
+    client: Client, shown: ClientCertificate | None, *, required: bool = False
+) -> None:
+    """Raise Forbidden unless the caller shows the certificate that the client is bound to.
+
+    `required`: every client has to be bound to one.
+    """
+    known = client.certificate
+    if known is None and required:
+        raise Forbidden(
+            f"{client.id} enrolled without a certificate, and clients need one now: start `join` "
+            "again, which enrols the same client with it.",
+            code="certificate-missing",
+        )
+    if known is not None and shown is None:
+        raise Forbidden(
+            f"{client.id} enrolled with a client certificate, and the coordinator sees none now: "
+            "give `join` --client-certificate and --client-key.",
+            code="certificate-missing",
+        )
+    if known is not None and shown != known:
+        raise Forbidden(
+            f"{client.id} enrolled with the certificate of another subject or issuer.",
+            code="certificate-differs",
+        )
 
 
 def require_part(experiment: Experiment, slot: int) -> None:

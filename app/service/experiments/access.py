@@ -14,14 +14,14 @@ from app.service.clients.credentials import (
     new_salt,
     slot_of,
 )
-from app.service.clients.enrolment import Enrolled, require_not_revoked
+from app.service.clients.enrolment import Enrolled, require_certificate, require_not_revoked
 from app.service.context import Context
 from app.service.data.shards import examples_of
 from app.service.rounds.machine import Rounds
 from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import Conflict, NotFound, Unauthenticated
 from serverless_fl.domain.experiment import MAX_ROTATIONS, Experiment, Rotation
-from serverless_fl.domain.records import MAX_TOKEN_CHANGES, Client, slot_named
+from serverless_fl.domain.records import MAX_TOKEN_CHANGES, Client, ClientCertificate, slot_named
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,17 @@ class Access:
     def _shown(self, experiment: Experiment) -> EnrolmentKey:
         return EnrolmentKey(self._keys.enrolment_key(experiment), experiment.enrol_generation)
 
-    async def replace_token(self, experiment_id: str, token: str, client_key: str) -> str:
+    async def replace_token(
+        self,
+        experiment_id: str,
+        token: str,
+        client_key: str,
+        certificate: ClientCertificate | None = None,
+    ) -> str:
         """Give the client that holds the key another token; `token` stops working.
 
         `token` is the client's present one, or the one that was just replaced, so a repeated call
-        returns the same token. Raises Unauthenticated, Revoked, NotFound.
+        returns the same token. Raises Unauthenticated, Revoked, Forbidden, NotFound.
         """
         await self.repo.experiment(experiment_id)
         while True:
@@ -127,6 +133,7 @@ class Access:
             if client is None or client.slot != slot_of(token):
                 raise Unauthenticated("The token and the client key are not of one client.")
             require_not_revoked(client)
+            require_certificate(client, certificate)
             present = client.token_generation
             if matches(token, client.token_hash):
                 await self._renew(client, client_key)

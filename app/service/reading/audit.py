@@ -164,6 +164,8 @@ def _of_client(client: Client) -> Iterator[AuditEvent]:
     slot, name = client.slot, client.name
     if client.examples is not None:
         name = f"{name}{', ' if name else ''}{client.examples} examples of its own"
+    if client.certificate is not None:
+        name = f"{name}{', ' if name else ''}certificate of {client.certificate.subject}"
     yield _event(client.enrolled_at, client.id, _A.CLIENT_ENROLLED, name, clients=[slot], turn=slot)
     for at in client.token_changes:
         yield _event(at, client.id, _A.TOKEN_REPLACED, "", clients=[slot], turn=slot)

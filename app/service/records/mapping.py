@@ -20,7 +20,7 @@ from serverless_fl.domain.experiment import (
 from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.domain.lineage import Extension, Origin
 from serverless_fl.domain.prices import Usage
-from serverless_fl.domain.records import Blob, Client, ModelVersion, Update
+from serverless_fl.domain.records import Blob, Client, ClientCertificate, ModelVersion, Update
 from serverless_fl.domain.round import Attempt, Cut, FullGroup, Lease, Round, RoundState
 from serverless_fl.domain.task_name import TaskName
 
@@ -63,7 +63,16 @@ def client(found: Document) -> Client:
     body = found.body
     changes = tuple(body.get("token_changes", ()))
     sums = tuple(ColumnSums(**s) for s in body.get("sums", ()))
-    return Client(**{**body, "revision": found.revision, "token_changes": changes, "sums": sums})
+    shown = ClientCertificate(**body["certificate"]) if body.get("certificate") else None
+    return Client(
+        **{
+            **body,
+            "revision": found.revision,
+            "token_changes": changes,
+            "sums": sums,
+            "certificate": shown,
+        }
+    )
 
 
 def normalisation(found: Document) -> Normalisation:

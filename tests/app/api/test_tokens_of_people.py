@@ -106,30 +106,31 @@ async def test_an_owner_runs_an_experiment_by_a_token(federation, issuer, call):
     assert (await admin.audit(made.id))[0].who == "oidc:bob"
 
 
-@pytest.mark.parametrize("public", [True, False])
-def test_the_document_names_the_issuer(tmp_path, public):
+def test_the_document_names_all_that_the_operator_lets_in(tmp_path):
     settings = Settings(
         data_dir=tmp_path,
         admin_key="k" * 32,
         oidc_issuer="https://login.example.org/realms/fl",
         oidc_audience="fl",
-        public_views=public,
+        client_certificates="optional",
+        public_views=False,
     )
     document = create_app(settings).openapi()
     validate(document)
     schemes = document["components"]["securitySchemes"]
     assert schemes["key"]["scheme"] == "bearer"
+    assert schemes["certificate"]["type"] == "mutualTLS"
     assert schemes["issuer"]["openIdConnectUrl"] == (
         "https://login.example.org/realms/fl/.well-known/openid-configuration"
     )
-    create = document["paths"]["/v1/experiments"]["post"]
-    assert create["security"] == [{"key": []}, {"issuer": []}]
-    view = document["paths"]["/v1/experiments/{experiment_id}"]["get"]
-    assert view.get("security") == (None if public else [{"key": []}, {"issuer": []}])
-    assert ("401" in view["responses"]) is not public
-    assert {"issuer": []} not in document["paths"]["/v1/experiments/{experiment_id}/status"]["get"][
-        "security"
-    ]
+    paths = document["paths"]
+    person = [{"key": []}, {"issuer": []}]
+    assert paths["/v1/experiments"]["post"]["security"] == person
+    view = paths["/v1/experiments/{experiment_id}"]["get"]
+    assert view["security"] == person
+    assert "401" in view["responses"]
+    status = paths["/v1/experiments/{experiment_id}/status"]["get"]
+    assert status["security"] == [{"key": []}, {"key": [], "certificate": []}]
 
 
 @pytest.mark.parametrize(

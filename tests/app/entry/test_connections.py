@@ -10,6 +10,7 @@ import httpx
 import pytest
 import uvicorn
 
+from app.api.edge.certificates import PEER
 from app.config import Settings
 from app.entry.server import connections
 from app.entry.server.connections import BoundedProtocol, Places
@@ -295,3 +296,20 @@ async def test_who_is_being_answered_keeps_its_place(served, federation, monkeyp
 async def test_what_is_no_request_is_answered_with_a_problem(served, sent):
     status, problem = await served.answer(sent)
     assert (status, problem["code"]) == (400, "malformed-request")
+
+
+async def test_a_header_of_a_proxy_does_not_hide_the_other_end(monkeypatch):
+    """uvicorn believes X-Forwarded-For of this machine; a certificate needs the true other end."""
+    found = {}
+
+    async def app(scope, receive, send):
+        found.update(client=scope["client"][0], peer=scope["state"][PEER])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    monkeypatch.setattr(connections, "places", lambda: Places(10, 10))
+    async with Served(app) as served:
+        sent = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n"
+        reader, _ = await served.connect(sent)
+        assert b" 204 " in await reader.readuntil(b"\r\n")
+    assert found == {"client": "192.0.2.9", "peer": "127.0.0.1"}

@@ -5,6 +5,7 @@ import datetime
 import importlib.util
 import ipaddress
 import os
+import re
 import ssl
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from client_sdk import errors
 from client_sdk.api import connection, transport
 from client_sdk.api.connection import Connection, Retry
+from tests.support.certificates import Authority
 from tests.support.loopback import Server, saying, well
 
 ONCE = Retry(give_up_after=0)
@@ -149,6 +151,85 @@ async def test_the_environment_says_whom_to_trust(secured, certificate, monkeypa
     way = transport.Transport.from_environment(4, "https://coordinator.invalid")
     async with Server(well, secured) as server, httpx.AsyncClient(transport=way) as http:
         assert (await http.get(server.url)).text == "ok"
+
+
+# Certificates of the client's own
+
+
+@pytest.fixture(scope="module")
+def party(tmp_path_factory):
+    """An authority, and the files of a certificate that it has signed, with its key."""
+    folder = tmp_path_factory.mktemp("party")
+    authority = Authority()
+    file = folder / "authority.pem"
+    file.write_bytes(authority.own.pem)
+    return file, authority.sign("north").write(folder, "north")
+
+
+async def test_a_certificate_is_shown_to_whoever_asks_for_one(
+    secured, certificate, party, monkeypatch
+):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    authority, files = party
+    secured.load_verify_locations(authority)
+    secured.verify_mode = ssl.CERT_REQUIRED
+    subjects = []
+
+    async def answer(server, number, reader, writer):
+        subjects.append(writer.get_extra_info("peercert")["subject"])
+        await well(server, number, reader, writer)
+
+    async with Server(answer, secured) as server:
+        async with Connection(server.url, certificate=files) as api:
+            await api.request("GET", "/x")
+        async with Connection(server.url, retry=Retry(give_up_after=0)) as api:
+            with pytest.raises(errors.CoordinatorUnreachable):
+                await api.request("GET", "/x")
+    assert subjects == [((("commonName", "north"),),)]
+
+
+async def test_a_server_that_refuses_the_certificate_is_not_asked_again(monkeypatch):
+    """In TLS 1.3 the alert comes after the handshake, with the first bytes that are read."""
+    tries = []
+
+    class Refusing(httpx.AsyncHTTPTransport):
+        async def handle_async_request(self, request):
+            tries.append(request)
+            alert = ssl.SSLError(1, "[SSL: SSLV3_ALERT_BAD_CERTIFICATE] sslv3 alert")
+            alert.reason = "SSLV3_ALERT_BAD_CERTIFICATE"
+            raise alert
+
+    monkeypatch.setattr(transport.Transport, "_make", lambda self, proxy: Refusing())
+    async with Connection("https://127.0.0.1:1", retry=Retry()) as api:
+        with pytest.raises(errors.CoordinatorUnreachable, match="--client-certificate"):
+            await api.request("GET", "/x")
+    assert len(tries) == 1
+
+
+@pytest.mark.parametrize(
+    ("which", "said"),
+    [
+        ("no TLS", "needs https://, and http://coordinator.invalid has no TLS"),
+        ("no file", "gone.pem, which cannot be read: No such file"),
+        ("not a pair", "are no certificate and its key in PEM"),
+        ("a password", "has a password: take it off"),
+    ],
+)
+def test_a_certificate_that_cannot_be_shown_is_said_so(which, said, party, tmp_path):
+    certificate, key = party[1]
+    address = "https://coordinator.invalid"
+    if which == "no TLS":
+        address = "http://coordinator.invalid"
+    elif which == "no file":
+        key = tmp_path / "gone.pem"
+    elif which == "not a pair":
+        key = Authority().sign("south").write(tmp_path, "south")[1]
+    else:
+        signed = Authority().sign("south")
+        certificate, key = signed.write(tmp_path, "south")
+        key.write_bytes(signed.key_pem("secret"))
+    with pytest.raises(errors.BadSettings, match=re.escape(said)):
+        Connection(address, certificate=(certificate, key))
 
 
 # Proxies
