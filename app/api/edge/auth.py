@@ -231,7 +231,12 @@ async def viewer(request: Request, service: Service) -> None:
     scope = request.scope
     if request.app.state.public_views:
         return
-    secret = require_secret(scope)
+    secret = secret_of(scope)
+    if secret is None:
+        raise Unauthenticated(
+            "This coordinator shows its experiments to people with a key, and each to its members "
+            "(FL_PUBLIC_VIEWS): enter a key, or send it as `Authorization: Bearer ...`."
+        )
     if "experiment_id" not in scope["path_params"]:
         await person_of(scope, service, secret)
     elif await _known_person(scope, service, secret) is None:

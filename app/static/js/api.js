@@ -44,6 +44,6 @@ async function sendJson(method, path, body, headers = {}) {
   return (await send(method, path, sent)).json();
 }
 
-/** Throws Problem if the key is not the admin key. */
-export const checkKey = (key) => send("GET", "v1/key", { key });
+/** The name and the roles of whose key it is. Throws Problem if nobody has it. */
+export const checkKey = (key) => get("v1/me", { key });
 export const experimentPath = (id) => `v1/experiments/${encodeURIComponent(id)}`;

@@ -44,10 +44,11 @@ export function askForKey() {
     event.preventDefault();
     fault.textContent = "";
     try {
-      await checkKey(input.value.trim());
+      const { roles } = await checkKey(input.value.trim());
       change(input.value.trim());
       dialog.close();
-      say("The key fits: you may create and stop experiments.");
+      const looks = roles.every((role) => role === "reader");
+      say(`The key fits: you may ${looks ? "look at all experiments" : "create and stop experiments"}.`);
     } catch (error) {
       input.setAttribute("aria-invalid", "true");
       fault.textContent = error.status === 401 ? "This is not the coordinator's admin key." : error.message;
