@@ -13,7 +13,6 @@ import httpx
 import pytest
 
 from client_sdk.api.client import CoordinatorClient
-from client_sdk.api.connection import Retry
 from client_sdk.errors import CoordinatorUnreachable, RequestRefused
 from examples.containers import free_port
 from tests.support.certificates import Authority
@@ -188,8 +187,7 @@ async def test_a_client_is_known_by_its_certificate(tmp_path, monkeypatch, proxy
 
         async def status(files, token: str = "") -> str:
             """Enrols, or shows a token; gives the token."""
-            retry = Retry(give_up_after=0)
-            async with CoordinatorClient(url, key, retry=retry, certificate=files) as caller:
+            async with CoordinatorClient(url, key, certificate=files) as caller:
                 found = token or (await caller.subscribe(experiment, "k" * 40, "north")).token
                 await caller.using(found).status(experiment)
                 return found
