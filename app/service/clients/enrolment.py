@@ -221,7 +221,8 @@ class Enrolment:
             if await self.repo.save_client(replace(client, certificate=shown)):
                 log_event("client certificate", experiment=client.experiment_id, client=client.id)
             found = await self.repo.client(client.experiment_id, client.slot)
-            assert found is not None  # noqa: S101  (clients are never deleted alone)
+            if found is None:  # the experiment was deleted meanwhile
+                raise _not_a_token()
             client = found
         require_certificate(client, shown)
         return client
