@@ -16,8 +16,9 @@ from app.service.context import Context
 from app.store.port import Documents
 from serverless_fl.domain.errors import HelperRefused
 from serverless_fl.privacy.secure.context import Refused
-from serverless_fl.privacy.secure.helper import COUNTS, WEIGHTS, Helper, Sealed
+from serverless_fl.privacy.secure.helper import Helper, Sealed
 from serverless_fl.privacy.secure.identity import Pins
+from serverless_fl.privacy.secure.streams import COUNTS, WEIGHTS
 
 _KEYS, _SUMS = "helper_keys", "helper_sums"  # kinds of documents
 _ROUND_DIGITS = 7

@@ -26,10 +26,9 @@ from serverless_fl.privacy.secure.agreement import BadKey
 from serverless_fl.privacy.secure.context import AttemptContext, Member, Proof, Refused
 from serverless_fl.privacy.secure.graph import FEWEST
 from serverless_fl.privacy.secure.identity import Identity, Pins, require_signature
-from serverless_fl.privacy.secure.streams import COUNTS, WEIGHTS, Stream, apply_streams
+from serverless_fl.privacy.secure.streams import WEIGHTS, Stream, apply_streams
 
 MOST = 1000  # updates in a sum
-MOST_WANTED = 100_000  # of the fewest updates that a client may ask for
 WORK = 1 << 28  # words that the helper makes for one answer, of all streams together
 _SEAL = re.compile(
     r"(?P<key>[0-9a-f]{64}) (?P<fewest>[1-9][0-9]{0,5}) (?P<pinned>[01])"
@@ -239,6 +238,3 @@ def _mask_key(
     about = b" %d %d %d" % (slot, seal.fewest, seal.pinned)
     info = b"serverless-fl mask that the helper knows " + context.start_digest
     return agreement.derive(shared, info + helper + seal.key + about)
-
-
-__all__ = ["COUNTS", "MOST", "WEIGHTS", "Helper", "Seal", "Sealed", "counts_size", "seal"]

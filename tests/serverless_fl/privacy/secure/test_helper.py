@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from serverless_fl.privacy.secure import agreement, helper
 from serverless_fl.privacy.secure.context import AttemptContext, Refused
-from serverless_fl.privacy.secure.helper import COUNTS, WEIGHTS, Helper, Seal, Sealed
+from serverless_fl.privacy.secure.helper import Helper, Seal, Sealed
 from serverless_fl.privacy.secure.identity import Identity, Pins
-from serverless_fl.privacy.secure.streams import apply_streams
+from serverless_fl.privacy.secure.streams import COUNTS, WEIGHTS, apply_streams
 from serverless_fl.privacy.secure.terms import Terms
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
