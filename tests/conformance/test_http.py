@@ -74,7 +74,7 @@ async def test_errors_are_problems_with_the_right_status(api):
     assert is_problem(await api.send("GET", "/v1/experiments/20260101-0-no"), 404, "not-found")
     assert is_problem(await api.send("GET", "/v1/nothing"), 404, "not-found")
     assert is_problem(await api.send("GET", f"{path}/models/0"), 404, "not-found")
-    assert is_problem(await api.send("PATCH", path), 405, "method-not-allowed")
+    assert is_problem(await api.send("PATCH", f"{path}/stop"), 405, "method-not-allowed")
     commit = {"sha256": "0" * 64, "parts": ["0" * 64]}
     missing = await api.send("POST", f"{path}/initial-model", json=commit)
     assert is_problem(missing, 409, "parts-missing")
