@@ -23,6 +23,7 @@ class Ids:
     round: int | None = None
     client: str | None = None
     code: str | None = None
+    person: str | None = None  # whose key it was; events that a person causes name it themselves
     held: float = 0.0  # seconds that a long poll held the answer back
 
     def known(self) -> dict[str, str | int]:
@@ -76,6 +77,7 @@ def note(
     round: int | None = None,
     client: str | None = None,
     code: str | None = None,
+    person: str | None = None,
 ) -> None:
     """Add ids to the present request's. Pass values from the store: a caller's may be secrets."""
     ids = _current.get()
@@ -85,3 +87,4 @@ def note(
     ids.round = ids.round if round is None else round
     ids.client = client or ids.client
     ids.code = code or ids.code
+    ids.person = person or ids.person

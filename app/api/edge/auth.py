@@ -91,6 +91,7 @@ async def _known_person(scope: Scope, service: Coordinator, secret: str) -> Pers
     known: tuple[str, Person | None] | None = state.get("person")
     if known is None or known[0] != secret:
         known = state["person"] = (secret, await service.people.find(secret))
+        ids.note(person=None if known[1] is None else known[1].name)
     return known[1]
 
 

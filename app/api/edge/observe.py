@@ -69,6 +69,7 @@ class Observed:
                     route=route,
                     status=status,
                     code=None if known is None else known.code,
+                    person=None if known is None else known.person,
                     held=round(known.held, 2) if known and known.held else None,
                     milliseconds=round(seconds * 1000, 2),
                     bytes_in=received,

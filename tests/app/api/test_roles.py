@@ -125,6 +125,15 @@ async def test_a_caller_is_told_who_it_is(house):
     }
 
 
+async def test_the_log_names_whose_key_a_request_had(house, caplog):
+    experiment, _ = await house.federation.create()
+    caplog.set_level("INFO")
+    caplog.clear()
+    await house.carol.download_model(experiment, 0, 1 << 20)
+    await house.carol.experiment(experiment)
+    assert [" person=carol " in line for line in caplog.text.splitlines()] == [True, False]
+
+
 async def test_closed_views_are_for_people_and_members(house):
     experiment, key = await house.experiment_of("alice")
     _, other_key = await house.experiment_of("bob")
