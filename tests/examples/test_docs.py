@@ -1,11 +1,13 @@
-"""The code of docs/own-model.md, docs/notebook.md and docs/from-flower.md runs, in its order."""
+"""The code of docs/own-model.md, notebook.md, from-flower.md and from-fedless.md runs, in order."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from tests.support.cells import run_cells
 
@@ -37,6 +39,16 @@ async def test_notebook(capsys):
     assert re.findall(r"^round (\d): \d+\.\d+%$", capsys.readouterr().out, re.M) == list("123")
     assert result.metrics["accuracy"] > 0.8
     assert len(metrics) == 2
+
+
+async def test_from_fedless(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arrays = [np.ones((2, 3), np.float32), np.zeros(3, np.float32)]
+    np.savez("session.npz", *arrays)
+    await run_cells(cells("from-fedless.md"), {})
+    found = safetensors.numpy.load_file("initial.safetensors")
+    assert sorted(found) == ["arr_0", "arr_1"]
+    assert (found["arr_0"] == arrays[0]).all()
 
 
 @pytest.mark.timeout(600)
