@@ -39,6 +39,8 @@ def test_each_client_has_its_weight_its_metric_and_its_refusals(server, http, op
     expect(
         page.get_by_text("Refused, weight and response are of the last 2 rounds.")
     ).to_be_visible()
+    spread = "40 examples of 3 clients: 13 to 14 each, the largest 35.0% of all."
+    expect(page.get_by_text(spread)).to_be_visible()
     one = cells(page, "site 0")
     assert (one["Rounds"], one["Refused"], one["Weight"]) == ("2", "0", "50.0%")
     assert one["Accuracy on its data"] == "80.0%"

@@ -151,18 +151,13 @@ def run_recipe(script: str, folder: Path) -> list[str]:
     return said.splitlines()
 
 
-def test_a_recipe_brings_the_certificate_of_a_private_authority(form, tmp_path):
+def test_a_recipe_brings_the_certificate_of_a_private_authority(modules, tmp_path):
     certificate = "-----BEGIN CERTIFICATE-----\nMIIB$(touch here)`id`\n-----END CERTIFICATE-----"
     about = {"id": "e", "server": "https://fl.lan", "key": "k", "name": "", "data": None}
-    script = form.evaluate(
-        """async ([about, module]) =>
-        (await import(module)).recipeOf({ ...about, notes: ["It’s $HOME."] }).script""",
-        [
-            about | {"authority": f"{certificate}\r\n".replace("\n", "\r\n")},
-            form.evaluate("document.querySelector('script[type=module]').src").replace(
-                "main.js", "recipe.js"
-            ),
-        ],
+    script = modules(
+        """async (load, about) =>
+        (await load("recipe.js")).recipeOf({ ...about, notes: ["It’s $HOME."] }).script""",
+        about | {"authority": certificate.replace("\n", "\r\n")},
     )
     said = run_recipe(script, tmp_path)
     words = ["join", "--server", "https://fl.lan", "--experiment", "e"]

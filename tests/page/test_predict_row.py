@@ -33,9 +33,9 @@ ROWS = [
     {"age": 19, "sex": None, "smokes": None, "height (cm)": None},
     {"age": 1e30, "sex": "x", "smokes": 1, "height (cm)": 150},
 ]
-RUN = """async ([at, model, rows]) => {
+RUN = """async (load, model, rows) => {
   const bytes = Uint8Array.from(atob(model), (c) => c.charCodeAt(0));
-  const { answer, readTableModel } = await import(at);
+  const { answer, readTableModel } = await load("table.js");
   try {
     return rows.map((row) => answer(readTableModel(bytes), row));
   } catch (error) {
@@ -62,11 +62,7 @@ def agreed(schema: Schema) -> bytes:
     return weights_file.write(task.initial(3), task.metadata() | published(metadata, scales))
 
 
-def test_its_answers_are_those_of_the_command(server, open_page, tmp_path):
-    page = open_page().page
-    page.goto(server.url)
-    module = page.evaluate("document.querySelector('script[type=module]').src")
-    at = module.replace("main.js", "table.js")
+def test_its_answers_are_those_of_the_command(modules, tmp_path):
     table = tmp_path / "rows.csv"
     lines = [",".join(ROWS[0]), *(",".join(map(cell, row.values())) for row in ROWS)]
     table.write_text("\n".join(lines) + "\n")
@@ -74,7 +70,7 @@ def test_its_answers_are_those_of_the_command(server, open_page, tmp_path):
     for data in [*models, agreed(CLASSES), agreed(NUMBER)]:
         path = tmp_path / "model.safetensors"
         path.write_bytes(data)
-        found = page.evaluate(RUN, [at, base64.b64encode(data).decode(), ROWS])
+        found = modules(RUN, base64.b64encode(data).decode(), ROWS)
         for row, said in zip(predict_table(table, path), found, strict=True):
             if row.probability is None:
                 assert said["estimate"] == pytest.approx(row.answer, rel=1e-4)
@@ -84,7 +80,7 @@ def test_its_answers_are_those_of_the_command(server, open_page, tmp_path):
         TableTask(CLASSES).initial(0), TableTask(without_scales(CLASSES)).metadata()
     )
     for data, reason in ((early, "have not fixed the means"), (b"\0" * 9, "not a safetensors")):
-        assert reason in page.evaluate(RUN, [at, base64.b64encode(data).decode(), ROWS])
+        assert reason in modules(RUN, base64.b64encode(data).decode(), ROWS)
 
 
 def cell(value) -> str:

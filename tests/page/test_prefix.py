@@ -51,14 +51,20 @@ def test_the_page_finds_its_files_and_the_api(http, open_page, prefixed):
     assert experiment in page.url
 
 
+DARK = "rgb(28, 32, 34)"  # Swagger UI's own
+
+
 @pytest.mark.parametrize("behind", sample(["prefixed", "nothing"], ["prefixed"]))
 def test_the_documentation_needs_no_network_and_tries_calls(open_page, server, prefixed, behind):
     base = {"prefixed": prefixed, "nothing": server.url}[behind]
-    page = open_page().page
+    page = open_page(color_scheme="dark").page
     page.goto(f"{base}/docs")
+    expect(page.locator("html")).to_have_css("background-color", DARK)
     page.locator("#operations-Watch-health_health_get .opblock-summary-control").click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
     answers = page.locator(".responses-table.live-responses-table")
     expect(answers).to_contain_text('"status": "ok"')
     expect(page.locator(".request-url")).to_contain_text(f"{base}/health")
+    page.emulate_media(color_scheme="light")
+    expect(page.locator("html")).not_to_have_css("background-color", DARK)

@@ -3,7 +3,7 @@ import { experimentPath, get, post } from "./api.js";
 import { choiceName } from "./config.js";
 import { confirm } from "./confirm.js";
 import { card, h, keyed, say } from "./dom.js";
-import { count, percent, seconds, when } from "./format.js";
+import { count, percent, plural, seconds, when } from "./format.js";
 import { adminKey } from "./key.js";
 import { metricNames, titleOf, valueText } from "./metrics.js";
 import { figuresOf, roundsOf } from "./rounds.js";
@@ -53,7 +53,7 @@ export function clientsSection(id) {
       measured.textContent = `${titleOf(metric)} on its data`;
       const several = past.rounds.length === 1 ? "the last round" : `the last ${past.rounds.length} rounds`;
       about.textContent = past.rounds.length ? `Refused, weight and ${pace.textContent.toLowerCase()} are of ${several}. ${titleOf(metric)}: the global model, before it trained.` : "";
-      note.textContent = clients.length ? "" : "Nobody has enrolled yet.";
+      note.textContent = clients.length ? distribution(clients) : "Nobody has enrolled yet.";
       table.classList.toggle("hidden", !clients.length);
       const revocable = Boolean(adminKey()) && !view.ended_at;
       const rows = clients.map((c) => {
@@ -93,6 +93,15 @@ function byClient(view, models) {
   const text = (value) => valueText(metric, value);
   return `${titleOf(metric)} of model ${newest.version} on each client’s own held-out data: mean ${text(mean)}, `
     + `worst ${text(worst.value)} (${worst.source}), spread ${text(spread)} (${values.length} clients).`;
+}
+
+/** How the examples are spread over the clients. */
+function distribution(clients) {
+  const sizes = clients.map((c) => c.shard_size).sort((a, b) => a - b);
+  const all = sizes.reduce((a, b) => a + b);
+  const [least, most] = [sizes[0], sizes.at(-1)];
+  const each = least === most ? `${count(least)} each` : `${count(least)} to ${count(most)} each, the largest ${percent(most / all)} of all`;
+  return `${count(all)} examples of ${plural(sizes.length, "client")}: ${each}.`;
 }
 
 const slotOf = (id) => Number(id.replace("client-", ""));
