@@ -50,10 +50,7 @@ ChosenMetric = Annotated[
 
 
 class Answer(BaseModel):
-    """An answer's body. Pydantic builds its validator on the first use, not in the cold start.
-
-    Bodies of requests cannot wait: FastAPI reads their fields when it builds the routes.
-    """
+    """An answer's body. Pydantic builds its validator on the first use, not in the cold start."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -61,7 +58,7 @@ class Answer(BaseModel):
 class Body(BaseModel):
     """A request's body. It refuses unknown fields, so a misspelt setting is an error.
 
-    It does not take `true` or `"20"` for a number.
+    It does not take `true` or `"20"` for a number. Pydantic builds its validator on the first use.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)

@@ -27,17 +27,18 @@ class OneOf:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        models = {name: handler.generate_schema(model) for name, model in self._models.items()}
-        return core_schema.no_info_before_validator_function(
-            self._read,
-            core_schema.tagged_union_schema(models, NAME),
-            serialization=core_schema.plain_serializer_function_ser_schema(plain),
+        # Without the alternatives' own schemas: most are never chosen, and `_read` gives a model.
+        return core_schema.no_info_plain_validator_function(
+            self._read, serialization=core_schema.plain_serializer_function_ser_schema(plain)
         )
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        objects = handler(schema)
+        for model in self._models.values():
+            model.model_rebuild()
+        models = {name: model.__pydantic_core_schema__ for name, model in self._models.items()}
+        objects = handler(core_schema.tagged_union_schema(models, NAME))
         for reference in objects["oneOf"]:
             handler.resolve_ref_schema(reference)["required"] = [NAME]
         return {"anyOf": [{"type": "string", "enum": list(self._models)}, objects]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, FiniteFloat, JsonValue, StringConstraints
+from pydantic import Field, FiniteFloat, JsonValue, StringConstraints
 
 from serverless_fl.aggregation import STRATEGIES
 from serverless_fl.aggregation.fedavg import FedAvg
@@ -70,8 +70,6 @@ class ExperimentConfig(Body):
     A setting is declared here, once: flags, keys of TOML files, the API, the page's form and
     docs/settings.md are made from it (`serverless_fl.wire.settings`, docs/extending.md).
     """
-
-    model_config = ConfigDict(defer_build=True)  # an idle poll does not need its validator
 
     dataset: Name = Field(
         examples=["mnist"],

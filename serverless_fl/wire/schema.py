@@ -156,7 +156,7 @@ class UpdateCommit(WeightsCommit):
 class UpdateFacts(BaseModel):
     """The query of an update whose bytes are the request's body."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     sha256: Sha256 = Field(description="SHA-256 of the body's bytes, without a Content-Encoding")
     num_examples: TrainedOn

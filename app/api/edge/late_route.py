@@ -10,9 +10,10 @@ The switch is `ON`: where it is false, FastAPI works each route out when it is d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.routing import compile_path
 
 ON = True
@@ -26,7 +27,7 @@ class LateRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if not ON:
-            super().__init__(path, endpoint, **options)
+            self._make(path, endpoint, options)
             return
         self.path = path
         self.endpoint = endpoint
@@ -40,5 +41,17 @@ class LateRoute(APIRoute):
         options = self.__dict__.pop("_options", None)
         if options is None or name.startswith("__"):
             raise AttributeError(name)
-        super().__init__(self.path, self.endpoint, **options)
+        self._make(self.path, self.endpoint, options)
         return getattr(self, name)
+
+    def _make(self, path: str, endpoint: Callable[..., Any], options: dict[str, Any]) -> None:
+        """Let FastAPI work out the whole route, with its bodies' validators.
+
+        The bodies do not wait any longer. FastAPI wraps each in an annotation and hides pydantic's
+        warning of it while it makes the wrapper's validator. A body that waits would delay the
+        wrapper's validator until after that.
+        """
+        for body in get_type_hints(endpoint).values():
+            if isinstance(body, type) and issubclass(body, BaseModel):
+                body.model_config["defer_build"] = False
+        super().__init__(path, endpoint, **options)

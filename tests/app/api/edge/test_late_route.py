@@ -6,6 +6,7 @@ from fastapi import APIRouter, FastAPI
 
 from app.api.edge import late_route
 from app.api.edge.routing import Route, install, router
+from serverless_fl.wire.base import Body
 
 
 async def echo(number: int) -> dict[str, int]:
@@ -52,3 +53,24 @@ async def test_requests_and_the_openapi_document_are_the_same_with_and_without_t
         assert (await http.post("/v1/echoes/3")).status_code == 405
     assert "dependant" in vars(last)
     assert app.openapi()["paths"]["/v1/echoes/{number}"]["get"]["summary"] == "Echo"
+
+
+@pytest.mark.parametrize("on", [True, False])
+async def test_a_body_waits_for_its_validator_until_its_route_is_worked_out(monkeypatch, on):
+    class Letter(Body):
+        words: int
+
+    async def send(letter: Letter) -> int:
+        return letter.words
+
+    send.__annotations__ = {"letter": Letter, "return": int}
+    assert not Letter.__pydantic_complete__
+    monkeypatch.setattr(late_route, "ON", on)
+    app, part = FastAPI(), router("/letters")
+    part.post("")(send)
+    install(app, [part])
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+        assert (await http.post("/v1/letters", json={"words": 3})).json() == 3
+        assert (await http.post("/v1/letters", json={"words": "3"})).status_code == 422
+    assert app.openapi()["components"]["schemas"]["Letter"]["required"] == ["words"]
