@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app.api.edge import auth, errors, routing
@@ -16,23 +16,13 @@ from app.api.edge.certificates import ClientCertificates
 from app.api.edge.concurrent_parts import ConcurrentParts
 from app.api.edge.envelope import Envelope
 from app.api.edge.guard import Guard
+from app.api.edge.late_routes import Application
 from app.api.edge.observe import Observed
 from app.api.edge.prefix import BasePath
 from app.api.edge.rate import RateLimit
 from app.api.edge.start import StartFaults
-from app.api.routes import (
-    access,
-    compressed_models,
-    events,
-    experiments,
-    health,
-    masking,
-    model_state,
-    models,
-    page,
-    participation,
-    quick,
-)
+from app.api.edge.streams import Live
+from app.api.routes import health, participation, quick
 from app.config import BadSettings, Settings, read_settings
 from app.service.coordinator import Context, Coordinator, Repository
 from app.service.tick import ticking
@@ -121,7 +111,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         logs.log_event("coordinator stopped", process=os.getpid())
         trace.stop()
 
-    app = FastAPI(
+    app = Application(
         title="Serverless federated learning",
         version=__version__,
         summary="A stateless coordinator for federated learning",
@@ -133,7 +123,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         docs_url=None,  # FastAPI's page loads scripts from the network; `page` serves another
         redoc_url=None,
     )
-    app.state.live = live = events.Live(settings.live)
+    app.state.live = live = Live(settings.live)
     app.state.public_views = settings.public_views
     app.state.reading = ConcurrentParts()
     errors.install(app)
@@ -147,22 +137,34 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         app,
         [
             participation.router,  # first, because nearly all requests go to these routes
-            masking.router,
-            *(
-                *experiments.routers,
-                models.router,
-                compressed_models.router,
-                model_state.router,
-                events.router,
-                *access.routers,
-            ),
-            *(page.router, health.router),
+            health.router,
             *([health.scraped] if settings.metrics == "on" else []),
         ],
+        late=_other_routers,
     )
     quick.install(app)
     _add_middleware(app, settings, callers_known or bool(settings.proxies))
     return app
+
+
+def _other_routers() -> Iterator[APIRouter]:
+    """Give the routers that a poll does not need; to import them slows a cold start."""
+    from app.api.routes import (
+        access,
+        compressed_models,
+        events,
+        experiments,
+        masking,
+        model_state,
+        models,
+        page,
+    )
+
+    yield masking.router
+    yield from experiments.routers
+    yield from (models.router, compressed_models.router, model_state.router, events.router)
+    yield from access.routers
+    yield page.router
 
 
 def _create_helper(settings: Settings, *, callers_known: bool) -> FastAPI:

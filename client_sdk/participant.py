@@ -41,8 +41,8 @@ from serverless_fl.weights.encodings import (
     UPDATE_ENCODINGS,
     part_bytes,
 )
+from serverless_fl.wire.agreement import AgreementView
 from serverless_fl.wire.turns import Done, Phase, Train, Training, Wait
-from serverless_fl.wire.views import AgreementView
 
 if TYPE_CHECKING:
     from client_sdk.memory.masks import Masks

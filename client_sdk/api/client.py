@@ -21,7 +21,8 @@ from client_sdk.api.traffic import Traffic
 from client_sdk.api.upload import Upload
 from serverless_fl.domain.agreement import ColumnSums
 from serverless_fl.privacy.secure.context import Proof
-from serverless_fl.wire import masking, schema, turns, views
+from serverless_fl.wire import agreement, identity, masking, schema, turns, views
+from serverless_fl.wire.agreement import AgreementView
 from serverless_fl.wire.bounds import Listed
 from serverless_fl.wire.config import ExperimentConfig
 
@@ -337,15 +338,15 @@ class CoordinatorClient:
                 shard=shard,
                 examples=examples,
                 facts=dict(facts or {}),
-                sums=[schema.ColumnSums(**vars(found)) for found in sums],
-                proof=None if proof is None else masking.Proof.of(proof),
+                sums=[agreement.ColumnSums(**vars(found)) for found in sums],
+                proof=None if proof is None else identity.Proof.of(proof),
             ),
         )
 
-    async def agreement(self, experiment_id: str) -> views.AgreementView:
+    async def agreement(self, experiment_id: str) -> AgreementView:
         """The terms for parties with data of their own, with any key or token of the experiment."""
         return await self.connection.call(
-            views.AgreementView, "GET", f"/experiments/{experiment_id}/agreement"
+            AgreementView, "GET", f"/experiments/{experiment_id}/agreement"
         )
 
     async def replace_token(self, experiment_id: str, client_key: str) -> schema.ReplacedToken:

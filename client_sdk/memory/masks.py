@@ -35,6 +35,7 @@ from serverless_fl.privacy.secure.unmasking import counts_to_text
 from serverless_fl.weights import codec, encodings, spans
 from serverless_fl.weights.header import FLOATS, layout_of
 from serverless_fl.wire import masking
+from serverless_fl.wire.identity import Proof, proof_of
 from serverless_fl.wire.turns import Phase, Train
 
 
@@ -218,7 +219,7 @@ class Masks:
             return keys
         view = await self._view(phase.round, phase.attempt)
         proof = self._identity.sign(attempt_in(self._experiment_id, view), own)
-        return masking.ProvenKeys(**dict(keys), proof=masking.Proof.of(proof))
+        return masking.ProvenKeys(**dict(keys), proof=Proof.of(proof))
 
     def _party(self, notes: Notes, view: masking.MaskingView) -> Party:
         context = attempt_in(self._experiment_id, view)
@@ -274,7 +275,7 @@ def attempt_in(experiment_id: str, view: masking.MaskingView) -> AttemptContext:
                 slot_in(m.client),
                 bytes.fromhex(m.box_key),
                 bytes.fromhex(m.mask_key),
-                None if m.proof is None else masking.proof_of(m.proof),
+                None if m.proof is None else proof_of(m.proof),
             )
             for m in view.roster
         ),

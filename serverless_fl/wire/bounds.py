@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 from pydantic import BeforeValidator, FailFast, Field, StringConstraints
 
 from serverless_fl.domain import records
+from serverless_fl.domain.metrics import MAX_METRICS
 
 MAX_PARTS = records.MAX_PARTS  # in one file
 MAX_EXAMPLES = 10**9
@@ -28,6 +29,11 @@ Secret = Annotated[
     str, StringConstraints(pattern=r"^[\x21-\x7e]{1,512}$")
 ]  # an HTTP header's value
 StateName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+# Of a masked update: 16 hexadecimal digits for the examples, and 32 for each metric.
+MAX_COUNTS = 16 + 32 * MAX_METRICS
+Counts = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]*$", max_length=MAX_COUNTS)]
+# `serverless_fl.privacy.secure.helper.Seal` reads it.
+SealText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_= -]*$", max_length=5800)]
 Url = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,8192}$")]
 
 RoundNumber = Annotated[int, Field(ge=0, le=MAX_ROUNDS)]

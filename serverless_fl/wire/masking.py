@@ -8,23 +8,20 @@ from pydantic import Field, FiniteFloat, StringConstraints
 
 from serverless_fl.domain.metrics import MAX_METRICS
 from serverless_fl.domain.round import RoundState
-from serverless_fl.privacy.secure import context
 from serverless_fl.wire.base import Answer, Body, MetricName, Sha256
 from serverless_fl.wire.bounds import (
     MAX_CLIENTS,
     MAX_EXAMPLES,
     Attempt,
     ClientId,
+    Counts,
     ExperimentId,
     Listed,
     RoundNumber,
+    SealText,
 )
+from serverless_fl.wire.identity import Proof, PublicKey, Signature
 
-PublicKey = Annotated[
-    str,
-    StringConstraints(pattern=r"^[0-9a-f]{64}$"),
-    Field(description="A public key (RFC 7748, RFC 8032), 64 hexadecimal digits"),
-]
 Box = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9a-f]{296}$"),
@@ -35,21 +32,6 @@ Share = Annotated[
     StringConstraints(pattern=r"^[0-9a-f]{132}$"),
     Field(description="A share of a secret: 132 hexadecimal digits"),
 ]
-Signature = Annotated[
-    str,
-    StringConstraints(pattern=r"^[0-9a-f]{128}$"),
-    Field(description="A signature of Ed25519 (RFC 8032), 128 hexadecimal digits"),
-]
-Certificate = Annotated[
-    str,
-    StringConstraints(pattern=r"^[\x20-\x7e\r\n]*$", max_length=4096),
-    Field(description="The identity's certificate of X.509 (RFC 5280) as PEM, if it has one"),
-]
-# Masked counts: 16 hexadecimal digits for the examples, and 32 for each metric.
-MAX_COUNTS = 16 + 32 * MAX_METRICS
-Counts = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]*$", max_length=MAX_COUNTS)]
-# `serverless_fl.privacy.secure.helper.Seal` reads it.
-SealText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_= -]*$", max_length=5800)]
 MOST_SEALED = 1000  # updates in a sum that a helper opens
 MAX_WORDS = 1 << 23  # in one answer of a helper
 
@@ -58,28 +40,6 @@ class PhaseKeys(Body):
     attempt: Attempt
     box_key: PublicKey
     mask_key: PublicKey
-
-
-class Proof(Body):
-    """The identity of a party, and its signature under the keys that it sends."""
-
-    identity: PublicKey
-    signature: Signature
-    certificate: Certificate = ""
-
-    @classmethod
-    def of(cls, proof: context.Proof) -> Proof:
-        return cls(
-            identity=proof.identity.hex(),
-            signature=proof.signature.hex(),
-            certificate=proof.certificate,
-        )
-
-
-def proof_of(body: Proof) -> context.Proof:
-    """The proof that a body holds."""
-    keys = bytes.fromhex(body.identity), bytes.fromhex(body.signature)
-    return context.Proof(*keys, body.certificate)
 
 
 class ProvenKeys(PhaseKeys):

@@ -7,10 +7,8 @@ from typing import Annotated
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    FiniteFloat,
     Json,
     StringConstraints,
 )
@@ -18,14 +16,10 @@ from pydantic_core import PydanticCustomError
 
 from serverless_fl.domain.agreement import (
     MAX_COLUMNS,
-    MAX_FACT,
-    MAX_FACT_NAME,
-    MAX_FACTS,
-    MAX_SQUARES,
-    MAX_SUM,
 )
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.metrics import MAX_METRIC, MAX_METRICS, metric_fault
+from serverless_fl.wire.agreement import ColumnSums, Facts
 from serverless_fl.wire.base import Answer, Body, Direct, MetricName, Name, Sha256
 from serverless_fl.wire.bounds import (
     MAX_ATTEMPTS,
@@ -36,6 +30,7 @@ from serverless_fl.wire.bounds import (
     Budget,
     Bytes,
     ClientId,
+    Counts,
     Epsilon,
     ExperimentId,
     KeepDays,
@@ -43,12 +38,13 @@ from serverless_fl.wire.bounds import (
     PartBytes,
     PartNumber,
     RoundNumber,
+    SealText,
     Secret,
     Seed,
 )
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.masking import Counts, Proof, SealText
-from serverless_fl.wire.text import Shown, clean, require_plain
+from serverless_fl.wire.identity import Proof
+from serverless_fl.wire.text import Shown, clean
 
 MetricValue = Annotated[
     float, Field(ge=-MAX_METRIC, le=MAX_METRIC, allow_inf_nan=False, strict=True)
@@ -84,12 +80,6 @@ ClientKey = Annotated[
         examples=["zKq3v0Wc1nJt8RmB5yXe2LhGd7PsUa4F"],
     ),
 ]
-
-
-def _require_few_facts(value: object) -> object:
-    if isinstance(value, dict) and len(value) > MAX_FACTS:
-        raise ValueError(f"must not have more than {MAX_FACTS} facts")
-    return value
 
 
 class ModelOrigin(Body):
@@ -166,30 +156,6 @@ class UpdateFacts(BaseModel):
     attempt: int | None = Field(None, ge=0, le=MAX_ATTEMPTS, description=_ATTEMPT)
     counts: Counts = Field("", description=_COUNTS)
     seal: SealText = Field("", description=_SEAL)
-
-
-ColumnName = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_FACT_NAME), AfterValidator(require_plain)
-]
-
-
-class ColumnSums(Body):
-    """Sums over a party's values of one column; examples that lack a value are left out."""
-
-    column: ColumnName = Field(examples=["age"])
-    count: int = Field(ge=0, le=MAX_EXAMPLES, examples=[409])
-    sum: FiniteFloat = Field(ge=-MAX_SUM, le=MAX_SUM, examples=[22495.0])
-    squares: FiniteFloat = Field(ge=0, le=MAX_SQUARES, examples=[1345701.0])
-
-
-Facts = Annotated[
-    dict[
-        ColumnName,
-        Annotated[str, StringConstraints(max_length=MAX_FACT), AfterValidator(require_plain)],
-    ],
-    BeforeValidator(_require_few_facts),
-    Field(examples=[{"class 0": "benign", "column age": "number"}]),
-]
 
 
 class Subscribe(Body):

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, StringConstraints
 
-from serverless_fl.domain.agreement import MAX_COLUMNS
 from serverless_fl.domain.audit import AuditAction
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.lineage import MAX_EXTENSIONS
@@ -15,10 +14,10 @@ from serverless_fl.domain.round import RoundState
 from serverless_fl.wire.base import Answer, MetricName, Sha256
 from serverless_fl.wire.bounds import (
     MAX_CLIENTS,
-    MAX_EXAMPLES,
     Attempt,
     Bytes,
     ClientId,
+    Counts,
     Examples,
     ExperimentId,
     Few,
@@ -27,12 +26,12 @@ from serverless_fl.wire.bounds import (
     PartNumber,
     Pause,
     RoundNumber,
+    SealText,
     StateName,
     Url,
 )
 from serverless_fl.wire.config import ExperimentConfig
-from serverless_fl.wire.masking import Counts, SealText
-from serverless_fl.wire.schema import BlobInfo, ColumnName, Facts
+from serverless_fl.wire.schema import BlobInfo
 from serverless_fl.wire.text import Shown
 
 Clients = Listed[ClientId]
@@ -56,33 +55,6 @@ class ClientView(Answer):
     )
     enrolled_at: datetime
     revoked_at: datetime | None
-
-
-class ScaleView(Answer):
-    """The mean and the standard deviation of a column over `count` values of all parties."""
-
-    column: ColumnName
-    mean: FiniteFloat
-    deviation: FiniteFloat = Field(gt=0)
-    count: Examples
-
-
-class AgreementView(Answer):
-    """The terms on which parties with data of their own take part."""
-
-    max_examples: int = Field(ge=1, le=MAX_EXAMPLES, description="The most that one may declare")
-    facts: Facts = Field(
-        description="What must be the same everywhere, from the initial model's metadata"
-    )
-    normalise: Listed[ColumnName] = Field(
-        max_length=MAX_COLUMNS, description="Columns whose sums a party sends before the start"
-    )
-    sums_due: bool = Field(description="A party that enrols now sends the sums")
-    scales: Listed[ScaleView] = Field(
-        max_length=MAX_COLUMNS,
-        description="What the parties' sums have fixed; empty before the start, and if "
-        "`normalisation` is `given`",
-    )
 
 
 class RefusalView(Answer):

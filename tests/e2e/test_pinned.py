@@ -13,7 +13,8 @@ from client_sdk.trust.offer import read_offer
 from serverless_fl.domain.round import RoundState
 from serverless_fl.privacy.secure import agreement
 from serverless_fl.privacy.secure.identity import Identity, Pins
-from serverless_fl.wire.masking import PhaseConfirmation, PhaseKeys, Proof, ProvenKeys
+from serverless_fl.wire.identity import Proof
+from serverless_fl.wire.masking import PhaseConfirmation, PhaseKeys, ProvenKeys
 from tests.support.federation import key_of
 from tests.support.masked import MASKED, Drifting, enrolled, take_turns
 

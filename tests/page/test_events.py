@@ -11,6 +11,7 @@ import threading
 import httpx
 import pytest
 
+from app.api.edge import streams
 from app.api.routes import events
 from app.config import Settings
 from app.main import create_app
@@ -143,7 +144,7 @@ async def test_unknown_experiments_and_full_houses_are_problems(federation, monk
     answer = await federation.http.get("/v1/experiments/nowhere/events")
     assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
     experiment, _ = await federation.create()
-    monkeypatch.setattr(events, "MAX_STREAMS", 0)
+    monkeypatch.setattr(streams, "MAX_STREAMS", 0)
     answer = await federation.http.get(f"/v1/experiments/{experiment}/events")
     assert answer.status_code == 503
     assert "poll" in answer.json()["detail"]
@@ -151,7 +152,7 @@ async def test_unknown_experiments_and_full_houses_are_problems(federation, monk
 
 async def test_those_who_come_at_once_are_no_more_than_may_watch(federation, monkeypatch):
     """Each is counted while its first view is put together, too."""
-    monkeypatch.setattr(events, "MAX_STREAMS", 3)
+    monkeypatch.setattr(streams, "MAX_STREAMS", 3)
     experiment, _ = await federation.create()
     live, service = federation.app.state.live, federation.app.state.coordinator
     begun, go_on = asyncio.Event(), asyncio.Event()
@@ -176,7 +177,7 @@ async def test_those_who_come_at_once_are_no_more_than_may_watch(federation, mon
 
 
 async def test_one_address_does_not_take_the_places_of_all(federation, monkeypatch):
-    monkeypatch.setattr(events, "MAX_OF_ONE", 2)
+    monkeypatch.setattr(streams, "MAX_OF_ONE", 2)
     experiment, _ = await federation.create()
     live = federation.app.state.live
     url = f"/v1/experiments/{experiment}/events"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from app.api.bodies.common import optional_time_of, time_of
+from app.api.bodies.common import time_of
 from app.service.coordinator import (
     Declaration,
     Done,
-    Enrolled,
     Phase,
     Shard,
     ShardRule,
@@ -21,8 +20,8 @@ from serverless_fl.domain.agreement import ColumnSums, Scale
 from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.records import ClientCertificate, Update, UpdateCommit, client_id
 from serverless_fl.learning_rate import learning_rate_in
-from serverless_fl.wire import schema, turns, views
-from serverless_fl.wire.masking import proof_of
+from serverless_fl.wire import agreement, schema, turns
+from serverless_fl.wire.identity import proof_of
 
 _TOLD = tuple(turns.Training.model_fields)
 _TOLD_OF_PRIVACY = tuple(turns.Privacy.model_fields)
@@ -163,10 +162,10 @@ def _rule_body(rule: ShardRule) -> schema.ShardRule:
     )
 
 
-def agreement_body(found: Terms) -> views.AgreementView:
+def agreement_body(found: Terms) -> agreement.AgreementView:
     """The terms for parties with data of their own."""
     fixed = found.normalisation
-    return views.AgreementView(
+    return agreement.AgreementView(
         max_examples=found.max_examples,
         facts=dict(found.agreement.facts),
         normalise=list(found.agreement.normalise),
@@ -175,8 +174,8 @@ def agreement_body(found: Terms) -> views.AgreementView:
     )
 
 
-def _scale_body(scale: Scale) -> views.ScaleView:
-    return views.ScaleView(
+def _scale_body(scale: Scale) -> agreement.ScaleView:
+    return agreement.ScaleView(
         column=scale.column, mean=scale.mean, deviation=scale.deviation, count=scale.count
     )
 
@@ -188,17 +187,4 @@ def shard_body(shard: Shard) -> schema.Shard:
         dataset=shard.dataset,
         dataset_size=shard.dataset_size,
         indices=shard.indices,
-    )
-
-
-def client_body(found: Enrolled) -> views.ClientView:
-    """What anybody may read of a client."""
-    client = found.client
-    return views.ClientView(
-        id=client.id,
-        name=client.name,
-        shard_size=found.examples,
-        identity=client.identity,
-        enrolled_at=time_of(client.enrolled_at),
-        revoked_at=optional_time_of(client.revoked_at),
     )

@@ -1,4 +1,4 @@
-"""Bodies about an experiment: its settings, its state, its cost, its audit log."""
+"""Bodies about an experiment: its settings, its state, its clients, its audit log."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from app.api.bodies.common import ids_of, optional_time_of, time_of
 from app.api.bodies.rounds import refusal_body, round_body, summary_body
 from app.service.coordinator import (
     Coordinator,
+    Enrolled,
     EnrolmentKey,
     ExperimentDetails,
     ListedExperiment,
@@ -205,4 +206,17 @@ def audit_body(event: AuditEvent) -> views.AuditEvent:
         detail=event.detail,
         round=event.round,
         clients=ids_of(event.clients),
+    )
+
+
+def client_body(found: Enrolled) -> views.ClientView:
+    """What anybody may read of a client."""
+    client = found.client
+    return views.ClientView(
+        id=client.id,
+        name=client.name,
+        shard_size=found.examples,
+        identity=client.identity,
+        enrolled_at=time_of(client.enrolled_at),
+        revoked_at=optional_time_of(client.revoked_at),
     )

@@ -16,7 +16,7 @@ from serverless_fl.domain.records import (
     slot_named,
 )
 from serverless_fl.domain.round import Round
-from serverless_fl.wire import masking
+from serverless_fl.wire import identity, masking
 
 
 def masking_body(found: Masking) -> masking.MaskingView:
@@ -39,7 +39,7 @@ def masking_body(found: Masking) -> masking.MaskingView:
                 client=client_id(member.slot),
                 box_key=member.box_key.hex(),
                 mask_key=member.mask_key.hex(),
-                proof=None if member.proof is None else masking.Proof.of(member.proof),
+                proof=None if member.proof is None else identity.Proof.of(member.proof),
             )
             for member in context.roster
         ],

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from app.api.bodies.common import time_of
-from app.service.coordinator import FilePart, PartPlan
-from serverless_fl.domain.records import Blob, Evaluation, ModelVersion, Part, WeightsCommit
-from serverless_fl.wire import parts, schema, views
+from app.service.coordinator import FilePart
+from serverless_fl.domain.records import Blob, Evaluation, ModelVersion, WeightsCommit
+from serverless_fl.wire import schema, views
 
 
 def model_body(
@@ -45,25 +45,6 @@ def evaluation_body(evaluation: Evaluation) -> views.EvaluationView:
 def commit_of(body: schema.WeightsCommit) -> WeightsCommit:
     """The parts that make up the initial weights."""
     return WeightsCommit(sha256=body.sha256, parts=body.parts)
-
-
-def parts_of(body: parts.PartAnnouncements) -> list[Part]:
-    """The parts that a client is about to upload."""
-    return [Part(number=part.number, sha256=part.sha256, size=part.size) for part in body.parts]
-
-
-def plan_body(plan: PartPlan) -> parts.PartPlan:
-    """What the client has to do with a part."""
-    upload = plan.upload
-    return parts.PartPlan(
-        number=plan.number,
-        stored=plan.stored,
-        upload=parts.SignedUpload(
-            url=upload.url, headers=dict(upload.headers), seconds=upload.seconds
-        )
-        if upload
-        else None,
-    )
 
 
 def file_part_body(part: FilePart) -> views.ModelPart:

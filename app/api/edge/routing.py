@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.edge.errors import responses
 from app.api.edge.late_route import LateRoute
+from app.api.edge.late_routes import LateRoutes, Load
 
 PREFIX = "/v1"
 JSON_BYTES = 64 * 1024  # the most bytes of a JSON body
@@ -84,10 +85,15 @@ def at_most(most: int, scope: Scope, receive: Receive) -> Receive:
     return counted
 
 
-def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
-    """Add the routers' routes to the application; `include_router` would build each route again."""
+def install(app: FastAPI, routers: Iterable[APIRouter], late: Load | None = None) -> None:
+    """Add the routers' routes to the application; `include_router` would build each route again.
+
+    `late` gives further routers, when a request or a document first needs their routes.
+    """
     for part in routers:
         app.router.routes.extend(part.routes)
+    if late is not None:
+        app.router.routes.append(LateRoutes(app.router.routes, late))
     app.router.redirect_slashes = False  # it would redirect to a host that the caller chose
     app.router.default = _without_last_slash(app, app.router.default)
 

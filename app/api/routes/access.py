@@ -6,8 +6,7 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-from app.api.bodies.clients import client_body
-from app.api.bodies.experiments import audit_body, enrolment_key_body
+from app.api.bodies.experiments import audit_body, client_body, enrolment_key_body
 from app.api.edge.auth import (
     Bearer,
     ExperimentId,

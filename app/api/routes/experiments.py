@@ -6,9 +6,15 @@ from typing import Annotated
 
 from fastapi import Header, Path, Query, Request, Response
 
-from app.api.bodies.clients import client_body
-from app.api.bodies.experiments import created_body, experiment_body, line_body, origin_of
-from app.api.bodies.models import commit_of, model_body, parts_of, plan_body
+from app.api.bodies.experiments import (
+    client_body,
+    created_body,
+    experiment_body,
+    line_body,
+    origin_of,
+)
+from app.api.bodies.models import commit_of, model_body
+from app.api.bodies.parts import parts_of, plan_body
 from app.api.bodies.rounds import round_body
 from app.api.edge.auth import (
     CallingPerson,

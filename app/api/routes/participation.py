@@ -18,7 +18,7 @@ from app.api.bodies.clients import (
     subscription_body,
     turn_body,
 )
-from app.api.bodies.models import parts_of, plan_body
+from app.api.bodies.parts import parts_of, plan_body
 from app.api.edge import routing
 from app.api.edge.auth import (
     Bearer,
@@ -33,7 +33,7 @@ from app.api.edge.auth import (
 )
 from app.api.edge.errors import responses
 from app.api.edge.transfers import OCTETS, PartNumber, PartSha256, part_of
-from serverless_fl.wire import parts, schema, turns, views
+from serverless_fl.wire import agreement, parts, schema, turns
 from serverless_fl.wire.bounds import MAX_ROUNDS
 
 SUBSCRIBE_BYTES = 512 * 1024  # 1,000 facts and the sums of 500 columns take 400 KB
@@ -104,7 +104,7 @@ routing.takes_body(router, enrolment_key_first, most=SUBSCRIBE_BYTES)
 )
 async def get_agreement(
     service: Service, experiment_id: ExperimentId, _: Member
-) -> views.AgreementView:
+) -> agreement.AgreementView:
     """What a party's data must have in common with those of the others, and the normalisation that
     the parties' sums have fixed.
     """

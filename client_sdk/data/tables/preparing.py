@@ -20,7 +20,7 @@ from client_sdk.errors import DataError
 from serverless_fl.domain import agreement
 
 if TYPE_CHECKING:
-    from serverless_fl.wire.views import ScaleView
+    from serverless_fl.wire.agreement import ScaleView
 
 FARTHEST = 1e6  # deviations from the mean; farther values could overflow a float32 model
 

@@ -17,7 +17,7 @@ from client_sdk.task.own_data.site import Declaration, bounded, facts_of_classes
 from client_sdk.task.pictures import PictureTask
 from client_sdk.task.task import Task
 from serverless_fl.domain.agreement import Agreement
-from serverless_fl.wire.views import ScaleView
+from serverless_fl.wire.agreement import ScaleView
 
 
 def agreement_of(task: PictureTask) -> Agreement:

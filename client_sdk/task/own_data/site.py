@@ -16,8 +16,8 @@ from client_sdk.data.data import Data
 from client_sdk.task.task import Task, fingerprint
 from serverless_fl.domain.agreement import MAX_FACT, MAX_FACT_NAME, MAX_FACTS, Agreement, ColumnSums
 from serverless_fl.domain.task_name import FINGERPRINT, TASK
+from serverless_fl.wire.agreement import ScaleView
 from serverless_fl.wire.text import clean
-from serverless_fl.wire.views import ScaleView
 
 
 @dataclass(frozen=True)

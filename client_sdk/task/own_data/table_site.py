@@ -18,7 +18,7 @@ from client_sdk.task.own_data.site import Declaration, bounded, facts_of_classes
 from client_sdk.task.own_data.table_task import TableTask
 from client_sdk.task.task import Task
 from serverless_fl.domain.agreement import Agreement, ColumnSums
-from serverless_fl.wire.views import ScaleView
+from serverless_fl.wire.agreement import ScaleView
 
 FEWEST = 5  # values in a sum that leaves the party: a sum of fewer would tell single values
 _FAR = 5.0  # deviations between a party's mean and the experiment's: perhaps another unit

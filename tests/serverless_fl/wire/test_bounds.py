@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from serverless_fl.wire import bounds, parts, schema, turns, views
+from serverless_fl.wire import agreement, bounds, parts, schema, turns, views
 from serverless_fl.wire.text import LONGEST, clean
 from tests.support.federation import config
 from tests.support.plain_http import bearer
@@ -117,14 +117,14 @@ NAN, INF = float("nan"), float("inf")
         (TypeAdapter(schema.Shard), SHARD, ("client_id",), ["", "client-07\x1b", "client-../x"]),
         (TypeAdapter(schema.Subscription), ENROLLED, ("shard_size",), [0, -1, 10**12]),
         (TypeAdapter(schema.Subscription), ENROLLED, ("token",), ["", "a b", "a\r\nX: y", "ü"]),
-        (TypeAdapter(views.ScaleView), SCALE, ("mean",), [NAN, INF, "x"]),
-        (TypeAdapter(views.ScaleView), SCALE, ("deviation",), [0, -1, NAN, INF]),
-        (TypeAdapter(views.ScaleView), SCALE, ("column",), ["", "a\x1b[2J", "x" * 10**4]),
-        (TypeAdapter(views.AgreementView), TERMS, ("max_examples",), [0, 10**12]),
-        (TypeAdapter(views.AgreementView), TERMS, ("normalise",), [["x"] * 501, ["\u202e"]]),
-        (TypeAdapter(views.AgreementView), TERMS, ("scales",), [[SCALE] * 501]),
+        (TypeAdapter(agreement.ScaleView), SCALE, ("mean",), [NAN, INF, "x"]),
+        (TypeAdapter(agreement.ScaleView), SCALE, ("deviation",), [0, -1, NAN, INF]),
+        (TypeAdapter(agreement.ScaleView), SCALE, ("column",), ["", "a\x1b[2J", "x" * 10**4]),
+        (TypeAdapter(agreement.AgreementView), TERMS, ("max_examples",), [0, 10**12]),
+        (TypeAdapter(agreement.AgreementView), TERMS, ("normalise",), [["x"] * 501, ["\u202e"]]),
+        (TypeAdapter(agreement.AgreementView), TERMS, ("scales",), [[SCALE] * 501]),
         (
-            TypeAdapter(views.AgreementView),
+            TypeAdapter(agreement.AgreementView),
             TERMS,
             ("facts",),
             [{"a": "\x1b"}, {"a": "x" * 10**4}, {str(n): "" for n in range(1001)}],

@@ -9,7 +9,7 @@ from client_sdk.data.tables.schema import Scale, Schema, describe, without_scale
 from client_sdk.errors import DataError
 from serverless_fl.domain.agreement import ColumnSums
 from serverless_fl.domain.scales import scales_of
-from serverless_fl.wire.views import ScaleView
+from serverless_fl.wire.agreement import ScaleView
 
 ROWS = "age,sex,smokes,sick\n60,f,yes,ill\n40,m,no,well\n,,,well\n"
 

@@ -14,7 +14,7 @@ from client_sdk.task.own_data.describing import Look, plan_of
 from client_sdk.task.own_data.reading import Source, read_site
 from serverless_fl.domain.agreement import agreement_of
 from serverless_fl.domain.scales import scales_of
-from serverless_fl.wire.views import ScaleView
+from serverless_fl.wire.agreement import ScaleView
 from tests.support.own_files import hospitals, picture_sites
 
 HEAD = "age,height (cm),sex,smokes,diagnosis\n"
