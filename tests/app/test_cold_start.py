@@ -22,7 +22,7 @@ def test_bodies_that_only_the_admin_or_a_masked_round_needs_wait_for_a_request()
         "made = app.main.create_app(Settings(admin_key='0' * 32)); "
         "late = {'app.api.routes.experiments', 'app.api.routes.page', 'serverless_fl.wire.views', "
         "'serverless_fl.wire.masking'}; "
-        "print(*sorted(late & sys.modules.keys())); "
+        "print(*sorted((late | {'cryptography'}) & sys.modules.keys())); "
         "made.openapi(); print(late <= sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
