@@ -14,7 +14,7 @@ from tests.support.choices import WithToys
 @pytest.fixture
 def form(server, open_page, digits_model):
     """The form, as a coordinator that knows the toys describes it, and what it has sent."""
-    described = httpx.get(f"{server.url}/openapi.json", trust_env=False).json()
+    described = httpx.get(f"{server.url}/openapi.json", timeout=60, trust_env=False).json()
     schemas = described["components"]["schemas"]
     template = "#/components/schemas/{model}"
     _, toys = models_json_schema([(WithToys, "validation")], ref_template=template)

@@ -19,7 +19,7 @@ TOY = {
 
 
 def test_each_setting_is_a_field_with_its_words(server, open_page):
-    described = httpx.get(f"{server.url}/openapi.json", trust_env=False).json()
+    described = httpx.get(f"{server.url}/openapi.json", timeout=60, trust_env=False).json()
     described["components"]["schemas"]["ExperimentConfig"]["properties"]["toy"] = TOY
     page = open_page().page
     page.route("**/openapi.json", lambda route: route.fulfill(json=described))
