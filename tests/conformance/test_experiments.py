@@ -135,6 +135,8 @@ async def test_a_stopped_experiment_keeps_its_model_and_lets_its_clients_go(api)
 async def test_a_deleted_experiment_is_gone_for_everybody(api):
     experiment, members = await api.start(clients=2)
     path = f"/v1/experiments/{experiment}"
+    renamed = await api.admin.change_experiment(experiment, name="over soon", keep_days=9)
+    assert (renamed.name, renamed.config.keep_days) == ("over soon", 9)  # by PATCH
     assert is_problem(await api.send("DELETE", path), 409, "not-ended")
     assert is_problem(await api.send("DELETE", path, key=None), 401, "unauthenticated")
     for _ in range(2):
