@@ -41,6 +41,7 @@ MAX_CONNECTIONS = 64  # of all callers that share one
 MAX_BUSY = 16  # requests under way at once; more would only wait for each other's answers
 FIRST_SECONDS = 10.0  # of tries at an address that has never answered
 CONNECT_SECONDS = 10.0
+LEAST_CONNECT_SECONDS = 0.1  # of the last try, where next to nothing is left
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 
 
@@ -253,8 +254,10 @@ class Connection:
         Raises an error that no further try can mend.
         """
         request, server, asked = call.request, call.server, time.monotonic()
-        connect = CONNECT_SECONDS if server in self._answered else min(CONNECT_SECONDS, left)
-        request.extensions["timeout"] = {**call.limits, "connect": max(connect, 0.1)}
+        connect = CONNECT_SECONDS
+        if server not in self._answered:
+            connect = max(min(CONNECT_SECONDS, left), LEAST_CONNECT_SECONDS)
+        request.extensions["timeout"] = {**call.limits, "connect": connect}
         try:
             async with contextlib.nullcontext() if call.held else self._busy:
                 response = await self._exchange(request, call.most)

@@ -30,13 +30,17 @@ class ClaimNames:
         name = _claim(claims, self.name)
         if not isinstance(name, str) or not name.isprintable() or not name.strip():
             raise Unauthenticated(f"The token has no name in its claim {self.name}.")
+        if len(name) > NAME_CHARACTERS:  # a shortened one could be somebody else's
+            raise Unauthenticated(
+                f"The name in the claim {self.name} has more than {NAME_CHARACTERS} characters."
+            )
         said = _claim(claims, self.roles)
         words = said.split() if isinstance(said, str) else said if isinstance(said, list) else []
         known = [
             self.values[word] for word in words if isinstance(word, str) and word in self.values
         ]
         # The prefix tells it from a name of FL_KEYS, which a stranger may bear at the issuer, too.
-        found = Person(f"oidc:{name[:NAME_CHARACTERS]}", frozenset().union(*known))
+        found = Person(f"oidc:{name}", frozenset().union(*known))
         if not found.roles:
             raise role_missing(
                 f"The token gives no role: its claim {self.roles} must have one of "

@@ -365,6 +365,7 @@ class Clock:
 @pytest.mark.parametrize(("good", "least", "most"), [(0, 6, 13), (1, 270, 303)])
 async def test_who_never_answered_is_given_up_sooner(monkeypatch, good, least, most):
     clock = Clock(monkeypatch)
+    monkeypatch.setattr(connection, "LEAST_CONNECT_SECONDS", 0.0)
     way = Away(clock, good)
     async with Connection("http://coordinator", transport=way) as api:
         for _ in range(good):
