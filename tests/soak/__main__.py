@@ -38,6 +38,7 @@ LONG = [
         {"EVERY_CASE": 1},
     ),
     ("stores away, locked, full", "tests/faults/test_store_away.py", {}),
+    ("bad weather on Lambda", "tests/faults/test_bad_weather.py", {"EVERY_CASE": 1}),
     (
         "answers against OpenAPI",
         "tests/fuzz/test_openapi.py",
