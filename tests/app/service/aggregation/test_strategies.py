@@ -203,6 +203,7 @@ async def test_adam_by_hand(store):
             np.testing.assert_allclose(found["a.weight"], x, rtol=1e-5, atol=1e-6)
 
 
+@BOTH_STORES
 async def test_a_changed_state_is_found(store):
     federation = Federation(store.documents, store.blobs)
     async with federation.serving():

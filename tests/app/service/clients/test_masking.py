@@ -63,6 +63,22 @@ async def test_boxes_are_for_all_neighbours_and_for_nobody_else(federation):
         assert code_of(wrong) == "not-asked-for"
 
 
+async def test_boxes_that_are_sent_twice_stand_and_others_are_refused(federation):
+    experiment_id, clients = await begin(federation, RoundState.SHARING)
+    api = clients[0]._client
+
+    def boxes(last):
+        found = [ForClient(client=f"client-0{n}", box=BOX[:-1] + last) for n in (1, 2, 3)]
+        return PhaseBoxes(attempt=1, boxes=found)
+
+    for _ in range(2):
+        receipt = await api.send_boxes(experiment_id, 1, boxes("2"))
+        assert receipt.state is RoundState.SHARING
+    with pytest.raises(StateConflict) as other:
+        await api.send_boxes(experiment_id, 1, boxes("3"))
+    assert code_of(other) == "already-sent"
+
+
 async def test_only_the_shares_that_the_sum_needs_are_taken(federation):
     """No key of a client whose update is in the sum, and nothing of a stranger."""
     experiment_id, clients = await begin(federation, RoundState.UNMASKING)
@@ -74,6 +90,20 @@ async def test_only_the_shares_that_the_sum_needs_are_taken(federation):
         with pytest.raises(StateConflict) as wrong:
             await api.send_answer(experiment_id, 1, PhaseAnswer(attempt=1, **answer))
         assert code_of(wrong) == "not-asked-for"
+
+
+async def test_shares_that_are_sent_twice_stand_and_others_are_refused(federation):
+    experiment_id, clients = await begin(federation, RoundState.UNMASKING)
+    api = clients[0]._client
+    for share, stands in ((SHARE, True), (SHARE, True), ("3" * 132, False)):
+        seeds = [ShareOf(client=f"client-0{n}", share=share) for n in range(4)]
+        answer = PhaseAnswer(attempt=1, seeds=seeds, keys=[])
+        if stands:
+            await api.send_answer(experiment_id, 1, answer)
+            continue
+        with pytest.raises(StateConflict) as other:
+            await api.send_answer(experiment_id, 1, answer)
+        assert code_of(other) == "already-sent"
 
 
 async def test_an_update_in_the_clear_is_refused(federation):
