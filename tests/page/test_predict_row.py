@@ -15,7 +15,7 @@ from client_sdk.task.own_data.table_site import agreement_of
 from client_sdk.task.own_data.table_task import TableTask
 from client_sdk.tools.predict_table import predict_table
 from serverless_fl.domain.agreement import metadata_of, published
-from serverless_fl.wire.views import ScaleView
+from serverless_fl.wire.agreement import ScaleView
 from tests.support.browser import axe, give_key
 from tests.support.plain_http import create
 
