@@ -104,8 +104,9 @@ def speed() -> Table:
 
     runs = bench["peers"]["default"]
     _pair(add, "MNIST's default run, beside Flower: seconds", runs[OURS], runs[FLOWER])
-    _accuracies(table, "... accuracy", runs[OURS], runs[FLOWER])
     runs, rounds = peers["default"], peers["rounds"]
+    _pair(add, f"MNIST, {rounds} rounds, beside Flower: seconds", runs[OURS], runs[FLOWER])
+    _accuracies(table, "... accuracy", runs[OURS], runs[FLOWER])
     what = f"MNIST, {rounds} rounds, beside PyTorch alone: seconds"
     _pair(add, what, runs[OURS], runs[PLAIN])
     flute = peers["flute"]

@@ -1,7 +1,7 @@
 """The default run beside Flower, pfl-research and FedJAX on the same work, and FLUTE's small one.
 
     python -m benchmarks.peers.peers [--full --data-dir DIR]
-    python -m benchmarks.peers.peers --rounds 3 --seeds 0 1 2 --data-dir DIR   a quarter of an hour
+    python -m benchmarks.peers.peers --rounds 3 --seeds $(seq 0 9) --data-dir DIR   half an hour
 
 Each peer runs in a virtual environment of its own under .venv-peers, made on first use. All get the
 same examples in memory, the same shards, the same initial weights; ours goes through the
