@@ -301,6 +301,22 @@ def studied(name: str, part: int = 0) -> Table:
     return [["not measured yet"], ["---"], [command]]
 
 
+def functions() -> Table:
+    """An experiment of functions alone: what its clients' turns and its coordinator cost."""
+    found = result("functions")
+    seconds, clients = found["seconds_of_a_turn"], found["clients_usd_a_round"]
+    cells = {
+        "clients": str(found["clients"]),
+        "rounds": str(found["rounds"]),
+        "accuracy": f"{found['accuracy']:.2%}",
+        "turns, of them trained": f"{found['turns']}, {found['turns_that_trained']}",
+        "seconds of a turn, median": f"{statistics.median(seconds):.2f}",
+        "clients, USD a round": f"{clients:.4f}",
+        "coordinator, USD a round": f"{found['coordinator_usd_a_round']:.4f}",
+    }
+    return [list(cells), ["---:"] * len(cells), list(cells.values())]
+
+
 TABLES: dict[str, Callable[[], Table]] = {
     "accuracy": accuracy,
     "speed": speed,
@@ -312,6 +328,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "breast_cancer": breast_cancer,
     "membership": lambda: membership.table(result("membership")),
     "memory": memory,
+    "functions": functions,
     "labels": lambda: studied("labels"),
     "labels_costs": lambda: studied("labels", 1),
     "malicious": lambda: studied("malicious"),
