@@ -16,14 +16,12 @@ from serverless_fl.privacy.secure.agreement import new_secret, public_key
 from serverless_fl.privacy.secure.identity import Identity, Pins
 from tests.support.helped import HELPED, begin_helped, join_helper
 from tests.support.masked import (
-    INITIAL,
     MASKED,
     Drifting,
     enrolled,
-    model,
     require_mean,
+    require_means,
     take_turns,
-    weighted,
 )
 
 
@@ -36,15 +34,7 @@ async def test_the_model_is_the_mean_and_verify_recomputes_it(federation, fresh_
     )
     done = await take_turns(federation, clients)
     assert (done.state, done.model_version) == ("completed", 2)
-    before = INITIAL
-    step = 0.5 / ((2 ** (int(words[4:]) - 1) - 1) // 4) * 11 / 42  # most examples, all examples
-    for number in (1, 2):
-        after = await model(federation, experiment_id, number)
-        assert (after["steps"] == 3).all()
-        for name in ("a.weight", "b.weight"):
-            exact = before[name] + weighted(trainer, clients, range(4), number, name)
-            assert np.abs(after[name] - exact).max() <= 4 * step + 2e-7
-        before = after
+    await require_means(federation, experiment_id, clients, trainer, words)
     round_ = await federation.admin.round(experiment_id, 1)
     assert (round_.attempt, round_.num_examples) == (1, 42)
     expected = np.dot([0, 1, 2, 3], [len(client._indices) for client in clients]) / 42

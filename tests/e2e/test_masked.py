@@ -14,13 +14,11 @@ from client_sdk.tools.verify import verify
 from client_sdk.trust.limits import Limits
 from tests.support.federation import key_of
 from tests.support.masked import (
-    INITIAL,
     Drifting,
     begin,
-    model,
     require_mean,
+    require_means,
     take_turns,
-    weighted,
 )
 from tests.support.sample import sample
 
@@ -35,15 +33,7 @@ async def test_the_model_is_the_mean_and_verify_recomputes_it(federation, words)
     experiment_id, clients, trainer = await begin(federation, mask_words=words)
     done = await take_turns(federation, clients)
     assert (done.state, done.model_version) == ("completed", 2)
-    before = INITIAL
-    step = 0.5 / ((2 ** (int(words[4:]) - 1) - 1) // 4) * 11 / 42  # most examples, all examples
-    for number in (1, 2):
-        after = await model(federation, experiment_id, number)
-        assert (after["steps"] == 3).all()
-        for name in ("a.weight", "b.weight"):
-            exact = before[name] + weighted(trainer, clients, range(4), number, name)
-            assert np.abs(after[name] - exact).max() <= 4 * step + 2e-7
-        before = after
+    await require_means(federation, experiment_id, clients, trainer, words)
     round_ = await federation.admin.round(experiment_id, 1)
     assert round_.num_examples == 42
     assert {u.num_examples for u in round_.updates} == {1}

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
 from app.store.sqlite import SQLiteDocuments
-from serverless_fl.domain.records import UpdateCommit
 from serverless_fl.privacy.secure.fixed_point import FixedPoint, encode_counts
 from serverless_fl.privacy.secure.helper import seal
 from serverless_fl.privacy.secure.streams import COUNTS, apply_streams
-from serverless_fl.privacy.secure.unmasking import counts_to_text
-from serverless_fl.weights import codec, encodings, spans
-from serverless_fl.weights.header import layout_of
 from tests.support import sample
-from tests.support.crashes import noise
 from tests.support.dying import Died, DyingStore, Fuse
 from tests.support.federation import Federation
 from tests.support.helped import NearHelper, fingerprint, helping
@@ -36,18 +29,7 @@ class HelpedClient(Client):
         counts = encode_counts(terms.metrics, 5 + slot, {"loss_before": float(slot)})
         apply_streams(words, [stream])
         apply_streams(counts, [stream], sequence=COUNTS)
-        form = encodings.encoded_layout(layout_of(noise(0, size=SIZE)), "masked-uint32")
-        data = form.header + bytes(codec.pack(spans.whole(form), {"w": words}))
-        sha = hashlib.sha256(data).hexdigest()
-        commit = UpdateCommit(
-            sha256=sha,
-            parts=[sha],
-            num_examples=1,
-            attempt=round_.attempt,
-            counts=counts_to_text(counts),
-            seal=made.text,
-        )
-        await self.run.late(lambda c: c.updates.commit(self.record, number, commit, data))
+        await self._send(round_, words, counts, made.text)
 
 
 class Mortal(NearHelper):

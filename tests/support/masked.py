@@ -91,6 +91,19 @@ async def require_mean(federation, experiment_id, clients, trainer, slots):
     assert all(found.good for found in findings), findings
 
 
+async def require_means(federation, experiment_id, clients, trainer, words):
+    """Models 1 and 2 are the means of all four clients' updates, but for the words' rounding."""
+    before = INITIAL
+    step = 0.5 / ((2 ** (int(words[4:]) - 1) - 1) // 4) * 11 / 42  # most examples, all examples
+    for number in (1, 2):
+        after = await model(federation, experiment_id, number)
+        assert (after["steps"] == 3).all()
+        for name in ("a.weight", "b.weight"):
+            exact = before[name] + weighted(trainer, clients, range(4), number, name)
+            assert np.abs(after[name] - exact).max() <= 4 * step + 2e-7
+        before = after
+
+
 async def take_turns(federation, clients, lost=None, most=200):
     """Let clients take turns until the experiment ends; gives how it ended.
 

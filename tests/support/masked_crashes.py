@@ -111,10 +111,13 @@ class Client:
         found, one = await self._party(round_)
         self.notes = one.settle_sharers(found.sharers)
         terms, draw = one.context.terms, np.random.default_rng([number, slot])
-        point = FixedPoint.of(terms)
-        words = point.encode(draw.uniform(-1, 1, SIZE), 5 + slot, draw)
+        words = FixedPoint.of(terms).encode(draw.uniform(-1, 1, SIZE), 5 + slot, draw)
         counts = encode_counts(terms.metrics, 5 + slot, {"loss_before": float(slot)})
         one.mask(words, counts, found.sharers)
+        await self._send(round_, words, counts)
+
+    async def _send(self, round_, words, counts, seal=""):
+        """Send a masked update and its counts; `seal` is that of an update for a helper."""
         form = encodings.encoded_layout(layout_of(noise(0, size=SIZE)), "masked-uint32")
         data = form.header + bytes(codec.pack(spans.whole(form), {"w": words}))
         sha = hashlib.sha256(data).hexdigest()
@@ -124,8 +127,9 @@ class Client:
             num_examples=1,
             attempt=round_.attempt,
             counts=counts_to_text(counts),
+            seal=seal,
         )
-        await self.run.late(lambda c: c.updates.commit(self.record, number, commit, data))
+        await self.run.late(lambda c: c.updates.commit(self.record, round_.number, commit, data))
 
 
 class Run:
