@@ -188,7 +188,7 @@ class MemberCaller:
     """A holder of any key or token of an experiment.
 
     `source` is the name under which it reports evaluations: `central` for an owner, a client's id,
-    or empty for whoever may report none. `name` stands in records.
+    or empty for somebody who may report none. `name` stands in records.
     """
 
     source: str

@@ -2,8 +2,8 @@
 
 The proxy has checked that the certificate is of an authority that the operator trusts, that it is
 valid, and that the client has its key. The coordinator reads whose it is. Headers count only from a
-proxy of FL_TRUSTED_PROXIES, by the address at the other end of the connection: whoever else sends
-one is refused, so that a forgotten setting shows at once.
+proxy of FL_TRUSTED_PROXIES, by the address at the other end of the connection. A request of anybody
+else that has such a header is refused, so that a forgotten setting shows at once.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class ClientCertificates:
     def of(self, scope: Scope) -> ClientCertificate | None:
         """Give the certificate that the caller has shown to the proxy; None if there is none.
 
-        Raises Forbidden for a header of whoever is no trusted proxy, for one that is no
+        Raises Forbidden for a header that no trusted proxy has sent, for one that is no
         certificate, and where there is none although clients need one.
         """
         found = None
