@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -336,20 +336,10 @@ class Settings(BaseSettings):
     @field_validator("helper_url")
     @classmethod
     def _address_only(cls, value: str | None) -> str | None:
-        try:
-            parts = urlsplit(value or "")
-            is_address = bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_address = False
-        if value is not None and (
-            not is_address
-            or parts.scheme not in ("http", "https")
-            or "@" in parts.netloc
-            or parts.query
-            or parts.fragment
-            or not (value.isascii() and value.isprintable() and " " not in value)
-        ):
-            raise ValueError("must be an address such as https://helper.example.org")
+        if value is not None:
+            parts = _http_address(value)
+            if parts is None or parts.query or parts.fragment or not _is_one_word(value):
+                raise ValueError("must be an address such as https://helper.example.org")
         return value
 
     @field_validator("helper_key")
@@ -405,17 +395,12 @@ class Settings(BaseSettings):
         if len(found) > MOST_WEBHOOKS:
             raise ValueError(f"must name at most {MOST_WEBHOOKS} addresses")
         for url in found:
-            try:
-                parts = urlsplit(url)
-                is_address = bool(parts.hostname) and parts.port != 0
-            except ValueError:
-                is_address = False
-            if not is_address or parts.scheme not in ("http", "https") or "@" in parts.netloc:
+            if _http_address(url) is None:
                 raise ValueError(
                     "each must be an http:// or https:// address without a user's name, such as "
                     "https://example.org/hook"
                 )
-            if not (url.isascii() and url.isprintable() and " " not in url):
+            if not _is_one_word(url):
                 raise ValueError("each must be of printable ASCII characters")
         return value
 
@@ -553,6 +538,21 @@ def _sentence(error: ValidationError) -> str:
         what = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{names.get(where, where)}: {what[:1].lower()}{what[1:]}")
     return "; ".join(faults) + "."
+
+
+def _http_address(url: str) -> SplitResult | None:
+    """The parts of an http:// or https:// address without a user's name; None of another text."""
+    try:
+        parts = urlsplit(url)
+        is_address = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    known = is_address and parts.scheme in ("http", "https") and "@" not in parts.netloc
+    return parts if known else None
+
+
+def _is_one_word(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _webhook_key(secret: SecretStr) -> bytes:
