@@ -242,12 +242,12 @@ async def delete_experiment(
     await service.deletion.delete(experiment_id, by, stop=stop)
 
 
-@key.get("/key", status_code=204, summary="Check a key", responses=responses(401, 503))
+@key.get("/key", status_code=204, summary="Check a key", responses=responses(401, 403, 503))
 async def check_key(caller: CallingPerson) -> None:
     """Answers 204 if the key is the admin key, or another person's. Changes nothing."""
 
 
-@key.get("/me", summary="Say who calls", responses=responses(401, 503))
+@key.get("/me", summary="Say who calls", responses=responses(401, 403, 503))
 async def show_caller(caller: CallingPerson) -> views.PersonView:
     """Gives the name under which the key's holder stands in records, and what it may do."""
     return views.PersonView(name=caller.name, roles=sorted(caller.roles))

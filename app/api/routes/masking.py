@@ -62,7 +62,7 @@ async def get_unmasking(
     "/rounds/{number}/helper-words",
     summary="What the helper adds to a masked sum",
     response_class=Response,
-    responses=responses(401, 404, 409, 422, 503)
+    responses=responses(401, 403, 404, 409, 422, 503)
     | {200: {"content": {"application/octet-stream": {}}}},
     dependencies=[OwnersOnly],
 )
