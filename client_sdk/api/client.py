@@ -230,9 +230,10 @@ class CoordinatorClient:
             await self.connection.request("GET", f"/experiments/{experiment_id}/models{query}"),
         )
 
-    async def clients(self, experiment_id: str) -> list[views.ClientView]:
-        """The first thousand clients that have enrolled, by slot."""
-        path = f"/experiments/{experiment_id}/clients"
+    async def clients(self, experiment_id: str, after: int | None = None) -> list[views.ClientView]:
+        """The first thousand clients that have enrolled, by slot; of those after slot `after`."""
+        query = "" if after is None else f"?after={after}"
+        path = f"/experiments/{experiment_id}/clients{query}"
         return parse(_CLIENTS, await self.connection.request("GET", path))
 
     async def download_model(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from client_sdk.api.client import CoordinatorClient
-from client_sdk.errors import BadAnswer, CorruptDownload, NotThere
+from client_sdk.errors import BadAnswer, CorruptDownload, NotAuthorised, NotThere
 from client_sdk.tools.recompute import Contributed, Recomputed, difference, trained
 from client_sdk.tools.unmask import masked_words, unmasked_mean
 from serverless_fl.aggregation import strategy_of
@@ -20,9 +20,10 @@ from serverless_fl.aggregation.facts import round_facts, update_facts
 from serverless_fl.aggregation.strategy import RoundFacts, UpdateFacts
 from serverless_fl.domain import provenance
 from serverless_fl.domain.agreement import SCALES, published
+from serverless_fl.domain.derivation import secret_ticket
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import FEDERATED, WEIGHTS, Config
-from serverless_fl.domain.ledger import LedgerEntry, most_participations
+from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.domain.lineage import rounds_of
 from serverless_fl.domain.round import RoundState
 from serverless_fl.privacy import Taken, mechanism_of
@@ -53,15 +54,18 @@ async def verify(
     """Check the chain of all models, and recompute those of `rounds` (default: all that are kept).
 
     `on_finding` gets each finding at once. A round whose updates are no longer kept cannot be
-    checked, and its finding says so; those of the last `keep_updates` rounds must be kept.
+    checked, and its finding says so; those of the last `keep_updates` rounds must be kept. So does
+    the finding of a round that the caller is not shown because its cohort is secret.
 
-    Raises RequestRefused (it needs the admin key), CoordinatorUnreachable.
+    Raises RequestRefused (it needs the key of the admin or the owner), CoordinatorUnreachable.
     """
     check = _Check(client, await client.experiment(experiment_id), on_finding)
     models = await client.models(experiment_id)
     for parent, model in zip([None, *models[:-1]], models, strict=True):
-        round_ = await client.round(experiment_id, model.version) if model.version else None
+        round_ = await check.round(model.version) if model.version else None
         check.chain(parent, model, round_)
+        if round_ is not None:
+            await check.cohort(round_)
         wanted = rounds is None or model.version in rounds
         if wanted and round_ is not None and parent is not None:
             await check.recompute(parent, model, round_, models[-1].version)
@@ -84,6 +88,55 @@ class _Check:
         self._mechanism = mechanism_of(self._config)
         self._secret: bytes | None = None
         self._taken: list[list[int]] = []  # the slots of each round so far
+        self._slots: dict[int, views.ClientView] | None = None  # the clients, for secret cohorts
+
+    async def round(self, number: int) -> views.RoundView | None:
+        """A round's record; None, with a finding, if the caller is not shown it."""
+        try:
+            return await self._client.round(self._experiment.id, number)
+        except NotAuthorised as error:
+            if error.code != "secret-cohorts":
+                raise
+        self._note(
+            number,
+            None,
+            "its cohort, updates, noise and ledger cannot be checked: the cohorts are secret, and "
+            "this key shows neither them nor the secret",
+        )
+        return None
+
+    async def cohort(self, round_: views.RoundView) -> None:
+        """Check that those took part whom the secret draws, if the cohorts are secret."""
+        if not self._config.secret_cohorts:
+            return
+        if self._secret is None:
+            self._secret = await self._client.noise_secret(self._experiment.id)
+        if self._slots is None:
+            self._slots = await self._enrolled()
+        rate = self._config.clients_per_round / self._config.clients
+        own = self._secret, round_.number, round_.attempt
+        drawn = {s for s in range(self._config.clients) if secret_ticket(*own, s) < rate}
+        cohort = {_slot(client) for client in round_.cohort}
+        there = {
+            slot
+            for slot, client in self._slots.items()
+            if client.enrolled_at <= round_.opened_at and client.revoked_at is None
+        }
+        # Who else could be drawn then is on record by its number alone: some may be revoked now.
+        known = len(there) == round_.clients
+        faults = []
+        if extra := sorted(cohort - drawn):
+            faults.append(f"client {extra[0]} was asked, but the secret does not draw it")
+        if known and (lacking := sorted(drawn & there - cohort)):
+            faults.append(f"client {lacking[0]} was not asked, but the secret draws it")
+        good = f"its cohort of {len(cohort)} clients is {'' if known else 'among '}the secret's"
+        self._note(round_.number, not faults, "; ".join(faults) or good)
+
+    async def _enrolled(self) -> dict[int, views.ClientView]:
+        found: dict[int, views.ClientView] = {}
+        while page := await self._client.clients(self._experiment.id, max(found, default=None)):
+            found.update((_slot(client.id), client) for client in page)
+        return found
 
     def _note(self, version: int, good: bool | None, message: str) -> None:
         self.findings.append(Finding(version, good, message))
@@ -269,16 +322,16 @@ class _Check:
                 whole=[update.scale == 1.0 for update in updates],
             ),
             key,
-            most_participations(self._taken),
+            self._mechanism.participations(self._taken),
             hashlib.sha256(self._secret).hexdigest(),
         )
         found = _entry(model)
         if found is None:
             return "its entry in the ledger of privacy is missing"
-        for name, value in ours.plain.items():
-            theirs = found.plain[name]
-            same = value == theirs if isinstance(value, str) else math.isclose(value, theirs)
-            if not same:
+        for name, value in (ours.plain | {"sampling_rate": ours.sampling_rate}).items():
+            theirs = getattr(found, name)
+            numbers = isinstance(value, (int, float)) and isinstance(theirs, (int, float))
+            if not (math.isclose(value, theirs) if numbers else value == theirs):
                 return f"{name} in the ledger of privacy is {theirs}, but the updates give {value}"
         return None
 

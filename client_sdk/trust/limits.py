@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.domain.experiment import OFF
+from serverless_fl.privacy import mechanism_of
 from serverless_fl.wire.views import ExperimentView
 
 
@@ -39,9 +41,13 @@ class Limits:
 
     def epsilon_fault(self, view: ExperimentView) -> str | None:
         """Say why another round of the experiment does not suit; None if it does."""
-        most, mechanism = self.max_epsilon, view.config.privacy
+        most = self.max_epsilon
         if most is None:
             return None
+        try:
+            mechanism = mechanism_of(view.config.to_config())
+        except InvalidConfig as error:
+            return f"The experiment's settings contradict each other: {error}"
         if not mechanism.keeps_ledger:
             return (
                 f"This client spends an epsilon of {most:g} at most (max_epsilon), but the "

@@ -70,8 +70,10 @@ class Offer:
             return f"{seen}; no differential privacy."
         budget = self.config.budget_epsilon
         until = "without a budget" if budget is None else f"up to an epsilon of {budget:g}"
+        claimed = " counting on secret cohorts" if self.config.secret_cohorts else ""
         return (
-            f"{seen}; models are differentially private for a client ({mechanism.name}), {until}."
+            f"{seen}; models are differentially private for a client ({mechanism.name}), "
+            f"{until}{claimed}."
         )
 
     def _who(self) -> str:

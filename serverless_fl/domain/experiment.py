@@ -18,6 +18,7 @@ from serverless_fl.domain.task_name import TaskName
 
 WEIGHTS = "weights"  # the encoding of plain weights
 FEDAVG, SYNCHRONOUS, UNIFORM = Choice("fedavg"), Choice("synchronous"), Choice("uniform")
+HIDDEN = "secret"  # the selection whose cohorts nobody can compute without the secret
 CONSTANT, NO_MECHANISM = Choice("constant"), Choice("none")
 COMMON, OWN = "common", "own"  # whose data the parties train on
 # Whether single updates are hidden from the coordinator, and who else knows their masks.
@@ -249,6 +250,11 @@ class Config:
         if self.secure:
             return max(self.quorum or 0, secure_quorum(self.clients_per_round))
         return math.ceil(self.clients_per_round / 2) if self.quorum is None else self.quorum
+
+    @property
+    def secret_cohorts(self) -> bool:
+        """Whether nobody knows who takes part in a round, but for those who may see the secret."""
+        return self.selection.name == HIDDEN
 
     @property
     def secure(self) -> bool:

@@ -20,6 +20,9 @@ class LedgerEntry:
     it. `epsilon`: what all versions so far cost the client that took part most often,
     `participations` times. Both hold with `delta`. `secret_sha256` is the SHA-256 of the secret
     that the noise is drawn from.
+
+    With secret cohorts `sampling_rate` is a client's chance to take part in a round. Then both
+    numbers count on nobody knowing who did, and `participations` are all rounds so far.
     """
 
     clip: float
@@ -30,6 +33,7 @@ class LedgerEntry:
     delta: float
     participations: int
     secret_sha256: str
+    sampling_rate: float | None = None
 
     @property
     def meaning(self) -> str:
@@ -41,14 +45,27 @@ class LedgerEntry:
         return (
             "If one client had contributed nothing, models like these would be at most "
             f"{times} times more or less likely, but for a probability of {self.delta:g} (delta). "
-            f"That is for the client that took part most often, {self.participations} times; the "
-            f"metrics that clients report are not covered.{promise}"
+            f"{self._counted}; the metrics that clients report are not covered.{promise}"
+        )
+
+    @property
+    def _counted(self) -> str:
+        """Whether amplification by sampling is claimed, and for which client the number holds."""
+        if self.sampling_rate is None:
+            return f"That is for the client that took part most often, {self.participations} times"
+        return (
+            f"That is for any client, after {self.participations} rounds with a chance of "
+            f"{self.sampling_rate:.3g} to take part in each (amplification by sampling), and holds "
+            "against those who are not shown who took part"
         )
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The form of documents and digests."""
-        return asdict(self)
+        """The form of documents and digests. It lacks the sampling rate where there is none."""
+        found = asdict(self)
+        if self.sampling_rate is None:
+            del found["sampling_rate"]
+        return found
 
 
 def most_participations(rounds: Iterable[Iterable[int]]) -> int:

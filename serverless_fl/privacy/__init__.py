@@ -28,4 +28,4 @@ def mechanism_of(config: Config) -> Mechanism:
 
     Another release may have stored a mechanism that this one does not know.
     """
-    return stored(config.privacy, MECHANISMS, "privacy mechanism")
+    return stored(config.privacy, MECHANISMS, "privacy mechanism").within(config)

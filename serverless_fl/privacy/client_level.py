@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from serverless_fl.domain.errors import BadWeights
-from serverless_fl.domain.experiment import FEDERATED, SYNCHRONOUS, Config
+from serverless_fl.domain.experiment import FEDERATED, HIDDEN, SYNCHRONOUS, Config
 from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.privacy.accounting import epsilon_of
 from serverless_fl.privacy.mechanism import Aggregator, Bounds, Mechanism, Taken
+from serverless_fl.privacy.sampling import Sampling, sampled_epsilon, sampling_fault
 
 if TYPE_CHECKING:
     from serverless_fl.privacy.noise import Noise
     from serverless_fl.weights.spans import Piece, Step
 
-_BLIND = ("uniform", "by-size", "least-recent", "responsive")  # selections that see no update
+# Selections that see no update
+_BLIND = ("uniform", "by-size", "least-recent", "responsive", HIDDEN)
 
 
 class ClientLevel(Mechanism):
     """Clips each update, and adds Gaussian noise to their mean, in the coordinator.
 
-    Every participation is accounted at its full cost, because anybody can compute the cohorts of
-    an experiment. The promise is about a client's contribution: two runs that differ in whether a
-    client's updates are all 0 are alike. Who takes part, and how many examples it has, is taken as
-    known.
+    The promise is about a client's contribution: two runs that differ in whether a client adds
+    anything to the sums are alike. Where anybody can compute the cohorts of an experiment, who
+    takes part is taken as known, and every participation is accounted at its full cost. Where the
+    cohorts are secret, each round is accounted as one in which the client takes part by chance
+    (`sampling`), and the sum is divided by the mean size of a cohort, because its own size would
+    tell of it.
     """
 
     noise_multiplier: float = Field(
@@ -59,8 +63,18 @@ class ClientLevel(Mechanism):
         "all weigh the same",
     )
 
+    _sampling: Sampling | None = PrivateAttr(None)  # of secret cohorts
+
     wraps_step: ClassVar[bool] = True
     keeps_ledger: ClassVar[bool] = True
+
+    def within(self, config: Config) -> Self:
+        sampling = Sampling.of(config)
+        if sampling is None:
+            return self
+        found = self.model_copy()
+        found._sampling = sampling
+        return found
 
     def fault(self, config: Config) -> str | None:
         if fault := super().fault(config):
@@ -87,11 +101,21 @@ class ClientLevel(Mechanism):
                 f"delta ({self.delta:g}) must be below 1/{config.clients}, one by the number of "
                 "clients: else the data of one whole client may be published."
             )
+        if config.secret_cohorts and (fault := self._secret_fault(config)):
+            return fault
         return self.budget_fault(config)
+
+    def _secret_fault(self, config: Config) -> str | None:
+        if self.max_weight is not None:
+            return (
+                f"max_weight ({self.max_weight}) divides the sum by what the drawn clients weigh, "
+                "and selection (secret) must not tell who they are: leave max_weight out."
+            )
+        return sampling_fault(config, self.delta)
 
     def budget_fault(self, config: Config) -> str | None:
         """Say why no round fits into the budget; None if one does."""
-        budget, first = config.budget_epsilon, self.epsilon(1)
+        budget, first = config.budget_epsilon, self.within(config).epsilon(1)
         if budget is None or first <= budget:
             return None
         return (
@@ -137,18 +161,31 @@ class ClientLevel(Mechanism):
 
     def deviation(self, before: LedgerEntry | None, weights: Sequence[float]) -> float:
         most = 1.0 if self.max_weight is None else float(self.max_weight)
-        return self.updates_multiplier * self.clip_in(before) * most / sum(weights)
+        total = sum(weights) if self._sampling is None else self._sampling.expected
+        return self.updates_multiplier * self.clip_in(before) * most / total
 
     def wrap_step(self, step: Step, elements: Piece, noise: Noise | None = None) -> Step:
         assert noise is not None  # noqa: S101  (the mechanism keeps a ledger)
-        drawn = noise.of(elements)
+        drawn, sampling = noise.of(elements), self._sampling
 
         def noisy(base, reduced, state, facts):  # type: ignore[no-untyped-def]
-            return step(base, {**reduced, "weights": reduced["weights"] + drawn}, state, facts)
+            mean = reduced["weights"]
+            if sampling is not None:  # all weigh 1, and the others of the mean cohort add nothing
+                mean = base + len(facts.updates) / sampling.expected * (mean - base)
+            return step(base, {**reduced, "weights": mean + drawn}, state, facts)
 
         return noisy
 
+    def participations(self, rounds: Iterable[Iterable[int]]) -> int:
+        """Of secret cohorts, all rounds: a client may have been in each."""
+        if self._sampling is None:
+            return super().participations(rounds)
+        return sum(1 for _ in rounds)
+
     def epsilon(self, participations: int) -> float:
+        if self._sampling is not None:
+            rate, noise = self._sampling.rate, self.noise_multiplier
+            return sampled_epsilon(rate, noise, participations, self.delta)
         return epsilon_of(math.sqrt(participations) / self.noise_multiplier, self.delta)
 
     def next_clip(self, before: LedgerEntry | None, taken: Taken, key: bytes) -> float:
@@ -167,4 +204,5 @@ class ClientLevel(Mechanism):
             delta=self.delta,
             participations=participations,
             secret_sha256=secret,
+            sampling_rate=None if self._sampling is None else self._sampling.rate,
         )

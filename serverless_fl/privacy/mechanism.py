@@ -11,13 +11,13 @@ loads it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from serverless_fl.alternatives import Alternative
 from serverless_fl.domain.experiment import Config
-from serverless_fl.domain.ledger import LedgerEntry
+from serverless_fl.domain.ledger import LedgerEntry, most_participations
 
 if TYPE_CHECKING:
     from serverless_fl.privacy.noise import Noise
@@ -61,6 +61,10 @@ class Mechanism(Alternative):
 
     wraps_step: ClassVar[bool] = False
     keeps_ledger: ClassVar[bool] = False  # whether it adds noise of a secret, and writes `entry`
+
+    def within(self, config: Config) -> Self:
+        """Give the mechanism as it works in an experiment with these settings."""
+        return self
 
     def fault(self, config: Config) -> str | None:
         """Say why the experiment's other settings do not suit; None if they do."""
@@ -124,6 +128,10 @@ class Mechanism(Alternative):
         Take +, -, *, / and square roots only, as in `Strategy.step`.
         """
         raise NotImplementedError
+
+    def participations(self, rounds: Iterable[Iterable[int]]) -> int:
+        """Give how often a client has taken part at most, of the slots of each round's updates."""
+        return most_participations(rounds)
 
     def epsilon(self, participations: int) -> float:
         """Give what rounds cost a client that takes part so often."""

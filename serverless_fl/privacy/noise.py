@@ -14,11 +14,11 @@ that may leak (docs/privacy.md).
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
+from serverless_fl.domain.derivation import derive
 from serverless_fl.weights.spans import Piece
 
 BLOCK = 4096  # elements of one call of SHAKE-256
@@ -77,13 +77,13 @@ class Noise:
 
     def of_word(self, word: str) -> float:
         """Give a number of deviation 1 that belongs to a word and to no tensor's element."""
-        bits = hashlib.shake_256(_seed(self.key, b"word", word.encode())).digest(8)
+        bits = derive(self.key, b"word", word.encode(), size=8)
         return float(normal(np.frombuffer(bits, "<u8"))[0])
 
 
 def round_key(secret: bytes, number: int) -> bytes:
     """Give the key of a round's noise."""
-    return hashlib.shake_256(_seed(secret, b"round", str(number).encode())).digest(32)
+    return derive(secret, b"round", str(number).encode())
 
 
 def normal(bits: np.ndarray) -> np.ndarray:
@@ -120,11 +120,4 @@ def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], r: np.ndar
 
 
 def _bits(key: bytes, tensor: str, block: int) -> bytes:
-    return hashlib.shake_256(_seed(key, b"tensor", tensor.encode(), block)).digest(8 * BLOCK)
-
-
-def _seed(key: bytes, kind: bytes, name: bytes, number: int = 0) -> bytes:
-    """Fields of known lengths, so that no two seeds are the same bytes."""
-    return b"".join(
-        [len(key).to_bytes(4), key, len(kind).to_bytes(4), kind, number.to_bytes(8), name]
-    )
+    return derive(key, b"tensor", tensor.encode(), block, size=8 * BLOCK)

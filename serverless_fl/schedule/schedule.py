@@ -45,7 +45,7 @@ class Invitation:
 
     `enrolled` are the slots that may be invited. For a further attempt, `reported` are the slots
     whose updates stay, and `absent` the cohort of the attempt before. `known` is what the store
-    holds of clients, as far as the schedule `reads` it.
+    holds of clients, and `secret` the experiment's secret, as far as the schedule `reads` them.
     """
 
     number: int
@@ -54,6 +54,7 @@ class Invitation:
     reported: Collection[int] = ()
     absent: Collection[int] = ()
     known: Mapping[int, Known] = field(default_factory=dict)
+    secret: bytes = field(default=b"", repr=False)
 
 
 class Schedule(Alternative):

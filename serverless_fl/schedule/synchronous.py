@@ -78,6 +78,8 @@ class Synchronous(Schedule):
                 attempt=asked.attempt,
                 deadline_seconds=config.deadline_seconds,
                 least=max(0, config.updates_to_close - len(kept)),
+                clients=config.clients,
+                secret=asked.secret,
             )
             kept.update(selection.draw(draw, free, missing, asked.known))
         return tuple(sorted(kept))

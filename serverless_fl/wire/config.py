@@ -397,7 +397,7 @@ class ExperimentConfig(Body):
         Raises InvalidConfig if two of them contradict each other.
         """
         config = Config.of(self.model_dump(exclude_defaults=True))
-        for chosen in (self.schedule, self.privacy):
+        for chosen in (self.schedule, self.selection, self.privacy):
             if fault := chosen.fault(config):
                 raise InvalidConfig(fault)
         if fault := self.privacy.strategy_fault(self.strategy):

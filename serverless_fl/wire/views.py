@@ -213,8 +213,17 @@ class LedgerView(Answer):
         examples=[2.31],
     )
     delta: FiniteFloat = Field(gt=0, lt=1, description="With which both hold", examples=[1e-5])
-    participations: RoundNumber = Field(description="How often that client took part")
+    participations: RoundNumber = Field(
+        description="How often that client took part; with secret cohorts, all rounds so far"
+    )
     secret_sha256: Sha256 = Field(description="SHA-256 of the secret of which noise is drawn")
+    sampling_rate: FiniteFloat | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="With secret cohorts: a client's chance to take part in a round. Then both "
+        "count on nobody knowing who did (amplification by sampling)",
+    )
 
 
 class NoiseSecret(Answer):

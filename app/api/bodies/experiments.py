@@ -61,6 +61,9 @@ def line_body(listed: ListedExperiment) -> views.ExperimentSummary:
     """A line of the list of experiments."""
     experiment = listed.experiment
     config, best = experiment.config, experiment.best_held_out
+    cost: float | None = listed.cost_usd
+    if config.secret_cohorts:  # both tell about who took part
+        best = cost = None
     return views.ExperimentSummary(
         id=experiment.id,
         name=experiment.name,
@@ -76,7 +79,7 @@ def line_body(listed: ListedExperiment) -> views.ExperimentSummary:
         strategy=config.strategy.name,
         goal=_goal_body(config),
         best=views.BestView(version=best.version, value=best.value) if best else None,
-        cost_usd=listed.cost_usd,
+        cost_usd=cost,
         expires_at=optional_time_of(experiment.expires_at),
         privacy=_privacy_body(experiment),
     )

@@ -14,7 +14,8 @@ from starlette.types import Scope
 from app.api.edge.certificates import ClientCertificates
 from app.service.coordinator import Coordinator, Person, require_certificate
 from app.telemetry import ids
-from serverless_fl.domain.errors import NotFound, Unauthenticated
+from serverless_fl.domain.errors import Forbidden, NotFound, Unauthenticated
+from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.records import CENTRAL, Client, ClientCertificate
 from serverless_fl.wire.bounds import MAX_ROUNDS
 
@@ -245,6 +246,34 @@ async def viewer(request: Request, service: Service) -> None:
 
 
 Viewers = Depends(viewer)
+
+
+async def may_see_rounds(scope: Scope, service: Coordinator, experiment: Experiment) -> bool:
+    """Say whether the caller may be shown who takes part in the rounds of an experiment.
+
+    Of secret cohorts, those may who may read the secret: an admin, and the experiment's owner.
+    """
+    if not experiment.config.secret_cohorts:
+        return True
+    secret = secret_of(scope)
+    if secret is None or service.enrolment.is_token(secret):
+        return False
+    found = await _known_person(scope, service, secret)
+    return found is not None and found.owns(experiment)
+
+
+async def round_viewer(request: Request, service: Service, experiment_id: ExperimentId) -> None:
+    """Raise Forbidden if the caller must not be shown the rounds of an experiment."""
+    experiment = await service.experiments.find(experiment_id)
+    if not await may_see_rounds(request.scope, service, experiment):
+        raise Forbidden(
+            "Who takes part in the rounds of this experiment is secret (its selection), so they "
+            "are shown to the admin and the experiment's owner: send such a key.",
+            code="secret-cohorts",
+        )
+
+
+RoundViewers = Depends(round_viewer)
 
 
 def declare_callers(app: FastAPI, *, issuer: str, public_views: bool) -> None:

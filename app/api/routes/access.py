@@ -13,6 +13,7 @@ from app.api.edge.auth import (
     OwnerName,
     OwnersOnly,
     ReadersOnly,
+    RoundViewers,
     Service,
     ShownCertificate,
     token_first,
@@ -85,7 +86,12 @@ async def show_noise_secret(service: Service, experiment_id: ExperimentId) -> vi
     return views.NoiseSecret(secret=(await service.models.noise_secret(experiment_id)).hex())
 
 
-@reading.get("/audit", summary="Read the audit log", responses=responses(401, 403, 404, 422, 503))
+@reading.get(
+    "/audit",
+    summary="Read the audit log",
+    responses=responses(401, 403, 404, 422, 503),
+    dependencies=[RoundViewers],
+)
 async def read_audit_log(
     service: Service,
     experiment_id: ExperimentId,
@@ -94,7 +100,9 @@ async def read_audit_log(
     ] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[views.AuditEvent]:
-    """Lists who did what, and when; oldest first. For the owner, admins and readers."""
+    """Lists who did what, and when; oldest first. For the owner, admins and readers; where the
+    cohorts are secret, for the owner and admins.
+    """
     return [audit_body(e) for e in await service.audit.events(experiment_id, after, limit)]
 
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.bodies.experiments import experiment_body
 from app.api.edge import routing
-from app.api.edge.auth import ExperimentId, Service, Viewers
+from app.api.edge.auth import ExperimentId, Service, Viewers, may_see_rounds
 from app.api.edge.errors import responses
 from app.api.edge.rate import network
 from app.api.edge.streams import Live
@@ -56,8 +56,9 @@ async def watch_experiment(
 ) -> StreamingResponse:
     """Sends the experiment as it is now, and again after every change. The history of an event
     leaves out rounds that earlier events have shown as closed. Answers 404 where the platform
-    cannot stream (FL_LIVE): poll the experiment instead, after its `retry_after`. A stream reads
-    only; clients' polls and the tick advance the experiment.
+    cannot stream (FL_LIVE), and, where the cohorts are secret, to all but the admin and the owner,
+    because the moments of events tell about updates: poll the experiment instead, after its
+    `retry_after`. A stream reads only; clients' polls and the tick advance the experiment.
     """
     live: Live = request.app.state.live
     if not live.enabled:
@@ -71,6 +72,8 @@ async def watch_experiment(
         place.enter_context(live.place(address))
         mark = await service.watch.mark(experiment_id)
         first = await service.views.as_stored(experiment_id, after_round)
+        if not await may_see_rounds(request.scope, service, first.experiment):
+            raise NotFound("The cohorts of this experiment are secret: poll it instead.")
         stream = _stream(live, service, first, mark, after_round)
         return _Streaming(stream, place.pop_all())
 

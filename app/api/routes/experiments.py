@@ -23,9 +23,11 @@ from app.api.edge.auth import (
     OwnerName,
     OwnersOnly,
     RoundNumber,
+    RoundViewers,
     Service,
     Viewers,
     creator_first,
+    may_see_rounds,
     owner_first,
 )
 from app.api.edge.errors import responses
@@ -265,14 +267,19 @@ async def list_experiments(
 
 @reading.get("/{experiment_id}", summary="Show an experiment", responses=responses(404, 422, 503))
 async def show_experiment(
+    request: Request,
     service: Service,
     experiment_id: ExperimentId,
     after_round: Annotated[
         int, Query(ge=0, le=MAX_ROUNDS, description="Leave out the history up to this round")
     ] = 0,
 ) -> views.ExperimentView:
-    """Shows its settings and state, what it waits for, the open round, and the rounds before."""
-    return experiment_body(await service.views.experiment(experiment_id, after_round))
+    """Shows its settings and state, what it waits for, the open round, and the rounds before. If
+    its cohorts are secret, rounds and costs are shown to the admin and its owner alone.
+    """
+    found = await service.views.experiment(experiment_id, after_round)
+    seen = await may_see_rounds(request.scope, service, found.experiment)
+    return experiment_body(found if seen else found.without_rounds)
 
 
 @reading.get(
@@ -290,7 +297,8 @@ async def list_clients(
 @reading.get(
     "/{experiment_id}/rounds/{number}",
     summary="Show a round",
-    responses=responses(404, 422, 503),
+    responses=responses(403, 404, 422, 503),
+    dependencies=[RoundViewers],
 )
 async def show_round(
     service: Service,

@@ -41,7 +41,7 @@ from serverless_fl.aggregation.strategy import Reduction
 from serverless_fl.domain.agreement import published
 from serverless_fl.domain.errors import DigestMismatch
 from serverless_fl.domain.experiment import FEDERATED, Experiment
-from serverless_fl.domain.ledger import LedgerEntry, most_participations
+from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.domain.records import Blob, Cell, ModelVersion, Update
 from serverless_fl.domain.round import Round, RoundState
 from serverless_fl.privacy import Taken, mechanism_of
@@ -178,7 +178,7 @@ class Aggregation:
                 whole=[update.scale == 1.0 for update in self.updates],
             ),
             round_key(self._secret, number),
-            most_participations([*accepted, self.round.accepted]),
+            self.mechanism.participations([*accepted, self.round.accepted]),
             hashlib.sha256(self._secret).hexdigest(),
         )
 

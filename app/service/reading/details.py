@@ -6,12 +6,12 @@ the API leaves out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.service.cost.metering import Estimate
 from app.service.data.left_out import LeftOut
-from serverless_fl.domain.experiment import Experiment
-from serverless_fl.domain.prices import Prices
+from serverless_fl.domain.experiment import Experiment, ExperimentState
+from serverless_fl.domain.prices import Cost, Prices, Usage
 from serverless_fl.domain.records import Evaluation, ModelVersion, Refusal, Update
 from serverless_fl.domain.round import Round
 
@@ -69,6 +69,26 @@ class ExperimentDetails:
     direct: bool
     now: float
     retry_after: float
+
+    @property
+    def without_rounds(self) -> ExperimentDetails:
+        """The experiment for those who must not know who takes part: without what follows of it.
+
+        The cost of rounds and the metrics of cohorts tell about that, too.
+        """
+        experiment, progress = self.experiment, self.progress
+        if experiment.state is ExperimentState.RUNNING:
+            of = f"{experiment.round} of {experiment.config.rounds}"
+            progress = f"Round {of}. Who takes part is secret."
+        return replace(
+            self,
+            progress=progress,
+            current=None,
+            history=[],
+            always_refused=[],
+            left_out=[],
+            estimate=Estimate(Usage(), Cost(usd=0.0, gb_seconds=0.0, items={})),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

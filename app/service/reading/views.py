@@ -73,7 +73,8 @@ class Views:
         )
         absent = await left_out(self.repo, experiment)
         progress = headline(experiment, enrolled, current, now)
-        progress += describe_always_refused(refused) + describe_left_out(absent)
+        if not experiment.config.secret_cohorts:  # it names who took part
+            progress += describe_always_refused(refused) + describe_left_out(absent)
         return ExperimentDetails(
             experiment=experiment,
             progress=progress,

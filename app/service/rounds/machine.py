@@ -34,6 +34,7 @@ from serverless_fl.domain.round import PHASES, Attempt, FullGroup, Round, RoundS
 from serverless_fl.domain.stopping import Verdict, decide, target_text
 from serverless_fl.privacy import mechanism_of
 from serverless_fl.schedule import Due, Heard, Invitation, schedule_of
+from serverless_fl.schedule.selection import Reads
 
 ASK_AGAIN_SECONDS = 30.0  # after which a helper that has not answered is asked again
 
@@ -252,12 +253,12 @@ class Rounds:
         elif schedule.repeats(config, round_):
             await self._retry(experiment, round_, heard)
         else:
+            named = "" if config.secret_cohorts else _describe_missing(round_, heard)
             await fail(
                 self.context,
                 experiment,
                 f"Round {round_.number} got {len(heard.reported)} of the {needed} updates that it "
-                f"needs, in {round_.attempt} attempts. "
-                f"{_describe_missing(round_, heard)}",
+                f"needs, in {round_.attempt} attempts. {named}",
             )
 
     async def _sum_full_groups(
@@ -353,7 +354,10 @@ class Rounds:
         slots = [slot for slot in enrolled if slot not in revoked]
         reads = schedule_of(experiment.config).reads(experiment.config)
         known = await known_clients(self.context, experiment, slots, reads)
-        return Invitation(number=number, attempt=attempt, enrolled=slots, known=known)
+        secret = await self.repo.secret(experiment.id) if Reads.SECRET in reads else b""
+        return Invitation(
+            number=number, attempt=attempt, enrolled=slots, known=known, secret=secret
+        )
 
     async def _conclude(self, experiment: Experiment, round_: Round) -> bool:
         """Delete the closed round's uploads, then open the next round, pause or complete."""

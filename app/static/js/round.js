@@ -24,6 +24,10 @@ export function roundSection() {
     node.querySelector("h2").textContent = view.ended_at || view.state === "paused" ? "Last round" : "Current round";
     if (!round) {
       const { clients, min_clients } = view.config;
+      if (view.config.selection === "secret" && view.round) {
+        tell({ text: "Who takes part is secret: the key of the admin or of the owner shows it.", lines: [] });
+        return;
+      }
       const text = view.ended_at ? "No round was opened." : `The first round opens when ${min_clients ?? clients} clients are enrolled.`;
       tell({ text, lines: [] });
       return;

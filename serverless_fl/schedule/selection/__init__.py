@@ -20,6 +20,7 @@ SELECTIONS = registered(
     "least_recent",
     "by_loss",
     "responsive",
+    "secret",
 )
 
 

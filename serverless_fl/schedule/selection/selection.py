@@ -1,9 +1,9 @@
 """The contract of a selection: which of the free clients a cohort takes.
 
 A selection is an alternative whose fields are its settings. It is a pure function of the
-experiment's seed, the round, the attempt and what the store holds of the clients. Its only source
-of randomness is `Draw`, a keyed hash (docs/decisions/0006), so every process draws the same
-clients.
+experiment's seed or secret, the round, the attempt and what the store holds of the clients. Its
+only source of randomness is `Draw`, a keyed hash (docs/decisions/0006), so every process draws the
+same clients.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import ClassVar
 
 from serverless_fl.alternatives import Alternative
 from serverless_fl.domain import draws
+from serverless_fl.domain.derivation import secret_ticket
+from serverless_fl.domain.experiment import Config
 
 
 class Reads(Flag):
@@ -25,6 +27,7 @@ class Reads(Flag):
     EXAMPLES = 1  # `Known.examples`
     ROUNDS = 2  # `Known.turns`, without what the updates say
     UPDATES = 4 | ROUNDS  # `Known.turns` with what the updates say
+    SECRET = 8  # `Draw.secret`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,8 @@ class Draw:
     """The draw of one attempt at a round, which may take `deadline_seconds`.
 
     A selection may give fewer clients than it was asked for, but not fewer than `least`: so many
-    updates are missing for the quorum.
+    updates are missing for the quorum. `clients` is the number of slots of the experiment, and
+    `secret` its secret, if the selection reads it.
     """
 
     seed: int
@@ -67,10 +71,17 @@ class Draw:
     attempt: int
     deadline_seconds: float
     least: int = 0
+    clients: int = 0
+    secret: bytes = b""
 
     def ticket(self, slot: int) -> float:
         """Draw a number in [0, 1) for a slot."""
         return draws.ticket(self.seed, self.number, self.attempt, slot)
+
+    def secretly(self, slots: Iterable[int], rate: float) -> list[int]:
+        """Draw each of the slots with this chance, whoever else is drawn; ascending."""
+        own = self.secret, self.number, self.attempt
+        return sorted(slot for slot in slots if secret_ticket(*own, slot) < rate)
 
     def uniform(self, slots: Iterable[int], size: int) -> list[int]:
         """Draw `size` of the slots, each with the same chance; all if there are fewer."""
@@ -95,12 +106,17 @@ class Selection(Alternative):
 
     reads: ClassVar[Reads] = Reads.NOTHING
 
+    def fault(self, config: Config) -> str | None:
+        """Say why the experiment's other settings do not suit; None if they do."""
+        return None
+
     def draw(
         self, draw: Draw, slots: Sequence[int], size: int, known: Mapping[int, Known]
     ) -> list[int]:
         """Give `size` of the slots, or all of them if there are fewer; ascending.
 
-        It may give fewer, but not less than `draw.least`, where it lets clients rest.
+        It may give fewer, but not less than `draw.least`, where it lets clients rest, and more or
+        fewer where each client is drawn by itself.
         `known` lacks clients of which the store holds nothing.
         """
         raise NotImplementedError

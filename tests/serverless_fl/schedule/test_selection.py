@@ -15,11 +15,13 @@ from serverless_fl.schedule.selection.by_loss import ByLoss
 from serverless_fl.schedule.selection.by_size import BySize
 from serverless_fl.schedule.selection.least_recent import LeastRecent
 from serverless_fl.schedule.selection.responsive import LEAST, Responsive
+from serverless_fl.schedule.selection.secret import Secret
 from serverless_fl.schedule.selection.uniform import Uniform
 
 
 def draw(number=1, attempt=1, seed=0):
-    return Draw(seed=seed, number=number, attempt=attempt, deadline_seconds=60.0)
+    given = {"deadline_seconds": 60.0, "clients": 51, "secret": bytes([seed % 256])}
+    return Draw(seed=seed, number=number, attempt=attempt, **given)
 
 
 def shares(selection, known, size=1, rounds=4000):
@@ -67,7 +69,8 @@ def test_every_selection_draws_without_replacement_and_draws_the_same_again(
     chosen = selection()
     found = chosen.draw(draw(), slots, size, known)
     assert found == sorted(set(found))
-    assert len(found) == min(size, len(slots))
+    if chosen.name != "secret":  # a cohort of its own size, which has this mean
+        assert len(found) == min(size, len(slots))
     assert set(found) <= set(slots)
     assert chosen.draw(draw(), slots[::-1], size, known) == found
 
@@ -88,6 +91,21 @@ def test_by_size_draws_in_proportion_to_the_examples():
     known = {0: Known(examples=1), 1: Known(examples=3), 2: Known(examples=6)}
     found = shares(BySize(), known)
     assert found == pytest.approx({0: 0.1, 1: 0.3, 2: 0.6}, abs=0.04)
+
+
+def test_secret_draws_each_client_with_the_same_chance_whoever_else_is_drawn():
+    known = dict.fromkeys(range(51), Known())
+    found = shares(Secret(), known, size=17)
+    assert found == pytest.approx(dict.fromkeys(known, 1 / 3), abs=0.04)
+    both = [set(Secret().draw(draw(n), [3, 4], 17, {})) == {3, 4} for n in range(4000)]
+    assert sum(both) / len(both) == pytest.approx(1 / 9, abs=0.02)
+
+
+def test_another_secret_draws_others_and_the_seed_draws_none():
+    first = draw(seed=1)
+    assert Secret().draw(first, range(51), 17, {}) != Secret().draw(draw(), range(51), 17, {})
+    other_seed = replace(first, seed=99)
+    assert Secret().draw(first, range(51), 17, {}) == Secret().draw(other_seed, range(51), 17, {})
 
 
 def test_least_recent_takes_who_waited_longest_and_newcomers_first():
