@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -26,7 +26,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.service.limits import Limits
 from app.service.people.claims import ClaimNames, read_claim_roles
 from app.service.people.keys import PersonKey, read_keys
+from serverless_fl.domain.addresses import http_address, is_one_word
 from serverless_fl.domain.experiment import FEWEST_IN_A_SUM
+from serverless_fl.domain.wake_ups import WakeRules
 
 PREFIX = "FL_"
 ADMIN_KEY_CHARACTERS = 16  # at least
@@ -242,6 +244,12 @@ class Settings(BaseSettings):
         description="The key that signs what webhooks are told: whsec_ and 24 to 64 bytes in "
         "base64",
     )
+    wake_hosts: str = Field(
+        "",
+        description="Where the coordinator may call clients to wake them up, separated by commas: "
+        "hosts such as *.example.org, networks such as 10.20.0.0/16, and topics of SNS; by "
+        "default nowhere",
+    )
     helper_url: str | None = Field(
         None,
         description="The address of another operator's helper, for experiments with "
@@ -337,8 +345,8 @@ class Settings(BaseSettings):
     @classmethod
     def _address_only(cls, value: str | None) -> str | None:
         if value is not None:
-            parts = _http_address(value)
-            if parts is None or parts.query or parts.fragment or not _is_one_word(value):
+            parts = http_address(value)
+            if parts is None or parts.query or parts.fragment or not is_one_word(value):
                 raise ValueError("must be an address such as https://helper.example.org")
         return value
 
@@ -395,13 +403,19 @@ class Settings(BaseSettings):
         if len(found) > MOST_WEBHOOKS:
             raise ValueError(f"must name at most {MOST_WEBHOOKS} addresses")
         for url in found:
-            if _http_address(url) is None:
+            if http_address(url) is None:
                 raise ValueError(
                     "each must be an http:// or https:// address without a user's name, such as "
                     "https://example.org/hook"
                 )
-            if not _is_one_word(url):
+            if not is_one_word(url):
                 raise ValueError("each must be of printable ASCII characters")
+        return value
+
+    @field_validator("wake_hosts")
+    @classmethod
+    def _rules_only(cls, value: str) -> str:
+        WakeRules(_listed(value))
         return value
 
     @field_validator("webhook_secret")
@@ -461,6 +475,12 @@ class Settings(BaseSettings):
         """The addresses, and the key that signs."""
         key = b"" if self.webhook_secret is None else _webhook_key(self.webhook_secret)
         return _listed(self.webhook_urls), key
+
+    @property
+    def wake_rules(self) -> WakeRules | None:
+        """Where clients may be woken up; None: nowhere."""
+        rules = _listed(self.wake_hosts)
+        return WakeRules(rules) if rules else None
 
     @property
     def pins(self) -> str:
@@ -538,21 +558,6 @@ def _sentence(error: ValidationError) -> str:
         what = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{names.get(where, where)}: {what[:1].lower()}{what[1:]}")
     return "; ".join(faults) + "."
-
-
-def _http_address(url: str) -> SplitResult | None:
-    """The parts of an http:// or https:// address without a user's name; None of another text."""
-    try:
-        parts = urlsplit(url)
-        is_address = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return None
-    known = is_address and parts.scheme in ("http", "https") and "@" not in parts.netloc
-    return parts if known else None
-
-
-def _is_one_word(text: str) -> bool:
-    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _webhook_key(secret: SecretStr) -> bytes:

@@ -27,7 +27,15 @@ from app.config import BadSettings, Settings, read_settings
 from app.service.coordinator import Context, Coordinator, Repository
 from app.service.tick import ticking
 from app.store.local_key import local_admin_key
-from app.store.port import Blobs, DirectBlobs, Documents, Helper, TokenIssuer, Webhooks
+from app.store.port import (
+    Blobs,
+    DirectBlobs,
+    Documents,
+    Helper,
+    TokenIssuer,
+    WakeUps,
+    Webhooks,
+)
 from app.telemetry import logs, trace
 from serverless_fl import __version__
 from serverless_fl.domain.errors import StoreUnavailable
@@ -95,6 +103,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
             limits=settings.limits,
             prices=prices,
             webhooks=_webhooks(settings),
+            wake_ups=_wake_ups(settings),
             helper=_helper(settings),
         )
         app.state.admin_key = key
@@ -103,7 +112,11 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         )
         store = "mongodb" if settings.mongodb_url else "sqlite"
         logs.log_event("coordinator started", version=app.version, store=store, process=os.getpid())
-        async with ticking(app.state.coordinator.ticks, settings.tick_seconds):
+        ticks = app.state.coordinator.ticks
+        async with (
+            ticking(ticks, settings.tick_seconds),
+            ticks.waking.promptly(settings.tick_seconds),
+        ):
             with live.ending_with_the_server(app.state.coordinator.stopping):
                 yield
         await app.state.coordinator.close()
@@ -304,6 +317,15 @@ def _webhooks(settings: Settings) -> Webhooks | None:
     from app.store.webhooks import HttpWebhooks
 
     return HttpWebhooks(urls, secret)
+
+
+def _wake_ups(settings: Settings) -> WakeUps | None:
+    rules = settings.wake_rules
+    if rules is None:
+        return None
+    from app.store.wake_ups import CheckedWakeUps
+
+    return CheckedWakeUps(rules)
 
 
 def _issuer(settings: Settings) -> TokenIssuer | None:

@@ -149,6 +149,8 @@ class Participant:
     takes part under secure aggregation alone, and with nobody who is not pinned (`read_identity`,
     `read_pins`). `agreed` are the settings that this party has accepted (`Offer.config`; with
     `accepted` those of the offer): it refuses a task with others, and another helper.
+    The coordinator calls `wake_address` when a round waits for this participant, for clients that
+    take single turns.
 
     A simulation gives two more. `pause(client_id, wait)` returns when the next poll is worth while:
     it is called before the first poll, after an upload and after a Wait, and gives how the
@@ -180,6 +182,7 @@ class Participant:
         identity: Identity | None = None,
         pins: Pins | None = None,
         agreed: Config | None = None,
+        wake_address: str = "",
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -205,6 +208,7 @@ class Participant:
         )
         self._accepted = accepted
         self._identity, self._pins, self._agreed = identity, pins, agreed
+        self._wake_address = wake_address
 
     async def enrol(self, enrolment_key: str) -> None:
         """Claim a slot of the experiment, and get the shard.
@@ -230,6 +234,7 @@ class Participant:
             proof=self._identity.enrol(self.experiment_id, self._client_key)
             if self._identity is not None
             else None,
+            wake_address=self._wake_address,
         )
         self.id = subscription.client_id
         self._client = self._client.using(subscription.token)

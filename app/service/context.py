@@ -12,7 +12,7 @@ from functools import cached_property
 from app.service.limits import Limits
 from app.service.records.repository import Repository
 from app.service.shielded import Tasks
-from app.store.port import Blobs, DirectBlobs, Helper, Webhooks
+from app.store.port import Blobs, DirectBlobs, Helper, WakeUps, Webhooks
 from serverless_fl.domain.prices import Prices
 
 
@@ -30,6 +30,7 @@ class Context:
     worker: str = field(default_factory=lambda: secrets.token_hex(6))
     tasks: Tasks = field(default_factory=Tasks)
     webhooks: Webhooks | None = None  # of the operator
+    wake_ups: WakeUps | None = None  # None: the coordinator wakes no clients
     helper: Helper | None = None  # of another operator
 
     @cached_property

@@ -1,5 +1,5 @@
-"""The scheduled tick: it advances every open experiment, deletes files that came too late, and
-tells the operator's webhooks what has happened.
+"""The scheduled tick: it advances every open experiment, deletes files that came too late, tells
+the operator's webhooks what has happened, and wakes up clients that are due.
 
 A tick is one call, and a platform ends a call after some seconds. So all aggregations of a tick
 share one budget. After a while it advances no more experiments, and the next tick begins where this
@@ -23,6 +23,7 @@ from app.service.notices.delivery import Notices
 from app.service.rounds import cleanup
 from app.service.rounds.machine import Rounds
 from app.service.rounds.retention import delete_garbage
+from app.service.waking.delivery import Waking
 from app.telemetry import ids
 from app.telemetry.logs import DEBUG, ERROR, INFO, WARNING, log_event
 from serverless_fl.domain.errors import CoordinatorError, TickFailed
@@ -32,6 +33,7 @@ from serverless_fl.domain.experiment import Experiment
 ADVANCE_STEPS = 1.5  # so long after its start a tick advances no other experiment
 CLEANUP_STEPS = 0.5  # the cleanup goes on for so long
 NOTICE_STEPS = 0.5  # webhooks are called for so long
+WAKING_STEPS = 0.5  # clients are woken up for so long
 MIN_CANDIDATES = 20  # the cleanup checks so many rounds for late uploads, however long that takes
 
 
@@ -44,6 +46,7 @@ class Ticks:
         self.experiments = experiments
         self.deletion = Deletion(context, experiments)
         self.notices = Notices(context)
+        self.waking = Waking(context)
 
     async def tick(self) -> list[str]:
         """Advance the open experiments and clean up; return the ids of those that it came to.
@@ -78,6 +81,9 @@ class Ticks:
         if told:
             until = self.context.monotonic() + NOTICE_STEPS * step
             await self._guarded("webhooks", self.notices.deliver(told, until), faults)
+        if running := [one.id for one in due if self.waking.concerns(one)]:
+            until = self.context.monotonic() + WAKING_STEPS * step
+            await self._guarded("wake-ups", self.waking.deliver(running, until), faults)
         # An idle coordinator writes this line once a minute: few operators want to read that.
         level, seconds = INFO if advanced else DEBUG, self.context.monotonic() - started
         log_event("tick", level, experiments=len(advanced), seconds=round(seconds, 4))

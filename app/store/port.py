@@ -190,6 +190,21 @@ class Webhooks(Protocol):
         ...
 
 
+class WakeUps(Protocol):
+    """The addresses at which clients want to be woken up, as far as the operator allows them."""
+
+    def rule_for(self, address: str) -> str | None:
+        """Give the operator's rule that allows an address; None if none does."""
+        ...
+
+    async def call(self, address: str, key: bytes, message: str, body: bytes) -> str:
+        """Send a message, signed with the key; give the reason if it did not arrive, else "".
+
+        `message` is its id, which is the same for each try.
+        """
+        ...
+
+
 class TokenIssuer(Protocol):
     """Whoever gives out tokens to people, by which they call the coordinator."""
 

@@ -8,15 +8,14 @@ operator's network.
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import http.client
 import ssl
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
+
+from serverless_fl.domain.signed_messages import sign
 
 SECONDS = 5.0  # for an answer; a receiver that has more to do first answers, and then does it
 _ANSWER_BYTES = 4096  # that are read, so that the receiver can finish
@@ -66,13 +65,8 @@ class HttpWebhooks:
             connection.close()
 
     def _headers(self, notice: str, body: bytes) -> dict[str, str]:
-        at = str(int(self._clock()))
-        signed = b".".join((notice.encode(), at.encode(), body))
-        digest = hmac.new(self._secret, signed, hashlib.sha256).digest()
         return {
             "Content-Type": "application/json",
             "User-Agent": "serverless-fl",
-            "webhook-id": notice,
-            "webhook-timestamp": at,
-            "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+            **sign(self._secret, notice, body, self._clock()),
         }

@@ -20,6 +20,7 @@ from client_sdk.api.parts import TRIES
 from client_sdk.api.traffic import Traffic
 from client_sdk.api.upload import Upload
 from serverless_fl.domain.agreement import ColumnSums
+from serverless_fl.domain.wake_ups import wake_key
 from serverless_fl.privacy.secure.context import Proof
 from serverless_fl.wire import agreement, identity, masking, schema, turns, views
 from serverless_fl.wire.agreement import AgreementView
@@ -320,13 +321,15 @@ class CoordinatorClient:
         facts: Mapping[str, str] | None = None,
         sums: Sequence[ColumnSums] = (),
         proof: Proof | None = None,
+        wake_address: str = "",
     ) -> schema.Subscription:
         """Claim a slot, with the enrolment key as this caller's key.
 
         `told` says that somebody else tells this client when to ask; `shard` asks for the shard in
         the same answer. A party with data of its own says how many `examples` it has, gives the
         `facts` of the `agreement`, and `sums` if they are due. `proof` is the signature of its
-        identity under the enrolment, if it has one.
+        identity under the enrolment, if it has one. The coordinator calls `wake_address` when a
+        round waits for this client, with a signature (`serverless_fl.domain.wake_ups.wake_key`).
         """
         return await self.connection.call(
             schema.Subscription,
@@ -341,6 +344,8 @@ class CoordinatorClient:
                 facts=dict(facts or {}),
                 sums=[agreement.ColumnSums(**vars(found)) for found in sums],
                 proof=None if proof is None else identity.Proof.of(proof),
+                wake_address=wake_address,
+                wake_key=wake_key(client_key, experiment_id).hex() if wake_address else "",
             ),
         )
 

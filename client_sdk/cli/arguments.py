@@ -363,6 +363,13 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
         "is worth while after the seconds that it prints",
     )
     parser.add_argument(
+        "--wake-url",
+        type=values.text,
+        metavar="URL",
+        help="with --once: where the coordinator calls when a round waits for this client, if its "
+        "operator allows it; http(s)://, or the ARN of a topic of SNS",
+    )
+    parser.add_argument(
         "--min-participants",
         type=values.positive,
         metavar="N",

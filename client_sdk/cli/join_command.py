@@ -42,6 +42,8 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     """Be one client of an experiment until it ends."""
     if not arguments.enrol_key:
         raise UsageError("The experiment's enrolment key is missing: set FL_ENROL_KEY.")
+    if arguments.wake_url and not arguments.once:
+        raise UsageError("--wake-url goes with --once: a client that stays up asks by itself.")
     if arguments.out is not None:
         require_writable(arguments.out)
     trust = read_trust(arguments)

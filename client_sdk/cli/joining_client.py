@@ -69,6 +69,7 @@ class JoiningClient:
             identity=self.identity,
             pins=self.pins,
             agreed=self.experiment.config.to_config(),
+            wake_address=self.arguments.wake_url or "",
         )
 
     async def take_part(self, participant: Participant) -> Done | None:

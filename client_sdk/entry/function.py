@@ -1,14 +1,15 @@
 """A client as a function: it wakes, takes one turn of `join` and sleeps.
 
-AWS Lambda calls `handler`, OpenWhisk `main`; a schedule says when. Whose client it is stands in the
-function's settings alone, its environment or (OpenWhisk) the parameters bound to the action. What
-wakes it up cannot change that.
+AWS Lambda calls `handler`, OpenWhisk `main`; a schedule says when, or the coordinator, by a request
+or a message that `wake_up` checks. Whose client it is stands in the function's settings alone, its
+environment or (OpenWhisk) the parameters bound to the action. What wakes it up cannot change that.
 
 - FL_JOIN: the arguments of `join`, as a shell reads them. A word `s3://BUCKET/KEY` is an object of
   the party's own bucket and `s3://BUCKET/FOLDER/` a folder: the function copies them to its disk,
   and again when they change.
 - FL_SECRET_ID: a secret of Secrets Manager, or of SSM if it begins with a slash, whose JSON has
   FL_ENROL_KEY and FL_CLIENT_KEY. Without it these two are settings themselves.
+- FL_WAKE_URL: where the coordinator wakes this function up, as `join --wake-url` takes it.
 - FL_STATE_DIR: a folder that outlasts the container, such as a mount of EFS. The client needs it
   under secure aggregation, and for SCAFFOLD, FedDyn and `--identity`.
 """
@@ -27,24 +28,64 @@ from typing import Any
 
 from client_sdk import exit_codes
 from client_sdk.cli import command_line
-from client_sdk.entry import bucket
+from client_sdk.cli.arguments import make_parser
+from client_sdk.entry import bucket, wake_up
 from client_sdk.errors import UsageError
 from serverless_fl.aws_secret import fetch_secret
+from serverless_fl.domain.signed_messages import NotGenuine
 
 OF_THE_SECRET = ("FL_ENROL_KEY", "FL_CLIENT_KEY")
 SCRATCH = Path(tempfile.gettempdir()) / "serverless-fl"  # the only place that Lambda lets us write
-_OURS = frozenset({"--once", "--key-file", "--out"})  # words that the function decides
+_OURS = frozenset({"--once", "--key-file", "--out", "--wake-url"})  # the function decides these
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
-    """AWS Lambda's entry: take one turn. Raises RuntimeError where `join` fails."""
-    return take_turn(os.environ)
+    """AWS Lambda's entry: take one turn. Raises RuntimeError where `join` fails.
+
+    A request without the coordinator's signature is answered with 401, and a message of SNS without
+    it is a RuntimeError; the client then does nothing.
+    """
+    return _answer(event, os.environ)
 
 
 def main(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenWhisk's entry: take one turn. Raises RuntimeError where `join` fails."""
+    """OpenWhisk's entry: take one turn, as `handler`. As a web action it must be a raw one."""
     bound = {name: str(value) for name, value in arguments.items() if name.startswith("FL_")}
-    return take_turn(os.environ | bound)
+    return _answer(arguments, os.environ | bound)
+
+
+def _answer(event: Any, settings: Mapping[str, str]) -> dict[str, Any]:
+    """Check who wakes this function up, and take a turn. A request gets no text of the turn."""
+    try:
+        request = wake_up.request_of(event)
+        for message in [request] if request else wake_up.topic_messages(event):
+            _require_genuine(message, settings)
+    except NotGenuine as error:
+        print(f"Not woken up: {error}", file=sys.stderr, flush=True)
+        if wake_up.is_request(event):
+            return {"statusCode": 401, "body": str(error)}
+        raise RuntimeError(str(error)) from None
+    taken = take_turn(settings)
+    return {"statusCode": 204} if request else taken
+
+
+def _require_genuine(message: wake_up.Message, settings: Mapping[str, str]) -> None:
+    """Raises NotGenuine; RuntimeError for settings with which no turn can be taken."""
+    try:
+        words, keys = _words(settings), _keys(settings)
+    except (UsageError, ValueError) as error:
+        raise RuntimeError(str(error)) from None
+    wake_up.require_genuine(message, keys["FL_CLIENT_KEY"], _experiment(words))
+
+
+def _experiment(words: list[str]) -> str:
+    """The experiment that the arguments of `join` name. Raises RuntimeError."""
+    faults = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(faults):
+            return str(make_parser().parse_args(["join", *words]).experiment)
+    except (SystemExit, UsageError) as error:
+        raise RuntimeError(faults.getvalue().strip() or str(error)) from None
 
 
 def take_turn(settings: Mapping[str, str]) -> dict[str, Any]:
@@ -65,6 +106,8 @@ def take_turn(settings: Mapping[str, str]) -> dict[str, Any]:
     ]
     command = ["join", *local, "--once", "--key-file", str(key_file)]
     command += ["--enrol-key", keys["FL_ENROL_KEY"]]
+    if address := settings.get("FL_WAKE_URL"):
+        command += ["--wake-url", address]
     code, said, faults = _run(command)
     print(said, end="", flush=True)  # the function's log
     print(faults, end="", file=sys.stderr, flush=True)

@@ -19,6 +19,7 @@ from serverless_fl.domain.agreement import (
 )
 from serverless_fl.domain.experiment import ExperimentState
 from serverless_fl.domain.metrics import MAX_METRIC, MAX_METRICS, metric_fault
+from serverless_fl.domain.wake_ups import MOST_CHARACTERS
 from serverless_fl.wire.agreement import ColumnSums, Facts
 from serverless_fl.wire.base import Answer, Body, Direct, MetricName, Name, Sha256
 from serverless_fl.wire.bounds import (
@@ -178,6 +179,19 @@ class Subscribe(Body):
     facts: Facts = Field(
         default_factory=dict,
         description="What must be the same everywhere, in words, as `GET .../agreement` says",
+    )
+    wake_address: str = Field(
+        "",
+        max_length=MOST_CHARACTERS,
+        examples=["https://party.example.org/wake"],
+        description="Where the coordinator calls this client when a round waits for it, if its "
+        "operator allows the address: http(s)://, or the ARN of a topic of SNS. Empty: nowhere",
+    )
+    wake_key: str = Field(
+        "",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="With `wake_address`: the key that signs such a call, 32 bytes that only this "
+        "client knows, in hexadecimal",
     )
     proof: Proof | None = Field(
         None,

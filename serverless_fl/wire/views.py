@@ -53,6 +53,12 @@ class ClientView(Answer):
     identity: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = Field(
         "", description="The fingerprint of the client's identity, if it has enrolled with one"
     )
+    woken_by: Shown = Field(
+        "",
+        examples=["*.example.org"],
+        description="If the client is woken up: the rule of the operator that allows its address. "
+        "The address itself is shown to nobody",
+    )
     enrolled_at: datetime
     revoked_at: datetime | None
 

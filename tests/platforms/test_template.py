@@ -79,7 +79,7 @@ def test_the_sam_cli_accepts_it():
 
 def test_the_function_may_do_what_it_needs_and_nothing_else(template):
     policies = template["Resources"]["Coordinator"]["Properties"]["Policies"]
-    secret, key, bucket = policies
+    secret, key, bucket, topics = policies
     (allowed,) = secret["Statement"]
     assert allowed["Action"] == "secretsmanager:GetSecretValue"
     assert allowed["Resource"] == {"!Ref": "SecretArn"}
@@ -94,6 +94,8 @@ def test_the_function_may_do_what_it_needs_and_nothing_else(template):
         (["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], {"!Sub": "${Weights.Arn}/*"}),
         ("s3:ListBucket", {"!GetAtt": "Weights.Arn"}),
     ]
+    (publish,) = topics["!If"][1]["Statement"]
+    assert (publish["Action"], publish["Resource"]) == ("sns:Publish", {"!Ref": "WakeTopics"})
 
 
 def test_the_bucket_is_private_encrypted_and_swept(template):

@@ -23,7 +23,7 @@ def client():
 
 def test_the_function_gets_the_settings_that_it_reads(client):
     variables = client["Properties"]["Environment"]["Variables"]
-    assert variables.keys() == {"FL_JOIN", "FL_SECRET_ID", "FL_STATE_DIR"}
+    assert variables.keys() == {"FL_JOIN", "FL_SECRET_ID", "FL_WAKE_URL", "FL_STATE_DIR"}
     assert all(name in function.__doc__ for name in variables)
 
 
@@ -32,6 +32,18 @@ def test_one_container_is_the_client_and_a_turn_is_not_repeated(client):
     assert own["ReservedConcurrentExecutions"] == 1
     assert own["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
     assert own["Events"]["Turn"]["Properties"]["RetryPolicy"]["MaximumRetryAttempts"] == 0
+
+
+def test_the_coordinators_role_alone_may_wake_it_by_its_topic():
+    resources = read("template-client.yaml")["Resources"]
+    own = {name: found for name, found in resources.items() if found.get("Condition") == "HasWaker"}
+    assert {found["Type"] for found in own.values()} == {
+        *("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::SNS::Subscription"),
+        "AWS::Lambda::Permission",
+    }
+    (allowed,) = own["WakerMayPublish"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (allowed["Principal"], allowed["Action"]) == ({"AWS": {"!Ref": "Waker"}}, "sns:Publish")
+    assert own["TopicMayInvoke"]["Properties"]["SourceArn"] == {"!Ref": "Topic"}
 
 
 def test_the_function_reads_its_own_bucket_and_changes_nothing_there(client):

@@ -138,6 +138,8 @@ def subscriber_of(body: schema.Subscribe, certificate: ClientCertificate | None)
         certificate=certificate,
         declared=declared,
         proof=None if body.proof is None else proof_of(body.proof),
+        wake_address=body.wake_address,
+        wake_key=body.wake_key,
     )
 
 

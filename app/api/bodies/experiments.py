@@ -220,6 +220,7 @@ def client_body(found: Enrolled) -> views.ClientView:
         name=client.name,
         shard_size=found.examples,
         identity=client.identity,
+        woken_by=found.woken_by,
         enrolled_at=time_of(client.enrolled_at),
         revoked_at=optional_time_of(client.revoked_at),
     )

@@ -25,6 +25,7 @@ from app.service.data.shards import (
 )
 from app.service.rounds.machine import Rounds
 from app.service.rounds.progress import check_sample
+from app.service.waking import addresses
 from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import (
     Conflict,
@@ -48,6 +49,7 @@ class Subscriber:
 
     `told`: another program tells it when to ask, as in a simulation. `shard`: list the shard's
     indices in the answer. `certificate` is shown by the proxy. `declared` is about its own data.
+    `wake_address` is where it wants to be woken up, and `wake_key` signs that.
     """
 
     client_key: str = field(repr=False)
@@ -57,6 +59,8 @@ class Subscriber:
     certificate: ClientCertificate | None = None
     declared: Declaration = field(default_factory=Declaration)
     proof: Proof | None = None  # of a party that has an identity
+    wake_address: str = field(default="", repr=False)
+    wake_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +79,11 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Enrolled:
-    """A client, and how many examples it has."""
+    """A client, how many examples it has, and the rule that allows its wake-up address."""
 
     client: Client
     examples: int
+    woken_by: str = ""
 
 
 class Enrolment:
@@ -141,6 +146,7 @@ class Enrolment:
         if request.shard:
             require_shards(experiment)
         _require_proof(experiment_id, request)
+        addresses.require_allowed(self.context, request.wake_address)
         unique = fingerprint(request.client_key)
         # Count first: if a copy of this request takes the last slot in between, its key is found.
         enrolled = await self.repo.count_clients(experiment_id)
@@ -158,6 +164,7 @@ class Enrolment:
             require_certificate(client, request.certificate)
         require_same_examples(client, request.declared)
         client = await self._with_identity(client, request)
+        await addresses.register(self.context, client, request.wake_address, request.wake_key)
         # The last client to enrol opens the first round.
         await self.rounds.advance(experiment_id, check_sample)
         size = examples_of(experiment, client)

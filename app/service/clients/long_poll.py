@@ -46,7 +46,7 @@ class LongPolls:
         self._of_one: Counter[tuple[str, int]] = Counter()  # by experiment and slot
         self._closed = False
         self._watchers: dict[str, Watcher] = {}
-        context.repo.on_change = self.notify
+        context.repo.listeners.append(self.notify)
 
     @property
     def seconds(self) -> float:

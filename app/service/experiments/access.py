@@ -18,6 +18,7 @@ from app.service.clients.enrolment import Enrolled, require_certificate, require
 from app.service.context import Context
 from app.service.data.shards import examples_of
 from app.service.rounds.machine import Rounds
+from app.service.waking import addresses
 from app.telemetry.logs import log_event
 from serverless_fl.domain.errors import Conflict, NotFound, Unauthenticated
 from serverless_fl.domain.experiment import MAX_ROTATIONS, Experiment, Rotation
@@ -65,7 +66,8 @@ class Access:
             revoked = tuple(sorted({*experiment.revoked, client.slot}))
             await self.repo.save_experiment(replace(experiment, revoked=revoked))
         await self.rounds.advance(experiment_id)  # the round may have waited for this client only
-        return Enrolled(client, examples_of(experiment, client))
+        rules = await addresses.rules_of(self.context, experiment_id)
+        return Enrolled(client, examples_of(experiment, client), rules.get(client.slot, ""))
 
     async def enrolment_key(self, experiment_id: str) -> EnrolmentKey:
         """The key that enrols now. Raises NotFound, and Conflict if it cannot be shown."""

@@ -16,6 +16,7 @@ from app.service.reading.details import (
 from app.service.reading.headline import always_refused, describe_always_refused, headline
 from app.service.records.keys import client_key
 from app.service.rounds.machine import Rounds
+from app.service.waking import addresses
 from serverless_fl.domain.errors import NotFound
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.records import Evaluation
@@ -141,7 +142,11 @@ class Views:
         experiment = await self.repo.experiment(experiment_id)
         place = "" if after is None else client_key(experiment_id, after)
         found = await self.repo.clients(experiment_id, place, limit)
-        return [Enrolled(client, examples_of(experiment, client)) for client in found]
+        rules = await addresses.rules_of(self.context, experiment_id)
+        return [
+            Enrolled(client, examples_of(experiment, client), rules.get(client.slot, ""))
+            for client in found
+        ]
 
     async def models(self, experiment_id: str, after: int = -1) -> list[ModelDetails]:
         """The model versions above `after`. Raises NotFound."""

@@ -41,6 +41,7 @@ KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with the ex
     *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
     *("announced", "announced_initial", "groups", "normalisations", "buffered"),
     *("phase_keys", "phase_boxes", "phase_confirmations", "phase_answers", "secrets", "notices"),
+    "wake_ups",
 )  # "claims" are in databases of earlier versions
 _PHASES = {  # the kind of what clients send in a phase
     RoundState.ADVERTISING: "phase_keys",
@@ -67,12 +68,13 @@ class Repository:
         self.documents = documents
         self.sums = SumRecords(documents)
         self._layouts: dict[str, Layout] = {}
-        self.on_change: Callable[[str], None] = lambda experiment_id: None
+        self.listeners: list[Callable[[str], None]] = []
 
     def _changed(self, experiment_id: str, done: bool) -> bool:
-        """Call `on_change` if this process has written an experiment or its round."""
+        """Call the listeners if this process has written an experiment or its round."""
         if done:
-            self.on_change(experiment_id)
+            for listener in self.listeners:
+                listener(experiment_id)
         return done
 
     # Experiments

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import queue
 import secrets
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,8 @@ from client_sdk.cli import join_command
 from client_sdk.entry import function
 from client_sdk.entry.bucket import copy
 from client_sdk.entry.function import handler, main, take_turn
+from serverless_fl.domain.signed_messages import sign
+from serverless_fl.domain.wake_ups import DUE, wake_key
 from tests.support.digits import create_digits_experiment
 from tests.support.here import run_here
 from tests.support.own_files import LABEL, hospitals
@@ -28,11 +35,50 @@ def scratch(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(tmp_path):
-    with Server(FL_DATA_DIR=str(tmp_path / "db")) as server:
+    with Server(FL_DATA_DIR=str(tmp_path / "db"), FL_WAKE_HOSTS="127.0.0.1") as server:
         yield server
 
 
-def test_functions_that_wake_now_and_then_finish_an_experiment(server, bucket, tmp_path):
+class Door(BaseHTTPRequestHandler):
+    """Where the coordinator calls: what it sends waits until the party's function takes it."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.woken.put((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+        self.send_response(202)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def door():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
+        server.woken = queue.Queue()
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def function_url_event(headers, body):
+    """A request as a Function URL of Lambda gives it to the handler."""
+    text = base64.b64encode(body).decode()
+    http = {"http": {"method": "POST"}}
+    return {"requestContext": http, "headers": headers, "body": text, "isBase64Encoded": True}
+
+
+def web_action(headers, body):
+    """A request as a raw web action of OpenWhisk gets it."""
+    text = base64.b64encode(body).decode()
+    return {"__ow_method": "post", "__ow_headers": headers, "__ow_body": text, "__ow_query": ""}
+
+
+def test_functions_that_the_coordinator_wakes_finish_an_experiment(server, door, bucket, tmp_path):
+    """After its first turn nobody polls: each further turn answers a call."""
     import boto3
 
     paths = hospitals(tmp_path, (60, 40))
@@ -41,8 +87,9 @@ def test_functions_that_wake_now_and_then_finish_an_experiment(server, bucket, t
     words = ("create", "--server", server.url, "--like", str(paths[0]), "--label", LABEL)
     few = ("--clients", "2", "--rounds", "2", "--local-epochs", "1", "--json")
     made = json.loads(run_here(*words, *few, FL_ADMIN_KEY=KEY).stdout)
-    parties = [
-        {
+    parties = {
+        f"/{path.stem}": {
+            "FL_WAKE_URL": f"{door.url}/{path.stem}",
             "FL_JOIN": f"--server {server.url} --experiment {made['id']} --name {path.stem} "
             f"--data s3://{bucket}/party/{path.name} --accept",
             "FL_ENROL_KEY": made["enrolment_key"],
@@ -50,23 +97,98 @@ def test_functions_that_wake_now_and_then_finish_an_experiment(server, bucket, t
             "FL_STATE_DIR": str(tmp_path / path.stem),
         }
         for path in paths
-    ]
-    first = take_turn(parties[0])
+    }
+    first, second = map(main, parties.values())
     assert "waiting" in first["said"][-2]
     assert first["said"][-1].startswith("The next turn is worth while in ")
-    said = first["said"]
-    for _ in range(8):
-        for party in parties:
-            said += take_turn(party)["said"]
+    assert any("uploaded" in line for line in second["said"])
     with server.as_admin() as admin:
-        shown = admin.get(f"/experiments/{made['id']}").json()
+        while (shown := admin.get(f"/experiments/{made['id']}").json())["state"] != "completed":
+            try:
+                path, headers, body = door.woken.get(timeout=1)
+            except queue.Empty:  # the last round is being aggregated
+                continue
+            assert main(parties[path] | web_action(headers, body)) == {"statusCode": 204}
         clients = admin.get(f"/experiments/{made['id']}/clients").json()
     assert (shown["state"], shown["enrolled"]) == ("completed", 2)
     assert {client["name"]: client["shard_size"] for client in clients} == {
         "hospital_a": 60,
         "hospital_b": 40,
     }
-    assert sum("uploaded" in line for line in said) == 4
+    assert {client["woken_by"] for client in clients} == {"127.0.0.1"}
+
+
+WOKEN = {"type": DUE, "data": {"experiment": "x"}}
+
+
+def signed(content, key=SECRET["FL_CLIENT_KEY"], at=None):
+    body = json.dumps(content).encode()
+    at = time.time() if at is None else at
+    return sign(wake_key(key, "x"), "x/wake.0", body, at), body
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    """The turns that a function of the experiment x would take."""
+    taken = []
+    monkeypatch.setattr(function, "take_turn", lambda settings: taken.append(settings) or {})
+    for name, value in (GOOD | SECRET).items():
+        monkeypatch.setenv(name, value)
+    return taken
+
+
+def test_a_signed_request_or_message_takes_a_turn(turns):
+    headers, body = signed(WOKEN)
+    assert handler(function_url_event(headers, body), None) == {"statusCode": 204}
+    plain = {"httpMethod": "POST", "headers": headers, "body": body.decode()}
+    assert handler(plain, None) == {"statusCode": 204}
+    assert main(web_action(headers, body)) == {"statusCode": 204}
+    assert handler(topic_event(headers, body), None) == {}
+    assert handler({"source": "aws.scheduler"}, None) == {}
+    assert len(turns) == 5
+
+
+def topic_event(headers, body):
+    attributes = {name: {"Type": "String", "Value": value} for name, value in headers.items()}
+    return {"Records": [{"Sns": {"Message": body.decode(), "MessageAttributes": attributes}}]}
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (({}, b"{}"), "not signed"),
+        (signed(WOKEN, key="d" * 40), "another key"),
+        (signed(WOKEN, at=1.0), "older, or newer"),
+        (signed({"type": DUE, "data": {"experiment": "y"}}), "another experiment"),
+        (signed({"type": "experiment.ended", "data": {"experiment": "x"}}), "another experiment"),
+        (signed(["x"]), "no wake-up"),
+        (({}, b"x" * 5000), "too long"),
+    ],
+)
+def test_what_the_coordinator_has_not_signed_takes_none(turns, message, said):
+    for answer in (handler(function_url_event(*message), None), main(web_action(*message))):
+        assert answer["statusCode"] == 401
+        assert said in answer["body"]
+    with pytest.raises(RuntimeError, match=said):
+        handler(topic_event(*message), None)
+    assert turns == []
+
+
+def test_a_web_action_that_is_not_raw_takes_none(turns):
+    """There a caller could set parameters that the action has not bound."""
+    headers, _ = signed(WOKEN)
+    answer = main({"__ow_method": "post", "__ow_headers": headers, "FL_STATE_DIR": "/elsewhere"})
+    assert answer == {
+        "statusCode": 401,
+        "body": "The action must be a raw web action (--web raw).",
+    }
+    assert turns == []
+
+
+def test_a_request_to_a_function_without_an_experiment_is_its_own_error(turns, monkeypatch):
+    monkeypatch.setenv("FL_JOIN", "--server http://x")
+    with pytest.raises(RuntimeError, match="--experiment"):
+        handler(function_url_event(*signed(WOKEN)), None)
 
 
 def test_a_common_set_is_trained_in_the_function_itself(server, monkeypatch):
