@@ -120,6 +120,7 @@ def test_a_keys_line_end_is_not_part_of_it(monkeypatch, end):
         ("FL_WEBHOOK_URLS", "https://[example", "FL_WEBHOOK_URLS: each must be an http:// or"),
         ("FL_WEBHOOK_URLS", "https://example.org", "FL_WEBHOOK_SECRET: must be set where FL_WEB"),
         ("FL_WEBHOOK_URLS", "http://a.org," * 6, "FL_WEBHOOK_URLS: must name at most 5 addresses"),
+        ("FL_WAKE_HOSTS", "https://example.org", "FL_WAKE_HOSTS: each must be a host, such as *."),
         ("FL_WEBHOOK_SECRET", "whsec_c2hvcnQ=", "FL_WEBHOOK_SECRET: must be whsec_ and 24 to 64"),
         ("FL_WEBHOOK_SECRET", "no-prefix-at-all", "FL_WEBHOOK_SECRET: must be whsec_ and 24"),
     ],
@@ -145,6 +146,16 @@ async def test_webhooks_get_the_addresses_and_the_key_that_signs(monkeypatch, tm
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         assert list(app.state.coordinator.context.webhooks.urls) == urls.split(", ")
+
+
+async def test_where_clients_may_be_woken_up_is_a_setting(monkeypatch, tmp_path):
+    assert read_settings().wake_rules is None
+    hosts = {"FL_WAKE_HOSTS": ", *.example.org,10.0.0.0/8", "FL_DATA_DIR": str(tmp_path)}
+    app = create_app(read_with(monkeypatch, **hosts))
+    async with app.router.lifespan_context(app):
+        wake_ups = app.state.coordinator.context.wake_ups
+        assert wake_ups.rule_for("https://party.example.org/") == "*.example.org"
+        assert wake_ups.rule_for("https://example.com/") is None
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,10 @@ CREATE = ("create", *AWAY, "--admin-key", "k" * 20, "--clients", "2")
         (["--name", "K\udcf6ln"], "is not text"),
         (["join", *AWAY, "--experiment", "x"], "FL_ENROL_KEY"),
         (["join", *AWAY, "--experiment", "a/../b"], "is no experiment's id"),
+        (
+            [*("join", *AWAY, "--experiment", "x", "--enrol-key", "k"), "--wake-url", "https://x"],
+            "--wake-url goes with --once",
+        ),
         (["join", *AWAY, "--experiment", "x\ny"], "is no experiment's id"),
         (
             ["join", *AWAY, "--enrol-key", "k", "--experiment", "x", "--key-file", "."],

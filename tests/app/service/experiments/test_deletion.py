@@ -19,10 +19,10 @@ from tests.support.masked import MASKED, Drifting, enrolled
 from tests.support.sample import deaths
 
 # Small cohorts have no groups, only a bucket's URLs are announced, and no round is buffered, or has
-# masks or noise.
+# masks or noise; nobody is woken up.
 MASKS = {"phase_keys", "phase_boxes", "phase_answers", "phase_confirmations"}
 UNUSED = {"sums", "claims", "groups", "announced", "announced_initial", "normalisations"}
-UNUSED |= {"buffered", "secrets", "notices", *MASKS}
+UNUSED |= {"buffered", "secrets", "notices", "wake_ups", *MASKS}
 SETTLED = 20 * 30 + 1  # seconds: the leases after which no stale call writes any more
 
 

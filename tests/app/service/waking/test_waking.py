@@ -226,6 +226,13 @@ async def test_an_address_that_the_operator_does_not_allow_is_refused(federation
     assert await federation.admin.clients(experiment) == []
 
 
+async def test_no_address_is_left_of_a_deleted_experiment(federation, wakers):
+    experiment, _, _ = await start(federation, wakers)
+    assert len(await federation.documents.keys("wake_ups", experiment)) == 3
+    await federation.admin.delete_experiment(experiment, stop=True)
+    assert await federation.documents.keys("wake_ups", experiment) == []
+
+
 async def test_a_coordinator_that_wakes_nobody_reads_and_writes_nothing_for_it(federation):
     experiment, key = await federation.create()
     await enrol(federation, experiment, key, 0, "")
