@@ -75,6 +75,10 @@ sam-validate: .venv-sam/ready  ## checks template.yaml with the SAM CLI
 mlflow-test: .venv-mlflow/ready  ## tests the records that `run --track mlflow` writes to MLflow
 	.venv-mlflow/bin/python -m pytest tests/client_sdk/results/test_mlflow.py -m mlflow $(ARGS)
 
+.PHONY: ray-test
+ray-test: .venv-ray/ready  ## tests the engine that trains on a Ray cluster
+	.venv-ray/bin/python -m pytest tests/client_sdk/engines -m ray $(ARGS)
+
 .PHONY: deploy-test
 deploy-test: .venv/ready  ## the files in deploy/ with a real Prometheus, nginx and Caddy (Debian's packages)
 	$(BIN)/python -m pytest tests/platforms/test_monitoring.py tests/platforms/test_proxies.py -m "deploy or not deploy" $(ARGS)
@@ -138,6 +142,13 @@ endef
 		--constraint constraints.txt --editable '.[server,client,aws,dev,mlflow]'
 	@touch $@
 
+# Ray takes 240 MB and starts servers of its own, for the tests of one engine.
+.venv-ray/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[server,client,aws,dev,ray]'
+	@touch $@
+
 # The SAM CLI has an environment of its own, because it pins older versions of our packages.
 .venv-sam/ready: Makefile
 	$(check_python)
@@ -164,4 +175,4 @@ endef
 	@touch $@
 
 clean:
-	rm -rf build dist mutants site .venv .venv-dist .venv-docs .venv-sam .venv-mlflow .venv-sbom .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf build dist mutants site .venv .venv-dist .venv-docs .venv-sam .venv-mlflow .venv-ray .venv-sbom .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from client_sdk.engines.batched import Batched
     from client_sdk.engines.engine import Engine
     from client_sdk.engines.in_line import InLine
+    from client_sdk.engines.on_ray import Ray
     from client_sdk.engines.processes import Processes
     from client_sdk.engines.trainer import LocalTrainer
     from client_sdk.errors import (
@@ -94,6 +95,7 @@ __all__ = [
     "PartlyShared",
     "PictureTask",
     "Processes",
+    "Ray",
     "RequestRefused",
     "Result",
     "Row",
@@ -135,6 +137,7 @@ _MODULES = {
     "client_sdk.engines.batched": ("Batched",),
     "client_sdk.engines.engine": ("Engine",),
     "client_sdk.engines.in_line": ("InLine",),
+    "client_sdk.engines.on_ray": ("Ray",),
     "client_sdk.engines.processes": ("Processes",),
     "client_sdk.engines.trainer": ("LocalTrainer",),
     "client_sdk.errors": (

@@ -153,12 +153,12 @@ def _add_settings(parser: Parser) -> Group:
     )
     machine.add_argument(
         "--engine",
-        type=values.one_of("auto", "processes", "batched"),
-        metavar="{auto,processes,batched}",
+        type=values.one_of("auto", "processes", "batched", "ray"),
+        metavar="{auto,processes,batched,ray}",
         default="auto",
-        help="where clients train: in processes, one a core, or a round's clients as one model "
-        "(batched), which pays on a GPU; auto: batched where there is a GPU and the model is small "
-        "(default: auto)",
+        help="where clients train: in processes, one a core; a round's clients as one model "
+        "(batched), which pays on a GPU; or on the Ray cluster of RAY_ADDRESS (ray); auto: batched "
+        "where there is a GPU and the model is small (default: auto)",
     )
     groups["training", ()].add_argument(
         "--model",

@@ -26,6 +26,7 @@ from client_sdk.data.splits.drawing import Drawn
 from client_sdk.data.splits.equal import Equal
 from client_sdk.engines.batched import MOST_AT_ONCE, Batched, reason_against
 from client_sdk.engines.engine import Engine
+from client_sdk.engines.on_ray import Ray
 from client_sdk.engines.processes import Processes, usable_cores
 from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import UsageError
@@ -141,6 +142,8 @@ def _require_usable(arguments: argparse.Namespace) -> None:
         if arguments.kernel == "native":
             raise UsageError("--engine batched trains by PyTorch: leave --kernel native out.")
         arguments.kernel = "torch"
+    if arguments.engine == "ray" and arguments.workers:
+        raise UsageError("--engine ray uses all of the cluster: leave --workers out.")
     for name in arguments.track:
         trackers.require(name)
 
@@ -205,6 +208,8 @@ def _choose_engine(arguments: argparse.Namespace, plan: _Plan) -> Engine:
         wanted = "batched" if can else "processes"
     if wanted == "batched":
         return Batched(min(cohort, MOST_AT_ONCE))
+    if wanted == "ray":
+        return Ray()
     return Processes(arguments.workers or min(usable_cores(), cohort))
 
 

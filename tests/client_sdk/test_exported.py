@@ -23,7 +23,7 @@ PUBLIC = [
         "NotThere",
     ),
     *("Offer", "Outcome", "Participant", "PartlyShared", "PictureTask", "Processes"),
-    *("RequestRefused", "Result"),
+    *("Ray", "RequestRefused", "Result"),
     *("Row", "Simulation", "SimulationResult", "SiteTables", "SklearnTask", "StateConflict"),
     *("Task", "TorchTask", "TrainSettings", "TrainingFailed", "Turn", "TwoLayerCNN", "Watchers"),
     *("as_data", "ditto", "export", "fingerprint", "initial_model", "load", "picture_task"),

@@ -11,6 +11,7 @@ from client_sdk.data.holdout import hold_out
 from client_sdk.data.seeds import derive_seed
 from client_sdk.engines.batched import Batched
 from client_sdk.engines.in_line import InLine
+from client_sdk.engines.on_ray import Ray
 from client_sdk.engines.processes import Processes
 from client_sdk.engines.trainer import LocalTrainer
 from client_sdk.errors import DataError, TrainingFailed
@@ -35,6 +36,7 @@ ENGINES = {
     "processes": lambda: Processes(1),
     "of the page": of_the_page,
     "batched": lambda: Batched(8),
+    "ray": Ray,  # `make ray-test`
 }
 BASE = weights_file.write({"line": np.array([1.0, 2.0])})
 
@@ -44,7 +46,12 @@ def order(epochs=2):
     return Train.model_construct(round=3, training=training)
 
 
-@pytest.fixture(params=ENGINES.values(), ids=ENGINES.keys())
+@pytest.fixture(
+    params=[
+        pytest.param(made, id=name, marks=[pytest.mark.ray] if made is Ray else [])
+        for name, made in ENGINES.items()
+    ]
+)
 def engine(request):
     made = request.param()
     yield made
