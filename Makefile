@@ -77,7 +77,8 @@ mlflow-test: .venv-mlflow/ready  ## tests the records that `run --track mlflow` 
 
 .PHONY: ray-test
 ray-test: .venv-ray/ready  ## tests the engine that trains on a Ray cluster
-	.venv-ray/bin/python -m pytest tests/client_sdk/engines -m ray $(ARGS)
+	@# Ray leaves files open, and warns of what it will change.
+	.venv-ray/bin/python -m pytest tests/client_sdk/engines -m ray -W default $(ARGS)
 
 .PHONY: deploy-test
 deploy-test: .venv/ready  ## the files in deploy/ with a real Prometheus, nginx and Caddy (Debian's packages)

@@ -11,6 +11,7 @@ import functools
 import importlib
 import os
 import pickle  # nosec B403  (for its error's class)
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ from client_sdk.task.task import Task
 T = TypeVar("T")
 
 RETRIES = 3  # of a job whose worker or machine died
+
+CONNECT_SECONDS = 10.0
 
 
 class Ray:
@@ -140,10 +143,12 @@ def _import_ray() -> Any:
 def _connect(ray: Any) -> None:
     """Connect to a cluster, or start one. Raises BadSettings."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a party's runs are nobody's statistics
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns each time
     # Without an address Ray joins whichever cluster somebody started last on this machine.
     where = os.environ.get("RAY_ADDRESS") or "local"
     options = {"include_dashboard": False} if where == "local" else {}
     try:
+        _require_listener(where)
         ray.init(where, log_to_driver=False, logging_level="WARNING", **options)
     except Exception as error:  # Ray raises plain ones, too
         raise BadSettings(
@@ -151,6 +156,13 @@ def _connect(ray: Any) -> None:
             if where == "local"
             else f"There is no Ray cluster at RAY_ADDRESS={where}: {error}"
         ) from error
+
+
+def _require_listener(address: str) -> None:
+    """Raises OSError where nobody listens at HOST:PORT. Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
 
 
 def _run(job: Callable[..., T], task: list[Any], data: list[Any], arguments: tuple[Any, ...]) -> T:

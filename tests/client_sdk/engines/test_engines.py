@@ -46,6 +46,16 @@ def order(epochs=2):
     return Train.model_construct(round=3, training=training)
 
 
+@pytest.fixture(scope="module")
+def ray_cluster():
+    """A cluster that the engine finds connected: to start one takes seconds."""
+    import ray
+
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture(
     params=[
         pytest.param(made, id=name, marks=[pytest.mark.ray] if made is Ray else [])
@@ -53,6 +63,8 @@ def order(epochs=2):
     ]
 )
 def engine(request):
+    if request.param is Ray:
+        request.getfixturevalue("ray_cluster")
     made = request.param()
     yield made
     made.close()
