@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from client_sdk.api.client import CoordinatorClient
 from client_sdk.errors import BadAnswer, CorruptDownload, NotAuthorised, NotThere
@@ -299,7 +299,8 @@ class _Check:
             return None
         weights = [self._weight(update) for group in _groups(round_) for update in group]
         deviation = self._mechanism.deviation(_entry(parent), weights)
-        return Noise(await self._key(round_.number), deviation)
+        less = [await self._key(number) for number in self._mechanism.replaced(round_.number)]
+        return Noise(await self._key(round_.number), deviation, tuple(less))
 
     async def _key(self, number: int) -> bytes:
         if self._secret is None:
@@ -322,13 +323,13 @@ class _Check:
                 whole=[update.scale == 1.0 for update in updates],
             ),
             key,
-            self._mechanism.participations(self._taken),
+            self._taken,
             hashlib.sha256(self._secret).hexdigest(),
         )
         found = _entry(model)
         if found is None:
             return "its entry in the ledger of privacy is missing"
-        for name, value in (ours.plain | {"sampling_rate": ours.sampling_rate}).items():
+        for name, value in asdict(ours).items():
             theirs = getattr(found, name)
             numbers = isinstance(value, (int, float)) and isinstance(theirs, (int, float))
             if not (math.isclose(value, theirs) if numbers else value == theirs):

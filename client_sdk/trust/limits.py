@@ -53,8 +53,10 @@ class Limits:
                 f"This client spends an epsilon of {most:g} at most (max_epsilon), but the "
                 "experiment has no differential privacy."
             )
-        taken = view.privacy.participations if view.privacy else 0
-        coming = mechanism.epsilon(taken + 1)
+        shown = view.privacy
+        coming = mechanism.epsilon(1 + (shown.participations if shown else 0))
+        if shown is not None and shown.next_epsilon is not None:
+            coming = shown.next_epsilon
         if coming <= most:
             return None
         return (

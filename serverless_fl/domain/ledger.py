@@ -21,6 +21,9 @@ class LedgerEntry:
     `participations` times. Both hold with `delta`. `secret_sha256` is the SHA-256 of the secret
     that the noise is drawn from.
 
+    With DP-FTRL `squares` is the squared sensitivity of all sums with noise, for the client that
+    pays most, in units of `clip`, and `next_squares` what another round could make of it.
+
     With secret cohorts `sampling_rate` is a client's chance to take part in a round. Then both
     numbers count on nobody knowing who did, and `participations` are all rounds so far.
     """
@@ -34,6 +37,8 @@ class LedgerEntry:
     participations: int
     secret_sha256: str
     sampling_rate: float | None = None
+    squares: int | None = None
+    next_squares: int | None = None
 
     @property
     def meaning(self) -> str:
@@ -51,6 +56,12 @@ class LedgerEntry:
     @property
     def _counted(self) -> str:
         """Whether amplification by sampling is claimed, and for which client the number holds."""
+        if self.squares is not None:
+            return (
+                "That is for the client that pays most for the sums of rounds in which it is (tree "
+                f"aggregation, no sampling); no client took part more than {self.participations} "
+                "times"
+            )
         if self.sampling_rate is None:
             return f"That is for the client that took part most often, {self.participations} times"
         return (
@@ -61,11 +72,8 @@ class LedgerEntry:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The form of documents and digests. It lacks the sampling rate where there is none."""
-        found = asdict(self)
-        if self.sampling_rate is None:
-            del found["sampling_rate"]
-        return found
+        """The form of documents and digests. It lacks what this mechanism does not have."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def most_participations(rounds: Iterable[Iterable[int]]) -> int:

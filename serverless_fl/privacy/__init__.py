@@ -20,6 +20,7 @@ MECHANISMS = registered(
     "norm_bound",
     "dp_fedavg",
     "dp_adaptive",
+    "dp_ftrl",
 )
 
 

@@ -64,6 +64,7 @@ class ClientLevel(Mechanism):
     )
 
     _sampling: Sampling | None = PrivateAttr(None)  # of secret cohorts
+    _divisor: int | None = PrivateAttr(None)  # of the sum; None: the sum of the weights
 
     wraps_step: ClassVar[bool] = True
     keeps_ledger: ClassVar[bool] = True
@@ -73,7 +74,7 @@ class ClientLevel(Mechanism):
         if sampling is None:
             return self
         found = self.model_copy()
-        found._sampling = sampling
+        found._sampling, found._divisor = sampling, sampling.expected
         return found
 
     def fault(self, config: Config) -> str | None:
@@ -161,17 +162,17 @@ class ClientLevel(Mechanism):
 
     def deviation(self, before: LedgerEntry | None, weights: Sequence[float]) -> float:
         most = 1.0 if self.max_weight is None else float(self.max_weight)
-        total = sum(weights) if self._sampling is None else self._sampling.expected
+        total = sum(weights) if self._divisor is None else self._divisor
         return self.updates_multiplier * self.clip_in(before) * most / total
 
     def wrap_step(self, step: Step, elements: Piece, noise: Noise | None = None) -> Step:
         assert noise is not None  # noqa: S101  (the mechanism keeps a ledger)
-        drawn, sampling = noise.of(elements), self._sampling
+        drawn, divisor = noise.of(elements), self._divisor
 
         def noisy(base, reduced, state, facts):  # type: ignore[no-untyped-def]
             mean = reduced["weights"]
-            if sampling is not None:  # all weigh 1, and the others of the mean cohort add nothing
-                mean = base + len(facts.updates) / sampling.expected * (mean - base)
+            if divisor is not None:  # all weigh 1, and those that are missing add nothing
+                mean = base + len(facts.updates) / divisor * (mean - base)
             return step(base, {**reduced, "weights": mean + drawn}, state, facts)
 
         return noisy
@@ -193,8 +194,14 @@ class ClientLevel(Mechanism):
         return self.clip_norm
 
     def entry(
-        self, before: LedgerEntry | None, taken: Taken, key: bytes, participations: int, secret: str
+        self,
+        before: LedgerEntry | None,
+        taken: Taken,
+        key: bytes,
+        rounds: Sequence[Sequence[int]],
+        secret: str,
     ) -> LedgerEntry:
+        participations = self.participations(rounds)
         return LedgerEntry(
             clip=self.clip_in(before),
             next_clip=self.next_clip(before, taken, key),

@@ -71,7 +71,7 @@ class DpAdaptive(ClientLevel):
 
         count = sum(0.5 if whole else -0.5 for whole in taken.whole)
         count += self.count_noise * Noise(key, 1.0).of_word("count")
-        updates = len(taken.whole) if self._sampling is None else self._sampling.expected
+        updates = len(taken.whole) if self._divisor is None else self._divisor
         share = count / updates + 0.5
         power = -self.clip_learning_rate * (share - self.clip_quantile)
         moved = self.clip_in(before) * math.exp(max(-20.0, min(20.0, power)))

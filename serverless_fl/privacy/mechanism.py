@@ -137,12 +137,25 @@ class Mechanism(Alternative):
         """Give what rounds cost a client that takes part so often."""
         raise NotImplementedError
 
+    def coming(self, entry: LedgerEntry | None) -> float:
+        """Give what another round could raise epsilon to, after the version with this entry."""
+        return self.epsilon(1 if entry is None else entry.participations + 1)
+
+    def replaced(self, number: int) -> Sequence[int]:
+        """Give the earlier rounds whose noise a round takes off when it adds its own."""
+        return ()
+
     def entry(
-        self, before: LedgerEntry | None, taken: Taken, key: bytes, participations: int, secret: str
+        self,
+        before: LedgerEntry | None,
+        taken: Taken,
+        key: bytes,
+        rounds: Sequence[Sequence[int]],
+        secret: str,
     ) -> LedgerEntry:
         """Give the ledger's entry of a version.
 
-        `before` is the entry of the version before, `key` that of the round's noise, `secret` the
-        secret's SHA-256.
+        `before` is the entry of the version before, `key` that of the round's noise, `rounds` the
+        slots of each round's updates up to this one, `secret` the secret's SHA-256.
         """
         raise NotImplementedError

@@ -63,17 +63,21 @@ _FAR_TAIL = (
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise of one round: independent normal numbers of a standard deviation, by a key."""
+    """The noise of one round: independent normal numbers of a standard deviation, by a key.
+
+    The noise of the keys `less`, which earlier rounds have added, is taken off.
+    """
 
     key: bytes
     deviation: float
+    less: tuple[bytes, ...] = ()
 
     def of(self, elements: Piece) -> np.ndarray:
         """Give the noise of some elements of a tensor, float64 [elements]."""
-        first, last = elements.first // BLOCK, -(-elements.last // BLOCK)
-        bits = b"".join(_bits(self.key, elements.tensor.name, n) for n in range(first, last))
-        own = slice(elements.first - first * BLOCK, elements.last - first * BLOCK)
-        return self.deviation * normal(np.frombuffer(bits, "<u8")[own])
+        found = _of(self.key, elements)
+        for key in self.less:
+            found -= _of(key, elements)
+        return self.deviation * found
 
     def of_word(self, word: str) -> float:
         """Give a number of deviation 1 that belongs to a word and to no tensor's element."""
@@ -117,6 +121,14 @@ def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], r: np.ndar
     for a, b in zip(*coefficients, strict=True):
         above, below = above * r + a, below * r + b
     return np.asarray(above / below)
+
+
+def _of(key: bytes, elements: Piece) -> np.ndarray:
+    """Give the noise of deviation 1 of some elements of a tensor, float64 [elements]."""
+    first, last = elements.first // BLOCK, -(-elements.last // BLOCK)
+    bits = b"".join(_bits(key, elements.tensor.name, n) for n in range(first, last))
+    own = slice(elements.first - first * BLOCK, elements.last - first * BLOCK)
+    return normal(np.frombuffer(bits, "<u8")[own])
 
 
 def _bits(key: bytes, tensor: str, block: int) -> bytes:

@@ -230,6 +230,15 @@ class LedgerView(Answer):
         description="With secret cohorts: a client's chance to take part in a round. Then both "
         "count on nobody knowing who did (amplification by sampling)",
     )
+    squares: int | None = Field(
+        None,
+        ge=0,
+        description="With dp-ftrl: the squared sensitivity of all sums with noise, for the client "
+        "that pays most, in units of `clip`",
+    )
+    next_squares: int | None = Field(
+        None, ge=0, description="With dp-ftrl: what another round could make of it"
+    )
 
 
 class NoiseSecret(Answer):
@@ -350,6 +359,9 @@ class PrivacyView(Answer):
     )
     budget_epsilon: FiniteFloat | None = Field(
         description="The experiment pauses before a round that could go beyond it"
+    )
+    next_epsilon: FiniteFloat | None = Field(
+        None, ge=0, description="What another round could raise it to"
     )
     meaning: Shown = Field(description="What the numbers mean, in a sentence")
 

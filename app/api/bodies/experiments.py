@@ -88,13 +88,15 @@ def line_body(listed: ListedExperiment) -> views.ExperimentSummary:
 def _privacy_body(experiment: Experiment) -> views.PrivacyView | None:
     """What the models have cost of privacy; None if the mechanism keeps no ledger."""
     config, entry = experiment.config, experiment.ledger
-    if not mechanism_of(config).keeps_ledger:
+    mechanism = mechanism_of(config)
+    if not mechanism.keeps_ledger:
         return None
     return views.PrivacyView(
         epsilon=entry.epsilon if entry else 0.0,
         delta=entry.delta if entry else 0.0,
         participations=entry.participations if entry else 0,
         budget_epsilon=config.budget_epsilon,
+        next_epsilon=mechanism.coming(entry),
         meaning=entry.meaning if entry else NOTHING_SPENT,
     )
 

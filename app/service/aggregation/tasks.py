@@ -161,8 +161,11 @@ class Aggregation:
         if not self.mechanism.keeps_ledger or not self.weights:
             return None
         weights = list(self.weights.values())
-        key = round_key(self._secret, self.round.number)
-        return Noise(key, self.mechanism.deviation(self.base.ledger, weights))
+        own, *less = (
+            round_key(self._secret, number)
+            for number in (self.round.number, *self.mechanism.replaced(self.round.number))
+        )
+        return Noise(own, self.mechanism.deviation(self.base.ledger, weights), tuple(less))
 
     async def entry(self) -> LedgerEntry | None:
         """The entry of the new version in the ledger; None if the mechanism keeps none."""
@@ -178,7 +181,7 @@ class Aggregation:
                 whole=[update.scale == 1.0 for update in self.updates],
             ),
             round_key(self._secret, number),
-            self.mechanism.participations([*accepted, self.round.accepted]),
+            [*accepted, self.round.accepted],
             hashlib.sha256(self._secret).hexdigest(),
         )
 

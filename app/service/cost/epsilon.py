@@ -9,13 +9,13 @@ from serverless_fl.privacy import mechanism_of
 def over_epsilon(experiment: Experiment) -> str | None:
     """Say why the experiment must not open its next round; None if it may.
 
-    The client that took part most often may take part again.
+    The client that has paid most may take part again.
     """
     budget, mechanism = experiment.config.budget_epsilon, mechanism_of(experiment.config)
     if budget is None or not mechanism.keeps_ledger:
         return None
-    taken = experiment.ledger.participations if experiment.ledger else 0
-    spent, coming = mechanism.epsilon(taken), mechanism.epsilon(taken + 1)
+    spent = experiment.ledger.epsilon if experiment.ledger else 0.0
+    coming = mechanism.coming(experiment.ledger)
     if coming <= budget:
         return None
     return (

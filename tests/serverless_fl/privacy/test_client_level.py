@@ -75,7 +75,7 @@ def test_the_norm_settles_at_the_quantile_from_either_side(first):
     for number in range(100):
         whole = (norms <= mechanism.clip_in(entry)).tolist()
         taken = Taken(weights=[1.0] * 101, whole=whole)
-        entry = mechanism.entry(entry, taken, round_key(b"s", number), 1, "")
+        entry = mechanism.entry(entry, taken, round_key(b"s", number), [(0,)], "")
     assert 0.85 < entry.next_clip < 1.15
 
 
@@ -134,11 +134,15 @@ def test_the_defaults_of_a_mechanism_go_together(mechanism):
 
 
 def test_the_ledger_says_what_its_numbers_mean():
-    entry = DpFedAvg(noise_multiplier=8).entry(None, Taken(weights=[1], whole=[True]), KEY, 9, "")
+    entry = DpFedAvg(noise_multiplier=8).entry(
+        None, Taken(weights=[1], whole=[True]), KEY, [(0,)] * 9, ""
+    )
     assert entry.epsilon == pytest.approx(1.4477231)
     assert "at most 4.3 times more or less likely" in entry.meaning
     assert "probability of 1e-05 (delta)" in entry.meaning
-    loud = DpFedAvg(noise_multiplier=0.1).entry(None, Taken(weights=[1], whole=[True]), KEY, 9, "")
+    loud = DpFedAvg(noise_multiplier=0.1).entry(
+        None, Taken(weights=[1], whole=[True]), KEY, [(0,)] * 9, ""
+    )
     assert "more than 400 million times" in loud.meaning
     assert loud.meaning.endswith("An epsilon above 10 promises little.")
 

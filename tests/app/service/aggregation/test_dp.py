@@ -12,6 +12,7 @@ from app.service.coordinator import Limits
 from client_sdk.errors import NotAuthorised, RequestRefused, StateConflict
 from client_sdk.tools.verify import verify
 from serverless_fl.privacy.dp_fedavg import DpFedAvg
+from serverless_fl.privacy.dp_ftrl import DpFtrl
 from serverless_fl.privacy.noise import Noise, round_key
 from serverless_fl.weights.header import TensorSpec
 from serverless_fl.weights.spans import Piece
@@ -22,6 +23,7 @@ from tests.support.sample import deaths
 SECRET = "5e" * 32
 FEDAVG = {"name": "dp-fedavg", "noise_multiplier": 2.0, "clip_norm": 3.0, "delta": 1e-3}
 ADAPTIVE = FEDAVG | {"name": "dp-adaptive", "count_noise": 1.5}
+TREE = FEDAVG | {"name": "dp-ftrl"}
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +78,9 @@ async def test_the_model_is_the_clipped_mean_with_the_noise_of_the_secret(federa
         {"strategy": {"name": "fedadam", "server_learning_rate": 0.1}},
         {"privacy": ADAPTIVE},
         {"privacy": FEDAVG | {"max_weight": 5}, "download_encoding": "float16"},
+        {"privacy": TREE, "strategy": "fedavgm", "rounds": 3},
     ],
-    ids=["fixed", "with a state", "adaptive", "bounded weights, float16"],
+    ids=["fixed", "with a state", "adaptive", "bounded weights, float16", "tree"],
 )
 async def test_verify_recomputes_noise_and_ledger(store, part_bytes, settings):
     limits = Limits(part_bytes=part_bytes, group_size=2)
@@ -97,6 +100,57 @@ async def test_the_ledger_adds_up_what_the_most_frequent_client_paid(federation)
     assert {(e.delta, e.clip, e.round_epsilon) for e in entries[1:]} == {
         (1e-3, 3.0, mechanism.epsilon(1))
     }
+
+
+async def test_the_model_of_a_tree_has_the_noise_of_one_sum_after_four_rounds(federation):
+    """By then a client that was in each pays for sums of 1, 2, 1 and 4 of its updates."""
+    experiment = await run(federation, TREE, rounds=4, clients=3)
+    models = await federation.admin.models(experiment)
+    assert [m.ledger.squares for m in models[1:]] == [1, 5, 6, 22]
+    assert [m.ledger.next_squares for m in models[1:]] == [5, 6, 22, 23]
+    mechanism = DpFtrl(**TREE)
+    assert [m.ledger.epsilon for m in models[1:]] == [mechanism.epsilon(n) for n in (1, 5, 6, 22)]
+    tensor = Piece(TensorSpec("w", "F32", (50,), 0, 200), 0, 50)
+    noise = Noise(round_key(bytes.fromhex(SECRET), 4), 2.0 * 3.0 / 3).of(tensor)
+    start = np.float32(0)
+    for number in range(1, 5):
+        updates = (await federation.admin.round(experiment, number)).updates
+        base = safetensors.numpy.load(await federation.admin.download_model(experiment, number - 1))
+        sent = [(0.1 * (1 + int(u.client[-2:])) - base["w"]) * u.scale for u in updates]
+        start = start + np.mean(sent, axis=0)
+    found = safetensors.numpy.load(await federation.admin.download_model(experiment, 4))["w"]
+    assert found == pytest.approx(start + noise, abs=1e-5)
+    shown = (await federation.admin.experiment(experiment)).privacy
+    assert "tree aggregation" in shown.meaning
+    assert shown.next_epsilon == mechanism.epsilon(23)
+
+
+async def test_a_tree_pauses_before_a_round_that_could_sum_up_too_much(federation):
+    mechanism = DpFtrl(**TREE)
+    budget = mechanism.epsilon(10)  # the fourth round would sum up all four
+    experiment, members = await federation.start(
+        initial=model(0), privacy=TREE, budget_epsilon=budget, rounds=9, clients=3,
+        clients_per_round=3,
+    )  # fmt: skip
+    for number in (1, 2, 3):
+        await finish(federation, experiment, members, number)
+    shown = await federation.admin.experiment(experiment)
+    assert (shown.state, shown.privacy.epsilon) == ("paused", mechanism.epsilon(6))
+    assert f"to {mechanism.epsilon(22):.4g}" in shown.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"privacy": TREE | {"max_weight": 5}}, r"max_weight \(5\) divides each round"),
+        ({"selection": "secret"}, "needs no secret cohorts"),
+        ({"schedule": {"name": "synchronous", "over_selection": 1}}, r"over_selection \(1\)"),
+        ({"schedule": "buffered"}, "schedule"),
+    ],
+)
+async def test_what_breaks_the_sums_of_a_tree_is_refused_by_name(federation, changes, says):
+    with pytest.raises(RequestRefused, match=says):
+        await federation.start(initial=model(0), **{"privacy": TREE} | changes)
 
 
 async def test_the_norm_of_an_adaptive_round_is_the_one_that_the_version_before_found(federation):
