@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from client_sdk import interrupts
@@ -11,7 +12,6 @@ from client_sdk.cli import serving
 from client_sdk.errors import UsageError
 from client_sdk.results import run_folder
 from client_sdk.results.console import Output
-from client_sdk.simulation.embedded import EmbeddedCoordinator
 
 
 async def execute(arguments: argparse.Namespace, console: Output) -> int:
@@ -22,9 +22,11 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
     folder = run_folder.resume(arguments.run, "open")
     experiment = _experiment_of(folder.path)
     with folder.locked(), interrupts.cancelling():
-        async with EmbeddedCoordinator(
-            folder.path / "coordinator", folder.secrets.admin_key, on_restart=console.say
-        ) as coordinator:
+        async with AsyncExitStack() as stack:
+            helper = None
+            if serving.has_helper(folder):  # `verify` at this coordinator needs it
+                helper = await serving.start_helper(stack, folder, console.say)
+            coordinator = await serving.start_coordinator(stack, folder, console.say, helper)
             console.say(f"open {serving.page_of(coordinator.url, experiment)} to look at the run")
             console.say(serving.about_key(folder.path))
             await serving.until_interrupted()

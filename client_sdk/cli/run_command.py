@@ -36,7 +36,7 @@ from client_sdk.results.console import Output
 from client_sdk.results.run_folder import RunFolder
 from client_sdk.results.summary import print_summary
 from client_sdk.results.trackers import Tracking
-from client_sdk.simulation.embedded import EmbeddedCoordinator
+from client_sdk.simulation.embedded import EmbeddedHelper
 from client_sdk.simulation.outcome import Outcome, Row
 from client_sdk.simulation.simulate import Simulation
 from client_sdk.task import weights_file
@@ -46,7 +46,7 @@ from client_sdk.task.own_data.table_task import TableTask
 from client_sdk.task.pictures import PictureTask
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Task, form_of
-from serverless_fl.domain.experiment import ExperimentState
+from serverless_fl.domain.experiment import HELPER, ExperimentState
 from serverless_fl.domain.records import client_id
 from serverless_fl.domain.stopping import out_of_reach
 from serverless_fl.wire.config import ExperimentConfig
@@ -66,6 +66,7 @@ class _Plan:
     prices: cost.Prices
     initial: bytes | None = None  # None: random weights
     begun: Beginning | None = None
+    own_helper: bool = False  # the run starts the helper of its secure aggregation
 
 
 async def execute(arguments: argparse.Namespace, console: Output) -> int:
@@ -90,7 +91,11 @@ async def execute(arguments: argparse.Namespace, console: Output) -> int:
         for line in _introduction(plan):
             view.say(line)
         trainer = _make_trainer(stack, arguments, plan)
-        client = await _connect(stack, arguments, folder, view)
+        helper = None
+        if plan.own_helper:
+            helper = await serving.start_helper(stack, folder, view.say)
+            plan = await _with_helper(plan, helper, view)
+        client = await _connect(stack, arguments, folder, view, helper)
         tracking = stack.enter_context(Tracking(arguments.track, folder.path, view.say))
         simulation = await _create(arguments, plan, folder, client, trainer, view, tracking)
         with view:
@@ -153,11 +158,17 @@ def _make_plan(arguments: argparse.Namespace, begun: Beginning | None) -> _Plan:
     pydantic's ValidationError.
     """
     data = run_data.load(arguments, begun.model if begun else None)
-    settings = settle(arguments.settings, data.examples, dataset=data.name, model=data.task.name)
+    given = arguments.settings
+    own_helper = not arguments.server and given.values.get("secure_aggregation") == HELPER
+    settings = settle(
+        given, data.examples, dataset=data.name, model=data.task.name, own_helper=own_helper
+    )
     drawn = None if isinstance(settings.split, Equal) else draw_split(settings, data.examples)
     initial = initial_file(data.task, begun.model, begun.whose) if begun else None
     config = experiment_of(settings, drawn)
-    return _Plan(data, settings, drawn, config, _load_prices(), initial, begun)
+    if own_helper:  # the settings are written down, and another run has another helper
+        settings = settings.model_copy(update={"helper_key": ""})
+    return _Plan(data, settings, drawn, config, _load_prices(), initial, begun, own_helper)
 
 
 def _load_prices() -> cost.Prices:
@@ -219,19 +230,27 @@ def _words(trainer: LocalTrainer) -> str:
     return f"{getattr(engine, 'description', type(engine).__name__)}, {trainer.loop}"
 
 
+async def _with_helper(plan: _Plan, helper: EmbeddedHelper, view: progress.RunProgress) -> _Plan:
+    """The plan with the helper's fingerprint."""
+    key = await helper.fingerprint()
+    view.say(
+        f"helper {key} at {helper.url}: on the machine of the coordinator it shows how the two "
+        "work, and protects nobody"
+    )
+    return replace(plan, config=plan.config.model_copy(update={"helper_key": key}))
+
+
 async def _connect(
     stack: AsyncExitStack,
     arguments: argparse.Namespace,
     folder: RunFolder,
     view: progress.RunProgress,
+    helper: EmbeddedHelper | None,
 ) -> CoordinatorClient:
     """A client of the coordinator at --server, or of an embedded one with its state in `folder`."""
     url, key = arguments.server, arguments.admin_key
     if not url:
-        embedded = EmbeddedCoordinator(
-            folder.path / "coordinator", folder.secrets.admin_key, on_restart=view.say
-        )
-        await stack.enter_async_context(embedded)
+        embedded = await serving.start_coordinator(stack, folder, view.say, helper)
         url, key = embedded.url, embedded.admin_key
     return await stack.enter_async_context(CoordinatorClient(url, key, on_retry=view.say))
 

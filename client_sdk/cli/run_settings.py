@@ -23,6 +23,8 @@ from serverless_fl.wire.choices import OneOf, plain
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.settings import GROUP_KEY
 
+_NO_KEY_YET = "0" * 64
+
 
 class RunSettings(ExperimentConfig):
     """The settings of an experiment whose clients all run here."""
@@ -34,11 +36,21 @@ class RunSettings(ExperimentConfig):
     )
 
 
-def settle(given: Given, examples: Examples, *, dataset: str, model: str) -> RunSettings:
+def settle(
+    given: Given, examples: Examples, *, dataset: str, model: str, own_helper: bool = False
+) -> RunSettings:
     """The settings of a run on these examples; the number of clients is that of the sites, if any.
 
-    Raises UsageError and DataError.
+    With `own_helper` the run starts the helper of its secure aggregation itself. Nobody knows its
+    key yet, so the settings have zeros in its place. Raises UsageError and DataError.
     """
+    if own_helper:
+        if given.values.get("helper_key"):
+            raise UsageError(
+                f"{given.name('helper_key')} names another operator's helper, and a run without "
+                "--server starts one of its own: leave it out."
+            )
+        given = replace(given, flags={**given.flags, "helper_key": _NO_KEY_YET})
     if examples.of_sites:
         given = replace(given, of_sites=True)
         chosen = given.nested()["split"][NAME]

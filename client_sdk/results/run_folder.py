@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import secrets
 from collections.abc import Iterator
@@ -25,11 +27,15 @@ class Secrets(BaseModel):
     """The content of run.json.
 
     All of the run's clients have keys that are made from `secret`. `admin_key` is the key of the
-    run's own coordinator.
+    run's own coordinator, and `helper_admin_key` that of its helper.
     """
 
     secret: str
     admin_key: str
+
+    @property
+    def helper_admin_key(self) -> str:
+        return hmac.new(self.secret.encode(), b"helper", hashlib.sha256).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""A coordinator in a child process (`app.entry.server.embedded`), which it restarts if it dies."""
+"""A coordinator, or a helper, in a child process (`app.entry.server.embedded`), which this one
+restarts if it dies.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +25,26 @@ class EmbeddedCoordinator:
     """Runs on a free loopback port, with its state in `data_dir`, while the context is entered.
 
     This process binds the port and gives the socket to the child, so that nobody else can take the
-    port while the child restarts. The child ends by itself once this process is gone.
+    port while the child restarts. The child ends by itself once this process is gone. `helper` is
+    the one that it asks for sums of masks, and is entered before.
 
     Entering raises CoordinatorUnreachable where the child does not start; the message says why.
     """
 
+    role = "coordinator"
+
     def __init__(
-        self, data_dir: Path, admin_key: str, *, on_restart: Callable[[str], None] | None = None
+        self,
+        data_dir: Path,
+        admin_key: str,
+        *,
+        on_restart: Callable[[str], None] | None = None,
+        helper: EmbeddedHelper | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.admin_key = admin_key
         self.url = ""
+        self._helper = helper
         self._on_restart = on_restart or (lambda message: None)
         self._process: subprocess.Popen[bytes] | None = None
         self._restarts: asyncio.Task[None] | None = None
@@ -65,13 +76,21 @@ class EmbeddedCoordinator:
     def pid(self) -> int:
         return self._process.pid if self._process else 0
 
+    @property
+    def _log(self) -> Path:
+        return self.data_dir / f"{self.role}.log"
+
     def _start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if k not in _SERVER_VARIABLES}
         environment |= {"FL_DATA_DIR": str(self.data_dir), "FL_ADMIN_KEY": self.admin_key}
+        environment["FL_ROLE"] = self.role
+        if self._helper is not None:
+            environment["FL_HELPER_URL"] = self._helper.url
+            environment["FL_HELPER_KEY"] = self._helper.admin_key
         environment.setdefault("FL_LOG_LEVEL", "warning")  # `info` writes a line a poll
         environment["PYTHONPATH"] = os.pathsep.join(_search_path())
         handle = self._socket.fileno()
-        with (self.data_dir / "coordinator.log").open("ab") as log, interrupts.kept_from_children():
+        with self._log.open("ab") as log, interrupts.kept_from_children():
             self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)  # nosec B603
                 [sys.executable, "-P", "-m", "app.entry.server.embedded", str(handle)],
                 env=environment,
@@ -93,9 +112,8 @@ class EmbeddedCoordinator:
                     await asyncio.sleep(0.05)
                 else:
                     return
-        log = self.data_dir / "coordinator.log"
         raise CoordinatorUnreachable(
-            f"The embedded coordinator did not start: {_reason(log)} (its log is {log})"
+            f"The embedded {self.role} did not start: {_reason(self._log)} (its log is {self._log})"
         )
 
     async def _restart_when_dead(self) -> None:
@@ -103,7 +121,7 @@ class EmbeddedCoordinator:
         while True:
             await asyncio.sleep(0.2)
             if self._process is not None and (code := self._process.poll()) is not None:
-                self._on_restart(f"The coordinator died (exit code {code}); starting it again.")
+                self._on_restart(f"The {self.role} died (exit code {code}); starting it again.")
                 self._close_input()
                 self._start()
                 await asyncio.sleep(1.0)
@@ -126,11 +144,33 @@ class EmbeddedCoordinator:
         self._process.stdin.close()
 
 
+class EmbeddedHelper(EmbeddedCoordinator):
+    """A helper of secure aggregation, on a port of its own, over a store of its own.
+
+    Beside its coordinator on one machine it shows how the two work, and protects nobody: who has
+    the machine has both halves of each update.
+    """
+
+    role = "helper"
+
+    async def fingerprint(self) -> str:
+        """Its public key, which an experiment's `helper_key` names. Raises
+        CoordinatorUnreachable.
+        """
+        try:
+            async with httpx.AsyncClient(base_url=self.url, trust_env=False) as http:
+                answer = (await http.get("/v1/helper")).raise_for_status()
+        except httpx.HTTPError as error:
+            raise CoordinatorUnreachable(f"The embedded helper does not answer: {error}") from error
+        return str(answer.json()["key"])
+
+
 # Variables of another coordinator on this machine do not reach this one.
 _SERVER_VARIABLES = frozenset(
     {
         *("MONGODB_URL", "FL_MONGODB_URL", "FL_S3_BUCKET", "FL_DATA_DIR"),
-        *("FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS"),
+        *("FL_ADMIN_KEY", "FL_ADMIN_KEY_PREVIOUS", "FL_ROLE", "FL_HELPER_URL", "FL_HELPER_KEY"),
+        *("FL_HELPER_FEWEST", "FL_HELPER_PINS"),
     }
 )
 

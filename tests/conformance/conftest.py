@@ -11,15 +11,22 @@ from examples.containers import Container
 from examples.lambda_local import LambdaContainer
 from examples.openwhisk_local import OpenWhiskContainer
 from tests.support.federation import ADMIN_KEY
+from tests.support.helper_server import HelperServer, serving_helper
 from tests.support.processes import Server
 from tests.support.ways import WAYS, Api, Way, api_at, settings_of
 
 
 @pytest.fixture(scope="session")
-def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(
-        FL_DATA_DIR=str(tmp_path_factory.mktemp("conformance")), FL_ADMIN_KEY=ADMIN_KEY
-    ) as server:
+def helper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HelperServer]:
+    """The helper of all coordinators."""
+    with serving_helper(tmp_path_factory.mktemp("helper")) as helper:
+        yield helper
+
+
+@pytest.fixture(scope="session")
+def sqlite_server(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[Server]:
+    settings = settings_of(request, "sqlite", tmp_path_factory.mktemp("conformance"))
+    with Server(FL_ADMIN_KEY=ADMIN_KEY, **settings) as server:
         yield server
 
 
@@ -33,9 +40,11 @@ def mongo_server(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[S
 
 
 @pytest.fixture(scope="session")
-def lambda_containers(mongodb_url: str, tmp_path_factory) -> Iterator[list[Container]]:
+def lambda_containers(
+    mongodb_url: str, helper: HelperServer, tmp_path_factory
+) -> Iterator[list[Container]]:
     """Two, so that one request's container is not the next one's."""
-    settings = {
+    settings = helper.settings | {
         "MONGODB_URL": mongodb_url,
         "FL_MONGODB_DATABASE": f"conformance_{secrets.token_hex(4)}",
         "FL_ADMIN_KEY": ADMIN_KEY,
@@ -50,8 +59,8 @@ def lambda_containers(mongodb_url: str, tmp_path_factory) -> Iterator[list[Conta
 
 
 @pytest.fixture(scope="session")
-def openwhisk_parameters(mongodb_url: str) -> dict[str, str]:
-    return {
+def openwhisk_parameters(mongodb_url: str, helper: HelperServer) -> dict[str, str]:
+    return helper.settings | {
         "MONGODB_URL": mongodb_url,
         "FL_MONGODB_DATABASE": f"conformance_{secrets.token_hex(4)}",
         "FL_ADMIN_KEY": ADMIN_KEY,

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
+import pytest
 from playwright.sync_api import expect
 
+from client_sdk.api.client import CoordinatorClient
 from serverless_fl.privacy.secure import agreement
+from tests.page.conftest import Brisk
 from tests.support.browser import PHONE, axe, give_key, no_sideways_scroll
-from tests.support.plain_http import bearer
+from tests.support.helped import HELPED
+from tests.support.helper_server import serving_helper
+from tests.support.masked import Drifting, enrolled
+from tests.support.plain_http import bearer, create
 from tests.support.played import begin, finish_round
+from tests.support.processes import KEY
 
 PRIVATE = {"name": "dp-fedavg", "noise_multiplier": 4.0, "clip_norm": 0.5}
 MASKED = {"secure_aggregation": "pairs", "phase_seconds": 3600}
+
+
+@pytest.fixture(scope="module")
+def helper(tmp_path_factory):
+    with serving_helper(tmp_path_factory.mktemp("helper")) as helper:
+        yield helper
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, helper):
+    """A coordinator that has a helper."""
+    folder = tmp_path_factory.mktemp("coordinator")
+    with Brisk(FL_DATA_DIR=str(folder), **helper.settings) as server:
+        yield server
 
 
 def section(page, heading):
@@ -76,6 +100,46 @@ def test_the_phases_of_secure_aggregation_and_what_is_seen(server, http, open_pa
     expect(round_).to_contain_text("Round 1 of 3: sharing.")
     expect(round_.locator("li", has_text="awaited")).to_have_count(3)
     assert (axe(page), no_sideways_scroll(page)) == ([], True)
+
+
+def take_turns(url, experiment, key, slots):
+    """Three participants enrol, or come back; those of these slots take a turn."""
+
+    async def turns():
+        async with CoordinatorClient(url, KEY) as admin:
+            of = SimpleNamespace(admin=admin)
+            clients = await enrolled(of, experiment, key, Drifting(), 3)
+            for slot in slots:
+                await clients[slot].turn()
+
+    with ThreadPoolExecutor(1) as thread:  # Playwright has an event loop in this one
+        thread.submit(asyncio.run, turns()).result()
+
+
+def test_a_helper_that_is_awaited_and_what_is_seen(server, http, helper, open_page):
+    """All updates are in, and no client is awaited: the round waits for the helper."""
+    fingerprint = helper.fingerprint()
+    settings = {"clients": 3, "clients_per_round": 3, "helper_key": fingerprint}
+    experiment, key = create(http, "helped", **HELPED, **settings)
+    take_turns(server.url, experiment, key, [1])
+    page = open_page(**PHONE).page
+    page.goto(f"{server.url}/#/experiments/{experiment}")
+    round_, privacy = section(page, "Current round"), section(page, "Privacy")
+    expect(round_).to_contain_text("Round 1 of 2: collecting.")
+    expect(round_.locator("li", has_text="in training")).to_have_count(2)
+    sent = round_.locator("li", has_text="sent a masked update")
+    expect(sent).to_have_text(re.compile("client-01"))
+    expect(privacy).to_contain_text("the coordinator sees the sum of a round’s updates, and none")
+    expect(privacy).to_contain_text("together the two could see each update")
+    expect(privacy).to_contain_text(fingerprint)
+    helper.away = True
+    take_turns(server.url, experiment, key, [0, 2])
+    expect(round_).to_contain_text("Round 1 of 2: unmasking. 3 of 3 updates")
+    expect(sent).to_have_count(3)
+    told = page.get_by_role("status").first
+    expect(told).to_contain_text("the helper is asked for the sum of their masks")
+    assert (axe(page), no_sideways_scroll(page)) == ([], True)
+    helper.away = False
 
 
 def test_settings_of_secure_aggregation_are_listed_where_it_is_on(server, http, open_page):

@@ -44,9 +44,11 @@ class Way:
 
 
 def settings_of(request: pytest.FixtureRequest, store: str, folder: Path) -> dict[str, str]:
+    """The coordinator's settings, for processes and, without the prefix, for `Settings`."""
+    helper: dict[str, str] = request.getfixturevalue("helper").settings
     if store == "sqlite":
-        return {"FL_DATA_DIR": str(folder)}
-    return {
+        return helper | {"FL_DATA_DIR": str(folder)}
+    return helper | {
         "MONGODB_URL": request.getfixturevalue("mongodb_url"),
         "FL_MONGODB_DATABASE": f"conformance_{secrets.token_hex(4)}",
     }
