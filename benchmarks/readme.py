@@ -104,6 +104,7 @@ def speed() -> Table:
 
     runs = bench["peers"]["default"]
     _pair(add, "MNIST's default run, beside Flower: seconds", runs[OURS], runs[FLOWER])
+    _accuracies(table, "... accuracy", runs[OURS], runs[FLOWER])
     runs, rounds = peers["default"], peers["rounds"]
     _pair(add, f"MNIST, {rounds} rounds, beside Flower: seconds", runs[OURS], runs[FLOWER])
     _accuracies(table, "... accuracy", runs[OURS], runs[FLOWER])

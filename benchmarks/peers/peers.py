@@ -59,6 +59,8 @@ FLUTE = {
 }
 OURS, FLOWER, PLAIN = "ours", "Flower", "PyTorch alone"
 ON_PYTORCH = "ours with --kernel torch"
+ALONE = "PyTorch alone is one process a core with Flower's loop and nothing around it. "
+PROGRAMS = {FLOWER: "flower", PLAIN: "plain"}
 OTHERS = {"pfl-research": "pfl", "FedJAX": "fedjax"}
 
 
@@ -135,11 +137,14 @@ def _ours(data_dir: Path, seed: int, rounds: int, *more: str) -> dict[str, Any]:
 def measure(
     full: bool, data_dir: Path, rounds: int = 0, seeds: Sequence[int] = (), *, keep: bool = False
 ) -> Table:
-    """Half an hour in full (ten rounds, three seeds), six minutes without (two rounds, one seed).
+    """40 minutes in full (ten rounds, five seeds), six without (two rounds, one seed).
 
-    With `keep`, benchmarks/results/peers.json is written after each step.
+    PyTorch alone takes part where there are few rounds: it shows what a round costs, and ten of
+    them would take the hour that five pairs with Flower need. With `keep`,
+    benchmarks/results/peers.json is written after each step.
     """
-    rounds, seeds = rounds or (10 if full else 2), seeds or ([0, 1, 2] if full else [0])
+    rounds, seeds = rounds or (10 if full else 2), seeds or (range(5) if full else [0])
+    alone = rounds < 10
     table = Table(
         "The default run beside its peers",
         f"python -m benchmarks.peers.peers --rounds {rounds} --seeds {' '.join(map(str, seeds))} "
@@ -147,7 +152,8 @@ def measure(
         "peer",
     )
     dataset = datasets.load("mnist", data_dir, download=False)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in (OURS, FLOWER, PLAIN)}
+    others = (FLOWER, PLAIN) if alone else (FLOWER,)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in (OURS, *others)}
     table.data = {
         **{"command": table.command, "machine": machine(), "cores": usable_cores()},
         **{"date": f"{datetime.now(UTC):%Y-%m-%d}", "rounds": rounds, "seeds": list(seeds)},
@@ -165,14 +171,15 @@ def measure(
         with tempfile.TemporaryDirectory() as folder:
             settings = {**DEFAULT, "rounds": rounds, "seed": seed, "workers": usable_cores()}
             prepare(Path(folder), dataset, settings, seed)
-            found[FLOWER].append(run_peer("flower", Path(folder), settings))
-            found[PLAIN].append(run_peer("plain", Path(folder), settings))
+            for name in others:
+                found[name].append(run_peer(PROGRAMS[name], Path(folder), settings))
         kept()
-    _compare(table, FLOWER, found[OURS], found[FLOWER], GOAL)
-    _compare(table, PLAIN, found[OURS], found[PLAIN])
-    found[ON_PYTORCH] = [_ours(data_dir, seeds[0], rounds, "--kernel", "torch")]
-    _compare(table, f"{PLAIN}, beside {ON_PYTORCH}", found[ON_PYTORCH], found[PLAIN][:1])
-    _outside(table, found)
+    for name in others:
+        _compare(table, name, found[OURS], found[name], GOAL if name == FLOWER else None)
+    if alone:
+        found[ON_PYTORCH] = [_ours(data_dir, seeds[0], rounds, "--kernel", "torch")]
+        _compare(table, f"{PLAIN}, beside {ON_PYTORCH}", found[ON_PYTORCH], found[PLAIN][:1])
+    _outside(table, found, others)
     _flute(table, dataset, data_dir, 100 if full or rounds > 2 else 5)
     kept()
     found["ours, one round"] = [_ours(data_dir, 0, 1)]
@@ -188,8 +195,8 @@ def measure(
         f"measures each update before and after), 10 a round, 10 local epochs, batches of 50, "
         f"{rounds} rounds, learning rate 0.05, momentum 0.5; seeds {list(seeds)}. Ours trains with "
         f"{found[OURS][0]['loop']}, over HTTP through SQLite. Flower {_version('flower')} is "
-        "`run_simulation` with Ray and one CPU a client. PyTorch alone is one process a core with "
-        "Flower's loop and nothing around it. pfl-research (in one process and thread, with which "
+        "`run_simulation` with Ray and one CPU a client. "
+        f"{ALONE if alone else ''}pfl-research (in one process and thread, with which "
         "it was fastest; its own data set keeps one order for ever, so that ours shuffles it) and "
         "FedJAX (with the last JAX that it runs on) do one round.",
         "Outside the loop: the seconds of the command, less the seconds in the loops of all "
@@ -202,14 +209,16 @@ def measure(
     return table
 
 
-def _outside(table: Table, found: Mapping[str, list[dict[str, Any]]]) -> None:
+def _outside(
+    table: Table, found: Mapping[str, list[dict[str, Any]]], others: Sequence[str]
+) -> None:
     """Rows of the seconds that a command spends elsewhere than in the loop of its trainings."""
     cores = usable_cores()
     outside = {
         name: statistics.median(run["wall"] - run["looped"] / cores for run in found[name])
-        for name in (OURS, FLOWER, PLAIN)
+        for name in (OURS, *others)
     }
-    for peer in (FLOWER, PLAIN):
+    for peer in others:
         table.rows.append(
             Row(
                 f"{peer}: seconds outside the loop",
@@ -291,7 +300,7 @@ def _flute(table: Table, dataset: Dataset, data_dir: Path, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="ten rounds, three seeds")
+    parser.add_argument("--full", action="store_true", help="ten rounds, five seeds")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where MNIST lies")
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[])
