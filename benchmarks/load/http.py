@@ -11,7 +11,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,14 +44,22 @@ class Pool:
             self._free.put_nowait(None)
 
     async def request(
-        self, method: str, path: str, key: str = "", body: bytes = b"", kind: str = "json"
+        self,
+        method: str,
+        path: str,
+        key: str = "",
+        body: bytes = b"",
+        kind: str = "json",
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Raises OSError, asyncio.IncompleteReadError where the connection breaks."""
         head = f"{method} {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
         if key:
             head += f"Authorization: Bearer {key}\r\n"
         if body:
-            head += f"Content-Type: application/{kind}\r\nContent-Length: {len(body)}\r\n"
+            own = headers or {"Content-Type": f"application/{kind}"}
+            own = {**own, "Content-Length": str(len(body))}
+            head += "".join(f"{name}: {value}\r\n" for name, value in own.items())
         connection = await self._free.get()
         if connection is not None and time.perf_counter() - connection.used_at > IDLE_SECONDS:
             connection.writer.close()
