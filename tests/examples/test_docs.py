@@ -1,4 +1,4 @@
-"""The code of docs/own-model.md, notebook.md, from-flower.md and from-fedless.md runs, in order."""
+"""The code of the documents' pages runs, in order."""
 
 from __future__ import annotations
 
@@ -56,3 +56,24 @@ async def test_from_flower(capsys):
     names = {}
     await run_cells(cells("from-flower.md"), names)
     assert "'accuracy': 0." in capsys.readouterr().out
+
+
+@pytest.mark.timeout(600)
+async def test_unequal_data():
+    _, (equal, unequal), (mean, worst), other = await run_cells(cells("unequal-data.md"))
+    assert 0.3 < unequal <= equal
+    assert worst <= mean
+    assert other > 0.3
+
+
+@pytest.mark.timeout(600)
+async def test_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    numbers, learnt, accuracy, travelled, _, sent = await run_cells(
+        [*cells("text.md"), "sorted(task.initial(0))"]
+    )
+    assert numbers[:, :4].tolist() == [[6, 2, 3, 0], [4, 7, 0, 0]]
+    assert len(learnt) == 10
+    assert accuracy > 0.5
+    assert travelled == ["blocks.0.attention.key.lora_b", "blocks.0.attention.out.lora_b"]
+    assert sent == sorted(learnt)

@@ -1,5 +1,7 @@
 // Settings of the form that follow others, visibly: no choice of one makes another one impossible.
 import { h } from "./dom.js";
+import { count } from "./format.js";
+import { t } from "./words.js";
 
 const ONLY_OWN = ["max_examples_per_client", "normalisation"];
 const ONLY_COMMON = ["dataset_size"];
@@ -49,6 +51,6 @@ export function adaptCohort(form) {
     const wanted = own ? Math.min(Number(cohort.value), most) : Math.min(usual, most);
     if (wanted === Number(cohort.value)) return;
     cohort.value = wanted;
-    note.textContent = wanted < usual ? `Now ${wanted}: there are ${most} clients.` : "";
+    note.textContent = wanted < usual ? t("Now {wanted}: there are {most} clients.", { wanted: count(wanted), most: count(most) }) : "";
   });
 }

@@ -1,8 +1,9 @@
 // The terms of an experiment whose parties bring data of their own: classes, columns, their scales.
 import { experimentPath, get } from "./api.js";
 import { card, h, once } from "./dom.js";
-import { count } from "./format.js";
+import { count, rounded } from "./format.js";
 import { adminKey } from "./key.js";
+import { t } from "./words.js";
 
 const CLASS = /^class \d+$/;
 const COLUMN = /^column /;
@@ -11,16 +12,16 @@ export function agreementSection(id) {
   const note = h("p.muted.small");
   const facts = h("dl.facts");
   const body = h("tbody");
-  const heads = ["Column", "Kind", "Mean", "Deviation", "Values"].map((name) => h("th", { scope: "col" }, name));
-  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Agreed columns" },
+  const heads = [t("Column"), t("Kind"), t("Mean"), t("Deviation"), t("Values")].map((name) => h("th", { scope: "col" }, name));
+  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": t("Agreed columns") },
     h("table", {}, h("thead", {}, h("tr", {}, heads)), body));
-  const node = card("What the parties agreed on", note, facts, table);
+  const node = card(t("What the parties agreed on"), note, facts, table);
   node.classList.add("hidden");
   let seen = "";
 
   const show = once(({ agreed, federated, key, begun }) => {
     const columns = agreed ? columnsOf(agreed) : [];
-    note.textContent = !key ? "The admin key shows the terms." : noteOf(federated, begun, columns);
+    note.textContent = !key ? t("The admin key shows the terms.") : noteOf(federated, begun, columns);
     facts.replaceChildren(...(agreed ? factsOf(agreed) : []).map(([name, value]) =>
       h("div", {}, h("dt", {}, name), h("dd", {}, value))));
     table.classList.toggle("hidden", !columns.length);
@@ -50,8 +51,8 @@ function factsOf({ facts, max_examples: most }) {
   const names = Object.keys(facts);
   const classes = names.filter((name) => CLASS.test(name)).map((name) => facts[name]);
   const others = names.filter((name) => !CLASS.test(name) && !COLUMN.test(name)).map((name) => [name, facts[name]]);
-  return [...others, ...(classes.length ? [["classes, in their order", classes.join(", ")]] : []),
-    ["examples that a party may declare", `at most ${count(most)}`]];
+  return [...others, ...(classes.length ? [[t("classes, in their order"), classes.join(", ")]] : []),
+    [t("examples that a party may declare"), t("at most {n}", { n: count(most) })]];
 }
 
 /** The columns with their kinds, and the numbers among them with their scales, also the label. */
@@ -65,10 +66,10 @@ function columnsOf({ facts, scales }) {
 }
 
 function noteOf(federated, begun, columns) {
-  if (!columns.length) return "Each party’s data were compared with these words when it enrolled.";
-  if (!federated) return "Each party’s columns were compared with these. Their mean and deviation are those of the initial model.";
-  return begun ? "Mean and deviation were fixed from the sums of all parties that were there at the start."
-    : "Mean and deviation will be fixed from the parties’ sums when the first round opens.";
+  if (!columns.length) return t("Each party’s data were compared with these words when it enrolled.");
+  if (!federated) return t("Each party’s columns were compared with these. Their mean and deviation are those of the initial model.");
+  return begun ? t("Mean and deviation were fixed from the sums of all parties that were there at the start.")
+    : t("Mean and deviation will be fixed from the parties’ sums when the first round opens.");
 }
 
-const figure = (value) => String(Number(value.toPrecision(4)));
+const figure = (value) => rounded(value, 4);

@@ -1,10 +1,11 @@
 // Calls of the API. Addresses are relative to the page's, so they work below any prefix.
 import { adminKey } from "./key.js";
+import { t } from "./words.js";
 
 /** An error that the coordinator answered (RFC 9457). */
 export class Problem extends Error {
   constructor(status, body, retryAfter) {
-    super(body.detail ?? `The coordinator answered ${status}.`);
+    super(body.detail ?? t("The coordinator answered {status}.", { status }));
     this.status = status;
     this.code = body.code ?? "unknown";
     this.errors = body.errors ?? [];
@@ -24,7 +25,7 @@ export async function send(method, path, { body, headers = {}, key = adminKey(),
     response = await fetch(address(path), { method, body, headers: sent, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, { detail: "The coordinator does not answer." });
+    throw new Problem(0, { detail: t("The coordinator does not answer.") });
   }
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));

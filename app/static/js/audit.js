@@ -3,16 +3,17 @@ import { experimentPath, get } from "./api.js";
 import { card, h, keyed } from "./dom.js";
 import { when } from "./format.js";
 import { adminKey } from "./key.js";
+import { t } from "./words.js";
 
 const PAGE = 200;
 
 export function auditSection(id) {
   const body = h("tbody");
-  const more = h("button.tiny", { type: "button", onclick: () => look() }, "Show more");
-  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Audit log" },
+  const more = h("button.tiny", { type: "button", onclick: () => look() }, t("Show more"));
+  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": t("Audit log") },
     h("table", {}, h("thead", {}, h("tr", {},
-      ["When", "Who", "What", "Detail"].map((name) => h("th", { scope: "col" }, name)))), body));
-  const node = card("Audit log", table, h("div.row", {}, more));
+      [t("When"), t("Who"), t("What"), t("Detail")].map((name) => h("th", { scope: "col" }, name)))), body));
+  const node = card(t("Audit log"), table, h("div.row", {}, more));
   node.classList.add("hidden");
   const events = [];
   let seen = null;
@@ -44,7 +45,7 @@ export function auditSection(id) {
 }
 
 function row({ at, who, what, round, clients, detail }) {
-  const about = [round === null ? "" : `round ${round}`, clients.join(", "), detail];
-  return h("tr", {}, h("td", {}, when(at)), h("td", {}, who), h("td", {}, what.replaceAll("-", " ")),
+  const about = [round === null ? "" : t("round {round}", { round }), clients.join(", "), detail];
+  return h("tr", {}, h("td", {}, when(at)), h("td", {}, who), h("td", { lang: "en" }, what.replaceAll("-", " ")),
     h("td.wrap", {}, about.filter(Boolean).join(" · ")));
 }

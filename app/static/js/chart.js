@@ -1,5 +1,6 @@
 // A line chart in SVG. The pointer or the arrow keys move a cursor; the legend shows its values.
 import { h, keyed, svg } from "./dom.js";
+import { t } from "./words.js";
 
 const HEIGHT = 230;
 const DIGIT = 7.5; // the widest that a character of the y axis gets
@@ -13,18 +14,18 @@ const MANY = 60; // with more points, only the cursor's point has a mark
  * `format` writes values, and `tick` the figures of y. The y axis stays within `bounds`, where they
  * are not null; with `zero` it begins at 0. `what` names the unit of x, and `unit` that of y.
  */
-export function lineChart(title, { format, bounds = [null, null], tick = format, zero = false, what = "Model", unit = "" }) {
+export function lineChart(title, { format, bounds = [null, null], tick = format, zero = false, what = t("Model"), unit = "" }) {
   const plot = svg("svg", { height: HEIGHT, "aria-hidden": "true" });
   const legend = h("ul.legend");
   const place = h("p.small.muted.num", { "aria-live": "polite" });
   const table = h("tbody");
   const names = h("tr");
-  const empty = h("p.empty", {}, "Nothing has been measured yet.");
+  const empty = h("p.empty", {}, t("Nothing has been measured yet."));
   const frame = h("div.chart", {
-    tabindex: "0", role: "group", "aria-label": `${title}. Left and right arrows move along the rounds.`,
+    tabindex: "0", role: "group", "aria-label": t("{title}. Left and right arrows move along the rounds.", { title }),
   }, unit && h("p.small.muted", {}, unit), plot, legend, place);
-  const numbers = h("details.small", {}, h("summary", {}, "As a table"),
-    h("div.scroll", { tabindex: "0", role: "group", "aria-label": `${title} as a table` },
+  const numbers = h("details.small", {}, h("summary", {}, t("As a table")),
+    h("div.scroll", { tabindex: "0", role: "group", "aria-label": t("{title} as a table", { title }) },
       h("table", {}, h("thead", {}, names), table)));
   const node = h("div", {}, empty, frame, numbers);
 
@@ -46,9 +47,9 @@ export function lineChart(title, { format, bounds = [null, null], tick = format,
     const [last, own] = s.points.at(-1);
     return cursor === null ? `${format(own)} (${what.toLowerCase()} ${last})` : "–";
   };
-  const newestNote = (x) => (newest === null || newest <= x ? " (newest)"
-    : ` (the newest measured; ${what.toLowerCase()} ${newest} is newer)`);
-  const bestNote = () => (best ? ` · best: ${format(best[1])} of ${what.toLowerCase()} ${best[0]} ★` : "");
+  const newestNote = (x) => (newest === null || newest <= x ? t("(newest)")
+    : t("(the newest measured; {what} {newest} is newer)", { what: what.toLowerCase(), newest }));
+  const bestNote = () => (best ? t("best: {value} of {what} {number} ★", { value: format(best[1]), what: what.toLowerCase(), number: best[0] }) : "");
 
   const draw = () => {
     const any = xs().length > 0;
@@ -57,7 +58,8 @@ export function lineChart(title, { format, bounds = [null, null], tick = format,
     numbers.classList.toggle("hidden", !any);
     if (!any) return;
     const x = at();
-    place.textContent = `${what} ${x}${cursor === null ? newestNote(x) : ""}${bestNote()}`;
+    const where = [`${what} ${x}`, cursor === null && newestNote(x)].filter(Boolean).join(" ");
+    place.textContent = [where, bestNote()].filter(Boolean).join(" · ");
     legend.replaceChildren(...series.map((s, i) => s.points.length > 0 && h(`li.s${i}`, {}, h("i.swatch"),
       h("span", {}, s.name), h("b", {}, valueText(s, x)))).filter(Boolean));
     left = drawPlot(plot, frame.clientWidth, series, { last, x, tick, bounds, zero, best }) ?? left;

@@ -2,6 +2,7 @@
 import { card, h, once } from "./dom.js";
 import { lineChart } from "./chart.js";
 import { betterOf, chartOf, mainSeries, metricNames, bestOf, seriesOf, titleOf } from "./metrics.js";
+import { t } from "./words.js";
 
 const SHOWN = 2;
 
@@ -10,7 +11,7 @@ export function chartsSection() {
   const charts = new Map();
   const chartFor = (metric) => {
     if (!charts.has(metric)) {
-      const title = `${titleOf(metric)} by round`;
+      const title = t("{metric} by round", { metric: titleOf(metric) });
       const chart = lineChart(title, chartOf(metric));
       charts.set(metric, { chart, node: card(title, chart.node) });
     }
@@ -20,7 +21,7 @@ export function chartsSection() {
     const nodes = names.map((metric) => chartFor(metric).node);
     const others = nodes.slice(SHOWN);
     node.replaceChildren(h("div.pair", {}, nodes.slice(0, SHOWN)), others.length ? h("details.others", {},
-      h("summary", {}, `More metrics: ${names.slice(SHOWN).map(titleOf).join(", ")}`), h("div.pair", {}, others)) : "");
+      h("summary", {}, t("More metrics: {names}", { names: names.slice(SHOWN).map(titleOf).join(", ") })), h("div.pair", {}, others)) : "");
   });
   const show = once(({ all, last, newest }) => {
     for (const { metric, series, best } of all) chartFor(metric).chart.update(series, { last, newest, best });

@@ -3,10 +3,11 @@ import { experimentPath, get, post } from "./api.js";
 import { choiceName } from "./config.js";
 import { confirm } from "./confirm.js";
 import { card, h, keyed, say } from "./dom.js";
-import { count, percent, plural, seconds, when } from "./format.js";
+import { count, decimals, percent, plural, seconds, when } from "./format.js";
 import { adminKey } from "./key.js";
 import { metricNames, titleOf, valueText } from "./metrics.js";
 import { figuresOf, roundsOf } from "./rounds.js";
+import { t } from "./words.js";
 
 const PAGE = 1000;
 const BY_COLUMN = new Set(["median", "trimmed-mean", "bulyan"]); // no update has a weight of its own in them
@@ -16,13 +17,13 @@ export function clientsSection(id) {
   const note = h("p.muted");
   const measured = h("th", { scope: "col" });
   const pace = h("th", { scope: "col" });
-  const column = (name) => h("th", { scope: "col" }, name || h("span.sr", {}, "Actions"));
-  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Clients" },
-    h("table", {}, h("thead", {}, h("tr", {}, ["Client", "Name", "Examples", "Rounds", "Refused", "Weight"].map(column),
-      measured, pace, ["Last update", "Enrolled", ""].map(column))), body));
+  const column = (name) => h("th", { scope: "col" }, name || h("span.sr", {}, t("Actions")));
+  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": t("Clients") },
+    h("table", {}, h("thead", {}, h("tr", {}, [t("Client"), t("Name"), t("Examples"), t("Rounds"), t("Refused"), t("Weight")].map(column),
+      measured, pace, [t("Last update"), t("Enrolled"), ""].map(column))), body));
   const about = h("p.muted.small");
   const spread = h("p.small");
-  const node = card("Clients", note, spread, table, about);
+  const node = card(t("Clients"), note, spread, table, about);
   const past = roundsOf(id);
   let clients = [];
   let seen = "0 0"; // no client enrolled, none revoked
@@ -49,11 +50,13 @@ export function clientsSection(id) {
     const show = () => {
       const figures = figuresOf(past.rounds, view.current_round?.state === "closed" ? null : view.current_round);
       const buffered = choiceName(view.config.schedule) === "buffered"; // nobody waits there, and models grow old
-      pace.textContent = buffered ? "Models behind" : "Response";
-      measured.textContent = `${titleOf(metric)} on its data`;
-      const several = past.rounds.length === 1 ? "the last round" : `the last ${past.rounds.length} rounds`;
-      about.textContent = past.rounds.length ? `Refused, weight and ${pace.textContent.toLowerCase()} are of ${several}. ${titleOf(metric)}: the global model, before it trained.` : "";
-      note.textContent = clients.length ? distribution(clients) : "Nobody has enrolled yet.";
+      pace.textContent = buffered ? t("Models behind") : t("Response");
+      measured.textContent = t("{metric} on its data", { metric: titleOf(metric) });
+      const several = plural(past.rounds.length, "Refused, weight and {pace} are of the last round. {metric}: the global model, before it trained.",
+        "Refused, weight and {pace} are of the last {n} rounds. {metric}: the global model, before it trained.",
+        { pace: pace.textContent.toLowerCase(), metric: titleOf(metric) });
+      about.textContent = past.rounds.length ? several : "";
+      note.textContent = clients.length ? distribution(clients) : t("Nobody has enrolled yet.");
       table.classList.toggle("hidden", !clients.length);
       const revocable = Boolean(adminKey()) && !view.ended_at;
       const rows = clients.map((c) => {
@@ -62,7 +65,7 @@ export function clientsSection(id) {
         return {
           ...c, rounds: rounds.get(c.id) ?? 0, revocable, refused, reason, last, always: always.has(c.id), out: missing.get(c.id),
           share: BY_COLUMN.has(strategy) ? null : share, value: value === undefined ? null : valueText(metric, value),
-          pace: buffered ? (behind === null ? null : behind.toFixed(1)) : took === null ? null : seconds(took),
+          pace: buffered ? (behind === null ? null : decimals(behind, 1)) : took === null ? null : seconds(took),
         };
       });
       keyed(body, rows, (c) => c.id, (client) => row(client, revoke));
@@ -91,8 +94,10 @@ function byClient(view, models) {
   const higher = view.goal ? view.goal.better === "higher" : !/loss/.test(metric);
   const worst = values.reduce((a, b) => ((higher ? b.value < a.value : b.value > a.value) ? b : a));
   const text = (value) => valueText(metric, value);
-  return `${titleOf(metric)} of model ${newest.version} on each client’s own held-out data: mean ${text(mean)}, `
-    + `worst ${text(worst.value)} (${worst.source}), spread ${text(spread)} (${values.length} clients).`;
+  return t("{metric} of model {version} on each client’s own held-out data: mean {mean}, worst {worst} ({client}), spread {spread} ({n} clients).", {
+    metric: titleOf(metric), version: newest.version, mean: text(mean), worst: text(worst.value), client: worst.source, spread: text(spread),
+    n: count(values.length),
+  });
 }
 
 /** How the examples are spread over the clients. */
@@ -100,8 +105,9 @@ function distribution(clients) {
   const sizes = clients.map((c) => c.shard_size).sort((a, b) => a - b);
   const all = sizes.reduce((a, b) => a + b);
   const [least, most] = [sizes[0], sizes.at(-1)];
-  const each = least === most ? `${count(least)} each` : `${count(least)} to ${count(most)} each, the largest ${percent(most / all)} of all`;
-  return `${count(all)} examples of ${plural(sizes.length, "client")}: ${each}.`;
+  const each = least === most ? t("{n} each", { n: count(least) })
+    : t("{least} to {most} each, the largest {share} of all", { least: count(least), most: count(most), share: percent(most / all) });
+  return `${plural(sizes.length, "{all} examples of {n} client", "{all} examples of {n} clients", { all: count(all) })}: ${each}.`;
 }
 
 const slotOf = (id) => Number(id.replace("client-", ""));
@@ -123,13 +129,13 @@ function identityOf({ identity }) {
 
 function row(client, revoke) {
   const button = h("button.tiny.danger",
-    { type: "button", "aria-label": `Revoke ${client.id}`, onclick: () => revoke(client) }, "Revoke …");
-  const end = client.revoked_at ? h("span.muted", {}, "revoked") : client.revocable && button;
+    { type: "button", "aria-label": t("Revoke {client}", { client: client.id }), onclick: () => revoke(client) }, t("Revoke …"));
+  const end = client.revoked_at ? h("span.muted", {}, t("revoked")) : client.revocable && button;
   return h("tr", {}, h("td", {}, client.id), h("td", {}, client.name || "–", identityOf(client)), h("td", {}, count(client.shard_size)),
     h(client.out ? "td.bad" : "td", { title: client.out?.reason || null },
-      count(client.rounds), client.out && h("span.small", {}, `, left out of ${count(client.out.rounds)}`)),
+      count(client.rounds), client.out && h("span.small", {}, t(", left out of {n}", { n: count(client.out.rounds) }))),
     h(client.refused ? "td.bad" : "td", { title: client.reason || null },
-      client.always ? "always" : count(client.refused)),
+      client.always ? t("always") : count(client.refused)),
     h("td", {}, client.share === null ? "–" : percent(client.share)), h("td", {}, client.value ?? "–"),
     h("td", {}, client.pace ?? "–"),
     h("td.date", {}, client.last ? when(client.last) : "–"), h("td.date", {}, when(client.enrolled_at)), h("td.right", {}, end));
@@ -137,14 +143,14 @@ function row(client, revoke) {
 
 function confirmRevoke(id, { id: client, name }, done) {
   const question = {
-    title: `Revoke ${client}${name && ` (${name})`}?`,
-    text: "Its token stops working and no cohort includes it any more. That cannot be undone.",
-    yes: "Revoke it",
-    no: "Keep it",
+    title: t("Revoke {client}?", { client: name ? `${client} (${name})` : client }),
+    text: t("Its token stops working and no cohort includes it any more. That cannot be undone."),
+    yes: t("Revoke it"),
+    no: t("Keep it"),
   };
   confirm(question, async () => {
     await post(`${experimentPath(id)}/clients/${encodeURIComponent(client)}/revoke`);
-    say(`${client} is revoked.`);
+    say(t("{client} is revoked.", { client }));
     await done();
   });
 }

@@ -1,5 +1,6 @@
 // The forward pass of the SDK's two-layer CNN (client_sdk/task/models.py), in plain JavaScript.
 import { parseHeader, tensorsOf } from "./safetensors.js";
+import { t } from "./words.js";
 
 /** Reads a model file: its spec, weights, classes and scaling. Throws Error with a sentence. */
 export function readModel(data) {
@@ -10,7 +11,7 @@ export function readModel(data) {
     const [classes, mean, std] = ["classes", "mean", "std"].map((name) => JSON.parse(metadata[name]));
     about = { spec, classes, mean, std, white: Number(metadata.white ?? 1), dataset: metadata.dataset ?? "", fit: metadata.fit };
   } catch {
-    throw new Error("The model does not say how a picture is to be classified: it was not made by this SDK.");
+    throw new Error(t("The model does not say how a picture is to be classified: it was not made by this SDK."));
   }
   const { spec, classes, mean, std } = about;
   const weights = tensorsOf(data);
@@ -24,7 +25,7 @@ export function readModel(data) {
   };
   const fits = Object.entries(expected).every(([name, size]) => weights[name]?.length === size);
   if (!fits || classes.length !== spec.classes || mean.length !== spec.in_channels || std.length !== spec.in_channels) {
-    throw new Error("The model’s tensors are not those of the network that it describes.");
+    throw new Error(t("The model’s tensors are not those of the network that it describes."));
   }
   return { ...about, weights };
 }

@@ -4,25 +4,26 @@ import { chosenIn, MOST } from "./chosen.js";
 import { lineChart } from "./chart.js";
 import { card, h, keyed } from "./dom.js";
 import { choice, choiceName } from "./config.js";
-import { stateName, usd } from "./format.js";
+import { count, stateName, usd } from "./format.js";
 import { repeat } from "./live.js";
 import { bestOf, betterOf, chartOf, measuredNames, metricNames, seriesOf, titleOf, valueText } from "./metrics.js";
+import { t } from "./words.js";
 
-const COLUMNS = ["Experiment", "Model", "Data", "Strategy", "State", "Newest", "Best", "Cost"];
+const COLUMNS = [t("Experiment"), t("Model"), t("Data"), t("Strategy"), t("State"), t("Newest"), t("Best"), t("Cost")];
 
 export function compareView(main, text) {
   const ids = chosenIn(text).slice(0, MOST);
-  const note = h("p.muted", { role: "status" }, "Loading …");
+  const note = h("p.muted", { role: "status" }, t("Loading …"));
   const select = h("select", { id: "metric" });
   const place = h("div");
   const source = h("p.small.muted");
   const body = h("tbody");
-  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "The compared experiments" },
+  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": t("The compared experiments") },
     h("table.lined", {}, h("thead", {}, h("tr", {}, COLUMNS.map((name) => h("th", { scope: "col" }, name)))), body));
-  const chartCard = card("Curves", h("div.field.narrow", {}, h("label", { for: "metric" }, "Metric"), select), place, source);
-  const content = h("div.cards.hidden", {}, chartCard, card("Side by side", table));
-  main.append(h("a", { href: "#/" }, "← All experiments"), h("h1", {}, "Compare experiments"), note, content);
-  document.title = "Compare · Federated learning";
+  const chartCard = card(t("Curves"), h("div.field.narrow", {}, h("label", { for: "metric" }, t("Metric")), select), place, source);
+  const content = h("div.cards.hidden", {}, chartCard, card(t("Side by side"), table));
+  main.append(h("a", { href: "#/" }, t("← All experiments")), h("h1", {}, t("Compare experiments")), note, content);
+  document.title = `${t("Compare")} · ${t("Federated learning")}`;
 
   const found = new Map();
   let drawn = null; // { metric, chart }
@@ -40,9 +41,9 @@ export function compareView(main, text) {
     }
     const curves = curvesOf(all, metric);
     const lacking = all.filter((_, at) => !curves.series[at].points.length).map(({ view }) => view.name || view.id);
-    source.textContent = (curves.shared ? `Measured on: ${curves.shared}.`
-      : "This was not measured on the same kind of data everywhere: the names say on which.")
-      + (lacking.length ? ` Not measured: ${lacking.join(", ")}.` : "");
+    const measured = curves.shared ? t("Measured on: {source}.", { source: curves.shared })
+      : t("This was not measured on the same kind of data everywhere: the names say on which.");
+    source.textContent = measured + (lacking.length ? ` ${t("Not measured: {names}.", { names: lacking.join(", ") })}` : "");
     drawn.chart.update(curves.series, { last: Math.max(...all.map(({ view }) => view.model_version ?? 1)) });
     keyed(body, all.map((one, at) => rowOf(one, metric, curves.series[at], at)), (r) => r.id, row);
   };
@@ -59,7 +60,7 @@ export function compareView(main, text) {
         faults.push(error.message);
       }
     }
-    note.textContent = faults.join(" ") || (ids.length < 2 ? "Choose two experiments or more in the list." : "");
+    note.textContent = faults.join(" ") || (ids.length < 2 ? t("Choose two experiments or more in the list.") : "");
     show();
   };
   const stop = repeat(refresh, () => ([...found.values()].some(({ view }) => !view.ended_at) ? 5 : 60));
@@ -97,11 +98,11 @@ function labels(views) {
 function rowOf({ view }, metric, { points }, at) {
   const { id, name, state, config, cost } = view;
   const best = bestOf({ points }, betterOf(metric, view.goal));
-  const figure = (point) => (point ? { value: valueText(metric, point[1]), note: `model ${point[0]}` } : null);
+  const figure = (point) => (point ? { value: valueText(metric, point[1]), note: t("model {version}", { version: point[0] }) } : null);
   return {
-    id, at, name: name || id, state, model: config.model, data: config.dataset + (config.data === "own" ? ", parties’ own" : ""),
+    id, at, name: name || id, state, model: config.model, data: config.dataset + (config.data === "own" ? `, ${t("parties’ own")}` : ""),
     strategy: choice(config.strategy), newest: figure(points.at(-1)), best: figure(best), cost: usd(cost.usd),
-    rounds: `${view.round} of ${config.rounds} rounds`,
+    rounds: t("{round} of {rounds} rounds", { round: count(view.round), rounds: count(config.rounds) }),
   };
 }
 

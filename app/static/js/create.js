@@ -6,6 +6,7 @@ import { fieldsOf, formField, readFields, showFaults } from "./fields.js";
 import { h, say } from "./dom.js";
 import { adminKey, askForKey, onKeyChange } from "./key.js";
 import { uploadInitial } from "./upload.js";
+import { t } from "./words.js";
 
 const FOUND = new Set(["data", "dataset", "dataset_size", "model"]); // by the command `create`
 const FIRST = ["data", "dataset", "dataset_size", "model", "clients", "clients_per_round", "rounds", "local_epochs",
@@ -15,14 +16,14 @@ export function createView(main) {
   let over = false;
   const show = async () => {
     if (!adminKey()) {
-      main.replaceChildren(h("h1", {}, "New experiment"), h("p", {}, "This needs the admin key."),
-        h("div", {}, h("button.primary", { type: "button", onclick: askForKey }, "Give the key")));
+      main.replaceChildren(h("h1", {}, t("New experiment")), h("p", {}, t("This needs the admin key.")),
+        h("div", {}, h("button.primary", { type: "button", onclick: askForKey }, t("Give the key"))));
       return;
     }
     try {
       const { schemas } = (await get("openapi.json")).components;
       const form = createForm(fieldsOf(schemas.ExperimentConfig, schemas));
-      if (!over) main.replaceChildren(h("a", { href: "#/" }, "← All experiments"), h("h1", {}, "New experiment"), form);
+      if (!over) main.replaceChildren(h("a", { href: "#/" }, t("← All experiments")), h("h1", {}, t("New experiment")), form);
     } catch (error) {
       main.replaceChildren(h("p.fault", { role: "alert" }, error.message));
     }
@@ -38,22 +39,22 @@ export function createView(main) {
 /** The fields of each group under its name, in the order of the schema. */
 function groupsOf(fields) {
   const names = [...new Set(fields.map((field) => field.group))];
-  return names.map((name) => h("fieldset", {}, h("legend", {}, name),
+  return names.map((name) => h("fieldset", {}, h("legend", { lang: "en" }, name),
     h("div.fields", {}, fields.filter((field) => field.group === name).flatMap(formField))));
 }
 
 function createForm(fields) {
   const fault = h("p.fault", { role: "alert" });
-  const button = h("button.primary", { type: "submit" }, "Create experiment");
-  const progress = h("progress.hidden", { max: 1, value: 0, "aria-label": "Upload" });
-  const name = { name: "name", label: "name", help: "For people; may stay empty.", type: "text" };
+  const button = h("button.primary", { type: "submit" }, t("Create experiment"));
+  const progress = h("progress.hidden", { max: 1, value: 0, "aria-label": t("Upload") });
+  const name = { name: "name", label: t("name"), help: t("For people; may stay empty."), type: "text", ours: true };
   const begin = beginning(fault);
   const byName = new Map(fields.map((field) => [field.name, field]));
   const first = FIRST.filter((n) => byName.has(n)).map((n) => byName.get(n));
   const others = fields.filter((field) => !FIRST.includes(field.name));
   const form = h("form.card", { novalidate: true }, begin.node,
     h("div.fields", {}, [name, ...first].flatMap(formField)),
-    h("details", {}, h("summary", {}, "More settings"), groupsOf(others)),
+    h("details", {}, h("summary", {}, t("More settings")), groupsOf(others)),
     fault, progress, h("div.row.end", {}, button));
 
   const changed = () => {
@@ -78,7 +79,7 @@ function createForm(fields) {
     const made = await post("v1/experiments", { name: form.elements.name.value, config }, { "Idempotency-Key": once });
     progress.classList.remove("hidden");
     await uploadInitial(made, weights, (share) => (progress.value = share));
-    say("Created. Hand the parties what “Take part” shows.");
+    say(t("Created. Hand the parties what “Take part” shows."));
     location.hash = `#/experiments/${encodeURIComponent(made.id)}`;
   };
   form.addEventListener("submit", async (event) => {
@@ -90,7 +91,7 @@ function createForm(fields) {
       await send();
     } catch (error) {
       const shown = showFaults(form, error.errors ?? []);
-      fault.textContent = shown ? "Some settings are not right: see above." : error.message;
+      fault.textContent = shown ? t("Some settings are not right: see above.") : error.message;
     }
     progress.classList.add("hidden");
     button.disabled = false;

@@ -1,4 +1,5 @@
 // Makes elements from data. Data becomes text and attributes only; no function parses markup.
+import { t } from "./words.js";
 
 /** Makes an element: `h("p.muted", { onclick }, "text", node)`. Skips null, false and undefined. */
 export function h(what, props = {}, ...children) {
@@ -58,7 +59,7 @@ export function once(make) {
 
 /** Makes a card with a heading; a section fills its body. */
 export function card(title, ...body) {
-  const id = `h-${title.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
+  const id = `h-${title.toLowerCase().replaceAll(/[^\p{L}]+/gu, "-")}`;
   return h("section.card", { "aria-labelledby": id }, h("header", {}, h("h2", { id }, title)), body);
 }
 
@@ -71,13 +72,13 @@ export function say(text) {
   hush = setTimeout(() => place.replaceChildren(), 4000);
 }
 
-/** Makes a button that copies a text. */
-export function copyButton(text, what) {
+/** Makes a button that copies a text; `label` says to screen readers what. */
+export function copyButton(text, label) {
   const copy = async () => {
     await toClipboard(text);
-    say(`${what} copied.`);
+    say(t("Copied."));
   };
-  return h("button.tiny", { type: "button", "aria-label": `Copy ${what}`, onclick: copy }, "Copy");
+  return h("button.tiny", { type: "button", "aria-label": label, onclick: copy }, t("Copy"));
 }
 
 async function toClipboard(text) {

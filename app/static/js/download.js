@@ -2,6 +2,7 @@
 import { Problem, experimentPath, send } from "./api.js";
 import { h } from "./dom.js";
 import { sha256Hex } from "./sha256.js";
+import { t } from "./words.js";
 
 const RANGE = 4 * 1024 * 1024;
 
@@ -18,7 +19,7 @@ export async function fetchModel(id, { version, sha256, size }) {
     have += part.length;
   }
   if (have !== size || (await sha256Hex(data)) !== sha256) {
-    throw new Problem(0, { detail: `What came is not model ${version}: its hash is another.` });
+    throw new Problem(0, { detail: t("What came is not model {version}: its hash is another.", { version }) });
   }
   return data;
 }

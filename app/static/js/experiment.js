@@ -15,6 +15,7 @@ import { predictSection } from "./predict.js";
 import { privacySection } from "./privacy.js";
 import { roundSection } from "./round.js";
 import { tilesSection } from "./tiles.js";
+import { t } from "./words.js";
 
 export function experimentView(main, id) {
   const problem = h("p.fault", { role: "alert" });
@@ -32,7 +33,7 @@ export function experimentView(main, id) {
   const config = configSection();
   const audit = auditSection(id);
   const sections = [head, tiles, charts, round, join, predict, models, clients, agreement, privacy, cost, config, audit];
-  main.append(h("a", { href: "#/" }, "← All experiments"), problem, h("p.muted", {}, "Loading …"));
+  main.append(h("a", { href: "#/" }, t("← All experiments")), problem, h("p.muted", {}, t("Loading …")));
 
   const catalogue = modelsOf(id);
   let view = null;
@@ -42,7 +43,7 @@ export function experimentView(main, id) {
   };
   const show = (news) => {
     problem.textContent = "";
-    document.title = `${news.name} · Federated learning`;
+    document.title = `${news.name} · ${t("Federated learning")}`;
     if (!view) {
       main.lastChild.replaceWith(head.node, tiles.node, charts.node,
         h("div.pair", {}, round.node, join.node), predict.node, models.node, clients.node, agreement.node, privacy.node, cost.node, config.node, audit.node);

@@ -1,6 +1,7 @@
 // Makes form fields from a JSON schema in the coordinator's OpenAPI document.
 import { h } from "./dom.js";
 import { words } from "./format.js";
+import { t } from "./words.js";
 
 /**
  * `[{name, group, label, help, type, required, initial, options, alternatives}]` of an object schema.
@@ -41,17 +42,18 @@ export function formField(field) {
   const id = `f-${field.name}`;
   const about = { id, name: field.name, "aria-describedby": `${id}-help ${id}-fault`, required: field.required };
   const options = field.options ?? (field.type === "boolean" ? ["true", "false"] : null);
-  const empty = options && field.nullable ? [h("option", { value: "" }, "none")] : [];
+  const empty = options && field.nullable ? [h("option", { value: "" }, t("none"))] : [];
   const numeric = field.type === "integer" || field.type === "number";
   const control = options
-    ? h("select", about, empty, options.map((o) => h("option", { selected: o === String(field.initial) }, o)))
+    ? h("select", about, empty, options.map((o) => h("option", { lang: "en", selected: o === String(field.initial) }, o)))
     : h("input", {
       ...about, type: numeric ? "number" : "text", step: field.type === "integer" ? "1" : "any",
-      value: field.initial, placeholder: field.example === undefined ? null : `e.g. ${field.example}`,
+      value: field.initial, placeholder: field.example === undefined ? null : t("e.g. {example}", { example: field.example }),
     });
-  const help = h("p.muted.small", { id: `${id}-help` }, field.help);
+  const lang = field.ours ? null : "en"; // the coordinator describes its settings in English
+  const help = h("p.muted.small", { id: `${id}-help`, lang }, field.help);
   const fault = h("p.fault", { id: `${id}-fault` });
-  const node = h("div.field", {}, h("label", { for: id }, field.label), control, help, fault);
+  const node = h("div.field", {}, h("label", { for: id, lang }, field.label), control, help, fault);
   return field.alternatives ? [node, chosenFields(field, control)] : node;
 }
 
@@ -60,7 +62,7 @@ function chosenFields(choice, control) {
   const node = h("fieldset.chosen");
   const show = () => {
     const { about, fields } = choice.alternatives[control.value];
-    node.replaceChildren(h("legend", {}, control.value), h("p.muted.small", {}, about),
+    node.replaceChildren(h("legend", { lang: "en" }, control.value), h("p.muted.small", { lang: "en" }, about),
       h("div.fields", {}, fields.flatMap(formField)));
   };
   control.addEventListener("input", show); // before the form hears of it

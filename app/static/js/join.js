@@ -5,16 +5,17 @@ import { saveFile } from "./download.js";
 import { adminKey } from "./key.js";
 import { showQr } from "./qr.js";
 import { INSTALL, INSTALL_NOTE, recipeOf } from "./recipe.js";
+import { t } from "./words.js";
 
 const LONGEST = 100_000; // characters of a certificate
 
-const WHO = "Each party types this on its own machine (Linux or macOS, Python 3.11 or newer). ";
-const WITH_KEY = "The enrolment key in it is a secret: hand it on in private.";
-const WITHOUT_KEY = "It needs the enrolment key, which the experiment’s creator gives out.";
-const OWN = "NAME is how the others see the party. PATH is its own table (.csv, .tsv, .npz, .parquet) or folder of pictures "
-  + "(CLASS/*.png), which stays there.";
-const COMMON = "Each party holds the whole data set: --data-dir says where, if it cannot be downloaded.";
-const TASK = " A task of somebody’s own needs --task MODULE:NAME, too.";
+const WHO = t("Each party types this on its own machine (Linux or macOS, Python 3.11 or newer).");
+const WITH_KEY = t("The enrolment key in it is a secret: hand it on in private.");
+const WITHOUT_KEY = t("It needs the enrolment key, which the experiment’s creator gives out.");
+const OWN = t("NAME is how the others see the party. PATH is its own table (.csv, .tsv, .npz, .parquet) or folder of pictures "
+  + "(CLASS/*.png), which stays there.");
+const COMMON = t("Each party holds the whole data set: --data-dir says where, if it cannot be downloaded.");
+const TASK = t("A task of somebody’s own needs --task MODULE:NAME, too.");
 
 export function joinSection(id) {
   const about = h("p.muted.small");
@@ -22,12 +23,12 @@ export function joinSection(id) {
   const steps = h("div.steps");
   const name = h("input", { id: "party-name", maxlength: 100, placeholder: "NAME", autocomplete: "off" });
   const data = h("input", { id: "party-data", maxlength: 300, placeholder: "PATH", autocomplete: "off" });
-  const dataField = field("Its own data", data);
+  const dataField = field(t("Its own data"), data);
   const file = h("input", { id: "party-authority", type: "file", accept: ".pem,.crt,.cer" });
-  const fileField = field("Certificate of the coordinator’s private authority, if it has one", file);
-  const save = h("button.tiny", { type: "button" }, "Save as a file");
-  const qr = h("button.tiny", { type: "button" }, "Show as a QR code");
-  const node = card("Take part", about, h("div.fields", {}, field("The party’s name", name), dataField, fileField),
+  const fileField = field(t("Certificate of the coordinator’s private authority, if it has one"), file);
+  const save = h("button.tiny", { type: "button" }, t("Save as a file"));
+  const qr = h("button.tiny", { type: "button" }, t("Show as a QR code"));
+  const node = card(t("Take part"), about, h("div.fields", {}, field(t("The party’s name"), name), dataField, fileField),
     steps, note, h("div.row", {}, save, qr));
 
   let key = null;
@@ -43,7 +44,8 @@ export function joinSection(id) {
     saveFile(`${id}-join.sh`, recipe({ notes }).script);
   });
   qr.addEventListener("click", () => showQr(recipe({ inline: false }).script,
-    `The install line and the command.${authority && " The certificate is not in it: hand its file on as authority.pem."} ${state.key ? WITH_KEY : WITHOUT_KEY}`));
+    [t("The install line and the command."), authority && t("The certificate is not in it: hand its file on as authority.pem."),
+      state.key ? WITH_KEY : WITHOUT_KEY].filter(Boolean).join(" ")));
   file.addEventListener("change", async () => {
     authority = "";
     const [chosen] = file.files;
@@ -51,7 +53,7 @@ export function joinSection(id) {
     if (text.includes("-----BEGIN CERTIFICATE-----")) authority = text;
     else if (chosen) {
       file.value = "";
-      say("This is no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----.");
+      say(t("This is no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----."));
     }
     write();
   });
@@ -59,10 +61,10 @@ export function joinSection(id) {
   const write = () => {
     const { join } = recipe();
     steps.replaceChildren(
-      h("p.small", {}, INSTALL_NOTE), h("div.recipe", {}, h("code", {}, INSTALL), copyButton(INSTALL, "install line")),
-      h("p.small", {}, authority ? "Then, and again after any interruption, beside the certificate’s file, authority.pem, which the saved file makes:"
-        : "Then, and again after any interruption:"),
-      h("div.command", {}, h("code", {}, join), copyButton(join, "command")));
+      h("p.small", {}, INSTALL_NOTE), h("div.recipe", {}, h("code", {}, INSTALL), copyButton(INSTALL, t("Copy install line"))),
+      h("p.small", {}, authority ? t("Then, and again after any interruption, beside the certificate’s file, authority.pem, which the saved file makes:")
+        : t("Then, and again after any interruption:")),
+      h("div.command", {}, h("code", {}, join), copyButton(join, t("Copy command"))));
   };
   for (const input of [name, data]) input.addEventListener("input", write);
   const show = once((now) => {
@@ -70,8 +72,8 @@ export function joinSection(id) {
     node.classList.toggle("hidden", !now.open);
     dataField.classList.toggle("hidden", !now.own);
     fileField.classList.toggle("hidden", !here().startsWith("https:"));
-    about.textContent = WHO + (now.key ? WITH_KEY : WITHOUT_KEY);
-    note.textContent = (now.own ? OWN : COMMON) + TASK;
+    about.textContent = `${WHO} ${now.key ? WITH_KEY : WITHOUT_KEY}`;
+    note.textContent = `${now.own ? OWN : COMMON} ${TASK}`;
     write();
   });
   const read = async () => {

@@ -1,6 +1,7 @@
 // The admin key. A dialog asks for it, this tab alone keeps it, and it travels in a header only.
 import { checkKey } from "./api.js";
 import { h, say } from "./dom.js";
+import { t } from "./words.js";
 
 const NAME = "fl-admin-key";
 const listeners = new Set();
@@ -22,13 +23,13 @@ function change(key) {
 /** Wires the button in the page's head. */
 export function keyButton(button) {
   const show = () => {
-    button.textContent = adminKey() ? "Forget key" : "Admin key";
+    button.textContent = adminKey() ? t("Forget key") : t("Admin key");
     button.setAttribute("aria-pressed", String(Boolean(adminKey())));
   };
   button.addEventListener("click", () => {
     if (!adminKey()) return askForKey();
     change(null);
-    say("The key is forgotten.");
+    say(t("The key is forgotten."));
   });
   onKeyChange(show);
   show();
@@ -48,20 +49,20 @@ export function askForKey() {
       change(input.value.trim());
       dialog.close();
       const looks = roles.every((role) => role === "reader");
-      say(`The key fits: you may ${looks ? "look at all experiments" : "create and stop experiments"}.`);
+      say(looks ? t("The key fits: you may look at all experiments.") : t("The key fits: you may create and stop experiments."));
     } catch (error) {
       input.setAttribute("aria-invalid", "true");
-      fault.textContent = error.status === 401 ? "This is not the coordinator's admin key." : error.message;
+      fault.textContent = error.status === 401 ? t("This is not the coordinator's admin key.") : error.message;
     }
   };
   const dialog = h("dialog", { "aria-labelledby": "key-title", onclose: () => dialog.remove() },
     h("form", { onsubmit: submit },
-      h("h2", { id: "key-title" }, "Admin key"),
-      h("p.muted.small", {}, "FL_ADMIN_KEY of this coordinator. It stays in this tab and is gone when the tab is closed."),
-      h("div.field", {}, h("label", { for: "key-input" }, "Key"), input, fault),
+      h("h2", { id: "key-title" }, t("Admin key")),
+      h("p.muted.small", {}, t("FL_ADMIN_KEY of this coordinator. It stays in this tab and is gone when the tab is closed.")),
+      h("div.field", {}, h("label", { for: "key-input" }, t("Key")), input, fault),
       h("div.row.end", {},
-        h("button", { type: "button", onclick: close }, "Cancel"),
-        h("button.primary", { type: "submit" }, "Use it"))));
+        h("button", { type: "button", onclick: close }, t("Cancel")),
+        h("button.primary", { type: "submit" }, t("Use it")))));
   document.body.append(dialog);
   dialog.showModal();
 }

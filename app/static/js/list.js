@@ -8,41 +8,42 @@ import { spent } from "./privacy.js";
 import { adminKey, onKeyChange } from "./key.js";
 import { repeat } from "./live.js";
 import { metricNames, mainSeries, seriesOf, titleOf, valueText } from "./metrics.js";
+import { t } from "./words.js";
 
 const PAGE = 1000;
 const LOOKED_UP = 30; // experiments without a recorded best model whose newest figure is fetched
 const ENDED = new Set(["completed", "failed", "stopped"]);
 const COLUMNS = [
-  { name: "Experiment", of: (e) => e.name.toLowerCase() || e.id },
-  { name: "State", of: (e) => e.state },
-  { name: "Model", of: (e) => e.model },
-  { name: "Data", of: (e) => e.dataset },
-  { name: "Strategy", of: (e) => e.strategy },
-  { name: "Result", of: (e) => e.result?.value ?? -Infinity, descending: true },
-  { name: "Cost", of: (e) => e.cost_usd ?? -1, descending: true },
-  { name: "Created", of: (e) => e.created_at, descending: true },
+  { name: t("Experiment"), of: (e) => e.name.toLowerCase() || e.id },
+  { name: t("State"), of: (e) => e.state },
+  { name: t("Model"), of: (e) => e.model },
+  { name: t("Data"), of: (e) => e.dataset },
+  { name: t("Strategy"), of: (e) => e.strategy },
+  { name: t("Result"), of: (e) => e.result?.value ?? -Infinity, descending: true },
+  { name: t("Cost"), of: (e) => e.cost_usd ?? -1, descending: true },
+  { name: t("Created"), of: (e) => e.created_at, descending: true },
 ];
 
 /** What the reader looks at. It stays while the tab shows other views. */
-const look = { text: "", column: "Created", descending: true, chosen: new Set() };
+const look = { text: "", column: t("Created"), descending: true, chosen: new Set() };
 
 export function listView(main) {
   const body = h("tbody");
-  const note = h("p.muted", { role: "status" }, "Loading …");
-  const create = h("a.button.primary", { href: "#/new" }, "New experiment");
-  const compare = h("a.button", { "aria-describedby": "compare-help" }, "Compare");
-  const remove = h("button.danger", { type: "button" }, "Delete …");
-  const filter = h("input", { type: "search", id: "filter", value: look.text, placeholder: "Name, model, data, strategy, state" });
+  const note = h("p.muted", { role: "status" }, t("Loading …"));
+  const create = h("a.button.primary", { href: "#/new" }, t("New experiment"));
+  const compare = h("a.button", { "aria-describedby": "compare-help" }, t("Compare"));
+  const remove = h("button.danger", { type: "button" }, t("Delete …"));
+  const filter = h("input", { type: "search", id: "filter", value: look.text, placeholder: t("Name, model, data, strategy, state") });
   const heads = COLUMNS.map((column) => headOf(column, () => show()));
-  const table = h("div.scroll.tall", { tabindex: "0", role: "group", "aria-label": "Experiments" },
-    h("table.lined.experiments", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span.sr", {}, "Compare")),
+  const table = h("div.scroll.tall", { tabindex: "0", role: "group", "aria-label": t("Experiments") },
+    h("table.lined.experiments", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span.sr", {}, t("Compare"))),
       heads.map((head) => head.node))), body));
   const tools = h("div.row.tools", {},
-    h("div.field", {}, h("label", { for: "filter" }, "Filter"), filter), compare, remove,
-    h("span.small.muted", { id: "compare-help" }, "Tick two experiments or more to see their curves in one chart."));
+    h("div.field", {}, h("label", { for: "filter" }, t("Filter")), filter), compare, remove,
+    h("span.small.muted", { id: "compare-help" }, t("Tick two experiments or more to see their curves in one chart.")));
   const card = h("div.card", {}, tools, table);
   main.append(
-    h("div.head", {}, h("div.title", {}, h("h1", {}, "Experiments"), h("span.spacer"), create)), note, card);
+    h("div.head", {}, h("div.title", {}, h("h1", {}, t("Experiments")), h("span.spacer"), create)), note, card);
   const showKey = () => [create, remove].forEach((node) => node.classList.toggle("hidden", !adminKey()));
   showKey();
 
@@ -50,7 +51,7 @@ export function listView(main) {
   const results = new Map(); // by id: the newest figure of experiments that have no recorded best one
   const choose = (id, on) => {
     if (on && look.chosen.size >= MOST) {
-      say(`At most ${MOST} experiments fit into one chart.`);
+      say(t("At most {n} experiments fit into one chart.", { n: MOST }));
       return false;
     }
     look.chosen[on ? "add" : "delete"](id);
@@ -59,7 +60,7 @@ export function listView(main) {
   };
   const showChosen = () => {
     const ids = [...look.chosen].filter((id) => known.has(id));
-    compare.textContent = ids.length ? `Compare ${ids.length}` : "Compare";
+    compare.textContent = ids.length ? t("Compare {n}", { n: ids.length }) : t("Compare");
     if (ids.length > 1) compare.setAttribute("href", compareLink(ids));
     else compare.removeAttribute("href"); // a link without an address is not to be used
     compare.setAttribute("aria-disabled", String(ids.length < 2));
@@ -74,8 +75,8 @@ export function listView(main) {
   const show = () => {
     const all = [...known.values()].map((e) => ({ ...e, result: resultOf(e) ?? results.get(e.id) ?? null }));
     const rows = sorted(all.filter(matches));
-    note.textContent = all.length ? "" : "There is none yet. With the admin key you can create one.";
-    if (all.length && !rows.length) note.textContent = "No experiment has this text.";
+    note.textContent = all.length ? "" : t("There is none yet. With the admin key you can create one.");
+    if (all.length && !rows.length) note.textContent = t("No experiment has this text.");
     card.classList.toggle("hidden", !all.length);
     for (const head of heads) head.show();
     keyed(body, rows, (e) => e.id, (e) => row(e, choose));
@@ -92,7 +93,7 @@ export function listView(main) {
       show();
       if (await lookUp(known, results)) show();
     } catch (error) {
-      note.textContent = `${error.message} Trying again.`;
+      note.textContent = `${error.message} ${t("Trying again.")}`;
     }
   };
   const stop = repeat(refresh, () => ([...known.values()].some((e) => !ENDED.has(e.state)) ? 3 : 10));
@@ -108,18 +109,18 @@ function confirmDelete(experiments, chosen, gone) {
   const names = experiments.map(({ id, name }) => name || id).join(", ");
   const left = chosen - experiments.length;
   const question = {
-    title: `Delete ${plural(experiments.length, "experiment")}?`,
-    text: `${names}: the models, updates, clients and records are deleted and cannot be brought back.`
-      + (left ? ` ${plural(left, "chosen experiment has", "chosen experiments have")} not ended, and will stay.` : ""),
-    yes: "Delete",
-    no: "Keep",
+    title: plural(experiments.length, "Delete {n} experiment?", "Delete {n} experiments?"),
+    text: [t("{names}: the models, updates, clients and records are deleted and cannot be brought back.", { names }),
+      left && plural(left, "{n} chosen experiment has not ended, and will stay.", "{n} chosen experiments have not ended, and will stay.")].filter(Boolean).join(" "),
+    yes: t("Delete"),
+    no: t("Keep"),
   };
   confirm(question, async () => {
     for (const { id } of experiments) {
       await send("DELETE", experimentPath(id));
       gone(id);
     }
-    say(experiments.length > 1 ? "The experiments are deleted." : "The experiment is deleted.");
+    say(experiments.length > 1 ? t("The experiments are deleted.") : t("The experiment is deleted."));
   });
 }
 
@@ -140,7 +141,7 @@ async function fetchNews(known) {
 
 /** The best model's value, if the coordinator has recorded one. */
 function resultOf({ best, goal }) {
-  return best && { metric: goal.metric, value: best.value, note: `best, model ${best.version}` };
+  return best && { metric: goal.metric, value: best.value, note: t("best, model {version}", { version: best.version }) };
 }
 
 /** Fetches the newest figures of experiments that do not report the goal's metric; says whether there are any. */
@@ -151,7 +152,7 @@ async function lookUp(known, results) {
     const view = await get(`${experimentPath(id)}?after_round=${Math.max(0, round - 2)}`);
     const [metric] = metricNames(view, []);
     const point = mainSeries(seriesOf(view, [], metric))?.points.at(-1);
-    results.set(id, { round, metric, value: point?.[1], note: point && `newest, model ${point[0]}` });
+    results.set(id, { round, metric, value: point?.[1], note: point && t("newest, model {version}", { version: point[0] }) });
   }
   return asked.length > 0;
 }
@@ -192,20 +193,20 @@ function row(experiment, choose) {
   const done = state === "completed" ? rounds : (experiment.model_version ?? 0);
   const title = name || id;
   const box = h("input", {
-    type: "checkbox", "aria-label": `Compare ${title}`, checked: look.chosen.has(id),
+    type: "checkbox", "aria-label": t("Compare {title}", { title }), checked: look.chosen.has(id),
     onchange: (event) => (event.target.checked = choose(id, event.target.checked) && event.target.checked),
   });
-  const cell = (label, ...content) => h("td", { "data-label": label }, ...content);
+  const cell = (kind, label, ...content) => h(`td.${kind}`, { "data-label": label }, ...content);
   return h("tr", {}, h("td.tick", {}, h("label", {}, box)),
     h("td.wrap.name", {}, h("a", { href: `#/experiments/${encodeURIComponent(id)}` }, h("strong", {}, title),
       h("span.mono.small.muted", {}, id))),
-    cell("State", h(`span.badge.${state}`, {}, stateName(state)),
-      h("progress", { max: rounds, value: done, "aria-label": `Rounds done of ${title}` }),
-      h("span.small.muted", {}, round ? `Round ${round} of ${rounds}` : `${rounds} rounds, none begun`)),
-    cell("Model", model), cell("Data", dataset, data === "own" && h("span.small.muted", {}, "parties’ own")),
-    cell("Strategy", strategy, privacy && h("span.small.muted", { title: privacy.meaning }, `privacy: ${spent(privacy)}`)),
-    cell("Result", result?.value === undefined ? "–" : [h("b", {}, valueText(result.metric, result.value)),
+    cell("state", t("State"), h(`span.badge.${state}`, {}, stateName(state)),
+      h("progress", { max: rounds, value: done, "aria-label": t("Rounds done of {title}", { title }) }),
+      h("span.small.muted", {}, round ? t("Round {round} of {rounds}", { round, rounds }) : t("{rounds} rounds, none begun", { rounds }))),
+    cell("model", t("Model"), model), cell("data", t("Data"), dataset, data === "own" && h("span.small.muted", {}, t("parties’ own"))),
+    cell("strategy", t("Strategy"), strategy, privacy && h("span.small.muted", { title: privacy.meaning }, t("privacy: {spent}", { spent: spent(privacy) }))),
+    cell("result", t("Result"), result?.value === undefined ? "–" : [h("b", {}, valueText(result.metric, result.value)),
       h("span.small.muted", {}, `${titleOf(result.metric)}, ${result.note}`)]),
-    cell("Cost", cost_usd === null ? "–" : usd(cost_usd)), cell("Created", when(experiment.created_at),
-      expires_at && h("span.small.muted", {}, `deleted on ${when(expires_at)}`)));
+    cell("cost", t("Cost"), cost_usd === null ? "–" : usd(cost_usd)), cell("created", t("Created"), when(experiment.created_at),
+      expires_at && h("span.small.muted", {}, t("deleted on {when}", { when: when(expires_at) }))));
 }

@@ -1,5 +1,6 @@
 // Follows an experiment: by server-sent events where the coordinator streams, else by polling.
 import { address, experimentPath, get } from "./api.js";
+import { t } from "./words.js";
 
 const AFTERMATH = [2, 5, 15, 60]; // seconds after the end, because the last evaluations come late
 const LONGEST_PAUSE = 30;
@@ -56,7 +57,7 @@ export function follow(id, show, fail) {
     });
     source.addEventListener("error", () => {
       if (turn !== running) return;
-      if (source.readyState !== EventSource.CLOSED) return fail({ status: 0, message: "The connection is lost; trying again." });
+      if (source.readyState !== EventSource.CLOSED) return fail({ status: 0, message: t("The connection is lost; trying again.") });
       stream = false; // the coordinator does not stream, but it may answer polls
       poll(turn);
     });

@@ -4,6 +4,8 @@ import { createView } from "./create.js";
 import { experimentView } from "./experiment.js";
 import { keyButton } from "./key.js";
 import { listView } from "./list.js";
+import { themeButton } from "./theme-button.js";
+import { t } from "./words.js";
 
 const main = document.getElementById("main");
 let leave = () => {};
@@ -21,7 +23,7 @@ function viewOf(hash) {
 function route(event) {
   leave();
   main.replaceChildren();
-  document.title = "Federated learning";
+  document.title = t("Federated learning");
   leave = viewOf(location.hash)(main) ?? (() => {});
   if (!event) return;
   scrollTo(0, 0);
@@ -32,6 +34,10 @@ document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the link would change the hash, and the hash names the view
   main.focus();
 });
+// The words of index.html, which the browser has shown already.
+for (const node of document.querySelectorAll("[data-words]")) node.textContent = t(node.textContent);
+document.querySelector("header nav").setAttribute("aria-label", t("Site"));
 keyButton(document.getElementById("key"));
+themeButton(document.getElementById("theme"));
 addEventListener("hashchange", route);
 route();

@@ -1,10 +1,12 @@
 // Metrics of any name: what has been measured, of which model version, and how to write it.
-import { number, percent, words } from "./format.js";
+import { number, percent, share, words } from "./format.js";
+import { t } from "./words.js";
 
 const BEFORE = "_before"; // ends the name of what a client measures of the global model before it trains
 const AFTER = /_after$/; // measured of a client's own model
 const RATES = new Set(["accuracy", "precision", "recall", "f1", "auc"]); // serverless_fl/domain/metrics.py
 const FIRST = ["accuracy", "loss"];
+const COMMON = { accuracy: t("Accuracy"), loss: t("Loss") };
 
 /** The names of all that has been measured, the goal's metric first. */
 export function measuredNames({ goal, history }, models) {
@@ -54,10 +56,10 @@ export function seriesOf({ goal, history }, models, metric) {
     else if (metric in metrics) training.push([round, metrics[metric]]);
   }
   return [
-    { name: "central test set", points: central },
-    { name: "clients’ held-out data", points: federated },
-    { name: "clients’ evaluations", points: own },
-    { name: "clients’ training", points: training },
+    { name: t("central test set"), points: central },
+    { name: t("clients’ held-out data"), points: federated },
+    { name: t("clients’ evaluations"), points: own },
+    { name: t("clients’ training"), points: training },
   ];
 }
 
@@ -92,15 +94,16 @@ export const isRate = (metric) => wordsOf(metric).some((word) => RATES.has(word)
 
 /** A metric's name for people: `Balanced accuracy`, but `MAE`. */
 export function titleOf(metric) {
+  if (metric in COMMON) return COMMON[metric];
   const text = words(metric);
-  if (text.length <= 4 && text !== "loss") return text.toUpperCase();
+  if (text.length <= 4) return text.toUpperCase();
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** A value as text: a rate in percent. */
 export const valueText = (metric, value) => (isRate(metric) ? percent(value) : number(value));
 
-const whole = (share) => `${Number((share * 100).toFixed(2))}%`;
+const whole = (value) => share(value, 2, 0);
 
 /** How a chart of a metric is drawn. */
 export function chartOf(metric) {

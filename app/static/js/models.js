@@ -5,6 +5,7 @@ import { download } from "./download.js";
 import { bytes, when } from "./format.js";
 import { adminKey } from "./key.js";
 import { bestModel, mainSeries, metricNames, seriesOf, titleOf, valueText } from "./metrics.js";
+import { t } from "./words.js";
 
 /** The models of an experiment; `refresh(view)` fetches the versions that are new in a view. */
 export function modelsOf(id) {
@@ -37,17 +38,17 @@ export function modelsSection(id) {
   const body = h("tbody");
   const note = h("p.muted.small");
   const measured = h("th", { scope: "col" });
-  const column = (name) => h("th", { scope: "col" }, name || h("span.sr", {}, "Actions"));
-  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Model versions" },
+  const column = (name) => h("th", { scope: "col" }, name || h("span.sr", {}, t("Actions")));
+  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": t("Model versions") },
     h("table", {}, h("thead", {}, h("tr", {},
-      ["Version", "SHA-256", "Size"].map(column), measured, ["Made", ""].map(column))), body));
-  const node = card("Model versions", note, table);
+      [t("Version"), "SHA-256", t("Size")].map(column), measured, [t("Made"), ""].map(column))), body));
+  const node = card(t("Model versions"), note, table);
   const update = (view, models) => {
     const key = Boolean(adminKey());
     table.classList.toggle("hidden", !models.length);
-    note.textContent = models.length === 0 ? "The initial weights have not been uploaded yet."
-      : key ? "Version 0 is the initial model; round n makes version n."
-        : "Version 0 is the initial model; round n makes version n. A download needs a key.";
+    note.textContent = models.length === 0 ? t("The initial weights have not been uploaded yet.")
+      : key ? t("Version 0 is the initial model; round n makes version n.")
+        : t("Version 0 is the initial model; round n makes version n. A download needs a key.");
     const [metric] = metricNames(view, models);
     const series = mainSeries(seriesOf(view, models, metric));
     const values = new Map(series?.points);
@@ -74,9 +75,9 @@ function row(id, { version, sha256, size, created_at, kept, key, best, newest, v
     }
     button.disabled = false;
   };
-  const take = h("button.tiny", { type: "button", "aria-label": `Download model ${version}`, onclick: fetchIt }, "Download");
-  return h("tr", {}, h("td", {}, `${version} `, best && h("span.tag", {}, "★ best"), newest && h("span.tag", {}, "newest")), h("td", {}, h("code", { title: sha256 }, `${sha256.slice(0, 12)}…`)),
+  const take = h("button.tiny", { type: "button", "aria-label": t("Download model {version}", { version }), onclick: fetchIt }, t("Download"));
+  return h("tr", {}, h("td", {}, `${version} `, best && h("span.tag", {}, t("★ best")), newest && h("span.tag", {}, t("newest"))), h("td", {}, h("code", { title: sha256 }, `${sha256.slice(0, 12)}…`)),
     h("td", {}, bytes(size)), h("td", {}, value), h("td", {}, when(created_at)),
-    h("td.right", {}, h("div.row", {}, copyButton(sha256, `hash of model ${version}`),
-      key && (kept ? take : h("span.muted.small", {}, "not kept")))));
+    h("td.right", {}, h("div.row", {}, copyButton(sha256, t("Copy hash of model {version}", { version })),
+      key && (kept ? take : h("span.muted.small", {}, t("not kept"))))));
 }

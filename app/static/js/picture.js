@@ -1,5 +1,6 @@
 // Turns a picture of any size into the model's input, as client_sdk/data/pictures.py does. It frames
 // digits in the same way, but expects even light, as in a drawing.
+import { t } from "./words.js";
 
 // The share of the frame that a digit's longer side fills, and whether its mass or its box is centred.
 const FRAMING = { mnist: [20 / 28, true], digits: [1, false] };
@@ -7,12 +8,12 @@ const FRAMING = { mnist: [20 / 28, true], digits: [1, false] };
 /** Reads from a model how pictures must be fitted. Throws Error if this page cannot do that. */
 export function fitOf({ fit, dataset, spec: { in_channels: channels } }) {
   if (channels !== 1 && channels !== 3) {
-    throw new Error(`The model takes pictures of ${channels} channels; this page has grey and coloured ones only.`);
+    throw new Error(t("The model takes pictures of {channels} channels; this page has grey and coloured ones only.", { channels }));
   }
   // Older files name no fit. Then pictures were cropped, and the digits of these two sets framed.
   const found = fit ?? (dataset in FRAMING && channels === 1 ? dataset : "crop");
   if (!["crop", "letterbox"].includes(found) && !(found in FRAMING && channels === 1)) {
-    throw new Error("The model was made by a newer version: this page cannot fit pictures to it.");
+    throw new Error(t("The model was made by a newer version: this page cannot fit pictures to it."));
   }
   return found;
 }

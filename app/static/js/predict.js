@@ -8,11 +8,12 @@ import { fitOf, framesDigits, inputOf } from "./picture.js";
 import { PRESETS } from "./presets.js";
 import { rowForm } from "./row.js";
 import { readTableModel } from "./table.js";
+import { t } from "./words.js";
 
 const SIDE = 280;
 const PEN = 24;
 const LARGEST = 1024; // the most pixels of a picture's longer side
-const SIXTEEN_BITS = "This picture has 16 bits a channel, of which a browser shows 8: the SDK's command predict reads it.";
+const SIXTEEN_BITS = t("This picture has 16 bits a channel, of which a browser shows 8: the SDK's command predict reads it.");
 
 const TABLES = new Set(["table-linear", "table-mlp"]);
 const NETWORKS = new Set(Object.values(PRESETS).map((preset) => preset.model));
@@ -20,15 +21,15 @@ const NETWORKS = new Set(Object.values(PRESETS).map((preset) => preset.model));
 export function predictSection(id) {
   const note = h("p.muted.small");
   const load = h("button", { type: "button" });
-  const canvas = h("canvas", { width: SIDE, height: SIDE, "aria-label": "Draw here", role: "img" });
+  const canvas = h("canvas", { width: SIDE, height: SIDE, "aria-label": t("Draw here"), role: "img" });
   const file = h("input", { type: "file", id: "predict-file", accept: "image/*" });
-  const clear = h("button", { type: "button" }, "Clear");
+  const clear = h("button", { type: "button" }, t("Clear"));
   const result = h("ul.guesses", { "aria-live": "polite" });
   const desk = h("div.desk.hidden", {}, canvas, h("div.field", {},
-    h("label", { for: "predict-file" }, "Draw, or choose a picture"), file, h("div.row", {}, clear), result));
+    h("label", { for: "predict-file" }, t("Draw, or choose a picture")), file, h("div.row", {}, clear), result));
   const loading = h("div.row", {}, load);
   const row = h("div");
-  const node = card("Try the model", note, loading, desk, row);
+  const node = card(t("Try the model"), note, loading, desk, row);
   let tables = false; // the task is one of tables
   let model = null;
   let newest = null;
@@ -37,7 +38,7 @@ export function predictSection(id) {
   const guess = (picture = canvas) => {
     const guesses = classify(model, inputOf(picture, model)).slice(0, 3);
     keyed(result, guesses, ([name]) => name, ([name, share]) => h("li", {}, h("b", {}, name),
-      h("progress", { max: 1, value: share, "aria-label": `Probability of ${name}` }), h("span.num", {}, percent(share))));
+      h("progress", { max: 1, value: share, "aria-label": t("Probability of {name}", { name }) }), h("span.num", {}, percent(share))));
   };
   const wipe = () => {
     const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -62,7 +63,7 @@ export function predictSection(id) {
       guess(picture);
       note.textContent = told;
     } catch {
-      note.textContent = "This file cannot be read as a picture.";
+      note.textContent = t("This file cannot be read as a picture.");
     }
   });
   load.addEventListener("click", async () => {
@@ -71,15 +72,15 @@ export function predictSection(id) {
       const { version } = newest;
       if (tables) {
         row.replaceChildren(rowForm(readTableModel(await fetchModel(id, newest))));
-        note.textContent = `Model ${version} is in this tab. What you type stays here. An empty field counts as missing.`;
+        note.textContent = t("Model {version} is in this tab. What you type stays here. An empty field counts as missing.", { version });
         load.disabled = false;
         return;
       }
       const found = readModel(await fetchModel(id, newest));
       fitOf(found);
       model = found;
-      told = `Model ${version} of ${model.dataset || "its data set"} is in this tab. What you draw stays here.`;
-      if (framesDigits(model)) told += " Of a photograph, the SDK's command predict leaves out shades and lines; this page does not.";
+      told = t("Model {version} of {data} is in this tab. What you draw stays here.", { version, data: model.dataset || t("its data set") });
+      if (framesDigits(model)) told += ` ${t("Of a photograph, the SDK's command predict leaves out shades and lines; this page does not.")}`;
       note.textContent = told;
       desk.classList.remove("hidden");
       wipe();
@@ -89,7 +90,7 @@ export function predictSection(id) {
     load.disabled = false;
   });
   const tell = once(({ version, size }) => {
-    load.textContent = `Load model ${version} (${bytes(size)})`;
+    load.textContent = t("Load model {version} ({size})", { version, size: bytes(size) });
   });
   const update = (view, models) => {
     newest = models.at(-1);
@@ -100,11 +101,11 @@ export function predictSection(id) {
     tables = Boolean(task) && TABLES.has(task.name);
     loading.classList.toggle("hidden", !pictures && !tables);
     if (tables) {
-      if (!row.firstChild && !note.textContent) note.textContent = "Fill in a row, and see what the newest model says of it.";
+      if (!row.firstChild && !note.textContent) note.textContent = t("Fill in a row, and see what the newest model says of it.");
     } else if (!pictures) {
-      note.textContent = `This page tries networks for pictures and tables. For ${task.name}, download a model below and give it to the command: .venv/bin/serverless-fl predict --model FILE with your table or your own task’s input.`;
+      note.textContent = t("This page tries networks for pictures and tables. For {task}, download a model below and give it to the command: .venv/bin/serverless-fl predict --model FILE with your table or your own task’s input.", { task: task.name });
     } else if (!model && !note.textContent) {
-      note.textContent = "Draw a digit, say, and see what the newest model takes it for.";
+      note.textContent = t("Draw a digit, say, and see what the newest model takes it for.");
     }
   };
   return { node, update };

@@ -2,6 +2,7 @@
 import { deriveSeed, seededUniform } from "./random.js";
 import { writeFile } from "./safetensors.js";
 import { hex, sha256 } from "./sha256.js";
+import { t } from "./words.js";
 
 const DIGITS = Array.from({ length: 10 }, (_, digit) => String(digit));
 const THINGS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
@@ -9,17 +10,17 @@ const THINGS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", 
 // Mean and deviation are those of the training pictures, a channel, with pixels in [0, 1].
 export const PRESETS = {
   mnist: {
-    label: "MNIST: 28×28 handwritten digits", dataset: "mnist", dataset_size: 60_000, model: "mnist-cnn",
+    label: t("MNIST: 28×28 handwritten digits"), dataset: "mnist", dataset_size: 60_000, model: "mnist-cnn",
     shape: [1, 28, 28], conv: [10, 20], kernel: 5, padding: 0, hidden: 50, classes: DIGITS, fit: "mnist",
     mean: [0.13066047627384283], std: [0.30810780384983544],
   },
   cifar10: {
-    label: "CIFAR-10: 32×32 coloured pictures", dataset: "cifar10", dataset_size: 50_000, model: "cifar10-cnn",
+    label: t("CIFAR-10: 32×32 coloured pictures"), dataset: "cifar10", dataset_size: 50_000, model: "cifar10-cnn",
     shape: [3, 32, 32], conv: [32, 64], kernel: 3, padding: 0, hidden: 128, classes: THINGS, fit: "crop",
     mean: [0.4914, 0.4822, 0.4465], std: [0.247, 0.2435, 0.2616],
   },
   digits: {
-    label: "Digits: 8×8 handwritten digits that come with scikit-learn", dataset: "digits", dataset_size: 1438, model: "digits-cnn",
+    label: t("Digits: 8×8 handwritten digits that come with scikit-learn"), dataset: "digits", dataset_size: 1438, model: "digits-cnn",
     shape: [1, 8, 8], conv: [16, 32], kernel: 3, padding: 1, hidden: 64, classes: DIGITS, fit: "digits",
     mean: [0.3051342755461016], std: [0.37553702535097444],
   },

@@ -1,5 +1,6 @@
 // A text as a QR code, drawn as SVG. The library is loaded when somebody asks for a code.
 import { h, svg } from "./dom.js";
+import { t } from "./words.js";
 
 const MARGIN = 4; // light modules around a code, so that a camera finds its edges
 
@@ -14,11 +15,11 @@ export async function showQr(text, what) {
   }
   const dialog = h("dialog", { "aria-labelledby": "qr-title", onclose: () => dialog.remove() },
     h("form", { method: "dialog" },
-      h("h2", { id: "qr-title" }, "QR code"),
-      svg("svg.qr", { viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": "QR code", "shape-rendering": "crispEdges" },
+      h("h2", { id: "qr-title" }, t("QR code")),
+      svg("svg.qr", { viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": t("QR code"), "shape-rendering": "crispEdges" },
         svg("rect", { width: size, height: size }), svg("path", { d: dark.join("") })),
       h("p.small", {}, what),
-      h("div.row.end", {}, h("button", { type: "submit" }, "Close"))));
+      h("div.row.end", {}, h("button", { type: "submit" }, t("Close")))));
   document.body.append(dialog);
   dialog.showModal();
 }

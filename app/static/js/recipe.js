@@ -1,4 +1,5 @@
 // The whole recipe by which a party takes part, as text: what it installs, and the command that it runs.
+import { t } from "./words.js";
 
 const TOOL = ".venv/bin/serverless-fl";
 const AUTHORITY = "authority.pem";
@@ -9,8 +10,8 @@ export const quote = (text) => (/^[\w.:/@%+=,-]+$/.test(text) ? text : `'${text.
 
 /** What somebody types once to have the SDK, and what stands before that. */
 export const INSTALL = `python3 -m venv .venv && .venv/bin/pip install ${quote(`./${WHEEL}[client]`)}`;
-export const INSTALL_NOTE = `Once, in an empty folder with the file ${WHEEL}. The package is on no public index: whoever runs the `
-  + "coordinator makes this file with “make dist” and hands it on.";
+export const INSTALL_NOTE = t("Once, in an empty folder with the file {wheel}. The package is on no public index: whoever runs the "
+  + "coordinator makes this file with “make dist” and hands it on.", { wheel: WHEEL });
 
 /** A command of the SDK; `secret` is an assignment that stands before it. */
 export const commandOf = (secret, words) => `${secret} ${TOOL} ${words.map(quote).join(" ")}`;

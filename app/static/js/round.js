@@ -1,18 +1,19 @@
 // The current round: its cohort, the clients that reported or were refused, and the time left.
 import { card, h, keyed, once } from "./dom.js";
-import { bytes, count, seconds } from "./format.js";
+import { bytes, plural, seconds, stateName } from "./format.js";
+import { t } from "./words.js";
 
 export function roundSection() {
   const left = h("span.countdown");
   const about = h("p.muted.small");
   const members = h("ul.members");
   const earlier = h("div.small.muted");
-  const node = card("Current round", about, members, earlier);
+  const node = card(t("Current round"), about, members, earlier);
   node.firstChild.append(left);
 
   let deadline = null; // in the time of this machine's clock
   const tick = () => {
-    left.textContent = deadline === null ? "" : `${seconds((deadline - Date.now()) / 1000)} left`;
+    left.textContent = deadline === null ? "" : t("{time} left", { time: seconds((deadline - Date.now()) / 1000) });
   };
   const timer = setInterval(tick, 1000);
   const tell = once(({ text, lines }) => {
@@ -21,31 +22,41 @@ export function roundSection() {
   });
   const update = (view) => {
     const round = view.current_round;
-    node.querySelector("h2").textContent = view.ended_at || view.state === "paused" ? "Last round" : "Current round";
+    node.querySelector("h2").textContent = view.ended_at || view.state === "paused" ? t("Last round") : t("Current round");
     if (!round) {
       const { clients, min_clients } = view.config;
       if (view.config.selection === "secret" && view.round) {
-        tell({ text: "Who takes part is secret: the key of the admin or of the owner shows it.", lines: [] });
+        tell({ text: t("Who takes part is secret: the key of the admin or of the owner shows it."), lines: [] });
         return;
       }
-      const text = view.ended_at ? "No round was opened." : `The first round opens when ${min_clients ?? clients} clients are enrolled.`;
+      const text = view.ended_at ? t("No round was opened.")
+        : plural(min_clients ?? clients, "The first round opens when {n} client is enrolled.", "The first round opens when {n} clients are enrolled.");
       tell({ text, lines: [] });
       return;
     }
     const collecting = round.state === "collecting" && !view.ended_at;
     deadline = collecting ? Date.parse(round.deadline) + view.skew : null;
     tick();
-    const attempt = round.attempt > 1 ? `, attempt ${round.attempt}` : "";
+    const values = {
+      round: round.number, rounds: view.config.rounds, attempt: round.attempt, state: stateName(round.state),
+      reported: round.reported.length, cohort: round.cohort.length, size: bytes(round.update_bytes || sum(round.updates)),
+    };
     tell({
-      text: `Round ${round.number} of ${view.config.rounds}${attempt}: ${round.state}. `
-        + `${round.reported.length} of ${round.cohort.length} updates, ${bytes(round.update_bytes || sum(round.updates))}.`,
-      lines: round.earlier_attempts.map((a) => `Attempt ${a.attempt} got ${a.reported.length} of ${a.cohort.length} updates`
-        + (a.missing.length ? `; missing: ${a.missing.join(", ")}.` : "."))
-        .concat(round.wrong_shares?.length ? [`Left out: shares of ${round.wrong_shares.join(", ")} that did not fit the others’.`] : []),
+      text: round.attempt > 1
+        ? t("Round {round} of {rounds}, attempt {attempt}: {state}. {reported} of {cohort} updates, {size}.", values)
+        : t("Round {round} of {rounds}: {state}. {reported} of {cohort} updates, {size}.", values),
+      lines: round.earlier_attempts.map(attemptLine).concat(round.wrong_shares?.length
+        ? [t("Left out: shares of {names} that did not fit the others’.", { names: round.wrong_shares.join(", ") })] : []),
     });
     keyed(members, membersOf(round), (m) => m.id, member);
   };
   return { node, update, end: () => clearInterval(timer) };
+}
+
+function attemptLine({ attempt, reported, cohort, missing }) {
+  const values = { attempt, reported: reported.length, cohort: cohort.length, names: missing.join(", ") };
+  return missing.length ? t("Attempt {attempt} got {reported} of {cohort} updates; missing: {names}.", values)
+    : t("Attempt {attempt} got {reported} of {cohort} updates.", values);
 }
 
 const sum = (updates) => updates.reduce((total, update) => total + update.size, 0);
@@ -57,10 +68,10 @@ function membersOf(round) {
   return all.map((id) => {
     if (round.masked && !round.helped && PHASES.includes(round.state)) return inPhase(round, id);
     if (updates.has(id)) return { id, what: "reported", note: noteOf(round, updates.get(id)) };
-    if (refusals.has(id)) return { id, what: "refused", note: `refused: ${refusals.get(id).reason}` };
-    if (round.revoked.includes(id)) return { id, what: "refused", note: "revoked by the admin" };
+    if (refusals.has(id)) return { id, what: "refused", note: t("refused: {reason}", { reason: refusals.get(id).reason }) };
+    if (round.revoked.includes(id)) return { id, what: "refused", note: t("revoked by the admin") };
     const open = round.state === "collecting";
-    return { id, what: "missing", note: open ? "in training" : "did not report in time" };
+    return { id, what: "missing", note: open ? t("in training") : t("did not report in time") };
   });
 }
 
@@ -69,12 +80,12 @@ const PHASES = ["advertising", "sharing", "confirming", "unmasking"];
 
 function inPhase(round, id) {
   const awaited = round.missing.includes(id);
-  if (!awaited && !round.awaited.includes(id)) return { id, what: "missing", note: "not awaited" };
-  return awaited ? { id, what: "missing", note: "awaited" } : { id, what: "reported", note: "has done its part" };
+  if (!awaited && !round.awaited.includes(id)) return { id, what: "missing", note: t("not awaited") };
+  return awaited ? { id, what: "missing", note: t("awaited") } : { id, what: "reported", note: t("has done its part") };
 }
 
 function noteOf(round, update) {
-  return round.masked ? "sent a masked update" : `trained on ${count(update.num_examples)} examples`;
+  return round.masked ? t("sent a masked update") : plural(update.num_examples, "trained on {n} example", "trained on {n} examples");
 }
 
 function member({ id, what, note }) {

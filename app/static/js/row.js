@@ -2,6 +2,7 @@
 import { h, keyed } from "./dom.js";
 import { number, percent } from "./format.js";
 import { answer } from "./table.js";
+import { t } from "./words.js";
 
 const SHOWN = 5; // classes
 const MOST = 300; // columns of a form that somebody fills in
@@ -9,7 +10,7 @@ const MOST = 300; // columns of a form that somebody fills in
 /** The form for a model of `readTableModel`. Throws Error if it would be too long. */
 export function rowForm(model) {
   if (model.columns.length > MOST) {
-    throw new Error(`The table has ${model.columns.length} columns, too many for a form: give the model to .venv/bin/serverless-fl predict.`);
+    throw new Error(t("The table has {n} columns, too many for a form: give the model to .venv/bin/serverless-fl predict.", { n: model.columns.length }));
   }
   const result = h("ul.guesses", { "aria-live": "polite" });
   const controls = model.columns.map((column, at) => [column.name, controlOf(column, `row-${at}`)]);
@@ -25,9 +26,9 @@ export function rowForm(model) {
 }
 
 function controlOf({ kind, categories = [] }, id) {
-  if (kind === "number") return h("input", { id, type: "number", step: "any", placeholder: "missing" });
-  const options = kind === "boolean" ? [["1", "yes"], ["0", "no"]] : [...categories.map((word) => [word, word]), ["\u0000", "another"]];
-  return h("select", { id, "data-kind": kind }, h("option", { value: "" }, "missing"), options.map(([value, text]) => h("option", { value }, text)));
+  if (kind === "number") return h("input", { id, type: "number", step: "any", placeholder: t("missing") });
+  const options = kind === "boolean" ? [["1", t("yes")], ["0", t("no")]] : [...categories.map((word) => [word, word]), ["\u0000", t("another")]];
+  return h("select", { id, "data-kind": kind }, h("option", { value: "" }, t("missing")), options.map(([value, text]) => h("option", { value }, text)));
 }
 
 const valueOf = (control) => (control.value === "" ? null : control.dataset.kind === "category" ? control.value : Number(control.value));
@@ -35,5 +36,5 @@ const valueOf = (control) => (control.value === "" ? null : control.dataset.kind
 function show(result, label, { classes, estimate }) {
   if (!classes) return result.replaceChildren(h("li", {}, h("b", {}, number(estimate)), h("span", {}, label)));
   keyed(result, classes.slice(0, SHOWN), ([name]) => name, ([name, share]) => h("li", {}, h("b", {}, name),
-    h("progress", { max: 1, value: share, "aria-label": `Probability of ${name}` }), h("span.num", {}, percent(share))));
+    h("progress", { max: 1, value: share, "aria-label": t("Probability of {name}", { name }) }), h("span.num", {}, percent(share))));
 }

@@ -1,4 +1,5 @@
 // Reads safetensors files (https://github.com/huggingface/safetensors#format).
+import { t } from "./words.js";
 
 const LONGEST_HEADER = 100 * 1024 * 1024;
 
@@ -11,7 +12,7 @@ export function parseHeader(data) {
     const { __metadata__: metadata = {}, ...entries } = JSON.parse(new TextDecoder().decode(data.subarray(8, 8 + length)));
     return { entries, metadata, offset: 8 + length };
   } catch {
-    throw new Error("This is not a safetensors file.");
+    throw new Error(t("This is not a safetensors file."));
   }
 }
 
@@ -34,7 +35,7 @@ export async function describe(file) {
 export function tensorsOf(data) {
   const { entries, offset } = parseHeader(data);
   const found = Object.entries(entries).map(([name, { dtype, data_offsets: [start, stop] }]) => {
-    if (dtype !== "F32") throw new Error(`The model’s numbers are ${dtype}; this page reads F32 only.`);
+    if (dtype !== "F32") throw new Error(t("The model’s numbers are {dtype}; this page reads F32 only.", { dtype }));
     return [name, new Float32Array(data.slice(offset + start, offset + stop).buffer)]; // aligned
   });
   return Object.fromEntries(found);

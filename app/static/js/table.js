@@ -1,5 +1,6 @@
 // A row of a table through the SDK's models of tables (client_sdk/task/own_data/table_task.py), in plain JavaScript.
 import { parseHeader, tensorsOf } from "./safetensors.js";
+import { t } from "./words.js";
 
 const HIDDEN = 32; // neurons of the hidden layer
 const FARTHEST = 1e6; // deviations from the mean; client_sdk/data/tables/preparing.py has the same
@@ -15,11 +16,11 @@ export function readTableModel(data) {
     const scaled = (one) => (fixed.get(one.name) ? { ...one, mean: fixed.get(one.name)[0], deviation: fixed.get(one.name)[1] } : one);
     about = { columns: columns.map(scaled), label: label.classes ? label : { mean: 0, deviation: 1, ...scaled(label) } };
   } catch {
-    throw new Error("The model does not describe its table: it was not made by this SDK.");
+    throw new Error(t("The model does not describe its table: it was not made by this SDK."));
   }
   const { columns, label } = about;
   if (columns.some(({ kind, mean }) => kind !== "category" && mean === undefined)) {
-    throw new Error("The parties have not fixed the means of the columns yet: take a model of a later round.");
+    throw new Error(t("The parties have not fixed the means of the columns yet: take a model of a later round."));
   }
   const weights = tensorsOf(data);
   const sizes = [columns.reduce((sum, column) => sum + widthOf(column), 0), label.classes?.length ?? 1];
@@ -27,7 +28,7 @@ export function readTableModel(data) {
   if (names.length > 1) sizes.splice(1, 0, HIDDEN);
   const layers = names.map((name, at) => ({ weight: weights[`${name}weight`], bias: weights[`${name}bias`], inputs: sizes[at], outputs: sizes[at + 1] }));
   if (!layers.every(({ weight, bias, inputs, outputs }) => weight?.length === inputs * outputs && bias?.length === outputs)) {
-    throw new Error("The model’s tensors are not those of the network that it describes.");
+    throw new Error(t("The model’s tensors are not those of the network that it describes."));
   }
   return { ...about, layers };
 }

@@ -1,8 +1,9 @@
 // The most important figures of an experiment.
 import { h, once } from "./dom.js";
-import { bytes, usd } from "./format.js";
+import { bytes, count, plural, usd } from "./format.js";
 import { bestModel, mainSeries, metricNames, seriesOf, titleOf, valueText } from "./metrics.js";
 import { privacyTile } from "./privacy.js";
+import { t } from "./words.js";
 
 export function tilesSection() {
   const node = h("dl.tiles");
@@ -18,27 +19,27 @@ export function tilesSection() {
     show([
       ...metricNames(view, models).slice(0, 2).map((metric) => [titleOf(metric), ...newest(view, models, metric)]),
       ...bestTile(view, models),
-      ["Round", `${view.round} of ${config.rounds}`, `${config.clients_per_round} clients each`],
-      ["Clients", `${view.enrolled} of ${config.clients}`, "enrolled"],
-      ["Cost on Lambda", usd(view.cost.usd), budget(view.cost)],
+      [t("Round"), t("{n} of {all}", { n: count(view.round), all: count(config.rounds) }), plural(config.clients_per_round, "{n} client each", "{n} clients each")],
+      [t("Clients"), t("{n} of {all}", { n: count(view.enrolled), all: count(config.clients) }), t("enrolled")],
+      [t("Cost on Lambda"), usd(view.cost.usd), budget(view.cost)],
       ...privacyTile(view),
-      ["Updates received", bytes(received), `at least ${bytes(sent)} of models sent`],
+      [t("Updates received"), bytes(received), t("at least {size} of models sent", { size: bytes(sent) })],
     ]);
   };
   return { node, update };
 }
 
-const budget = ({ budget_usd }) => (budget_usd === null ? "if it ran there; an estimate" : `of ${usd(budget_usd)}; an estimate`);
+const budget = ({ budget_usd }) => (budget_usd === null ? t("if it ran there; an estimate") : t("of {budget}; an estimate", { budget: usd(budget_usd) }));
 
 /** The last value of a metric, and which model and data it is of. */
 function newest(view, models, metric) {
   const found = mainSeries(seriesOf(view, models, metric));
-  if (!found) return ["–", "nothing measured yet"];
+  if (!found) return ["–", t("nothing measured yet")];
   const [version, value] = found.points.at(-1);
-  return [valueText(metric, value), `model ${version}, ${found.name}`];
+  return [valueText(metric, value), t("model {version}, {source}", { version, source: found.name })];
 }
 
 function bestTile(view, models) {
   const best = bestModel(view, models);
-  return best ? [["Best model", `${best.version} ★`, `${titleOf(best.metric)} ${valueText(best.metric, best.value)}`]] : [];
+  return best ? [[t("Best model"), `${best.version} ★`, `${titleOf(best.metric)} ${valueText(best.metric, best.value)}`]] : [];
 }
