@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks import membership
 from benchmarks.algorithms import norm_bounds, report
 from benchmarks.intervals import in_points, mean_interval, paired, sampling_error
+from benchmarks.peers import masked_rounds
 from benchmarks.peers.peers import FLOWER, OTHERS, OURS, PLAIN, POINTS
 from benchmarks.training.accuracy import RESULTS
 from benchmarks.training.local_loop import SHAPES
@@ -298,8 +299,18 @@ def studied(name: str, part: int = 0) -> Table:
     """A table of a study of algorithms, or the command that makes it where nobody has run it."""
     if (RESULTS / f"{name}.json").exists():
         return report.tables(name, result(name))[part]
-    command = f"`{COMMAND}python -m benchmarks.algorithms {name} --data-dir DIR`"
-    return [["not measured yet"], ["---"], [command]]
+    return _missing(f"python -m benchmarks.algorithms {name} --data-dir DIR")
+
+
+def masked(model: str) -> Table:
+    """Whole rounds under secure aggregation beside Flower's, or the command that measures them."""
+    if masked_rounds.RESULT.exists():
+        return masked_rounds.table(result(masked_rounds.RESULT.stem), model)
+    return _missing("python -m benchmarks.peers.masked_rounds --keep")
+
+
+def _missing(command: str) -> Table:
+    return [["not measured yet"], ["---"], [f"`{COMMAND}{command}`"]]
 
 
 def functions() -> Table:
@@ -330,6 +341,8 @@ TABLES: dict[str, Callable[[], Table]] = {
     "membership": lambda: membership.table(result("membership")),
     "memory": memory,
     "functions": functions,
+    "masked_rounds": lambda: masked("1.7 million"),
+    "masked_rounds_small": lambda: masked("22 thousand"),
     "labels": lambda: studied("labels"),
     "labels_costs": lambda: studied("labels", 1),
     "malicious": lambda: studied("malicious"),

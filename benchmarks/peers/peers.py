@@ -157,7 +157,7 @@ def measure(
     table.data = {
         **{"command": table.command, "machine": machine(), "cores": usable_cores()},
         **{"date": f"{datetime.now(UTC):%Y-%m-%d}", "rounds": rounds, "seeds": list(seeds)},
-        **{"versions": {"Flower": _version("flower")}, "default": found},
+        **{"versions": {"Flower": version("flower")}, "default": found},
     }
 
     def kept() -> None:
@@ -194,7 +194,7 @@ def measure(
         f"MNIST, 20 clients with 2,700 examples each (and 300 held out, on which ours also "
         f"measures each update before and after), 10 a round, 10 local epochs, batches of 50, "
         f"{rounds} rounds, learning rate 0.05, momentum 0.5; seeds {list(seeds)}. Ours trains with "
-        f"{found[OURS][0]['loop']}, over HTTP through SQLite. Flower {_version('flower')} is "
+        f"{found[OURS][0]['loop']}, over HTTP through SQLite. Flower {version('flower')} is "
         "`run_simulation` with Ray and one CPU a client. "
         f"{ALONE if alone else ''}pfl-research (in one process and thread, with which "
         "it was fastest; its own data set keeps one order for ever, so that ours shuffles it) and "
@@ -231,7 +231,8 @@ def _outside(
         )
 
 
-def _version(peer: str) -> str:
+def version(peer: str) -> str:
+    """The peer's version that its environment has."""
     return (HERE / f"{peer}.txt").read_text().split("==", 1)[1].split("\n", 1)[0]
 
 
