@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.coordinator.cold import KEY, cold, milliseconds
-from benchmarks.load.clients import SAID, Crowd, changed
+from benchmarks.load.clients import SAID, Crowd
+from benchmarks.load.drove import changed
 from benchmarks.load.http import Answer, Pool, pool
 from benchmarks.tables import Row, Table, command
 from examples.containers import Container

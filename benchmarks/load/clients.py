@@ -17,11 +17,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from benchmarks.load.drove import changed
 from benchmarks.load.http import Answer, Pool
 from client_sdk.task import model_file, models
-from serverless_fl.weights.header import header_length
 from serverless_fl.wire.config import ExperimentConfig
 
 SAID = "num_examples=30&metrics=%7B%22loss%22:0.5%7D"  # of an update, beside its digest
@@ -31,14 +29,6 @@ PROBES, PROBES_AT_ONCE = 1000, 8
 def initial_weights() -> bytes:
     """The default network for MNIST, as the SDK makes it."""
     return model_file.to_bytes(models.build(models.spec_for("mnist-cnn", (1, 28, 28), 10), 0))
-
-
-def changed(weights: bytes, number: int) -> bytes:
-    """The same file with every value moved a little."""
-    start = header_length(weights[:8])
-    values = np.frombuffer(weights, np.float32, offset=start) + np.float32(1e-4 * (number % 7 - 3))
-    values[0] = number  # no two files are the same
-    return weights[:start] + values.tobytes()
 
 
 @dataclass
