@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from client_sdk import hints
 from client_sdk.data.data import Data
 from client_sdk.engines.engine import lacks_memory, too_little_memory
 from client_sdk.errors import BadSettings, TrainingFailed
@@ -136,7 +137,7 @@ def _import_ray() -> Any:
         return importlib.import_module("ray")
     except ImportError as error:
         raise BadSettings(
-            "The engine Ray needs the package ray: pip install 'serverless-fl[ray]'."
+            f"The engine Ray needs the package ray: {hints.install('serverless-fl[ray]')}."
         ) from error
 
 

@@ -28,7 +28,7 @@ def prefixed(http):
         if request.path_params["path"].endswith("/events"):
             return Response(status_code=404)  # it does not stream
         url = f"{str(http.base_url).removesuffix('/v1/')}/{request.path_params['path']}"
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             answer = await client.get(url, params=request.query_params)
         kept = {k: v for k, v in answer.headers.items() if k in ("content-type", "etag")}
         return Response(answer.content, answer.status_code, headers=kept)

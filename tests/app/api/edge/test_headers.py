@@ -30,6 +30,8 @@ async def answers(http, federation):
     async def broken(*_):
         raise RuntimeError
 
+    experiment, _ = await federation.create()
+
     federation.app.state.coordinator.views.round = broken
     yield await http.get("/health")
     yield await http.get("/v1/experiments")
@@ -39,7 +41,7 @@ async def answers(http, federation):
     yield await http.post("/v1/experiments", json={})
     yield await http.get("/v1/experiments?limit=x")
     yield await http.post("/v1/experiments", content=b"x" * (9 * 1024**2))
-    yield await http.get("/v1/experiments/none/rounds/1")
+    yield await http.get(f"/v1/experiments/{experiment}/rounds/1")
 
 
 async def test_every_answer_is_guarded_against_sniffing_framing_and_caching(federation):
