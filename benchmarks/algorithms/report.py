@@ -171,6 +171,7 @@ def draw(name: str, record: dict[str, Any], path: Path) -> None:
                     x, y = _mean_curve(runs, of)
                     axes.plot(x, y, label=row, color=f"C{rows.index(row)}", marker=".")
             axes.set_xlabel(words)
+            axes.locator_params(axis="x", nbins=5)  # dollars have long numbers
             axes.grid(alpha=0.3)
         line[0].set_ylabel(f"{column}: accuracy")
     plots[0][0].legend(fontsize=8)
