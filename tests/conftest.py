@@ -23,7 +23,6 @@ from xdist.scheduler import LoadFileScheduling
 
 from app.store.mongo import MongoBlobs, MongoDocuments, open_mongo
 from app.store.sqlite import SQLiteBlobs, SQLiteDocuments, open_sqlite
-from client_sdk.engines.processes import usable_cores
 from examples.containers import free_port, wait_for_port
 from tests.support import scratch, warm
 from tests.support.federation import Federation
@@ -72,12 +71,6 @@ class ByFile(LoadFileScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile | None:
     return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores: tests often wait, for a server or for a disk."""
-    return usable_cores() + 1
 
 
 @pytest.hookimpl(trylast=True)
