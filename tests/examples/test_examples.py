@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ def test_an_example_prints_what_the_page_says(name, expected, capsys, monkeypatc
     if (needed := NEEDS.get(name)) and importlib.util.find_spec(needed) is None:
         pytest.skip(f"{needed} is not installed")
     monkeypatch.setattr("sys.argv", [f"{name}.py"])
+    # Another test may have imported it, and runpy warns of that.
+    monkeypatch.delitem(sys.modules, f"examples.{name}", raising=False)
     runpy.run_module(f"examples.{name}", run_name="__main__")
     printed, lines = capsys.readouterr().out.splitlines(), re.findall("`([^`]*)`", expected)
     assert [_NUMBER.sub("N", line) for line in printed] == [_NUMBER.sub("N", s) for s in lines]
