@@ -43,6 +43,24 @@ def section(page, heading):
     return page.locator(f"section:has(h2:text-is('{heading}'))")
 
 
+def test_secret_cohorts_show_no_zeros_for_what_is_not_shown(server, http, open_page):
+    secret = {"privacy": PRIVATE, "selection": "secret", "max_attempts": 1, "quorum": 1}
+    experiment, members = begin(http, "secret", clients=3, **secret)
+    finish_round(http, experiment, members, 1)
+    page = open_page().page
+    page.goto(f"{server.url}/#/experiments/{experiment}")
+    expect(section(page, "Current round")).to_contain_text("Who takes part is secret")
+    expect(section(page, "Estimated cost on Lambda")).to_be_hidden()
+    tiles = page.locator("dl.tiles dt")
+    expect(tiles.filter(has_text="Privacy")).to_be_visible()
+    assert tiles.filter(has_text=re.compile("Cost|Updates received")).count() == 0
+    first = section(page, "Clients").locator("tbody tr").first
+    assert first.locator("td").nth(3).text_content() == "–"
+    give_key(page, KEY)
+    expect(section(page, "Estimated cost on Lambda")).to_be_visible()
+    expect(first.locator("td").nth(3)).to_have_text("1")
+
+
 def send_keys(http, experiment, token, attempt=1):
     keys = {
         name: agreement.public_key(agreement.new_secret()).hex() for name in ("box_key", "mask_key")

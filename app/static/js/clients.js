@@ -6,7 +6,7 @@ import { card, h, keyed, say } from "./dom.js";
 import { count, decimals, percent, plural, seconds, when } from "./format.js";
 import { adminKey } from "./key.js";
 import { metricNames, titleOf, valueText } from "./metrics.js";
-import { figuresOf, roundsOf } from "./rounds.js";
+import { areHidden, figuresOf, roundsOf } from "./rounds.js";
 import { t } from "./words.js";
 
 const PAGE = 1000;
@@ -63,7 +63,7 @@ export function clientsSection(id) {
         const { share = null, seconds: took = null, behind = null, refused = 0, reason, last, metrics = {} } = figures.get(c.id) ?? {};
         const value = metrics[`${metric}_before`] ?? metrics[metric];
         return {
-          ...c, rounds: rounds.get(c.id) ?? 0, revocable, refused, reason, last, always: always.has(c.id), out: missing.get(c.id),
+          ...c, hidden: areHidden(view), rounds: rounds.get(c.id) ?? 0, revocable, refused, reason, last, always: always.has(c.id), out: missing.get(c.id),
           share: BY_COLUMN.has(strategy) ? null : share, value: value === undefined ? null : valueText(metric, value),
           pace: buffered ? (behind === null ? null : decimals(behind, 1)) : took === null ? null : seconds(took),
         };
@@ -133,9 +133,9 @@ function row(client, revoke) {
   const end = client.revoked_at ? h("span.muted", {}, t("revoked")) : client.revocable && button;
   return h("tr", {}, h("td", {}, client.id), h("td", {}, client.name || "–", identityOf(client)), h("td", {}, count(client.shard_size)),
     h(client.out ? "td.bad" : "td", { title: client.out?.reason || null },
-      count(client.rounds), client.out && h("span.small", {}, t(", left out of {n}", { n: count(client.out.rounds) }))),
+      client.hidden ? "–" : count(client.rounds), client.out && h("span.small", {}, t(", left out of {n}", { n: count(client.out.rounds) }))),
     h(client.refused ? "td.bad" : "td", { title: client.reason || null },
-      client.always ? t("always") : count(client.refused)),
+      client.always ? t("always") : client.hidden ? "–" : count(client.refused)),
     h("td", {}, client.share === null ? "–" : percent(client.share)), h("td", {}, client.value ?? "–"),
     h("td", {}, client.pace ?? "–"),
     h("td.date", {}, client.last ? when(client.last) : "–"), h("td.date", {}, when(client.enrolled_at)), h("td.right", {}, end));

@@ -7,6 +7,7 @@ import { choice, choiceName } from "./config.js";
 import { count, stateName, usd } from "./format.js";
 import { repeat } from "./live.js";
 import { bestOf, betterOf, chartOf, measuredNames, metricNames, seriesOf, titleOf, valueText } from "./metrics.js";
+import { areHidden } from "./rounds.js";
 import { t } from "./words.js";
 
 const COLUMNS = [t("Experiment"), t("Model"), t("Data"), t("Strategy"), t("State"), t("Newest"), t("Best"), t("Cost")];
@@ -101,7 +102,7 @@ function rowOf({ view }, metric, { points }, at) {
   const figure = (point) => (point ? { value: valueText(metric, point[1]), note: t("model {version}", { version: point[0] }) } : null);
   return {
     id, at, name: name || id, state, model: config.model, data: config.dataset + (config.data === "own" ? `, ${t("parties’ own")}` : ""),
-    strategy: choice(config.strategy), newest: figure(points.at(-1)), best: figure(best), cost: usd(cost.usd),
+    strategy: choice(config.strategy), newest: figure(points.at(-1)), best: figure(best), cost: areHidden(view) ? "–" : usd(cost.usd),
     rounds: t("{round} of {rounds} rounds", { round: count(view.round), rounds: count(config.rounds) }),
   };
 }

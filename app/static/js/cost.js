@@ -2,6 +2,7 @@
 import { lineChart } from "./chart.js";
 import { card, h, once } from "./dom.js";
 import { bytes, count, dollars, usd } from "./format.js";
+import { areHidden } from "./rounds.js";
 import { t } from "./words.js";
 
 const KINDS = {
@@ -43,6 +44,7 @@ export function costSection() {
   });
   const draw = once(({ points, last }) => chart.update([{ name: t("estimated cost"), points }], { last }));
   const update = (view) => {
+    node.classList.toggle("hidden", areHidden(view));
     show({ cost: view.cost, state: view.state });
     const points = view.history.filter((r) => r.cost_usd !== null).map((r) => [r.number, r.cost_usd]);
     draw({ points, last: Math.max(view.round, 1) });

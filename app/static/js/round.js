@@ -1,6 +1,7 @@
 // The current round: its cohort, the clients that reported or were refused, and the time left.
 import { card, h, keyed, once } from "./dom.js";
 import { bytes, plural, seconds, stateName } from "./format.js";
+import { areHidden } from "./rounds.js";
 import { t } from "./words.js";
 
 export function roundSection() {
@@ -25,7 +26,7 @@ export function roundSection() {
     node.querySelector("h2").textContent = view.ended_at || view.state === "paused" ? t("Last round") : t("Current round");
     if (!round) {
       const { clients, min_clients } = view.config;
-      if (view.config.selection === "secret" && view.round) {
+      if (areHidden(view)) {
         tell({ text: t("Who takes part is secret: the key of the admin or of the owner shows it."), lines: [] });
         return;
       }

@@ -1,6 +1,10 @@
 // The last closed rounds in full: what each client sent, and what was refused.
 import { experimentPath, get } from "./api.js";
 
+/** Whether rounds were opened that this caller is not shown: then what follows of them is unknown, and not 0. */
+export const areHidden = ({ config, round, current_round, history }) =>
+  config.selection === "secret" && round > 0 && !current_round && !history.length;
+
 const KEPT = 10; // a long experiment has more than a page should fetch
 
 /** `rounds` are the last closed ones, ascending; `refresh(view)` fetches those that are new. */
