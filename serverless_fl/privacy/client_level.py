@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr
 
@@ -201,15 +201,21 @@ class ClientLevel(Mechanism):
         rounds: Sequence[Sequence[int]],
         secret: str,
     ) -> LedgerEntry:
-        participations = self.participations(rounds)
         return LedgerEntry(
             clip=self.clip_in(before),
             next_clip=self.next_clip(before, taken, key),
             deviation=self.deviation(before, taken.weights),
             round_epsilon=self.epsilon(1),
-            epsilon=self.epsilon(participations),
             delta=self.delta,
-            participations=participations,
             secret_sha256=secret,
-            sampling_rate=None if self._sampling is None else self._sampling.rate,
+            **self.paid(rounds),
         )
+
+    def paid(self, rounds: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """Give the fields of an entry that follow from the slots of each round's updates."""
+        participations = self.participations(rounds)
+        return {
+            "epsilon": self.epsilon(participations),
+            "participations": participations,
+            "sampling_rate": None if self._sampling is None else self._sampling.rate,
+        }

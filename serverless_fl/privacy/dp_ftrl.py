@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.ledger import LedgerEntry
 from serverless_fl.privacy import tree
 from serverless_fl.privacy.client_level import ClientLevel
-from serverless_fl.privacy.mechanism import Taken
 
 
 class DpFtrl(ClientLevel):
@@ -54,24 +53,11 @@ class DpFtrl(ClientLevel):
     def coming(self, entry: LedgerEntry | None) -> float:
         return self.epsilon(1 if entry is None else entry.next_squares or 1)
 
-    def entry(
-        self,
-        before: LedgerEntry | None,
-        taken: Taken,
-        key: bytes,
-        rounds: Sequence[Sequence[int]],
-        secret: str,
-    ) -> LedgerEntry:
+    def paid(self, rounds: Sequence[Sequence[int]]) -> dict[str, Any]:
         squares = tree.squares(rounds)
-        return LedgerEntry(
-            clip=self.clip_norm,
-            next_clip=self.clip_norm,
-            deviation=self.deviation(before, taken.weights),
-            round_epsilon=self.epsilon(1),
-            epsilon=self.epsilon(squares),
-            delta=self.delta,
-            participations=self.participations(rounds),
-            secret_sha256=secret,
-            squares=squares,
-            next_squares=tree.squares(rounds, another=True),
-        )
+        return {
+            "epsilon": self.epsilon(squares.now),
+            "participations": self.participations(rounds),
+            "squares": squares.now,
+            "next_squares": squares.coming,
+        }

@@ -13,6 +13,7 @@ Rounds are numbered from 1.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 
 def summed(number: int) -> range:
@@ -29,20 +30,28 @@ def replaced(number: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def squares(rounds: Sequence[Collection[int]], *, another: bool = False) -> int:
-    """Give the squared sensitivity of all nodes together, for the slot that moves them most.
+class Squares(NamedTuple):
+    """The squared sensitivity of all nodes together, for the slot that moves them most.
 
-    `rounds` are the slots whose updates are in each round. A slot that is in n rounds of a node
-    moves it by n. With `another`, one more round closes, and the worst slot of all takes part.
+    `coming` is what it is after one more round, in which the worst slot of all takes part.
+    """
+
+    now: int
+    coming: int
+
+
+def squares(rounds: Sequence[Collection[int]]) -> Squares:
+    """Give the squared sensitivity of the nodes of these rounds, each the slots of its updates.
+
+    A slot that is in n rounds of a node moves it by n.
     """
     total: dict[int, int] = {}
     for number in range(1, len(rounds) + 1):
         for slot, count in _counts(rounds, summed(number)).items():
             total[slot] = total.get(slot, 0) + count * count
-    if not another:
-        return max(total.values(), default=0)
     counts = _counts(rounds, summed(len(rounds) + 1))
-    return max((found + (counts.get(slot, 0) + 1) ** 2 for slot, found in total.items()), default=1)
+    coming = (found + (counts.get(slot, 0) + 1) ** 2 for slot, found in total.items())
+    return Squares(max(total.values(), default=0), max(coming, default=1))
 
 
 def _counts(rounds: Sequence[Collection[int]], numbers: range) -> dict[int, int]:

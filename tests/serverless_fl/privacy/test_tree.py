@@ -38,18 +38,18 @@ def test_the_sum_of_all_rounds_has_the_noise_of_few_nodes_which_cover_each_round
 
 
 def test_a_client_pays_for_each_sum_that_it_is_in_and_for_n_times_in_one_n_squared():
-    assert tree.squares([]) == 0
-    assert tree.squares(in_rounds(1, of=8)) == 4  # the sums of 1, 2, 4 and 8 rounds
-    assert tree.squares(in_rounds(5, of=8)) == 4  # it shares that number with slot 1
-    assert tree.squares(in_rounds(1, 2, of=2)) == 1 + 2**2
-    assert tree.squares(in_rounds(1, 3, of=4)) == 2 + 1 + 2**2
+    assert tree.squares([]).now == 0
+    assert tree.squares(in_rounds(1, of=8)).now == 4  # the sums of 1, 2, 4 and 8 rounds
+    assert tree.squares(in_rounds(5, of=8)).now == 4  # it shares that number with slot 1
+    assert tree.squares(in_rounds(1, 2, of=2)).now == 1 + 2**2
+    assert tree.squares(in_rounds(1, 3, of=4)).now == 2 + 1 + 2**2
 
 
 def test_another_round_is_foreseen_for_the_client_that_it_would_cost_most():
     for rounds in ([], in_rounds(1, of=3), in_rounds(1, 2, of=3), in_rounds(1, 2, 4, of=6)):
-        foreseen = tree.squares(rounds, another=True)
+        foreseen = tree.squares(rounds).coming
         slots = {slot for slots in rounds for slot in slots} | {99}
-        assert foreseen == max(tree.squares([*rounds, [slot]]) for slot in slots)
+        assert foreseen == max(tree.squares([*rounds, [slot]]).now for slot in slots)
 
 
 # dp-accounting 0.6.0: get_epsilon of RdpAccountant(REPLACE_SPECIAL) of
@@ -65,7 +65,9 @@ def test_another_round_is_foreseen_for_the_client_that_it_would_cost_most():
     ],
 )
 def test_one_participation_in_a_tree_costs_what_the_library_says(noise, rounds, bound, exact):
-    worst = max(tree.squares([[0] * (n == r) for n in range(1, rounds + 1)]) for r in (1, rounds))
+    worst = max(
+        tree.squares([[0] * (n == r) for n in range(1, rounds + 1)]).now for r in (1, rounds)
+    )
     assert worst == math.ceil(math.log2(rounds + 1))
     found = epsilon_of(math.sqrt(worst) / noise, 1e-5)
     assert found == pytest.approx(exact, rel=1e-9)
