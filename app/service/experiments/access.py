@@ -66,8 +66,8 @@ class Access:
             revoked = tuple(sorted({*experiment.revoked, client.slot}))
             await self.repo.save_experiment(replace(experiment, revoked=revoked))
         await self.rounds.advance(experiment_id)  # the round may have waited for this client only
-        rules = await addresses.rules_of(self.context, experiment_id)
-        return Enrolled(client, examples_of(experiment, client), rules.get(client.slot, ""))
+        rule = await addresses.rule_of(self.context, client)
+        return Enrolled(client, examples_of(experiment, client), rule)
 
     async def enrolment_key(self, experiment_id: str) -> EnrolmentKey:
         """The key that enrols now. Raises NotFound, and Conflict if it cannot be shown."""

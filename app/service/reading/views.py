@@ -142,7 +142,7 @@ class Views:
         experiment = await self.repo.experiment(experiment_id)
         place = "" if after is None else client_key(experiment_id, after)
         found = await self.repo.clients(experiment_id, place, limit)
-        rules = await addresses.rules_of(self.context, experiment_id)
+        rules = await addresses.rules_of(self.context, experiment_id, place, limit)
         return [
             Enrolled(client, examples_of(experiment, client), rules.get(client.slot, ""))
             for client in found

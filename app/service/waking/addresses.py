@@ -1,7 +1,7 @@
 """The wake-up addresses of clients, each with what became of its last wake-up.
 
-A client has one record, whatever it is woken for: its address, its key, and the last thing that it
-was due for. So a wake-up is one compare-and-set on one document, and nothing grows with the rounds.
+A client has one record: its address, its key, and what it was due for last. So a wake-up is one
+compare-and-set on one document, and nothing grows with the rounds.
 """
 
 from __future__ import annotations
@@ -81,12 +81,25 @@ async def save(context: Context, before: WakeUp, **changes: object) -> WakeUp | 
     return replace(after, revision=before.revision + 1) if done else None
 
 
-async def rules_of(context: Context, experiment_id: str) -> dict[int, str]:
-    """By slot the operator's rules that allow addresses; they show no secret part of these."""
+async def rules_of(context: Context, experiment_id: str, after: str, limit: int) -> dict[int, str]:
+    """Give the rules that allow the next addresses after a key, by slot.
+
+    A rule shows no secret part of an address. The next `limit` addresses are those of the next
+    `limit` clients, and perhaps of later ones, because not every client has one.
+    """
     if context.wake_ups is None:
         return {}
-    known = await wake_ups_of(context, experiment_id)
-    return {one.slot: context.wake_ups.rule_for(one.address) or "" for one in known}
+    documents, prefix = context.repo.documents, f"{experiment_id}/"
+    found = map(_of, await documents.scan(KIND, prefix, after=after, limit=limit))
+    return {one.slot: context.wake_ups.rule_for(one.address) or "" for one in found if one.address}
+
+
+async def rule_of(context: Context, client: Client) -> str:
+    """Give the rule that allows a client's address; empty if it has none."""
+    if context.wake_ups is None:
+        return ""
+    found = await context.repo.documents.get(KIND, client_key(client.experiment_id, client.slot))
+    return (context.wake_ups.rule_for(_of(found).address) or "") if found else ""
 
 
 def _of(found: Document) -> WakeUp:

@@ -211,6 +211,9 @@ async def test_the_view_shows_the_rule_and_never_the_address(federation, wakers)
     await enrol(federation, experiment, key, 0, "")  # it wants no more calls
     found = await federation.admin.clients(experiment)
     assert [client.woken_by for client in found] == ["", "*.example.org", "*.example.org"]
+    path = f"/v1/experiments/{experiment}/clients?after=0&limit=1"
+    (page,) = (await federation.http.get(path)).json()
+    assert (page["id"], page["woken_by"]) == ("client-01", "*.example.org")
     await enrol(federation, experiment, key, 0, "https://new.example.org/")
     revoked = await federation.admin.revoke_client(experiment, "client-00")
     assert revoked.woken_by == "*.example.org"
