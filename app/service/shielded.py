@@ -1,16 +1,19 @@
-"""Work under a lease runs in a task of its own, so that it does not end with its caller.
+"""Work in tasks of its own: work under a lease, and what a server repeats beside its requests.
 
 A caller may go away at any moment: a client hangs up, a held poll times out, a tick is cancelled.
-If that cancelled the work, nobody could go on with it until its lease runs out.
+If that cancelled the work under a lease, nobody could go on with it until its lease runs out.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from serverless_fl.domain.errors import Busy
+from app.telemetry import ids
+from app.telemetry.logs import ERROR, log_event
+from serverless_fl.domain.errors import Busy, CoordinatorError
 
 T = TypeVar("T")
 FINISH_SECONDS = 5.0  # a process that stops waits so long for the work to finish its task
@@ -55,3 +58,30 @@ class Tasks:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=FINISH_SECONDS)
+
+
+@asynccontextmanager
+async def repeating(
+    turn: Callable[[], Awaitable[object]], failed: str, level: int
+) -> AsyncIterator[None]:
+    """Take one turn after the other beside the block, which ends the last one.
+
+    A turn that fails is an event of the log, with this level if the coordinator raises it.
+    """
+
+    async def turns() -> None:
+        while True:
+            try:
+                with ids.belonging_to():
+                    await turn()
+            except CoordinatorError as error:
+                log_event(failed, level, cause=error.message)
+            except Exception as error:  # the next turn may succeed
+                log_event(failed, ERROR, error=error)
+
+    task = asyncio.create_task(turns())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

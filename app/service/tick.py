@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from app.service.call_budget import CallBudget
 from app.service.context import Context
@@ -23,8 +23,8 @@ from app.service.notices.delivery import Notices
 from app.service.rounds import cleanup
 from app.service.rounds.machine import Rounds
 from app.service.rounds.retention import delete_garbage
+from app.service.shielded import repeating
 from app.service.waking.delivery import Waking
-from app.telemetry import ids
 from app.telemetry.logs import DEBUG, ERROR, INFO, WARNING, log_event
 from serverless_fl.domain.errors import CoordinatorError, TickFailed
 from serverless_fl.domain.experiment import Experiment
@@ -196,20 +196,10 @@ async def ticking(ticks: Ticks, seconds: float) -> AsyncIterator[None]:
     """Tick every `seconds` while the server runs, so that deadlines pass without polls."""
 
     async def tick() -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                with ids.belonging_to():
-                    await ticks.tick()
-            except CoordinatorError as error:
-                log_event("tick failed", WARNING, cause=error.message)  # the next one tries again
-            except Exception as error:
-                log_event("tick failed", ERROR, error=error)
+        await asyncio.sleep(seconds)
+        await ticks.tick()
 
-    task = asyncio.create_task(tick()) if seconds else None
-    try:
+    async with AsyncExitStack() as stack:
+        if seconds:
+            await stack.enter_async_context(repeating(tick, "tick failed", WARNING))
         yield
-    finally:
-        if task:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)

@@ -14,16 +14,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from app.service.context import Context
+from app.service.shielded import repeating
 from app.service.waking.addresses import WakeUp, save, wake_ups_of
 from app.store.port import WakeUps
-from app.telemetry import ids
-from app.telemetry.logs import DEBUG, ERROR, INFO, WARNING, log_event
-from serverless_fl.domain.errors import CoordinatorError, NotFound
+from app.telemetry.logs import DEBUG, INFO, WARNING, log_event
+from serverless_fl.domain.errors import NotFound
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import client_id
 from serverless_fl.domain.round import PHASES, Round, RoundState
@@ -132,28 +132,17 @@ class Waking:
         """
 
         async def look() -> None:
-            while True:
-                await self._has_changed.wait()
-                self._has_changed.clear()
-                changed, self._changed = self._changed, set()
-                try:
-                    with ids.belonging_to():
-                        await self.deliver(changed, self.context.monotonic() + seconds)
-                except CoordinatorError as error:  # the tick tries again
-                    log_event("wake-ups failed", DEBUG, cause=error.message)
-                except Exception as error:
-                    log_event("wake-ups failed", ERROR, error=error)
+            await self._has_changed.wait()
+            self._has_changed.clear()
+            changed, self._changed = self._changed, set()
+            await self.deliver(changed, self.context.monotonic() + seconds)
 
-        task = None
-        if self.context.wake_ups is not None and seconds:
-            self.context.repo.listeners.append(self.notify)
-            task = asyncio.create_task(look())
-        try:
+        async with AsyncExitStack() as stack:
+            if self.context.wake_ups is not None and seconds:
+                self.context.repo.listeners.append(self.notify)
+                # What failed, a tick tries again.
+                await stack.enter_async_context(repeating(look, "wake-ups failed", DEBUG))
             yield
-        finally:
-            if task:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
 
 
 def _mark(round_: Round) -> str:
