@@ -8,10 +8,9 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from client_sdk import CoordinatorClient, InLine, LocalTrainer, Participant, Tor
 from client_sdk.data.data import Arrays
 from client_sdk.task import weights_file
 from client_sdk.task.settings import TrainSettings
+from tests.support.local_server import QuietHandler, serving
 from tests.support.plain_http import create
 from tests.support.processes import Server
 
@@ -131,20 +131,15 @@ def test_files_that_it_cannot_take_are_errors(tmp_path):
     assert all(words in line for words, line in zip(files, told, strict=True))
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
+class Files(QuietHandler, SimpleHTTPRequestHandler):
+    """As `python -m http.server`."""
 
 
 @pytest.fixture
 def site():
     """The folder with the page, as `python -m http.server` serves it."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(FOLDER))) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(partial(Files, directory=str(FOLDER))) as server:
+        yield server.url
 
 
 def python_client(server: str, experiment: str, key: str, number: int, data: Arrays) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import http.server
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from examples.containers import free_port
+from tests.support.local_server import QuietHandler, serving
 
 ROOT = Path(__file__).parents[2]
 CHECK = ROOT / "docker" / "healthcheck.py"
@@ -28,26 +27,14 @@ def healthy(server_port, action_port):
 def test_a_server_is_healthy_while_it_says_that_it_is_ready(status):
     asked = []
 
-    class Ready(http.server.BaseHTTPRequestHandler):
+    class Ready(QuietHandler):
         def do_GET(self):
             asked.append(self.path)
             self.send_response(status)
             self.end_headers()
 
-        def log_message(self, *_):
-            pass
-
-    with (
-        http.server.HTTPServer(("127.0.0.1", 0), Ready) as server,
-        socket.create_server(("127.0.0.1", 0)) as other,
-    ):
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            assert healthy(server.server_port, other.getsockname()[1]) == (status == 200)
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Ready) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        assert healthy(server.server_port, other.getsockname()[1]) == (status == 200)
     assert asked == ["/ready"]
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from app.store.helper import HttpHelper
 from serverless_fl.domain.errors import HelperRefused, HelperUnavailable
+from tests.support.local_server import QuietHandler, serving
 
 
-class Answering(BaseHTTPRequestHandler):
+class Answering(QuietHandler):
     def _answer(self):
         size = int(self.headers.get("Content-Length", "0"))
         self.server.got.append((self.command, self.path, self.headers, self.rfile.read(size)))
@@ -25,20 +24,12 @@ class Answering(BaseHTTPRequestHandler):
 
     do_GET = do_POST = _answer
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture(scope="module")
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as made:
-        made.got, made.answer = [], (200, b"{}")
-        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
-        thread.start()
-        made.url = f"http://127.0.0.1:{made.server_port}/at"
+    with serving(Answering, got=[], answer=(200, b"{}")) as made:
+        made.url += "/at"
         yield made
-        made.shutdown()
-        thread.join()
 
 
 async def test_it_asks_with_its_key_below_the_helpers_path(server):

@@ -6,19 +6,18 @@ import base64
 import hashlib
 import hmac
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from app.store import webhooks
 from app.store.webhooks import HttpWebhooks
 from examples.containers import free_port
+from tests.support.local_server import QuietHandler, serving
 
 SECRET = bytes(range(32))
 
 
-class Receiver(BaseHTTPRequestHandler):
+class Receiver(QuietHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.got.append((self.path, dict(self.headers), body))
@@ -27,20 +26,12 @@ class Receiver(BaseHTTPRequestHandler):
             self.send_header("Location", "/elsewhere")
         self.end_headers()
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
 def receiver():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
-        server.got, server.status = [], 204
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        server.url = f"http://127.0.0.1:{server.server_port}/hook?of=fl"
+    with serving(Receiver, got=[], status=204) as server:
+        server.url += "/hook?of=fl"
         yield server
-        server.shutdown()
-        thread.join()
 
 
 async def test_a_message_is_signed_as_the_standard_says(receiver):

@@ -1,8 +1,6 @@
 """Spans, as OpenTelemetry's own SDK gathers them. Skipped where the extra `otel` is missing."""
 
 import gzip
-import http.server
-import threading
 
 import httpx
 import pytest
@@ -12,6 +10,7 @@ from app.main import create_app
 from app.store.observed import observed
 from app.telemetry import trace
 from tests.support.federation import ADMIN_KEY, Federation
+from tests.support.local_server import QuietHandler, serving
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace.export")
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -99,7 +98,7 @@ async def test_the_name_of_the_service_is_the_operators(monkeypatch):
     assert span.resource.attributes["service.name"] == "hospital"
 
 
-class Collector(http.server.BaseHTTPRequestHandler):
+class Collector(QuietHandler):
     """What takes OTLP over HTTP."""
 
     def do_POST(self):
@@ -110,20 +109,14 @@ class Collector(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
-    def log_message(self, *_):
-        pass
-
 
 async def test_spans_reach_a_collector(tmp_path):
-    with http.server.HTTPServer(("127.0.0.1", 0), Collector) as server:
-        server.got = []
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(Collector, got=[]) as server:
         app = create_app(
             Settings(
                 admin_key=ADMIN_KEY,
                 data_dir=tmp_path,
-                otel_endpoint=f"http://127.0.0.1:{server.server_port}/",
+                otel_endpoint=f"{server.url}/",
             )
         )
         async with (
@@ -131,8 +124,6 @@ async def test_spans_reach_a_collector(tmp_path):
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://c") as client,
         ):
             assert (await client.get("/ready")).status_code == 200
-        server.shutdown()
-        thread.join()
     assert {(path, kind) for path, kind, _ in server.got} == {
         ("/v1/traces", "application/x-protobuf")
     }

@@ -6,9 +6,7 @@ import base64
 import json
 import queue
 import secrets
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from serverless_fl.domain.signed_messages import sign
 from serverless_fl.domain.wake_ups import DUE, wake_key
 from tests.support.digits import create_digits_experiment
 from tests.support.here import run_here
+from tests.support.local_server import QuietHandler, serving
 from tests.support.own_files import LABEL, hospitals
 from tests.support.processes import KEY, Server
 
@@ -39,7 +38,7 @@ def server(tmp_path):
         yield server
 
 
-class Door(BaseHTTPRequestHandler):
+class Door(QuietHandler):
     """Where the coordinator calls: what it sends waits until the party's function takes it."""
 
     def do_POST(self):
@@ -48,20 +47,11 @@ class Door(BaseHTTPRequestHandler):
         self.send_response(202)
         self.end_headers()
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
 def door():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
-        server.woken = queue.Queue()
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        server.url = f"http://127.0.0.1:{server.server_port}"
+    with serving(Door, woken=queue.Queue()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def function_url_event(headers, body):
