@@ -11,14 +11,14 @@ import hashlib
 import json
 import secrets
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.load.drove import changed
-from benchmarks.load.http import Answer, Pool
+from benchmarks.load.http import Answer, Pool, Seen
 from client_sdk.task import model_file, models
 from serverless_fl.wire.config import ExperimentConfig
 
@@ -31,8 +31,17 @@ def initial_weights() -> bytes:
     return model_file.to_bytes(models.build(models.spec_for("mnist-cnn", (1, 28, 28), 10), 0))
 
 
+def settings_of(clients: int, cohort: int, rounds: int) -> ExperimentConfig:
+    """The settings of an experiment under load."""
+    return ExperimentConfig(
+        **{"dataset": "none", "dataset_size": 30 * clients, "model": "mnist-cnn"},
+        **{"clients": clients, "clients_per_round": cohort},
+        **{"rounds": rounds, "deadline_seconds": 3600.0},
+    )
+
+
 @dataclass
-class Crowd:
+class Crowd(Seen):
     """N clients of one experiment, over one pool of connections, and what was seen of them."""
 
     pool: Pool
@@ -40,11 +49,8 @@ class Crowd:
     clients: int
     cohort: int
     rounds: int
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    errors: Counter[str] = field(default_factory=Counter)
     id: str = ""
     state: str = ""
-    requests: int = 0
     tokens: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,29 +70,14 @@ class Crowd:
         raw = isinstance(body, bytes)
         data = body if raw else json.dumps(body).encode() if body is not None else b""
         kind = "octet-stream" if raw else "json"
-        while True:
-            try:
-                answer = await self.pool.request(method, f"/v1{path}", key, data, kind)
-            except (OSError, asyncio.IncompleteReadError) as error:
-                self.errors[f"{what}: {type(error).__name__}"] += 1
-                await asyncio.sleep(1)
-                continue
-            self.requests += 1
-            if answer.status < 300:
-                self.seconds[what].append(answer.seconds)
-                return answer
-            self.errors[f"{what}: {answer.status} {answer.json().get('code', '')}"] += 1
-            if answer.status not in (429, 503):
-                return None
-            await asyncio.sleep(1)
+        answer = await self.ask(
+            what, lambda: self.pool.request(method, f"/v1{path}", key, data, kind)
+        )
+        return answer if answer.status < 300 else None
 
     async def create(self) -> str:
         """Gives the enrolment key."""
-        config = ExperimentConfig(
-            **{"dataset": "none", "dataset_size": 30 * self.clients, "model": "mnist-cnn"},
-            **{"clients": self.clients, "clients_per_round": self.cohort},
-            **{"rounds": self.rounds, "deadline_seconds": 3600.0},
-        )
+        config = settings_of(self.clients, self.cohort, self.rounds)
         asked = {"name": f"load of {self.clients}", "config": config.model_dump()}
         made = await self.call("create", "POST", "/experiments", self.admin_key, asked)
         assert made, self.errors

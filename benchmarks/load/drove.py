@@ -14,15 +14,14 @@ import os
 import secrets
 import sys
 import time
-from collections import Counter, defaultdict
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.load.http import Answer, Pool
+from benchmarks.load.http import Answer, Pool, Seen
 from serverless_fl.weights.header import header_length
 
 LONGEST_HOLD = 20  # seconds
@@ -37,7 +36,7 @@ def changed(weights: bytes, number: int) -> bytes:
 
 
 @dataclass
-class Drove:
+class Drove(Seen):
     """The clients of one load process, and what was seen of them."""
 
     urls: list[str]
@@ -46,10 +45,7 @@ class Drove:
     key: str
     first: int
     last: int  # not among them
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    errors: Counter[str] = field(default_factory=Counter)
     told: list[tuple[int, float]] = field(default_factory=list)  # rounds, and seconds since 1970
-    requests: int = 0
     held: int = 0  # requests that the coordinator held back
 
     async def run(self) -> None:
@@ -76,24 +72,11 @@ class Drove:
         path = f"/v1/experiments/{self.experiment}{path}"
         return await self._try(what, lambda: next(self._pools).request(method, path, key, data))
 
-    async def _try(self, what: str, send: Any) -> Answer:
-        while True:
-            try:
-                answer: Answer = await send()
-            except (OSError, asyncio.IncompleteReadError) as error:
-                self.errors[f"{what}: {type(error).__name__}"] += 1
-                await asyncio.sleep(1)
-                continue
-            self.requests += 1
-            if answer.status < 300:
-                if what != "held":
-                    self.seconds[what].append(answer.seconds)
-                return answer
-            with suppress(ValueError):
-                self.errors[f"{what}: {answer.status} {answer.json().get('code', '')}"] += 1
-            if answer.status not in (429, 500, 503):
-                raise RuntimeError(f"{what}: {answer.status} {answer.body[:300]!r}")
-            await asyncio.sleep(1)
+    async def _try(self, what: str, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        answer = await self.ask(what, send, busy=(429, 500, 503))
+        if answer.status >= 300:
+            raise RuntimeError(f"{what}: {answer.status} {answer.body[:300]!r}")
+        return answer
 
     async def _live(self, number: int, token: str) -> None:
         query, what, pause = "", "status", 0.0

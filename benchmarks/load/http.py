@@ -11,9 +11,10 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -87,6 +88,39 @@ class Pool:
         while not self._free.empty():
             if connection := self._free.get_nowait():
                 connection.writer.close()
+
+
+@dataclass(kw_only=True)
+class Seen:
+    """What clients have seen of their requests."""
+
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    errors: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+
+    async def ask(
+        self, what: str, send: Callable[[], Awaitable[Answer]], busy: Collection[int] = (429, 503)
+    ) -> Answer:
+        """Send a request, again while the connection breaks or the server is busy; gives the
+        answer, which may be a refusal. What fails is counted.
+        """
+        while True:
+            try:
+                answer = await send()
+            except (OSError, asyncio.IncompleteReadError) as error:
+                self.errors[f"{what}: {type(error).__name__}"] += 1
+            else:
+                self.requests += 1
+                if answer.status < 300:
+                    self.seconds[what].append(answer.seconds)
+                    return answer
+                code = ""
+                with suppress(ValueError):  # a bucket's is XML
+                    code = answer.json().get("code", "")
+                self.errors[f"{what}: {answer.status} {code}"] += 1
+                if answer.status not in busy:
+                    return answer
+            await asyncio.sleep(1)
 
 
 @dataclass

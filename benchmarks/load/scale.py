@@ -40,12 +40,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load.clients import initial_weights
+from benchmarks.load.clients import initial_weights, settings_of
 from benchmarks.load.load import milliseconds, usage
 from benchmarks.training.accuracy import RESULTS, machine
 from client_sdk.api.client import CoordinatorClient
 from examples.containers import Container, LocalMongo
-from serverless_fl.wire.config import ExperimentConfig
 
 TIMED = ("subscribe", "status", "told", "download", "upload", "commit")
 AWS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -92,11 +91,7 @@ def cpu_of(group: list[Container]) -> list[float]:
 async def create(url: str, key: str, options: argparse.Namespace) -> tuple[str, str, int]:
     """The experiment's id, its enrolment key, and the size of its model."""
     weights = initial_weights()
-    config = ExperimentConfig(
-        **{"dataset": "none", "dataset_size": 30 * options.clients, "model": "mnist-cnn"},
-        **{"clients": options.clients, "clients_per_round": options.cohort},
-        **{"rounds": options.rounds, "deadline_seconds": 3600.0},
-    )
+    config = settings_of(options.clients, options.cohort, options.rounds)
     async with CoordinatorClient(url, key) as admin:
         made = await admin.create_experiment("scale", config, secrets.token_hex(16))
         await admin.upload_initial_model(made.id, weights, made.part_bytes, direct=made.direct)
