@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -27,6 +28,14 @@ class Engine(Protocol):
     def use(self, task: Task) -> None: ...
     async def run(self, job: Callable[..., T], *arguments: Any) -> T: ...
     def close(self) -> None: ...
+
+
+def limit_threads(number: int) -> None:
+    """Let PyTorch use so many threads in this worker, if its task has imported PyTorch."""
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(number)
 
 
 def lacks_memory(error: Exception) -> bool:

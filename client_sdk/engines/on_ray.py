@@ -12,20 +12,18 @@ import importlib
 import os
 import pickle  # nosec B403  (for its error's class)
 import socket
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from client_sdk import hints
 from client_sdk.data.data import Data
-from client_sdk.engines.engine import lacks_memory, too_little_memory
+from client_sdk.engines.engine import lacks_memory, limit_threads, too_little_memory
 from client_sdk.errors import BadSettings, TrainingFailed
 from client_sdk.task.task import Task
 
 T = TypeVar("T")
 
 RETRIES = 3  # of a job whose worker or machine died
-
 CONNECT_SECONDS = 10.0
 
 
@@ -181,9 +179,6 @@ def _held(reference: Any) -> Data:
 def _loaded(reference: Any) -> Task:
     ray = _import_ray()
     task: Task = ray.get(reference)
-    if "torch" in sys.modules:
-        import torch
-
-        cores = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
-        torch.set_num_threads(max(1, int(cores)))
+    cores = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+    limit_threads(max(1, int(cores)))
     return task

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from client_sdk import interrupts
 from client_sdk.data.data import Arrays, Data
 from client_sdk.engines import fork_server
-from client_sdk.engines.engine import lacks_memory, too_little_memory
+from client_sdk.engines.engine import lacks_memory, limit_threads, too_little_memory
 from client_sdk.errors import BadSettings, DataError, TrainingFailed
 from client_sdk.task.task import Task
 
@@ -242,8 +242,5 @@ def _run(job: Callable[..., T], task: bytes, *arguments: Any) -> T:
 @functools.lru_cache(maxsize=1)
 def _loaded(data: bytes) -> Task:
     task: Task = pickle.loads(data)  # noqa: S301  (of this worker's own parent)  # nosec B301
-    if "torch" in sys.modules:
-        import torch
-
-        torch.set_num_threads(1)
+    limit_threads(1)
     return task

@@ -11,7 +11,7 @@ import subprocess  # nosec B404
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import httpx
 
@@ -21,30 +21,23 @@ from client_sdk.errors import CoordinatorUnreachable
 START_SECONDS = 60.0
 
 
-class EmbeddedCoordinator:
+class EmbeddedServer:
     """Runs on a free loopback port, with its state in `data_dir`, while the context is entered.
 
     This process binds the port and gives the socket to the child, so that nobody else can take the
-    port while the child restarts. The child ends by itself once this process is gone. `helper` is
-    the one that it asks for sums of masks, and is entered before.
+    port while the child restarts. The child ends by itself once this process is gone.
 
     Entering raises CoordinatorUnreachable where the child does not start; the message says why.
     """
 
-    role = "coordinator"
+    role: ClassVar[str]
 
     def __init__(
-        self,
-        data_dir: Path,
-        admin_key: str,
-        *,
-        on_restart: Callable[[str], None] | None = None,
-        helper: EmbeddedHelper | None = None,
+        self, data_dir: Path, admin_key: str, *, on_restart: Callable[[str], None] | None = None
     ) -> None:
         self.data_dir = data_dir
         self.admin_key = admin_key
         self.url = ""
-        self._helper = helper
         self._on_restart = on_restart or (lambda message: None)
         self._process: subprocess.Popen[bytes] | None = None
         self._restarts: asyncio.Task[None] | None = None
@@ -76,6 +69,10 @@ class EmbeddedCoordinator:
     def pid(self) -> int:
         return self._process.pid if self._process else 0
 
+    def _settings(self) -> dict[str, str]:
+        """Settings that this server alone has."""
+        return {}
+
     @property
     def _log(self) -> Path:
         return self.data_dir / f"{self.role}.log"
@@ -83,10 +80,7 @@ class EmbeddedCoordinator:
     def _start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if k not in _SERVER_VARIABLES}
         environment |= {"FL_DATA_DIR": str(self.data_dir), "FL_ADMIN_KEY": self.admin_key}
-        environment["FL_ROLE"] = self.role
-        if self._helper is not None:
-            environment["FL_HELPER_URL"] = self._helper.url
-            environment["FL_HELPER_KEY"] = self._helper.admin_key
+        environment |= {"FL_ROLE": self.role, **self._settings()}
         environment.setdefault("FL_LOG_LEVEL", "warning")  # `info` writes a line a poll
         environment["PYTHONPATH"] = os.pathsep.join(_search_path())
         handle = self._socket.fileno()
@@ -144,7 +138,7 @@ class EmbeddedCoordinator:
         self._process.stdin.close()
 
 
-class EmbeddedHelper(EmbeddedCoordinator):
+class EmbeddedHelper(EmbeddedServer):
     """A helper of secure aggregation, on a port of its own, over a store of its own.
 
     Beside its coordinator on one machine it shows how the two work, and protects nobody: who has
@@ -163,6 +157,28 @@ class EmbeddedHelper(EmbeddedCoordinator):
         except httpx.HTTPError as error:
             raise CoordinatorUnreachable(f"The embedded helper does not answer: {error}") from error
         return str(answer.json()["key"])
+
+
+class EmbeddedCoordinator(EmbeddedServer):
+    """A coordinator. It asks `helper`, which is entered before, for sums of masks."""
+
+    role = "coordinator"
+
+    def __init__(
+        self,
+        data_dir: Path,
+        admin_key: str,
+        *,
+        on_restart: Callable[[str], None] | None = None,
+        helper: EmbeddedHelper | None = None,
+    ) -> None:
+        super().__init__(data_dir, admin_key, on_restart=on_restart)
+        self._helper = helper
+
+    def _settings(self) -> dict[str, str]:
+        if self._helper is None:
+            return {}
+        return {"FL_HELPER_URL": self._helper.url, "FL_HELPER_KEY": self._helper.admin_key}
 
 
 # Variables of another coordinator on this machine do not reach this one.

@@ -1,7 +1,7 @@
 // The last closed rounds in full: what each client sent, and what was refused.
 import { experimentPath, get } from "./api.js";
 
-/** Whether rounds were opened that this caller is not shown: then what follows of them is unknown, and not 0. */
+/** Says whether the coordinator hides the rounds from this caller. Their costs and counts are unknown then, not 0. */
 export const areHidden = ({ config, round, current_round, history }) =>
   config.selection === "secret" && round > 0 && !current_round && !history.length;
 
