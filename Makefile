@@ -75,6 +75,10 @@ sam-validate: .venv-sam/ready  ## checks template.yaml with the SAM CLI
 mlflow-test: .venv-mlflow/ready  ## tests the records that `run --track mlflow` writes to MLflow
 	.venv-mlflow/bin/python -m pytest tests/client_sdk/results/test_mlflow.py -m mlflow $(ARGS)
 
+.PHONY: wandb-test
+wandb-test: .venv-wandb/ready  ## tests the records that `run --track wandb` writes for Weights & Biases
+	.venv-wandb/bin/python -m pytest tests/client_sdk/results/test_wandb.py -m wandb $(ARGS)
+
 .PHONY: ray-test
 ray-test: .venv-ray/ready  ## tests the engine that trains on a Ray cluster
 	@# Ray leaves files open, and warns of what it will change.
@@ -143,6 +147,13 @@ endef
 		--constraint constraints.txt --editable '.[server,client,aws,dev,mlflow]'
 	@touch $@
 
+# W&B's program takes 60 MB.
+.venv-wandb/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-wandb
+	.venv-wandb/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[server,client,aws,dev,wandb]'
+	@touch $@
+
 # Ray takes 240 MB and starts servers of its own, for the tests of one engine.
 .venv-ray/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-ray
@@ -184,4 +195,4 @@ endef
 	@touch $@
 
 clean:
-	rm -rf build dist mutants site .venv .venv-dist .venv-docs .venv-sam .venv-mlflow .venv-ray .venv-sbom .venv-helm .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf build dist mutants site .venv .venv-dist .venv-docs .venv-sam .venv-mlflow .venv-wandb .venv-ray .venv-sbom .venv-helm .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -150,7 +150,7 @@ def _require_usable(arguments: argparse.Namespace) -> None:
     if arguments.engine == "ray" and arguments.workers:
         raise UsageError("--engine ray uses all of the cluster: leave --workers out.")
     for name in arguments.track:
-        trackers.require(name)
+        trackers.TRACKERS[name].require()
 
 
 def _make_plan(arguments: argparse.Namespace, begun: Beginning | None) -> _Plan:

@@ -9,14 +9,11 @@ tracking server does not delay a round. A tool that fails is reported once and g
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
-from client_sdk import hints
-from client_sdk.errors import UsageError
 from client_sdk.results.trackers.tracker import Tracker
 from client_sdk.simulation.outcome import Row
 from serverless_fl.registry import registered
@@ -29,6 +26,7 @@ TRACKERS = {
         __name__,
         "tensorboard",
         "mlflow",
+        "wandb",
     )
 }
 
@@ -59,7 +57,7 @@ class Tracking:
     def __init__(self, names: Sequence[str], out: Path, say: Callable[[str], None]) -> None:
         self._trackers: dict[str, Tracker] = {}
         for name in dict.fromkeys(names):
-            require(name)
+            TRACKERS[name].require()
             self._trackers[name] = TRACKERS[name](out)
         self._say = say
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tracking")
@@ -101,13 +99,3 @@ class Tracking:
                 # Whatever the error is, the run goes on.
                 del self._trackers[name]
                 self._say(f"{name} records no more of this run: {error}")
-
-
-def require(name: str) -> None:
-    """Raises UsageError where the tool's package is not installed."""
-    try:
-        importlib.import_module(name)
-    except ImportError as error:
-        raise UsageError(
-            f"--track {name} needs another package: {hints.install(f'serverless-fl[{name}]')}"
-        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from client_sdk.results.trackers.tracker import Tracker
 
@@ -20,9 +20,9 @@ class MLflow(Tracker):
     """
 
     name = "mlflow"
+    environment: ClassVar[dict[str, str]] = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def __init__(self, out: Path) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self._client: Any = None
         self._run = ""
         self._reported: dict[str, set[int]] = {}  # the steps of each metric that MLflow has

@@ -1,4 +1,4 @@
-"""What TensorBoard and MLflow are told, read back with their own readers."""
+"""What trackers are told, and TensorBoard's record read back with its own reader."""
 
 import asyncio
 import sys
@@ -76,7 +76,7 @@ async def test_a_slow_tool_holds_up_no_round(tmp_path, monkeypatch):
     assert found.Scalars("test/accuracy")[0].step == 1
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
 def test_a_missing_package_is_named_before_anything_starts(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, name, None)
     out = tmp_path / "out"
