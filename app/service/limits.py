@@ -21,6 +21,7 @@ class Limits:
     lease_seconds: float = 30.0
     step_seconds: float = 10.0  # one call aggregates for so long; the next call goes on
     step_updates: int = 256  # one call reads a span of so many updates to sum them
+    step_masks: int = 4 << 30  # bytes of masks that a task takes off a sum: 1.5 s on one core
     group_size: int = 64  # updates are summed in groups of so many, then the groups' sums
     drop_bytes: int = 512 * MIB  # a call deletes so much at once; ticks delete more, bit by bit
     abandon_days: float = 7.0  # an experiment waits so long for its initial weights

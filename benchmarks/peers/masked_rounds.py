@@ -79,9 +79,10 @@ NAMES = {
     **{(mode, bits): f"ours, `{mode}`, {bits} bits" for mode, bits in OURS[1:]},
     (FLOWER, 32): "Flower's SecAgg+",
 }
-# Of a cohort: ours refuses more under `pairs`, and Flower's server holds all masked vectors at
-# once, 14 MB each of 1.7 million weights.
-MOST = {"off": 1000, "helper": 1000, "pairs": 200, FLOWER: 200}
+MOST_OF_16_BITS = 100  # clients; beyond, ours refuses words of 16 bits as too coarse
+# Clients of a cohort, by program and model: Flower's server holds all masked vectors at once, 14 MB
+# each of 1.7 million weights.
+MOST = {(FLOWER, "1.7 million"): 200}
 # The stages of a client, by the beginnings of what it says that it has done.
 STAGES = {
     "keys sent": "keys",
@@ -335,13 +336,17 @@ def flower(shapes: Shapes, cohort: int, lost: int) -> dict[str, Any]:
     return result
 
 
-def cases(cohorts: Sequence[int], losses: Sequence[float]) -> Iterator[tuple[str, int, int, float]]:
+def cases(
+    model: str, cohorts: Sequence[int], losses: Sequence[float]
+) -> Iterator[tuple[str, int, int, float]]:
     """Programs, their words' bits, cohorts and shares of lost clients, in the table's order."""
     for cohort in cohorts:
+        usual = BITS if cohort <= MOST_OF_16_BITS else 32
         for loss in losses:
             for program, bits in (*OURS, (FLOWER, 32)):
-                wanted = program == FLOWER or bits == BITS or loss == losses[0]
-                if wanted and cohort <= MOST[program]:
+                wanted = program == FLOWER or bits == usual or loss == losses[0]
+                known = bits != BITS or cohort <= MOST_OF_16_BITS
+                if wanted and known and cohort <= MOST.get((program, model), cohort):
                     yield program, bits, cohort, loss
 
 
@@ -417,7 +422,7 @@ def main() -> None:
     }
     warm_up()
     for model in asked.model:
-        for case in cases(cohorts, asked.lost):
+        for case in cases(model, cohorts, asked.lost):
             rows.append(measure(model, *case))
             print(json.dumps(rows[-1]), flush=True)
             if asked.keep:  # after each, as a row takes up to some minutes

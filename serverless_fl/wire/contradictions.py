@@ -19,8 +19,7 @@ from serverless_fl.schedule.selection import Reads
 if TYPE_CHECKING:
     from serverless_fl.wire.config import ExperimentConfig
 
-MOST = 200  # clients of a round, because a step of the unmasking is not cut further yet
-MOST_WITH_HELPER = 1000  # clients; the helper makes so many masks within the time of a call
+MOST = 1000  # clients of a round; with a helper, who makes so many masks within a call's time, too
 MOST_OF_16_BITS = 100  # clients; beyond, the steps of 16 bits are coarser than many a change
 
 
@@ -85,9 +84,9 @@ def _helper_fault(config: Config) -> str | None:
 
 def _size_fault(config: Config) -> str | None:
     """The contradiction of the numbers of clients."""
-    cohort, most = config.clients_per_round, MOST_WITH_HELPER if config.helped else MOST
-    if not FEWEST_IN_A_SUM <= cohort <= most:
-        what = f"must lie between {FEWEST_IN_A_SUM} and {most}"
+    cohort = config.clients_per_round
+    if not FEWEST_IN_A_SUM <= cohort <= MOST:
+        what = f"must lie between {FEWEST_IN_A_SUM} and {MOST}"
         return _said(config, "clients_per_round", cohort, what, "change it")
     if config.mask_words == "uint16" and cohort > MOST_OF_16_BITS:
         what = f"is too coarse for more than {MOST_OF_16_BITS} clients a round"

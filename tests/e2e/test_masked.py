@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from app.service.clients import masking
+from app.service.secure import phases
 from client_sdk.errors import DataError
 from client_sdk.participant import Participant
 from client_sdk.tools.verify import verify
 from client_sdk.trust.limits import Limits
+from serverless_fl.privacy.secure import graph
+from serverless_fl.privacy.secure.graph import Parameters
+from serverless_fl.privacy.secure.unmasking import Sum
 from tests.support.federation import key_of
 from tests.support.masked import (
     Drifting,
@@ -83,6 +89,41 @@ async def test_an_attempt_without_a_quorum_is_followed_by_one_with_new_keys(fede
     assert round_.attempt == 2
     assert not set(slots) & set(first[:2])
     await require_mean(federation, experiment_id, clients, trainer, slots)
+
+
+async def test_masks_are_taken_off_in_several_steps(federation, monkeypatch):
+    """As many masks as a cohort of hundreds leaves take longer than a call has."""
+    steps, without = [], Sum.without
+
+    def noted(self, span, sums, streams=slice(None)):
+        steps.append(streams)
+        return without(self, span, sums, streams)
+
+    monkeypatch.setattr(Sum, "without", noted)
+    federation.limits = replace(federation.limits, step_masks=1, step_seconds=0.0)
+    federation.app.state.coordinator = federation.coordinator()
+    experiment_id, clients, trainer = await begin(federation, rounds=1)
+    done = await take_turns(federation, clients, {2: "collecting"})
+    assert done.state == "completed"
+    await require_mean(federation, experiment_id, clients, trainer, (0, 1, 3))
+    # Three clients' own masks, and those that each shares with the lost one.
+    assert steps == [slice(n, n + 1) for n in range(6)]
+
+
+@pytest.mark.parametrize("lost", [(), (2,), (2, 5)], ids=str)
+async def test_clients_that_are_not_all_neighbours(federation, monkeypatch, lost):
+    """As in a cohort of more than 64: each of nine has six neighbours, and four shares suffice."""
+    for module in (graph, phases, masking):
+        monkeypatch.setattr(module, "COMPLETE", 3)
+    for module in (graph, phases):
+        monkeypatch.setattr(module, "parameters", lambda parties: Parameters(6, 4))
+    experiment_id, clients, trainer = await begin(
+        federation, rounds=1, clients=9, clients_per_round=9, dataset_size=99
+    )
+    done = await take_turns(federation, clients, dict.fromkeys(lost, "collecting"))
+    assert done.state == "completed"
+    left = [slot for slot in range(9) if slot not in lost]
+    await require_mean(federation, experiment_id, clients, trainer, left)
 
 
 async def test_what_the_store_holds_of_a_client_is_masked(federation):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
@@ -73,6 +73,21 @@ class SumTask:
 
 
 @dataclass(frozen=True)
+class UnmaskTask:
+    """Take some of the streams off the sums of masked updates over a span.
+
+    `sums` and `result` are the digests of stored sums; no result where the task takes the last
+    streams off and makes the span of the new model.
+    """
+
+    span: int
+    sums: str
+    streams: slice
+    result: str | None
+    reads: int = 1
+
+
+@dataclass(frozen=True)
 class Plan:
     """The updates of a round by groups. A task reads `most` updates or sums, but at least two."""
 
@@ -126,6 +141,25 @@ class Plan:
                 before = (self._through(start),) if start else ()
                 added = tuple(group.sums for group in self.groups[start:stop])
                 yield SumTask(span, (*before, *added), (), (), None if last else through.digest)
+
+    def unmasked_tasks(
+        self, span: int, stored: Collection[str], streams: int, most: int
+    ) -> Iterator[SumTask | UnmaskTask]:
+        """As `model_tasks`, of masked updates: a task takes at most `most` streams off the sum."""
+        if streams <= most:
+            yield from self.model_tasks(span, stored)
+            return
+        total = self._through(len(self.groups)).digest
+        stops = [*range(most, streams, most), streams]
+        names = [total, *(digest_of(f"{total} without {n} of {streams} streams") for n in stops)]
+        known = [place for place, name in enumerate(names) if name in stored]
+        if not known:
+            for task in self.model_tasks(span, stored):
+                yield task if task.result is not None else replace(task, result=total)
+        for place in range(max(known, default=0), len(stops)):
+            some = slice(place * most, stops[place])
+            result = names[place + 1] if stops[place] < streams else None
+            yield UnmaskTask(span, names[place], some, result)
 
     def group_tasks(self, span: int, stored: Collection[str]) -> Iterator[SumTask]:
         """The tasks left until the sums of all groups over a span are stored.

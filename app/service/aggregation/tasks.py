@@ -26,7 +26,7 @@ from app.service.aggregation.columns import (
     StackTask,
 )
 from app.service.aggregation.next_model import NextModel
-from app.service.aggregation.plan import Plan, SumTask
+from app.service.aggregation.plan import Plan, SumTask, UnmaskTask
 from app.service.context import Context
 from app.service.files.own_files import Damaged, own_arrays, put_array, put_part
 from app.service.files.readers import Values, base_reader, update_reader
@@ -52,7 +52,7 @@ from serverless_fl.weights.header import FLOATS, Layout
 if TYPE_CHECKING:
     from app.service.secure.unmasking import Unmasking
 
-Task = SumTask | StackTask | ReduceTask | JoinTask | GramTask
+Task = SumTask | UnmaskTask | StackTask | ReduceTask | JoinTask | GramTask
 
 
 class LostUpdate(Exception):
@@ -253,9 +253,18 @@ class Aggregation:
                     yield task
             else:
                 mean = self._mean
-                stored = set[str]() if mean.one_task else await self._stored(number)
-                for summing in mean.model_tasks(number, stored):
+                masks, most = self._masks_of(number)
+                few = mean.one_task and masks <= most
+                stored = set[str]() if few else await self._stored(number)
+                for summing in mean.unmasked_tasks(number, stored, masks, most):
                     yield summing
+
+    def _masks_of(self, span: int) -> tuple[int, int]:
+        """The streams in the sum of masked updates, and how many a task takes off this span."""
+        if self.unmasking is None:
+            return 0, 0
+        width = max(1, 4 * spans.elements(self.spans[span]))
+        return self.unmasking.streams, max(1, self.context.limits.step_masks // width)
 
     async def _stored(self, span: int) -> set[str]:
         """The digests of a span's stored results."""
@@ -278,6 +287,8 @@ class Aggregation:
         match task:
             case SumTask():
                 await self._sum(task)
+            case UnmaskTask():
+                await self._unmask(task)
             case StackTask():
                 await self._stack(task)
             case ReduceTask():
@@ -306,16 +317,27 @@ class Aggregation:
         if task.result is not None:
             await self._store(Cell(task.span, task.result), mean.partial())
         elif self.unmasking is not None:
-            await self._make(task.span, await self._unmasked(task.span, mean.partial()))
+            await self._make_unmasked(task.span, mean.partial())
         else:
             await self._make(task.span, mean.result())
 
-    async def _unmasked(self, number: int, sums: np.ndarray) -> np.ndarray:
-        """The mean of masked updates over a span, of their sums as whole numbers."""
+    async def _unmask(self, task: UnmaskTask) -> None:
+        assert self.unmasking is not None  # noqa: S101  (or the plan has no such task)
+        sums = await self._load(Cell(task.span, task.sums))
+        if task.result is None:
+            await self._make_unmasked(task.span, sums, task.streams)
+        else:
+            left = await self.unmasking.without(self.spans[task.span], sums, task.streams)
+            await self._store(Cell(task.span, task.result), left)
+
+    async def _make_unmasked(
+        self, number: int, sums: np.ndarray, streams: slice = slice(None)
+    ) -> None:
+        """Make a span of sums of masked updates, whole numbers, that have these streams left."""
         assert self.unmasking is not None  # noqa: S101
         span = self.spans[number]
         base = await self._start.read(span)
-        return await self.unmasking.mean(span, sums, base)
+        await self._make(number, await self.unmasking.mean(span, sums, base, streams))
 
     async def _stack(self, task: StackTask) -> None:
         slicing, cell = task.slicing, Cell(task.span, task.stack.digest)

@@ -21,7 +21,7 @@ from serverless_fl.domain.records import (
 )
 from serverless_fl.domain.round import Round, RoundState
 from serverless_fl.privacy.secure.context import AttemptContext, Refused
-from serverless_fl.privacy.secure.graph import neighbours
+from serverless_fl.privacy.secure.graph import COMPLETE, neighbours
 
 _S = RoundState
 _Sent = PhaseKeys | PhaseBoxes | PhaseConfirmation | PhaseAnswer
@@ -59,14 +59,15 @@ class Maskings:
         round_ = await self.repo.round(experiment_id, number)
         if round_ is None or not round_.masked:
             raise NotFound(f"Round {number} has no masks.")
+        context = await attempt_context(self.repo, experiment, round_)
         shared = round_.state in _SHARED | _AFTER
-        boxes = await self._boxes(round_, client) if shared and client is not None else {}
+        boxes = await self._boxes(round_, context, client) if shared and client is not None else {}
         answers = []
         if client is None and round_.state in _AFTER and not round_.helped:
             answers = await self.repo.phase_answers(round_)
         return Masking(
             round=round_,
-            context=await attempt_context(self.repo, experiment, round_),
+            context=context,
             sharers=round_.cohort if shared else (),
             boxes=boxes,
             confirmations=await self.repo.phase_confirmations(round_) if round_.accepted else [],
@@ -92,13 +93,17 @@ class Maskings:
         most = self.context.limits.part_bytes // 4
         return (await helped.words(first, min(count, most))).tobytes()
 
-    async def _boxes(self, round_: Round, client: Client) -> Mapping[int, str]:
-        found = await self.repo.phase_boxes(round_)
-        return {
-            sent.slot: sent.boxes[client.slot]
-            for sent in found
-            if sent.slot in round_.cohort and client.slot in sent.boxes
-        }
+    async def _boxes(
+        self, round_: Round, context: AttemptContext, client: Client
+    ) -> Mapping[int, str]:
+        """Those of its neighbours; a client that is not in the roster has none."""
+        if client.slot not in round_.roster:
+            return {}
+        near = set(_neighbours(context, client)).intersection(round_.cohort)
+        # Where a client needs most documents, pages of all take less time than each alone.
+        slots = None if len(context.roster) <= COMPLETE else near
+        found = await self.repo.phase_boxes(round_, slots)
+        return {sent.slot: sent.boxes[client.slot] for sent in found if sent.slot in near}
 
     async def add_keys(self, client: Client, number: int, attempt: int, keys: PhaseKeys) -> Round:
         """Take the public keys of a client. Raises OutOfTurn, Conflict."""
@@ -109,7 +114,7 @@ class Maskings:
         if keys.identity:
             _require_signature(await attempt_context(self.repo, experiment, round_), keys)
         if not await self.repo.add_phase_keys(round_, keys):
-            _require_standing(await self.repo.phase_keys(round_), keys, "keys")
+            _require_standing(await self.repo.phase_keys(round_, [client.slot]), keys, "keys")
         return await self._advanced(client, round_)
 
     async def add_boxes(self, client: Client, number: int, attempt: int, sent: PhaseBoxes) -> Round:
@@ -121,7 +126,7 @@ class Maskings:
                 "There must be a box for each neighbour, and no other.", code="not-asked-for"
             )
         if not await self.repo.add_phase_boxes(round_, sent):
-            _require_standing(await self.repo.phase_boxes(round_), sent, "boxes")
+            _require_standing(await self.repo.phase_boxes(round_, [client.slot]), sent, "boxes")
         return await self._advanced(client, round_)
 
     async def add_confirmation(
@@ -139,7 +144,8 @@ class Maskings:
         if not has_confirmed(context, client.slot, round_.accepted, signature):
             raise Conflict("This is no signature under the list of the sum.", code="not-signed")
         if not await self.repo.add_phase_confirmation(round_, sent):
-            _require_standing(await self.repo.phase_confirmations(round_), sent, "signatures")
+            stored = await self.repo.phase_confirmations(round_, [client.slot])
+            _require_standing(stored, sent, "signatures")
         return await self._advanced(client, round_)
 
     async def add_answer(
@@ -153,7 +159,8 @@ class Maskings:
         if not (set(answer.seeds) <= near & within and set(answer.keys) <= near & lost):
             raise Conflict("These are shares that the sum does not need.", code="not-asked-for")
         if not await self.repo.add_phase_answer(round_, answer):
-            _require_standing(await self.repo.phase_answers(round_), answer, "shares")
+            stored = await self.repo.phase_answers(round_, [client.slot])
+            _require_standing(stored, answer, "shares")
         return await self._advanced(client, round_)
 
     async def _require_turn(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 from app.service.records import mapping
 from app.service.records.keys import (
@@ -17,7 +19,7 @@ from app.service.records.keys import (
 from app.service.records.mapping import body_of, by_slots, by_texts
 from app.service.records.scans import PAGE, scan_all, scan_to
 from app.service.records.sums import SumRecords
-from app.store.port import Body, Documents
+from app.store.port import Body, Document, Documents
 from app.telemetry import ids
 from serverless_fl.domain.agreement import Normalisation
 from serverless_fl.domain.errors import NotFound
@@ -37,6 +39,10 @@ from serverless_fl.domain.records import (
 from serverless_fl.domain.round import Round, RoundState
 from serverless_fl.weights.header import Layout, read_header
 
+if TYPE_CHECKING:
+    from serverless_fl.privacy.secure.context import AttemptContext
+
+Slots = Collection[int] | None
 KINDS_OF_AN_EXPERIMENT = (  # beside "experiments"; their keys begin with the experiment's id
     *("clients", "rounds", "updates", "refusals", "models", "evaluations", "sums", "claims"),
     *("announced", "announced_initial", "groups", "normalisations", "buffered"),
@@ -68,6 +74,8 @@ class Repository:
         self.documents = documents
         self.sums = SumRecords(documents)
         self._layouts: dict[str, Layout] = {}
+        # Of `app.service.records.attempts`, by the digest of their facts and their roster.
+        self.attempts: dict[tuple[bytes, tuple[int, ...]], AttemptContext] = {}
         self.listeners: list[Callable[[str], None]] = []
 
     def _changed(self, experiment_id: str, done: bool) -> bool:
@@ -282,41 +290,51 @@ class Repository:
     async def add_phase_keys(self, round_: Round, found: PhaseKeys) -> bool:
         return await self._add_phase("phase_keys", round_, found.slot, body_of(found))
 
-    async def phase_keys(self, round_: Round) -> list[PhaseKeys]:
-        """The keys of an attempt, by slot."""
-        found = await scan_all(self.documents, "phase_keys", attempt_key(round_))
+    async def phase_keys(self, round_: Round, slots: Slots = None) -> list[PhaseKeys]:
+        """The keys of an attempt, by slot; of some slots, or of all."""
+        found = await self._phase("phase_keys", round_, slots)
         return [PhaseKeys(**d.body) for d in found]
 
     async def add_phase_boxes(self, round_: Round, found: PhaseBoxes) -> bool:
         body = {"slot": found.slot, "boxes": by_texts(found.boxes)}
         return await self._add_phase("phase_boxes", round_, found.slot, body)
 
-    async def phase_boxes(self, round_: Round) -> list[PhaseBoxes]:
-        """The boxes of an attempt, by the slot that has made them."""
-        found = await scan_all(self.documents, "phase_boxes", attempt_key(round_))
+    async def phase_boxes(self, round_: Round, slots: Slots = None) -> list[PhaseBoxes]:
+        """The boxes of an attempt, by the slot that has made them; of some slots, or of all."""
+        found = await self._phase("phase_boxes", round_, slots)
         return [PhaseBoxes(slot=d.body["slot"], boxes=by_slots(d.body["boxes"])) for d in found]
 
     async def add_phase_confirmation(self, round_: Round, found: PhaseConfirmation) -> bool:
         return await self._add_phase("phase_confirmations", round_, found.slot, body_of(found))
 
-    async def phase_confirmations(self, round_: Round) -> list[PhaseConfirmation]:
-        """The signatures under the list of those in the sum, by slot."""
-        found = await scan_all(self.documents, "phase_confirmations", attempt_key(round_))
+    async def phase_confirmations(
+        self, round_: Round, slots: Slots = None
+    ) -> list[PhaseConfirmation]:
+        """The signatures under the list of those in the sum, by slot; of some slots, or of all."""
+        found = await self._phase("phase_confirmations", round_, slots)
         return [PhaseConfirmation(**d.body) for d in found]
 
     async def add_phase_answer(self, round_: Round, found: PhaseAnswer) -> bool:
         body = {"slot": found.slot, "seeds": by_texts(found.seeds), "keys": by_texts(found.keys)}
         return await self._add_phase("phase_answers", round_, found.slot, body)
 
-    async def phase_answers(self, round_: Round) -> list[PhaseAnswer]:
-        """The shares that were handed in, by slot."""
-        found = await scan_all(self.documents, "phase_answers", attempt_key(round_))
+    async def phase_answers(self, round_: Round, slots: Slots = None) -> list[PhaseAnswer]:
+        """The shares that were handed in, by slot; of some slots, or of all."""
+        found = await self._phase("phase_answers", round_, slots)
         return [
             PhaseAnswer(
                 slot=d.body["slot"], seeds=by_slots(d.body["seeds"]), keys=by_slots(d.body["keys"])
             )
             for d in found
         ]
+
+    async def _phase(self, kind: str, round_: Round, slots: Slots) -> list[Document]:
+        prefix = attempt_key(round_)
+        if slots is None:
+            return await scan_all(self.documents, kind, prefix)
+        wanted = [of_slot(prefix, slot) for slot in sorted(slots)]
+        found = await asyncio.gather(*(self.documents.get(kind, key) for key in wanted))
+        return [document for document in found if document is not None]
 
     async def phase_slots(self, round_: Round) -> list[int]:
         """The slots that have done their part of the phase that the attempt is in."""

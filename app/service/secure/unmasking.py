@@ -60,20 +60,27 @@ class Unmasking:
     def __init__(self, found: Sum, wrong: Collection[int], helped: Helped | None = None) -> None:
         self._sum, self._helped = found, helped
         self.counts = found.counts
+        self.streams = found.streams
         self.wrong = tuple(sorted(wrong))  # slots whose shares did not fit the others'
 
-    async def mean(self, span: spans.Span, sums: np.ndarray, base: Values) -> np.ndarray:
+    async def without(self, span: spans.Span, sums: np.ndarray, streams: slice) -> np.ndarray:
+        """The sums of words over a span, float64 [elements], with some streams taken off."""
+        return await asyncio.to_thread(self._sum.without, span, sums, streams)
+
+    async def mean(
+        self, span: spans.Span, sums: np.ndarray, base: Values, streams: slice
+    ) -> np.ndarray:
         """The mean of the updates over a span, float64 [elements].
 
-        `sums`: of their words, float64 [elements]. `base`: the values that they were trained from.
-        Raises HelperUnavailable, HelperRefused.
+        `sums`: of their words, float64 [elements], with these streams left. `base`: the values that
+        they were trained from. Raises HelperUnavailable, HelperRefused.
         """
         if self._helped is not None:
             first, masked = self._sum.words_of(span)
             if masked.any():
                 sums = sums.copy()
                 sums[masked] += await self._helped.words(first, int(masked.sum()))
-        return await asyncio.to_thread(self._sum.mean, span, sums, base)
+        return await asyncio.to_thread(self._sum.mean, span, sums, base, streams)
 
 
 def _sum(

@@ -81,13 +81,18 @@ def _at_least(fewest: int, population: int, marked: int, drawn: int) -> float:
 def neighbours(slots: Collection[int], digest: bytes) -> Mapping[int, tuple[int, ...]]:
     """Give the neighbours of each slot, ascending. Raises ValueError as `parameters`.
 
-    `digest` is that of the attempt; it decides the order of the circle.
+    `digest` is that of the attempt; it decides the order of the circle. A process remembers some
+    graphs, because each call of an attempt needs its own.
     """
-    degree = parameters(len(slots)).degree
-    if degree == len(slots) - 1:
-        members = sorted(slots)
+    return _neighbours(tuple(sorted(slots)), digest)
+
+
+@lru_cache(8)
+def _neighbours(members: tuple[int, ...], digest: bytes) -> Mapping[int, tuple[int, ...]]:
+    degree = parameters(len(members)).degree
+    if degree == len(members) - 1:
         return {slot: tuple(s for s in members if s != slot) for slot in members}
-    circle = sorted(slots, key=lambda slot: hashlib.sha256(digest + slot.to_bytes(8)).digest())
+    circle = sorted(members, key=lambda slot: hashlib.sha256(digest + slot.to_bytes(8)).digest())
     count, half = len(circle), degree // 2
     steps = [*range(-half, 0), *range(1, half + 1)]
     return {

@@ -10,7 +10,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
-from itertools import combinations
+from itertools import accumulate, combinations
+from math import prod
 
 PRIME = 2**521 - 1
 SHARE_BYTES = 66
@@ -96,12 +97,19 @@ def combine_without_wrong(
 
 @lru_cache(64)  # in one round the same holders hand in shares of many secrets
 def _factors(places: tuple[int, ...]) -> tuple[int, ...]:
-    """Lagrange's factors of the values at these places, for the value at 0."""
+    """Lagrange's factors of the values at these places, for the value at 0.
+
+    The factor of a place is the product of all places over the place times its distances to the
+    others. One inverse is computed for all of them, because it takes as long as a hundred products.
+    """
+    unders = [
+        place * prod(other - place for other in places if other != place) % PRIME
+        for place in places
+    ]
+    through = list(accumulate(unders, lambda one, other: one * other % PRIME, initial=1))
+    inverse, over = pow(through.pop(), -1, PRIME), prod(places) % PRIME
     factors = []
-    for place in places:
-        over = under = 1
-        for other in places:
-            if other != place:
-                over, under = over * other % PRIME, under * (other - place) % PRIME
-        factors.append(over * pow(under, -1, PRIME) % PRIME)
-    return tuple(factors)
+    for under, before in zip(reversed(unders), reversed(through), strict=True):
+        factors.append(over * inverse * before % PRIME)
+        inverse = inverse * under % PRIME
+    return tuple(reversed(factors))

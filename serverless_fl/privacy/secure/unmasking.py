@@ -61,22 +61,50 @@ class Sum:
             masked.append(np.full(piece.last - piece.first, first is not None))
         return min(firsts, default=0), np.concatenate([np.empty(0, bool), *masked])
 
-    def mean(self, span: spans.Span, sums: np.ndarray, base: Sequence[np.ndarray]) -> np.ndarray:
-        """Give the mean of the updates over a span, float64 [elements].
+    @property
+    def streams(self) -> int:
+        """The number of streams that are left in the sum."""
+        return len(self._streams)
 
-        `sums`: of their words, as whole numbers in float64 [elements]. `base`: the values that they
-        were trained from, an array for each piece of the span.
+    def without(
+        self, span: spans.Span, sums: np.ndarray, streams: slice = slice(None)
+    ) -> np.ndarray:
+        """Take some streams off the sums of words over a span, modulo 2^bits.
+
+        `sums`: whole numbers in float64 [elements], as is the result. Elements that have no masks
+        stay.
         """
-        found, place = np.empty(sums.size), 0
-        for piece, before in zip(span, base, strict=True):
-            stop = place + before.size
-            found[place:stop] = before
+        found, place = sums.copy(), 0
+        for piece in span:
+            stop = place + piece.last - piece.first
             first = self._places.get(piece.tensor.name)
             if first is not None:
                 modulus = 1 << self._point.bits
-                words = np.fmod(sums[place:stop], modulus).astype(self._point.dtype)
-                apply_streams(words, self._streams, first=first + piece.first)
-                found[place:stop] += self._point.decode(words, self.counts.examples)
+                words = np.fmod(found[place:stop], modulus).astype(self._point.dtype)
+                apply_streams(words, self._streams[streams], first=first + piece.first)
+                found[place:stop] = words
+            place = stop
+        return found
+
+    def mean(
+        self,
+        span: spans.Span,
+        sums: np.ndarray,
+        base: Sequence[np.ndarray],
+        streams: slice = slice(None),
+    ) -> np.ndarray:
+        """Give the mean of the updates over a span, float64 [elements].
+
+        `sums`: of their words, as whole numbers in float64 [elements], in which these streams are
+        left. `base`: the values that they were trained from, an array for each piece of the span.
+        """
+        words, found, place = self.without(span, sums, streams), np.empty(sums.size), 0
+        for piece, before in zip(span, base, strict=True):
+            stop = place + before.size
+            found[place:stop] = before
+            if piece.tensor.name in self._places:
+                own = words[place:stop].astype(self._point.dtype)
+                found[place:stop] += self._point.decode(own, self.counts.examples)
             place = stop
         return found
 

@@ -43,8 +43,8 @@ def test_what_goes_with_it():
         ({"clients_per_round": 2}, "clients_per_round (2)"),
         ({"quorum": 2}, "quorum (2)"),
         (
-            {"clients": 300, "clients_per_round": 201, "dataset_size": 300},
-            "clients_per_round (201)",
+            {"clients": 2000, "clients_per_round": 1001, "dataset_size": 2000},
+            "clients_per_round (1001)",
         ),
         (
             {

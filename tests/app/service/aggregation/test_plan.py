@@ -85,3 +85,36 @@ def test_other_updates_have_other_digests():
 
     assert first(range(12)) == first([0, 1, 2, 3, 9])
     assert first(range(12)) != first([0, 1, 2, 9])
+
+
+def test_many_streams_are_taken_off_a_sum_in_several_tasks():
+    *summing, last = plan().model_tasks(5, set())
+    tasks = list(plan().unmasked_tasks(5, set(), streams=7, most=3))
+    assert tasks[:3] == summing
+    total, *unmasking = tasks[3:]
+    assert (total.sums, total.updates) == (last.sums, ())
+    assert [task.streams for task in unmasking] == [slice(0, 3), slice(3, 6), slice(6, 7)]
+    results = [total.result, *(task.result for task in unmasking)]
+    assert [task.sums for task in unmasking] == results[:3]
+    assert len(set(results)) == 4
+    assert results[3] is None
+    for done in range(3):  # whatever else is stored, the newest sum is gone on from
+        known = {group.sums.digest for group in plan().groups} | set(results[: done + 1])
+        assert list(plan().unmasked_tasks(5, known, streams=7, most=3)) == unmasking[done:]
+        assert list(plan().unmasked_tasks(5, {results[done]}, 7, 3)) == unmasking[done:]
+
+
+def test_few_streams_need_no_task_of_their_own():
+    for one in (plan(), plan(range(4))):
+        expected = list(one.model_tasks(0, set()))
+        assert list(one.unmasked_tasks(0, set(), streams=3, most=3)) == expected
+
+
+def test_other_updates_or_another_number_of_streams_have_results_of_their_own():
+    names = [
+        {task.result for task in one.unmasked_tasks(0, set(), streams, 3)} - {None}
+        for one, streams in ((plan(), 7), (plan(range(11)), 7))
+    ]
+    unmasked = [{t.result for t in list(plan().unmasked_tasks(0, set(), n, 3))[4:]} for n in (7, 8)]
+    assert len(names[0] & names[1]) == 2  # the first two groups have the same updates
+    assert not (unmasked[0] & unmasked[1]) - {None}
