@@ -29,7 +29,7 @@ from client_sdk.trust.limits import Limits
 from client_sdk.trust.offer import require_accepted
 from serverless_fl.domain.agreement import ColumnSums
 from serverless_fl.domain.errors import BadWeights
-from serverless_fl.domain.experiment import WEIGHTS, Config
+from serverless_fl.domain.experiment import ASKED, WEIGHTS, Config
 from serverless_fl.domain.records import slot_named
 from serverless_fl.privacy.secure.context import Refused
 from serverless_fl.privacy.secure.graph import FEWEST
@@ -91,10 +91,11 @@ class FineTuner(Protocol):
 class Event:
     """What happened to a client.
 
-    `kind` is one of enrolled, training, dropped (a metric that cannot be sent), uploaded, refused,
-    late, waiting, masking (its part in a phase of secure aggregation), done, evaluated,
-    unevaluated. `round` is 0 outside of rounds. A simulation adds unmeasured: the coordinator no
-    longer has the round's model. That event has no client.
+    `kind` is one of enrolled, shared and unshared (the counts of its labels), training, dropped (a
+    metric that cannot be sent), uploaded, refused, late, waiting, masking (its part in a phase of
+    secure aggregation), done, evaluated, unevaluated. `round` is 0 outside of rounds. A
+    simulation adds unmeasured: the coordinator no longer has the round's model. That event has no
+    client.
     """
 
     kind: str
@@ -150,7 +151,8 @@ class Participant:
     `read_pins`). `agreed` are the settings that this party has accepted (`Offer.config`; with
     `accepted` those of the offer): it refuses a task with others, and another helper.
     The coordinator calls `wake_address` when a round waits for this participant, for clients that
-    take single turns.
+    take single turns. `labels` counts the examples of each label among those at some places: a
+    party that gives it agrees that everybody sees the counts, if the experiment asks for them.
 
     A simulation gives two more. `pause(client_id, wait)` returns when the next poll is worth while:
     it is called before the first poll, after an upload and after a Wait, and gives how the
@@ -183,6 +185,7 @@ class Participant:
         pins: Pins | None = None,
         agreed: Config | None = None,
         wake_address: str = "",
+        labels: Callable[[Sequence[int]], Mapping[str, int]] | None = None,
     ) -> None:
         self.experiment_id = experiment_id
         self.id = ""
@@ -209,6 +212,7 @@ class Participant:
         self._accepted = accepted
         self._identity, self._pins, self._agreed = identity, pins, agreed
         self._wake_address = wake_address
+        self._labels = labels
 
     async def enrol(self, enrolment_key: str) -> None:
         """Claim a slot of the experiment, and get the shard.
@@ -246,6 +250,19 @@ class Participant:
             shard = subscription.shard or await self._client.shard(self.experiment_id)
             self._indices = shards.check(shard, self.id, self._examples)
         self._report("enrolled", 0, f"{len(self._indices)} examples")
+        await self._share_labels()
+
+    async def _share_labels(self) -> None:
+        """Tell the counts of labels where this party agrees and the experiment asks."""
+        if self._labels is None:
+            return
+        config = self._agreed or (await self._client.experiment(self.experiment_id)).config
+        if config.label_counts != ASKED:
+            self._report("unshared", 0, "the experiment does not ask for counts of labels")
+            return
+        counts = await asyncio.to_thread(self._labels, self._indices)
+        await self._client.share_labels(self.experiment_id, counts)
+        self._report("shared", 0, f"the counts of {len(counts)} labels")
 
     async def agreement(self) -> AgreementView:
         """The terms for parties with data of their own, with the scales that the sums fixed."""

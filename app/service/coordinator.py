@@ -18,6 +18,7 @@ from app.service.clients.turn import Done, Phase, Train, Turn, Turns, Wait
 from app.service.clients.updates import Updates
 from app.service.context import Context
 from app.service.data.declarations import Declaration, Terms
+from app.service.data.labels import Labels
 from app.service.data.shards import Shard, ShardRule
 from app.service.experiments.access import Access, EnrolmentKey
 from app.service.experiments.deletion import Deletion
@@ -104,6 +105,7 @@ class Coordinator:
         self.pausing = Pausing(context, self.rounds)
         self.access = Access(context, self.rounds, self.admin_keys)
         self.enrolment = Enrolment(context, self.rounds)
+        self.labels = Labels(context)
         self.long_polls = LongPolls(context, self.rounds)
         self.turns = Turns(context, self.rounds, self.long_polls)
         self.updates = Updates(context, self.rounds)

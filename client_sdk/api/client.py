@@ -355,6 +355,18 @@ class CoordinatorClient:
             AgreementView, "GET", f"/experiments/{experiment_id}/agreement"
         )
 
+    async def share_labels(self, experiment_id: str, counts: Mapping[str, int]) -> None:
+        """Say how many of this client's examples have each label; everybody may see it.
+
+        Raises StateConflict where the experiment does not ask for it.
+        """
+        await self.connection.request(
+            "PUT",
+            f"/experiments/{experiment_id}/label-counts",
+            headers={"Content-Type": "application/json"},
+            content=schema.LabelCounts(counts=dict(counts)).model_dump_json(),
+        )
+
     async def replace_token(self, experiment_id: str, client_key: str) -> schema.ReplacedToken:
         """Replace this caller's key, a client's token, by another token."""
         return await self.connection.call(

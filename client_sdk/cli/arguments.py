@@ -398,6 +398,12 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
         "shows of it stands there",
     )
     parser.add_argument(
+        "--share-labels",
+        action="store_true",
+        help="tell how many of this client's examples have each label, if the experiment asks for "
+        "it (label_counts): everybody who sees its clients sees that",
+    )
+    parser.add_argument(
         "--identity",
         type=values.path,
         metavar="FILE",

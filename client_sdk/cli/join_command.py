@@ -27,6 +27,7 @@ from client_sdk.results.files import require_writable
 from client_sdk.results.join_progress import JoinProgress
 from client_sdk.task.agreeing import require_no_other
 from client_sdk.task.joining import UNDESCRIBED, adapt, description_of
+from client_sdk.task.label_counts import label_counts
 from client_sdk.task.model_file import is_own_task, read_metadata, spec_of
 from client_sdk.task.pictures import picture_task
 from client_sdk.trust.offer import read_offer
@@ -106,7 +107,11 @@ async def _participate(
     with interrupts.cancelling(), contextlib.closing(trainer):
         trainer.start()
         await asyncio.to_thread(trainer.prepare)
-        participant = joining.participant(trainer, examples=len(dataset.train_y))
+        participant = joining.participant(
+            trainer,
+            examples=len(dataset.train_y),
+            labels=lambda places: label_counts(dataset.train_y[places], dataset.classes),
+        )
         done = await joining.take_part(participant)
     return joining.exit_code(done)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,7 @@ class JoiningClient:
         own: Sequence[int] | None = None,
         facts: Mapping[str, str] | None = None,
         sums: Sequence[ColumnSums] = (),
+        labels: Callable[[Sequence[int]], Mapping[str, int]] | None = None,
     ) -> Participant:
         """Make the participant. What is given here is as `Participant` takes it."""
         return Participant(
@@ -70,6 +71,7 @@ class JoiningClient:
             pins=self.pins,
             agreed=self.experiment.config.to_config(),
             wake_address=self.arguments.wake_url or "",
+            labels=labels if self.arguments.share_labels else None,
         )
 
     async def take_part(self, participant: Participant) -> Done | None:

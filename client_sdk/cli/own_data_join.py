@@ -46,9 +46,14 @@ async def participate(joining: JoiningClient) -> int:
     for note in site.notes:
         console.say(note)
     declared = site.declaration()
+    counts = site.label_counts() if arguments.share_labels else {}
     trainer = LaterTrainer(lambda: _trainer(participant, site, federated, arguments, console))
     participant = joining.participant(
-        trainer, own=range(declared.examples), facts=declared.facts, sums=declared.sums
+        trainer,
+        own=range(declared.examples),
+        facts=declared.facts,
+        sums=declared.sums,
+        labels=lambda _: counts,
     )
     with interrupts.cancelling(), contextlib.closing(trainer):
         done = await joining.take_part(participant)

@@ -285,6 +285,7 @@ async def _create(
         origin=plan.begun.origin if plan.begun else None,
         rounds_before=config_file.rounds_of(folder.path) if arguments.resume else None,
         memory=folder.path / "clients",
+        labels=plan.data.label_counts,
     )
     await simulation.create()
     if arguments.resume:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from client_sdk.errors import UsageError
 from client_sdk.recipes.sharing import hold_out_test, is_of_sites, of_sites
 from client_sdk.task.initial import described_pictures, described_table
 from client_sdk.task.joining import scaled_like
+from client_sdk.task.label_counts import label_counts
 from client_sdk.task.pictures import picture_task
 from client_sdk.task.task import Task
 
@@ -39,6 +41,14 @@ class RunData:
     examples: Examples
     classes: tuple[str, ...] = ()
     test_sites: np.ndarray | None = None  # whose each test example is, where sites have names
+
+    def label_counts(self, places: Sequence[int]) -> dict[str, int]:
+        """How many of the training examples at these places have each class. Raises DataError."""
+        labels = self.examples.labels
+        if labels is None:
+            return label_counts((), None)
+        names = self.classes or tuple(map(str, range(int(labels.max(initial=0)) + 1)))
+        return label_counts(labels[list(places)], names)
 
 
 def load(arguments: argparse.Namespace, initial: bytes | None = None) -> RunData:

@@ -21,6 +21,11 @@ from serverless_fl.wire.views import ExperimentView
 async def participate(joining: JoiningClient) -> int:
     """Take part until the experiment ends. Raises UsageError, DataError."""
     arguments, experiment = joining.arguments, joining.experiment
+    if arguments.share_labels:
+        raise UsageError(
+            "--share-labels counts the classes of a table or of pictures, and --task knows of no "
+            "classes: leave it out."
+        )
     is_own = experiment.config.data == OWN
     task, data = own_task.load_task(arguments.task), _load_data(arguments, is_own, experiment)
     task.meet(data)

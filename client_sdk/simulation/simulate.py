@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from client_sdk.task import weights_file
 from client_sdk.task.local import require_taken
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.task import Task
-from serverless_fl.domain.experiment import TERMINAL, ExperimentState
+from serverless_fl.domain.experiment import ASKED, TERMINAL, ExperimentState
 from serverless_fl.domain.round import RoundState
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.schema import ModelOrigin
@@ -69,7 +69,8 @@ class Simulation:
     `initial` is the file of the initial model, instead of the task's own weights; if it is a model
     of another experiment, `origin` names that. `rounds_before` is the number of rounds that an
     experiment was made with, if it was another one: `resume` raises it. In the folder `memory` the
-    clients keep what the strategy makes them remember; without it, in this process.
+    clients keep what the strategy makes them remember; without it, in this process. `labels` counts
+    the examples of each label at some places; an experiment that asks for these counts gets them.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Simulation:
         origin: ModelOrigin | None = None,
         rounds_before: int | None = None,
         memory: Path | None = None,
+        labels: Callable[[Sequence[int]], Mapping[str, int]] | None = None,
     ) -> None:
         self.client = client
         self.task = task
@@ -102,6 +104,7 @@ class Simulation:
         self._shares, self._names = shares, names
         self._initial, self._origin, self._rounds_before = initial, origin, rounds_before
         self._memory = memory
+        self._labels = labels if config.label_counts == ASKED else None
         self._waker = Waker()
         self._enrolling = asyncio.Lock()
         self._is_paused = False
@@ -205,6 +208,7 @@ class Simulation:
             examples=self.config.dataset_size,
             own=None if self._shares is None else self._shares[number],
             memory=Memory(self._memory / f"{number}.memory" if self._memory else None),
+            labels=self._labels,
         )
         if self._shares is None:
             await participant.enrol(self._created.enrolment_key)

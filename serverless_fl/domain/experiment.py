@@ -25,6 +25,7 @@ COMMON, OWN = "common", "own"  # whose data the parties train on
 OFF, PAIRS, HELPER = "off", "pairs", "helper"
 FEWEST_IN_A_SUM = 3  # updates; the sum of two tells each party the other's
 GIVEN, FEDERATED = "given", "federated"  # who fixes the scales of columns
+ASKED = "asked"  # parties may share the number of their examples of each label
 
 
 class ExperimentState(StrEnum):
@@ -66,6 +67,7 @@ class Config:
     dataset_size: int | None = None  # of the common data set
     max_examples_per_client: int = 1_000_000  # that a party may declare of its own data
     normalisation: str = GIVEN  # or FEDERATED: the sums of the parties fix it
+    label_counts: str = OFF  # or ASKED
     clients: int = 20
     clients_per_round: int = 10
     min_clients: int | None = None  # None: all clients

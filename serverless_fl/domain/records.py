@@ -59,6 +59,7 @@ class Client:
     told: bool = False  # a simulation tells it when to ask, so it polls seldom
     identity: str = ""  # the fingerprint of its identity
     certificate: ClientCertificate | None = None  # that it has to show with each request
+    labels: tuple[tuple[str, int], ...] = ()  # its examples of each label, if it shares that
     revision: int = field(default=0, compare=False)
 
     @property

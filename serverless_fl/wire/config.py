@@ -41,7 +41,7 @@ from serverless_fl.wire.bounds import (
     WeightDecay,
 )
 from serverless_fl.wire.choices import OneOf, plain
-from serverless_fl.wire.contradictions import masking_fault
+from serverless_fl.wire.contradictions import label_counts_fault, masking_fault
 from serverless_fl.wire.settings import GROUP_KEY, Group
 
 # Config holds the defaults. A default of None, or of a choice, whose type is narrower here, stands
@@ -102,6 +102,13 @@ class ExperimentConfig(Body):
         "given",
         description="How columns of the parties' own data get their mean and deviation: the "
         "initial model says them (given), or the parties' sums fix them at the start (federated)",
+        json_schema_extra=_of("data"),
+    )
+    label_counts: Literal["off", "asked"] = Field(
+        "off",
+        description="Whether parties are asked how many of their examples have each label (asked): "
+        "a party that says `--share-labels` sends it, and everybody who sees the experiment's "
+        "clients sees it",
         json_schema_extra=_of("data"),
     )
     model: Name = Field(
@@ -402,7 +409,7 @@ class ExperimentConfig(Body):
                 raise InvalidConfig(fault)
         if fault := self.privacy.strategy_fault(self.strategy):
             raise InvalidConfig(fault)
-        if fault := masking_fault(self, config):
+        if fault := masking_fault(self, config) or label_counts_fault(config):
             raise InvalidConfig(fault)
         if self.budget_epsilon is not None and not self.privacy.keeps_ledger:
             raise InvalidConfig(

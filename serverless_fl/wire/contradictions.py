@@ -1,5 +1,6 @@
-"""Settings that contradict secure aggregation. Each is refused by its name, when an experiment is
-created.
+"""Settings that contradict secure aggregation, and those that counts of labels contradict.
+
+Each is refused by its name, when an experiment is created.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from serverless_fl.aggregation.strategy import Strategy
 from serverless_fl.domain.experiment import (
     FEWEST_IN_A_SUM,
     NO_MECHANISM,
+    OFF,
     WEIGHTS,
     Config,
     secure_quorum,
@@ -102,6 +104,30 @@ def _size_fault(config: Config) -> str | None:
         what = f"is below the {needed} of {cohort} clients of which a sum may be opened"
         remedy = f"raise it to {needed}, or leave it out"
         return _said(config, "quorum", config.quorum, what, remedy)
+    return None
+
+
+def label_counts_fault(config: Config) -> str | None:
+    """Say which setting the counts of labels contradict, and why; None if none does."""
+    if config.label_counts == OFF:
+        return None
+    for name, is_set, what in (
+        ("secure_aggregation", config.secure, "hides what a single client's data are like"),
+        ("selection", config.secret_cohorts, "hides who takes part"),
+        (
+            "privacy",
+            config.privacy != NO_MECHANISM,
+            "promises a bound on what becomes known of a client's data",
+        ),
+    ):
+        if is_set:
+            value = getattr(config, name)
+            return (
+                f"label_counts ({config.label_counts}) contradicts {name} "
+                f"({getattr(value, 'name', value)}), because the latter {what}, and counts of "
+                f"labels are exact and of each client: set label_counts to off, or leave {name} "
+                "out."
+            )
     return None
 
 

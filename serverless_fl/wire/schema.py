@@ -18,6 +18,7 @@ from serverless_fl.domain.agreement import (
     MAX_COLUMNS,
 )
 from serverless_fl.domain.experiment import ExperimentState
+from serverless_fl.domain.label_counts import MAX_LABEL, MAX_LABELS
 from serverless_fl.domain.metrics import MAX_METRIC, MAX_METRICS, metric_fault
 from serverless_fl.domain.wake_ups import MOST_CHARACTERS
 from serverless_fl.wire.agreement import ColumnSums, Facts
@@ -45,7 +46,7 @@ from serverless_fl.wire.bounds import (
 )
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.identity import Proof
-from serverless_fl.wire.text import Shown, clean
+from serverless_fl.wire.text import Shown, clean, require_plain
 
 MetricValue = Annotated[
     float, Field(ge=-MAX_METRIC, le=MAX_METRIC, allow_inf_nan=False, strict=True)
@@ -204,6 +205,20 @@ class Subscribe(Body):
         description="Sums over the party's own examples, if `normalisation` is `federated` and "
         "the first round is not open",
     )
+
+
+LabelName = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_LABEL), AfterValidator(require_plain)
+]
+
+
+class LabelCounts(Body):
+    """How many of a party's examples have each label."""
+
+    counts: Annotated[
+        dict[LabelName, Annotated[int, Field(ge=0, le=MAX_EXAMPLES)]],
+        Field(max_length=MAX_LABELS, examples=[{"benign": 262, "malignant": 155}]),
+    ] = Field(description="The examples of each label; an example without a label is in none")
 
 
 class ReplaceToken(Body):

@@ -59,6 +59,11 @@ class ClientView(Answer):
         description="If the client is woken up: the rule of the operator that allows its address. "
         "The address itself is shown to nobody",
     )
+    labels: Annotated[dict[Shown, Examples], Few] = Field(
+        default_factory=dict,
+        examples=[{"benign": 262, "malignant": 155}],
+        description="How many of the client's examples have each label, if it shares that",
+    )
     enrolled_at: datetime
     revoked_at: datetime | None
 

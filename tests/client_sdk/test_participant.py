@@ -332,3 +332,21 @@ async def test_a_coordinators_own_fault_is_no_refusal(quick):
         await client._take_part(task)
     assert [e.kind for e in told] == ["training"]
     assert not client._given_up
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_party_that_agrees_shares_its_labels_where_the_experiment_asks(quick, asked):
+    settings = {"label_counts": "asked"} if asked else {}
+    experiment, key = await quick.create(clients=2, clients_per_round=1, **settings)
+    told = []
+    for n, agrees in enumerate([True, False]):
+        client = Participant(
+            *(quick.admin, experiment, f"{n}" * 40, Adding()),
+            on_event=told.append,
+            labels=(lambda places: {"even": sum(p % 2 == 0 for p in places)}) if agrees else None,
+        )
+        await client.enrol(key)
+    one, other = await quick.admin.clients(experiment)
+    assert (sorted(one.labels), other.labels) == (["even"] if asked else [], {})
+    kinds = ["enrolled", "shared" if asked else "unshared", "enrolled"]
+    assert [event.kind for event in told] == kinds

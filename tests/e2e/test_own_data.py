@@ -52,10 +52,11 @@ def seen(server, made):
 def test_three_hospitals_with_a_csv_each(server, tmp_path):
     sizes = (300, 170, 60)
     paths = hospitals(tmp_path, sizes)
-    made = create(server, "--like", str(paths[2]), "--label", LABEL)
+    look = ("--like", str(paths[2]), "--label", LABEL)
+    made = create(server, *look, "--label-counts", "asked")
     assert f"--experiment {made['id']}" in made["join"]
     out = tmp_path / "model.safetensors"
-    ended = join_all(server, made, paths, "--label", LABEL, "--out", str(out))
+    ended = join_all(server, made, paths, "--label", LABEL, "--out", str(out), "--share-labels")
     assert [code for code, _ in ended] == [0, 0, 0], ended
     view, examples = seen(server, made)
     assert view["state"] == "completed"
@@ -71,6 +72,10 @@ def test_three_hospitals_with_a_csv_each(server, tmp_path):
     )
     assert area.scale.mean == pytest.approx(655, rel=0.05)
     assert area.scale.deviation == pytest.approx(350, rel=0.1)
+    with server.as_admin() as http:
+        clients = http.get(f"/experiments/{made['id']}/clients").json()
+    assert [sorted(client["labels"]) for client in clients] == [["benign", "malignant"]] * 3
+    assert sum(sum(client["labels"].values()) for client in clients) == sum(sizes)
 
 
 def test_three_sites_with_a_folder_of_pictures_each(server, tmp_path):

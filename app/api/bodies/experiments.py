@@ -223,6 +223,7 @@ def client_body(found: Enrolled) -> views.ClientView:
         shard_size=found.examples,
         identity=client.identity,
         woken_by=found.woken_by,
+        labels=dict(client.labels),
         enrolled_at=time_of(client.enrolled_at),
         revoked_at=optional_time_of(client.revoked_at),
     )

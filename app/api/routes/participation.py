@@ -118,6 +118,25 @@ async def get_shard(service: Service, client: CallingClient) -> schema.Shard:
 
 
 @router.put(
+    "/label-counts",
+    status_code=204,
+    summary="Share the counts of labels",
+    responses=responses(401, 404, 409, 422, 503),
+)
+async def put_label_counts(
+    service: Service, client: CallingClient, request: schema.LabelCounts
+) -> None:
+    """For a party that agrees to it, if the experiment asks (`label_counts`): everybody who sees
+    the experiment's clients sees the counts. Other counts take their place, and empty ones take
+    them back.
+    """
+    await service.labels.share(client, request.counts)
+
+
+routing.takes_body(router, client_first)
+
+
+@router.put(
     "/rounds/{number}/update/parts/{part}",
     summary="Upload a part of an update",
     responses=responses(401, 404, 409, 422, 503),

@@ -63,6 +63,7 @@ def client(found: Document) -> Client:
     body = found.body
     changes = tuple(body.get("token_changes", ()))
     sums = tuple(ColumnSums(**s) for s in body.get("sums", ()))
+    labels = tuple((label, count) for label, count in body.get("labels", ()))
     shown = ClientCertificate(**body["certificate"]) if body.get("certificate") else None
     return Client(
         **{
@@ -70,6 +71,7 @@ def client(found: Document) -> Client:
             "revision": found.revision,
             "token_changes": changes,
             "sums": sums,
+            "labels": labels,
             "certificate": shown,
         }
     )

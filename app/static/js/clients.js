@@ -5,11 +5,13 @@ import { confirm } from "./confirm.js";
 import { card, h, keyed, say } from "./dom.js";
 import { count, decimals, percent, plural, seconds, when } from "./format.js";
 import { adminKey } from "./key.js";
+import { labelsSection } from "./labels.js";
 import { metricNames, titleOf, valueText } from "./metrics.js";
 import { areHidden, figuresOf, roundsOf } from "./rounds.js";
 import { t } from "./words.js";
 
 const PAGE = 1000;
+const WITH_LABELS = 200; // clients of a page that tell their labels, each up to 7 kB
 const BY_COLUMN = new Set(["median", "trimmed-mean", "bulyan"]); // no update has a weight of its own in them
 
 export function clientsSection(id) {
@@ -23,21 +25,22 @@ export function clientsSection(id) {
       measured, pace, [t("Last update"), t("Enrolled"), ""].map(column))), body));
   const about = h("p.muted.small");
   const spread = h("p.small");
-  const node = card(t("Clients"), note, spread, table, about);
+  const labels = labelsSection();
+  const node = h("div.cards", {}, card(t("Clients"), note, spread, table, about), labels.node);
   const past = roundsOf(id);
   let clients = [];
-  let seen = "0 0"; // no client enrolled, none revoked
+  let seen = "0 0 "; // no client enrolled, none revoked
 
-  const fetchAll = async (now) => {
+  const fetchAll = async (now, most = PAGE) => {
     if (now === seen) return;
     seen = now; // a new client may come between the others, because slots have no order in time
     const found = [];
     let page;
     do {
       const after = found.length ? `&after=${slotOf(found.at(-1).id)}` : "";
-      page = await get(`${experimentPath(id)}/clients?limit=${PAGE}${after}`);
+      page = await get(`${experimentPath(id)}/clients?limit=${most}${after}`);
       found.push(...page);
-    } while (page.length === PAGE);
+    } while (page.length === most);
     clients = found;
   };
   const update = (view, models) => {
@@ -56,6 +59,7 @@ export function clientsSection(id) {
         "Refused, weight and {pace} are of the last {n} rounds. {metric}: the global model, before it trained.",
         { pace: pace.textContent.toLowerCase(), metric: titleOf(metric) });
       about.textContent = past.rounds.length ? several : "";
+      labels.update(view, clients);
       note.textContent = clients.length ? distribution(clients) : t("Nobody has enrolled yet.");
       table.classList.toggle("hidden", !clients.length);
       const revocable = Boolean(adminKey()) && !view.ended_at;
@@ -70,10 +74,13 @@ export function clientsSection(id) {
       });
       keyed(body, rows, (c) => c.id, (client) => row(client, revoke));
     };
+    const asked = view.config.label_counts === "asked";
     const revoke = (client) => confirmRevoke(id, client, () => fetchAll("again").then(show));
     show();
     past.refresh(view).then((changed) => changed && show(), (error) => (note.textContent = error.message));
-    fetchAll(`${view.enrolled} ${view.current_round?.revoked.length ?? 0}`).then(show, (error) => {
+    // A client shares its labels a moment after it has enrolled, and no view tells that.
+    const awaited = asked && clients.some((client) => !Object.keys(client.labels).length) ? `${view.round} ${view.current_round?.reported.length}` : "";
+    fetchAll(`${view.enrolled} ${view.current_round?.revoked.length ?? 0} ${awaited}`, asked ? WITH_LABELS : PAGE).then(show, (error) => {
       seen = ""; // try again with the next view
       note.textContent = error.message;
     });

@@ -15,6 +15,7 @@ const WITHOUT_KEY = t("It needs the enrolment key, which the experiment’s crea
 const OWN = t("NAME is how the others see the party. PATH is its own table (.csv, .tsv, .npz, .parquet) or folder of pictures "
   + "(CLASS/*.png), which stays there.");
 const COMMON = t("Each party holds the whole data set: --data-dir says where, if it cannot be downloaded.");
+const SHARE = t("With --share-labels it shares how many of its examples have each label: the experiment asks for that, and everybody here sees it.");
 const TASK = t("A task of somebody’s own needs --task MODULE:NAME, too.");
 
 export function joinSection(id) {
@@ -35,7 +36,7 @@ export function joinSection(id) {
   let asked = null;
   let reading = null;
   let authority = "";
-  let state = null; // { key, open, own }
+  let state = null; // { key, open, own, asked }
   const recipe = (about = {}) => recipeOf({
     id, server: here(), key: state.key, name: name.value.trim(), data: state.own ? data.value.trim() : null, authority, ...about,
   });
@@ -73,7 +74,7 @@ export function joinSection(id) {
     dataField.classList.toggle("hidden", !now.own);
     fileField.classList.toggle("hidden", !here().startsWith("https:"));
     about.textContent = `${WHO} ${now.key ? WITH_KEY : WITHOUT_KEY}`;
-    note.textContent = `${now.own ? OWN : COMMON} ${TASK}`;
+    note.textContent = [now.own ? OWN : COMMON, now.asked && SHARE, TASK].filter(Boolean).join(" ");
     write();
   });
   const read = async () => {
@@ -93,7 +94,7 @@ export function joinSection(id) {
       reading = now ? read() : null;
     }
     await reading;
-    show({ key: adminKey() ? key : null, open, own: view.config.data === "own" });
+    show({ key: adminKey() ? key : null, open, own: view.config.data === "own", asked: view.config.label_counts === "asked" });
   };
   return { node, update };
 }

@@ -16,6 +16,7 @@ export default {
     "Contra um coordenador que se afasta do protocolo, as partes fixam as identidades umas das outras (join --pin); só elas sabem se o fazem.",
   "aggregating": "agregação",
   "Agreed columns": "Colunas combinadas",
+  "All of them": "Todos",
   "always": "sempre",
   "another": "outro",
   "Another operator’s helper knows the masks, and together the two could see each update. Its fingerprint: {fingerprint}.":
@@ -168,6 +169,8 @@ export default {
   "Keep it running": "Deixar rodando",
   "Key": "Chave",
   "Kind": "Tipo",
+  "Labels as a table": "Rótulos como tabela",
+  "Labels of the examples": "Rótulos dos exemplos",
   "Lambda, calls": "Lambda, chamadas",
   "Lambda, time": "Lambda, tempo",
   "Last round": "Última rodada",
@@ -211,6 +214,8 @@ export default {
   "Newest": "Mais recente",
   "newest": "mais recente",
   "newest, model {version}": "mais recente, modelo {version}",
+  "No client has shared the labels of its examples: a party does so with --share-labels.":
+    "Nenhum cliente compartilhou os rótulos dos seus exemplos: uma parte o faz com --share-labels.",
   "no": "não",
   "No experiment has this text.": "Nenhum experimento tem este texto.",
   "No round was opened.": "Nenhuma rodada foi aberta.",
@@ -232,6 +237,7 @@ export default {
   "of {budget}; an estimate": "de {budget}; uma estimativa",
   "Once, in an empty folder with the file {wheel}. The package is on no public index: whoever runs the coordinator makes this file with “make dist” and hands it on.":
     "Uma vez, em uma pasta vazia com o arquivo {wheel}. O pacote não está em nenhum índice público: quem opera o coordenador faz este arquivo com “make dist” e o entrega.",
+  "others": "outros",
   "parties’ own": "das próprias partes",
   "Pause it": "Pausar",
   "Pause “{name}”?": "Pausar “{name}”?",
@@ -314,6 +320,7 @@ export default {
   "The experiment is deleted.": "O experimento foi apagado.",
   "The experiment is stopped.": "O experimento foi parado.",
   "The experiments are deleted.": "Os experimentos foram apagados.",
+  "The first {n} have a bar.": "Os primeiros {n} têm uma barra.",
   "The first round opens when {n} client is enrolled.":
     "A primeira rodada se abre quando {n} cliente estiver inscrito.",
   "The first round opens when {n} clients are enrolled.":
@@ -395,6 +402,8 @@ export default {
   "Who": "Quem",
   "Who takes part is secret: the key of the admin or of the owner shows it.":
     "Quem participa é segredo: a chave do administrador ou do dono mostra.",
+  "With --share-labels it shares how many of its examples have each label: the experiment asks for that, and everybody here sees it.":
+    "Com --share-labels, ela compartilha quantos dos seus exemplos têm cada rótulo: o experimento pede isso, e todos aqui veem.",
   "yes": "sim",
   "{all} examples of {n} client": "{all} exemplos de {n} cliente",
   "{all} examples of {n} clients": "{all} exemplos de {n} clientes",
@@ -404,6 +413,11 @@ export default {
   "{metric} of model {version} on each client’s own held-out data: mean {mean}, worst {worst} ({client}), spread {spread} ({n} clients).":
     "{metric} do modelo {version} nos dados que cada cliente separou: média {mean}, pior {worst} ({client}), dispersão {spread} ({n} clientes).",
   "{metric} on its data": "{metric} nos seus dados",
+  "{n} client of {all} shares the labels of its examples.": "{n} cliente de {all} compartilha os rótulos dos seus exemplos.",
+  "{n} clients of {all} share the labels of their examples.": "{n} clientes de {all} compartilham os rótulos dos seus exemplos.",
+  "{n} examples": "{n} exemplos",
+  "{n} example": "{n} exemplo",
+  "{named} and {n} more": "{named} e mais {n}",
   "{names}: the models, updates, clients and records are deleted and cannot be brought back.":
     "{names}: os modelos, atualizações, clientes e registros são apagados e não podem ser recuperados.",
   "{n} chosen experiment has not ended, and will stay.": "{n} experimento escolhido não terminou e ficará.",

@@ -101,6 +101,13 @@ def prepare(table: Table, schema: Schema, *, map_classes: bool = False) -> Prepa
     return Prepared(x, y, notes)
 
 
+def labels(table: Table, schema: Schema, *, map_classes: bool = False) -> np.ndarray:
+    """The labels alone, as `prepare` makes them. Raises DataError as `check` does."""
+    if table.label is None:
+        raise _no_label(table)
+    return _labels(table.name, table.label, schema, map_classes)
+
+
 def sums(table: Table, schema: Schema, *, map_classes: bool = False) -> list[agreement.ColumnSums]:
     """What the table adds to the scales of all parties, for each of `Schema.numeric`, in float64.
 
@@ -112,7 +119,7 @@ def sums(table: Table, schema: Schema, *, map_classes: bool = False) -> list[agr
     for name in schema.numeric:
         column = columns.get(name) or table.label
         if column is None:
-            raise DataError(f"{table.name}: say which column is the label.")
+            raise _no_label(table)
         values = column.values[~column.missing]
         found.append(
             agreement.ColumnSums(
@@ -123,6 +130,10 @@ def sums(table: Table, schema: Schema, *, map_classes: bool = False) -> list[agr
             )
         )
     return found
+
+
+def _no_label(table: Table) -> DataError:
+    return DataError(f"{table.name}: say which column is the label.")
 
 
 def with_scales(schema: Schema, scales: Sequence[agreement.Scale | ScaleView]) -> Schema:

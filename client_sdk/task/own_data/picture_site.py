@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from client_sdk.data.dataset import Parts
 from client_sdk.data.preparation import Preparation
 from client_sdk.errors import DataError
 from client_sdk.task.joining import places_of
+from client_sdk.task.label_counts import label_counts
 from client_sdk.task.own_data.site import Declaration, bounded, facts_of_classes, facts_of_task
 from client_sdk.task.pictures import PictureTask
 from client_sdk.task.task import Task
@@ -52,6 +53,10 @@ class PictureSite:
     def declaration(self) -> Declaration:
         """The number of pictures, and the facts."""
         return Declaration(len(self._data), agreement_of(self._task).facts)
+
+    def label_counts(self) -> Mapping[str, int]:
+        """How many pictures each class has."""
+        return label_counts(self._data.y, self._task.about.classes)
 
     def ready(self, scales: Sequence[ScaleView]) -> tuple[Task, Arrays, Sequence[str]]:
         """The task and the pictures."""

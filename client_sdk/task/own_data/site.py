@@ -38,6 +38,10 @@ class Site(Protocol):
         """The number of examples, the facts about them, and sums for the normalisation."""
         ...
 
+    def label_counts(self) -> Mapping[str, int]:
+        """How many examples have each class. Raises DataError where there are no classes."""
+        ...
+
     def ready(self, scales: Sequence[ScaleView]) -> tuple[Task, Data, Sequence[str]]:
         """The task, the data as it takes them, and notes; `scales` are those that the sums fixed.
 
@@ -59,7 +63,7 @@ def facts_of_classes(classes: Sequence[str]) -> dict[str, str]:
 def bounded(agreement: Agreement) -> Agreement:
     """The terms within what a coordinator takes: many facts become one with their digest."""
     facts = {
-        _short(name, MAX_FACT_NAME): _short(fact, MAX_FACT)
+        shortened(name, MAX_FACT_NAME): shortened(fact, MAX_FACT)
         for name, fact in agreement.facts.items()
     }
     if len(facts) > MAX_FACTS:
@@ -69,7 +73,7 @@ def bounded(agreement: Agreement) -> Agreement:
     return Agreement(facts, agreement.normalise)
 
 
-def _short(text: str, most: int) -> str:
+def shortened(text: str, most: int) -> str:
     """The text in one line; the end of a long one becomes its digest."""
     text = clean(text, 10**6)
     if len(text) <= most:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from client_sdk.data.tables.schema import Schema
 from client_sdk.data.tables.table import Column, Table
 from client_sdk.data.tables.words import shown
 from client_sdk.errors import DataError
+from client_sdk.task.label_counts import label_counts
 from client_sdk.task.own_data.site import Declaration, bounded, facts_of_classes, facts_of_task
 from client_sdk.task.own_data.table_task import TableTask
 from client_sdk.task.task import Task
@@ -67,6 +68,12 @@ class TableSite:
             for one in found
         ]
         return Declaration(len(self._table), facts, sums)
+
+    def label_counts(self) -> Mapping[str, int]:
+        """How many rows each class has."""
+        schema = self._task.schema
+        labels = preparing.labels(self._table, schema, map_classes=self._map_classes)
+        return label_counts(labels, schema.classes)
 
     def ready(self, scales: Sequence[ScaleView]) -> tuple[Task, Arrays, Sequence[str]]:
         """The task with its scales, and prepared rows."""

@@ -206,6 +206,9 @@ ROWS: dict[tuple[str, str], Row] = {
         only(200, "own client"), json=lambda w: {"client_key": w.client_key}
     ),
     ("GET", f"{E}/agreement"): Row(members(409)),  # 409: it shares out a common data set
+    ("PUT", f"{E}/label-counts"): Row(  # 409: it does not ask for them
+        only(409, *CLIENTS), json=lambda w: {"counts": {"0": 1}}
+    ),
     ("GET", f"{E}/shard"): Row(only(200, *CLIENTS)),
     ("GET", f"{E}/status"): Row(only(200, *CLIENTS)),
     # 409: not in the cohort.

@@ -102,3 +102,27 @@ def test_strategies_that_need_sums_alone():
 def test_the_quorum_is_no_smaller_than_what_parties_accept():
     for cohort in range(3, COMPLETE + 1):
         assert secure_quorum(cohort) == parameters(cohort).threshold
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (PAIRS, "secure_aggregation (pairs)"),
+        ({"privacy": {"name": "dp-fedavg", "noise_multiplier": 1.0}}, "privacy (dp-fedavg)"),
+        (
+            {
+                "privacy": {"name": "dp-fedavg", "noise_multiplier": 4.0, "clip_norm": 0.5},
+                **{"selection": "secret", "max_attempts": 1, "quorum": 1},
+                **{"clients": 40, "clients_per_round": 30},
+            },
+            "selection (secret)",
+        ),
+    ],
+)
+def test_counts_of_labels_contradict_what_hides_a_client(changes, named):
+    config(**changes).to_config()
+    with pytest.raises(InvalidConfig) as found:
+        config(**changes, label_counts="asked").to_config()
+    said = str(found.value)
+    assert said.startswith(f"label_counts (asked) contradicts {named}, because the latter")
+    assert said.endswith("set label_counts to off, or leave " + named.split()[0] + " out.")

@@ -9,6 +9,7 @@ import pytest
 
 from client_sdk.errors import DataError
 from client_sdk.task import weights_file
+from client_sdk.task.label_counts import label_counts
 from client_sdk.task.model_file import read_metadata
 from client_sdk.task.own_data.describing import Look, plan_of
 from client_sdk.task.own_data.reading import Source, read_site
@@ -213,3 +214,25 @@ def test_a_federated_table_joins_with_classes_that_are_written_otherwise(
     assert data.y.tolist() == [0, 1] * 10
     with pytest.raises(DataError, match="--map-classes takes it for"):
         read_site(Source(path=tmp_path / "own.csv"), plan.initial(0), federated=True)
+
+
+def test_sites_count_their_classes_in_the_experiments_order(tables, tmp_path):
+    text = HEAD + "1,170,m,yes,m\n2,180,f,no,M\n3,,f,no,B\n"
+    site, _ = tables(text, map_classes=True)
+    assert list(site.label_counts().items()) == [("B", 1), ("M", 2)]
+    whole, part = picture_sites(tmp_path, [60, 40])
+    for file in (part / "3").iterdir():
+        file.unlink()
+    (part / "3").rmdir()
+    initial = plan_of(Look(like=whole), federated=False).initial(0)
+    counts = read_site(Source(path=part), initial, federated=False).label_counts()
+    assert list(counts) == [str(n) for n in range(10)]
+    assert counts == {str(n): len(list((part / str(n)).glob("*"))) for n in range(10)}
+
+
+def test_labels_that_are_numbers_or_too_many_have_no_counts():
+    for classes, says in ((None, "no classes"), (["x"] * 101, "100 labels, and there are 101")):
+        with pytest.raises(DataError, match=says):
+            label_counts([0], classes)
+    long = ["n" * 80 + end for end in "ab"]
+    assert list(label_counts([0, 1, 1], long).values()) == [1, 2]
