@@ -79,6 +79,10 @@ mlflow-test: .venv-mlflow/ready  ## tests the records that `run --track mlflow` 
 wandb-test: .venv-wandb/ready  ## tests the records that `run --track wandb` writes for Weights & Biases
 	.venv-wandb/bin/python -m pytest tests/client_sdk/results/test_wandb.py -m wandb $(ARGS)
 
+.PHONY: collector-test
+collector-test: .venv/ready .venv-rotel/ready  ## tests the traces of a run with an OpenTelemetry collector
+	$(BIN)/python -m pytest tests/e2e/test_one_trace_a_round.py -m collector $(ARGS)
+
 .PHONY: ray-test
 ray-test: .venv-ray/ready  ## tests the engine that trains on a Ray cluster
 	@# Ray leaves files open, and warns of what it will change.
@@ -147,6 +151,13 @@ endef
 		--constraint constraints.txt --editable '.[server,client,aws,dev,mlflow]'
 	@touch $@
 
+# Rotel is the collector that has its program on PyPI; each of its wheels is for one Python.
+.venv-rotel/ready: Makefile
+	$(check_python)
+	$(PYTHON) -m venv .venv-rotel
+	.venv-rotel/bin/python -m pip install --quiet --disable-pip-version-check rotel==0.0.1a15
+	@touch $@
+
 # W&B's program takes 60 MB.
 .venv-wandb/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-wandb
@@ -195,4 +206,4 @@ endef
 	@touch $@
 
 clean:
-	rm -rf build dist mutants site .venv .venv-dist .venv-docs .venv-sam .venv-mlflow .venv-wandb .venv-ray .venv-sbom .venv-helm .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf build dist mutants site .venv .venv-dist .venv-docs .venv-sam .venv-mlflow .venv-rotel .venv-wandb .venv-ray .venv-sbom .venv-helm .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -36,8 +36,8 @@ from app.store.port import (
     WakeUps,
     Webhooks,
 )
-from app.telemetry import logs, trace
-from serverless_fl import __version__
+from app.telemetry import logs
+from serverless_fl import __version__, tracing
 from serverless_fl.domain.errors import StoreUnavailable
 from serverless_fl.domain.prices import BadPrices, Prices
 
@@ -122,7 +122,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
         await app.state.coordinator.close()
         await documents.close()
         logs.log_event("coordinator stopped", process=os.getpid())
-        trace.stop()
+        tracing.stop()
 
     app = Application(
         title="Serverless federated learning",
@@ -214,7 +214,7 @@ def _create_helper(settings: Settings, *, callers_known: bool) -> FastAPI:
         yield
         await documents.close()
         logs.log_event("helper stopped", process=os.getpid())
-        trace.stop()
+        tracing.stop()
 
     app = FastAPI(
         title="Serverless federated learning: a helper",
@@ -238,7 +238,7 @@ def _begin_to_log(settings: Settings, app: FastAPI) -> None:
         logs.log_event("unknown setting", logs.WARNING, name=name, meant=meant)
     if settings.otel_endpoint is not None:
         try:
-            trace.start(settings.otel_endpoint, app.version)
+            tracing.start(settings.otel_endpoint, app.version, "serverless-fl", "server,otel")
         except RuntimeError as error:  # the variable may be meant for another program
             logs.log_event("no traces", logs.WARNING, cause=str(error))
 

@@ -27,6 +27,7 @@ from client_sdk.task.task import Evaluation, LocalUpdate
 from client_sdk.trust.agreed import task_fault
 from client_sdk.trust.limits import Limits
 from client_sdk.trust.offer import require_accepted
+from serverless_fl import tracing
 from serverless_fl.domain.agreement import ColumnSums
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import ASKED, WEIGHTS, Config
@@ -326,10 +327,13 @@ class Participant:
             self._report("waiting", status.round, status.message)
         if not isinstance(status, Train | Phase) or self._has_given_up(status):
             return False
+        of_round = self.experiment_id, status.round
         if isinstance(status, Phase):
-            await self._do_phase(status)
+            with tracing.round_span(f"do {status.state}", *of_round, client=self.id):
+                await self._do_phase(status)
         else:
-            await self._take_part(status)
+            with tracing.round_span("take part", *of_round, client=self.id):
+                await self._take_part(status)
         return True
 
     async def _do_phase(self, phase: Phase) -> None:
@@ -429,12 +433,15 @@ class Participant:
         self._report("training", task.round)
         half: Half = NoHalf(task)
         try:
-            weights = await self._base(task)
+            with tracing.span("download"):
+                weights = await self._base(task)
             half = await self._half(task, weights)
-            update = await half.train(self._trainer, self.id, self._indices, weights)
+            with tracing.span("train"):
+                update = await half.train(self._trainer, self.id, self._indices, weights)
             examples = metrics.whole(update.num_examples, "number of examples")
             if task.update_encoding in MASKED_ENCODINGS:
-                await self._send_masked(task, weights, update, examples)
+                with tracing.span("upload"):
+                    await self._send_masked(task, weights, update, examples)
                 self._report("uploaded", task.round, _worth(update.metrics))
                 return
             most = task.part_bytes
@@ -446,7 +453,8 @@ class Participant:
                 examples,
                 self._sendable(update.metrics, task.round),
             )
-            await self._send(task, data, *facts, most)
+            with tracing.span("upload"):
+                await self._send(task, data, *facts, most)
         except StateConflict as error:
             if error.code not in ("out-of-turn", "send-again"):
                 self._given_up.add((task.round, task.attempt))

@@ -13,7 +13,8 @@ from app.api.edge.errors import problem
 from app.config import Settings
 from app.entry import cold_start
 from app.main import create_app
-from app.telemetry import ids, logs, trace
+from app.telemetry import ids, logs
+from serverless_fl import tracing
 from serverless_fl.domain.errors import AnswerTooLarge
 
 
@@ -133,4 +134,4 @@ class Container:
         try:
             yield
         finally:
-            trace.flush()
+            tracing.flush()

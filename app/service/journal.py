@@ -9,6 +9,7 @@ from typing import Any
 
 from app.telemetry import metrics
 from app.telemetry.logs import ERROR, INFO, WARNING, log_event
+from serverless_fl import tracing
 from serverless_fl.domain.errors import CoordinatorError
 from serverless_fl.domain.experiment import Experiment, ExperimentState
 from serverless_fl.domain.records import Client, Update
@@ -56,6 +57,12 @@ def log_waiting(round_: Round, error: CoordinatorError) -> None:
 
 def log_close(round_: Round) -> None:
     metrics.ROUNDS_CLOSED.add()
+    assert round_.closed_at is not None  # noqa: S101  (it was closed)
+    tracing.record_round(
+        *(round_.experiment_id, round_.number, round_.opened_at, round_.closed_at),
+        cohort=len(round_.cohort),
+        updates=len(round_.accepted),
+    )
     log_round(
         round_,
         "round closed",

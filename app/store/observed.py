@@ -11,7 +11,8 @@ from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
 from app.store.port import Blobs, Body, DirectBlobs, Document, Documents, SignedRequest
-from app.telemetry import metrics, trace
+from app.telemetry import metrics
+from serverless_fl import tracing
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -31,9 +32,9 @@ class _Observed:
     ) -> T:
         started = perf_counter()
         try:
-            if not trace.is_on():
+            if not tracing.is_on():
                 return await call(*args, **named)
-            with trace.span(f"store {operation}", adapter=self._adapter):
+            with tracing.span(f"store {operation}", adapter=self._adapter):
                 return await call(*args, **named)
         except Exception:
             metrics.STORE_FAILURES.add(1, operation, self._adapter)

@@ -35,6 +35,7 @@ from client_sdk.api.answers import (
 from client_sdk.api.signed_urls import require_signed
 from client_sdk.api.traffic import Traffic
 from client_sdk.api.transport import Transport, without_login
+from serverless_fl import tracing
 
 M = TypeVar("M", bound=BaseModel)
 MAX_CONNECTIONS = 64  # of all callers that share one
@@ -174,7 +175,7 @@ class Connection:
         With `held=True` the coordinator may hold the answer back. The answer may have no more than
         `most` bytes. Raises RequestRefused, CoordinatorUnreachable, BadAnswer.
         """
-        sent = dict(headers or {})
+        sent = {**(headers or {}), **tracing.headers()}
         if self.key is not None:
             sent["Authorization"] = f"Bearer {self.key}"
         return await self._retried(

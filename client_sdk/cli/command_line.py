@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from client_sdk.cli.parser import COMMANDS
 from client_sdk.cli.settings import Given
 from client_sdk.engines import fork_server
 from client_sdk.results.console import MAX_LINE, Output, discard_stdout, escape_unprintable
+from serverless_fl import __version__, tracing
 from serverless_fl.alternatives import first_fault
 from serverless_fl.domain.errors import InvalidConfig
 from serverless_fl.wire.text import clean
@@ -85,8 +87,25 @@ def _dispatch(arguments: argparse.Namespace, console: Output) -> int:
     if arguments.command == "run" and not arguments.server:
         fork_server.start(fork_server.PICTURES)
     module = importlib.import_module(f"client_sdk.cli.{arguments.command}_command")
-    code: int = asyncio.run(module.execute(arguments, console))
+    if arguments.command in ("run", "join"):
+        _begin_to_trace()
+    try:
+        code: int = asyncio.run(module.execute(arguments, console))
+    finally:
+        tracing.stop()
     return code
+
+
+def _begin_to_trace() -> None:
+    """Send spans where the coordinator's own variables say, or OpenTelemetry's."""
+    variables = ("FL_OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = next((os.environ[name] for name in variables if os.environ.get(name)), None)
+    if endpoint is None:
+        return
+    try:
+        tracing.start(endpoint, __version__, "serverless-fl-client", "client,otel")
+    except RuntimeError as error:  # the variable may be meant for another program
+        print(f"No traces: {error}", file=sys.stderr)
 
 
 def _explain_refusal(error: errors.RequestRefused, given: Given | None) -> int:

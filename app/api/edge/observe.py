@@ -52,7 +52,7 @@ class Observed:
             received += len(message.get("body", b""))
             return message
 
-        with trace.request_span(method, scope["headers"]) as span:
+        with trace.request_span(method, scope["path"], scope["headers"]) as span:
             try:
                 await self.app(scope, receive_counted, send_counted)
             finally:

@@ -19,8 +19,9 @@ from app.service.aggregation.leases import Held, is_free, new_lease, work_under_
 from app.service.aggregation.tasks import Aggregation, Task
 from app.service.call_budget import CallBudget
 from app.service.context import Context
-from app.telemetry import metrics, trace
+from app.telemetry import metrics
 from app.telemetry.logs import log_event
+from serverless_fl import tracing
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.round import FullGroup, Round
 
@@ -99,7 +100,7 @@ def log_work(aggregation: Aggregation) -> Iterator[None]:
     experiment, number = aggregation.experiment.id, aggregation.round.number
     started = time.perf_counter()
     try:
-        with trace.span("aggregate", experiment=experiment, round=number):
+        with tracing.round_span("aggregate", experiment, number):
             yield
     finally:
         seconds = time.perf_counter() - started

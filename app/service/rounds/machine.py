@@ -24,8 +24,8 @@ from app.service.rounds.history import known_clients
 from app.service.rounds.progress import Check, check_all
 from app.service.rounds.retention import delete_garbage, with_new_model
 from app.service.secure.phases import Outcome, Phases
-from app.telemetry import trace
 from app.telemetry.logs import WARNING, log_event
+from serverless_fl import tracing
 from serverless_fl.domain.errors import HelperRefused, HelperUnavailable
 from serverless_fl.domain.experiment import Config, Experiment, ExperimentState
 from serverless_fl.domain.ledger import LedgerEntry
@@ -56,7 +56,7 @@ class Rounds:
 
         Aggregations spend `budget`; without one the call gets a budget of its own.
         """
-        with trace.span("advance", experiment=experiment_id):
+        with tracing.span("advance", experiment=experiment_id):
             return await self._advance(experiment_id, check, budget or CallBudget(self.context))
 
     async def _advance(

@@ -8,7 +8,7 @@ import pytest
 from app.config import Settings
 from app.main import create_app
 from app.store.observed import observed
-from app.telemetry import trace
+from serverless_fl import tracing
 from tests.support.federation import ADMIN_KEY, Federation
 from tests.support.local_server import QuietHandler, serving
 
@@ -21,9 +21,9 @@ def spans():
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     exporter = InMemorySpanExporter()
-    trace.trace_with(sdk.SimpleSpanProcessor(exporter), "1.2.3")
+    tracing.trace_with(sdk.SimpleSpanProcessor(exporter), "1.2.3")
     yield exporter.get_finished_spans
-    trace.stop()
+    tracing.stop()
 
 
 async def test_a_commit_is_one_trace_down_to_the_store(store, spans):
@@ -48,7 +48,7 @@ async def test_a_commit_is_one_trace_down_to_the_store(store, spans):
         return [*(path(above) if above else []), span.name]
 
     paths = [path(span) for span in within]
-    assert [commit, "advance", "aggregate", "store blob get"] in paths
+    assert ["round", commit, "advance", "aggregate", "store blob get"] in paths
     (aggregation,) = [span for span in within if span.name == "aggregate"]
     assert dict(aggregation.attributes) == {"fl.experiment": experiment, "fl.round": 1}
     (health,) = [span for span in found if span.name == "GET /health"]
@@ -77,10 +77,10 @@ async def test_a_request_that_breaks_is_an_error_and_one_that_is_refused_is_not(
 
 
 async def test_without_a_tracer_nothing_is_made():
-    with trace.span("advance", experiment="x") as found:
+    with tracing.span("advance", experiment="x") as found:
         assert found is None
-    trace.flush()
-    trace.stop()
+    tracing.flush()
+    tracing.stop()
 
 
 async def test_the_name_of_the_service_is_the_operators(monkeypatch):
@@ -88,12 +88,12 @@ async def test_the_name_of_the_service_is_the_operators(monkeypatch):
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     exporter = InMemorySpanExporter()
-    trace.trace_with(sdk.SimpleSpanProcessor(exporter))
+    tracing.trace_with(sdk.SimpleSpanProcessor(exporter))
     try:
-        with trace.span("x"):
+        with tracing.span("x"):
             pass
     finally:
-        trace.stop()
+        tracing.stop()
     (span,) = exporter.get_finished_spans()
     assert span.resource.attributes["service.name"] == "hospital"
 
@@ -132,7 +132,7 @@ async def test_spans_reach_a_collector(tmp_path):
     assert b"store check" in sent
 
 
-@pytest.mark.parametrize(("variable", "seconds"), [("", trace.SECONDS), ("TRACES_", None)])
+@pytest.mark.parametrize(("variable", "seconds"), [("", tracing.SECONDS), ("TRACES_", None)])
 def test_a_collector_that_hangs_is_soon_given_up(monkeypatch, variable, seconds):
     """Each call of a serverless platform waits for it. The operator's own variable holds."""
     from opentelemetry.exporter.otlp.proto.http import trace_exporter
@@ -147,8 +147,8 @@ def test_a_collector_that_hangs_is_soon_given_up(monkeypatch, variable, seconds)
     if variable:
         monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{variable}TIMEOUT", "7")
     monkeypatch.setattr(trace_exporter, "OTLPSpanExporter", Exporter)
-    trace.start("http://127.0.0.1:9", "1")
-    trace.stop()
+    tracing.start("http://127.0.0.1:9", "1", "serverless-fl", "server,otel")
+    tracing.stop()
     assert given == [seconds]
 
 
@@ -160,4 +160,4 @@ def test_the_standard_variable_is_understood(monkeypatch):
 async def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "opentelemetry.sdk.trace.export", None)
     with pytest.raises(RuntimeError, match=r"pip install 'serverless-fl\[server,otel\]'"):
-        trace.start("http://127.0.0.1:9", "1")
+        tracing.start("http://127.0.0.1:9", "1", "serverless-fl", "server,otel")
