@@ -361,7 +361,7 @@ class _Federation:
         row = {
             "round": version,
             "seconds": self.clock.now - self._begun,
-            "usd": shown.cost.usd,
+            "usd": shown.cost.usd if shown.cost else None,
         }
         material = self.material
         if version % material.every == 0 or shown.state in TERMINAL:

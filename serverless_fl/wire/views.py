@@ -437,7 +437,7 @@ class ExperimentView(Answer):
     extensions: Listed[ExtensionView] = Field(
         [], max_length=MAX_EXTENSIONS, description="How often and when it got more rounds"
     )
-    cost: CostView
+    cost: CostView | None = Field(description="None where rounds are hidden: it tells of them")
     privacy: PrivacyView | None = Field(
         None, description="What the models have cost, if the mechanism keeps a ledger"
     )

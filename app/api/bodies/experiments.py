@@ -179,7 +179,9 @@ def _task_body(task: TaskName | None) -> views.TaskView | None:
     return None if task is None else views.TaskView(name=task.name, fingerprint=task.fingerprint)
 
 
-def _cost_body(found: ExperimentDetails) -> views.CostView:
+def _cost_body(found: ExperimentDetails) -> views.CostView | None:
+    if found.estimate is None:
+        return None
     usage, cost, prices = found.estimate.usage, found.estimate.cost, found.prices
     return views.CostView(
         usd=cost.usd,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from app.service.cost.metering import Estimate
 from app.service.data.left_out import LeftOut
 from serverless_fl.domain.experiment import Experiment, ExperimentState
-from serverless_fl.domain.prices import Cost, Prices, Usage
+from serverless_fl.domain.prices import Prices
 from serverless_fl.domain.records import Evaluation, ModelVersion, Refusal, Update
 from serverless_fl.domain.round import Round
 
@@ -63,7 +63,7 @@ class ExperimentDetails:
     always_refused: list[Refusal]
     left_out: list[LeftOut]
     evaluations: int
-    estimate: Estimate
+    estimate: Estimate | None  # None: hidden, as it tells who took part
     prices: Prices
     part_bytes: int
     direct: bool
@@ -87,7 +87,7 @@ class ExperimentDetails:
             history=[],
             always_refused=[],
             left_out=[],
-            estimate=Estimate(Usage(), Cost(usd=0.0, gb_seconds=0.0, items={})),
+            estimate=None,
         )
 
 

@@ -37,7 +37,7 @@ export function auditSection(id) {
   };
   const update = (view) => {
     if (!adminKey()) node.classList.add("hidden");
-    const now = adminKey() && `${view.state} ${view.enrolled} ${view.round} ${view.evaluations} ${view.cost.budget_usd}`;
+    const now = adminKey() && `${view.state} ${view.enrolled} ${view.round} ${view.evaluations} ${view.config.budget_usd}`;
     if (now && now !== seen) look();
     seen = now;
   };

@@ -45,6 +45,7 @@ export function costSection() {
   const draw = once(({ points, last }) => chart.update([{ name: t("estimated cost"), points }], { last }));
   const update = (view) => {
     node.classList.toggle("hidden", areHidden(view));
+    if (areHidden(view)) return;
     show({ cost: view.cost, state: view.state });
     const points = view.history.filter((r) => r.cost_usd !== null).map((r) => [r.number, r.cost_usd]);
     draw({ points, last: Math.max(view.round, 1) });

@@ -23,7 +23,7 @@ export function headSection(changed) {
   const update = (view) => {
     const { id, name, state, created_at, expires_at = null, origin = null, privacy = null } = view;
     const days = view.config.keep_days ?? null;
-    show({ id, name, state, created_at, expires_at, origin, privacy, days, actions: actionsFor(view), budget: view.cost.budget_usd });
+    show({ id, name, state, created_at, expires_at, origin, privacy, days, actions: actionsFor(view), budget: view.config.budget_usd });
     // The round's own section counts the time down, so this sentence leaves it out.
     const text = view.progress.replace(/, \d+ s left/, "");
     const wrong = troubles(view);

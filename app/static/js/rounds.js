@@ -2,8 +2,7 @@
 import { experimentPath, get } from "./api.js";
 
 /** Says whether the coordinator hides the rounds from this caller. Their costs and counts are unknown then, not 0. */
-export const areHidden = ({ config, round, current_round, history }) =>
-  config.selection === "secret" && round > 0 && !current_round && !history.length;
+export const areHidden = ({ cost }) => cost === null;
 
 const KEPT = 10; // a long experiment has more than a page should fetch
 

@@ -16,16 +16,16 @@ export function tilesSection() {
     const { config, history } = view;
     const received = history.reduce((sum, round) => sum + round.update_bytes, 0);
     const size = models[0]?.size ?? 0;
-    const shown = (tile) => (areHidden(view) ? [] : [tile]);
+    const hidden = areHidden(view);
     const sent = history.reduce((sum, round) => sum + round.accepted * size, 0);
     show([
       ...metricNames(view, models).slice(0, 2).map((metric) => [titleOf(metric), ...newest(view, models, metric)]),
       ...bestTile(view, models),
       [t("Round"), t("{n} of {all}", { n: count(view.round), all: count(config.rounds) }), plural(config.clients_per_round, "{n} client each", "{n} clients each")],
       [t("Clients"), t("{n} of {all}", { n: count(view.enrolled), all: count(config.clients) }), t("enrolled")],
-      ...shown([t("Cost on Lambda"), usd(view.cost.usd), budget(view.cost)]),
+      ...(hidden ? [] : [[t("Cost on Lambda"), usd(view.cost.usd), budget(view.cost)]]),
       ...privacyTile(view),
-      ...shown([t("Updates received"), bytes(received), t("at least {size} of models sent", { size: bytes(sent) })]),
+      ...(hidden ? [] : [[t("Updates received"), bytes(received), t("at least {size} of models sent", { size: bytes(sent) })]]),
     ]);
   };
   return { node, update };
