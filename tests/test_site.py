@@ -1,4 +1,4 @@
-"""The documents' site, as far as it can be seen without MkDocs: `make docs` checks all links."""
+"""The documents' site: its navigation, its links and anchors, and the hook that brings pages in."""
 
 from __future__ import annotations
 
@@ -37,6 +37,25 @@ def test_every_page_of_the_documents_is_in_the_navigation(pages):
     assert set(listed) == written | others | {pages.DECISIONS}
     for name in some(pages.FILES):
         assert (ROOT / name).is_file()
+
+
+def test_no_link_and_no_anchor_of_the_site_leads_nowhere(tmp_path, caplog):
+    """As `make docs`, but without Material's theme, whose 16,000 files nothing here needs."""
+    build = pytest.importorskip("mkdocs.commands.build")
+    from mkdocs.config import load_config
+
+    theme = tmp_path / "theme"
+    theme.mkdir()
+    (theme / "main.html").write_text("{{ page.content }}")
+    config = load_config(
+        str(ROOT / "mkdocs.yml"),
+        theme={"name": None, "custom_dir": str(theme), "locale": "en"},
+        plugins=[],
+        site_dir=str(tmp_path / "site"),
+    )
+    build.build(config)
+    assert [record.getMessage() for record in caplog.records if record.levelno > 20] == []
+    assert (tmp_path / "site/index.pt.html").is_file()
 
 
 @pytest.mark.parametrize(
