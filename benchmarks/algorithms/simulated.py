@@ -358,10 +358,11 @@ class _Federation:
         self.clock.wake()
 
     async def _measure(self, shown: ExperimentView, version: int) -> None:
+        assert shown.cost is not None  # the admin sees it
         row = {
             "round": version,
             "seconds": self.clock.now - self._begun,
-            "usd": shown.cost.usd if shown.cost else None,
+            "usd": shown.cost.usd,
         }
         material = self.material
         if version % material.every == 0 or shown.state in TERMINAL:
