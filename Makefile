@@ -4,7 +4,7 @@ override PYTHON := $(shell command -v python3.11 || command -v python3 || echo p
 endif
 BIN := .venv/bin
 ARGS ?=
-MAKEFLAGS += --jobs=2  # sets up two environments at the same time
+MAKEFLAGS += --jobs=2  # sets up two environments, and tests while it still checks types
 
 .PHONY: run test test-reversed conformance lint lint-style lint-types lint-floors lint-security audit format serve lambda-local openwhisk-local sam-validate
 .PHONY: dist dist-check sbom container-test mlflow-test bench bench-accuracy bench-load bench-platforms clean
@@ -17,7 +17,12 @@ run: .venv/ready  ## twenty clients train one model through a coordinator
 # settings are.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-test: .venv/ready .venv-sam/ready lint  ## everything that must hold
+# The tests start when the quick parts of lint are through. Types take half a minute of one core, and
+# the tests often wait.
+test: lint pytest  ## everything that must hold
+
+.PHONY: pytest
+pytest: .venv/ready .venv-sam/ready
 	$(PYTEST) $(ARGS)
 
 test-reversed: .venv/ready .venv-sam/ready  ## the same tests from last to first: no test may need another one

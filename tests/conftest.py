@@ -50,6 +50,11 @@ MEMORY = scratch.to_memory()
 subprocess.Popen = warm.ForkedCoordinator
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        warm.share()
+
+
 def pytest_unconfigure() -> None:
     warm.stop()
     if MEMORY is not None:
@@ -223,7 +228,7 @@ def undisturbed(tmp_path_factory, name, settings):
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
         if not saved.exists():
-            done = run(*settings, "--out", str(out), "--json")
+            done = run(*settings, "--out", str(out), "--json", DRAW_PLOTS="1")
             assert done.returncode == 0, done.stderr
             saved.write_text(json.dumps([done.stdout, done.stderr]), encoding="utf-8")
     stdout, stderr = json.loads(saved.read_bytes())

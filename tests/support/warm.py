@@ -6,7 +6,11 @@ It cannot show what a start shows: options of the interpreter, what is imported 
 reads from the environment as it is imported. Tests of these, and tests that look at a command's
 children, start Python anew: docs/decisions/0048-tests-fork-commands.md names them.
 
-The process is made by the first test that wants it, one a process of pytest-xdist.
+The process is made by the first test that wants it. The processes of pytest-xdist share one, which
+the process that starts them makes (`share`).
+
+A fork writes one dot in place of each plot, which would take half the time of a small run. Where
+DRAW_PLOTS is set, it draws.
 """
 
 from __future__ import annotations
@@ -35,6 +39,9 @@ from multiprocessing import util
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+from pydantic import BaseModel
+
 AVAILABLE = hasattr(os, "pidfd_open")  # Linux
 ROOT = Path(__file__).parents[2]
 LARGEST = 200_000  # bytes of a request
@@ -58,10 +65,11 @@ PATHS = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE")
 
 ANEW = subprocess.Popen
 
-address = ""  # of the warm process
+SHARED = "WARM_PROCESS"  # a variable: the address, for processes of pytest-xdist
+
+address = os.environ.pop(SHARED, "")  # of the warm process
 _open = ExitStack()
 _starting = threading.Lock()
-_started_with: dict[str, str] = {}  # what of its environment counts
 
 
 class Program(NamedTuple):
@@ -85,6 +93,9 @@ def program_of(arguments: object) -> Program | None:
 
 def early(environment) -> dict[str, str]:
     return {k: v for k, v in environment.items() if k.startswith(EARLY) and k not in PATHS}
+
+
+_started_with = early(os.environ) if address else {}  # what of its environment counts
 
 
 class Popen(ANEW):
@@ -187,8 +198,15 @@ def _start() -> str:
     return found
 
 
+def share() -> None:
+    """Start the warm process for this process and all that it starts from now on."""
+    global address  # noqa: PLW0603
+    if AVAILABLE:
+        os.environ[SHARED] = address = _start()
+
+
 def stop() -> None:
-    """End the warm process of this one."""
+    """End the warm process that this one has made."""
     global address  # noqa: PLW0603
     address = ""
     _open.close()
@@ -204,12 +222,24 @@ def main(number: int, found: str) -> None:
     for name in [*LIBRARIES, *_our_modules()]:
         with suppress(ImportError):  # a package of the operator's choice
             importlib.import_module(name)
+    _build_what_is_built_late()
     gc.collect()
     gc.freeze()  # a collection in a fork would copy the pages of all that is imported
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "a fork copies one thread"
     request, files = _serve(socket.socket(fileno=number))
     _become(request, files, base)
     _end_with(_code_of(Program(*request["program"])))
+
+
+def _build_what_is_built_late() -> None:
+    """Build the validators of our pydantic models, which each fork would build again."""
+    models = [BaseModel]
+    for model in models:
+        models += [each for each in model.__subclasses__() if each not in models]
+        if model.__module__.partition(".")[0] in OURS:
+            model.model_rebuild()
+    arguments = importlib.import_module("client_sdk.cli.arguments")
+    arguments.make_parser()
 
 
 def _our_modules() -> list[str]:
@@ -285,6 +315,12 @@ def _become(request: dict, files: list[int], base: list[str]) -> None:
     _forget_ours()
     sys.argv = list(program.words) if program.kind != "-c" else ["-c", *program.words[1:]]
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    if "DRAW_PLOTS" not in os.environ:
+        importlib.import_module("matplotlib.figure").Figure.savefig = _draw_a_dot
+
+
+def _draw_a_dot(_figure: object, file: io.BytesIO, **_given: object) -> None:
+    Image.new("RGB", (1, 1)).save(file, format="PNG")
 
 
 def _open_streams() -> None:
