@@ -34,6 +34,8 @@ PREFIX = "FL_"
 ADMIN_KEY_CHARACTERS = 16  # at least
 MOST_WEBHOOKS = 5
 OF_OTHERS = frozenset({"FL_ENROL_KEY"})  # the SDK reads it, perhaps on the same machine
+# Of ONNX Runtime Web: its code, and its WebAssembly.
+ONNX_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 
 
 class BadSettings(RuntimeError):
@@ -222,6 +224,11 @@ class Settings(BaseSettings):
         description="The path that a gateway puts before the coordinator's own paths and does not "
         "remove, such as /federated",
     )
+    onnx_dir: Path | None = Field(
+        None,
+        description="A folder with two files of the npm package onnxruntime-web, "
+        f"{' and '.join(ONNX_FILES)}: the page then tries exported models (docs/coordinator.md)",
+    )
     max_experiments: int = Field(
         Limits.max_experiments,
         ge=1,
@@ -308,6 +315,14 @@ class Settings(BaseSettings):
         if not (key.isascii() and key.isprintable()):
             raise ValueError("must hold only printable ASCII characters, as an HTTP header does")
         return SecretStr(key)
+
+    @field_validator("onnx_dir")
+    @classmethod
+    def _with_its_files(cls, value: Path | None) -> Path | None:
+        lacking = [name for name in ONNX_FILES if value and not (value / name).is_file()]
+        if lacking:
+            raise ValueError(f"must be a folder with {' and '.join(lacking)}")
+        return value
 
     @field_validator("keys")
     @classmethod

@@ -138,6 +138,7 @@ def create_app(settings: Settings | None = None, *, callers_known: bool = False)
     )
     app.state.live = live = Live(settings.live)
     app.state.public_views = settings.public_views
+    app.state.onnx_dir = settings.onnx_dir
     app.state.reading = ConcurrentParts()
     errors.install(app)
     app.state.certificates = ClientCertificates(

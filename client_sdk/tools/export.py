@@ -21,7 +21,7 @@ from client_sdk.task.model_file import TABLE, read_metadata
 from client_sdk.task.task import Task
 from client_sdk.tools.export_table import table_graph
 from client_sdk.tools.exporters import exporter_named
-from client_sdk.tools.exporters.exporter import Graph
+from client_sdk.tools.exporters.exporter import SCALING, Graph, scaling
 from client_sdk.tools.predict import Classifier
 
 _INPUT = "images: float32 [batch, {}, {}, {}] in [0, 1], {}"
@@ -125,6 +125,7 @@ def describe(found: dict[str, str], known: Classifier, normalise: bool) -> dict[
         "mean": json.dumps(known.about.mean),
         "std": json.dumps(known.about.std),
         "white": "1.0",
+        SCALING: scaling(normalise),
         "input": _INPUT.format(spec.in_channels, spec.height, spec.width, how),
         "output": "logits: float32 [batch, classes]; their softmax gives probabilities",
     }

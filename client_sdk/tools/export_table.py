@@ -13,7 +13,7 @@ from client_sdk.errors import DataError
 from client_sdk.task import weights_file
 from client_sdk.task.model_file import read_metadata
 from client_sdk.task.own_data.table_task import TableTask
-from client_sdk.tools.exporters.exporter import Graph
+from client_sdk.tools.exporters.exporter import SCALING, Graph, scaling
 
 _RAW = "as they are, NaN where one is missing: the graph scales them"
 _SCALED = "numbers scaled by their mean and deviation, and 0 where one is missing"
@@ -57,6 +57,7 @@ def table_graph(data: bytes, normalise: bool) -> Graph:
     number = "one number" if normalise else "one number, scaled by the label's mean and deviation"
     about = {
         **{name: text for name, text in sorted(read_metadata(data).items()) if name != "format"},
+        SCALING: scaling(normalise),
         "inputs": json.dumps(schema.inputs, ensure_ascii=False),
         "input": f"rows: float32 [batch, {len(schema.inputs)}], "
         f"{_RAW if normalise else _SCALED}; a category is a 1 among zeros",

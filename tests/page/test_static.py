@@ -8,10 +8,11 @@ import re
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from app.api.routes.assets import FOLDER, Assets
 from app.api.routes.page import assets
-from app.config import Settings
+from app.config import ONNX_FILES, Settings
 from app.main import create_app
 from tests.support.federation import ADMIN_KEY
 from tests.support.plain_http import bearer
@@ -109,3 +110,45 @@ async def test_the_key_is_checked_without_changing_anything(federation):
     for key, status in [(ADMIN_KEY, 204), ("another", 401)]:
         answer = await federation.http.get("/v1/key", headers=bearer(key))
         assert answer.status_code == status
+
+
+@pytest.fixture
+async def with_onnx(tmp_path):
+    for name in ONNX_FILES:
+        (tmp_path / name).write_bytes(name.encode() * 99)
+    app = create_app(Settings(admin_key=ADMIN_KEY, onnx_dir=tmp_path))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as http:
+        yield http, tmp_path
+
+
+KINDS = ("text/javascript; charset=utf-8", "application/wasm")
+
+
+async def test_the_operators_runtime_is_served_and_its_page_may_run_it(with_onnx):
+    http, folder = with_onnx
+    page = await http.get("/")
+    assert "script-src 'self' 'wasm-unsafe-eval'" in page.headers["content-security-policy"]
+    assert 'data-onnx="on"' in page.text
+    for name, kind in zip(ONNX_FILES, KINDS, strict=True):
+        file = await http.get(f"/static/onnx/{name}")
+        assert (file.status_code, file.headers["content-type"]) == (200, kind)
+        assert (file.content, file.headers["content-encoding"]) == (name.encode() * 99, "gzip")
+        assert file.headers["cache-control"] == "no-cache"
+        known = {"If-None-Match": file.headers["etag"]}
+        assert (await http.get(f"/static/onnx/{name}", headers=known)).status_code == 304
+    (folder / "key").write_text("secret")
+    for name in ("key", "..%2fkey", "ort.js"):
+        assert (await http.get(f"/static/onnx/{name}")).status_code == 404
+
+
+async def test_without_a_runtime_the_page_runs_no_other_code(http):
+    assert 'data-onnx="off"' in (await http.get("/")).text
+    assert (await http.get(f"/static/onnx/{ONNX_FILES[0]}")).status_code == 404
+
+
+def test_a_folder_without_the_runtime_is_refused(tmp_path):
+    (tmp_path / ONNX_FILES[0]).touch()
+    with pytest.raises(ValidationError, match=f"must be a folder with {ONNX_FILES[1]}"):
+        Settings(admin_key=ADMIN_KEY, onnx_dir=tmp_path)

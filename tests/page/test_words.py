@@ -28,6 +28,8 @@ NOT_WORDS = {
     *("Authorization", "Bearer {}", "Content-Type", "Idempotency-Key", "Range", "Retry-After"),
     *("KiB", "MiB", "GiB", "TiB", "header nav", "too short", "initial weights"),
     *("A seed's text has at most 128 bytes.", "python3 -m venv .venv && .venv/bin/pip install {}"),
+    ".venv/bin/serverless-fl export --model FILE --out model.onnx",
+    ".venv/bin/serverless-fl export --model FILE --task MODULE:NAME --like INPUTS --out model.onnx",
     *("END OF THE CERTIFICATE", "cat > {} <<'END OF THE CERTIFICATE'"),
 }
 NUMBER = re.compile(r"\{(\w+)\}")

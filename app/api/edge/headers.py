@@ -13,6 +13,8 @@ PAGE_POLICY = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "object-src 'none'"
 )
+# For the page that runs exported models: their runtime is WebAssembly.
+ONNX_POLICY = f"{PAGE_POLICY}; script-src 'self' 'wasm-unsafe-eval'"
 YEAR = 365 * 86400
 
 _ALWAYS: tuple[Header, ...] = (

@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import importlib.util
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from fastapi import Request, Response
@@ -21,6 +21,8 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".wasm": "application/wasm",
 }
 FOR_GOOD = "public, max-age=31536000, immutable"
 ASK_FIRST = "no-cache"
@@ -84,6 +86,15 @@ class Assets:
         for key, value in values.items():
             text = text.replace("{{" + key + "}}", value)
         return Asset(text.encode(), TYPES[".html"])
+
+
+@cache
+def onnx_runtime(folder: Path, name: str) -> Asset:
+    """Read a file of ONNX Runtime Web from the operator's folder, and compress it."""
+    path = folder / name
+    asset = Asset(path.read_bytes(), TYPES[path.suffix])
+    _ = asset.zipped
+    return asset
 
 
 def _swagger_ui() -> list[Path]:

@@ -27,7 +27,8 @@ export function readModel(data) {
   if (!fits || classes.length !== spec.classes || mean.length !== spec.in_channels || std.length !== spec.in_channels) {
     throw new Error(t("The model’s tensors are not those of the network that it describes."));
   }
-  return { ...about, weights };
+  const model = { ...about, weights };
+  return { ...model, run: (picture) => forward(model, picture) };
 }
 
 /** The shapes of the picture, and of the output of each convolution with its pool. */
@@ -89,13 +90,4 @@ function dense(x, weight, bias) {
     for (let i = 0; i < x.length; i += 1) sum += x[i] * weight[row * x.length + i];
     return sum;
   });
-}
-
-/** `[[class, probability], ...]`, the most probable first. */
-export function classify(model, picture) {
-  const logits = forward(model, picture);
-  const highest = Math.max(...logits);
-  const shares = Array.from(logits, (v) => Math.exp(v - highest));
-  const total = shares.reduce((a, b) => a + b, 0);
-  return model.classes.map((name, at) => [String(name), shares[at] / total]).sort((a, b) => b[1] - a[1]);
 }

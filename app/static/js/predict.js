@@ -1,11 +1,13 @@
-// Tries the newest model on a drawing, a picture or a row of a table, in this tab: nothing of it leaves the tab.
-import { classify, readModel } from "./cnn.js";
+// Tries a model on a drawing, a picture or a row of a table, in this tab: nothing of it leaves the tab.
+import { readModel } from "./cnn.js";
 import { card, h, keyed, once } from "./dom.js";
 import { fetchModel } from "./download.js";
 import { bytes, percent } from "./format.js";
 import { adminKey } from "./key.js";
+import { offered, readOnnx } from "./onnx.js";
 import { fitOf, framesDigits, inputOf } from "./picture.js";
 import { PRESETS } from "./presets.js";
+import { ranked } from "./ranking.js";
 import { rowForm } from "./row.js";
 import { readTableModel } from "./table.js";
 import { t } from "./words.js";
@@ -14,6 +16,9 @@ const SIDE = 280;
 const PEN = 24;
 const LARGEST = 1024; // the most pixels of a picture's longer side
 const SIXTEEN_BITS = t("This picture has 16 bits a channel, of which a browser shows 8: the SDK's command predict reads it.");
+
+const EXPORT = ".venv/bin/serverless-fl export --model FILE --out model.onnx";
+const EXPORT_TASK = ".venv/bin/serverless-fl export --model FILE --task MODULE:NAME --like INPUTS --out model.onnx";
 
 const TABLES = new Set(["table-linear", "table-mlp"]);
 const NETWORKS = new Set(Object.values(PRESETS).map((preset) => preset.model));
@@ -29,24 +34,70 @@ export function predictSection(id) {
     h("label", { for: "predict-file" }, t("Draw, or choose a picture")), file, h("div.row", {}, clear), result));
   const loading = h("div.row", {}, load);
   const row = h("div");
-  const node = card(t("Try the model"), note, loading, desk, row);
+  const exported = h("input", { type: "file", id: "predict-onnx", accept: ".onnx", "aria-describedby": "predict-onnx-help" });
+  const command = h("code");
+  const node = card(t("Try the model"), note, loading, offered
+    ? h("div.field", {}, h("label", { for: "predict-onnx" }, t("An exported model (ONNX): choose its file, or drop it here")), exported,
+      h("p.muted.small", { id: "predict-onnx-help" }, t("It is read in this tab, and goes nowhere. This makes it:"), " ", command))
+    : h("p.muted.small", {}, t("Exported models (ONNX) can be tried here once the coordinator has ONNX Runtime Web’s files: its operator sets FL_ONNX_DIR.")), desk, row);
   let tables = false; // the task is one of tables
+  let dataset = "";
   let model = null;
   let newest = null;
   let told = ""; // the text about the loaded model
+  let turn = 0; // of guesses: a later one may be there earlier
 
-  const guess = (picture = canvas) => {
-    const guesses = classify(model, inputOf(picture, model)).slice(0, 3);
+  const guess = async (picture = canvas) => {
+    const mine = (turn += 1);
+    const logits = await model.run(inputOf(picture, model));
+    if (mine !== turn) return;
+    const guesses = ranked(model.classes, logits).slice(0, 3);
     keyed(result, guesses, ([name]) => name, ([name, share]) => h("li", {}, h("b", {}, name),
       h("progress", { max: 1, value: share, "aria-label": t("Probability of {name}", { name }) }), h("span.num", {}, percent(share))));
   };
   const wipe = () => {
+    turn += 1;
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.fillStyle = "white"; // the paper, in both themes
     context.fillRect(0, 0, SIDE, SIDE);
     result.replaceChildren();
     file.value = "";
   };
+  const takePicture = (found, text) => {
+    fitOf(found);
+    model = found;
+    told = framesDigits(model) ? `${text} ${t("Of a photograph, the SDK's command predict leaves out shades and lines; this page does not.")}` : text;
+    note.textContent = told;
+    row.replaceChildren();
+    desk.classList.remove("hidden");
+    wipe();
+  };
+  const takeTable = (form, text) => {
+    told = text;
+    note.textContent = told;
+    desk.classList.add("hidden");
+    row.replaceChildren(form);
+  };
+  const open = async (chosen) => {
+    note.textContent = t("Loading …");
+    try {
+      const { picture, table, ask } = await readOnnx(new Uint8Array(await chosen.arrayBuffer()), dataset);
+      const about = { file: chosen.name };
+      if (table) return takeTable(rowForm(table, ask), t("{file} is in this tab. What you type stays here. An empty field counts as missing.", about));
+      takePicture(picture, [t("{file} is in this tab. What you draw stays here.", about),
+        !picture.says && t("It does not say how pixels are scaled: they go in as numbers from 0 to 1.")].filter(Boolean).join(" "));
+    } catch (error) {
+      note.textContent = error.message;
+    }
+  };
+  if (offered) {
+    exported.addEventListener("change", () => exported.files.length && open(exported.files[0]));
+    node.addEventListener("dragover", (event) => event.preventDefault());
+    node.addEventListener("drop", (event) => {
+      event.preventDefault();
+      if (event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
+    });
+  }
   drawing(canvas, () => guess());
   clear.addEventListener("click", wipe);
   file.addEventListener("change", async () => {
@@ -60,7 +111,7 @@ export function predictSection(id) {
     try {
       const picture = await read(chosen);
       show(picture, canvas);
-      guess(picture);
+      await guess(picture);
       note.textContent = told;
     } catch {
       note.textContent = t("This file cannot be read as a picture.");
@@ -71,19 +122,12 @@ export function predictSection(id) {
     try {
       const { version } = newest;
       if (tables) {
-        row.replaceChildren(rowForm(readTableModel(await fetchModel(id, newest))));
-        note.textContent = t("Model {version} is in this tab. What you type stays here. An empty field counts as missing.", { version });
-        load.disabled = false;
-        return;
+        takeTable(rowForm(readTableModel(await fetchModel(id, newest))),
+          t("Model {version} is in this tab. What you type stays here. An empty field counts as missing.", { version }));
+      } else {
+        const found = readModel(await fetchModel(id, newest));
+        takePicture(found, t("Model {version} of {data} is in this tab. What you draw stays here.", { version, data: found.dataset || t("its data set") }));
       }
-      const found = readModel(await fetchModel(id, newest));
-      fitOf(found);
-      model = found;
-      told = t("Model {version} of {data} is in this tab. What you draw stays here.", { version, data: model.dataset || t("its data set") });
-      if (framesDigits(model)) told += ` ${t("Of a photograph, the SDK's command predict leaves out shades and lines; this page does not.")}`;
-      note.textContent = told;
-      desk.classList.remove("hidden");
-      wipe();
     } catch (error) {
       note.textContent = error.message;
     }
@@ -99,12 +143,17 @@ export function predictSection(id) {
     const { task } = view;
     const pictures = !task || NETWORKS.has(task.name); // an old file names no task
     tables = Boolean(task) && TABLES.has(task.name);
+    dataset = view.config.dataset;
     loading.classList.toggle("hidden", !pictures && !tables);
+    command.textContent = pictures || tables ? EXPORT : EXPORT_TASK;
+    if (told || note.textContent) return;
     if (tables) {
-      if (!row.firstChild && !note.textContent) note.textContent = t("Fill in a row, and see what the newest model says of it.");
+      note.textContent = t("Fill in a row, and see what the newest model says of it.");
+    } else if (!pictures && offered) {
+      note.textContent = t("This page has networks for pictures and tables. For {task}, choose an exported model.", { task: task.name });
     } else if (!pictures) {
       note.textContent = t("This page tries networks for pictures and tables. For {task}, download a model below and give it to the command: .venv/bin/serverless-fl predict --model FILE with your table or your own task’s input.", { task: task.name });
-    } else if (!model && !note.textContent) {
+    } else {
       note.textContent = t("Draw a digit, say, and see what the newest model takes it for.");
     }
   };

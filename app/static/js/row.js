@@ -7,8 +7,8 @@ import { t } from "./words.js";
 const SHOWN = 5; // classes
 const MOST = 300; // columns of a form that somebody fills in
 
-/** The form for a model of `readTableModel`. Throws Error if it would be too long. */
-export function rowForm(model) {
+/** The form for a table of `readTableModel`; `ask(values)` answers, perhaps later. Throws Error if it would be too long. */
+export function rowForm(model, ask = (values) => answer(model, values)) {
   if (model.columns.length > MOST) {
     throw new Error(t("The table has {n} columns, too many for a form: give the model to .venv/bin/serverless-fl predict.", { n: model.columns.length }));
   }
@@ -17,10 +17,13 @@ export function rowForm(model) {
   const form = h("form.filled", { onsubmit: (event) => event.preventDefault() },
     h("div.fields", {}, controls.map(([name, control]) =>
       h("div.field", {}, h("label", { for: control.id }, name), control))), result);
-  form.addEventListener("input", () => {
+  let turn = 0;
+  form.addEventListener("input", async () => {
+    const mine = (turn += 1);
     const values = Object.fromEntries(controls.map(([name, control]) => [name, valueOf(control)]));
     const filled = Object.values(values).some((value) => value !== null);
-    show(result, model.label.name, filled ? answer(model, values) : { classes: [] });
+    const found = filled ? await ask(values) : { classes: [] };
+    if (mine === turn) show(result, model.label.name, found);
   });
   return form;
 }

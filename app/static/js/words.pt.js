@@ -18,6 +18,7 @@ export default {
   "Agreed columns": "Colunas combinadas",
   "All of them": "Todos",
   "always": "sempre",
+  "An exported model (ONNX): choose its file, or drop it here": "Um modelo exportado (ONNX): escolha o arquivo, ou solte-o aqui",
   "another": "outro",
   "Another operator’s helper knows the masks, and together the two could see each update. Its fingerprint: {fingerprint}.":
     "O ajudante de outro operador conhece as máscaras, e juntos os dois poderiam ver cada atualização. A impressão digital dele: {fingerprint}.",
@@ -128,6 +129,8 @@ export default {
   "examples that a party may declare": "exemplos que uma parte pode declarar",
   "Experiment": "Experimento",
   "Experiments": "Experimentos",
+  "Exported models (ONNX) can be tried here once the coordinator has ONNX Runtime Web’s files: its operator sets FL_ONNX_DIR.":
+    "Modelos exportados (ONNX) podem ser experimentados aqui quando o coordenador tiver os arquivos do ONNX Runtime Web: quem o opera define FL_ONNX_DIR.",
   "failed": "falhou",
   "Federated learning": "Aprendizado federado",
   "Fill in a row, and see what the newest model says of it.":
@@ -148,8 +151,11 @@ export default {
   "is deleted on {when}": "será apagado em {when}",
   "It cannot be started again. Its models stay and can be downloaded.":
     "Não pode ser iniciado de novo. Os modelos ficam e podem ser baixados.",
+  "It does not say how pixels are scaled: they go in as numbers from 0 to 1.":
+    "Ele não diz como escalar os pixels: eles entram como números de 0 a 1.",
   "It goes on with its next round; its clients come back within minutes.":
     "Continua com a próxima rodada; os clientes voltam em minutos.",
+  "It is read in this tab, and goes nowhere. This makes it:": "Ele é lido nesta aba e não vai a lugar nenhum. Isto o faz:",
   "It must be above the estimated cost. Left empty, it stays as it is.":
     "Deve ser maior que o custo estimado. Vazio, fica como está.",
   "It must have room for another round. Left empty, it stays as it is.":
@@ -230,6 +236,7 @@ export default {
   "nothing spent": "nada gasto",
   "nothing spent yet": "nada gasto ainda",
   "Now {wanted}: there are {most} clients.": "Agora {wanted}: há {most} clientes.",
+  "number {n}": "número {n}",
   "of a budget of {budget}, at which it pauses.": "de um orçamento de {budget}, no qual o experimento pausa.",
   "Of a photograph, the SDK's command predict leaves out shades and lines; this page does not.":
     "De uma fotografia, o comando predict do SDK retira sombras e linhas; esta página não.",
@@ -237,6 +244,7 @@ export default {
   "of {budget}; an estimate": "de {budget}; uma estimativa",
   "Once, in an empty folder with the file {wheel}. The package is on no public index: whoever runs the coordinator makes this file with “make dist” and hands it on.":
     "Uma vez, em uma pasta vazia com o arquivo {wheel}. O pacote não está em nenhum índice público: quem opera o coordenador faz este arquivo com “make dist” e o entrega.",
+  "ONNX Runtime cannot read this model: {why}": "O ONNX Runtime não consegue ler este modelo: {why}",
   "others": "outros",
   "parties’ own": "das próprias partes",
   "Pause it": "Pausar",
@@ -314,6 +322,7 @@ export default {
   "The connection is lost; trying again.": "A conexão caiu; tentando de novo.",
   "The coordinator answered {status}.": "O coordenador respondeu {status}.",
   "The coordinator does not answer.": "O coordenador não responde.",
+  "The coordinator does not give out the files of ONNX Runtime Web.": "O coordenador não entrega os arquivos do ONNX Runtime Web.",
   "The enrolment key in it is a secret: hand it on in private.":
     "A chave de inscrição é um segredo: entregue-a em particular.",
   "The experiment goes on.": "O experimento continua.",
@@ -344,6 +353,8 @@ export default {
     "Os tensores do modelo não são os da rede que ele descreve.",
   "The open round is brought to its end, and no other one is opened until you resume it.":
     "A rodada aberta vai até o fim, e nenhuma outra se abre até você o retomar.",
+  "The page has forms for pictures and for rows of numbers; the input of this model is {input}.":
+    "A página tem formulários para imagens e para linhas de números; a entrada deste modelo é {input}.",
   "The parties bring data of their own": "As partes trazem os seus próprios dados",
   "The parties have not fixed the means of the columns yet: take a model of a later round.":
     "As partes ainda não fixaram as médias das colunas: tome um modelo de uma rodada posterior.",
@@ -364,8 +375,11 @@ export default {
   "This is no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----.":
     "Isto não é um certificado em PEM, que começa com -----BEGIN CERTIFICATE-----.",
   "This is not a safetensors file.": "Isto não é um arquivo safetensors.",
+  "This is not an ONNX file.": "Isto não é um arquivo ONNX.",
   "This is not the coordinator's admin key.": "Esta não é a chave de administrador do coordenador.",
   "This needs the admin key.": "Isto precisa da chave de administrador.",
+  "This page has networks for pictures and tables. For {task}, choose an exported model.":
+    "Esta página tem redes para imagens e tabelas. Para {task}, escolha um modelo exportado.",
   "This page makes the initial weights of the two-layer CNN from the setting “seed”. Each party holds the whole set and trains on a shard of it.":
     "Esta página faz os pesos iniciais da CNN de duas camadas a partir da configuração “seed”. Cada parte tem o conjunto inteiro e treina com um pedaço dele.",
   "This page tries networks for pictures and tables. For {task}, download a model below and give it to the command: .venv/bin/serverless-fl predict --model FILE with your table or your own task’s input.":
@@ -408,6 +422,9 @@ export default {
   "{all} examples of {n} client": "{all} exemplos de {n} cliente",
   "{all} examples of {n} clients": "{all} exemplos de {n} clientes",
   "{client} is revoked.": "{client} foi revogado.",
+  "{file} is in this tab. What you draw stays here.": "{file} está nesta aba. O que você desenha fica aqui.",
+  "{file} is in this tab. What you type stays here. An empty field counts as missing.":
+    "{file} está nesta aba. O que você digita fica aqui. Um campo vazio conta como ausente.",
   "{least} to {most} each, the largest {share} of all": "{least} a {most} cada, o maior com {share} do total",
   "{metric} by round": "{metric} por rodada",
   "{metric} of model {version} on each client’s own held-out data: mean {mean}, worst {worst} ({client}), spread {spread} ({n} clients).":

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+SCALING = "scaling"  # the key of the metadata that says who scales the inputs
+
+
+def scaling(normalise: bool) -> str:
+    """Say in a word for programs who scales the inputs: the graph itself, or its caller."""
+    return "graph" if normalise else "caller"
+
+
 @dataclass(frozen=True)
 class Graph:
     """A network, inputs to trace it with, the names of its input and output, and the metadata.

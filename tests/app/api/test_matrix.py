@@ -154,6 +154,7 @@ ANNOUNCE = {"parts": [{"number": 0, "sha256": SHA256, "size": len(DATA)}]}
 ROWS: dict[tuple[str, str], Row] = {
     ("GET", "/"): Row(all_of(200)),
     ("GET", "/static/{digest}/{name:path}"): Row(all_of(200)),
+    ("GET", "/static/onnx/{name}"): Row(all_of(404)),  # 404: the operator has provided none
     ("GET", "/health"): Row(all_of(200)),
     ("GET", "/ready"): Row(all_of(200)),
     ("GET", "/metrics"): Row(all_of(200)),
