@@ -1,6 +1,6 @@
 """What secure aggregation costs a client and the coordinator: processor seconds, and bytes.
 
-python -m benchmarks.secure_aggregation [--weights N] [--cohorts 10 100 200] [--bits 32] [--helper]
+python -m benchmarks.secure_aggregation [--weights N] [--cohorts 10 100 1000] [--bits 32] [--helper]
 
 It runs the arithmetic of a round without a network or a store: the keys, boxes and masks of one
 client, and the whole unmasking at the coordinator, with shares of all clients for each share of
@@ -129,7 +129,7 @@ def measure_helper(cohort: int, weights: int, bits: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--weights", type=int, default=1_700_000)
-    parser.add_argument("--cohorts", type=int, nargs="+", default=[10, 100, 200])
+    parser.add_argument("--cohorts", type=int, nargs="+", default=[10, 100, 200, 1000])
     parser.add_argument("--bits", type=int, choices=[16, 32], default=32)
     parser.add_argument("--helper", action="store_true", help="the mode `helper`")
     asked = parser.parse_args()
