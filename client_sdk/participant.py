@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from client_sdk.api.client import CoordinatorClient
+from client_sdk.data.holdout import hold_out
 from client_sdk.data.seeds import derive_seed
 from client_sdk.errors import (
     ClientError,
@@ -20,6 +21,7 @@ from client_sdk.errors import (
     StateConflict,
     TrainingFailed,
 )
+from client_sdk.memory.example_ledger import ExampleLedger
 from client_sdk.memory.half import Half, KeptHalf, NoHalf
 from client_sdk.memory.memory import Memory
 from client_sdk.task import metrics, shards
@@ -32,6 +34,9 @@ from serverless_fl.domain.agreement import ColumnSums
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import ASKED, WEIGHTS, Config
 from serverless_fl.domain.records import slot_named
+from serverless_fl.privacy import Mechanism
+from serverless_fl.privacy.dp_sgd import DpSgd
+from serverless_fl.privacy.examples import EXAMPLE_EPSILON
 from serverless_fl.privacy.secure.context import Refused
 from serverless_fl.privacy.secure.graph import FEWEST
 from serverless_fl.privacy.sending import Sending
@@ -129,6 +134,7 @@ class Terms:
     part_bytes: int
     direct: bool
     fine_tune_epochs: int = 0
+    private: bool = False  # metrics stay here
 
 
 class Participant:
@@ -146,11 +152,12 @@ class Participant:
     its secrets of the newest attempt there. With `min_participants` it takes part under secure
     aggregation alone, and helps to open no sum of fewer clients' updates; with `require_secure` it
     asks for secure aggregation in any case, and with `max_epsilon` for differential privacy that
-    spends no more. Each task is checked. `accepted` is the digest of an offer (`read_offer`): a
-    participant does not enrol in another one. It signs its keys with its `identity`; with `pins` it
-    takes part under secure aggregation alone, and with nobody who is not pinned (`read_identity`,
-    `read_pins`). `agreed` are the settings that this party has accepted (`Offer.config`; with
-    `accepted` those of the offer): it refuses a task with others, and another helper.
+    spends no more: with DP-SGD by its own ledger, which `memory` keeps. Each task is checked.
+    `accepted` is the digest of an offer (`read_offer`): a participant does not enrol in another
+    one. It signs its keys with its `identity`; with `pins` it takes part under secure aggregation
+    alone, and with nobody who is not pinned (`read_identity`, `read_pins`). `agreed` are the
+    settings that this party has accepted (`Offer.config`; with `accepted` those of the offer): it
+    refuses a task with others, and another helper.
     The coordinator calls `wake_address` when a round waits for this participant, for clients that
     take single turns. `labels` counts the examples of each label among those at some places: a
     party that gives it agrees that everybody sees the counts, if the experiment asks for them.
@@ -279,8 +286,10 @@ class Participant:
     async def _known_terms(self) -> Terms:
         if self._terms is None:  # the client never trained
             view = await self._client.experiment(self.experiment_id)
-            epochs = view.config.fine_tune_epochs
-            self._terms = Terms(view.config.seed, view.part_bytes, view.direct, epochs)
+            epochs, private = view.config.fine_tune_epochs, _dp_sgd(view.config.privacy)
+            self._terms = Terms(
+                *(view.config.seed, view.part_bytes, view.direct, epochs, private is not None)
+            )
         return self._terms
 
     async def run(self) -> Done:
@@ -401,7 +410,10 @@ class Participant:
                 self._report("evaluated", 0, f"{shown} of {examples} held-out examples")
 
     async def _measure(self, trainer: Evaluator, version: int) -> tuple[int, dict[str, float]]:
-        """The number of held-out examples, and the metrics that the client reported of them."""
+        """The number of held-out examples, and their metrics, which the client has reported.
+
+        With DP-SGD they stay here.
+        """
         terms, weights = await self._known_terms(), await self.model(version)
         if terms.fine_tune_epochs:
             result = await self._fine_tune(weights)
@@ -409,7 +421,7 @@ class Participant:
             result = await trainer.evaluate(self.id, self._indices, weights, terms.seed)
         examples = metrics.whole(result.examples, "number of held-out examples")
         found = self._sendable(result.metrics, 0)
-        if examples:
+        if examples and not terms.private:
             await self._client.report_evaluation(self.experiment_id, version, examples, found)
         return examples, found
 
@@ -427,8 +439,10 @@ class Participant:
 
     async def _take_part(self, task: Train) -> None:
         """Train for one round and upload the update. Raises what no other round could mend."""
-        told = task.training
-        self._terms = Terms(told.seed, task.part_bytes, task.direct, told.fine_tune_epochs)
+        told, private = task.training, _dp_sgd(task.told_privacy.privacy)
+        self._terms = Terms(
+            *(told.seed, task.part_bytes, task.direct, told.fine_tune_epochs, private is not None)
+        )
         await self._require_terms(task)
         self._report("training", task.round)
         half: Half = NoHalf(task)
@@ -438,11 +452,14 @@ class Participant:
             half = await self._half(task, weights)
             with tracing.span("train"):
                 update = await half.train(self._trainer, self.id, self._indices, weights)
+            worth = _worth(update.metrics)
+            if private is not None:
+                update = await asyncio.to_thread(self._charged, update, private)
             examples = metrics.whole(update.num_examples, "number of examples")
             if task.update_encoding in MASKED_ENCODINGS:
                 with tracing.span("upload"):
                     await self._send_masked(task, weights, update, examples)
-                self._report("uploaded", task.round, _worth(update.metrics))
+                self._report("uploaded", task.round, worth)
                 return
             most = task.part_bytes
             data = await asyncio.to_thread(self._to_send, weights, update.weights, task)
@@ -474,7 +491,7 @@ class Participant:
             self._report("refused", task.round, error.detail)
         else:
             await asyncio.to_thread(half.accept)
-            self._report("uploaded", task.round, _worth(update.metrics))
+            self._report("uploaded", task.round, worth)
 
     async def _require_terms(self, task: Train) -> None:
         """Raise DataError for a task that this client does not know, or does not want."""
@@ -487,10 +504,36 @@ class Participant:
             raise DataError(_unknown(f"sends models as {task.download_encoding}"))
         if self._agreed is not None and (fault := task_fault(self._agreed, task)):
             raise DataError(fault)
-        if self._limits.max_epsilon is not None:
+        if (private := _dp_sgd(task.told_privacy.privacy)) is not None:
+            fault = await asyncio.to_thread(self._example_fault, private, task.training)
+            if fault is not None:
+                raise DataError(fault)
+        elif self._limits.max_epsilon is not None:
             view = await self._client.experiment(self.experiment_id, task.round)
             if fault := self._limits.epsilon_fault(view):
                 raise DataError(fault)
+
+    def _example_fault(self, private: DpSgd, training: Training) -> str | None:
+        """Say why this client's examples must not be trained on; None if they may."""
+        seed = derive_seed(training.seed, "holdout", self.id)
+        trained, _ = hold_out(self._indices, seed)
+        most = self._limits.max_epsilon
+        return ExampleLedger(self._memory).fault(private, training, len(trained), most)
+
+    def _charged(self, update: LocalUpdate, private: DpSgd) -> LocalUpdate:
+        """The update to send, once its cost stands in the ledger. Raises TrainingFailed.
+
+        In place of its metrics, which have no noise, it has the epsilon that this client's examples
+        have cost by now.
+        """
+        if update.spent is None:
+            raise TrainingFailed(
+                "The experiment asks for privacy dp-sgd, and this trainer does not say what its "
+                "training has spent (LocalUpdate.spent), so nothing is sent."
+            )
+        ledger = ExampleLedger(self._memory)
+        ledger.charge(update.spent)
+        return replace(update, metrics={EXAMPLE_EPSILON: ledger.epsilon(private)})
 
     async def _send(
         self, task: Train, data: bytes, examples: int, found: dict[str, float], part_bytes: int
@@ -587,6 +630,10 @@ def _log(event: Event) -> None:
 
 def _unknown(what: str) -> str:
     return f"The experiment {what}, which this version does not know: upgrade the SDK."
+
+
+def _dp_sgd(mechanism: Mechanism) -> DpSgd | None:
+    return mechanism if isinstance(mechanism, DpSgd) else None
 
 
 def _worth(metrics: Mapping[str, object]) -> str:

@@ -77,6 +77,14 @@ class Memory:
         """Store it in place of what was kept; on return it survives a loss of power."""
         self._write(".masks", data)
 
+    def ledger(self) -> bytes | None:
+        """What the client's own examples have spent of privacy (`example_ledger`)."""
+        return self._read(".ledger")
+
+    def keep_ledger(self, data: bytes) -> None:
+        """Store it in place of what was kept; on return it survives a loss of power."""
+        self._write(".ledger", data)
+
     def _file(self, suffix: str) -> Path:
         assert self.path is not None  # noqa: S101
         return self.path.with_name(self.path.name + suffix)

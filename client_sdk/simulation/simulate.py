@@ -204,6 +204,7 @@ class Simulation:
                 self._created.part_bytes,
                 self._created.direct,
                 self.config.fine_tune_epochs,
+                self.config.privacy.example_noise is not None,
             ),
             examples=self.config.dataset_size,
             own=None if self._shares is None else self._shares[number],

@@ -111,6 +111,8 @@ def train_clients(
         require_taken(plan.task, plan.settings)
         if plan.task is not task:
             raise NotTogether(f"{task.name} has tensors of each client's own")
+        if plan.settings.example_noise is not None:
+            raise NotTogether("privacy dp-sgd takes the gradient of each example")
     started = time.perf_counter()
     before = [_measured(plan, plan.base) for plan in plans]
     parties = [Party(plan.base, plan.data, plan.settings, plan.seed) for plan in plans]
@@ -139,10 +141,18 @@ def _blame(data: Data, indices: Sequence[int], error: Exception | None = None) -
 
 
 def _settings(order: Train, offset: Weights | None) -> TrainSettings:
-    """The settings of a turn, with what its strategy adds to gradients. Raises DataError."""
+    """The settings of a turn, with what its strategy and its privacy add to gradients.
+
+    Raises DataError.
+    """
     settings = TrainSettings.of(order.training)
     pull = order.strategy.pull if order.strategy else 0.0
-    return replace(settings, proximal_mu=settings.proximal_mu + pull, offset=offset)
+    return replace(
+        settings,
+        proximal_mu=settings.proximal_mu + pull,
+        offset=offset,
+        example_noise=order.told_privacy.privacy.example_noise,
+    )
 
 
 def evaluate_client(
@@ -236,7 +246,13 @@ def _finished(
     metrics |= {f"{name}_before": value for name, value in before.items()}
     metrics |= {f"{name}_after": value for name, value in after.items()}
     weights = _written(plan.task, plan.base, result)
-    return LocalUpdate(weights, result.num_examples, metrics, result.effective_steps)
+    reached, spent = result.effective_steps, result.spent
+    if plan.settings.example_noise is not None and spent is None:
+        raise TrainingFailed(
+            f"{plan.task.name} says that it trains with privacy dp-sgd (`takes`), but its Result "
+            "does not say what that has spent."
+        )
+    return LocalUpdate(weights, result.num_examples, metrics, reached, spent)
 
 
 def require_taken(task: Task, settings: TrainSettings) -> None:

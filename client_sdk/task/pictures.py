@@ -80,7 +80,7 @@ class PictureTask(Task):
         return weights_of(build(self.about.spec, seed))
 
     def train(self, weights: Weights, data: Arrays, training: TrainSettings, seed: int) -> Result:
-        """Train by plain SGD; the metric is the last epoch's mean loss.
+        """Train by plain SGD, or DP-SGD; the metric is the last epoch's mean loss.
 
         Raises BadSettings where `kernel` is "native" and a gradient must be corrected.
         """
@@ -88,6 +88,8 @@ class PictureTask(Task):
         device = self._device()
         model = self._network(weights).to(device)
         x, y = self._scaled(data.x).to(device), data.y.to(device)
+        if training.example_noise is not None:
+            return _train_privately(model, x, y, training)
         loss = loop(model, x, y, training, seed)
         steps = training.epochs * math.ceil(len(y) / training.batch_size)
         reached = effective_steps(steps, training.momentum)
@@ -152,6 +154,22 @@ def picture_task(dataset: Dataset, model: str = "auto", kernel: str = "auto") ->
     """The task of a set of pictures; `model` is a name, as in `spec_for`. Raises DataError."""
     spec = spec_for(model, dataset.shape, len(dataset.classes))
     return PictureTask(Description.of(dataset, spec), kernel)
+
+
+def _train_privately(
+    model: TwoLayerCNN, x: torch.Tensor, y: torch.Tensor, training: TrainSettings
+) -> Result:
+    """DP-SGD; it draws from the operating system's random numbers, not from the seed."""
+    from client_sdk.task.private import train_privately  # few trainings need it
+
+    loss, steps, spent = train_privately(
+        *(model, sgd([*model.parameters()], training), training, len(y)),
+        outputs=lambda network, places: network(x[list(places)]),
+        losses=lambda network, places: F.cross_entropy(
+            network(x[list(places)]), y[list(places)], reduction="sum"
+        ),
+    )
+    return Result(weights_of(model), len(y), {"train_loss": loss}, steps.effective, spent)
 
 
 def _each_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

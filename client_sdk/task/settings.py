@@ -20,6 +20,7 @@ from serverless_fl.wire.bounds import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from serverless_fl.privacy.examples import ExampleNoise
     from serverless_fl.wire.config import ExperimentConfig
     from serverless_fl.wire.turns import Training
 
@@ -31,8 +32,9 @@ class TrainSettings:
 
     `proximal_mu`: the share of the distance from the first weights that a step adds to its gradient
     (FedProx). `max_gradient_norm`: a longer gradient is shortened to it. `offset`: tensors of the
-    model, by name, that a step adds to its gradient; the strategy computes them. A task may ignore
-    these three only if it does not name them in `takes`, because then it never gets them.
+    model, by name, that a step adds to its gradient; the strategy computes them. `example_noise`:
+    steps hide single examples (`client_sdk.task.private`). A task may ignore these four only if it
+    does not name them in `takes`, because then it never gets them.
 
     `others` are all other settings of the group `training` (`serverless_fl.wire.config`), by name.
     They come from a coordinator, so this machine checks them, too. Raises DataError.
@@ -46,6 +48,7 @@ class TrainSettings:
     proximal_mu: float = 0.0
     max_gradient_norm: float | None = None
     offset: Mapping[str, np.ndarray] | None = field(default=None, hash=False, compare=False)
+    example_noise: ExampleNoise | None = None
     others: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
@@ -75,6 +78,7 @@ class TrainSettings:
             proximal_mu=config.proximal_mu + config.strategy.pull,
             max_gradient_norm=config.max_gradient_norm,
             offset={} if config.strategy.remembers else None,
+            example_noise=config.privacy.example_noise,
         )
 
     @property
@@ -87,6 +91,8 @@ class TrainSettings:
             found["proximal_mu"] = f"proximal_mu {self.proximal_mu:g}"
         if self.max_gradient_norm is not None:
             found["max_gradient_norm"] = f"max_gradient_norm {self.max_gradient_norm:g}"
+        if self.example_noise is not None:
+            found["example_noise"] = "privacy dp-sgd"
         return found
 
     def __post_init__(self) -> None:

@@ -23,6 +23,8 @@ from serverless_fl.domain.task_name import FINGERPRINT, TASK
 if TYPE_CHECKING:
     import numpy as np
 
+    from serverless_fl.privacy.examples import NoisySteps
+
 Weights = Mapping[str, "np.ndarray"]
 """A model's tensors by name. The form, which is names, shapes and dtypes, never changes."""
 
@@ -39,6 +41,7 @@ class Result:
     num_examples: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     effective_steps: float | None = None  # of plain SGD that reach as far; None: not known
+    spent: NoisySteps | None = None  # steps that hid single examples, if the settings asked for it
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class Task(ABC):
         }
 
 
-ALL_CORRECTIONS = frozenset({"proximal_mu", "max_gradient_norm", "offset"})
+ALL_CORRECTIONS = frozenset({"proximal_mu", "max_gradient_norm", "offset", "example_noise"})
 
 
 @dataclass(frozen=True)
@@ -156,13 +159,14 @@ class Evaluation:
 class LocalUpdate:
     """What a client uploads: weights (safetensors), examples trained on, metrics.
 
-    `effective_steps` as of `Result`.
+    `effective_steps` and `spent` as of `Result`.
     """
 
     weights: bytes
     num_examples: int
     metrics: dict[str, float]
     effective_steps: float | None = None
+    spent: NoisySteps | None = None
 
 
 def fingerprint(task: Task) -> str:

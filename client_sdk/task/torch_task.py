@@ -140,6 +140,8 @@ class TorchTask(Task):
         model = self.model(weights).train().to(pick_device())
         trained = [p for p in model.parameters() if p.requires_grad]
         optimiser = _optimiser(self.optimiser, trained, training)
+        if training.example_noise is not None:
+            return self._train_privately(model, optimiser, data, training, seed)
         steps = Steps(model, optimiser, training)
         needs_two = any(isinstance(module, _BatchNorm) for module in model.modules())
         if needs_two and len(data) < 2:
@@ -159,6 +161,31 @@ class TorchTask(Task):
                     total = total + loss.detach() * len(batch)
         metrics = {"train_loss": float(total) / len(data)}
         return Result(weights_of(model), len(data), metrics, steps.effective)
+
+    def _train_privately(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        data: Data,
+        training: TrainSettings,
+        seed: int,
+    ) -> Result:
+        """DP-SGD. The seed is that of dropout; the rest is of the operating system's numbers."""
+        from client_sdk.task.private import train_privately  # few trainings need it
+
+        def outputs(network: nn.Module, places: Sequence[int]) -> Any:
+            return self._call(network, _batch(data, places))[0]
+
+        def losses(network: nn.Module, places: Sequence[int]) -> torch.Tensor:
+            found, targets = self._call(network, _batch(data, places))
+            each = [self._measured(found[n : n + 1], targets[n : n + 1]) for n in range(len(found))]
+            return gradient_of(sum(each), self._loss_name)
+
+        with torch_seeded(seed):
+            loss, steps, spent = train_privately(
+                *(model, optimiser, training, len(data), outputs, losses)
+            )
+        return Result(weights_of(model), len(data), {"train_loss": loss}, steps.effective, spent)
 
     def require_together(self, data: Data) -> None:
         """Raise NotTogether for networks, losses, optimisers and data that cannot be batched."""

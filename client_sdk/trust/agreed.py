@@ -5,6 +5,7 @@ from __future__ import annotations
 from serverless_fl.aggregation import strategy_of
 from serverless_fl.domain.experiment import CONSTANT, Config
 from serverless_fl.learning_rate import learning_rate_in
+from serverless_fl.privacy import mechanism_of
 from serverless_fl.wire.text import clean
 from serverless_fl.wire.turns import Privacy, Train, Training
 
@@ -36,6 +37,11 @@ def task_fault(agreed: Config, task: Train) -> str | None:
     if task.privacy is not None:
         expected |= Privacy(**agreed.some(Privacy.model_fields)).model_dump()
         asked |= task.privacy.model_dump()
+    elif mechanism_of(agreed).example_noise is not None:
+        return (
+            f"The task of round {task.round} does not ask for the noise of privacy "
+            f"{agreed.privacy.name}, which this client has accepted."
+        )
     if task.strategy is not None:
         expected["strategy"], asked["strategy"] = strategy_of(agreed), task.strategy
     differing = [name for name, value in asked.items() if value != expected[name]]

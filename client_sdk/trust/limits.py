@@ -17,7 +17,7 @@ class Limits:
     `min_participants`: the fewest clients whose updates may be in a sum, which asks for secure
     aggregation, too. `require_secure`: secure aggregation. `pinned`: the party pins the others,
     which asks for the same. `max_epsilon`: differential privacy, of which the client that took part
-    most often spends no more than this.
+    most often, or with DP-SGD an example of this client, spends no more than this.
     """
 
     min_participants: int | None = None
@@ -48,6 +48,11 @@ class Limits:
             mechanism = mechanism_of(view.config.to_config())
         except InvalidConfig as error:
             return f"The experiment's settings contradict each other: {error}"
+        if mechanism.example_noise is not None:
+            return (
+                f"The experiment has privacy {mechanism.name}, but this task does not ask for its "
+                "noise, so this client (max_epsilon) does not train."
+            )
         if not mechanism.keeps_ledger:
             return (
                 f"This client spends an epsilon of {most:g} at most (max_epsilon), but the "
@@ -68,7 +73,10 @@ class Limits:
         """Say why the experiment does not suit; None if it does."""
         secure = view.config.secure_aggregation != OFF
         few = self.min_participants or 0
-        if found := self.secure_fault(masked=secure) or self.epsilon_fault(view):
+        if found := self.secure_fault(masked=secure):
+            return found
+        # With DP-SGD each client has a ledger of its own, which is asked before each training.
+        if view.config.privacy.example_noise is None and (found := self.epsilon_fault(view)):
             return found
         if few > view.config.clients_per_round:
             return (

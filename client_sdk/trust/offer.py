@@ -66,6 +66,12 @@ class Offer:
         else:
             seen = "the coordinator sees each update, its number of examples and its metrics"
         mechanism = self.view.config.privacy
+        if mechanism.example_noise is not None:
+            return (
+                f"{seen.replace('its metrics', 'the epsilon that its examples have cost')}; each "
+                f"client makes its updates differentially private for its examples "
+                f"({mechanism.name}) and sends no other metrics."
+            )
         if not mechanism.keeps_ledger:
             return f"{seen}; no differential privacy."
         budget = self.config.budget_epsilon

@@ -21,6 +21,7 @@ MECHANISMS = registered(
     "dp_fedavg",
     "dp_adaptive",
     "dp_ftrl",
+    "dp_sgd",
 )
 
 

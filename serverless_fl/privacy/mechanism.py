@@ -20,6 +20,7 @@ from serverless_fl.domain.experiment import Config
 from serverless_fl.domain.ledger import LedgerEntry, most_participations
 
 if TYPE_CHECKING:
+    from serverless_fl.privacy.examples import ExampleNoise
     from serverless_fl.privacy.noise import Noise
     from serverless_fl.privacy.sending import Sending
     from serverless_fl.weights.spans import Piece, Step
@@ -43,6 +44,12 @@ class Aggregator(Protocol):
 
     @property
     def averages_alone(self) -> bool: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    @property
+    def companions(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +87,11 @@ class Mechanism(Alternative):
         return None
 
     # At a client
+
+    @property
+    def example_noise(self) -> ExampleNoise | None:
+        """Give the noise of each step of a client's training; None: training adds none."""
+        return None
 
     def has_client_half(self, bounds: Bounds) -> bool:
         """Say whether clients have a part in it; else they are not told of it."""

@@ -11,6 +11,7 @@ Differential Privacy", 2020, arXiv:2004.00010. Tests hold it against the library
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -84,20 +85,32 @@ def sampled_epsilon(rate: float, multiplier: float, rounds: int, delta: float) -
     `rate` is that chance, `multiplier` the deviation of the noise in units of the most that the
     client adds. It is never above the exact epsilon of so many rounds in which it takes part.
     """
-    exact = epsilon_of(math.sqrt(rounds) / multiplier, delta)
-    if rate == 1 or rounds == 0:
+    return composed_epsilon([(rate, multiplier, rounds)], delta)
+
+
+def composed_epsilon(parts: Sequence[tuple[float, float, int]], delta: float) -> float:
+    """Give an upper bound of the epsilon of several such sequences of rounds together.
+
+    Each has the chance, the multiplier and the number of its rounds.
+    """
+    parts = [part for part in parts if part[2]]
+    exact = epsilon_of(math.sqrt(sum(n / noise**2 for _, noise, n in parts)), delta)
+    if all(rate == 1 for rate, _, _ in parts):
         return exact
-    return min(exact, *(_converted(n, rounds, _renyi(n, rate, multiplier), delta) for n in ORDERS))
+    divergences = (sum(n * _renyi(order, *rest) for *rest, n in parts) for order in ORDERS)
+    return min(exact, *(_converted(*pair, delta) for pair in zip(ORDERS, divergences, strict=True)))
 
 
-def _converted(order: int, rounds: int, renyi: float, delta: float) -> float:
+def _converted(order: int, renyi: float, delta: float) -> float:
     log = math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
-    return max(0.0, rounds * renyi + log)
+    return max(0.0, renyi + log)
 
 
 @lru_cache(4096)
 def _renyi(order: int, rate: float, multiplier: float) -> float:
     """Give the Rényi divergence of a whole order, of one round."""
+    if rate == 1:
+        return order / (2 * multiplier * multiplier)
     logs = [
         math.lgamma(order + 1)
         - math.lgamma(k + 1)

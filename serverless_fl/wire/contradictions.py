@@ -60,7 +60,7 @@ def masking_fault(declared: ExperimentConfig, config: Config) -> str | None:
     ):
         if (value := getattr(config, name)) != otherwise:
             return _said(config, name, value, what, "leave it out")
-    if config.privacy != NO_MECHANISM:
+    if config.privacy != NO_MECHANISM and declared.privacy.example_noise is None:
         what = "changes single updates, or the step that is taken with them"
         return _said(config, "privacy", config.privacy.name, what, "leave it out")
     return _size_fault(config)

@@ -118,10 +118,22 @@ class TableTask(Task):
 
     @_one_thread()
     def train(self, weights: Weights, data: Arrays, training: TrainSettings, seed: int) -> Result:
-        """Train by plain SGD; the metric is the last epoch's mean loss."""
+        """Train by plain SGD, or DP-SGD; the metric is the last epoch's mean loss."""
         model = self._network(weights)
         x, y = torch.as_tensor(data.x), torch.as_tensor(data.y)
         optimiser = sgd([*model.parameters()], training)
+        if training.example_noise is not None:
+            from client_sdk.task.private import train_privately  # few trainings need it
+
+            mean, steps, spent = train_privately(
+                *(model, optimiser, training, len(y)),
+                outputs=lambda network, places: network(x[list(places)]),
+                losses=lambda network, places: (
+                    self._loss(network(x[list(places)]), y[list(places)]) * len(places)
+                ),
+            )
+            metrics = {"train_loss": mean}
+            return Result(weights_of(model), len(y), metrics, steps.effective, spent)
         steps = Steps(model, optimiser, training)
         draws, total = SeededRandom(seed), 0.0
         model.train()
