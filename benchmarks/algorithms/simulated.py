@@ -47,6 +47,7 @@ from client_sdk.task import weights_file
 from client_sdk.task.local import measure
 from client_sdk.task.task import LocalUpdate, Task, Weights
 from serverless_fl.domain.experiment import OWN, TERMINAL
+from serverless_fl.domain.records import slot_named
 from serverless_fl.privacy.sending import Sending
 from serverless_fl.wire.config import ExperimentConfig
 from serverless_fl.wire.turns import Train
@@ -79,7 +80,9 @@ class Case:
 
     `settings` are the experiment's, without those that the data fix. The first clients are
     malicious, as many as `malicious` says. A model of the accuracy `stop_at` ends the run.
-    With `keep_norms` the result has the updates' distances from their base.
+    With `keep_norms` the result has the updates' distances from their base. Without `polls` the
+    clients that are not in a round's cohort ask nothing, which makes thousands of clients faster
+    and the dollars too low.
     """
 
     row: str
@@ -91,6 +94,7 @@ class Case:
     malicious: int = 0
     stop_at: float | None = None
     keep_norms: bool = False
+    polls: bool = True
     attack: Attack = HONEST
 
 
@@ -293,6 +297,7 @@ class _Federation:
         shown = await self.admin.experiment(experiment)
         return {
             "state": str(shown.state),
+            "epsilon": shown.privacy and shown.privacy.epsilon,
             "rounds": self._rows,
             "events": dict(self._counts),
             "refused": self._refused,
@@ -322,6 +327,10 @@ class _Federation:
         """Be one client until the experiment ends."""
         await self.clock.sleep(0)
         while not self._ended:
+            if not self.case.polls and not await self._is_drawn(client):
+                await self.clock.wait(LOOK_SECONDS)
+                await self._look(client.experiment_id)
+                continue
             try:
                 turn = await client.turn()
             except _Dropped:
@@ -335,6 +344,13 @@ class _Federation:
             if turn.seconds:
                 await self.clock.wait(LOOK_SECONDS)
                 await self._look(client.experiment_id)  # its deadline may have passed
+
+    async def _is_drawn(self, client: Participant) -> bool:
+        """Whether the client is in the cohort of the open round, if there is one."""
+        repo = self.coordinator.context.repo
+        number = (await repo.experiment(client.experiment_id)).round
+        opened = await repo.round(client.experiment_id, number) if number else None
+        return opened is None or slot_named(client.id) in opened.cohort
 
     async def _tick(self) -> None:
         """Let deadlines pass also where no client asks."""
@@ -414,6 +430,7 @@ def run(case: Case, seed: int, material: Material) -> dict[str, Any]:
 
     Gives `rounds`, with the simulated `seconds` since the first round opened, the `usd` until then
     and the metrics of the models that were measured; `events`, how many trainings ended how
-    (uploaded, late, refused, dropped); `refused`, client and reason; and the `state` at the end.
+    (uploaded, late, refused, dropped); `refused`, client and reason; the `state` at the end; and
+    the `epsilon` of the last model's ledger, None without one.
     """
     return asyncio.run(run_async(case, seed, material))
