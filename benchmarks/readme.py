@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import membership
+from benchmarks import epsilons, membership
 from benchmarks.algorithms import norm_bounds, report
 from benchmarks.intervals import in_points, mean_interval, paired, sampling_error
 from benchmarks.peers import masked_rounds
@@ -338,6 +338,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "beside": beside,
     "cifar": cifar,
     "breast_cancer": breast_cancer,
+    "epsilons": lambda: epsilons.table(result("epsilons")),
     "membership": lambda: membership.table(result("membership")),
     "memory": memory,
     "functions": functions,
