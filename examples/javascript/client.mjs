@@ -12,6 +12,8 @@
 const MOST_BYTES = 256 * 1024 ** 2; // of a model: a coordinator may say what it likes
 const RETRIED = new Set([408, 425, 429, 500, 502, 503, 504]);
 const PATIENCE = 600; // seconds of tries of one request
+const PLANS = 3; // of an upload or a download by signed URLs: those of an old plan may have expired
+const ANNOUNCED = 256; // parts in one plan
 
 export class Refused extends Error {
   /* The coordinator's answer: `status`, and its stable `code`. */
@@ -20,6 +22,8 @@ export class Refused extends Error {
     Object.assign(this, { status, code });
   }
 }
+
+class SignedRefused extends Refused {}
 
 /* Take part until the experiment ends; gives how it ended.
 
@@ -44,7 +48,7 @@ export async function takePart({
     if (turn.action === "train") {
       requireKnown(turn);
       onEvent("training", turn);
-      const file = await coordinator.download(`${path}/models/${turn.base_version}`, turn);
+      const file = await coordinator.model(`${path}/models/${turn.base_version}`, turn);
       const { tensors, metadata } = readWeights(file);
       const result = model.train(tensors, turn.training, seedOf(turn, enrolled.client_id));
       await upload(coordinator, `${path}/rounds/${turn.round}/update`, turn, {
@@ -82,17 +86,19 @@ async function upload(coordinator, path, turn, { bytes, examples, metrics }, onE
   const sha256 = await digest(bytes);
   const facts = { sha256, num_examples: examples, metrics: JSON.stringify(metrics) };
   try {
-    if (turn.at_once && bytes.length <= turn.part_bytes) {
+    if (turn.at_once && !turn.direct && bytes.length <= turn.part_bytes) {
       await coordinator.send("PUT", `${path}?${new URLSearchParams(facts)}`, bytes);
     } else {
       const parts = [];
       for (let start = 0; start < bytes.length; start += turn.part_bytes) {
         const part = bytes.subarray(start, start + turn.part_bytes);
-        const its = await digest(part);
-        await coordinator.send("PUT", `${path}/parts/${parts.length}?sha256=${its}`, part);
-        parts.push(its);
+        parts.push({ number: parts.length, sha256: await digest(part), bytes: part });
       }
-      await coordinator.json("POST", path, { sha256, parts, num_examples: examples, metrics });
+      for (let first = 0; first < parts.length; first += ANNOUNCED) {
+        await coordinator.sendParts(path, parts.slice(first, first + ANNOUNCED), turn.direct);
+      }
+      const digests = parts.map((part) => part.sha256);
+      await coordinator.json("POST", path, { sha256, parts: digests, num_examples: examples, metrics });
     }
     onEvent("uploaded", { round: turn.round, metrics });
   } catch (error) {
@@ -105,7 +111,6 @@ async function upload(coordinator, path, turn, { bytes, examples, metrics }, onE
 /* A client that does less than the experiment asks for would spoil it, so it says so and ends. */
 function requireKnown(turn) {
   const asked = {
-    "signed URLs": turn.direct,
     "a strategy with a part of the clients": turn.strategy,
     "privacy": turn.privacy || turn.clip_norm,
     "compressed updates": (turn.update_encoding ?? "weights") !== "weights",
@@ -115,6 +120,14 @@ function requireKnown(turn) {
   };
   const unknown = Object.keys(asked).filter((name) => asked[name]);
   if (unknown.length) throw new Error(`This client cannot do what the experiment asks for: ${unknown.join(", ")}.`);
+}
+
+/* A coordinator may lead to a bucket, but not to a machine's own link, where clouds answer with secrets. */
+export function requireFollowed(url, base) {
+  const { protocol, hostname, username } = new URL(url);
+  const secure = protocol === "https:" || (protocol === "http:" && base.startsWith("http:"));
+  const link = /^169\.254\.|^\[(fe[89ab]|::ffff:a9fe:)/.test(hostname);
+  if (!secure || link || username) throw new Error(`The coordinator leads to ${protocol}//${hostname}.`);
 }
 
 /* Requests to a coordinator, which are repeated while it is away or busy. */
@@ -134,10 +147,60 @@ class Connection {
     await this.request(method, path, { "Content-Type": "application/octet-stream" }, bytes);
   }
 
-  /* The file of a turn's model in ranges, with the digest that the turn says. */
-  async download(path, { model, part_bytes }) {
-    if (model.size > MOST_BYTES) throw new Error("The model is larger than this client takes.");
-    const file = new Uint8Array(model.size);
+  /* The file of a turn's model, with the digest that the turn says. */
+  async model(path, turn) {
+    if (turn.model.size > MOST_BYTES) throw new Error("The model is larger than this client takes.");
+    const file = new Uint8Array(turn.model.size);
+    const at = await (turn.direct ? this.#fromBucket(path, file) : this.#inRanges(path, file, turn));
+    if (at !== file.length || await digest(file) !== turn.model.sha256) {
+      throw new Error("The model's bytes do not have the digest that the coordinator says.");
+    }
+    return file;
+  }
+
+  /* Fill the file with a model's parts, which the coordinator's signed URLs lead to; gives its end. */
+  async #fromBucket(path, file) {
+    for (let plan = 1; ; plan++) {
+      let at = 0;
+      try {
+        for (const { size, url } of await this.json("GET", `${path}/parts`)) {
+          const range = { Range: `bytes=${at}-${at + size - 1}` };
+          const answer = await (url ? this.signed("GET", url) : this.request("GET", path, range));
+          const piece = new Uint8Array(await answer.arrayBuffer());
+          if (piece.length !== size || at + size > file.length) return -1;
+          file.set(piece, at);
+          at += size;
+        }
+        return at;
+      } catch (error) {
+        if (!(error instanceof SignedRefused) || plan === PLANS) throw error;
+      }
+    }
+  }
+
+  /* Send an update's parts: through the coordinator, or as its plan says. */
+  async sendParts(path, parts, direct) {
+    for (let plan = 1; ; plan++) {
+      let missing = parts.map(({ number }) => ({ number }));
+      if (direct) {
+        const announced = parts.map(({ number, sha256, bytes }) => ({ number, sha256, size: bytes.length }));
+        missing = (await this.json("POST", `${path}/parts`, { parts: announced })).filter((one) => !one.stored);
+      }
+      try {
+        for (const { number, upload } of missing) {
+          const part = parts.find((one) => one.number === number);
+          if (!part) throw new Error("The coordinator plans other parts than this client has.");
+          if (upload) await this.signed("PUT", upload.url, upload.headers, part.bytes);
+          else await this.send("PUT", `${path}/parts/${number}?sha256=${part.sha256}`, part.bytes);
+        }
+        return;
+      } catch (error) {
+        if (!(error instanceof SignedRefused) || plan === PLANS) throw error;
+      }
+    }
+  }
+
+  async #inRanges(path, file, { part_bytes }) {
     let at = 0;
     while (at < file.length) {
       const range = `bytes=${at}-${Math.min(at + part_bytes, file.length) - 1}`;
@@ -147,20 +210,33 @@ class Connection {
       file.set(piece, at);
       at += piece.length;
     }
-    if (at !== file.length || await digest(file) !== model.sha256) {
-      throw new Error("The model's bytes do not have the digest that the coordinator says.");
-    }
-    return file;
+    return at;
   }
 
-  async request(method, path, headers, body) {
+  request(method, path, headers, body) {
+    return this.#tried(this.base + path, method, { Authorization: `Bearer ${this.key}`, ...headers }, body);
+  }
+
+  /* A request by a signed URL, without the key. 412: the part is there, of an earlier try. */
+  async signed(method, url, headers = {}, body) {
+    requireFollowed(url, this.base);
+    try {
+      return await this.#tried(url, method, headers, body);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      if (method === "PUT" && error.status === 412) return undefined;
+      throw new SignedRefused(error.status, error.code, `The bucket answers with status ${error.status}.`);
+    }
+  }
+
+  async #tried(url, method, headers, body) {
     const started = now();
     for (let longest = 0.5; ; longest = Math.min(2 * longest, 30)) {
       let failure, least = 0;
       try {
-        const sent = { Authorization: `Bearer ${this.key}`, ...headers };
-        const answer = await fetch(this.base + path, {
-          method, headers: sent, body, signal: this.signal, redirect: "error", cache: "no-store",
+        const answer = await fetch(url, {
+          method, headers, body, signal: this.signal, redirect: "error", cache: "no-store",
+          credentials: "omit",
         });
         if (answer.ok) return answer;
         const problem = await answer.json().catch(() => ({}));

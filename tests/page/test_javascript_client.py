@@ -13,6 +13,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -23,9 +24,10 @@ from client_sdk import CoordinatorClient, InLine, LocalTrainer, Participant, Tor
 from client_sdk.data.data import Arrays
 from client_sdk.task import weights_file
 from client_sdk.task.settings import TrainSettings
+from tests.support.federation import config
 from tests.support.local_server import QuietHandler, serving
 from tests.support.plain_http import create
-from tests.support.processes import Server
+from tests.support.processes import KEY, Server
 
 FOLDER = Path(__file__).parents[2] / "examples" / "javascript"
 NODE = shutil.which("node") or shutil.which("nodejs")
@@ -210,3 +212,74 @@ def test_it_takes_part_in_node_and_in_chromium_beside_python(
     assert seen.endswith("The experiment is completed.")
     accuracy = TorchTask(Linear).evaluate(safetensors.numpy.load(model), test)["accuracy"]
     assert accuracy > 0.9
+
+
+async def created(server, settings, initial):
+    async with CoordinatorClient(server, KEY) as admin:
+        made = await admin.create_experiment("one client", settings, "k" * 32)
+        file = safetensors.numpy.save(initial)
+        await admin.upload_initial_model(made.id, file, made.part_bytes, direct=made.direct)
+        return made.id, made.enrolment_key
+
+
+@needs_node
+def test_models_and_updates_go_through_a_bucket(bucket, tmp_path):
+    """In two parts, by signed URLs; the coordinator passes on no byte of them."""
+    import boto3
+
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(20, 2048)).astype(np.float32)
+    data = {"features": 2048, "inputs": x.ravel().tolist(), "labels": [0, 9] * 10}
+    (tmp_path / "data.json").write_text(json.dumps(data), encoding="utf-8")
+    initial = {"w": np.zeros((10, 2048), np.float32), "b": np.zeros(10, np.float32)}
+    variables = {"FL_DATA_DIR": str(tmp_path), "FL_S3_BUCKET": bucket, "FL_PART_BYTES": "65536"}
+    with Server(**variables) as server, server.as_admin() as admin, ThreadPoolExecutor(1) as pool:
+        settings = config(dataset_size=20, clients=1, clients_per_round=1, local_epochs=3)
+        # In a thread, because Playwright's loop runs in this one.
+        experiment, key = pool.submit(
+            lambda: asyncio.run(created(server.url, settings, initial))
+        ).result()
+        told = in_node_too(server.url, experiment, key, tmp_path / "data.json")
+        asked = httpx.get(f"{server.url}/metrics", trust_env=False).text.splitlines()
+        parts = admin.get(f"/experiments/{experiment}/models/2/parts").json()
+        learnt = safetensors.numpy.load(
+            b"".join(httpx.get(part["url"], trust_env=False).content for part in parts)
+        )
+    assert told.count("uploaded") == 2
+    assert told.endswith("done completed\n")
+    assert (learnt["b"][[0, 9]] != 0).all()
+    assert len(parts) == 2
+    routes = {
+        route for line in asked for route in re.findall(r'method="PUT",route="([^"]*)"', line)
+    }
+    assert {route.rpartition("/rounds/")[2] for route in routes if "/rounds/" in route} == set()
+    kept = boto3.client("s3").list_objects_v2(Bucket=bucket)["Contents"]
+    assert any(found["Key"].startswith("models/") for found in kept)
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("base", "url", "followed"),
+    [
+        ("https://c.example", "https://b.example/x?X-Amz-Signature=1", True),
+        ("https://c.example", "http://b.example/x", False),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:9000/x", True),
+        ("http://127.0.0.1:8000", "http://169.254.169.254/latest/meta-data", False),
+        ("http://127.0.0.1:8000", "http://2852039166/latest", False),
+        ("http://127.0.0.1:8000", "http://[::ffff:169.254.169.254]/", False),
+        ("http://127.0.0.1:8000", "http://[fe80::1]/", False),
+        ("https://c.example", "https://user@b.example/x", False),
+        ("https://c.example", "file:///etc/passwd", False),
+    ],
+)
+def test_it_follows_no_address_to_a_machines_own_link(base, url, followed):
+    script = f"""
+      try {{
+        fl.requireFollowed({json.dumps(url)}, {json.dumps(base)});
+        console.log("followed");
+      }} catch (error) {{
+        console.log(error.message);
+      }}
+    """
+    said = in_node(script)
+    assert said.startswith("followed" if followed else "The coordinator leads to "), said
