@@ -8,6 +8,7 @@ private training is no function of its seed.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -99,11 +100,10 @@ def sampled(examples: int, rate: float) -> list[int]:
     return np.flatnonzero(numbers < np.uint64(int(rate * 2**64))).tolist()
 
 
-def gaussian(like: torch.Tensor, deviation: float) -> torch.Tensor:
-    """Draw independent normal numbers that nobody can foretell, float64, of a tensor's shape."""
-    bits = np.frombuffer(os.urandom(8 * like.numel()), "<u8")
-    drawn = torch.from_numpy(deviation * normal(bits))
-    return drawn.reshape(like.shape).to(like.device)
+def gaussian(shape: Sequence[int], deviation: float) -> torch.Tensor:
+    """Draw independent normal numbers that nobody can foretell, float64 of this shape."""
+    bits = np.frombuffer(os.urandom(8 * math.prod(shape)), "<u8")
+    return torch.from_numpy(deviation * normal(bits)).reshape(tuple(shape))
 
 
 def require_opacus() -> None:
@@ -131,7 +131,8 @@ def _wrapped(
         def add_noise(self) -> None:
             deviation = self.noise_multiplier * self.max_grad_norm
             for p in self.params:
-                p.grad = (p.summed_grad.double() + gaussian(p, deviation)).to(p.dtype)
+                total = p.summed_grad.cpu().double() + gaussian(p.shape, deviation)
+                p.grad = total.to(p.dtype).to(p.device)  # MPS knows no float64
 
     model.train()
     for name, module in model.named_modules():

@@ -214,6 +214,7 @@ def test_a_task_without_gradients_of_single_examples_is_refused():
 
 
 def test_the_noise_has_the_form_of_the_weights_in_float64():
-    drawn = private.gaussian(torch.zeros(3, 2), 2.0)
+    drawn = private.gaussian((3, 2), 2.0)
     assert drawn.dtype == torch.float64
     assert drawn.shape == (3, 2)
+    assert private.gaussian((), 2.0).shape == ()
