@@ -77,8 +77,42 @@ async def test_the_cohort_is_called_once_in_each_round(federation, wakers):
         assert wakers.woken() == sorted(cohort)
         for member in cohort:
             await upload(members[member], experiment, number)
+    for _ in range(3):
+        await tick(federation, wakers, 1)
+    # It has ended: each client hears so once, also one that no round has asked.
+    assert {body["data"]["state"] for *_, body in wakers.got} == {"completed"}
+    assert {body["data"]["round"] for *_, body in wakers.got} == {2}
+    assert sorted(wakers.woken()) == sorted(members)
+
+
+async def test_the_end_is_told_to_nobody_who_was_revoked_and_again_after_more_rounds(
+    federation, wakers
+):
+    experiment, _, members = await start(federation, wakers, rounds=1, clients_per_round=2)
+    for member in await federation.cohort(experiment):
+        await upload(members[member], experiment, 1)
+    await federation.admin.revoke_client(experiment, "client-01")
     await tick(federation, wakers, 1)
-    assert wakers.woken() == []  # it has ended
+    assert sorted(wakers.woken()) == ["client-00", "client-02"]
+    await tick(federation, wakers, FIRST_PAUSE)
+    assert wakers.woken() == []
+    await federation.admin.resume_experiment(experiment, rounds=2)
+    await tick(federation, wakers, 1)
+    cohort = wakers.woken()
+    for member in cohort:
+        await upload(members[member], experiment, 2)
+    await tick(federation, wakers, 1)
+    assert sorted(wakers.woken()) == ["client-00", "client-02"]
+
+
+async def test_who_waits_for_the_end_hears_of_a_stop(federation, wakers):
+    experiment, _, members = await start(federation, wakers)
+    await tick(federation, wakers)
+    wakers.got.clear()
+    await federation.admin.stop_experiment(experiment)
+    await tick(federation, wakers, 1)
+    assert {body["data"]["state"] for *_, body in wakers.got} == {"stopped"}
+    assert sorted(wakers.woken()) == sorted(members)
 
 
 async def upload(api, experiment, number):
