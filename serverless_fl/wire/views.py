@@ -291,6 +291,12 @@ class PersonView(Answer):
 
     name: Shown = Field(examples=["alice"])
     roles: Listed[Shown] = Field(examples=[["owner", "reader"]])
+    owns: bool | None = Field(
+        None, description="Of the experiment that was asked for: it may do everything there"
+    )
+    reads: bool | None = Field(
+        None, description="... it may see what readers see, such as models and the audit log"
+    )
 
 
 class AuditEvent(Answer):

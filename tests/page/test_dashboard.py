@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.browser import PHONE, Watched, axe, give_key, no_sideways_scroll, recipe
+from tests.support.browser import PHONE, Watched, axe, give_key, log_out, no_sideways_scroll, recipe
 from tests.support.here import run_here
 from tests.support.plain_http import create, enrol
 from tests.support.processes import KEY, Server, join, wait_for
@@ -100,9 +100,9 @@ def test_without_a_key_it_reads_only_and_a_wrong_key_is_named(server, http, open
     expect(page.get_by_role("heading", name="read only")).to_be_visible()
     expect(page.get_by_role("button", name="Stop …")).to_have_count(0)
     give_key(page, "not the admin key")
-    expect(page.get_by_text("This is not the coordinator's admin key.")).to_be_visible()
+    expect(page.get_by_text("The coordinator does not know this key or token.")).to_be_visible()
     assert page.evaluate("sessionStorage.length") == 0
-    page.get_by_label("Key", exact=True).fill(KEY)
+    page.get_by_label("Key or token").fill(KEY)
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Stop …").click()
     page.get_by_role("button", name="Keep it running").click()
@@ -110,10 +110,10 @@ def test_without_a_key_it_reads_only_and_a_wrong_key_is_named(server, http, open
     page.get_by_role("button", name="Stop …").click()
     page.get_by_role("button", name="Stop it").click()
     expect(page.locator(".sentence", has_text="Stopped: Stopped by the admin.")).to_be_visible()
-    page.get_by_role("button", name="Forget key").click()
+    log_out(page)
     wait_for(lambda: page.evaluate("sessionStorage.length + localStorage.length") == 0)
     page.goto(f"{server.url}/#/new")
-    expect(page.get_by_text("This needs the admin key.")).to_be_visible()
+    expect(page.get_by_text("An admin or an owner can create one.")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -170,11 +170,11 @@ def test_the_keyboard_is_enough(server, http, open_page):
                 return
         raise AssertionError(f"Tab does not lead to {name}")
 
-    tab_to("Admin key")
+    tab_to("Log in")
     page.keyboard.press("Enter")
     page.keyboard.type(KEY)
     page.keyboard.press("Enter")
-    expect(page.get_by_role("button", name="Forget key")).to_be_visible()
+    expect(page.get_by_role("button", name="Logged in as admin")).to_be_visible()
     expect(page.get_by_role("link", name="by keyboard")).to_be_visible()
     tab_to("by keyboard")
     page.keyboard.press("Enter")
@@ -207,7 +207,7 @@ def test_the_admin_revokes_a_client_and_sees_the_enrolment_key(server, http, ope
         page.get_by_role("group", name="Clients").locator("tr", has_text="unwelcome")
     ).to_contain_text("revoked")
     expect(page.locator(".members li", has_text=client)).to_contain_text("revoked by the admin")
-    page.get_by_role("button", name="Forget key").click()
+    log_out(page)
     expect(page.locator(".command code")).to_contain_text("FL_ENROL_KEY=... ")
 
 

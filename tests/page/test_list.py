@@ -116,7 +116,7 @@ def test_chosen_experiments_that_are_over_are_deleted(page, http):
     expect(remove).to_be_hidden()
     give_key(page)
     expect(
-        page.get_by_role("button", name="Forget key")
+        page.get_by_role("button", name="Logged in as admin")
     ).to_be_visible()  # the key has been checked
     page.reload()
     expect(page.get_by_role("row", name="over and done")).to_contain_text("deleted on")

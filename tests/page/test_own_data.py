@@ -49,7 +49,9 @@ def test_the_terms_the_scales_and_the_origin_are_shown(server, http, open_page):
     experiment, key = create(http)
     page = open_page().page
     page.goto(f"{server.url}/#/experiments/{experiment}")
-    expect(page.get_by_text("The admin key shows the terms.")).to_be_visible()
+    expect(
+        page.get_by_text("Whoever may read the experiment sees the terms: log in.")
+    ).to_be_visible()
     expect(page.get_by_text(f"begins from model 7 of {ORIGIN['experiment']}")).to_be_visible()
     give_key(page)
     expect(page.get_by_text("will be fixed from the parties’ sums")).to_be_visible()

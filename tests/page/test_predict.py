@@ -15,9 +15,8 @@ from playwright.sync_api import expect
 from client_sdk.data import datasets
 from client_sdk.task import model_file, models
 from client_sdk.tools.predict import Classifier
-from tests.support.browser import axe
+from tests.support.browser import axe, give_key
 from tests.support.plain_http import create
-from tests.support.processes import KEY
 from tests.support.some import some
 from tests.support.trained import trained_on
 
@@ -62,9 +61,7 @@ def test_pictures_are_classified_in_the_tab(server, http, open_page, trained):
     page.goto(f"{server.url}/#/experiments/{experiment}")
     expect(page.get_by_role("heading", name="to try")).to_be_visible()
     expect(page.get_by_role("heading", name="Try the model")).to_have_count(0)
-    page.get_by_role("button", name="Admin key").click()
-    page.get_by_label("Key", exact=True).fill(KEY)
-    page.keyboard.press("Enter")
+    give_key(page)
     asked = []
     page.on("request", lambda request: asked.append((request.method, request.url)))
     page.get_by_role("button", name=re.compile("^Load model 0")).click()
@@ -149,9 +146,7 @@ def test_a_picture_of_16_bits_is_left_to_the_sdk(server, http, open_page, traine
     experiment, _ = create(http, "deep", initial=path.read_bytes())
     page = open_page().page
     page.goto(f"{server.url}/#/experiments/{experiment}")
-    page.get_by_role("button", name="Admin key").click()
-    page.get_by_label("Key", exact=True).fill(KEY)
-    page.keyboard.press("Enter")
+    give_key(page)
     page.get_by_role("button", name=re.compile("^Load model 0")).click()
     expect(page.get_by_text("command predict leaves out shades")).to_be_visible()
     file = BytesIO()

@@ -88,9 +88,15 @@ def axe(page) -> list[tuple[str, list[str]]]:
 
 
 def give_key(page, key: str = KEY) -> None:
-    page.get_by_role("button", name="Admin key").click()
-    page.get_by_label("Key", exact=True).fill(key)
-    page.get_by_role("button", name="Use it").click()
+    """Log in with a key: the admin's, unless another one is given."""
+    page.get_by_role("banner").get_by_role("button", name="Log in").click()
+    page.get_by_label("Key or token").fill(key)
+    page.get_by_role("dialog").get_by_role("button", name="Log in").click()
+
+
+def log_out(page, name: str = "admin") -> None:
+    page.get_by_role("button", name=f"Logged in as {name}").click()
+    page.get_by_role("button", name="Log out").click()
 
 
 def no_sideways_scroll(page) -> bool:

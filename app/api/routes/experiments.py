@@ -17,6 +17,7 @@ from app.api.bodies.models import commit_of, model_body
 from app.api.bodies.parts import parts_of, plan_body
 from app.api.bodies.rounds import round_body
 from app.api.edge.auth import (
+    EXPERIMENT,
     CallingPerson,
     CreatorName,
     ExperimentId,
@@ -249,10 +250,24 @@ async def check_key(caller: CallingPerson) -> None:
     """Answers 204 if the key is the admin key, or another person's. Changes nothing."""
 
 
-@key.get("/me", summary="Say who calls", responses=responses(401, 403, 503))
-async def show_caller(caller: CallingPerson) -> views.PersonView:
+@key.get("/me", summary="Say who calls", responses=responses(401, 403, 404, 422, 503))
+async def show_caller(
+    service: Service,
+    caller: CallingPerson,
+    experiment: Annotated[
+        str | None,
+        Query(
+            pattern=f"^{EXPERIMENT.pattern}$",
+            description="Say also what it may do in this experiment",
+        ),
+    ] = None,
+) -> views.PersonView:
     """Gives the name under which the key's holder stands in records, and what it may do."""
-    return views.PersonView(name=caller.name, roles=sorted(caller.roles))
+    shown = views.PersonView(name=caller.name, roles=sorted(caller.roles))
+    if experiment is not None:
+        found = await service.experiments.find(experiment)
+        shown.owns, shown.reads = caller.owns(found), caller.reads(found)
+    return shown
 
 
 @reading.get("", summary="List experiments", responses=responses(422, 503))

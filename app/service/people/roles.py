@@ -36,6 +36,10 @@ class Person:
         """Say whether this person may do everything in an experiment."""
         return self.is_admin or (Role.OWNER in self.roles and experiment.created_by == self.name)
 
+    def reads(self, experiment: Experiment) -> bool:
+        """Say whether this person may see all that readers see of an experiment."""
+        return Role.READER in self.roles or self.owns(experiment)
+
     def require_creator(self) -> None:
         """Raise Forbidden unless this person may create experiments."""
         if not self.roles & {Role.ADMIN, Role.OWNER}:
@@ -51,7 +55,7 @@ class Person:
 
     def require_reader(self, experiment: Experiment) -> None:
         """Raise Forbidden unless this person may see all that readers see of the experiment."""
-        if Role.READER not in self.roles and not self.owns(experiment):
+        if not self.reads(experiment):
             raise role_missing(
                 f"This needs the role admin or reader, or that of the experiment's owner, "
                 f"{self._has} and did not create it."

@@ -2,7 +2,6 @@
 import { experimentPath, get } from "./api.js";
 import { card, h, once } from "./dom.js";
 import { count, rounded } from "./format.js";
-import { adminKey } from "./key.js";
 import { t } from "./words.js";
 
 const CLASS = /^class \d+$/;
@@ -21,7 +20,7 @@ export function agreementSection(id) {
 
   const show = once(({ agreed, federated, key, begun }) => {
     const columns = agreed ? columnsOf(agreed) : [];
-    note.textContent = !key ? t("The admin key shows the terms.") : noteOf(federated, begun, columns);
+    note.textContent = !key ? t("Whoever may read the experiment sees the terms: log in.") : noteOf(federated, begun, columns);
     facts.replaceChildren(...(agreed ? factsOf(agreed) : []).map(([name, value]) =>
       h("div", {}, h("dt", {}, name), h("dd", {}, value))));
     table.classList.toggle("hidden", !columns.length);
@@ -33,7 +32,7 @@ export function agreementSection(id) {
     const own = view.config.data === "own" && view.model_version !== null;
     node.classList.toggle("hidden", !own);
     if (!own) return;
-    const now = { federated: view.config.normalisation === "federated", key: Boolean(adminKey()), begun: view.round > 0 };
+    const now = { federated: view.config.normalisation === "federated", key: view.rights.reads, begun: view.round > 0 };
     const wanted = JSON.stringify(now);
     if (wanted === seen) return;
     seen = wanted;

@@ -1,5 +1,5 @@
 // Calls of the API. Addresses are relative to the page's, so they work below any prefix.
-import { adminKey } from "./key.js";
+import { keyNow, keyRefused } from "./key.js";
 import { t } from "./words.js";
 
 /** An error that the coordinator answered (RFC 9457). */
@@ -17,7 +17,7 @@ export const address = (path) => new URL(path, document.baseURI);
 export const here = () => address(".").href.replace(/\/$/, "");
 
 /** Fetches an address. Throws Problem for an error; its status is 0 if nothing answered. */
-export async function send(method, path, { body, headers = {}, key = adminKey(), signal } = {}) {
+export async function send(method, path, { body, headers = {}, key = keyNow(), signal } = {}) {
   const sent = new Headers(headers);
   if (key) sent.set("Authorization", `Bearer ${key}`);
   let response;
@@ -29,6 +29,7 @@ export async function send(method, path, { body, headers = {}, key = adminKey(),
   }
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
+  if (response.status === 401) keyRefused(key);
   throw new Problem(response.status, problem, Number(response.headers.get("Retry-After")) || undefined);
 }
 

@@ -1,8 +1,7 @@
-// The audit log of the experiment, for the admin.
+// The audit log of the experiment, for people that may read it.
 import { experimentPath, get } from "./api.js";
 import { card, h, keyed } from "./dom.js";
 import { when } from "./format.js";
-import { adminKey } from "./key.js";
 import { t } from "./words.js";
 
 const PAGE = 200;
@@ -18,6 +17,7 @@ export function auditSection(id) {
   const events = [];
   let seen = null;
   let busy = false;
+  let allowed = false;
 
   /** Fetches the events after the last one on the page. */
   const look = async () => {
@@ -28,7 +28,7 @@ export function auditSection(id) {
       const page = await get(`${experimentPath(id)}/audit?limit=${PAGE}&after=${after}`);
       events.push(...page);
       more.classList.toggle("hidden", page.length < PAGE);
-      node.classList.toggle("hidden", !adminKey());
+      node.classList.toggle("hidden", !allowed);
       keyed(body, events, (event) => event.cursor, row);
     } catch (error) {
       if (error.status !== 404) seen = null; // try again with the next view; 404: there is no log
@@ -36,8 +36,9 @@ export function auditSection(id) {
     busy = false;
   };
   const update = (view) => {
-    if (!adminKey()) node.classList.add("hidden");
-    const now = adminKey() && `${view.state} ${view.enrolled} ${view.round} ${view.evaluations} ${view.config.budget_usd}`;
+    allowed = view.rights.reads;
+    if (!allowed) node.classList.add("hidden");
+    const now = allowed && `${view.state} ${view.enrolled} ${view.round} ${view.evaluations} ${view.config.budget_usd}`;
     if (now && now !== seen) look();
     seen = now;
   };

@@ -4,7 +4,6 @@ import { choiceName } from "./config.js";
 import { confirm } from "./confirm.js";
 import { card, h, keyed, say } from "./dom.js";
 import { count, decimals, percent, plural, seconds, when } from "./format.js";
-import { adminKey } from "./key.js";
 import { labelsSection } from "./labels.js";
 import { metricNames, titleOf, valueText } from "./metrics.js";
 import { areHidden, figuresOf, roundsOf } from "./rounds.js";
@@ -62,7 +61,7 @@ export function clientsSection(id) {
       labels.update(view, clients);
       note.textContent = clients.length ? distribution(clients) : t("Nobody has enrolled yet.");
       table.classList.toggle("hidden", !clients.length);
-      const revocable = Boolean(adminKey()) && !view.ended_at;
+      const revocable = view.rights.owns && !view.ended_at;
       const rows = clients.map((c) => {
         const { share = null, seconds: took = null, behind = null, refused = 0, reason, last, metrics = {} } = figures.get(c.id) ?? {};
         const value = metrics[`${metric}_before`] ?? metrics[metric];

@@ -4,7 +4,7 @@ import { get, post } from "./api.js";
 import { beginning } from "./beginning.js";
 import { fieldsOf, formField, readFields, showFaults } from "./fields.js";
 import { h, say } from "./dom.js";
-import { adminKey, askForKey, onKeyChange } from "./key.js";
+import { askForKey, keyNow, mayCreate, onKeyChange } from "./key.js";
 import { uploadInitial } from "./upload.js";
 import { t } from "./words.js";
 
@@ -15,9 +15,9 @@ const FIRST = ["data", "dataset", "dataset_size", "model", "clients", "clients_p
 export function createView(main) {
   let over = false;
   const show = async () => {
-    if (!adminKey()) {
-      main.replaceChildren(h("h1", {}, t("New experiment")), h("p", {}, t("This needs the admin key.")),
-        h("div", {}, h("button.primary", { type: "button", onclick: askForKey }, t("Give the key"))));
+    if (!mayCreate()) {
+      main.replaceChildren(h("h1", {}, t("New experiment")), h("p", {}, t("An admin or an owner can create one.")),
+        keyNow() ? "" : h("div", {}, h("button.primary", { type: "button", onclick: askForKey }, t("Log in"))));
       return;
     }
     try {

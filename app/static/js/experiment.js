@@ -8,7 +8,7 @@ import { costSection } from "./cost.js";
 import { h } from "./dom.js";
 import { headSection } from "./head.js";
 import { joinSection } from "./join.js";
-import { onKeyChange } from "./key.js";
+import { keyNow, NO_RIGHTS, onKeyChange, rightsIn } from "./key.js";
 import { follow } from "./live.js";
 import { modelsSection, modelsOf } from "./models.js";
 import { predictSection } from "./predict.js";
@@ -37,9 +37,10 @@ export function experimentView(main, id) {
 
   const catalogue = modelsOf(id);
   let view = null;
+  let rights = NO_RIGHTS;
   const showAll = () => {
     if (!view) return;
-    for (const section of sections) section.update(view, catalogue.models);
+    for (const section of sections) section.update({ ...view, rights }, catalogue.models);
   };
   const show = (news) => {
     problem.textContent = "";
@@ -57,7 +58,21 @@ export function experimentView(main, id) {
     if (error.status === 404 && !view) main.lastChild.textContent = "";
   };
   const stop = follow(id, show, fail);
-  const unlisten = onKeyChange(showAll);
+  const learnRights = async () => {
+    rights = NO_RIGHTS; // of whoever was logged in before
+    showAll();
+    const who = keyNow();
+    try {
+      const found = await rightsIn(id);
+      if (who !== keyNow()) return;
+      rights = found;
+      showAll();
+    } catch (error) {
+      fail(error);
+    }
+  };
+  const unlisten = onKeyChange(learnRights);
+  learnRights();
   return () => {
     stop();
     unlisten();

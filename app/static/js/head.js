@@ -3,7 +3,6 @@ import { experimentPath, patch, post, send } from "./api.js";
 import { confirm } from "./confirm.js";
 import { copyButton, h, once, say } from "./dom.js";
 import { plural, stateName, when } from "./format.js";
-import { adminKey } from "./key.js";
 import { t } from "./words.js";
 
 /** `changed(view)` gets what the admin has changed of a view: the coordinator tells an ended experiment's no more. */
@@ -58,9 +57,9 @@ function troubles({ current_round: round, config, ended_at }) {
   ...(missing.length ? [missing.length > 5 ? t("Missing: {names} and more.", { names }) : t("Missing: {names}.", { names })] : [])];
 }
 
-/** The names of the actions that the admin may take now. */
-function actionsFor({ state, pausing, ended_at }) {
-  if (!adminKey()) return [];
+/** The names of the actions that an owner may take now. */
+function actionsFor({ state, pausing, ended_at, rights }) {
+  if (!rights.owns) return [];
   if (ended_at) return ["edit", "delete"];
   if (state === "paused" || pausing) return ["edit", "resume", "stop"];
   return state === "running" ? ["edit", "pause", "stop"] : ["edit", "stop"];

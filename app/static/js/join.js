@@ -2,7 +2,6 @@
 import { experimentPath, get, here } from "./api.js";
 import { card, copyButton, h, once, say } from "./dom.js";
 import { saveFile } from "./download.js";
-import { adminKey } from "./key.js";
 import { showQr } from "./qr.js";
 import { INSTALL, INSTALL_NOTE, recipeOf } from "./recipe.js";
 import { t } from "./words.js";
@@ -84,17 +83,17 @@ export function joinSection(id) {
       asked = null; // try again with the next view
     }
   };
-  // A command is shown, and can be copied, once it has its key: "..." is for who has no admin key.
+  // A command is shown, and can be copied, once it has its key: "..." is for who may not see it.
   const update = async (view) => {
     const open = !view.ended_at;
-    const now = open ? adminKey() : null;
+    const now = open && view.rights.owns;
     if (!now) key = null;
     if (now !== asked) {
       asked = now;
       reading = now ? read() : null;
     }
     await reading;
-    show({ key: adminKey() ? key : null, open, own: view.config.data === "own", asked: view.config.label_counts === "asked" });
+    show({ key: now ? key : null, open, own: view.config.data === "own", asked: view.config.label_counts === "asked" });
   };
   return { node, update };
 }

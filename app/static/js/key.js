@@ -1,38 +1,79 @@
-// The admin key. A dialog asks for it, this tab alone keeps it, and it travels in a header only.
-import { checkKey } from "./api.js";
+// Who uses the page: a key or a token that a dialog asks for. This tab alone keeps it, and it travels in a header only.
+import { checkKey, get } from "./api.js";
 import { h, say } from "./dom.js";
 import { t } from "./words.js";
 
-const NAME = "fl-admin-key";
+const NAME = "fl-person";
+const WHAT = {
+  admin: t("admin: does everything, in every experiment"),
+  owner: t("owner: creates experiments, and does everything in those"),
+  reader: t("reader: looks at every experiment and its models, and changes nothing"),
+};
 const listeners = new Set();
 
-export const adminKey = () => sessionStorage.getItem(NAME);
+/** `{ key, name, roles }` of whoever is logged in; null: nobody. */
+const person = () => JSON.parse(sessionStorage.getItem(NAME));
+const rolesNow = () => person()?.roles ?? [];
+export const keyNow = () => person()?.key ?? null;
+export const mayCreate = () => rolesNow().some((role) => role === "admin" || role === "owner");
 
-/** Calls back when the key is set or removed; gives a function that ends this. */
+/** What nobody in particular may do in an experiment. */
+export const NO_RIGHTS = { owns: false, reads: false };
+
+/** What whoever is logged in may do in an experiment. An owner owns the experiments that it has created. */
+export async function rightsIn(id) {
+  const roles = rolesNow();
+  if (roles.includes("admin")) return { owns: true, reads: true };
+  if (!roles.includes("owner")) return { owns: false, reads: roles.includes("reader") };
+  const { owns, reads } = await get(`v1/me?experiment=${encodeURIComponent(id)}`);
+  return { owns, reads };
+}
+
+/** Calls back when somebody logs in or out; gives a function that ends this. */
 export function onKeyChange(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
 }
 
-function change(key) {
-  if (key === null) sessionStorage.removeItem(NAME);
-  else sessionStorage.setItem(NAME, key);
+function change(now) {
+  if (now === null) sessionStorage.removeItem(NAME);
+  else sessionStorage.setItem(NAME, JSON.stringify(now));
   for (const listener of [...listeners]) listener();
+}
+
+/** Logs out whoever has this key, because the coordinator does not take it any more: a token ends. */
+export function keyRefused(key) {
+  if (key === null || key !== keyNow()) return;
+  change(null);
+  say(t("Your key or token is no longer valid: log in again."));
 }
 
 /** Wires the button in the page's head. */
 export function keyButton(button) {
   const show = () => {
-    button.textContent = adminKey() ? t("Forget key") : t("Admin key");
-    button.setAttribute("aria-pressed", String(Boolean(adminKey())));
+    const name = person()?.name;
+    button.textContent = name ?? t("Log in");
+    button.classList.toggle("in", Boolean(name));
+    button.setAttribute("aria-label", name ? t("Logged in as {name}", { name }) : t("Log in"));
   };
-  button.addEventListener("click", () => {
-    if (!adminKey()) return askForKey();
-    change(null);
-    say(t("The key is forgotten."));
-  });
+  button.addEventListener("click", () => (person() ? showPerson() : askForKey()));
   onKeyChange(show);
   show();
+}
+
+/** Says who is logged in and what that person may do, and offers to log out. */
+function showPerson() {
+  const { name, roles } = person();
+  const leave = () => {
+    dialog.close();
+    change(null);
+    say(t("You are logged out."));
+  };
+  const dialog = dialogOf(t("Logged in as {name}", { name }),
+    h("ul.plain", {}, roles.map((role) => h("li", {}, WHAT[role] ?? role))),
+    h("div.row.end", {},
+      h("button", { type: "button", onclick: leave }, t("Log out")),
+      h("button.primary", { type: "button", onclick: () => dialog.close() }, t("Close"))));
 }
 
 export function askForKey() {
@@ -40,29 +81,32 @@ export function askForKey() {
     type: "password", id: "key-input", autocomplete: "off", required: true, "aria-describedby": "key-fault",
   });
   const fault = h("p.fault", { id: "key-fault", role: "alert" });
-  const close = () => dialog.close();
   const submit = async (event) => {
     event.preventDefault();
     fault.textContent = "";
+    const key = input.value.trim();
     try {
-      const { roles } = await checkKey(input.value.trim());
-      change(input.value.trim());
+      const { name, roles } = await checkKey(key);
       dialog.close();
-      const looks = roles.every((role) => role === "reader");
-      say(looks ? t("The key fits: you may look at all experiments.") : t("The key fits: you may create and stop experiments."));
+      change({ key, name, roles });
+      say(t("Logged in as {name}", { name }));
     } catch (error) {
       input.setAttribute("aria-invalid", "true");
-      fault.textContent = error.status === 401 ? t("This is not the coordinator's admin key.") : error.message;
+      fault.textContent = error.status === 401 ? t("The coordinator does not know this key or token.") : error.message;
     }
   };
+  const dialog = dialogOf(t("Log in"), h("form", { onsubmit: submit },
+    h("p.muted.small", {}, t("With the coordinator’s admin key (FL_ADMIN_KEY), or a key or token of your own. It stays in this tab and is gone when the tab is closed.")),
+    h("div.field", {}, h("label", { for: "key-input" }, t("Key or token")), input, fault),
+    h("div.row.end", {},
+      h("button", { type: "button", onclick: () => dialog.close() }, t("Cancel")),
+      h("button.primary", { type: "submit" }, t("Log in")))));
+}
+
+function dialogOf(title, ...body) {
   const dialog = h("dialog", { "aria-labelledby": "key-title", onclose: () => dialog.remove() },
-    h("form", { onsubmit: submit },
-      h("h2", { id: "key-title" }, t("Admin key")),
-      h("p.muted.small", {}, t("FL_ADMIN_KEY of this coordinator. It stays in this tab and is gone when the tab is closed.")),
-      h("div.field", {}, h("label", { for: "key-input" }, t("Key")), input, fault),
-      h("div.row.end", {},
-        h("button", { type: "button", onclick: close }, t("Cancel")),
-        h("button.primary", { type: "submit" }, t("Use it")))));
+    h("div.cards", {}, h("h2", { id: "key-title" }, title), body));
   document.body.append(dialog);
   dialog.showModal();
+  return dialog;
 }

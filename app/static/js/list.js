@@ -5,7 +5,7 @@ import { confirm } from "./confirm.js";
 import { h, keyed, say } from "./dom.js";
 import { plural, stateName, usd, when } from "./format.js";
 import { spent } from "./privacy.js";
-import { adminKey, onKeyChange } from "./key.js";
+import { mayCreate, onKeyChange } from "./key.js";
 import { repeat } from "./live.js";
 import { metricNames, mainSeries, seriesOf, titleOf, valueText } from "./metrics.js";
 import { t } from "./words.js";
@@ -44,7 +44,7 @@ export function listView(main) {
   const card = h("div.card", {}, tools, table);
   main.append(
     h("div.head", {}, h("div.title", {}, h("h1", {}, t("Experiments")), h("span.spacer"), create)), note, card);
-  const showKey = () => [create, remove].forEach((node) => node.classList.toggle("hidden", !adminKey()));
+  const showKey = () => [create, remove].forEach((node) => node.classList.toggle("hidden", !mayCreate()));
   showKey();
 
   const known = new Map();
@@ -75,7 +75,7 @@ export function listView(main) {
   const show = () => {
     const all = [...known.values()].map((e) => ({ ...e, result: resultOf(e) ?? results.get(e.id) ?? null }));
     const rows = sorted(all.filter(matches));
-    note.textContent = all.length ? "" : t("There is none yet. With the admin key you can create one.");
+    note.textContent = all.length ? "" : t("There is none yet. An admin or an owner can create one.");
     if (all.length && !rows.length) note.textContent = t("No experiment has this text.");
     card.classList.toggle("hidden", !all.length);
     for (const head of heads) head.show();

@@ -3,7 +3,6 @@ import { experimentPath, get } from "./api.js";
 import { card, copyButton, h, keyed, say } from "./dom.js";
 import { download } from "./download.js";
 import { bytes, when } from "./format.js";
-import { adminKey } from "./key.js";
 import { bestModel, mainSeries, metricNames, seriesOf, titleOf, valueText } from "./metrics.js";
 import { t } from "./words.js";
 
@@ -44,11 +43,11 @@ export function modelsSection(id) {
       [t("Version"), "SHA-256", t("Size")].map(column), measured, [t("Made"), ""].map(column))), body));
   const node = card(t("Model versions"), note, table);
   const update = (view, models) => {
-    const key = Boolean(adminKey());
+    const key = view.rights.reads;
     table.classList.toggle("hidden", !models.length);
     note.textContent = models.length === 0 ? t("The initial weights have not been uploaded yet.")
       : key ? t("Version 0 is the initial model; round n makes version n.")
-        : t("Version 0 is the initial model; round n makes version n. A download needs a key.");
+        : t("Version 0 is the initial model; round n makes version n. A download needs a key or token: log in.");
     const [metric] = metricNames(view, models);
     const series = mainSeries(seriesOf(view, models, metric));
     const values = new Map(series?.points);

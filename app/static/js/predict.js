@@ -3,7 +3,6 @@ import { readModel } from "./cnn.js";
 import { card, h, keyed, once } from "./dom.js";
 import { fetchModel } from "./download.js";
 import { bytes, percent } from "./format.js";
-import { adminKey } from "./key.js";
 import { offered, readOnnx } from "./onnx.js";
 import { fitOf, framesDigits, inputOf } from "./picture.js";
 import { PRESETS } from "./presets.js";
@@ -138,7 +137,7 @@ export function predictSection(id) {
   });
   const update = (view, models) => {
     newest = models.at(-1);
-    node.classList.toggle("hidden", !newest || !adminKey());
+    node.classList.toggle("hidden", !newest || !view.rights.reads);
     if (newest) tell(newest);
     const { task } = view;
     const pictures = !task || NETWORKS.has(task.name); // an old file names no task

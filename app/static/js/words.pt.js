@@ -10,7 +10,7 @@ export default {
   "abandoned": "abandonada",
   "Accuracy": "Acurácia",
   "Actions": "Ações",
-  "Admin key": "Chave de administrador",
+  "admin: does everything, in every experiment": "admin: faz tudo, em todo experimento",
   "advertising": "anúncio de chaves",
   "Against a coordinator that departs from the protocol the parties pin each other (join --pin); only they know whether they do.":
     "Contra um coordenador que se afasta do protocolo, as partes fixam as identidades umas das outras (join --pin); só elas sabem se o fazem.",
@@ -18,6 +18,7 @@ export default {
   "Agreed columns": "Colunas combinadas",
   "All of them": "Todos",
   "always": "sempre",
+  "An admin or an owner can create one.": "Um admin ou um owner pode criar um.",
   "An exported model (ONNX): choose its file, or drop it here": "Um modelo exportado (ONNX): escolha o arquivo, ou solte-o aqui",
   "another": "outro",
   "Another operator’s helper knows the masks, and together the two could see each update. Its fingerprint: {fingerprint}.":
@@ -137,12 +138,8 @@ export default {
     "Preencha uma linha e veja o que o modelo mais recente diz dela.",
   "Filter": "Filtrar",
   "fingerprint": "impressão digital",
-  "FL_ADMIN_KEY of this coordinator. It stays in this tab and is gone when the tab is closed.":
-    "FL_ADMIN_KEY deste coordenador. Ela fica nesta aba e some quando a aba é fechada.",
   "For people; may stay empty.": "Para pessoas; pode ficar vazio.",
-  "Forget key": "Esquecer a chave",
   "GB-seconds": "GB-segundos",
-  "Give the key": "Dar a chave",
   "has done its part": "fez a sua parte",
   "HTTP API, calls": "HTTP API, chamadas",
   "if it ran there; an estimate": "se rodasse lá; uma estimativa",
@@ -173,7 +170,7 @@ export default {
   "keep days": "dias de guarda",
   "Keep it": "Manter",
   "Keep it running": "Deixar rodando",
-  "Key": "Chave",
+  "Key or token": "Chave ou token",
   "Kind": "Tipo",
   "Labels as a table": "Rótulos como tabela",
   "Labels of the examples": "Rótulos dos exemplos",
@@ -187,6 +184,9 @@ export default {
   "Light": "Claro",
   "Load model {version} ({size})": "Carregar o modelo {version} ({size})",
   "Loading …": "Carregando …",
+  "Log in": "Entrar",
+  "Log out": "Sair",
+  "Logged in as {name}": "Você entrou como {name}",
   "Loss": "Perda",
   "Made": "Feito em",
   "Mean": "Média",
@@ -246,6 +246,7 @@ export default {
     "Uma vez, em uma pasta vazia com o arquivo {wheel}. O pacote não está em nenhum índice público: quem opera o coordenador faz este arquivo com “make dist” e o entrega.",
   "ONNX Runtime cannot read this model: {why}": "O ONNX Runtime não consegue ler este modelo: {why}",
   "others": "outros",
+  "owner: creates experiments, and does everything in those": "owner: cria experimentos e faz tudo neles",
   "parties’ own": "das próprias partes",
   "Pause it": "Pausar",
   "Pause “{name}”?": "Pausar “{name}”?",
@@ -255,6 +256,8 @@ export default {
   "privacy: {spent}": "privacidade: {spent}",
   "Probability of {name}": "Probabilidade de {name}",
   "QR code": "Código QR",
+  "reader: looks at every experiment and its models, and changes nothing":
+    "reader: vê todo experimento e os seus modelos, e não muda nada",
   "Received": "Recebido",
   "Refused": "Recusas",
   "Refused, weight and {pace} are of the last round. {metric}: the global model, before it trained.":
@@ -315,7 +318,6 @@ export default {
   "Strategy and settings": "Estratégia e configurações",
   "Take part": "Participar",
   "task": "tarefa",
-  "The admin key shows the terms.": "A chave de administrador mostra os termos.",
   "The certificate is not in it: hand its file on as authority.pem.":
     "O certificado não está aqui: entregue o arquivo como authority.pem.",
   "The compared experiments": "Os experimentos comparados",
@@ -323,6 +325,7 @@ export default {
   "The coordinator answered {status}.": "O coordenador respondeu {status}.",
   "The coordinator does not answer.": "O coordenador não responde.",
   "The coordinator does not give out the files of ONNX Runtime Web.": "O coordenador não entrega os arquivos do ONNX Runtime Web.",
+  "The coordinator does not know this key or token.": "O coordenador não conhece esta chave ou este token.",
   "The enrolment key in it is a secret: hand it on in private.":
     "A chave de inscrição é um segredo: entregue-a em particular.",
   "The experiment goes on.": "O experimento continua.",
@@ -336,9 +339,6 @@ export default {
     "A primeira rodada se abre quando {n} clientes estiverem inscritos.",
   "The initial weights have not been uploaded yet.": "Os pesos iniciais ainda não foram enviados.",
   "The install line and the command.": "A linha de instalação e o comando.",
-  "The key fits: you may create and stop experiments.": "A chave serve: você pode criar e parar experimentos.",
-  "The key fits: you may look at all experiments.": "A chave serve: você pode ver todos os experimentos.",
-  "The key is forgotten.": "A chave foi esquecida.",
   "The model does not describe its table: it was not made by this SDK.":
     "O modelo não descreve a sua tabela: não foi feito por este SDK.",
   "The model does not say how a picture is to be classified: it was not made by this SDK.":
@@ -366,8 +366,7 @@ export default {
     "Depois, e de novo após qualquer interrupção, ao lado do arquivo do certificado, authority.pem, que o arquivo salvo cria:",
   "Then, and again after any interruption:": "Depois, e de novo após qualquer interrupção:",
   "Then, with the settings below:": "Depois, com as configurações abaixo:",
-  "There is none yet. With the admin key you can create one.":
-    "Não há nenhum ainda. Com a chave de administrador você pode criar um.",
+  "There is none yet. An admin or an owner can create one.": "Não há nenhum ainda. Um admin ou um owner pode criar um.",
   "This changes no model and no other setting.": "Isto não muda nenhum modelo nem outra configuração.",
   "This file cannot be read as a picture.": "Este arquivo não pode ser lido como imagem.",
   "This is attempt {attempt} of {attempts}: before, {reported} of {cohort} updates came in time.":
@@ -376,8 +375,6 @@ export default {
     "Isto não é um certificado em PEM, que começa com -----BEGIN CERTIFICATE-----.",
   "This is not a safetensors file.": "Isto não é um arquivo safetensors.",
   "This is not an ONNX file.": "Isto não é um arquivo ONNX.",
-  "This is not the coordinator's admin key.": "Esta não é a chave de administrador do coordenador.",
-  "This needs the admin key.": "Isto precisa da chave de administrador.",
   "This page has networks for pictures and tables. For {task}, choose an exported model.":
     "Esta página tem redes para imagens e tabelas. Para {task}, escolha um modelo exportado.",
   "This page makes the initial weights of the two-layer CNN from the setting “seed”. Each party holds the whole set and trains on a shard of it.":
@@ -398,13 +395,12 @@ export default {
   "Updates received": "Atualizações recebidas",
   "Upload": "Envio",
   "US dollars a round": "Dólares americanos por rodada",
-  "Use it": "Usar",
   "Values": "Valores",
+  "Version 0 is the initial model; round n makes version n. A download needs a key or token: log in.":
+    "A versão 0 é o modelo inicial; a rodada n faz a versão n. Baixar exige uma chave ou um token: entre.",
   "Version": "Versão",
   "Version 0 is the initial model; round n makes version n.":
     "A versão 0 é o modelo inicial; a rodada n faz a versão n.",
-  "Version 0 is the initial model; round n makes version n. A download needs a key.":
-    "A versão 0 é o modelo inicial; a rodada n faz a versão n. Baixar exige uma chave.",
   "Weight": "Peso",
   "What": "O quê",
   "What came is not model {version}: its hash is another.": "O que veio não é o modelo {version}: o hash é outro.",
@@ -416,8 +412,11 @@ export default {
   "Who": "Quem",
   "Who takes part is secret: the key of the admin or of the owner shows it.":
     "Quem participa é segredo: a chave do administrador ou do dono mostra.",
+  "Whoever may read the experiment sees the terms: log in.": "Quem pode ler o experimento vê os termos: entre.",
   "With --share-labels it shares how many of its examples have each label: the experiment asks for that, and everybody here sees it.":
     "Com --share-labels, ela compartilha quantos dos seus exemplos têm cada rótulo: o experimento pede isso, e todos aqui veem.",
+  "With the coordinator’s admin key (FL_ADMIN_KEY), or a key or token of your own. It stays in this tab and is gone when the tab is closed.":
+    "Com a chave de administrador do coordenador (FL_ADMIN_KEY), ou uma chave ou um token seu. Fica nesta aba e some quando a aba é fechada.",
   "yes": "sim",
   "{all} examples of {n} client": "{all} exemplos de {n} cliente",
   "{all} examples of {n} clients": "{all} exemplos de {n} clientes",
@@ -453,4 +452,6 @@ export default {
   "ε {epsilon} at δ {delta}": "ε {epsilon} com δ {delta}",
   "← All experiments": "← Todos os experimentos",
   "★ best": "★ melhor",
+  "You are logged out.": "Você saiu.",
+  "Your key or token is no longer valid: log in again.": "A sua chave ou o seu token não vale mais: entre de novo.",
 };

@@ -120,9 +120,30 @@ async def test_a_caller_is_told_who_it_is(house):
         answer = await house.federation.http.get("/v1/me", headers=bearer(KEYS[who]))
         answers[who] = answer.json()
     assert answers == {
-        "bob": {"name": "bob", "roles": ["owner", "reader"]},
-        "dora": {"name": "dora", "roles": ["admin"]},
+        "bob": {"name": "bob", "roles": ["owner", "reader"], "owns": None, "reads": None},
+        "dora": {"name": "dora", "roles": ["admin"], "owns": None, "reads": None},
     }
+
+
+async def test_a_caller_is_told_what_it_may_do_in_an_experiment(house):
+    of_alice, _ = await house.experiment_of("alice")
+    found = {}
+    for who, key in KEYS.items():
+        answer = await house.federation.http.get(
+            "/v1/me", params={"experiment": of_alice}, headers=bearer(key)
+        )
+        found[who] = (answer.json()["owns"], answer.json()["reads"])
+    assert found == {
+        "alice": (True, True),
+        "bob": (False, True),
+        "carol": (False, True),
+        "dora": (True, True),
+    }
+    for experiment, status in (("20261124-101500-9f2c1a", 404), ("A b", 422)):
+        answer = await house.federation.http.get(
+            "/v1/me", params={"experiment": experiment}, headers=bearer(KEYS["dora"])
+        )
+        assert answer.status_code == status
 
 
 async def test_the_log_names_whose_key_a_request_had(house, caplog):
