@@ -250,7 +250,12 @@ async def check_key(caller: CallingPerson) -> None:
     """Answers 204 if the key is the admin key, or another person's. Changes nothing."""
 
 
-@key.get("/me", summary="Say who calls", responses=responses(401, 403, 404, 422, 503))
+@key.get(
+    "/me",
+    summary="Say who calls",
+    responses=responses(401, 403, 404, 422, 503),
+    response_model_exclude_none=True,
+)
 async def show_caller(
     service: Service,
     caller: CallingPerson,
