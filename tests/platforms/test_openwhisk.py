@@ -231,16 +231,25 @@ def test_a_tick_that_finds_no_database_ends_the_container_too(tmp_path):
 
 LEAKS = """
 import os
+import time
 from app.entry import openwhisk
 from app.store import mongo
 
 mongo.SELECTION_MS = mongo.OPERATION_MS = 50
 call = {"__ow_method": "get", "__ow_path": "/health", "__ow_query": "", "FL_ADMIN_KEY": "k" * 32}
 away = call | {"MONGODB_URL": "mongodb://127.0.0.1:9/?timeoutMS=50"}
+
+def fewest():  # the driver's own thread may still be closing a socket at one look
+    looks = []
+    for _ in range(20):
+        looks.append(len(os.listdir("/proc/self/fd")))
+        time.sleep(0.02)
+    return min(looks)
+
 openwhisk.main(away)
-before = len(os.listdir("/proc/self/fd"))
+before = fewest()
 assert [openwhisk.main(away)["statusCode"] for _ in range(3)] == [503] * 3
-assert len(os.listdir("/proc/self/fd")) == before
+assert fewest() == before
 mongo.SELECTION_MS = mongo.OPERATION_MS = 5000
 print(openwhisk.main(call | {"MONGODB_URL": os.environ["THERE"]})["statusCode"])
 """
