@@ -22,7 +22,8 @@ UNKNOWN = "unknown"  # the site of a row that names none
 def of_dataset(dataset: Dataset) -> Examples:
     """The training images, and as the column `folder` the site of each, where they have sites."""
     columns = {} if dataset.sites is None else {"folder": dataset.sites}
-    return Examples(len(dataset.train_y), dataset.train_y.numpy(), columns)
+    # A copy: an engine moves the tensors into shared memory, and frees what a view would show.
+    return Examples(len(dataset.train_y), dataset.train_y.numpy().copy(), columns)
 
 
 def of_table(table: Table) -> Examples:

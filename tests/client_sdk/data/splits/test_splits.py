@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from client_sdk.data.splits import SPLITS
+from client_sdk.data import datasets
+from client_sdk.data.splits import SPLITS, looking
 from client_sdk.data.splits.dirichlet_classes import DirichletClasses
 from client_sdk.data.splits.drawing import draw, split_of
 from client_sdk.data.splits.split import Examples
@@ -247,3 +248,12 @@ def test_every_split_has_a_paper_or_a_reason_and_settings_with_descriptions():
         for name, field in split.model_fields.items():
             assert name == "name" or field.description
     assert DirichletClasses().alpha == 0.5
+
+
+def test_labels_are_no_view_of_tensors_that_an_engine_moves():
+    """`run` asks for them again after the engine has begun: what it frees held other numbers."""
+    dataset = datasets.load("digits", None)
+    labels = looking.of_dataset(dataset).labels
+    assert not np.shares_memory(labels, dataset.train_y.numpy())
+    dataset.train_y.share_memory_()
+    assert labels.tolist() == dataset.train_y.tolist()
