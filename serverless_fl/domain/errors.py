@@ -42,6 +42,13 @@ class Unauthenticated(CoordinatorError):
     code = "unauthenticated"
 
 
+class NotAToken(Unauthenticated):
+    """The token is none of a client of the experiment, perhaps no longer."""
+
+    def __init__(self) -> None:
+        super().__init__("This is not the token of a client of this experiment.")
+
+
 class Revoked(Unauthenticated):
     """An admin revoked the client that the token belongs to."""
 

@@ -31,6 +31,7 @@ from serverless_fl.domain.errors import (
     Conflict,
     ExperimentFull,
     Forbidden,
+    NotAToken,
     OutOfTurn,
     Revoked,
     Unauthenticated,
@@ -117,7 +118,7 @@ class Enrolment:
         if client is None and await self.repo.tombstone(experiment_id) is not None:
             await self.repo.experiment(experiment_id)  # raises NotFound, code "deleted"
         if client is None or not matches(token, client.token_hash):
-            raise _not_a_token()
+            raise NotAToken
         require_not_revoked(client)
         return client
 
@@ -134,7 +135,7 @@ class Enrolment:
         slot = slot_of(token)
         await self.repo.experiment(experiment_id)
         if slot is None or await self.repo.client(experiment_id, slot) is None:
-            raise _not_a_token()
+            raise NotAToken
 
     async def subscribe(self, experiment_id: str, key: str, request: Subscriber) -> Subscription:
         """Claim a free slot; the same client key always has the same slot and token.
@@ -227,10 +228,7 @@ class Enrolment:
         while client.certificate is None and shown is not None:
             if await self.repo.save_client(replace(client, certificate=shown)):
                 log_event("client certificate", experiment=client.experiment_id, client=client.id)
-            found = await self.repo.client(client.experiment_id, client.slot)
-            if found is None:  # the experiment was deleted meanwhile
-                raise _not_a_token()
-            client = found
+            client = await self.repo.client_again(client)
         require_certificate(client, shown)
         return client
 
@@ -270,10 +268,6 @@ def _require_proof(experiment_id: str, request: Subscriber) -> None:
         require_enrolment(request.proof, experiment_id, request.client_key)
     except Refused as refused:
         raise Conflict(str(refused), code="not-signed") from refused
-
-
-def _not_a_token() -> Unauthenticated:
-    return Unauthenticated("This is not the token of a client of this experiment.")
 
 
 def _require_open(experiment: Experiment, enrolled: int) -> None:

@@ -9,7 +9,7 @@ from app.service.context import Context
 from app.service.data.declarations import agreement
 from app.service.data.shards import examples_of
 from app.telemetry.logs import log_event
-from serverless_fl.domain.errors import Conflict, Unauthenticated
+from serverless_fl.domain.errors import Conflict
 from serverless_fl.domain.experiment import ASKED
 from serverless_fl.domain.label_counts import require_label_counts
 from serverless_fl.domain.records import Client
@@ -25,7 +25,7 @@ class Labels:
     async def share(self, client: Client, counts: Mapping[str, int]) -> None:
         """Keep the counts in place of earlier ones; empty ones take them back.
 
-        Raises Conflict if the experiment does not ask, and BadEnrolment.
+        Raises Conflict if the experiment does not ask, BadEnrolment, and Unauthenticated.
         """
         experiment = await self.repo.experiment(client.experiment_id)
         if experiment.config.label_counts != ASKED:
@@ -43,7 +43,4 @@ class Labels:
             if await self.repo.save_client(replace(client, labels=labels)):
                 log_event("labels shared", experiment=client.experiment_id, client=client.id)
                 return
-            found = await self.repo.client(client.experiment_id, client.slot)
-            if found is None:  # the experiment was deleted meanwhile
-                raise Unauthenticated("This is not the token of a client of this experiment.")
-            client = found
+            client = await self.repo.client_again(client)

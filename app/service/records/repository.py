@@ -22,7 +22,7 @@ from app.service.records.sums import SumRecords
 from app.store.port import Body, Document, Documents
 from app.telemetry import ids
 from serverless_fl.domain.agreement import Normalisation
-from serverless_fl.domain.errors import NotFound
+from serverless_fl.domain.errors import NotAToken, NotFound
 from serverless_fl.domain.experiment import Experiment
 from serverless_fl.domain.records import (
     Claim,
@@ -170,6 +170,13 @@ class Repository:
     async def client(self, experiment_id: str, slot: int) -> Client | None:
         found = await self.documents.get("clients", key_of(experiment_id, slot))
         return None if found is None else mapping.known_client(found)
+
+    async def client_again(self, client: Client) -> Client:
+        """The client's record as it is now. Raises NotAToken if the experiment was deleted."""
+        found = await self.client(client.experiment_id, client.slot)
+        if found is None:
+            raise NotAToken
+        return found
 
     async def count_clients(self, experiment_id: str) -> int:
         """Clients claim slots in ascending order, so the last slot gives their number."""
