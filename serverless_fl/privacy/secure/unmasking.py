@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -53,13 +53,21 @@ class Sum:
 
         Masked words of a span follow one another, because tensors stand in the file's order.
         """
-        firsts, masked = list[int](), list[np.ndarray]()
+        masked, firsts = np.zeros(spans.elements(span), bool), list[int]()
+        for elements, first in self._masked(span):
+            masked[elements] = True
+            firsts.append(first)
+        return min(firsts, default=0), masked
+
+    def _masked(self, span: spans.Span) -> Iterator[tuple[slice, int]]:
+        """Yield the elements of each masked piece of a span, and the place of its first word."""
+        place = 0
         for piece in span:
+            stop = place + piece.last - piece.first
             first = self._places.get(piece.tensor.name)
             if first is not None:
-                firsts.append(first + piece.first)
-            masked.append(np.full(piece.last - piece.first, first is not None))
-        return min(firsts, default=0), np.concatenate([np.empty(0, bool), *masked])
+                yield slice(place, stop), first + piece.first
+            place = stop
 
     @property
     def streams(self) -> int:
@@ -74,16 +82,11 @@ class Sum:
         `sums`: whole numbers in float64 [elements], as is the result. Elements that have no masks
         stay.
         """
-        found, place = sums.copy(), 0
-        for piece in span:
-            stop = place + piece.last - piece.first
-            first = self._places.get(piece.tensor.name)
-            if first is not None:
-                modulus = 1 << self._point.bits
-                words = np.fmod(found[place:stop], modulus).astype(self._point.dtype)
-                apply_streams(words, self._streams[streams], first=first + piece.first)
-                found[place:stop] = words
-            place = stop
+        found, modulus = sums.copy(), 1 << self._point.bits
+        for elements, first in self._masked(span):
+            words = np.fmod(found[elements], modulus).astype(self._point.dtype)
+            apply_streams(words, self._streams[streams], first=first)
+            found[elements] = words
         return found
 
     def mean(
@@ -98,14 +101,10 @@ class Sum:
         `sums`: of their words, as whole numbers in float64 [elements], in which these streams are
         left. `base`: the values that they were trained from, an array for each piece of the span.
         """
-        words, found, place = self.without(span, sums, streams), np.empty(sums.size), 0
-        for piece, before in zip(span, base, strict=True):
-            stop = place + before.size
-            found[place:stop] = before
-            if piece.tensor.name in self._places:
-                own = words[place:stop].astype(self._point.dtype)
-                found[place:stop] += self._point.decode(own, self.counts.examples)
-            place = stop
+        words, found = self.without(span, sums, streams), np.concatenate([np.empty(0), *base])
+        for elements, _ in self._masked(span):
+            own = words[elements].astype(self._point.dtype)
+            found[elements] += self._point.decode(own, self.counts.examples)
         return found
 
 
