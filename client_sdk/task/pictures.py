@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -162,14 +163,11 @@ def _train_privately(
     """DP-SGD; it draws from the operating system's random numbers, not from the seed."""
     from client_sdk.task.private import train_privately  # few trainings need it
 
-    loss, steps, spent = train_privately(
+    return train_privately(
         *(model, sgd([*model.parameters()], training), training, len(y)),
-        outputs=lambda network, places: network(x[list(places)]),
-        losses=lambda network, places: F.cross_entropy(
-            network(x[list(places)]), y[list(places)], reduction="sum"
-        ),
+        forward=lambda network, places: (network(x[places]), y[places]),
+        losses=partial(F.cross_entropy, reduction="sum"),
     )
-    return Result(weights_of(model), len(y), {"train_loss": loss}, steps.effective, spent)
 
 
 def _each_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -22,17 +22,19 @@ from client_sdk import hints
 from client_sdk.errors import BadSettings, DataError
 from client_sdk.task.settings import TrainSettings
 from client_sdk.task.steps import Steps
-from serverless_fl.privacy.examples import ExampleNoise, NoisySteps, steps_of
+from client_sdk.task.task import Result
+from client_sdk.task.tensors import weights_of
+from serverless_fl.privacy.examples import ExampleNoise, steps_of
 from serverless_fl.privacy.noise import normal
 
 VALUES_AT_ONCE = 2**26  # of the gradients of single examples: 256 MB
 _TRIED = 3  # examples, to see whether they depend on each other
 
-Outputs = Callable[[nn.Module, Sequence[int]], Any]
-"""Of a network and the places of some examples: the network's outputs, [N, ...]."""
+Forward = Callable[[nn.Module, list[int]], tuple[Any, Any]]
+"""Of a network and the places of some examples: its outputs [N, ...], and the targets [N, ...]."""
 
-Losses = Callable[[nn.Module, Sequence[int]], torch.Tensor]
-"""Of the same: the sum of the examples' losses, each of its own output alone."""
+Losses = Callable[[Any, Any], torch.Tensor]
+"""Of outputs and targets: the sum of the examples' losses, each of its own output alone."""
 
 
 def train_privately(
@@ -40,10 +42,10 @@ def train_privately(
     optimiser: torch.optim.Optimizer,
     training: TrainSettings,
     examples: int,
-    outputs: Outputs,
+    forward: Forward,
     losses: Losses,
-) -> tuple[float, Steps, NoisySteps]:
-    """Train in place, and give the last epoch's mean loss, the steps, and what they cost.
+) -> Result:
+    """Train in place, and give the weights, the last epoch's mean loss, and what the steps cost.
 
     A step takes each example by itself, with the chance that makes `batch_size` of them on average.
     The sum of their clipped gradients gets noise, and is divided by `batch_size`: the number of
@@ -63,7 +65,7 @@ def train_privately(
             "experiment needs a smaller batch_size, or the client more data."
         ) from None
     wrapped, private = _wrapped(model, optimiser, training.batch_size, noise)
-    _require_independent(model, outputs, examples)
+    _require_independent(model, forward, examples)
     model.train()
     steps = Steps(model, optimiser, training)
     weights = sum(p.numel() for p in private.params)
@@ -80,7 +82,7 @@ def train_privately(
             for start in range(0, max(1, len(drawn)), at_once):
                 piece = drawn[start : start + at_once]
                 if piece:
-                    loss = losses(wrapped, piece)
+                    loss = losses(*forward(wrapped, piece))
                     loss.backward()
                     total += float(loss.detach())
                 _fill(private.params, len(piece))
@@ -89,7 +91,8 @@ def train_privately(
                     private.zero_grad(set_to_none=True)
             seen += len(drawn)
             steps.take()
-    return total / max(1, seen), steps, planned
+    metrics = {"train_loss": total / max(1, seen)}
+    return Result(weights_of(model), examples, metrics, steps.effective, planned)
 
 
 def sampled(examples: int, rate: float) -> list[int]:
@@ -173,14 +176,14 @@ def _first_sentence(text: str) -> str:
 
 
 @torch.no_grad()
-def _require_independent(model: nn.Module, outputs: Outputs, examples: int) -> None:
+def _require_independent(model: nn.Module, forward: Forward, examples: int) -> None:
     """Raise BadSettings where the output of an example depends on others, whatever the layers.
 
     Clipping bounds what one example changes only where it does not.
     """
     model.eval()
-    tried = range(min(_TRIED, examples))
-    together, alone = outputs(model, tried), outputs(model, tried[:1])
+    tried = list(range(min(_TRIED, examples)))
+    together, alone = forward(model, tried)[0], forward(model, tried[:1])[0]
     if not isinstance(together, torch.Tensor) or len(together) != len(tried):
         raise BadSettings(
             "Privacy dp-sgd needs a network with one tensor of outputs, a row for each example."

@@ -173,19 +173,16 @@ class TorchTask(Task):
         """DP-SGD. The seed is that of dropout; the rest is of the operating system's numbers."""
         from client_sdk.task.private import train_privately  # few trainings need it
 
-        def outputs(network: nn.Module, places: Sequence[int]) -> Any:
-            return self._call(network, _batch(data, places))[0]
+        def forward(network: nn.Module, places: list[int]) -> tuple[Any, Any]:
+            return self._call(network, _batch(data, places))
 
-        def losses(network: nn.Module, places: Sequence[int]) -> torch.Tensor:
-            found, targets = self._call(network, _batch(data, places))
-            each = [self._measured(found[n : n + 1], targets[n : n + 1]) for n in range(len(found))]
+        def losses(outputs: Any, targets: Any) -> torch.Tensor:
+            places = range(len(outputs))
+            each = [self._measured(outputs[n : n + 1], targets[n : n + 1]) for n in places]
             return gradient_of(sum(each), self._loss_name)
 
         with torch_seeded(seed):
-            loss, steps, spent = train_privately(
-                *(model, optimiser, training, len(data), outputs, losses)
-            )
-        return Result(weights_of(model), len(data), {"train_loss": loss}, steps.effective, spent)
+            return train_privately(model, optimiser, training, len(data), forward, losses)
 
     def require_together(self, data: Data) -> None:
         """Raise NotTogether for networks, losses, optimisers and data that cannot be batched."""

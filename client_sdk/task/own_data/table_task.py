@@ -125,15 +125,11 @@ class TableTask(Task):
         if training.example_noise is not None:
             from client_sdk.task.private import train_privately  # few trainings need it
 
-            mean, steps, spent = train_privately(
+            return train_privately(
                 *(model, optimiser, training, len(y)),
-                outputs=lambda network, places: network(x[list(places)]),
-                losses=lambda network, places: (
-                    self._loss(network(x[list(places)]), y[list(places)]) * len(places)
-                ),
+                forward=lambda network, places: (network(x[places]), y[places]),
+                losses=lambda outputs, targets: self._loss(outputs, targets) * len(targets),
             )
-            metrics = {"train_loss": mean}
-            return Result(weights_of(model), len(y), metrics, steps.effective, spent)
         steps = Steps(model, optimiser, training)
         draws, total = SeededRandom(seed), 0.0
         model.train()
