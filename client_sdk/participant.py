@@ -34,9 +34,7 @@ from serverless_fl.domain.agreement import ColumnSums
 from serverless_fl.domain.errors import BadWeights
 from serverless_fl.domain.experiment import ASKED, WEIGHTS, Config
 from serverless_fl.domain.records import slot_named
-from serverless_fl.privacy import Mechanism
-from serverless_fl.privacy.dp_sgd import DpSgd
-from serverless_fl.privacy.examples import EXAMPLE_EPSILON
+from serverless_fl.privacy.examples import EXAMPLE_EPSILON, ExampleNoise
 from serverless_fl.privacy.secure.context import Refused
 from serverless_fl.privacy.secure.graph import FEWEST
 from serverless_fl.privacy.sending import Sending
@@ -286,9 +284,9 @@ class Participant:
     async def _known_terms(self) -> Terms:
         if self._terms is None:  # the client never trained
             view = await self._client.experiment(self.experiment_id)
-            epochs, private = view.config.fine_tune_epochs, _dp_sgd(view.config.privacy)
+            epochs, noise = view.config.fine_tune_epochs, view.config.privacy.example_noise
             self._terms = Terms(
-                *(view.config.seed, view.part_bytes, view.direct, epochs, private is not None)
+                *(view.config.seed, view.part_bytes, view.direct, epochs, noise is not None)
             )
         return self._terms
 
@@ -439,9 +437,9 @@ class Participant:
 
     async def _take_part(self, task: Train) -> None:
         """Train for one round and upload the update. Raises what no other round could mend."""
-        told, private = task.training, _dp_sgd(task.told_privacy.privacy)
+        told, noise = task.training, task.told_privacy.privacy.example_noise
         self._terms = Terms(
-            *(told.seed, task.part_bytes, task.direct, told.fine_tune_epochs, private is not None)
+            *(told.seed, task.part_bytes, task.direct, told.fine_tune_epochs, noise is not None)
         )
         await self._require_terms(task)
         self._report("training", task.round)
@@ -453,8 +451,8 @@ class Participant:
             with tracing.span("train"):
                 update = await half.train(self._trainer, self.id, self._indices, weights)
             worth = _worth(update.metrics)
-            if private is not None:
-                update = await asyncio.to_thread(self._charged, update, private)
+            if noise is not None:
+                update = await asyncio.to_thread(self._charged, update, noise)
             examples = metrics.whole(update.num_examples, "number of examples")
             if task.update_encoding in MASKED_ENCODINGS:
                 with tracing.span("upload"):
@@ -504,8 +502,8 @@ class Participant:
             raise DataError(_unknown(f"sends models as {task.download_encoding}"))
         if self._agreed is not None and (fault := task_fault(self._agreed, task)):
             raise DataError(fault)
-        if (private := _dp_sgd(task.told_privacy.privacy)) is not None:
-            fault = await asyncio.to_thread(self._example_fault, private, task.training)
+        if (noise := task.told_privacy.privacy.example_noise) is not None:
+            fault = await asyncio.to_thread(self._example_fault, noise, task.training)
             if fault is not None:
                 raise DataError(fault)
         elif self._limits.max_epsilon is not None:
@@ -513,14 +511,14 @@ class Participant:
             if fault := self._limits.epsilon_fault(view):
                 raise DataError(fault)
 
-    def _example_fault(self, private: DpSgd, training: Training) -> str | None:
+    def _example_fault(self, noise: ExampleNoise, training: Training) -> str | None:
         """Say why this client's examples must not be trained on; None if they may."""
         seed = derive_seed(training.seed, "holdout", self.id)
         trained, _ = hold_out(self._indices, seed)
         most = self._limits.max_epsilon
-        return ExampleLedger(self._memory).fault(private, training, len(trained), most)
+        return ExampleLedger(self._memory).fault(noise, training, len(trained), most)
 
-    def _charged(self, update: LocalUpdate, private: DpSgd) -> LocalUpdate:
+    def _charged(self, update: LocalUpdate, noise: ExampleNoise) -> LocalUpdate:
         """The update to send, once its cost stands in the ledger. Raises TrainingFailed.
 
         In place of its metrics, which have no noise, it has the epsilon that this client's examples
@@ -533,7 +531,7 @@ class Participant:
             )
         ledger = ExampleLedger(self._memory)
         ledger.charge(update.spent)
-        return replace(update, metrics={EXAMPLE_EPSILON: ledger.epsilon(private)})
+        return replace(update, metrics={EXAMPLE_EPSILON: ledger.epsilon(noise)})
 
     async def _send(
         self, task: Train, data: bytes, examples: int, found: dict[str, float], part_bytes: int
@@ -630,10 +628,6 @@ def _log(event: Event) -> None:
 
 def _unknown(what: str) -> str:
     return f"The experiment {what}, which this version does not know: upgrade the SDK."
-
-
-def _dp_sgd(mechanism: Mechanism) -> DpSgd | None:
-    return mechanism if isinstance(mechanism, DpSgd) else None
 
 
 def _worth(metrics: Mapping[str, object]) -> str:

@@ -12,8 +12,7 @@ from dataclasses import asdict
 
 from client_sdk.errors import DataError
 from client_sdk.memory.memory import Memory
-from serverless_fl.privacy.dp_sgd import DpSgd
-from serverless_fl.privacy.examples import NoisySteps, epsilon_of_steps, steps_of
+from serverless_fl.privacy.examples import ExampleNoise, NoisySteps, epsilon_of_steps, steps_of
 from serverless_fl.wire.turns import Training
 
 
@@ -21,8 +20,8 @@ class ExampleLedger:
     """The ledger of one client in one experiment: all its trainings, also those that came to
     nothing.
 
-    Epsilon is that of an example of the client, with the delta of the mechanism. Methods raise
-    DataError where the file cannot be read or written.
+    Epsilon is that of an example of the client, with the delta of the experiment's noise. Methods
+    raise DataError where the file cannot be read or written.
     """
 
     def __init__(self, memory: Memory) -> None:
@@ -53,36 +52,34 @@ class ExampleLedger:
         ]
         self._memory.keep_ledger(json.dumps({"spent": spent}, indent=2).encode())
 
-    def epsilon(self, mechanism: DpSgd, coming: NoisySteps | None = None) -> float:
+    def epsilon(self, noise: ExampleNoise, coming: NoisySteps | None = None) -> float:
         """What an example has cost, or will have after the steps that are coming."""
         more = [] if coming is None else [coming]
-        return epsilon_of_steps([*self.spent, *more], mechanism.delta)
+        return epsilon_of_steps([*self.spent, *more], noise.delta)
 
     def fault(
-        self, mechanism: DpSgd, training: Training, examples: int, most: float | None
+        self, noise: ExampleNoise, training: Training, examples: int, most: float | None
     ) -> str | None:
         """Say why a client that trains on so many examples must not train; None if it may.
 
         `most` is the largest epsilon that it spends.
         """
-        if mechanism.delta * examples >= 1:
+        if noise.delta * examples >= 1:
             return (
-                f"delta ({mechanism.delta:g}) must be below 1/{examples}, one by the number of "
+                f"delta ({noise.delta:g}) must be below 1/{examples}, one by the number of "
                 "this client's examples for training: else a whole example may be published."
             )
         if most is None:
             return None
         try:
-            coming = steps_of(
-                *(mechanism.example_noise, examples, training.batch_size, training.local_epochs)
-            )
+            coming = steps_of(*(noise, examples, training.batch_size, training.local_epochs))
         except ValueError:
             return None  # the training says it
-        epsilon = self.epsilon(mechanism, coming)
+        epsilon = self.epsilon(noise, coming)
         if epsilon <= most:
             return None
         return (
             f"Another round would raise the epsilon of this client's examples from "
-            f"{self.epsilon(mechanism):.4g} to {epsilon:.4g} (delta {mechanism.delta:g}), more "
+            f"{self.epsilon(noise):.4g} to {epsilon:.4g} (delta {noise.delta:g}), more "
             f"than the {most:g} that this client spends at most (max_epsilon)."
         )

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from serverless_fl.domain.experiment import FEDERATED, Config
-from serverless_fl.privacy.examples import ExampleNoise
+from serverless_fl.privacy.examples import DELTA, ExampleNoise
 from serverless_fl.privacy.mechanism import Aggregator, Bounds, Mechanism
 
 
@@ -37,7 +37,7 @@ class DpSgd(Mechanism):
         "to it",
     )
     delta: float = Field(
-        1e-5,
+        DELTA,
         gt=0,
         le=0.01,
         description="The probability with which the promise of epsilon may fail: less than one by "
@@ -46,7 +46,9 @@ class DpSgd(Mechanism):
 
     @property
     def example_noise(self) -> ExampleNoise:
-        return ExampleNoise(noise_multiplier=self.noise_multiplier, clip_norm=self.clip_norm)
+        return ExampleNoise(
+            noise_multiplier=self.noise_multiplier, clip_norm=self.clip_norm, delta=self.delta
+        )
 
     def has_client_half(self, bounds: Bounds) -> bool:
         return True

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 from serverless_fl.privacy.sampling import composed_epsilon
 
+DELTA = 1e-5  # unless an experiment sets another one
 EXAMPLE_EPSILON = "example_epsilon"  # the metric by which a client says what its examples cost
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleNoise:
-    """How steps are made private.
+    """How steps are made private, and the `delta` with which their epsilon is stated.
 
     A gradient longer than `clip_norm` is shortened to it. The noise on the sum of a step has a
     deviation of `noise_multiplier` times `clip_norm` in each weight.
@@ -27,6 +28,7 @@ class ExampleNoise:
 
     noise_multiplier: float
     clip_norm: float
+    delta: float = DELTA
 
 
 @dataclass(frozen=True, kw_only=True)
