@@ -149,11 +149,12 @@ endef
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps aws-sam-cli==1.170.0
 	@touch $@
 
-# MLflow installs thirty packages, some of them large, for one test.
-.venv-mlflow/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-mlflow
-	.venv-mlflow/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[server,client,aws,dev,mlflow]'
+# MLflow installs thirty packages, W&B's program takes 60 MB, and Ray takes 240 MB and starts servers
+# of its own: each for a few tests.
+.venv-mlflow/ready .venv-wandb/ready .venv-ray/ready: .venv-%/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[server,client,aws,dev,$*]'
 	@touch $@
 
 # Rotel is the collector that has its program on PyPI; each of its wheels is for one Python.
@@ -161,20 +162,6 @@ endef
 	$(check_python)
 	$(PYTHON) -m venv .venv-rotel
 	.venv-rotel/bin/python -m pip install --quiet --disable-pip-version-check rotel==0.0.1a15
-	@touch $@
-
-# W&B's program takes 60 MB.
-.venv-wandb/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-wandb
-	.venv-wandb/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[server,client,aws,dev,wandb]'
-	@touch $@
-
-# Ray takes 240 MB and starts servers of its own, for the tests of one engine.
-.venv-ray/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-ray
-	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[server,client,aws,dev,ray]'
 	@touch $@
 
 # The SAM CLI has an environment of its own, because it pins older versions of our packages.
