@@ -24,7 +24,7 @@ export async function readOnnx(data, dataset) {
   };
   const [, ...shape] = input.isTensor && input.type === "float32" && session.inputNames.length === 1 ? input.shape : [];
   if (!shape.length || !shape.every(Number.isInteger)) throw new Error(unknown(input));
-  if (about.table) return { table: tableFrom(about), ask: tableAsk(about, run, shape) };
+  if (about.table) return tableForm(about, run, shape);
   if (shape.length === 3) return { picture: pictureOf({ dataset, ...about }, shape, run) };
   if (shape.length === 1) return numbersOf(about, shape[0], run);
   throw new Error(unknown(input));
@@ -53,13 +53,11 @@ function pictureOf(about, [in_channels, height, width], run) {
   };
 }
 
-const tableFrom = (about) => tableOf(about, about.scaling !== "graph");
-
-function tableAsk(about, run, shape) {
+function tableForm(about, run, shape) {
   const raw = about.scaling === "graph";
-  const table = tableFrom(about);
+  const table = tableOf(about, !raw);
   const label = raw ? { ...table.label, mean: 0, deviation: 1 } : table.label;
-  return async (values) => answerOf(label, await run(inputsOf(table, values, raw), shape));
+  return { table, ask: async (values) => answerOf(label, await run(inputsOf(table, values, raw), shape)) };
 }
 
 /** A row of numbers for a task of somebody's own: what goes in is what somebody types. */
