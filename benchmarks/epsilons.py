@@ -20,6 +20,7 @@ import argparse
 import json
 import statistics
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,16 +49,14 @@ def noise_for(epsilon: float, rate: float, rounds: int, delta: float) -> float:
 
     In each round a client takes part by chance, with the probability `rate`.
     """
-    low, high = 0, 1
-    while sampled_epsilon(rate, high / 1000, rounds, delta) > epsilon:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if sampled_epsilon(rate, middle / 1000, rounds, delta) <= epsilon:
-            high = middle
-        else:
-            low = middle
-    return high / 1000
+
+    def suffices(thousandths: int) -> bool:
+        return sampled_epsilon(rate, thousandths / 1000, rounds, delta) <= epsilon
+
+    most = 1
+    while not suffices(most):
+        most *= 2
+    return bisect_left(range(most), True, lo=most // 2 + 1, key=suffices) / 1000
 
 
 def settings_of(epsilon: float | None, clients_per_round: int, rounds: int) -> dict[str, Any]:

@@ -55,6 +55,7 @@ from serverless_fl.domain.records import slot_named
 from serverless_fl.privacy.secure import graph
 from serverless_fl.privacy.secure.graph import FEWEST
 from serverless_fl.wire.config import ExperimentConfig
+from serverless_fl.wire.contradictions import MOST_OF_16_BITS
 from serverless_fl.wire.turns import Train
 
 Shapes = Sequence[tuple[int, ...]]
@@ -79,7 +80,6 @@ NAMES = {
     **{(mode, bits): f"ours, `{mode}`, {bits} bits" for mode, bits in OURS[1:]},
     (FLOWER, 32): "Flower's SecAgg+",
 }
-MOST_OF_16_BITS = 100  # clients; beyond, ours refuses words of 16 bits as too coarse
 # Clients of a cohort, by program and model: Flower's server holds all masked vectors at once, 14 MB
 # each of 1.7 million weights.
 MOST = {(FLOWER, "1.7 million"): 200}
