@@ -104,8 +104,8 @@ class Phases:
         found = parameters(len(round_.roster))
         if len(round_.roster) <= COMPLETE:  # everybody holds a share of each secret
             return len(done) >= found.threshold
-        # One client hands in a share of its own secrets and of its neighbours'. So fewer than these
-        # cannot suffice, whoever they are; to look at each secret takes longer.
+        # A client hands in at most degree + 1 shares, and each secret needs `threshold` of them.
+        # Fewer clients than that never suffice. A look at each secret takes longer.
         if len(done) * (found.degree + 1) < len(round_.accepted) * found.threshold:
             return False
         # Imported here: it brings NumPy, and most processes only answer polls.

@@ -59,7 +59,7 @@ export function experimentView(main, id) {
   };
   const stop = follow(id, show, fail);
   const learnRights = async () => {
-    rights = NO_RIGHTS; // of whoever was logged in before
+    rights = NO_RIGHTS; // those of the person before end now
     showAll();
     const who = keyNow();
     try {

@@ -11,7 +11,7 @@ const WHAT = {
 };
 const listeners = new Set();
 
-/** `{ key, name, roles }` of whoever is logged in; null: nobody. */
+/** The person that is logged in, `{ key, name, roles }`; null: nobody. */
 const person = () => JSON.parse(sessionStorage.getItem(NAME));
 const rolesNow = () => person()?.roles ?? [];
 export const keyNow = () => person()?.key ?? null;
@@ -20,7 +20,7 @@ export const mayCreate = () => rolesNow().some((role) => role === "admin" || rol
 /** What nobody in particular may do in an experiment. */
 export const NO_RIGHTS = { owns: false, reads: false };
 
-/** What whoever is logged in may do in an experiment. An owner owns the experiments that it has created. */
+/** What this person may do in an experiment. An owner owns the experiments that it has created. */
 export async function rightsIn(id) {
   const roles = rolesNow();
   if (roles.includes("admin")) return { owns: true, reads: true };
@@ -41,7 +41,7 @@ function change(now) {
   for (const listener of [...listeners]) listener();
 }
 
-/** Logs out whoever has this key, because the coordinator does not take it any more: a token ends. */
+/** Logs the person with this key out: the coordinator takes the key no more, as a token ends. */
 export function keyRefused(key) {
   if (key === null || key !== keyNow()) return;
   change(null);
